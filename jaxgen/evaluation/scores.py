@@ -1,0 +1,98 @@
+"""The scores of a model's seeds: what `jaxgen evaluate` and the comparisons put in their tables."""
+
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxgen.data import Dataset, pipeline
+from jaxgen.evaluation.extractor import BATCH, Extractor
+from jaxgen.evaluation.frechet import frechet_distance
+from jaxgen.model import Array, Model, State
+
+SURE = 0.9
+"""A judge recognises an image where its largest class probability is at least this."""
+
+
+class Metric(NamedTuple):
+    """A column of a table of scores."""
+
+    key: str
+    title: str
+    better: str | None  # "lower", "higher"
+    digits: int  # printed after the point
+    note: str
+
+
+def metrics(dataset: Dataset, judge: Extractor) -> list[Metric]:
+    """All columns that a row may have, in the order of a table."""
+    spaces = {
+        "binary": "of the test images as bits (pixels >= 128)",
+        "continuous": "density of the test images with pixels in [0, 1], not dequantised",
+    }
+    return [
+        Metric(
+            "fd", f"FD-{dataset.name}", "lower", 2,
+            "Fréchet distance between Gaussians fitted to the extractor's features of as many images as there "
+            "are training images and of the test images. It falls with the number of images: compare rows of "
+            "one table only. It is not FID, which uses other features.",
+        ),
+        Metric(
+            "recognised", "recognised", "higher", 3,
+            f"Share of the images on which the judge, a classifier trained apart from the extractor on real "
+            f"images, is at least {SURE:.0%} sure of the class.",
+        ),
+        Metric("classes", "classes", "higher", 0, "Classes among the recognised images."),
+        *(
+            Metric(f"log_prob_{space}", f"log p, {space}", "higher", 1, f"Mean log-likelihood in nats, {words}.")
+            for space, words in spaces.items()
+        ),
+        Metric("accuracy", "accuracy", "higher", 4, "Share of the test images classified rightly."),
+    ]  # fmt: skip
+
+
+def image_scores(images: np.ndarray, dataset: Dataset, extractor: Extractor, judge: Extractor) -> dict[str, float]:
+    """Scores of a set of images, uint8 [num, H, W, C], whatever made them, against the test images."""
+    sure = judge.probabilities(images)
+    recognised = sure.max(-1) >= SURE
+    return {
+        "fd": frechet_distance(extractor.features(dataset.test["image"]), extractor.features(images)),
+        "recognised": float(recognised.mean()),
+        "classes": float(len(set(sure.argmax(-1)[recognised]))),
+    }
+
+
+def model_scores(model: Model, keys: Array, state: State, dataset: Dataset) -> dict[str, list[float]]:
+    """Scores that need no samples, a value a seed: test log-likelihood and accuracy where it has them.
+
+    keys [seeds]; every leaf of `state` has a leading seed axis.
+    """
+    scores = {}
+    entries = {name: dataset.test[name] for name in model.needs}
+    if model.log_prob:
+        log_prob = jax.jit(jax.vmap(model.log_prob, in_axes=(0, 0, None)))
+        rows = [
+            jax.device_get(log_prob(jax.vmap(jax.random.fold_in, (0, None))(keys, i), state, batch))
+            for i, batch in enumerate(pipeline.batches(entries, BATCH))
+        ]
+        values = np.concatenate(rows, axis=1)[:, : len(dataset.test["image"])].astype(np.float64)
+        scores[f"log_prob_{model.likelihood.space}"] = values.mean(axis=1).tolist()
+    if model.classify:
+        classify = jax.jit(jax.vmap(model.classify, in_axes=(0, None)))
+        rows = [jax.device_get(classify(state, batch)) for batch in pipeline.batches(entries, BATCH)]
+        labels = np.concatenate(rows, axis=1).argmax(-1)[:, : len(dataset.test["label"])]
+        scores["accuracy"] = (labels == dataset.test["label"]).mean(axis=1).tolist()
+    return scores
+
+
+def likelihood_note(model: Model) -> dict[str, str]:
+    """What a reader of the log-likelihood must know, by column."""
+    if model.likelihood is None:
+        return {}
+    space, kind, note = model.likelihood
+    return {f"log_prob_{space}": f"{kind}; {note}"}
+
+
+def columns(rows: list[dict[str, Any]], dataset: Dataset, judge: Extractor) -> list[Metric]:
+    """The metrics that at least one row has a value of."""
+    return [metric for metric in metrics(dataset, judge) if any(metric.key in row["values"] for row in rows)]

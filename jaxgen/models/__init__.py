@@ -1,0 +1,85 @@
+"""The models: one file a paper, found by name through one literal table, imported when asked for."""
+
+import difflib
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+from jaxgen.errors import UserError
+
+
+class Entry(NamedTuple):
+    """A row of the table of models."""
+
+    title: str
+    paper: str
+    url: str
+    section: str  # of the review "Modelos Generativos en el Aprendizaje Automático ..."
+
+
+MODELS = {
+    "classifier": Entry(
+        "Convolutional classifier",
+        "LeCun et al. 1998, Gradient-based learning applied to document recognition",
+        "https://doi.org/10.1109/5.726791",
+        "2.2",
+    ),
+    "naive_bayes": Entry(
+        "Naive Bayes",
+        "Bernoulli and Gaussian event models; Hastie, Tibshirani & Friedman 2009, section 6.6.3",
+        "https://hastie.su.domains/ElemStatLearn/",
+        "2.3.1",
+    ),
+    "vae": Entry(
+        "Variational autoencoder",
+        "Kingma & Welling 2014, Auto-Encoding Variational Bayes",
+        "https://arxiv.org/abs/1312.6114",
+        "2.3.3",
+    ),
+    "dcgan": Entry(
+        "Deep convolutional GAN",
+        "Radford, Metz & Chintala 2016, Unsupervised Representation Learning with DCGANs",
+        "https://arxiv.org/abs/1511.06434",
+        "2.3.2",
+    ),
+}
+
+
+def load(model: str) -> ModuleType:
+    """The module of a model, with `Config` and `make`.
+
+    Args:
+        model: a name of `MODELS`, or the path of a Python file of the user's own (ends in .py).
+
+    Raises:
+        UserError: no such model or file, or a file without `Config` and `make`.
+    """
+    if model in MODELS:
+        return importlib.import_module(f"jaxgen.models.{model}")
+    if model.endswith(".py"):
+        return _load_file(Path(model))
+    close = difflib.get_close_matches(model, MODELS, 1)
+    hint = f"did you mean {close[0]}? " if close else ""
+    raise UserError(
+        f"unknown model {model!r}: {hint}jaxgen has {', '.join(MODELS)}; a file of your own ends in .py"
+    )
+
+
+def _load_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise UserError(f"no model file {path}")
+    name = f"jaxgen_user_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and tyro look a class's module up by name
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise UserError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
+    missing = [part for part in ("Config", "make") if not hasattr(module, part)]
+    if missing:
+        raise UserError(f"{path} is no model: it does not define {' and '.join(missing)}")
+    return module

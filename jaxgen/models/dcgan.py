@@ -1,0 +1,193 @@
+"""DCGAN: Radford, Metz & Chintala 2016, https://arxiv.org/abs/1511.06434.
+
+    min_G max_D  E_x[log D(x)] + E_z[log(1 - D(G(z)))]          (Goodfellow et al. 2014, equation 1)
+
+The review prints its equation 6 with the players exchanged (min over D, max over G); this is
+Goodfellow's, with the generator's non-saturating loss -log D(G(z)).
+
+From the paper's section 3 and 4: z is 100 uniform numbers in (-1, 1), projected to a small map and
+upsampled by stride-2 transposed convolutions; BatchNorm everywhere but at G's output and D's input;
+ReLU in G with a tanh at its end, leaky ReLU .2 in D; weights N(0, .02), BatchNorm gains N(1, .02);
+Adam with learning rate 2e-4 and beta1 .5. Depth follows the image size: 4x4 (to 7x7) doubled to the
+image. The paper does not state its kernel; 4x4 here, as stride 2 divides it evenly.
+
+BatchNorm: real and fake images are separate batches of D. G's turn sees D with its batch's own
+statistics and does not move D's running averages. Samples use G's running averages.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxgen.losses import discriminator_minimax, generator_non_saturating
+from jaxgen.model import Array, Model, Phase, Spec, State
+from jaxgen.nn.conv import Conv, ConvTranspose
+from jaxgen.nn.image import from_signed, pyramid, to_signed
+from jaxgen.nn.optimizer import descend
+
+
+@dataclass(frozen=True)
+class Config:
+    """A deep convolutional GAN."""
+
+    latent_dim: int = 100  # dimensions of z
+    features: int = 64  # channels of the largest hidden map, doubled at every halving
+    learning_rate: float = 2e-4  # of Adam, for both players
+    beta1: float = 0.5  # of Adam
+
+
+weights = nn.initializers.normal(0.02)
+
+
+def gains(key, shape, dtype=jnp.float32):
+    """BatchNorm's initial gains, N(1, .02)."""
+    return 1 + 0.02 * jax.random.normal(key, shape, dtype)
+
+
+# Flax's momentum is one minus PyTorch's.
+Norm = partial(nn.BatchNorm, momentum=0.9, epsilon=1e-5, scale_init=gains)
+
+
+class Generator(nn.Module):
+    """G: z to images in (-1, 1)."""
+
+    config: Config
+    image_shape: tuple[int, int, int]
+
+    @nn.compact
+    def __call__(self, z: Array, training: bool) -> Array:
+        """Noise z [batch, latent_dim] -> [batch, H, W, C]."""
+        (height, width), depth = pyramid(self.image_shape, "dcgan")
+        features = self.config.features << (depth - 1)
+        norm = partial(Norm, use_running_average=not training)
+        x = nn.Dense(height * width * features, use_bias=False, kernel_init=weights)(z)
+        x = nn.relu(norm()(x.reshape(-1, height, width, features)))
+        for level in reversed(range(depth - 1)):
+            x = ConvTranspose(
+                self.config.features << level, (4, 4), (2, 2), use_bias=False, kernel_init=weights
+            )(x)
+            x = nn.relu(norm()(x))
+        return nn.tanh(ConvTranspose(self.image_shape[-1], (4, 4), (2, 2), kernel_init=weights)(x))
+
+
+class Discriminator(nn.Module):
+    """D: images to the logit of being real."""
+
+    config: Config
+    depth: int
+
+    @nn.compact
+    def __call__(self, x: Array, training: bool) -> Array:
+        """x [batch, H, W, C] in [-1, 1] -> logits [batch]."""
+        for level in range(self.depth):
+            x = Conv(
+                self.config.features << level, (4, 4), (2, 2), use_bias=level == 0, kernel_init=weights
+            )(x)
+            if level > 0:
+                x = Norm(use_running_average=not training)(x)
+            x = nn.leaky_relu(x, 0.2)
+        return nn.Dense(1, kernel_init=weights)(x.reshape(x.shape[0], -1))[:, 0]
+
+
+def make(config: Config, spec: Spec) -> Model:
+    """The DCGAN for `spec`'s images. Raises UserError for an image size that does not halve."""
+    _, depth = pyramid(spec.image_shape, "dcgan")
+    generator, discriminator = Generator(config, spec.image_shape), Discriminator(config, depth)
+    optimizer = optax.adam(config.learning_rate, b1=config.beta1)
+
+    def prior(key, num):
+        return jax.random.uniform(key, (num, config.latent_dim), minval=-1, maxval=1)
+
+    def init(key, batch):
+        k_generator, k_discriminator = jax.random.split(key)
+        z = jnp.zeros((1, config.latent_dim))
+        variables = {
+            "generator": generator.init(k_generator, z, training=False),
+            "discriminator": discriminator.init(k_discriminator, to_signed(batch["image"]), training=False),
+        }
+        params = {player: v["params"] for player, v in variables.items()}
+        opt_state = {player: optimizer.init(p) for player, p in params.items()}
+        # At one level of depth D has no BatchNorm, and so no averages.
+        averages = {player: v.get("batch_stats", {}) for player, v in variables.items()}
+        return State(jnp.int32(0), params, opt_state, averages)
+
+    def discriminate(params, averages, images):
+        """(logits [batch], running averages moved by this batch)."""
+        logits, moved = discriminator.apply(
+            {"params": params, "batch_stats": averages}, images, training=True, mutable=["batch_stats"]
+        )
+        return logits, moved.get("batch_stats", {})
+
+    def move(player, gradients, state):
+        """`state` after one optimizer step of one player."""
+        params, opt_state = descend(
+            optimizer, gradients, state.opt_state[player], state.params[player]
+        )
+        return state._replace(
+            params={**state.params, player: params}, opt_state={**state.opt_state, player: opt_state}
+        )
+
+    def discriminator_turn(state, real, fake):
+        def loss(params):
+            real_logits, averages = discriminate(params, state.extra["discriminator"], real)
+            fake_logits, averages = discriminate(params, averages, fake)
+            return discriminator_minimax(real_logits, fake_logits).mean(), (real_logits, fake_logits, averages)
+
+        (value, aux), gradients = jax.value_and_grad(loss, has_aux=True)(state.params["discriminator"])
+        real_logits, fake_logits, averages = aux
+        state = move("discriminator", gradients, state)
+        state = state._replace(extra={**state.extra, "discriminator": averages})
+        metrics = {
+            "discriminator_loss": value,
+            "real_score": nn.sigmoid(real_logits).mean(),
+            "fake_score": nn.sigmoid(fake_logits).mean(),
+        }
+        return state, metrics
+
+    def generator_turn(state, fake, pullback):
+        def loss(images):
+            logits, _ = discriminate(state.params["discriminator"], state.extra["discriminator"], images)
+            return generator_non_saturating(logits).mean()
+
+        value, cotangent = jax.value_and_grad(loss)(fake)
+        (gradients,) = pullback(cotangent)
+        return move("generator", gradients, state), {"generator_loss": value}
+
+    def step(key, state, batch):
+        real = to_signed(batch["image"])
+        z = prior(key, len(real))
+
+        def generate(params):
+            return generator.apply(
+                {"params": params, "batch_stats": state.extra["generator"]}, z, training=True,
+                mutable=["batch_stats"],
+            )
+
+        # One forward pass of G serves both turns: D learns on these images, G is then pulled back
+        # through them, with D as just updated.
+        fake, pullback, moved = jax.vjp(generate, state.params["generator"], has_aux=True)
+        state, metrics = discriminator_turn(state, real, fake)
+        state, generator_metrics = generator_turn(state, fake, pullback)
+        state = state._replace(extra={**state.extra, "generator": moved["batch_stats"]})
+        return state, metrics | generator_metrics
+
+    def decode(state, z):
+        variables = {"params": state.params["generator"], "batch_stats": state.extra["generator"]}
+        return (generator.apply(variables, z, training=False) + 1) / 2
+
+    def sample(key, state, num, condition=None):
+        variables = {"params": state.params["generator"], "batch_stats": state.extra["generator"]}
+        return {"image": from_signed(generator.apply(variables, prior(key, num), training=False))}
+
+    return Model(
+        init,
+        (Phase("adversarial", step),),
+        needs=("image",),
+        sample=sample,
+        sampling="G(z) with BatchNorm's running averages",
+        decode=decode,
+    )

@@ -1,0 +1,435 @@
+"""Convolution and transposed convolution, fast to differentiate to any order on a CPU, inside `lax.scan` too.
+
+With T(x, w, g) = <conv(x, w), g>, linear in each argument, the three operations are T's derivatives,
+
+    conv(x, w) = dT/dg    the convolution
+    dx(g, w)   = dT/dx    its gradient with respect to the input, which is the transposed convolution
+    dw(x, g)   = dT/dw    its gradient with respect to the kernel
+
+so each one's gradients are the other two. They are stated to JAX as three bilinear primitives. This family is
+closed: every derivative (a gradient penalty's second order, forward mode) is again one of the three, and lowers
+to forms that are fast on the platform. Autodiff of `lax.conv_general_dilated` instead leaves the canonical layout,
+for which XLA:CPU has naive code only, inside loops always and for the kernel of a transposed convolution anywhere.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+Padding = str | Sequence[Sequence[int]]  # "SAME", "VALID" or ((top, bottom), (left, right))
+
+
+class Geometry(NamedTuple):
+    """A strided convolution, as pairs for (height, width); static, the same for its three operations."""
+
+    size: tuple[int, int]  # H, W of x
+    kernel: tuple[int, int]  # kh, kw of w
+    strides: tuple[int, int]  # sh, sw
+    padding: tuple[tuple[int, int], tuple[int, int]]  # (top, bottom), (left, right), none negative
+
+    @property
+    def output(self) -> tuple[int, int]:
+        """H', W' of g."""
+        return tuple((n + sum(pad) - k) // s + 1 for n, k, s, pad in zip(*self, strict=True))
+
+
+# Forms: x [batch, H, W, in], w [kh, kw, in, out], g [batch, H', W', out].
+
+
+def _accumulator(a):
+    return jnp.promote_types(a.dtype, jnp.float32)
+
+
+def _pad(x, pads):
+    """Zeros around the rows and columns of [batch, H, W, channels]; negative pads crop."""
+    if all(lo == hi == 0 for lo, hi in pads):
+        return x
+    return lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((lo, hi, 0) for lo, hi in pads), (0, 0, 0)])
+
+
+def _canonical(x, w, pads, **options):
+    """A convolution NHWC x HWIO -> NHWC, the one layout that XLA:CPU runs fast inside loops."""
+    # Crop first: XLA:CPU reads out of bounds where it mixes negative and positive pads (openxla/xla issue 48713).
+    x = _pad(x, [(min(lo, 0), min(hi, 0)) for lo, hi in pads])
+    options = {
+        "window_strides": (1, 1),
+        "padding": [(max(lo, 0), max(hi, 0)) for lo, hi in pads],
+        "dimension_numbers": ("NHWC", "HWIO", "NHWC"),
+        "preferred_element_type": _accumulator(x),
+    } | options
+    return lax.conv_general_dilated(x, w, **options)
+
+
+def _conv(x, w, geometry):
+    return _canonical(x, w, geometry.padding, window_strides=geometry.strides)
+
+
+def _dw(x, g, geometry):
+    """x's channels are the batch, g dilated by the stride is the kernel, the batch is the channels."""
+    pads = [
+        (lo, k + (m - 1) * s - n - lo) for n, k, s, (lo, _), m in zip(*geometry, geometry.output, strict=True)
+    ]
+    x, g = jnp.transpose(x, (3, 1, 2, 0)), jnp.transpose(g, (1, 2, 0, 3))
+    return jnp.transpose(_canonical(x, g, pads, rhs_dilation=geometry.strides), (1, 2, 0, 3))
+
+
+def _adjoint(w):
+    """The kernel [kh, kw, out, in] of the input gradient at stride 1."""
+    return jnp.swapaxes(w[::-1, ::-1], 2, 3)
+
+
+def _dx(g, w, geometry):
+    """g dilated by the stride: of sh * sw products all but one are with zeros."""
+    pads = [
+        (k - 1 - lo, n + lo - (m - 1) * s - 1)
+        for n, k, s, (lo, _), m in zip(*geometry, geometry.output, strict=True)
+    ]
+    y = _canonical(
+        g, _adjoint(w), [(max(lo, 0), max(hi, 0)) for lo, hi in pads], lhs_dilation=geometry.strides
+    )
+    return _pad(
+        y, [(min(lo, 0), min(hi, 0)) for lo, hi in pads]
+    )  # rows of x's padding: crop y, not dilated g
+
+
+def _dx_dense(g, w, geometry):
+    """g has one pixel: a matrix product."""
+    y = jnp.einsum("bo,uvio->buvi", g[:, 0, 0], w, preferred_element_type=_accumulator(g))
+    return _unpad(y, geometry)
+
+
+def _dx_phases(g, w, geometry):
+    """One small convolution for each of the sh * sw phases of x's pixels, interleaved; strides divide the size."""
+    (sh, sw), (height, width) = geometry.strides, geometry.size
+    phases = []
+    for row in range(sh):
+        for column in range(sw):
+            taps, pads = [], []
+            for phase, n, k, s, (lo, _), m in zip((row, column), *geometry, geometry.output, strict=True):
+                shift, first = divmod(
+                    phase + lo, s
+                )  # x[s * q + phase] = sum_j w[first + s * j] g[q + shift - j]
+                taps.append(slice(first, None, s))
+                pads.append((len(range(first, k, s)) - 1 - shift, n // s - m + shift))
+            phases.append(_canonical(g, _adjoint(w[tuple(taps)]), pads))
+    y = jnp.stack(phases, 3)  # [batch, H / sh, W / sw, sh * sw, in]
+    return _depth_to_space(y.reshape(*y.shape[:3], -1), geometry)[:, :height, :width]
+
+
+def _depth_to_space(y, geometry):
+    """[batch, rows, columns, sh * sw * in] -> [batch, rows * sh, columns * sw, in]."""
+    (batch, rows, columns, _), (sh, sw) = y.shape, geometry.strides
+    y = jnp.transpose(y.reshape(batch, rows, columns, sh, sw, -1), (0, 1, 3, 2, 4, 5))
+    return y.reshape(batch, rows * sh, columns * sw, -1)
+
+
+def _unpad(y, geometry):
+    """Takes x's padding from its gradient; what no product reached is zero."""
+    return _pad(
+        y,
+        [
+            (-lo, n + lo - m)
+            for n, (lo, _), m in zip(geometry.size, geometry.padding, y.shape[1:3], strict=True)
+        ],
+    )
+
+
+def _subpixel(w, geometry):
+    """The kernel [th, tw, out, sh * sw * in] from a pixel of g to th * tw blocks of sh * sw pixels of x."""
+    (kh, kw, features, _), (sh, sw) = w.shape, geometry.strides
+    th, tw = -(-kh // sh), -(-kw // sw)
+    w = jnp.pad(w, ((0, th * sh - kh), (0, tw * sw - kw), (0, 0), (0, 0)))
+    w = jnp.transpose(w.reshape(th, sh, tw, sw, features, -1), (0, 2, 5, 1, 3, 4))
+    return w.reshape(th, tw, -1, sh * sw * features)
+
+
+def _dx_subpixel(g, w, geometry):
+    """One convolution at g's resolution to sh * sw * in channels, then depth to space."""
+    w = _subpixel(w, geometry)
+    y = _canonical(g, w[::-1, ::-1], [(taps - 1, taps - 1) for taps in w.shape[:2]])
+    return _unpad(_depth_to_space(y, geometry), geometry)
+
+
+def _dx_overlap(g, w, geometry):
+    """One matrix product from every pixel of g to its th * tw blocks, which are added where they overlap."""
+    w = _subpixel(w, geometry)
+    th, tw = w.shape[:2]
+    blocks = jnp.einsum("bpqo,uvoc->bpquvc", g, w, preferred_element_type=_accumulator(g))
+    y = sum(
+        _pad(blocks[:, :, :, u, v], [(u, th - 1 - u), (v, tw - 1 - v)]) for u in range(th) for v in range(tw)
+    )
+    return _unpad(_depth_to_space(y, geometry), geometry)
+
+
+def _dx_cpu(g, w, geometry):
+    """Chooses by shape; measured with DCGAN-64's and 32's layers, batch 64 (useful GFLOP/s, of about 350 reached)."""
+    if geometry.output == (1, 1):
+        return _dx_dense(g, w, geometry)  # first layer, 4x4x512 <- 1x1x100: 1.2 ms against 8.7
+    if geometry.strides == (1, 1):
+        return _dx(g, w, geometry)
+    if w.shape[2] <= 4:
+        return _dx_overlap(g, w, geometry)  # 64x64x3 <- 64: 80-150, subpixel 100, phases 30-40, dilated 70
+    whole = all(n % s == 0 for n, s in zip(geometry.size, geometry.strides, strict=True))
+    divided = all(k % s == 0 for k, s in zip(geometry.kernel, geometry.strides, strict=True))
+    if whole and not (divided and min(geometry.output) >= 16):
+        return _dx_phases(
+            g, w, geometry
+        )  # 16x16x128 <- 256: 350-400, subpixel 290-350, dilated 150; 5x5: 180, 90, 60
+    return _dx_subpixel(g, w, geometry)  # 32x32x64 <- 128: 220-340, phases 160-190, dilated 85
+
+
+# The primitives. Their operands have a leading axis of seeds, 1 where none is vmapped, along which nothing is summed.
+
+
+def _primitive(name: str, form: Callable, cpu_form: Callable, shape: Callable, own_axes) -> Primitive:
+    """A primitive of operands (a, b).
+
+    Args:
+        name: its name in a jaxpr.
+        form, cpu_form: (a, b, geometry) -> result without the axis of seeds, for any platform and for a CPU.
+        shape: (a.shape, b.shape, geometry) -> the result's shape.
+        own_axes: for a and for b, an axis that the other operand has not, and its place in the result.
+    """
+    primitive = Primitive(name)
+    primitive.def_impl(jax.jit(primitive.bind, static_argnames="geometry"))
+
+    @primitive.def_abstract_eval
+    def _(a, b, *, geometry):
+        return a.update(shape=shape(a.shape, b.shape, geometry), weak_type=False)
+
+    def lowered(a, b, *, geometry):
+        if a.shape[0] == 1:
+            return form(a[0], b[0], geometry)[None].astype(a.dtype)
+        return jax.vmap(partial(form, geometry=geometry))(a, b).astype(a.dtype)
+
+    def cpu_lowered(a, b, *, geometry):  # unrolled: XLA:CPU has naive code only for grouped convolutions
+        results = [cpu_form(a[n], b[n], geometry).astype(a.dtype) for n in range(a.shape[0])]
+        return jnp.stack(results) if len(results) > 1 else results[0][None]
+
+    mlir.register_lowering(primitive, mlir.lower_fun(lowered, multiple_results=False))
+    mlir.register_lowering(primitive, mlir.lower_fun(cpu_lowered, multiple_results=False), platform="cpu")
+
+    def batched(operands, axes, *, geometry):
+        operands, axis = list(operands), 0
+        both = None not in axes
+        for n in range(2):
+            if (
+                axes[n] is not None
+            ):  # fold into the seeds or, if the other operand is not mapped, into an own axis
+                size = operands[n].shape[axes[n]]
+                into, axis = (0, 0) if both else own_axes[n]
+                moved = jnp.moveaxis(operands[n], axes[n], into)
+                operands[n] = moved.reshape(*moved.shape[:into], -1, *moved.shape[into + 2 :])
+        y = primitive.bind(*operands, geometry=geometry)
+        return y.reshape(*y.shape[:axis], size, y.shape[axis] // size, *y.shape[axis + 1 :]), axis
+
+    batching.primitive_batchers[primitive] = batched
+    return primitive
+
+
+conv_p = _primitive(
+    "conv", _conv, _conv, lambda x, w, geometry: (*x[:2], *geometry.output, w[4]), own_axes=((1, 1), (4, 4))
+)
+dx_p = _primitive(
+    "conv_dx", _dx, _dx_cpu, lambda g, w, geometry: (*g[:2], *geometry.size, w[3]), own_axes=((1, 1), (3, 4))
+)
+dw_p = _primitive(
+    "conv_dw",
+    _dw,
+    _dw,
+    lambda x, g, geometry: (x[0], *geometry.kernel, x[4], g[4]),
+    own_axes=((4, 3), (4, 4)),
+)
+ad.defbilinear(conv_p, lambda g, x, w, **k: dx_p.bind(g, w, **k), lambda g, x, w, **k: dw_p.bind(x, g, **k))
+ad.defbilinear(dx_p, lambda x, g, w, **k: conv_p.bind(x, w, **k), lambda x, g, w, **k: dw_p.bind(x, g, **k))
+ad.defbilinear(dw_p, lambda w, x, g, **k: dx_p.bind(g, w, **k), lambda w, x, g, **k: conv_p.bind(x, w, **k))
+
+
+# The functions.
+
+
+def conv(x: Array, kernel: Array, *, strides: tuple[int, int] = (1, 1), padding: Padding = "SAME") -> Array:
+    """Cross-correlates images with a kernel.
+
+        y[b, p, q, o] = sum_{u, v, i} x[b, p * sh + u - top, q * sw + v - left, i] * kernel[u, v, i, o]
+
+    Args:
+        x: [batch, height, width, in], floating.
+        kernel: [kernel height, kernel width, in, out], of x's dtype.
+        strides: (sh, sw), positive.
+        padding: "SAME" (ceil(size / stride) outputs), "VALID", or ((top, bottom), (left, right)) where negative
+            numbers crop.
+
+    Returns:
+        [batch, height', width', out] of x's dtype, accumulated in float32 if that is narrower.
+
+    Raises:
+        TypeError: the dtypes differ or are not floating.
+        ValueError: shapes, strides and padding do not fit together.
+    """
+    x, kernel = _operands("conv", x, kernel, contracted=2)
+    geometry, crop = _geometry("conv", x.shape[1:3], kernel.shape[:2], strides, padding)
+    return conv_p.bind(_pad(x, crop)[None], kernel[None], geometry=geometry)[0]
+
+
+def conv_transpose(
+    x: Array,
+    kernel: Array,
+    *,
+    strides: tuple[int, int] = (2, 2),
+    padding: Padding = "SAME",
+    output_size: tuple[int, int] | None = None,
+) -> Array:
+    """Applies the adjoint of `conv` with this kernel, strides and padding ("deconvolution").
+
+        <conv(y, kernel), x> = <y, conv_transpose(x, kernel)>    for every y [batch, height', width', out]
+
+    Dumoulin and Visin 2016, "A guide to convolution arithmetic for deep learning", section 4.
+
+    Args:
+        x: [batch, height, width, in], floating.
+        kernel: [kernel height, kernel width, out, in], of x's dtype; the layout is that `conv`'s, whose input
+            has this op's output channels.
+        strides: (sh, sw), positive.
+        padding: that `conv`'s: what it pads is cropped here, what it crops is zero here.
+        output_size: (height', width'), any that `conv` takes to (height, width). Default: height * sh for "SAME",
+            (height - 1) * sh + kernel height - top - bottom otherwise.
+
+    Returns:
+        [batch, height', width', out] of x's dtype, accumulated in float32 if that is narrower.
+
+    Raises:
+        TypeError: the dtypes differ or are not floating.
+        ValueError: shapes, strides, padding and output_size do not fit together.
+    """
+    x, kernel = _operands("conv_transpose", x, kernel, contracted=3)
+    if output_size is None:
+        sizes = zip(x.shape[1:3], kernel.shape[:2], _pair("strides", strides), _pads(padding), strict=True)
+        output_size = [m * s if pad is None else (m - 1) * s + k - sum(pad) for m, k, s, pad in sizes]
+    geometry, crop = _geometry("conv_transpose", output_size, kernel.shape[:2], strides, padding)
+    if geometry.output != x.shape[1:3]:
+        raise ValueError(
+            f"conv_transpose: no output_size {tuple(output_size)} from {x.shape[1:3]}: a convolution with kernel "
+            f"{geometry.kernel}, strides {geometry.strides}, padding {padding} takes it to {geometry.output}"
+        )
+    y = dx_p.bind(x[None], kernel[None], geometry=geometry)[0]
+    return _pad(y, [(-lo, -hi) for lo, hi in crop])
+
+
+def _operands(name, x, kernel, contracted):
+    for what, a in (("x", x), ("kernel", kernel)):
+        if jnp.ndim(a) != 4:
+            raise ValueError(f"{name}: {what} must have 4 axes, not shape {jnp.shape(a)}")
+    if x.dtype != kernel.dtype or not jnp.issubdtype(x.dtype, jnp.floating):
+        raise TypeError(f"{name}: x and kernel must share a floating dtype, not {x.dtype} and {kernel.dtype}")
+    if x.shape[3] != kernel.shape[contracted]:
+        raise ValueError(
+            f"{name}: x {x.shape} has {x.shape[3]} channels, kernel {kernel.shape} takes {kernel.shape[contracted]}"
+        )
+    # In a shard_map, one operand varying: make both, so that the other's gradient is summed over the devices.
+    x_axes, kernel_axes = (jax.typeof(a).manual_axis_type.varying for a in (x, kernel))
+    x = lax.pcast(x, tuple(kernel_axes - x_axes), to="varying") if kernel_axes - x_axes else x
+    kernel = lax.pcast(kernel, tuple(x_axes - kernel_axes), to="varying") if x_axes - kernel_axes else kernel
+    return x, kernel
+
+
+def _pair(what, value):
+    if not (isinstance(value, Sequence) and len(value) == 2 and all(n >= 1 for n in value)):
+        raise ValueError(f"{what} must be two positive integers, not {value}")
+    return tuple(map(int, value))
+
+
+def _pads(padding):
+    """((top, bottom), (left, right)), with None for a pair that depends on the size."""
+    if isinstance(padding, str) and padding in ("SAME", "VALID"):
+        return (None, None) if padding == "SAME" else ((0, 0), (0, 0))
+    try:
+        (top, bottom), (left, right) = padding
+        return (int(top), int(bottom)), (int(left), int(right))
+    except (TypeError, ValueError):
+        message = f'padding must be "SAME", "VALID" or ((top, bottom), (left, right)), not {padding!r}'
+        raise ValueError(message) from None
+
+
+def _geometry(name, size, kernel, strides, padding):
+    """The convolution without negative pads, and the crop (pads of 0 or less) that goes before it."""
+    size, strides, pads = _pair(f"{name}: image size", size), _pair("strides", strides), []
+    for n, k, s, pad in zip(size, kernel, strides, _pads(padding), strict=True):
+        total = max((-(-n // s) - 1) * s + k - n, 0)
+        pads.append((total // 2, total - total // 2) if pad is None else pad)
+    crop = [(min(lo, 0), min(hi, 0)) for lo, hi in pads]
+    cropped = tuple(n + sum(pad) for n, pad in zip(size, crop, strict=True))
+    pads = tuple((max(lo, 0), max(hi, 0)) for lo, hi in pads)
+    geometry = Geometry(cropped, tuple(kernel), strides, pads)
+    if min(cropped) < 1 or min(geometry.output) < 1:
+        raise ValueError(f"{name}: kernel {tuple(kernel)} does not fit images {size} with padding {padding}")
+    return geometry, crop
+
+
+# The modules.
+
+
+def _dtype(module, x):
+    dtype = module.dtype or x.dtype
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise TypeError(f"{type(module).__name__}: x must be floating, not {x.dtype}; scale it first")
+    return dtype
+
+
+class Conv(nn.Module):
+    """`conv` with parameters "kernel" [*kernel_size, in, features] and "bias" [features], float32.
+
+    dtype is what it computes in and returns, the input's if None.
+    """
+
+    features: int
+    kernel_size: tuple[int, int] = (3, 3)
+    strides: tuple[int, int] = (1, 1)
+    padding: Padding = "SAME"
+    use_bias: bool = True
+    kernel_init: Callable = nn.initializers.lecun_normal()
+    bias_init: Callable = nn.initializers.zeros
+    dtype: jnp.dtype | None = None
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """[batch, height, width, in] -> [batch, height', width', features]."""
+        dtype = _dtype(self, x)
+        kernel = self.param("kernel", self.kernel_init, (*self.kernel_size, x.shape[-1], self.features))
+        y = conv(x.astype(dtype), kernel.astype(dtype), strides=self.strides, padding=self.padding)
+        if self.use_bias:
+            y += self.param("bias", self.bias_init, (self.features,)).astype(dtype)
+        return y
+
+
+class ConvTranspose(nn.Module):
+    """`conv_transpose` with parameters "kernel" [*kernel_size, features, in] and "bias" [features], float32.
+
+    dtype is what it computes in and returns, the input's if None.
+    """
+
+    features: int
+    kernel_size: tuple[int, int] = (4, 4)
+    strides: tuple[int, int] = (2, 2)
+    padding: Padding = "SAME"
+    use_bias: bool = True
+    kernel_init: Callable = nn.initializers.lecun_normal(in_axis=-1, out_axis=-2)  # fan-in: kh * kw * in
+    bias_init: Callable = nn.initializers.zeros
+    dtype: jnp.dtype | None = None
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """[batch, height, width, in] -> [batch, height', width', features]."""
+        dtype = _dtype(self, x)
+        kernel = self.param("kernel", self.kernel_init, (*self.kernel_size, self.features, x.shape[-1]))
+        y = conv_transpose(x.astype(dtype), kernel.astype(dtype), strides=self.strides, padding=self.padding)
+        if self.use_bias:
+            y += self.param("bias", self.bias_init, (self.features,)).astype(dtype)
+        return y

@@ -1,0 +1,184 @@
+"""The training loop, one for all models. It knows `init`, the phases' `step`, and `sample`."""
+
+import math
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgen.data import pipeline
+from jaxgen.errors import UserError
+from jaxgen.keys import streams
+from jaxgen.model import Model, Phase
+from jaxgen.training import run as folder
+from jaxgen.training import seeds as seed_axis
+from jaxgen.training.checkpoints import Checkpoints
+from jaxgen.training.progress import Progress
+from jaxgen.training.record import Record, grid_condition
+from jaxgen.training.run import Plan, Run
+from jaxgen.training.settings import Settings
+
+
+class Stretch(NamedTuple):
+    """A phase's place in the run: its first step, and the step it ends before."""
+
+    phase: Phase
+    start: int
+    end: int
+
+
+def stretches(model: Model, settings: Settings, num_examples: int) -> list[Stretch]:
+    """The phases in order, cut off at the run's number of steps."""
+    placed, start = [], 0
+    for phase in model.phases:
+        if phase.passes is not None:
+            length = math.ceil(phase.passes * num_examples / settings.batch_size)
+        else:
+            length = settings.steps if phase.steps is None else phase.steps
+        end = min(start + length, settings.steps)
+        if start < end:
+            placed.append(Stretch(phase, start, end))
+        start = end
+    return placed
+
+
+def train(
+    model: str,
+    config: Any = None,
+    settings: Settings | None = None,
+    *,
+    out: str | Path | None = None,
+    resume: bool = False,
+    progress: bool = True,
+) -> Run:
+    """Trains a model for every seed of `settings`, in one program, into a run folder.
+
+    Args:
+        model: a name of `jaxgen models`, or the path of a Python file with `Config` and `make`.
+        config: the model's Config, or a dict of some of its fields; its defaults if not given.
+        settings: dataset, seeds, steps and the like.
+        out: the run folder; runs/MODEL-DATASET if not given. It must not exist unless `resume`.
+        resume: go on from the newest checkpoint of `out`; everything but `settings.steps` must be
+            as it was. Before the first checkpoint it starts at step 0; a finished run is opened.
+        progress: show a progress bar on stderr.
+
+    Returns:
+        The finished run. The same call gives the same bits with the same versions on the same kind
+        of device; one stopped and resumed ends with the same bits as one that was not.
+
+    Raises:
+        UserError: a mistake in what was asked, before anything is compiled or written.
+    """
+    began = time.monotonic()
+    settings = settings or Settings()
+    plan = folder.plan(model, config, settings)
+    out = Path(out) if out else Path("runs") / f"{Path(model).stem}-{settings.dataset}"
+    restored, spent = None, 0.0
+    if resume and (out / folder.CONFIG).exists():
+        folder.compare(out, plan)
+        restored = folder.restore(out, plan)
+        if restored and restored[1] > settings.steps:
+            raise UserError(f"{out} is already at step {restored[1]}; --steps {settings.steps} would go back")
+        folder.write_json(out / folder.CONFIG, plan.described())
+        if (out / folder.RESULT).exists():
+            spent = folder.read_json(out / folder.RESULT)["seconds"]
+    else:
+        folder.create(out, plan)
+    with Progress(plan, shown=progress) as bar:
+        if resume:
+            bar.say(f"resuming {out} at step {restored[1] if restored else 0}")
+        run = _train(plan, out, restored, bar)
+    result = {
+        "step": run.step,
+        "seconds": spent + time.monotonic() - began,
+        "diverged": {str(seed): at for seed, at in run.diverged.items()},
+        "digests": {str(seed): digest for seed, digest in run.digests().items()},
+    }
+    folder.write_json(out / folder.RESULT, result)
+    return run
+
+
+def _train(plan: Plan, out: Path, restored, bar: Progress) -> Run:
+    model, settings, dataset = plan.model, plan.settings, plan.dataset
+    num_examples = len(dataset.train[model.needs[0]])
+    keys = seed_axis.all_streams(settings.seeds)
+    blank = seed_axis.blank_batch(dataset.spec, model.needs, settings.batch_size)
+    state, start = restored[:2] if restored else (seed_axis.initial_state(model, keys.init, blank), 0)
+    alive = jnp.asarray(state.step == start)
+    arrays = {name: jnp.asarray(dataset.train[name]) for name in model.needs}
+    data_key = streams(settings.data_seed).data
+    placed = stretches(model, settings, num_examples)
+    end = placed[-1].end
+    draw = model.sample and seed_axis.sampler(model)
+    grid, columns, condition = grid_condition(model, dataset.spec)
+
+    def show(step):
+        if draw:
+            images = draw(keys.sample, state, grid, condition).get("image")
+            if images is not None:
+                record.samples(step, images, columns)
+
+    with Record(out, settings.seeds, start) as record, Checkpoints(out / folder.CHECKPOINTS) as checkpoints:
+        if start == 0:
+            show(0)
+        bar.start(start, end)
+        pending = None  # a chunk's metrics are fetched while the next chunk runs
+
+        def write():
+            nonlocal pending
+            if pending:
+                step, phase, sums, steps = pending
+                bar.advance(step, record.metrics(step, phase, *jax.device_get((sums, steps))))
+            pending = None
+
+        for index, (phase, first, last) in enumerate(placed):
+            if last <= start:
+                continue
+            if start <= first:
+                batches = partial(
+                    pipeline.batches, {name: dataset.train[name] for name in model.needs}, settings.batch_size
+                )
+                state = seed_axis.entered(phase, index, keys.init, state, batches)
+            program = seed_axis.chunk_program(phase)
+            step = max(first, start)
+            while step < last:
+                stop = _next_stop(step, last, settings)
+                indices, weights = _rows(phase, data_key, num_examples, settings, first, step, stop)
+                state, alive, sums, steps = program(
+                    keys.train, state, alive, arrays, indices, weights, np.int32(stop - step)
+                )
+                write()
+                step, pending = stop, (stop, phase.name, sums, steps)
+                if step % settings.sample_every == 0 or step == end:
+                    show(step)
+                if step % settings.checkpoint_every == 0 or step == end:
+                    write()
+                    checkpoints.save(step, state._asdict())
+    stopped = {seed: int(at) for seed, at in zip(settings.seeds, state.step, strict=True) if at < end}
+    for seed, at in stopped.items():
+        bar.say(f"seed {seed} diverged at step {at}: a metric was not finite; frozen there")
+    return Run(out, plan, state, end, stopped)
+
+
+def _next_stop(step: int, last: int, settings: Settings) -> int:
+    """The next step at which something is written."""
+    every = (settings.log_every, settings.sample_every, settings.checkpoint_every)
+    return min(last, *(step - step % n + n for n in every))
+
+
+def _rows(phase: Phase, key, num_examples: int, settings: Settings, first: int, step: int, stop: int):
+    """(indices int32, weights float32) [log_every, batch_size]; rows beyond stop - step are not read."""
+    most, count = settings.log_every, stop - step
+    indices = np.zeros((most, settings.batch_size), np.int32)
+    weights = np.ones((most, settings.batch_size), np.float32)
+    if phase.passes is None:
+        indices[:count] = pipeline.stream(key, num_examples, settings.batch_size, step, count)
+    else:
+        all_indices, all_weights = pipeline.passes(key, num_examples, settings.batch_size, phase.passes)
+        indices[:count] = all_indices[step - first : stop - first]
+        weights[:count] = all_weights[step - first : stop - first]
+    return indices, weights

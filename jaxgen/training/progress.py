@@ -1,0 +1,49 @@
+"""The line that a run shows while it trains."""
+
+import time
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress as Bar, TextColumn, TimeRemainingColumn
+
+from jaxgen.training.run import Plan
+
+
+class Progress:
+    """A bar on stderr: model, steps, images a second, the metrics' means over the seeds, time left."""
+
+    def __init__(self, plan: Plan, shown: bool):
+        seeds = len(plan.settings.seeds)
+        self._title = f"{plan.model_name}, {seeds} seed{'s' if seeds > 1 else ''}"
+        self._images = plan.settings.batch_size * seeds  # a step
+        self._bar = Bar(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[rate]}  {task.fields[metrics]}"),
+            console=Console(stderr=True, soft_wrap=False),
+            disable=not shown,
+        )
+
+    def __enter__(self) -> "Progress":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._bar.stop()
+
+    def say(self, line: str) -> None:
+        """A line above the bar."""
+        self._bar.console.print(line, highlight=False)
+
+    def start(self, step: int, end: int) -> None:
+        """The run goes from `step` to `end`."""
+        self._task = self._bar.add_task(self._title, total=end, completed=step, rate="compiling", metrics="")
+        self._last = step, None
+
+    def advance(self, step: int, metrics: str) -> None:
+        """The run has come to `step`. The first stretch has no rate, as it holds the compilation."""
+        now, (last, then) = time.monotonic(), self._last
+        rate = f"{(step - last) * self._images / (now - then):,.0f} images/s" if then else ""
+        self._bar.update(self._task, completed=step, rate=rate, metrics=metrics)
+        self._last = step, now

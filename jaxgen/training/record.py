@@ -1,0 +1,75 @@
+"""What a run leaves to look at: metrics.jsonl, TensorBoard events, sample grids."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from tensorboardX import SummaryWriter
+
+from jaxgen.model import Condition, Model, Spec
+from jaxgen.pictures import image_grid, to_png
+from jaxgen.training.run import EVENTS, METRICS, SAMPLES
+
+GRID = 64  # samples a grid, about
+
+
+class Record:
+    """Writes a run's rows and pictures; on resuming, first drops what lies beyond `step`."""
+
+    def __init__(self, path: Path, seeds: tuple[int, ...], step: int):
+        self._path, self._seeds = path, seeds
+        kept = [row for row in read_rows(path / METRICS) if row["step"] <= step]
+        self._rows = (path / METRICS).open("w")
+        self._rows.writelines(json.dumps(row) + "\n" for row in kept)
+        purge = {"purge_step": step + 1} if step else {}
+        self._events = {seed: SummaryWriter(str(path / EVENTS / f"seed-{seed}"), **purge) for seed in seeds}
+
+    def __enter__(self) -> "Record":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._rows.close()
+        for writer in self._events.values():
+            writer.close()
+
+    def metrics(self, step: int, phase: str, sums: dict[str, np.ndarray], steps: np.ndarray) -> str:
+        """A row a seed: the means since its last row. A seed that took no step (diverged) has none.
+
+        Returns a line with the means over the seeds.
+        """
+        going = np.maximum(steps.sum(), 1)
+        for i, seed in enumerate(self._seeds):
+            if steps[i]:
+                means = {name: float(values[i] / steps[i]) for name, values in sums.items()}
+                self._rows.write(json.dumps({"step": step, "seed": seed, "phase": phase, **means}) + "\n")
+                for name, value in means.items():
+                    self._events[seed].add_scalar(name, value, step)
+        self._rows.flush()
+        return "  ".join(f"{name} {values.sum() / going:.4g}" for name, values in sums.items())
+
+    def samples(self, step: int, images: np.ndarray, columns: int) -> None:
+        """A PNG grid a seed; images uint8 [seeds, num, H, W, C]."""
+        for seed, some in zip(self._seeds, images, strict=True):
+            grid = image_grid(some, columns)
+            file = self._path / SAMPLES / f"seed-{seed}" / f"step-{step:07d}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(to_png(grid))
+            self._events[seed].add_image("samples", grid, step, dataformats="HWC")
+
+
+def read_rows(file: Path) -> list[dict]:
+    """The rows of a metrics.jsonl, without a torn last line; none where there is no file."""
+    if not file.exists():
+        return []
+    lines = file.read_text().split("\n")
+    return [json.loads(line) for line in lines[:-1]]
+
+
+def grid_condition(model: Model, spec: Spec, num: int = GRID) -> tuple[int, int, Condition | None]:
+    """(number, columns, condition) of a grid of about `num` samples: a row a class where labels can be asked."""
+    if "label" not in model.conditions:
+        columns = int(np.ceil(np.sqrt(num)))
+        return num, columns, None
+    columns = max(1, num // spec.num_classes)
+    labels = np.repeat(np.arange(spec.num_classes, dtype=np.int32), columns)
+    return len(labels), columns, {"label": labels}

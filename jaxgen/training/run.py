@@ -1,0 +1,222 @@
+"""A run's folder: what stands in it, and opening it again.
+
+    config.json         everything needed to run it again: model, its config, settings
+    model.py            a copy of the user's own model file, where the model is one
+    environment.json    versions, device kind and count, XLA flags, commit, dataset fingerprint
+    metrics.jsonl       a row a seed and logging step
+    events/             the same for TensorBoard, a folder a seed
+    samples/            a PNG grid a seed and sampling step
+    checkpoints/        the newest two, by step
+    result.json         written at the end: step, seconds, diverged seeds, digests of the parameters
+"""
+
+import dataclasses
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+import jaxgen
+from jaxgen import data, models
+from jaxgen.errors import UserError
+from jaxgen.model import Model, State
+from jaxgen.training import seeds as seed_axis
+from jaxgen.training.checkpoints import Checkpoints
+from jaxgen.training.settings import Settings, configured
+
+CONFIG, ENVIRONMENT, METRICS, RESULT = "config.json", "environment.json", "metrics.jsonl", "result.json"
+EVENTS, SAMPLES, CHECKPOINTS, MODEL_FILE = "events", "samples", "checkpoints", "model.py"
+
+
+class Plan(NamedTuple):
+    """A run that could be made: everything checked, nothing compiled or written."""
+
+    model_name: str
+    model_path: str  # a name of the table, or a file
+    config: Any  # the model's Config
+    settings: Settings
+    dataset: data.Dataset
+    model: Model
+
+    def described(self) -> dict[str, Any]:
+        """As config.json holds it."""
+        return {
+            "model": self.model_name,
+            "config": dataclasses.asdict(self.config),
+            "settings": json.loads(json.dumps(dataclasses.asdict(self.settings))),
+        }
+
+
+class Run(NamedTuple):
+    """A run folder's content, with the state of its newest checkpoint."""
+
+    path: Path
+    plan: Plan
+    state: State  # every leaf [seeds, ...]
+    step: int  # of the checkpoint
+    diverged: dict[int, int]  # seed -> the step it was stopped at, its metrics not finite
+
+    def digests(self) -> dict[int, str]:
+        """sha256 of each seed's parameters."""
+        return seed_axis.digests(self.plan.settings.seeds, self.state)
+
+
+def plan(model: str, config: Any, settings: Settings) -> Plan:
+    """Checks that `model` can be trained so, and builds it.
+
+    Args:
+        model: a name of the table of models, or the path of a Python file with `Config` and `make`.
+        config: its Config; a dict of fields; or None for the defaults.
+        settings: the run's settings.
+
+    Raises:
+        UserError: an unknown model, dataset or field, a size the model cannot make, a batch entry
+            that the dataset does not have.
+    """
+    settings.check()
+    module = models.load(model)
+    if config is None or isinstance(config, dict):
+        config = configured(module.Config, config or {}, model)
+    dataset = data.load(settings.dataset, image_size=settings.image_size, binarize=settings.binarize)
+    made = build(module, config, dataset)
+    name = "./" + Path(model).name if model.endswith(".py") else model
+    return Plan(name, model, config, settings, dataset, made)
+
+
+def build(module: Any, config: Any, dataset: data.Dataset) -> Model:
+    """The model for a dataset; raises UserError where the dataset lacks what it reads."""
+    try:
+        model = module.make(config, dataset.spec)
+    except KeyError as error:
+        raise UserError(f"{module.__name__} needs {error}, which dataset {dataset.name} does not have") from None
+    missing = [name for name in model.needs if name not in dataset.spec.entries]
+    if missing:
+        raise UserError(
+            f"the model needs {' and '.join(missing)}, but dataset {dataset.name} "
+            f"has only {', '.join(dataset.spec.entries)}"
+        )
+    return model
+
+
+def create(path: Path, plan: Plan) -> None:
+    """Starts a run folder. Raises UserError where `path` exists or cannot be written."""
+    try:
+        path.mkdir(parents=True)
+    except FileExistsError:
+        raise UserError(f"{path} exists; choose another --out, or --resume to go on with it") from None
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from None
+    if plan.model_path.endswith(".py"):
+        shutil.copyfile(plan.model_path, path / MODEL_FILE)
+    write_json(path / ENVIRONMENT, environment(plan.dataset))
+    write_json(path / CONFIG, plan.described())
+
+
+def compare(path: Path, plan: Plan) -> None:
+    """Raises UserError, naming the difference, where the run at `path` is not `plan` but for its steps."""
+    old, new = read_json(path / CONFIG), plan.described()
+    differences = [
+        f"{'' if part == 'settings' else part + ' '}{name}: {old[part].get(name)!r} -> {value!r}"
+        for part in ("config", "settings")
+        for name, value in (new[part] | {k: None for k in old[part] if k not in new[part]}).items()
+        if old[part].get(name) != value and (part, name) != ("settings", "steps")
+    ]
+    if old["model"] != new["model"]:
+        differences = [f"model: {old['model']!r} -> {new['model']!r}"]
+    if not differences and (path / MODEL_FILE).exists():
+        if (path / MODEL_FILE).read_bytes() != Path(plan.model_path).read_bytes():
+            differences = [f"{plan.model_path} was changed since"]
+    fingerprint = read_json(path / ENVIRONMENT)["dataset"]["fingerprint"]
+    if not differences and fingerprint != plan.dataset.fingerprint:
+        differences = [f"the content of dataset {plan.dataset.name} (fingerprint)"]
+    if differences:
+        raise UserError(f"{path} belongs to another run; what differs: {'; '.join(differences)}")
+
+
+def open_run(path: str | Path) -> Run:
+    """Opens a run folder at its newest checkpoint.
+
+    Raises:
+        UserError: no run there, or none of its checkpoints was written yet.
+    """
+    path = Path(path)
+    if not (path / CONFIG).is_file():
+        raise UserError(f"{path} is no run folder: it has no {CONFIG}")
+    described = read_json(path / CONFIG)
+    own = path / MODEL_FILE
+    settings = configured(Settings, described["settings"], "settings")
+    opened = plan(str(own) if own.exists() else described["model"], described["config"], settings)
+    restored = restore(path, opened)
+    if restored is None:
+        raise UserError(f"{path} has no checkpoint yet")
+    return Run(path, opened, *restored)
+
+
+def restore(path: Path, plan: Plan) -> tuple[State, int, dict[int, int]] | None:
+    """(state, step, {diverged seed: step}) of the newest checkpoint; None where there is none."""
+    settings = plan.settings
+    with Checkpoints(path / CHECKPOINTS) as checkpoints:
+        newest = checkpoints.newest()
+        if newest is None:
+            return None
+        batch = seed_axis.blank_batch(plan.dataset.spec, plan.model.needs, settings.batch_size)
+        keys = seed_axis.all_streams(settings.seeds).init
+        like = jax.eval_shape(lambda: seed_axis.initial_state(plan.model, keys, batch))
+        state = State(**checkpoints.restore(newest, like._asdict()))
+    # A seed whose metrics were not finite was frozen at its step, so the step tells.
+    stopped = {s: int(step) for s, step in zip(settings.seeds, state.step, strict=True) if step < newest}
+    return state, newest, stopped
+
+
+def environment(dataset: data.Dataset) -> dict[str, Any]:
+    """What a result depends on beside its config."""
+    device = jax.devices()[0]
+    packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy")
+    return {
+        "jaxgen": jaxgen.__version__,
+        "commit": commit(),
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in packages},
+        "platform": platform.platform(),
+        "backend": jax.default_backend(),
+        "device": device.device_kind,
+        "devices": jax.device_count(),
+        "cores": os.cpu_count(),
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "dataset": {"name": dataset.name, "options": dataset.options, "fingerprint": dataset.fingerprint},
+    }
+
+
+def commit() -> str | None:
+    """The commit of the jaxgen checkout in use, with + where it has changes; None outside a checkout."""
+    folder = Path(jaxgen.__file__).parent.parent
+    if not (folder / ".git").exists():
+        return None
+    git = ["git", "-C", str(folder)]
+    try:
+        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+        changes = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head.stdout.strip() + ("+" if changes.stdout else "")
+
+
+def read_json(path: Path) -> Any:
+    """The JSON file's content; raises UserError where it is missing or damaged."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path}: {error}") from None
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes `content` whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(content, indent=2) + "\n")
+    part.replace(path)
