@@ -26,9 +26,7 @@ def image_grid(images, columns: int) -> np.ndarray:
     """
     images = np.asarray(images)
     if images.dtype != np.uint8 or images.ndim != 4 or images.size == 0:
-        raise ValueError(
-            f"a grid needs images uint8 [n, H, W, C], n >= 1, got {images.dtype} {list(images.shape)}"
-        )
+        raise ValueError(f"a grid needs images uint8 [n, H, W, C], n >= 1, got {images.dtype} {list(images.shape)}")
     if columns < 1:
         raise ValueError(f"a grid needs 1 column or more, got {columns}")
     n, height, width, channels = images.shape
@@ -56,9 +54,7 @@ def to_png(images, scale: int = 1) -> bytes:
     if image.ndim == 4:
         image = image_grid(image, math.ceil(math.sqrt(len(image))))
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (1, 3) or image.size == 0:
-        raise ValueError(
-            f"a PNG needs uint8 [H, W, C] with 1 or 3 channels, got {image.dtype} {list(image.shape)}"
-        )
+        raise ValueError(f"a PNG needs uint8 [H, W, C] with 1 or 3 channels, got {image.dtype} {list(image.shape)}")
     if scale < 1:
         raise ValueError(f"a PNG's scale is 1 or more, got {scale}")
     image = image.repeat(scale, axis=0).repeat(scale, axis=1)

@@ -42,7 +42,7 @@ def compare(
         progress: show progress bars on stderr.
 
     Returns:
-        The results, as results.json holds them and `write_report` describes them.
+        The results, as results.json holds them and `write_report` describes them, and the page as "report".
 
     Raises:
         UserError: a mistake in the experiment or the arguments, before anything is trained.
@@ -51,17 +51,11 @@ def compare(
     loaded = load_experiment(experiment)
     chosen = with_settings(loaded.experiment, steps=steps, seeds=seeds)
     out = Path(out) if out else Path("runs") / loaded.name
-    plans = {
-        name: folder.plan(arm.model, dict(arm.config), chosen.settings) for name, arm in chosen.arms.items()
-    }
+    plans = {name: folder.plan(arm.model, dict(arm.config), chosen.settings) for name, arm in chosen.arms.items()}
     for name, plan in plans.items():
         if (out / name / folder.CONFIG).exists():
             folder.compare(out / name, plan)
-    if (
-        out.exists()
-        and not any((out / name / folder.CONFIG).exists() for name in plans)
-        and any(out.iterdir())
-    ):
+    if out.exists() and not any((out / name / folder.CONFIG).exists() for name in plans) and any(out.iterdir()):
         raise UserError(f"{out} exists and holds no run of this comparison; choose another --out")
 
     dataset = next(iter(plans.values())).dataset
@@ -102,8 +96,8 @@ def compare(
         "wall_seconds": time.monotonic() - began,
     }
     folder.write_json(out / RESULTS, results)
-    write_report(results, pictures, curves, out / REPORT)
-    return results
+    report = write_report(results, pictures, curves, out / REPORT)
+    return results | {"report": str(report)}
 
 
 def _pictures(plan: Plan, state: State) -> dict[int, np.ndarray]:

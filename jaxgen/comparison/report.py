@@ -111,7 +111,7 @@ def _page(results: dict, pictures: dict, curves: dict) -> dict:
         "marks": {seed: _mark(i) for i, seed in enumerate(seeds)},
         "configs": {
             row["name"]: json.dumps(row["config"], indent=2, default=str)
-            for row in results["rows"]
+            for row in trained
             if row.get("config")
         },
         "digests": {row["name"]: row["digests"] for row in results["rows"] if row.get("digests")},
@@ -375,13 +375,16 @@ def _galleries(results: dict, pictures: dict) -> list[dict]:
 
 
 def _picture(images, label: str) -> dict:
-    """A grid about 350 CSS pixels wide (a phone's width), each image at least 32 where it fits.
+    """A grid of up to 350 CSS pixels (a phone's width), each image at least 32 wide where it fits.
 
-    Whole multiples only: each pixel of an image is then a square as large as all the others.
+    Whole multiples only: each pixel of an image is then a square as large as all the others. Where
+    it costs less than half the columns, the last row is full.
     """
     n, _, width, _ = np.shape(images)
     scale = -(-32 // width)
-    grid = image_grid(images, columns=max(1, 350 // (scale * (width + 1))))
+    most = max(1, 350 // (scale * (width + 1)))
+    columns = next((number for number in range(most, most // 2, -1) if n % number == 0), most)
+    grid = image_grid(images, columns)
     return {
         "label": label,
         "alt": f"{n} images: {label}",

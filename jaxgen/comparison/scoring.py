@@ -8,7 +8,6 @@ import jax
 
 from jaxgen import models
 from jaxgen.comparison.extractors import extractors
-from jaxgen.data import Dataset
 from jaxgen.evaluation.extractor import Extractor
 from jaxgen.evaluation.scores import columns, image_scores, likelihood_note, model_scores
 from jaxgen.model import State
@@ -59,17 +58,17 @@ def real_row(dataset, extractor: Extractor, judge: Extractor) -> dict[str, Any]:
 
 def model_rows(name: str, run: Run, extractor: Extractor, judge: Extractor) -> tuple[dict, dict]:
     """The rows of a trained model and of the same model before training, a value a seed."""
-    plan, settings = run.plan, run.plan.settings
+    plan = run.plan
     entry = models.MODELS.get(plan.model_name)
-    missing = {} if plan.model.sample else {"fd": "it makes no images"}
-    if plan.model.log_prob is None:
-        missing["log_prob"] = "it has no likelihood"
+    notes = likelihood_note(plan.model) or {"log_prob": "it has no likelihood"}
+    if plan.model.sample is None:
+        notes |= dict.fromkeys(("fd", "recognised", "classes"), "it makes no images")
     shared = {
         "model": plan.model_name,
         "title": f"{entry.title} ({entry.paper})" if entry else plan.model_name,
         "sampling": plan.model.sampling,
         "config": dataclasses.asdict(plan.config),
-        "notes": likelihood_note(plan.model),
+        "notes": notes,
     }
     result = folder.read_json(run.path / folder.RESULT)
     diverged = set(run.diverged)

@@ -27,9 +27,7 @@ class Extractor(NamedTuple):
         return {"name": self.name, "accuracy": self.accuracy, "digest": self.digest, "note": self.note}
 
 
-def extractor(
-    name: str, model: Model, state: State, digest: str, note: str, test: dict[str, np.ndarray]
-) -> Extractor:
+def extractor(name: str, model: Model, state: State, digest: str, note: str, test: dict[str, np.ndarray]) -> Extractor:
     """An extractor from a model that can `encode` and `classify`; `state` of one seed, without a seed axis.
 
     `test` holds the images and labels that its accuracy is measured on.

@@ -42,7 +42,7 @@ def metrics(dataset: Dataset, judge: Extractor) -> list[Metric]:
             f"Share of the images on which the judge, a classifier trained apart from the extractor on real "
             f"images, is at least {SURE:.0%} sure of the class.",
         ),
-        Metric("classes", "classes", "higher", 0, "Classes among the recognised images."),
+        Metric("classes", "classes", "higher", 1, "Classes among the recognised images."),
         *(
             Metric(f"log_prob_{space}", f"log p, {space}", "higher", 1, f"Mean log-likelihood in nats, {words}.")
             for space, words in spaces.items()

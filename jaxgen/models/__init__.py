@@ -6,9 +6,12 @@ import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from jaxgen.errors import UserError
+
+if TYPE_CHECKING:  # the table is read without jax
+    from jaxgen.model import Spec
 
 
 class Entry(NamedTuple):
@@ -63,9 +66,20 @@ def load(model: str) -> ModuleType:
         return _load_file(Path(model))
     close = difflib.get_close_matches(model, MODELS, 1)
     hint = f"did you mean {close[0]}? " if close else ""
-    raise UserError(
-        f"unknown model {model!r}: {hint}jaxgen has {', '.join(MODELS)}; a file of your own ends in .py"
-    )
+    raise UserError(f"unknown model {model!r}: {hint}jaxgen has {', '.join(MODELS)}; a file of your own ends in .py")
+
+
+def that_can(ability: str, spec: "Spec") -> list[str]:
+    """The names of the models that have a function of the contract (sample, log_prob, ...) for such data."""
+    able = []
+    for name in MODELS:
+        module = load(name)
+        try:
+            if getattr(module.make(module.Config(), spec), ability) is not None:
+                able.append(name)
+        except UserError:  # made for other data
+            continue
+    return able
 
 
 def _load_file(path: Path) -> ModuleType:

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxgen.errors import check_positive
 from jaxgen.model import Array, Model, Phase, Spec, State
 from jaxgen.nn.conv import Conv
 from jaxgen.nn.image import to_unit
@@ -37,7 +38,7 @@ class Classifier(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, training: bool) -> tuple[Array, Array]:
-        """x in [0, 1] [batch, H, W, C] -> logits [batch, classes], embedding [batch, embedding_dim]."""
+        """X in [0, 1] [batch, H, W, C] -> logits [batch, classes], embedding [batch, embedding_dim]."""
         x = nn.relu(Conv(self.config.features, (5, 5))(x))
         x = nn.relu(Conv(self.config.features * 2, (3, 3), strides=(2, 2))(x))
         x = nn.relu(Conv(self.config.features * 2, (3, 3), strides=(2, 2))(x))
@@ -49,6 +50,7 @@ class Classifier(nn.Module):
 
 def make(config: Config, spec: Spec) -> Model:
     """The classifier of `spec.num_classes` classes."""
+    check_positive(config, "features", "embedding_dim", "learning_rate")
     net = Classifier(config, spec.num_classes)
     optimizer = optax.adamw(config.learning_rate, weight_decay=config.weight_decay)
 
@@ -58,9 +60,7 @@ def make(config: Config, spec: Spec) -> Model:
 
     def step(key, state, batch):
         def loss(params):
-            logits, _ = net.apply(
-                {"params": params}, to_unit(batch["image"]), training=True, rngs={"dropout": key}
-            )
+            logits, _ = net.apply({"params": params}, to_unit(batch["image"]), training=True, rngs={"dropout": key})
             cross_entropy = optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"])
             return cross_entropy.mean(), (logits.argmax(-1) == batch["label"]).mean()
 

@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxgen.errors import check_positive
 from jaxgen.losses import discriminator_minimax, generator_non_saturating
 from jaxgen.model import Array, Model, Phase, Spec, State
 from jaxgen.nn.conv import Conv, ConvTranspose
@@ -67,9 +68,7 @@ class Generator(nn.Module):
         x = nn.Dense(height * width * features, use_bias=False, kernel_init=weights)(z)
         x = nn.relu(norm()(x.reshape(-1, height, width, features)))
         for level in reversed(range(depth - 1)):
-            x = ConvTranspose(
-                self.config.features << level, (4, 4), (2, 2), use_bias=False, kernel_init=weights
-            )(x)
+            x = ConvTranspose(self.config.features << level, (4, 4), (2, 2), use_bias=False, kernel_init=weights)(x)
             x = nn.relu(norm()(x))
         return nn.tanh(ConvTranspose(self.image_shape[-1], (4, 4), (2, 2), kernel_init=weights)(x))
 
@@ -82,11 +81,9 @@ class Discriminator(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, training: bool) -> Array:
-        """x [batch, H, W, C] in [-1, 1] -> logits [batch]."""
+        """X [batch, H, W, C] in [-1, 1] -> logits [batch]."""
         for level in range(self.depth):
-            x = Conv(
-                self.config.features << level, (4, 4), (2, 2), use_bias=level == 0, kernel_init=weights
-            )(x)
+            x = Conv(self.config.features << level, (4, 4), (2, 2), use_bias=level == 0, kernel_init=weights)(x)
             if level > 0:
                 x = Norm(use_running_average=not training)(x)
             x = nn.leaky_relu(x, 0.2)
@@ -95,6 +92,7 @@ class Discriminator(nn.Module):
 
 def make(config: Config, spec: Spec) -> Model:
     """The DCGAN for `spec`'s images. Raises UserError for an image size that does not halve."""
+    check_positive(config, "latent_dim", "features", "learning_rate")
     _, depth = pyramid(spec.image_shape, "dcgan")
     generator, discriminator = Generator(config, spec.image_shape), Discriminator(config, depth)
     optimizer = optax.adam(config.learning_rate, b1=config.beta1)
@@ -124,18 +122,18 @@ def make(config: Config, spec: Spec) -> Model:
 
     def move(player, gradients, state):
         """`state` after one optimizer step of one player."""
-        params, opt_state = descend(
-            optimizer, gradients, state.opt_state[player], state.params[player]
-        )
-        return state._replace(
-            params={**state.params, player: params}, opt_state={**state.opt_state, player: opt_state}
-        )
+        params, opt_state = descend(optimizer, gradients, state.opt_state[player], state.params[player])
+        return state._replace(params={**state.params, player: params}, opt_state={**state.opt_state, player: opt_state})
 
     def discriminator_turn(state, real, fake):
         def loss(params):
             real_logits, averages = discriminate(params, state.extra["discriminator"], real)
             fake_logits, averages = discriminate(params, averages, fake)
-            return discriminator_minimax(real_logits, fake_logits).mean(), (real_logits, fake_logits, averages)
+            return discriminator_minimax(real_logits, fake_logits).mean(), (
+                real_logits,
+                fake_logits,
+                averages,
+            )
 
         (value, aux), gradients = jax.value_and_grad(loss, has_aux=True)(state.params["discriminator"])
         real_logits, fake_logits, averages = aux
@@ -163,7 +161,9 @@ def make(config: Config, spec: Spec) -> Model:
 
         def generate(params):
             return generator.apply(
-                {"params": params, "batch_stats": state.extra["generator"]}, z, training=True,
+                {"params": params, "batch_stats": state.extra["generator"]},
+                z,
+                training=True,
                 mutable=["batch_stats"],
             )
 

@@ -18,7 +18,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from jaxgen.errors import UserError
+from jaxgen.errors import UserError, check_positive
 from jaxgen.model import Array, Likelihood, Model, Phase, Spec, State
 from jaxgen.nn.image import from_unit, to_binary, to_unit
 
@@ -52,6 +52,7 @@ def make(config: Config, spec: Spec) -> Model:
 
     Raises UserError beyond 264,000 training examples, where the integer sums would no longer be exact.
     """
+    check_positive(config, "smoothing", "variance_floor")
     if spec.num_examples > MOST_EXAMPLES:
         raise UserError(
             f"naive_bayes counts exactly up to {MOST_EXAMPLES} examples; this dataset has {spec.num_examples}"
@@ -75,7 +76,7 @@ def make(config: Config, spec: Spec) -> Model:
         return state._replace(params=params), {"examples": params["examples"].sum().astype(jnp.float32)}
 
     def log_prior(params):
-        """log p(y) [classes]; uniform before any example was counted."""
+        """Log p(y) [classes]; uniform before any example was counted."""
         n = params["examples"].astype(jnp.float32)
         share = jnp.where(n.sum() > 0, n / jnp.maximum(n.sum(), 1), 1 / classes)
         return jnp.log(share)

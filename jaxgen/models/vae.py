@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxgen.errors import check_positive
 from jaxgen.losses import bernoulli_log_prob, gaussian_kl, gaussian_log_prob
 from jaxgen.model import Array, Likelihood, Model, Phase, Spec, State
 from jaxgen.nn.conv import Conv, ConvTranspose
@@ -43,7 +44,7 @@ class Encoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> tuple[Array, Array]:
-        """x [batch, H, W, C] -> mean, log-variance [batch, latent_dim]."""
+        """X [batch, H, W, C] -> mean, log-variance [batch, latent_dim]."""
         for level in range(self.depth):
             x = nn.relu(Conv(self.config.features << level, (4, 4), strides=(2, 2))(x))
         x = x.reshape(x.shape[0], -1)
@@ -76,6 +77,7 @@ class Decoder(nn.Module):
 
 def make(config: Config, spec: Spec) -> Model:
     """The VAE for `spec`'s images. Raises UserError for an image size that does not halve."""
+    check_positive(config, "latent_dim", "features", "deviation", "learning_rate")
     _, depth = pyramid(spec.image_shape, "vae")
     encoder, decoder = Encoder(config, depth), Decoder(config, spec)
     optimizer = optax.adam(config.learning_rate)

@@ -1,1 +1,1 @@
-
+"""Blocks that two or more models share."""

@@ -6,10 +6,11 @@ With T(x, w, g) = <conv(x, w), g>, linear in each argument, the three operations
     dx(g, w)   = dT/dx    its gradient with respect to the input, which is the transposed convolution
     dw(x, g)   = dT/dw    its gradient with respect to the kernel
 
-so each one's gradients are the other two. They are stated to JAX as three bilinear primitives. This family is
-closed: every derivative (a gradient penalty's second order, forward mode) is again one of the three, and lowers
-to forms that are fast on the platform. Autodiff of `lax.conv_general_dilated` instead leaves the canonical layout,
-for which XLA:CPU has naive code only, inside loops always and for the kernel of a transposed convolution anywhere.
+so each one's gradients are the other two. They are stated to JAX as three bilinear primitives: a closed family,
+in which every derivative (a gradient penalty's second order, forward mode) is again one of the three and lowers
+to a form that is fast on the platform. Autodiff of `lax.conv_general_dilated` instead leaves the canonical
+layout, and XLA:CPU then has naive code only: inside loops (jax issue 12868), and anywhere for the gradient of a
+transposed convolution with respect to its kernel.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,6 +20,7 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
@@ -39,12 +41,16 @@ class Geometry(NamedTuple):
         """H', W' of g."""
         return tuple((n + sum(pad) - k) // s + 1 for n, k, s, pad in zip(*self, strict=True))
 
+    def axes(self):
+        """For height and for width: (size, kernel, stride, (lo, hi), output)."""
+        return zip(*self, self.output, strict=True)
+
 
 # Forms: x [batch, H, W, in], w [kh, kw, in, out], g [batch, H', W', out].
 
 
 def _accumulator(a):
-    return jnp.promote_types(a.dtype, jnp.float32)
+    return jnp.float32 if jnp.finfo(a.dtype).bits < 32 else a.dtype
 
 
 def _pad(x, pads):
@@ -54,148 +60,99 @@ def _pad(x, pads):
     return lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((lo, hi, 0) for lo, hi in pads), (0, 0, 0)])
 
 
-def _canonical(x, w, pads, **options):
+def _split(pads):
+    """The pads' negative and positive parts.
+
+    They are used apart: XLA:CPU reads out of bounds in a convolution that has both (openxla/xla issue 48713).
+    """
+    return [(min(lo, 0), min(hi, 0)) for lo, hi in pads], [(max(lo, 0), max(hi, 0)) for lo, hi in pads]
+
+
+def _canonical(x, w, pads, strides=(1, 1), **dilation):
     """A convolution NHWC x HWIO -> NHWC, the one layout that XLA:CPU runs fast inside loops."""
-    # Crop first: XLA:CPU reads out of bounds where it mixes negative and positive pads (openxla/xla issue 48713).
-    x = _pad(x, [(min(lo, 0), min(hi, 0)) for lo, hi in pads])
-    options = {
-        "window_strides": (1, 1),
-        "padding": [(max(lo, 0), max(hi, 0)) for lo, hi in pads],
-        "dimension_numbers": ("NHWC", "HWIO", "NHWC"),
-        "preferred_element_type": _accumulator(x),
-    } | options
-    return lax.conv_general_dilated(x, w, **options)
+    crop, pads = _split(pads)
+    layout, accumulator = ("NHWC", "HWIO", "NHWC"), _accumulator(x)
+    return lax.conv_general_dilated(
+        _pad(x, crop), w, strides, pads, dimension_numbers=layout, preferred_element_type=accumulator, **dilation
+    )
 
 
 def _conv(x, w, geometry):
-    return _canonical(x, w, geometry.padding, window_strides=geometry.strides)
+    return _canonical(x, w, geometry.padding, geometry.strides)
 
 
 def _dw(x, g, geometry):
-    """x's channels are the batch, g dilated by the stride is the kernel, the batch is the channels."""
-    pads = [
-        (lo, k + (m - 1) * s - n - lo) for n, k, s, (lo, _), m in zip(*geometry, geometry.output, strict=True)
-    ]
+    """The channels of x are the batch, g dilated by the stride is the kernel, the batch is the channels."""
+    pads = [(lo, k + (m - 1) * s - n - lo) for n, k, s, (lo, _), m in geometry.axes()]
     x, g = jnp.transpose(x, (3, 1, 2, 0)), jnp.transpose(g, (1, 2, 0, 3))
     return jnp.transpose(_canonical(x, g, pads, rhs_dilation=geometry.strides), (1, 2, 0, 3))
 
 
 def _adjoint(w):
-    """The kernel [kh, kw, out, in] of the input gradient at stride 1."""
+    """The kernel [kh, kw, out, in] that gives the input gradient at stride 1."""
     return jnp.swapaxes(w[::-1, ::-1], 2, 3)
 
 
 def _dx(g, w, geometry):
-    """g dilated by the stride: of sh * sw products all but one are with zeros."""
-    pads = [
-        (k - 1 - lo, n + lo - (m - 1) * s - 1)
-        for n, k, s, (lo, _), m in zip(*geometry, geometry.output, strict=True)
-    ]
-    y = _canonical(
-        g, _adjoint(w), [(max(lo, 0), max(hi, 0)) for lo, hi in pads], lhs_dilation=geometry.strides
-    )
-    return _pad(
-        y, [(min(lo, 0), min(hi, 0)) for lo, hi in pads]
-    )  # rows of x's padding: crop y, not dilated g
+    """Convolves g dilated by the stride: of sh * sw products, all but one are with zeros."""
+    pads = [(k - 1 - lo, n + lo - (m - 1) * s - 1) for n, k, s, (lo, _), m in geometry.axes()]
+    crop, pads = _split(pads)  # where x's padding is wider than the kernel; the result is cropped, not dilated g
+    return _pad(_canonical(g, _adjoint(w), pads, lhs_dilation=geometry.strides), crop)
 
 
 def _dx_dense(g, w, geometry):
-    """g has one pixel: a matrix product."""
+    """A matrix product, where g is one pixel."""
     y = jnp.einsum("bo,uvio->buvi", g[:, 0, 0], w, preferred_element_type=_accumulator(g))
-    return _unpad(y, geometry)
+    return _pad(y, [(-lo, n + lo - k) for n, k, _, (lo, _), _ in geometry.axes()])
 
 
 def _dx_phases(g, w, geometry):
-    """One small convolution for each of the sh * sw phases of x's pixels, interleaved; strides divide the size."""
-    (sh, sw), (height, width) = geometry.strides, geometry.size
+    """One convolution for each of the sh * sw phases of x's pixels, with the taps that reach it, interleaved.
+
+    x[s * q + phase] = sum_j w[first + s * j] g[q + shift - j], where s * shift + first = phase + lo
+    """
+    (height, width), (sh, sw), batch, features = geometry.size, geometry.strides, g.shape[0], w.shape[2]
+    rows, columns = -(-height // sh), -(-width // sw)  # of each phase
     phases = []
-    for row in range(sh):
-        for column in range(sw):
-            taps, pads = [], []
-            for phase, n, k, s, (lo, _), m in zip((row, column), *geometry, geometry.output, strict=True):
-                shift, first = divmod(
-                    phase + lo, s
-                )  # x[s * q + phase] = sum_j w[first + s * j] g[q + shift - j]
-                taps.append(slice(first, None, s))
-                pads.append((len(range(first, k, s)) - 1 - shift, n // s - m + shift))
-            phases.append(_canonical(g, _adjoint(w[tuple(taps)]), pads))
-    y = jnp.stack(phases, 3)  # [batch, H / sh, W / sw, sh * sw, in]
-    return _depth_to_space(y.reshape(*y.shape[:3], -1), geometry)[:, :height, :width]
-
-
-def _depth_to_space(y, geometry):
-    """[batch, rows, columns, sh * sw * in] -> [batch, rows * sh, columns * sw, in]."""
-    (batch, rows, columns, _), (sh, sw) = y.shape, geometry.strides
-    y = jnp.transpose(y.reshape(batch, rows, columns, sh, sw, -1), (0, 1, 3, 2, 4, 5))
-    return y.reshape(batch, rows * sh, columns * sw, -1)
-
-
-def _unpad(y, geometry):
-    """Takes x's padding from its gradient; what no product reached is zero."""
-    return _pad(
-        y,
-        [
-            (-lo, n + lo - m)
-            for n, (lo, _), m in zip(geometry.size, geometry.padding, y.shape[1:3], strict=True)
-        ],
-    )
-
-
-def _subpixel(w, geometry):
-    """The kernel [th, tw, out, sh * sw * in] from a pixel of g to th * tw blocks of sh * sw pixels of x."""
-    (kh, kw, features, _), (sh, sw) = w.shape, geometry.strides
-    th, tw = -(-kh // sh), -(-kw // sw)
-    w = jnp.pad(w, ((0, th * sh - kh), (0, tw * sw - kw), (0, 0), (0, 0)))
-    w = jnp.transpose(w.reshape(th, sh, tw, sw, features, -1), (0, 2, 5, 1, 3, 4))
-    return w.reshape(th, tw, -1, sh * sw * features)
-
-
-def _dx_subpixel(g, w, geometry):
-    """One convolution at g's resolution to sh * sw * in channels, then depth to space."""
-    w = _subpixel(w, geometry)
-    y = _canonical(g, w[::-1, ::-1], [(taps - 1, taps - 1) for taps in w.shape[:2]])
-    return _unpad(_depth_to_space(y, geometry), geometry)
-
-
-def _dx_overlap(g, w, geometry):
-    """One matrix product from every pixel of g to its th * tw blocks, which are added where they overlap."""
-    w = _subpixel(w, geometry)
-    th, tw = w.shape[:2]
-    blocks = jnp.einsum("bpqo,uvoc->bpquvc", g, w, preferred_element_type=_accumulator(g))
-    y = sum(
-        _pad(blocks[:, :, :, u, v], [(u, th - 1 - u), (v, tw - 1 - v)]) for u in range(th) for v in range(tw)
-    )
-    return _unpad(_depth_to_space(y, geometry), geometry)
+    for phase in np.ndindex(sh, sw):
+        taps, pads = [], []
+        for p, length, (_, k, s, (lo, _), m) in zip(phase, (rows, columns), geometry.axes(), strict=True):
+            shift, first = divmod(p + lo, s)
+            taps.append(slice(first, None, s))
+            pads.append((len(range(first, k, s)) - 1 - shift, length - m + shift))
+        kernel = _adjoint(w[tuple(taps)])
+        reached = kernel.size > 0  # not every phase, if the stride is wider than the kernel
+        zeros = jnp.zeros((batch, rows, columns, features), _accumulator(g))
+        phases.append(_canonical(g, kernel, pads) if reached else zeros)
+    y = jnp.stack(phases, 3).reshape(batch, rows, columns, sh, sw, features)
+    y = jnp.transpose(y, (0, 1, 3, 2, 4, 5)).reshape(batch, rows * sh, columns * sw, features)
+    return y[:, :height, :width]
 
 
 def _dx_cpu(g, w, geometry):
-    """Chooses by shape; measured with DCGAN-64's and 32's layers, batch 64 (useful GFLOP/s, of about 350 reached)."""
+    """Chooses by shape.
+
+    Measured at batch 64, 2 cores, useful GFLOP/s of `_dx` and of `_dx_phases`: 32x32x64 <- 128 kernel 4: 85, 170;
+    16x16x128 <- 256 kernel 4: 150, 370; kernel 5: 110, 180; 8x8x256 <- 512 kernel 4: 300, 350; kernel 5: 3, 280.
+    Tried and dropped, since a DCGAN's step was not faster: one convolution to sh * sw * in channels and depth to
+    space (in a scan 2 times faster at 32x32, slower below and for kernel 5); a matrix product with overlap-add
+    (1.5 times faster to 3 channels with kernel 4, slower with 5); for `_dw`, tap products and im2col.
+    """
     if geometry.output == (1, 1):
-        return _dx_dense(g, w, geometry)  # first layer, 4x4x512 <- 1x1x100: 1.2 ms against 8.7
-    if geometry.strides == (1, 1):
-        return _dx(g, w, geometry)
-    if w.shape[2] <= 4:
-        return _dx_overlap(g, w, geometry)  # 64x64x3 <- 64: 80-150, subpixel 100, phases 30-40, dilated 70
-    whole = all(n % s == 0 for n, s in zip(geometry.size, geometry.strides, strict=True))
-    divided = all(k % s == 0 for k, s in zip(geometry.kernel, geometry.strides, strict=True))
-    if whole and not (divided and min(geometry.output) >= 16):
-        return _dx_phases(
-            g, w, geometry
-        )  # 16x16x128 <- 256: 350-400, subpixel 290-350, dilated 150; 5x5: 180, 90, 60
-    return _dx_subpixel(g, w, geometry)  # 32x32x64 <- 128: 220-340, phases 160-190, dilated 85
+        return _dx_dense(g, w, geometry)  # 4x4x512 <- 1x1x100: 1.2 ms, `_dx` 8.7 ms
+    return (_dx if geometry.strides == (1, 1) else _dx_phases)(g, w, geometry)
 
 
-# The primitives. Their operands have a leading axis of seeds, 1 where none is vmapped, along which nothing is summed.
+# The primitives. All operands and results have a leading axis of seeds (1 where nothing is vmapped): seed n of a
+# result is of seed n of both operands. How the seeds are run is so decided at lowering, where the platform is known.
 
 
 def _primitive(name: str, form: Callable, cpu_form: Callable, shape: Callable, own_axes) -> Primitive:
-    """A primitive of operands (a, b).
+    """Makes a primitive of two operands a, b.
 
-    Args:
-        name: its name in a jaxpr.
-        form, cpu_form: (a, b, geometry) -> result without the axis of seeds, for any platform and for a CPU.
-        shape: (a.shape, b.shape, geometry) -> the result's shape.
-        own_axes: for a and for b, an axis that the other operand has not, and its place in the result.
+    `form` and for a CPU `cpu_form`: (a, b, geometry) -> the result, all without the axis of seeds;
+    `shape`: (a.shape, b.shape, geometry) -> the result's shape, with that axis; `own_axes`: for a and for b, an
+    axis that the other operand has not, and its place in the result.
     """
     primitive = Primitive(name)
     primitive.def_impl(jax.jit(primitive.bind, static_argnames="geometry"))
@@ -220,13 +177,12 @@ def _primitive(name: str, form: Callable, cpu_form: Callable, shape: Callable, o
         operands, axis = list(operands), 0
         both = None not in axes
         for n in range(2):
-            if (
-                axes[n] is not None
-            ):  # fold into the seeds or, if the other operand is not mapped, into an own axis
+            if axes[n] is not None:  # fold into the seeds or, if the other operand is not mapped, into an own axis
                 size = operands[n].shape[axes[n]]
                 into, axis = (0, 0) if both else own_axes[n]
                 moved = jnp.moveaxis(operands[n], axes[n], into)
-                operands[n] = moved.reshape(*moved.shape[:into], -1, *moved.shape[into + 2 :])
+                shape = moved.shape
+                operands[n] = moved.reshape(*shape[:into], size * shape[into + 1], *shape[into + 2 :])
         y = primitive.bind(*operands, geometry=geometry)
         return y.reshape(*y.shape[:axis], size, y.shape[axis] // size, *y.shape[axis + 1 :]), axis
 
@@ -234,19 +190,21 @@ def _primitive(name: str, form: Callable, cpu_form: Callable, shape: Callable, o
     return primitive
 
 
-conv_p = _primitive(
-    "conv", _conv, _conv, lambda x, w, geometry: (*x[:2], *geometry.output, w[4]), own_axes=((1, 1), (4, 4))
-)
-dx_p = _primitive(
-    "conv_dx", _dx, _dx_cpu, lambda g, w, geometry: (*g[:2], *geometry.size, w[3]), own_axes=((1, 1), (3, 4))
-)
-dw_p = _primitive(
-    "conv_dw",
-    _dw,
-    _dw,
-    lambda x, g, geometry: (x[0], *geometry.kernel, x[4], g[4]),
-    own_axes=((4, 3), (4, 4)),
-)
+def _y_shape(x, w, geometry):
+    return *x[:2], *geometry.output, w[4]
+
+
+def _x_shape(g, w, geometry):
+    return *g[:2], *geometry.size, w[3]
+
+
+def _w_shape(x, g, geometry):
+    return x[0], *geometry.kernel, x[4], g[4]
+
+
+conv_p = _primitive("conv", _conv, _conv, _y_shape, own_axes=((1, 1), (4, 4)))
+dx_p = _primitive("conv_dx", _dx, _dx_cpu, _x_shape, own_axes=((1, 1), (3, 4)))
+dw_p = _primitive("conv_dw", _dw, _dw, _w_shape, own_axes=((4, 3), (4, 4)))
 ad.defbilinear(conv_p, lambda g, x, w, **k: dx_p.bind(g, w, **k), lambda g, x, w, **k: dw_p.bind(x, g, **k))
 ad.defbilinear(dx_p, lambda x, g, w, **k: conv_p.bind(x, w, **k), lambda x, g, w, **k: dw_p.bind(x, g, **k))
 ad.defbilinear(dw_p, lambda w, x, g, **k: dx_p.bind(g, w, **k), lambda w, x, g, **k: conv_p.bind(x, w, **k))
@@ -264,8 +222,7 @@ def conv(x: Array, kernel: Array, *, strides: tuple[int, int] = (1, 1), padding:
         x: [batch, height, width, in], floating.
         kernel: [kernel height, kernel width, in, out], of x's dtype.
         strides: (sh, sw), positive.
-        padding: "SAME" (ceil(size / stride) outputs), "VALID", or ((top, bottom), (left, right)) where negative
-            numbers crop.
+        padding: "SAME" (ceil(size / stride) outputs), "VALID", or ((top, bottom), (left, right)); below 0 crops.
 
     Returns:
         [batch, height', width', out] of x's dtype, accumulated in float32 if that is narrower.
@@ -299,8 +256,8 @@ def conv_transpose(
             has this op's output channels.
         strides: (sh, sw), positive.
         padding: that `conv`'s: what it pads is cropped here, what it crops is zero here.
-        output_size: (height', width'), any that `conv` takes to (height, width). Default: height * sh for "SAME",
-            (height - 1) * sh + kernel height - top - bottom otherwise.
+        output_size: (height', width'), any that `conv` takes to (height, width). Default: height * sh for
+            "SAME", (height - 1) * sh + kernel height - top - bottom otherwise.
 
     Returns:
         [batch, height', width', out] of x's dtype, accumulated in float32 if that is narrower.
@@ -334,10 +291,9 @@ def _operands(name, x, kernel, contracted):
             f"{name}: x {x.shape} has {x.shape[3]} channels, kernel {kernel.shape} takes {kernel.shape[contracted]}"
         )
     # In a shard_map, one operand varying: make both, so that the other's gradient is summed over the devices.
-    x_axes, kernel_axes = (jax.typeof(a).manual_axis_type.varying for a in (x, kernel))
-    x = lax.pcast(x, tuple(kernel_axes - x_axes), to="varying") if kernel_axes - x_axes else x
-    kernel = lax.pcast(kernel, tuple(x_axes - kernel_axes), to="varying") if x_axes - kernel_axes else kernel
-    return x, kernel
+    varying = [jax.typeof(a).manual_axis_type.varying for a in (x, kernel)]
+    missing = [tuple((varying[0] | varying[1]) - axes) for axes in varying]
+    return [lax.pcast(a, m, to="varying") if m else a for a, m in zip((x, kernel), missing, strict=True)]
 
 
 def _pair(what, value):
@@ -364,10 +320,9 @@ def _geometry(name, size, kernel, strides, padding):
     for n, k, s, pad in zip(size, kernel, strides, _pads(padding), strict=True):
         total = max((-(-n // s) - 1) * s + k - n, 0)
         pads.append((total // 2, total - total // 2) if pad is None else pad)
-    crop = [(min(lo, 0), min(hi, 0)) for lo, hi in pads]
+    crop, pads = _split(pads)
     cropped = tuple(n + sum(pad) for n, pad in zip(size, crop, strict=True))
-    pads = tuple((max(lo, 0), max(hi, 0)) for lo, hi in pads)
-    geometry = Geometry(cropped, tuple(kernel), strides, pads)
+    geometry = Geometry(cropped, tuple(kernel), strides, tuple(pads))
     if min(cropped) < 1 or min(geometry.output) < 1:
         raise ValueError(f"{name}: kernel {tuple(kernel)} does not fit images {size} with padding {padding}")
     return geometry, crop

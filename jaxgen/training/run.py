@@ -1,13 +1,13 @@
 """A run's folder: what stands in it, and opening it again.
 
-    config.json         everything needed to run it again: model, its config, settings
-    model.py            a copy of the user's own model file, where the model is one
-    environment.json    versions, device kind and count, XLA flags, commit, dataset fingerprint
-    metrics.jsonl       a row a seed and logging step
-    events/             the same for TensorBoard, a folder a seed
-    samples/            a PNG grid a seed and sampling step
-    checkpoints/        the newest two, by step
-    result.json         written at the end: step, seconds, diverged seeds, digests of the parameters
+config.json         everything needed to run it again: model, its config, settings
+model.py            a copy of the user's own model file, where the model is one
+environment.json    versions, device kind and count, XLA flags, commit, dataset fingerprint
+metrics.jsonl       a row a seed and logging step
+events/             the same for TensorBoard, a folder a seed
+samples/            a PNG grid a seed and sampling step
+checkpoints/        the newest two, by step
+result.json         written at the end: step, seconds, diverged seeds, digests of the parameters
 """
 
 import dataclasses
@@ -129,9 +129,9 @@ def compare(path: Path, plan: Plan) -> None:
     ]
     if old["model"] != new["model"]:
         differences = [f"model: {old['model']!r} -> {new['model']!r}"]
-    if not differences and (path / MODEL_FILE).exists():
-        if (path / MODEL_FILE).read_bytes() != Path(plan.model_path).read_bytes():
-            differences = [f"{plan.model_path} was changed since"]
+    own = path / MODEL_FILE
+    if not differences and own.exists() and own.read_bytes() != Path(plan.model_path).read_bytes():
+        differences = [f"{plan.model_path} was changed since"]
     fingerprint = read_json(path / ENVIRONMENT)["dataset"]["fingerprint"]
     if not differences and fingerprint != plan.dataset.fingerprint:
         differences = [f"the content of dataset {plan.dataset.name} (fingerprint)"]

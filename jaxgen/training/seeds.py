@@ -26,9 +26,7 @@ def all_streams(seeds: tuple[int, ...]) -> Streams:
 
 def blank_batch(spec: Spec, needs: tuple[str, ...], batch_size: int) -> dict[str, Array]:
     """A batch of zeros, for `init` and for abstract evaluation."""
-    batch = {
-        name: jnp.zeros((batch_size, *spec.entries[name].shape), spec.entries[name].dtype) for name in needs
-    }
+    batch = {name: jnp.zeros((batch_size, *spec.entries[name].shape), spec.entries[name].dtype) for name in needs}
     return batch | {"weight": jnp.ones(batch_size)}
 
 
@@ -99,9 +97,7 @@ def sampler(model: Model) -> Callable:
     def program(keys, state, num, condition):
         return jax.vmap(lambda key, state: model.sample(key, state, num, condition))(keys, state)
 
-    def draw(
-        keys: Array, state: State, num: int, condition: Condition | None = None
-    ) -> dict[str, np.ndarray]:
+    def draw(keys: Array, state: State, num: int, condition: Condition | None = None) -> dict[str, np.ndarray]:
         parts = []
         for part, start in enumerate(range(0, num, SAMPLES_AT_ONCE)):
             some = min(SAMPLES_AT_ONCE, num - start)

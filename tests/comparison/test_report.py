@@ -53,9 +53,14 @@ class Page(HTMLParser):
 
     def cells(self, name):
         """The texts of the cells of the table row of that name."""
-        (text,) = [text for _, text in self.all("tr") if text.startswith(name)]
-        texts = iter(self.all("td"))
-        return [cell for _, cell in texts if cell in text]
+        rows = []
+        for tag, _, text in self.elements:
+            if tag == "tr":
+                rows.append((" ".join("".join(text).split()), []))
+            elif tag == "td":
+                rows[-1][1].append(" ".join("".join(text).split()))
+        (cells,) = [cells for text, cells in rows if text.startswith(name)]
+        return cells
 
 
 def images(seed, n=7):
@@ -170,9 +175,9 @@ def test_mean_interval_and_every_seed_by_hand(write):
 def test_diverged_and_missing_seeds(write):
     page = Page(write())
     # 71.25 is a diverged seed's, finite and counted: the mean of 7, 9 and 71.25 is 29.0833, their
-    # s is 36.5317 and t_2 at 97.5% is 4.302653, so that half the width is 90.750
+    # s is 36.5311 and t_2 at 97.5% is 4.302653, so that half the width is 90.7483
     gan_fd, gan_log_prob = page.cells("gan")
-    assert gan_fd == "29.08 [-61.67, 119.83] n = 3: 2 of 5 missing or not finite 7.00 9.00 nan† — 71.25†"
+    assert gan_fd == "29.08 [-61.66, 119.83] n = 3: 2 of 5 missing or not finite 7.00 9.00 nan† — 71.25†"
     assert gan_log_prob == "— a GAN has no likelihood"
     assert page.all("span", title="a GAN has no likelihood")[0][1] == "—"
     text = page.all("main")[0][1]
@@ -228,11 +233,11 @@ def test_words(write, results):
         # 2 / C(10, 5) = 0.00794 a pair
         (
             2,
-            "for the one pair in a column, the smallest p that an exact permutation test can reach is 0.0079.",
+            "the one pair in a column, the smallest p that an exact permutation test can reach is 0.0079.",
         ),
         (
             3,
-            "over the 3 pairs of models in a column, the smallest p that an exact permutation test can reach is 0.024",
+            "3 pairs of models in a column, the smallest p that an exact permutation test can reach is 0.024",
         ),
         # 10 pairs: 0.079; with six seeds 20 / C(12, 6) = 0.0216
         (5, "is 0.079 after Holm’s correction; 6 seeds a model are the fewest that allow 0.05."),

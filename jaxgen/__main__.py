@@ -1,0 +1,7 @@
+"""`python -m jaxgen`."""
+
+import sys
+
+from jaxgen.cli import main
+
+sys.exit(main())

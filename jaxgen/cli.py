@@ -1,0 +1,276 @@
+"""The command line: one thin function a command, which imports the heavy packages it needs."""
+
+import contextlib
+import functools
+import inspect
+import io
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import jaxgen
+from jaxgen.errors import UserError
+
+NAME_FIRST = "{command} needs {what} first, as in `jaxgen {command} {example}`"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs a command; the exit status. A user's mistake is one line on stderr and status 2."""
+    argv = sys.argv[1:] if argv is None else argv
+    try:
+        return _run(argv)
+    except UserError as error:
+        print(f"jaxgen: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader, `head` say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        print("jaxgen: stopped; --resume goes on from the newest checkpoint", file=sys.stderr)
+        return 130
+
+
+def _run(argv: list[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help"):
+        print(_overview())
+        return 0
+    if argv[0] == "--version":
+        print(f"jaxgen {jaxgen.__version__}")
+        return 0
+    if argv[0] not in COMMANDS:
+        raise UserError(f"unknown command {argv[0]!r}: there are {', '.join(COMMANDS)}")
+    COMMANDS[argv[0]](argv[1:])
+    return 0
+
+
+def _overview() -> str:
+    lines = [f"  {name:10} {inspect.getdoc(command).splitlines()[0]}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: jaxgen COMMAND ...",
+            "",
+            "Image-generating models in JAX, trained and compared over many seeds.",
+            "",
+            *lines,
+            "",
+            "`jaxgen COMMAND --help` explains a command, `jaxgen train MODEL --help` every field of a model.",
+        ]
+    )
+
+
+def _parse(function: Callable, argv: list[str], prog: str) -> Any:
+    """`function` called with the arguments of `argv`, by tyro; its errors as one line."""
+    import tyro
+
+    @functools.wraps(function)
+    def bind(*args, **kwargs):
+        return functools.partial(function, *args, **kwargs)
+
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(printed):
+            call = tyro.cli(bind, prog=prog, args=argv, config=(tyro.conf.FlagCreatePairsOff,))
+    except SystemExit as stopped:
+        if not stopped.code:
+            raise
+        raise UserError(_first_words(printed.getvalue())) from None
+    return call()
+
+
+def _first_words(box: str) -> str:
+    """The first paragraph of tyro's boxed message, and what it says was perhaps meant, as one line."""
+    lines = [line.strip("│╭╮╰╯─ ") for line in box.splitlines()[1:]]
+    paragraphs = " ".join(line or "\n" for line in lines).split("\n")
+    words = [" ".join(paragraph.split()) for paragraph in paragraphs]
+    return ". ".join([words[0], *(part for part in words[1:] if part.startswith("Perhaps you meant"))])
+
+
+def _first(argv: list[str], command: str, what: str, example: str) -> tuple[str, list[str]]:
+    """(the positional argument, the rest); prints the docstring of a command asked for help without one."""
+    if argv and argv[0] in ("-h", "--help"):
+        print(f"usage: jaxgen {command} {example} [OPTIONS]\n\n{inspect.getdoc(COMMANDS[command])}")
+        raise SystemExit(0)
+    if not argv or argv[0].startswith("-"):
+        raise UserError(NAME_FIRST.format(command=command, what=what, example=example))
+    return argv[0], argv[1:]
+
+
+def models_command(argv: list[str]) -> None:
+    """List the models: paper, what they need, what they can do."""
+
+    def models_() -> None:
+        """List the models: paper, what they need, what they can do."""
+        from rich.console import Console
+
+        from jaxgen.tables import models_table
+
+        Console().print(models_table())
+
+    _parse(models_, argv, "jaxgen models")
+
+
+def train_command(argv: list[str]) -> None:
+    """Train a model for several seeds at once, into a run folder.
+
+    MODEL is a name of `jaxgen models`, or the path of a Python file of your own with `Config` and
+    `make`. `jaxgen train MODEL --help` lists the fields of its Config and the settings of every run.
+    """
+    model, rest = _first(argv, "train", "a model", "MODEL")
+    import dataclasses
+
+    import tyro
+
+    from jaxgen import models
+    from jaxgen.training.settings import Settings
+
+    config_class = models.load(model).Config
+    both = {f.name for f in dataclasses.fields(config_class)} & (
+        {f.name for f in dataclasses.fields(Settings)} | {"out", "resume"}
+    )
+    if both:
+        raise UserError(f"{model}: Config's field {both.pop()} has the name of a setting of every run")
+    flat = tyro.conf.arg(name="")
+
+    def train_(
+        config: Annotated[config_class, flat],
+        settings: Annotated[Settings, flat],
+        out: Path | None = None,
+        resume: bool = False,
+    ) -> None:
+        """Train a model for several seeds at once, into a run folder.
+
+        The last lines printed are `digest SEED HEX`, one a seed: sha256 of the final parameters.
+
+        Args:
+            out: the run folder, which must not exist; runs/MODEL-DATASET if not given
+            resume: go on with the run in that folder, from its newest checkpoint
+        """
+        from jaxgen.training import train
+
+        run = train(model, config, settings, out=out, resume=resume)
+        print(f"{run.path}: {run.step} steps")
+        _print_digests(run)
+
+    _parse(train_, rest, f"jaxgen train {model}")
+
+
+def digest_command(argv: list[str]) -> None:
+    """Print the sha256 of the parameters of every seed of a run.
+
+    One line a seed, `digest SEED HEX`, read from the newest checkpoint.
+    """
+    path, rest = _first(argv, "digest", "a run folder", "RUN")
+
+    def digest() -> None:
+        """Print the sha256 of the parameters of every seed, from the run's newest checkpoint."""
+        from jaxgen.training import open_run
+
+        _print_digests(open_run(path))
+
+    _parse(digest, rest, "jaxgen digest RUN")
+
+
+def _print_digests(run) -> None:
+    for seed, digest in run.digests().items():
+        print(f"digest {seed} {digest}")
+
+
+def sample_command(argv: list[str]) -> None:
+    """Draw samples from a run: a PNG grid, or an npz.
+
+    Every seed's samples, one grid below the other; a row a class where the model is conditional.
+    """
+    path, rest = _first(argv, "sample", "a run folder", "RUN")
+
+    def sample_(num: int = 64, out: Path | None = None) -> None:
+        """Draw samples from a run: a PNG grid, or an npz.
+
+        Args:
+            num: samples of each seed, a whole number a class where the model is conditional
+            out: the file, .png or .npz (image uint8 [seeds * num, H, W, C], seed, and label where the
+                model is conditional); RUN/samples.png if not given
+        """
+        from jaxgen.training import sample
+
+        print(sample(path, num=num, out=out))
+
+    _parse(sample_, rest, "jaxgen sample RUN")
+
+
+def evaluate_command(argv: list[str]) -> None:
+    """Score a run beside real images and the untrained model.
+
+    Writes evaluation.json into the run folder and prints the table.
+    """
+    path, rest = _first(argv, "evaluate", "a run folder", "RUN")
+
+    def evaluate_() -> None:
+        """Score a run beside real images and the untrained model; writes RUN/evaluation.json."""
+        from rich.console import Console
+
+        from jaxgen.comparison import evaluate
+        from jaxgen.tables import scores_table
+
+        Console().print(scores_table(evaluate(path)))
+        print(Path(path) / "evaluation.json")
+
+    _parse(evaluate_, rest, "jaxgen evaluate RUN")
+
+
+def compare_command(argv: list[str]) -> None:
+    """Train and score every model of an experiment, and write the page.
+
+    EXPERIMENT is a Python file that declares `experiment`, or the name of one that comes with jaxgen.
+    """
+    experiment, rest = _first(argv, "compare", "an experiment", "EXPERIMENT")
+
+    def compare_(out: Path | None = None, steps: int | None = None, seeds: tuple[int, ...] | None = None) -> None:
+        """Train and score every model of an experiment, and write the page.
+
+        A comparison begun in the same folder is gone on with.
+
+        Args:
+            out: the folder; runs/NAME if not given
+            steps: training steps a seed, in place of the experiment's
+            seeds: training seeds, in place of the experiment's
+        """
+        from rich.console import Console
+
+        from jaxgen.comparison import compare
+        from jaxgen.tables import scores_table
+
+        results = compare(experiment, out=out, steps=steps, seeds=seeds)
+        Console().print(scores_table(results))
+        print(results["report"])
+
+    _parse(compare_, rest, "jaxgen compare EXPERIMENT")
+
+
+def data_command(argv: list[str]) -> None:
+    """Datasets: `jaxgen data list` shows what there is and what is prepared."""
+    action, rest = _first(argv, "data", "an action", "list")
+    if action != "list":
+        raise UserError(f"unknown action {action!r} of `jaxgen data`: there is list")
+
+    def data_list() -> None:
+        """List the datasets: size, classes, licence, and whether they are prepared."""
+        from rich.console import Console
+
+        from jaxgen.tables import datasets_table
+
+        Console().print(datasets_table())
+
+    _parse(data_list, rest, "jaxgen data list")
+
+
+COMMANDS: dict[str, Callable[[list[str]], None]] = {
+    "models": models_command,
+    "train": train_command,
+    "digest": digest_command,
+    "sample": sample_command,
+    "evaluate": evaluate_command,
+    "compare": compare_command,
+    "data": data_command,
+}

@@ -1,0 +1,74 @@
+"""Tables for the terminal."""
+
+import jax
+import numpy as np
+from rich.table import Table
+from rich.text import Text
+
+from jaxgen import data, models
+from jaxgen.comparison.statistics import t_interval
+from jaxgen.model import Spec
+
+
+def models_table() -> Table:
+    """The models: paper, what they need, what they can do (asked of the models themselves)."""
+    table = Table("model", "paper", "needs", "can", title="Models")
+    image, label = jax.ShapeDtypeStruct((16, 16, 1), np.uint8), jax.ShapeDtypeStruct((), np.int32)
+    spec = Spec({"image": image, "label": label}, 1000, 10, np.full(10, 0.1), np.full((16, 16, 1), 0.5))
+    for name, entry in models.MODELS.items():
+        module = models.load(name)
+        model = module.make(module.Config(), spec)
+        given = f" given {', '.join(model.conditions)}" if model.conditions else ""
+        likelihood = f"log-likelihood ({model.likelihood.kind})" if model.likelihood else ""
+        can = [
+            f"sample{given}" if model.sample else "",
+            likelihood,
+            *(word for word in ("encode", "decode", "classify") if getattr(model, word)),
+        ]
+        paper = Text.assemble(entry.title, "\n", (entry.paper, "dim"), "\n", (entry.url, "dim"))
+        table.add_row(name, paper, ", ".join(model.needs), "\n".join(filter(None, can)), end_section=True)
+    return table
+
+
+def datasets_table() -> Table:
+    """The datasets: examples, shape, classes, licence, and whether they are prepared."""
+    table = Table("dataset", "what", "train / test", "shape", "classes", "licence", "prepared", title="Datasets")
+    for info in data.table():
+        train, test = info.examples
+        shape = "x".join(map(str, info.shape))
+        table.add_row(
+            info.name, info.what, f"{train:,} / {test:,}", shape, str(info.classes), info.licence,
+            "yes" if info.prepared else "on first use",
+        )  # fmt: skip
+    return table
+
+
+def scores_table(results: dict) -> Table:
+    """Scores: mean and 95% t interval over the seeds, and below it every seed's value."""
+    seeds = " ".join(map(str, results["seeds"]))
+    table = Table(title=f"mean [95% t interval over seeds {seeds}], every seed's value below", title_justify="left")
+    table.add_column("", no_wrap=False)
+    for metric in results["metrics"]:
+        direction = {"lower": "↓", "higher": "↑", None: ""}[metric["better"]]
+        table.add_column(f"{metric['title']} {direction}", justify="right")
+    last = None
+    for row in results["rows"]:
+        if last not in (None, row["kind"]):
+            table.add_section()
+        last = row["kind"]
+        cells = [_cell(row["values"].get(metric["key"]), metric["digits"]) for metric in results["metrics"]]
+        name = row["name"] + (f"\n{len(row['diverged'])} diverged" if row.get("diverged") else "")
+        table.add_row(name, *cells)
+    return table
+
+
+def _cell(values: list[float | None] | None, digits: int) -> Text:
+    known = [value for value in values or [] if value is not None]
+    if not known:
+        return Text("-")
+    if len(values) == 1:
+        return Text(f"{known[0]:.{digits}f}")
+    interval = t_interval(known)
+    each = " ".join("diverged" if value is None else f"{value:.{digits}f}" for value in values)
+    bounds = f" [{interval.low:.{digits}f}, {interval.high:.{digits}f}]" if interval.n > 1 else ""
+    return Text.assemble((f"{interval.mean:.{digits}f}", "bold"), bounds, "\n", (each, "dim"))

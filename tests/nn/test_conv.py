@@ -1,0 +1,387 @@
+"""Small whole numbers as inputs make float32 sums exact, so that most comparisons here are of bits."""
+
+from functools import partial
+
+import flax.linen as nn
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from jax import lax
+from jax.sharding import AxisType, PartitionSpec
+from jax.test_util import check_grads
+
+from jaxgen.nn import conv as conv_module
+from jaxgen.nn.conv import Conv, ConvTranspose, Geometry, conv, conv_transpose
+
+
+def drawn(examples):
+    checks = [HealthCheck.too_slow, HealthCheck.filter_too_much]
+    return settings(deadline=None, derandomize=True, max_examples=examples, suppress_health_check=checks)
+
+
+def whole(seed, *shape, dtype=np.float32):
+    return jnp.asarray(np.random.default_rng(seed).integers(-4, 5, shape), dtype)
+
+
+def explicit(case):
+    """((top, bottom), (left, right)) of "SAME" and "VALID", worked out as TensorFlow documents them."""
+    if case["padding"] == "VALID":
+        return (0, 0), (0, 0)
+    if case["padding"] != "SAME":
+        return case["padding"]
+    pads = []
+    for n, k, s in zip(case["size"], case["kernel"], case["strides"], strict=True):
+        total = max(k - s, 0) if n % s == 0 else max(k - n % s, 0)
+        pads.append((total // 2, total - total // 2))
+    return tuple(pads)
+
+
+def output(case):
+    axes = zip(case["size"], case["kernel"], case["strides"], explicit(case), strict=True)
+    return tuple((n + sum(pad) - k) // s + 1 for n, k, s, pad in axes)
+
+
+def fits(case):
+    """Something is left of the image after the crop, and the kernel fits into it."""
+    axes = zip(case["size"], case["kernel"], explicit(case), strict=True)
+    return all(n + min(lo, 0) + min(hi, 0) > 0 and n + lo + hi >= k for n, k, (lo, hi) in axes)
+
+
+def pairs(low, high):
+    return st.tuples(st.integers(low, high), st.integers(low, high))
+
+
+CASES = st.fixed_dictionaries(
+    {
+        "size": pairs(1, 9),
+        "kernel": pairs(1, 5),
+        "strides": pairs(1, 3),
+        "padding": st.sampled_from(["SAME", "VALID"]) | st.tuples(pairs(-3, 6), pairs(-3, 6)),
+        "batch": st.integers(1, 3),
+        "channels": pairs(1, 5),
+    }
+).filter(fits)
+
+
+def arrays(case):
+    """x, kernel and a cotangent of conv's result."""
+    x = whole(0, case["batch"], *case["size"], case["channels"][0])
+    w = whole(1, *case["kernel"], *case["channels"])
+    return x, w, whole(2, case["batch"], *output(case), case["channels"][1])
+
+
+def operations(case):
+    options = {"strides": case["strides"], "padding": case["padding"]}
+    return (
+        lambda x, w: conv(x, w, **options),
+        lambda g, w: conv_transpose(g, w, output_size=case["size"], **options),
+    )
+
+
+def references(case):
+    """The same from lax, padded beforehand: XLA's own mixed pads are what cannot be trusted."""
+
+    def reference(x, w):
+        (top, bottom), (left, right) = explicit(case)
+        x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), (top, bottom, 0), (left, right, 0), (0, 0, 0)])
+        layout = ("NHWC", "HWIO", "NHWC")
+        return lax.conv_general_dilated(x, w, case["strides"], "VALID", dimension_numbers=layout)
+
+    def adjoint(g, w):
+        x = jnp.zeros((g.shape[0], *case["size"], w.shape[2]), g.dtype)
+        return jax.vjp(lambda x: reference(x, w), x)[1](g)[0]
+
+    return reference, adjoint
+
+
+def conv64(x, w, case):
+    """The sum of the definition in float64 NumPy, by looking every pixel up."""
+    (top, _), (left, _) = explicit(case)
+    x, w, (sh, sw) = np.float64(x), np.float64(w), case["strides"]
+    y = np.zeros((x.shape[0], *output(case), w.shape[3]))
+    for p, q, u, v in np.ndindex(*output(case), *case["kernel"]):
+        row, column = p * sh + u - top, q * sw + v - left
+        if 0 <= row < x.shape[1] and 0 <= column < x.shape[2]:
+            y[:, p, q] += x[:, row, column] @ w[u, v]
+    return y
+
+
+# A kernel of 4 and stride 2 as in DCGAN, an odd one on odd and non-square images, a stride wider than the kernel,
+# pads wider than the kernel and crops, one output pixel, stride 1.
+SOME = [
+    {"size": (8, 8), "kernel": (4, 4), "strides": (2, 2), "padding": "SAME", "batch": 2, "channels": (3, 4)},
+    {"size": (7, 5), "kernel": (5, 3), "strides": (2, 1), "padding": "SAME", "batch": 2, "channels": (1, 2)},
+    {"size": (7, 8), "kernel": (1, 2), "strides": (2, 3), "padding": "VALID", "batch": 1, "channels": (2, 1)},
+    {
+        "size": (5, 9),
+        "kernel": (2, 4),
+        "strides": (2, 2),
+        "padding": ((3, -1), (-2, 5)),
+        "batch": 2,
+        "channels": (2, 3),
+    },
+    {"size": (4, 4), "kernel": (4, 4), "strides": (1, 1), "padding": "VALID", "batch": 2, "channels": (3, 2)},
+    {"size": (5, 4), "kernel": (3, 3), "strides": (1, 1), "padding": "SAME", "batch": 2, "channels": (2, 2)},
+]
+some = pytest.mark.parametrize("case", SOME, ids=lambda case: "-".join(map(str, case.values())))
+
+
+def with_gradients(f):
+    """(a, b, cotangent, tangents) -> value, both gradients, and the derivative in a direction."""
+
+    def derivatives(a, b, ct, da, db):
+        y, pullback = jax.vjp(f, a, b)
+        return y, *pullback(ct), jax.jvp(f, (a, b), (da, db))[1]
+
+    return derivatives
+
+
+@drawn(25)
+@given(CASES)
+def test_both_operations_and_all_first_derivatives_equal_lax(case):
+    x, w, g = arrays(case)
+    dx, dw, dg = whole(3, *x.shape), whole(4, *w.shape), whole(5, *g.shape)
+
+    def both(convolution, transposed):
+        def derivatives(x, w, g, dx, dw, dg):  # arguments, since XLA would fold constants by other code
+            ours = with_gradients(convolution)(x, w, g, dx, dw)
+            return ours, with_gradients(transposed)(g, w, x, dg, dw)
+
+        return jax.jit(derivatives)(x, w, g, dx, dw, dg)
+
+    jax.tree.map(np.testing.assert_array_equal, both(*operations(case)), both(*references(case)))
+
+
+@drawn(30)
+@given(CASES)
+def test_adjoint_identity_against_float64_numpy(case):
+    x, w, g = arrays(case)
+    convolution, transposed = operations(case)
+    y = conv64(x, w, case)
+    np.testing.assert_array_equal(convolution(x, w), y)
+    assert np.sum(y * np.float64(g)) == np.sum(np.float64(x) * np.float64(transposed(g, w)))
+
+
+@some
+def test_second_order_gradients_in_both_modes(case):
+    x, w, g = arrays(case)
+    convolution, transposed = operations(case)
+    with jax.enable_x64(True):
+        x, w, g = (jnp.asarray(np.float64(a)) for a in (x, w, g))
+        check_grads(convolution, (x, w), order=2, modes=["fwd", "rev"])
+        check_grads(transposed, (g, w), order=2, modes=["fwd", "rev"])
+
+
+@some
+def test_gradient_penalty_equals_lax(case):
+    x, w, _ = arrays(case)
+
+    def penalty(f, w, x):
+        def critic(x):
+            return jnp.sum(f(x, w) ** 2)
+
+        return jnp.sum(jax.grad(critic)(x) ** 2)
+
+    ours, plain = operations(case)[0], references(case)[0]
+    got, expected = (jax.jit(jax.grad(lambda w, x, f=f: penalty(f, w, x)))(w, x) for f in (ours, plain))
+    np.testing.assert_allclose(got, expected, rtol=1e-5)
+
+
+def loop(f, axes, a, b):
+    size = a.shape[axes[0]] if axes[0] is not None else b.shape[axes[1]]
+
+    def pick(operand, axis, n):
+        return operand if axis is None else jnp.take(operand, n, axis)
+
+    return jnp.stack([f(pick(a, axes[0], n), pick(b, axes[1], n)) for n in range(size)])
+
+
+@some
+@pytest.mark.parametrize("axes", [(0, None), (None, 3), (4, 2)])
+def test_vmap_equals_a_loop(case, axes):
+    convolution, transposed = operations(case)
+    x, w, g = arrays(case)
+
+    def kernel_gradient(x, g):
+        return jax.vjp(lambda w: convolution(x, w), w)[1](g)[0]
+
+    for f, operands in ((convolution, (x, w)), (transposed, (g, w)), (kernel_gradient, (x, g))):
+        mapped = [
+            a if axis is None else jnp.moveaxis(whole(n, 3, *a.shape), 0, axis)
+            for n, (a, axis) in enumerate(zip(operands, axes, strict=True))
+        ]
+        got = jax.jit(jax.vmap(f, axes))(*mapped)
+        np.testing.assert_array_equal(got, loop(jax.jit(f), axes, *mapped))
+
+
+@some
+def test_nested_vmap_and_gradients_under_vmap_equal_loops(case):
+    convolution = jax.jit(operations(case)[0])
+    x, w, _ = arrays(case)
+    xs, ws = whole(0, 2, *x.shape), whole(1, 3, *w.shape)  # data of 2 draws, kernels of 3 seeds
+    rows = [jnp.stack([convolution(x, w) for x in xs]) for w in ws]
+    grid = jax.vmap(jax.vmap(convolution, (0, None)), (None, 0))
+    np.testing.assert_array_equal(jax.jit(grid)(xs, ws), jnp.stack(rows))
+    ws2 = jnp.stack([ws, ws + 1])
+    seeds = jax.jit(jax.vmap(jax.vmap(convolution, (None, 0)), (0, 0)))(xs, ws2)
+    rows = [jnp.stack([convolution(x, w) for w in ws]) for x, ws in zip(xs, ws2, strict=True)]
+    np.testing.assert_array_equal(seeds, jnp.stack(rows))
+
+    gradient = jax.jit(jax.grad(lambda w, x: jnp.sum(convolution(x, w) ** 2)))
+    got = jax.jit(jax.vmap(gradient, (0, None)))(ws, x)
+    np.testing.assert_array_equal(got, jnp.stack([gradient(w, x) for w in ws]))
+
+
+@some
+def test_in_scan_and_jitted_equals_eager(case):
+    convolution, transposed = operations(case)
+    x, w, g = arrays(case)
+
+    def step(x, g, w, n):
+        y, pullback = jax.vjp(convolution, x, w)
+        z, transposed_pullback = jax.vjp(transposed, g, w)
+        gradients = pullback(y), transposed_pullback(z)
+        return jnp.sign(w + gradients[0][1] - gradients[1][1] + n), (y, z, gradients)
+
+    _, got = jax.jit(lambda x, g, w: lax.scan(partial(step, x, g), w, jnp.arange(2.0)))(x, g, w)
+    for n in range(2):
+        w, expected = step(x, g, w, jnp.float32(n))
+        jax.tree.map(np.testing.assert_array_equal, jax.tree.map(lambda a, n=n: a[n], got), expected)
+
+
+@some
+def test_bfloat16_is_float32_rounded_once(case):
+    def results(dtype):
+        x, w, g = (a.astype(dtype) for a in arrays(case))
+        convolution, transposed = operations(case)
+        _, pullback = jax.vjp(convolution, x, w)
+        return convolution(x, w), transposed(g, w), *pullback(g), jax.vmap(convolution)(x[None], w[None])
+
+    for got, exact in zip(results(jnp.bfloat16), results(jnp.float32), strict=True):
+        assert got.dtype == jnp.bfloat16
+        np.testing.assert_array_equal(got, exact.astype(jnp.bfloat16))
+
+
+@drawn(10)
+@given(CASES)
+def test_forms_of_the_input_gradient_are_equal(case):
+    """The one for other platforms too, alone and vmapped as there."""
+    pads = tuple((max(lo, 0), max(hi, 0)) for lo, hi in explicit(case))
+    geometry = Geometry(case["size"], case["kernel"], case["strides"], pads)
+    w = whole(1, 2, *case["kernel"], *case["channels"])
+    g = whole(2, 2, case["batch"], *geometry.output, case["channels"][1])
+    forms = (conv_module._dx, conv_module._dx_phases, conv_module._dx_dense)
+    plain, phases, dense = (partial(form, geometry=geometry) for form in forms)
+    expected = jax.jit(jax.vmap(plain))(g, w)
+    np.testing.assert_array_equal(jax.jit(phases)(g[1], w[1]), expected[1])
+    if geometry.output == (1, 1):
+        np.testing.assert_array_equal(jax.jit(dense)(g[1], w[1]), expected[1])
+
+
+@pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
+def test_seeds_are_unrolled_on_a_cpu_only(platform):
+    f = jax.jit(jax.vmap(lambda x, w: conv(x, w)))
+    text = f.trace(whole(0, 3, 1, 4, 4, 2), whole(1, 3, 3, 3, 2, 2)).lower(lowering_platforms=(platform,))
+    assert text.as_text().count("stablehlo.convolution") == (3 if platform == "cpu" else 1)
+
+
+def test_shard_map_sums_the_gradient_of_a_replicated_kernel():
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,))
+    x, w, _ = arrays(SOME[0])
+    shards, everywhere = PartitionSpec("data"), PartitionSpec()
+
+    def loss(w, x):
+        return lax.psum(jnp.sum(conv(x, w, strides=(2, 2)) ** 2), "data")
+
+    got = jax.shard_map(jax.grad(loss), mesh=mesh, in_specs=(everywhere, shards), out_specs=everywhere)(w, x)
+    np.testing.assert_array_equal(got, jax.grad(lambda w: jnp.sum(conv(x, w, strides=(2, 2)) ** 2))(w))
+
+
+@pytest.mark.parametrize(
+    ("padding", "size"),
+    [("SAME", (10, 6)), ("VALID", (13, 9)), (((1, 0), (-2, 1)), (12, 10))],
+)
+def test_conv_transpose_default_size(padding, size):
+    y = conv_transpose(whole(0, 1, 5, 3, 2), whole(1, 5, 5, 3, 2), strides=(2, 2), padding=padding)
+    assert y.shape == (1, *size, 3)
+
+
+def test_values_worked_out_by_hand():
+    x = jnp.array([1.0, 2.0, 3.0, 4.0]).reshape(1, 1, 4, 1)
+    w = jnp.array([1.0, 10.0, 100.0]).reshape(1, 3, 1, 1)
+    assert conv(x, w, padding="VALID").ravel().tolist() == [321.0, 432.0]
+    assert conv(x, w).ravel().tolist() == [210.0, 321.0, 432.0, 43.0]
+    assert conv(x, w, strides=(1, 2)).ravel().tolist() == [321.0, 43.0]
+    assert conv(x, w, padding=((0, 0), (1, -2))).ravel().tolist() == [210.0]
+    two = conv_transpose(x[:, :, :2], w, strides=(1, 2), padding="VALID")
+    assert two.ravel().tolist() == [1.0, 10.0, 102.0, 20.0, 200.0]
+    assert conv_transpose(x[:, :, :2], w, strides=(1, 2)).ravel().tolist() == [1.0, 10.0, 102.0, 20.0]
+
+
+@pytest.mark.parametrize("case", SOME[:2], ids=["even", "odd"])
+def test_modules_equal_flax(case):
+    options = {"kernel_size": case["kernel"], "strides": case["strides"]}
+    x = whole(0, 2, *case["size"], 3)
+    ours, flax = Conv(4, **options), nn.Conv(4, **options)
+    variables = ours.init(jax.random.key(0), x)
+    variables["params"]["bias"] += 1.0
+    assert jax.tree.map(jnp.shape, variables) == jax.tree.map(jnp.shape, flax.init(jax.random.key(0), x))
+    np.testing.assert_allclose(ours.apply(variables, x), flax.apply(variables, x), atol=1e-5)
+
+    ours = ConvTranspose(4, **options)
+    variables = ours.init(jax.random.key(0), x)
+    variables["params"]["bias"] += 1.0
+    kernel, bias = variables["params"]["kernel"], variables["params"]["bias"]
+    assert kernel.shape == (*case["kernel"], 4, 3)
+    adjoint = conv_transpose(x, kernel, strides=case["strides"])
+    np.testing.assert_allclose(ours.apply(variables, x), adjoint + bias, atol=1e-6)
+
+
+@pytest.mark.parametrize("module", [Conv, ConvTranspose])
+def test_modules_dtype_and_initial_scale(module):
+    layer = module(8, kernel_size=(4, 4), dtype=jnp.bfloat16)
+    x = jax.random.normal(jax.random.key(0), (2, 8, 8, 128))
+    params = layer.init(jax.random.key(1), x)["params"]
+    assert {name: p.dtype for name, p in params.items()} == {"kernel": jnp.float32, "bias": jnp.float32}
+    assert layer.apply({"params": params}, x).dtype == jnp.bfloat16
+    # LeCun: variance 1 / fan-in, and the fan-in is 4 * 4 * 128 whatever the layout.
+    np.testing.assert_allclose(jnp.var(params["kernel"]) * 4 * 4 * 128, 1.0, rtol=0.05)
+    assert layer.clone(dtype=None).apply({"params": params}, x.astype(jnp.bfloat16)).dtype == jnp.bfloat16
+    bare = module(8, use_bias=False)
+    assert list(bare.init(jax.random.key(1), x)["params"]) == ["kernel"]
+    with pytest.raises(TypeError, match=r"must be floating, not uint8"):
+        layer.clone(dtype=None).apply({"params": params}, x.astype(jnp.uint8))
+
+
+X, W = jnp.zeros((1, 4, 4, 3)), jnp.zeros((3, 3, 3, 2))
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: conv(X[0], W), ValueError, r"conv: x must have 4 axes, not shape \(4, 4, 3\)"),
+        (lambda: conv(X, W[0]), ValueError, r"kernel must have 4 axes"),
+        (lambda: conv(X, W.astype(jnp.bfloat16)), TypeError, r"share a floating dtype, not float32 and bfloat16"),
+        (lambda: conv(X.astype(int), W.astype(int)), TypeError, r"share a floating dtype"),
+        (lambda: conv(X[..., :2], W), ValueError, r"has 2 channels, kernel .* takes 3"),
+        (lambda: conv_transpose(X, W), ValueError, r"has 3 channels, kernel .* takes 2"),
+        (lambda: conv(X, W, strides=(0, 1)), ValueError, r"strides must be two positive integers, not \(0, 1\)"),
+        (lambda: conv(X, W, strides=2), ValueError, r"strides must be two positive integers, not 2"),
+        (lambda: conv(X, W, padding="same"), ValueError, r"padding must be \"SAME\", \"VALID\" or .* not 'same'"),
+        (lambda: conv(X, W, padding=1), ValueError, r"padding must be"),
+        (lambda: conv(X[:, :2], W, padding="VALID"), ValueError, r"kernel \(3, 3\) does not fit .* \(2, 4\)"),
+        (lambda: conv(X, W, padding=((-2, -2), (0, 0))), ValueError, r"does not fit"),
+        (
+            lambda: conv_transpose(X[..., :2], W, output_size=(9, 8)),
+            ValueError,
+            r"no output_size \(9, 8\) from \(4, 4\): .* takes it to \(5, 4\)",
+        ),
+        (lambda: conv_transpose(X[..., :2], W, output_size=8), ValueError, r"must be two positive integers"),
+    ],
+)
+def test_error_messages(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
