@@ -5,6 +5,7 @@ import functools
 import inspect
 import io
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -21,15 +22,30 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     try:
         return _run(argv)
+    except SystemExit as stopped:  # --help
+        return stopped.code or 0
     except UserError as error:
-        print(f"jaxgen: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return _fail(str(error))
     except BrokenPipeError:  # the reader, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:  # a folder that cannot be written, a full disk
+        if error.filename is None:
+            raise
+        return _fail(f"cannot use {error.filename}: {error.strerror}")
+    except (MemoryError, RuntimeError) as error:  # the latter is jax's, and starts with its status
+        words = str(error)
+        if isinstance(error, RuntimeError) and "out of memory" not in words.lower():
+            raise
+        return _fail(f"out of memory; a smaller model, --batch-size or number of seeds takes less ({words[:200]})")
     except KeyboardInterrupt:
         print("jaxgen: stopped; --resume goes on from the newest checkpoint", file=sys.stderr)
         return 130
+
+
+def _fail(words: str) -> int:
+    print(f"jaxgen: error: {' '.join(words.split())}", file=sys.stderr)
+    return 2
 
 
 def _run(argv: list[str]) -> int:
@@ -80,11 +96,16 @@ def _parse(function: Callable, argv: list[str], prog: str) -> Any:
 
 
 def _first_words(box: str) -> str:
-    """The first paragraph of tyro's boxed message, and what it says was perhaps meant, as one line."""
-    lines = [line.strip("│╭╮╰╯─ ") for line in box.splitlines()[1:]]
-    paragraphs = " ".join(line or "\n" for line in lines).split("\n")
-    words = [" ".join(paragraph.split()) for paragraph in paragraphs]
-    return ". ".join([words[0], *(part for part in words[1:] if part.startswith("Perhaps you meant"))])
+    """The first paragraph of tyro's boxed message, and what would be right where it says so, as one line.
+
+    The box is of │ and ─ where stdout is UTF-8, else of dashes alone, and coloured on a terminal.
+    """
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", box)
+    lines = [line.strip("│╭╮╰╯ ") for line in plain.splitlines()[1:]]
+    paragraphs = " ".join("\n" if set(line) <= {"─", "-"} else line for line in lines).split("\n")
+    words = [" ".join(paragraph.split()) for paragraph in paragraphs if paragraph.strip()]
+    right = [part for part in words[1:] if part.startswith(("Perhaps you meant", "Argument helptext"))]
+    return ". ".join([words[0], *right])
 
 
 def _first(argv: list[str], command: str, what: str, example: str) -> tuple[str, list[str]]:
@@ -126,6 +147,8 @@ def train_command(argv: list[str]) -> None:
     from jaxgen.training.settings import Settings
 
     config_class = models.load(model).Config
+    if not dataclasses.is_dataclass(config_class):
+        raise UserError(f"{model}: Config is no dataclass")
     both = {f.name for f in dataclasses.fields(config_class)} & (
         {f.name for f in dataclasses.fields(Settings)} | {"out", "resume"}
     )

@@ -2,7 +2,7 @@
 
 import jax
 import numpy as np
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from jaxgen import data, models
@@ -10,9 +10,14 @@ from jaxgen.comparison.statistics import t_interval
 from jaxgen.model import Spec
 
 
+def _folding(*names: str, title: str) -> Table:
+    """A table that breaks a long word (an address) over lines; rich would cut it off."""
+    return Table(*(Column(name, overflow="fold") for name in names), title=title)
+
+
 def models_table() -> Table:
     """The models: paper, what they need, what they can do (asked of the models themselves)."""
-    table = Table("model", "paper", "needs", "can", title="Models")
+    table = _folding("model", "paper", "needs", "can", title="Models")
     image, label = jax.ShapeDtypeStruct((16, 16, 1), np.uint8), jax.ShapeDtypeStruct((), np.int32)
     spec = Spec({"image": image, "label": label}, 1000, 10, np.full(10, 0.1), np.full((16, 16, 1), 0.5))
     for name, entry in models.MODELS.items():
@@ -32,7 +37,7 @@ def models_table() -> Table:
 
 def datasets_table() -> Table:
     """The datasets: examples, shape, classes, licence, and whether they are prepared."""
-    table = Table("dataset", "what", "train / test", "shape", "classes", "licence", "prepared", title="Datasets")
+    table = _folding("dataset", "what", "train / test", "shape", "classes", "licence", "prepared", title="Datasets")
     for info in data.table():
         train, test = info.examples
         shape = "x".join(map(str, info.shape))

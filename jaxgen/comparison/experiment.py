@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jaxgen
 from jaxgen.errors import UserError
 from jaxgen.training import Settings
+from jaxgen.training.settings import configured
 
 
 @dataclass(frozen=True)
@@ -68,17 +69,22 @@ def load_experiment(file: str | Path) -> Loaded:
         module_spec.loader.exec_module(module)
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
     experiment = getattr(module, "experiment", None)
     if not isinstance(experiment, Experiment):
         raise UserError(f"{path} declares no `experiment = Experiment(...)`")
-    if not experiment.arms:
-        raise UserError(f"{path}: an experiment needs at least one arm")
+    if not isinstance(experiment.arms, Mapping) or not experiment.arms:
+        raise UserError(f"{path}: arms is a dict of at least one Arm by its name")
+    if not isinstance(experiment.settings, Settings):
+        raise UserError(f"{path}: settings is a Settings(...), not {experiment.settings!r}")
+    configured(Settings, dataclasses.asdict(experiment.settings), "settings")  # checks their types
     for name, arm in experiment.arms.items():
         if not isinstance(arm, Arm):
             raise UserError(f"{path}: arm {name!r} is no Arm(model, config)")
-        if not name or name != Path(name).name or name.startswith("."):
+        if not isinstance(arm.model, str) or not isinstance(arm.config, Mapping):
+            raise UserError(f"{path}: arm {name!r} takes a model's name and a dict of its Config's fields")
+        if not isinstance(name, str) or not name or name != Path(name).name or name.startswith("."):
             raise UserError(f"{path}: arm name {name!r} cannot be a folder's name")
     return Loaded(path.stem, inspect.cleandoc(module.__doc__ or ""), path, experiment)
 

@@ -110,9 +110,7 @@ def _page(results: dict, pictures: dict, curves: dict) -> dict:
         },
         "marks": {seed: _mark(i) for i, seed in enumerate(seeds)},
         "configs": {
-            row["name"]: json.dumps(row["config"], indent=2, default=str)
-            for row in trained
-            if row.get("config")
+            row["name"]: json.dumps(row["config"], indent=2, default=str) for row in trained if row.get("config")
         },
         "digests": {row["name"]: row["digests"] for row in results["rows"] if row.get("digests")},
         "join": _join,
@@ -134,11 +132,7 @@ def _check_row(row: dict, seeds: list) -> None:
 def _paragraphs(docstring: str) -> list[dict]:
     """A docstring's paragraphs; those that are indented keep their lines."""
     blocks = inspect.cleandoc(docstring).split("\n\n")
-    return [
-        {"code": block.startswith("    "), "text": inspect.cleandoc(block)}
-        for block in blocks
-        if block.strip()
-    ]
+    return [{"code": block.startswith("    "), "text": inspect.cleandoc(block)} for block in blocks if block.strip()]
 
 
 def _join(words) -> str:
@@ -287,8 +281,7 @@ def _mark(i: int) -> str:
 def _panel(name: str, metric: str, lines: dict, seeds: list) -> dict:
     """A metric's curves, a line a seed, broken where it is not finite; in SVG units."""
     lines = {
-        seed: (np.asarray(steps, np.float64), np.asarray(values, np.float64))
-        for seed, (steps, values) in lines.items()
+        seed: (np.asarray(steps, np.float64), np.asarray(values, np.float64)) for seed, (steps, values) in lines.items()
     }
     panel = {"name": name, "metric": metric, "seeds": list(lines), "lines": [], "y_ticks": [], "x_ticks": []}
     values = np.concatenate([values for _, values in lines.values()] or [np.zeros(0)])

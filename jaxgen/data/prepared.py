@@ -44,9 +44,7 @@ def arrays(builder: type, root: Path, expected: str) -> tuple[dict[str, np.ndarr
     try:
         # A builder reads its folder when it is made, so this one is made after preparing. as_data_source
         # is tfds.data_source without the look-up of the builder by name.
-        sources = builder(data_dir=root / "tfds", file_format="array_record").as_data_source(
-            ["train", "test"]
-        )
+        sources = builder(data_dir=root / "tfds", file_format="array_record").as_data_source(["train", "test"])
         train, test = (_stacked(source) for source in sources)
         intact = fingerprint(train, test) == expected
     except ImportError:
@@ -84,6 +82,4 @@ def _stacked(source) -> dict[str, np.ndarray]:
 
 
 def _damaged(folder: Path) -> str:
-    return (
-        f"the prepared data in {folder} was damaged or changed: delete that folder, and it is prepared again"
-    )
+    return f"the prepared data in {folder} was damaged or changed: delete that folder, and it is prepared again"

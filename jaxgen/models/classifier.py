@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxgen.errors import check_positive
+from jaxgen.errors import check_positive, check_share
 from jaxgen.model import Array, Model, Phase, Spec, State
 from jaxgen.nn.conv import Conv
 from jaxgen.nn.image import to_unit
@@ -51,6 +51,7 @@ class Classifier(nn.Module):
 def make(config: Config, spec: Spec) -> Model:
     """The classifier of `spec.num_classes` classes."""
     check_positive(config, "features", "embedding_dim", "learning_rate")
+    check_share(config, "dropout", "weight_decay")
     net = Classifier(config, spec.num_classes)
     optimizer = optax.adamw(config.learning_rate, weight_decay=config.weight_decay)
 

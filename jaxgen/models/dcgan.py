@@ -8,22 +8,26 @@ Goodfellow's, with the generator's non-saturating loss -log D(G(z)).
 From the paper's section 3 and 4: z is 100 uniform numbers in (-1, 1), projected to a small map and
 upsampled by stride-2 transposed convolutions; BatchNorm everywhere but at G's output and D's input;
 ReLU in G with a tanh at its end, leaky ReLU .2 in D; weights N(0, .02), BatchNorm gains N(1, .02);
-Adam with learning rate 2e-4 and beta1 .5. Depth follows the image size: 4x4 (to 7x7) doubled to the
-image. The paper does not state its kernel; 4x4 here, as stride 2 divides it evenly.
+Adam with learning rate 2e-4 and beta1 .5. Depth follows the image size: 4x4, the paper's smallest map
+(to 7x7, as 28 pixels have it), doubled to the image. Images of 16 pixels want 2x2: with two layers no
+unit of D sees the whole image, and digits come out as patchworks of digits' parts. The paper does not
+state its kernel; 4x4 here, as stride 2 divides it evenly.
 
 BatchNorm: real and fake images are separate batches of D. G's turn sees D with its batch's own
 statistics and does not move D's running averages. Samples use G's running averages.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 
-from jaxgen.errors import check_positive
+from jaxgen.errors import check_positive, check_share
 from jaxgen.losses import discriminator_minimax, generator_non_saturating
 from jaxgen.model import Array, Model, Phase, Spec, State
 from jaxgen.nn.conv import Conv, ConvTranspose
@@ -36,7 +40,8 @@ class Config:
     """A deep convolutional GAN."""
 
     latent_dim: int = 100  # dimensions of z
-    features: int = 64  # channels of the largest hidden map, doubled at every halving
+    features: int = 64  # channels of the largest hidden map, doubled at every further halving
+    smallest: int = 4  # side of the smallest map: images are halved while they stay at least so large
     learning_rate: float = 2e-4  # of Adam, for both players
     beta1: float = 0.5  # of Adam
 
@@ -62,7 +67,7 @@ class Generator(nn.Module):
     @nn.compact
     def __call__(self, z: Array, training: bool) -> Array:
         """Noise z [batch, latent_dim] -> [batch, H, W, C]."""
-        (height, width), depth = pyramid(self.image_shape, "dcgan")
+        (height, width), depth = pyramid(self.image_shape, self.config.smallest, "dcgan")
         features = self.config.features << (depth - 1)
         norm = partial(Norm, use_running_average=not training)
         x = nn.Dense(height * width * features, use_bias=False, kernel_init=weights)(z)
@@ -90,10 +95,22 @@ class Discriminator(nn.Module):
         return nn.Dense(1, kernel_init=weights)(x.reshape(x.shape[0], -1))[:, 0]
 
 
-def make(config: Config, spec: Spec) -> Model:
-    """The DCGAN for `spec`'s images. Raises UserError for an image size that does not halve."""
-    check_positive(config, "latent_dim", "features", "learning_rate")
-    _, depth = pyramid(spec.image_shape, "dcgan")
+class Players(NamedTuple):
+    """The two players' parts of a step; each turn moves its own player only."""
+
+    init: Callable  # (key, batch) -> State
+    prior: Callable  # (key, num) -> z [num, latent_dim]
+    generate: Callable  # (key, state, num) -> images, pullback to G's parameters, G's moved averages
+    discriminator_turn: Callable  # (state, real, fake) -> State, metrics
+    generator_loss: Callable  # (state, fake) -> loss, its gradient with respect to the images
+    generator_turn: Callable  # (state, fake, pullback) -> State, metrics
+
+
+def players(config: Config, spec: Spec) -> Players:
+    """The players for `spec`'s images. Raises UserError for a value or an image size that will not do."""
+    check_positive(config, "latent_dim", "features", "smallest", "learning_rate")
+    check_share(config, "beta1")
+    _, depth = pyramid(spec.image_shape, config.smallest, "dcgan")
     generator, discriminator = Generator(config, spec.image_shape), Discriminator(config, depth)
     optimizer = optax.adam(config.learning_rate, b1=config.beta1)
 
@@ -113,6 +130,16 @@ def make(config: Config, spec: Spec) -> Model:
         averages = {player: v.get("batch_stats", {}) for player, v in variables.items()}
         return State(jnp.int32(0), params, opt_state, averages)
 
+    def generate(key, state, num):
+        z = prior(key, num)
+
+        def images(params):
+            variables = {"params": params, "batch_stats": state.extra["generator"]}
+            return generator.apply(variables, z, training=True, mutable=["batch_stats"])
+
+        fake, pullback, moved = jax.vjp(images, state.params["generator"], has_aux=True)
+        return fake, pullback, moved["batch_stats"]
+
     def discriminate(params, averages, images):
         """(logits [batch], running averages moved by this batch)."""
         logits, moved = discriminator.apply(
@@ -129,11 +156,7 @@ def make(config: Config, spec: Spec) -> Model:
         def loss(params):
             real_logits, averages = discriminate(params, state.extra["discriminator"], real)
             fake_logits, averages = discriminate(params, averages, fake)
-            return discriminator_minimax(real_logits, fake_logits).mean(), (
-                real_logits,
-                fake_logits,
-                averages,
-            )
+            return discriminator_minimax(real_logits, fake_logits).mean(), (real_logits, fake_logits, averages)
 
         (value, aux), gradients = jax.value_and_grad(loss, has_aux=True)(state.params["discriminator"])
         real_logits, fake_logits, averages = aux
@@ -146,48 +169,47 @@ def make(config: Config, spec: Spec) -> Model:
         }
         return state, metrics
 
-    def generator_turn(state, fake, pullback):
+    def generator_loss(state, fake):
         def loss(images):
             logits, _ = discriminate(state.params["discriminator"], state.extra["discriminator"], images)
             return generator_non_saturating(logits).mean()
 
-        value, cotangent = jax.value_and_grad(loss)(fake)
+        return jax.value_and_grad(loss)(fake)
+
+    def generator_turn(state, fake, pullback):
+        value, cotangent = generator_loss(state, fake)
         (gradients,) = pullback(cotangent)
         return move("generator", gradients, state), {"generator_loss": value}
 
+    return Players(init, prior, generate, discriminator_turn, generator_loss, generator_turn)
+
+
+def make(config: Config, spec: Spec) -> Model:
+    """The DCGAN for `spec`'s images. Raises UserError for a value or an image size that will not do."""
+    play = players(config, spec)
+    generator = Generator(config, spec.image_shape)
+
     def step(key, state, batch):
         real = to_signed(batch["image"])
-        z = prior(key, len(real))
+        # One forward pass of G serves both turns: D learns on these images, then G is pulled back
+        # through them, past D as just updated.
+        fake, pullback, averages = play.generate(key, state, len(real))
+        state, metrics = play.discriminator_turn(state, real, fake)
+        state, generator_metrics = play.generator_turn(state, fake, pullback)
+        return state._replace(extra={**state.extra, "generator": averages}), metrics | generator_metrics
 
-        def generate(params):
-            return generator.apply(
-                {"params": params, "batch_stats": state.extra["generator"]},
-                z,
-                training=True,
-                mutable=["batch_stats"],
-            )
-
-        # One forward pass of G serves both turns: D learns on these images, G is then pulled back
-        # through them, with D as just updated.
-        fake, pullback, moved = jax.vjp(generate, state.params["generator"], has_aux=True)
-        state, metrics = discriminator_turn(state, real, fake)
-        state, generator_metrics = generator_turn(state, fake, pullback)
-        state = state._replace(extra={**state.extra, "generator": moved["batch_stats"]})
-        return state, metrics | generator_metrics
-
-    def decode(state, z):
+    def images(state, z):
         variables = {"params": state.params["generator"], "batch_stats": state.extra["generator"]}
-        return (generator.apply(variables, z, training=False) + 1) / 2
+        return generator.apply(variables, z, training=False)
 
     def sample(key, state, num, condition=None):
-        variables = {"params": state.params["generator"], "batch_stats": state.extra["generator"]}
-        return {"image": from_signed(generator.apply(variables, prior(key, num), training=False))}
+        return {"image": from_signed(images(state, play.prior(key, num)))}
 
     return Model(
-        init,
+        play.init,
         (Phase("adversarial", step),),
         needs=("image",),
         sample=sample,
         sampling="G(z) with BatchNorm's running averages",
-        decode=decode,
+        decode=lambda state, z: (images(state, z) + 1) / 2,
     )

@@ -31,6 +31,7 @@ class Config:
 
     latent_dim: int = 16  # dimensions of z
     features: int = 32  # channels at half the image size, doubled at every further halving
+    smallest: int = 4  # side of the smallest map: images are halved while they stay at least so large
     likelihood: Literal["bernoulli", "gaussian"] = "bernoulli"  # p(x|z): of binary pixels, or of levels
     deviation: float = 0.1  # of the Gaussian p(x|z), with pixels in [0, 1]; not used by bernoulli
     learning_rate: float = 1e-3  # of Adam
@@ -63,7 +64,7 @@ class Decoder(nn.Module):
     @nn.compact
     def __call__(self, z: Array) -> Array:
         """Latents z [batch, latent_dim] -> logits [batch, H, W, C]."""
-        (height, width), depth = pyramid(self.spec.image_shape, "vae")
+        (height, width), depth = pyramid(self.spec.image_shape, self.config.smallest, "vae")
         features = self.config.features << (depth - 1)
         x = nn.relu(nn.Dense(height * width * features)(z)).reshape(-1, height, width, features)
         for level in reversed(range(depth - 1)):
@@ -77,8 +78,8 @@ class Decoder(nn.Module):
 
 def make(config: Config, spec: Spec) -> Model:
     """The VAE for `spec`'s images. Raises UserError for an image size that does not halve."""
-    check_positive(config, "latent_dim", "features", "deviation", "learning_rate")
-    _, depth = pyramid(spec.image_shape, "vae")
+    check_positive(config, "latent_dim", "features", "smallest", "deviation", "learning_rate")
+    _, depth = pyramid(spec.image_shape, config.smallest, "vae")
     encoder, decoder = Encoder(config, depth), Decoder(config, spec)
     optimizer = optax.adam(config.learning_rate)
     binary = config.likelihood == "bernoulli"

@@ -46,7 +46,26 @@ class Geometry(NamedTuple):
         return zip(*self, self.output, strict=True)
 
 
-# Forms: x [batch, H, W, in], w [kh, kw, in, out], g [batch, H', W', out].
+# Forms: x [batch, H, W, in], w [kh, kw, in, out], g [batch, H', W', out]. First those of `lax`, for any platform.
+
+LAYOUT = ("NHWC", "HWIO", "NHWC")
+
+
+def _lax_conv(x, w, geometry):
+    return lax.conv_general_dilated(x, w, geometry.strides, geometry.padding, dimension_numbers=LAYOUT)
+
+
+def _lax_dx(g, w, geometry):
+    x = jax.ShapeDtypeStruct((g.shape[0], *geometry.size, w.shape[2]), g.dtype)
+    return jax.linear_transpose(lambda x: _lax_conv(x, w, geometry), x)(g)[0]
+
+
+def _lax_dw(x, g, geometry):
+    w = jax.ShapeDtypeStruct((*geometry.kernel, x.shape[3], g.shape[3]), x.dtype)
+    return jax.linear_transpose(lambda w: _lax_conv(x, w, geometry), w)(g)[0]
+
+
+# Those for a CPU. They give out float32 for narrower operands.
 
 
 def _accumulator(a):
@@ -61,20 +80,16 @@ def _pad(x, pads):
 
 
 def _split(pads):
-    """The pads' negative and positive parts.
-
-    They are used apart: XLA:CPU reads out of bounds in a convolution that has both (openxla/xla issue 48713).
-    """
+    """The pads' negative and positive parts."""
     return [(min(lo, 0), min(hi, 0)) for lo, hi in pads], [(max(lo, 0), max(hi, 0)) for lo, hi in pads]
 
 
-def _canonical(x, w, pads, strides=(1, 1), **dilation):
-    """A convolution NHWC x HWIO -> NHWC, the one layout that XLA:CPU runs fast inside loops."""
+def _canonical(x, w, pads, strides=(1, 1), dilation=(1, 1)):
+    """A convolution in the one layout that XLA:CPU runs fast inside loops."""
     crop, pads = _split(pads)
-    layout, accumulator = ("NHWC", "HWIO", "NHWC"), _accumulator(x)
-    return lax.conv_general_dilated(
-        _pad(x, crop), w, strides, pads, dimension_numbers=layout, preferred_element_type=accumulator, **dilation
-    )
+    x = _pad(x, crop)  # first: XLA:CPU reads out of bounds where it mixes the two (openxla/xla issue 48713)
+    options = {"dimension_numbers": LAYOUT, "preferred_element_type": _accumulator(x)}
+    return lax.conv_general_dilated(x, w, strides, pads, rhs_dilation=dilation, **options)
 
 
 def _conv(x, w, geometry):
@@ -85,19 +100,22 @@ def _dw(x, g, geometry):
     """The channels of x are the batch, g dilated by the stride is the kernel, the batch is the channels."""
     pads = [(lo, k + (m - 1) * s - n - lo) for n, k, s, (lo, _), m in geometry.axes()]
     x, g = jnp.transpose(x, (3, 1, 2, 0)), jnp.transpose(g, (1, 2, 0, 3))
-    return jnp.transpose(_canonical(x, g, pads, rhs_dilation=geometry.strides), (1, 2, 0, 3))
-
-
-def _adjoint(w):
-    """The kernel [kh, kw, out, in] that gives the input gradient at stride 1."""
-    return jnp.swapaxes(w[::-1, ::-1], 2, 3)
+    return jnp.transpose(_canonical(x, g, pads, dilation=geometry.strides), (1, 2, 0, 3))
 
 
 def _dx(g, w, geometry):
-    """Convolves g dilated by the stride: of sh * sw products, all but one are with zeros."""
-    pads = [(k - 1 - lo, n + lo - (m - 1) * s - 1) for n, k, s, (lo, _), m in geometry.axes()]
-    crop, pads = _split(pads)  # where x's padding is wider than the kernel; the result is cropped, not dilated g
-    return _pad(_canonical(g, _adjoint(w), pads, lhs_dilation=geometry.strides), crop)
+    """Chooses by shape.
+
+    Measured at batch 64 on 2 cores, useful GFLOP/s of `_lax_dx`, which multiplies by sh * sw - 1 zeros of sh * sw,
+    and of `_dx_phases`: 32x32x64 <- 128 kernel 4: 85, 170; 16x16x128 <- 256 kernel 4: 150, 370; kernel 5: 110, 180;
+    8x8x256 <- 512 kernel 4: 300, 350; kernel 5: 3, 280. Tried and dropped, since a DCGAN's step was no faster: one
+    convolution to sh * sw * in channels and depth to space (in a scan 2 times faster at 32x32, slower below and for
+    kernel 5); a matrix product with overlap-add (1.5 times faster to 3 channels with kernel 4, slower with 5).
+    For `_dw`, tap products and im2col were no faster either.
+    """
+    if geometry.output == (1, 1):
+        return _dx_dense(g, w, geometry)  # 4x4x512 <- 1x1x100: 1.2 ms against 8.7
+    return _dx_phases(g, w, geometry)
 
 
 def _dx_dense(g, w, geometry):
@@ -120,27 +138,13 @@ def _dx_phases(g, w, geometry):
             shift, first = divmod(p + lo, s)
             taps.append(slice(first, None, s))
             pads.append((len(range(first, k, s)) - 1 - shift, length - m + shift))
-        kernel = _adjoint(w[tuple(taps)])
+        kernel = jnp.swapaxes(w[tuple(taps)][::-1, ::-1], 2, 3)
         reached = kernel.size > 0  # not every phase, if the stride is wider than the kernel
         zeros = jnp.zeros((batch, rows, columns, features), _accumulator(g))
         phases.append(_canonical(g, kernel, pads) if reached else zeros)
     y = jnp.stack(phases, 3).reshape(batch, rows, columns, sh, sw, features)
     y = jnp.transpose(y, (0, 1, 3, 2, 4, 5)).reshape(batch, rows * sh, columns * sw, features)
     return y[:, :height, :width]
-
-
-def _dx_cpu(g, w, geometry):
-    """Chooses by shape.
-
-    Measured at batch 64, 2 cores, useful GFLOP/s of `_dx` and of `_dx_phases`: 32x32x64 <- 128 kernel 4: 85, 170;
-    16x16x128 <- 256 kernel 4: 150, 370; kernel 5: 110, 180; 8x8x256 <- 512 kernel 4: 300, 350; kernel 5: 3, 280.
-    Tried and dropped, since a DCGAN's step was not faster: one convolution to sh * sw * in channels and depth to
-    space (in a scan 2 times faster at 32x32, slower below and for kernel 5); a matrix product with overlap-add
-    (1.5 times faster to 3 channels with kernel 4, slower with 5); for `_dw`, tap products and im2col.
-    """
-    if geometry.output == (1, 1):
-        return _dx_dense(g, w, geometry)  # 4x4x512 <- 1x1x100: 1.2 ms, `_dx` 8.7 ms
-    return (_dx if geometry.strides == (1, 1) else _dx_phases)(g, w, geometry)
 
 
 # The primitives. All operands and results have a leading axis of seeds (1 where nothing is vmapped): seed n of a
@@ -163,8 +167,8 @@ def _primitive(name: str, form: Callable, cpu_form: Callable, shape: Callable, o
 
     def lowered(a, b, *, geometry):
         if a.shape[0] == 1:
-            return form(a[0], b[0], geometry)[None].astype(a.dtype)
-        return jax.vmap(partial(form, geometry=geometry))(a, b).astype(a.dtype)
+            return form(a[0], b[0], geometry)[None]
+        return jax.vmap(partial(form, geometry=geometry))(a, b)
 
     def cpu_lowered(a, b, *, geometry):  # unrolled: XLA:CPU has naive code only for grouped convolutions
         results = [cpu_form(a[n], b[n], geometry).astype(a.dtype) for n in range(a.shape[0])]
@@ -202,9 +206,9 @@ def _w_shape(x, g, geometry):
     return x[0], *geometry.kernel, x[4], g[4]
 
 
-conv_p = _primitive("conv", _conv, _conv, _y_shape, own_axes=((1, 1), (4, 4)))
-dx_p = _primitive("conv_dx", _dx, _dx_cpu, _x_shape, own_axes=((1, 1), (3, 4)))
-dw_p = _primitive("conv_dw", _dw, _dw, _w_shape, own_axes=((4, 3), (4, 4)))
+conv_p = _primitive("conv", _lax_conv, _conv, _y_shape, own_axes=((1, 1), (4, 4)))
+dx_p = _primitive("conv_dx", _lax_dx, _dx, _x_shape, own_axes=((1, 1), (3, 4)))
+dw_p = _primitive("conv_dw", _lax_dw, _dw, _w_shape, own_axes=((4, 3), (4, 4)))
 ad.defbilinear(conv_p, lambda g, x, w, **k: dx_p.bind(g, w, **k), lambda g, x, w, **k: dw_p.bind(x, g, **k))
 ad.defbilinear(dx_p, lambda x, g, w, **k: conv_p.bind(x, w, **k), lambda x, g, w, **k: dw_p.bind(x, g, **k))
 ad.defbilinear(dw_p, lambda w, x, g, **k: dx_p.bind(g, w, **k), lambda w, x, g, **k: conv_p.bind(x, w, **k))

@@ -34,19 +34,19 @@ def to_binary(image: Array) -> Array:
     return (image >= THRESHOLD).astype(jnp.float32)
 
 
-def pyramid(image_shape: tuple[int, int, int], model: str) -> tuple[tuple[int, int], int]:
+def pyramid(image_shape: tuple[int, int, int], smallest: int, model: str) -> tuple[tuple[int, int], int]:
     """((height, width) of the smallest map, number of halvings down to it).
 
-    The smallest map's shorter side is 4 to 7, as DCGAN's 4x4; each halving has a stride-2 layer.
-    Raises UserError where the image's sides do not halve so, naming the sizes that do.
+    The image is halved, by a layer of stride 2 each, while both sides are even and stay at least
+    `smallest`. Raises UserError where that does not come down to a map with a side below 8, as for
+    an odd size, or where nothing can be halved.
     """
-    height, width, _ = image_shape
-    depth, side = 0, min(height, width)
-    while side > 7:
-        depth, side = depth + 1, side // 2
-    if depth == 0 or side < 4 or height % 2**depth or width % 2**depth:
+    (height, width, _), depth = image_shape, 0
+    while height % 2 == width % 2 == 0 and min(height, width) >= 2 * smallest:
+        height, width, depth = height // 2, width // 2, depth + 1
+    if depth == 0 or min(height, width) > 7:
         raise UserError(
-            f"{model} cannot make images of {height}x{width}: each side must be 4, 5, 6 or 7 doubled "
-            "at least once, with as many doublings for both (8, 16, 28, 32, 64 and 128 will do)"
+            f"{model} cannot make images of {image_shape[0]}x{image_shape[1]}: halved while even and at least "
+            f"{smallest} a side, they must come down to under 8 (as 8, 16, 28, 32, 64 and 128 do)"
         )
-    return (height >> depth, width >> depth), depth
+    return (height, width), depth

@@ -143,7 +143,7 @@ def _train(plan: Plan, out: Path, restored, bar: Progress) -> Run:
                     pipeline.batches, {name: dataset.train[name] for name in model.needs}, settings.batch_size
                 )
                 state = seed_axis.entered(phase, index, keys.init, state, batches)
-            program = seed_axis.chunk_program(phase)
+            program = seed_axis.chunk_program(phase, seed_axis.axis(settings.seeds_axis))
             step = max(first, start)
             while step < last:
                 stop = _next_stop(step, last, settings)

@@ -114,7 +114,7 @@ def create(path: Path, plan: Plan) -> None:
         raise UserError(f"cannot write {path}: {error.strerror}") from None
     if plan.model_path.endswith(".py"):
         shutil.copyfile(plan.model_path, path / MODEL_FILE)
-    write_json(path / ENVIRONMENT, environment(plan.dataset))
+    write_json(path / ENVIRONMENT, environment(plan.dataset) | {"seeds_axis": seed_axis.axis(plan.settings.seeds_axis)})
     write_json(path / CONFIG, plan.described())
 
 
@@ -132,9 +132,11 @@ def compare(path: Path, plan: Plan) -> None:
     own = path / MODEL_FILE
     if not differences and own.exists() and own.read_bytes() != Path(plan.model_path).read_bytes():
         differences = [f"{plan.model_path} was changed since"]
-    fingerprint = read_json(path / ENVIRONMENT)["dataset"]["fingerprint"]
-    if not differences and fingerprint != plan.dataset.fingerprint:
+    past, how = read_json(path / ENVIRONMENT), seed_axis.axis(plan.settings.seeds_axis)
+    if not differences and past["dataset"]["fingerprint"] != plan.dataset.fingerprint:
         differences = [f"the content of dataset {plan.dataset.name} (fingerprint)"]
+    if not differences and past["seeds_axis"] != how:  # auto, on another backend
+        differences = [f"seeds_axis: {past['seeds_axis']!r} -> {how!r}"]
     if differences:
         raise UserError(f"{path} belongs to another run; what differs: {'; '.join(differences)}")
 

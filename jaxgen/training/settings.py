@@ -4,8 +4,9 @@ import dataclasses
 import difflib
 import types
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from jaxgen.errors import UserError
 
@@ -21,6 +22,7 @@ class Settings:
     steps: int = 2000  # training steps of each seed
     batch_size: int = 64  # examples a step
     data_seed: int = 0  # of the order of the data, which all seeds of a run share
+    seeds_axis: Literal["auto", "vmap", "map"] = "auto"  # seeds side by side, in turn, or as fits the backend
     log_every: int = 50  # steps between rows of metrics.jsonl
     sample_every: int = 500  # steps between sample grids
     checkpoint_every: int = 500  # steps between checkpoints
@@ -46,6 +48,10 @@ def configured(cls: type, values: dict[str, Any], what: str) -> Any:
     Raises:
         UserError: an unknown field (with the closest known one), or a value of another type.
     """
+    if not dataclasses.is_dataclass(cls):
+        raise UserError(f"{what}: Config is no dataclass")
+    if not isinstance(values, Mapping):
+        raise UserError(f"{what}'s fields are given as a dict, not as {values!r}")
     hints = typing.get_type_hints(cls)
     fields = {field.name for field in dataclasses.fields(cls)}
     for name, value in values.items():

@@ -201,14 +201,9 @@ def test_one_seed_has_no_interval(write, results):
 
 def test_words(write, results):
     text = Page(write()).all("main")[0][1]
-    assert (
-        "The models vae and gan were trained on digits (size 8): 898 training and 1,899 test examples."
-        in text
-    )
+    assert "The models vae and gan were trained on digits (size 8): 898 training and 1,899 test examples." in text
     assert "5 training seeds a model: 10, 11, 12, 13 and 14." in text
-    assert (
-        "Steps of training: 1,500 (vae) and 700 (gan). The whole comparison took 7 min (device: cpu)." in text
-    )
+    assert "Steps of training: 1,500 (vae) and 700 (gan). The whole comparison took 7 min (device: cpu)." in text
     assert "accuracy 97.1%" in text
     assert "A minute on a laptop." in text
     for kept in (
@@ -296,9 +291,7 @@ def test_html_in_names_is_escaped(write, results, pictures, curves):
     results["dataset"].update(name=bad, note=bad, options={bad: bad}, fingerprint=bad)
     results["metrics"][0].update(title=bad, note=bad)
     results["extractor"].update(name=bad, digest=bad, note=bad)
-    results["rows"][1].update(
-        name=bad, title=bad, sampling=bad, note=bad, config={bad: bad}, digests={bad: bad}
-    )
+    results["rows"][1].update(name=bad, title=bad, sampling=bad, note=bad, config={bad: bad}, digests={bad: bad})
     results["rows"][1]["notes"]["fd"] = bad
     pictures[bad] = pictures.pop("vae")
     curves[bad] = {bad: curves.pop("vae")["loss"]}

@@ -40,9 +40,7 @@ def test_a_cached_order_cannot_be_spoilt():
         epoch_order(jax.random.key(0), 0, 10)[0] = 5
 
 
-@pytest.mark.parametrize(
-    ("num_examples", "batch_size"), [(10, 5), (10, 4), (10, 10), (7, 3), (5, 13), (1, 4)]
-)
+@pytest.mark.parametrize(("num_examples", "batch_size"), [(10, 5), (10, 4), (10, 10), (7, 3), (5, 13), (1, 4)])
 def test_stream_covers_every_example_once_an_epoch(num_examples, batch_size):
     key = jax.random.key(1)
     steps = 3 * num_examples  # batch_size whole passes, three times over
@@ -111,9 +109,7 @@ def test_batches_are_padded_with_the_first_example():
     assert [x.dtype for x in second.values()] == [np.uint8, np.int32, np.float32]
 
 
-@pytest.mark.parametrize(
-    ("batch_size", "weights"), [(5, [[1] * 5]), (1, [[1]] * 5), (7, [[1] * 5 + [0] * 2])]
-)
+@pytest.mark.parametrize(("batch_size", "weights"), [(5, [[1] * 5]), (1, [[1]] * 5), (7, [[1] * 5 + [0] * 2])])
 def test_batches_weights(batch_size, weights):
     found = [batch["weight"].tolist() for batch in batches({"label": np.arange(5)}, batch_size)]
     assert found == weights

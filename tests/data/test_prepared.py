@@ -140,9 +140,7 @@ def copy(cache, tmp_path, monkeypatch):
 def assert_damage_is_found_and_mended(folder):
     with pytest.raises(UserError) as caught:
         data.load("digits")
-    message = (
-        f"the prepared data in {folder} was damaged or changed: delete that folder, and it is prepared again"
-    )
+    message = f"the prepared data in {folder} was damaged or changed: delete that folder, and it is prepared again"
     assert str(caught.value) == message
     shutil.rmtree(folder)
     assert data.load("digits").fingerprint == digits_builder.FINGERPRINT
@@ -213,9 +211,7 @@ def test_full_disk(tmp_path):
             print(error)
     """
     stdout, stderr = start(code, tmp_path).communicate(timeout=60)
-    assert re.fullmatch(
-        rf"cannot write the data folder {tmp_path} \(.*\): set JAXGEN_DATA_DIR to .*\n", stdout
-    )
+    assert re.fullmatch(rf"cannot write the data folder {tmp_path} \(.*\): set JAXGEN_DATA_DIR to .*\n", stdout)
     assert stderr == ""
     assert os.listdir(tmp_path / "tfds" / "digits") == []
 

@@ -74,9 +74,7 @@ def test_float32_with_a_large_mean_is_exact():
     # multiples of 1/16 around 10,000 are float32 numbers, so that the shift changes no digit
     real, fake = (np.round(16 * normal(seed, 400, 8)) / 16 for seed in (13, 14))
     shifted = [np.float32(x + 10_000) for x in (real, 1 + fake)]
-    assert all(
-        np.array_equal(x - np.float64(10_000), y) for x, y in zip(shifted, (real, 1 + fake), strict=True)
-    )
+    assert all(np.array_equal(x - np.float64(10_000), y) for x, y in zip(shifted, (real, 1 + fake), strict=True))
     assert frechet_distance(*shifted) == pytest.approx(frechet_distance(real, 1 + fake), rel=1e-9)
 
 

@@ -126,7 +126,9 @@ SOME = [
     {"size": (4, 4), "kernel": (4, 4), "strides": (1, 1), "padding": "VALID", "batch": 2, "channels": (3, 2)},
     {"size": (5, 4), "kernel": (3, 3), "strides": (1, 1), "padding": "SAME", "batch": 2, "channels": (2, 2)},
 ]
-some = pytest.mark.parametrize("case", SOME, ids=lambda case: "-".join(map(str, case.values())))
+NAMES = ["even", "odd", "wide-stride", "mixed-pads", "one-pixel", "stride-1"]
+some = pytest.mark.parametrize("case", SOME, ids=NAMES)
+few = pytest.mark.parametrize("case", [SOME[0], SOME[1], SOME[3]], ids=[NAMES[0], NAMES[1], NAMES[3]])
 
 
 def with_gradients(f):
@@ -139,7 +141,7 @@ def with_gradients(f):
     return derivatives
 
 
-@drawn(25)
+@drawn(15)
 @given(CASES)
 def test_both_operations_and_all_first_derivatives_equal_lax(case):
     x, w, g = arrays(case)
@@ -155,7 +157,7 @@ def test_both_operations_and_all_first_derivatives_equal_lax(case):
     jax.tree.map(np.testing.assert_array_equal, both(*operations(case)), both(*references(case)))
 
 
-@drawn(30)
+@drawn(20)
 @given(CASES)
 def test_adjoint_identity_against_float64_numpy(case):
     x, w, g = arrays(case)
@@ -190,16 +192,7 @@ def test_gradient_penalty_equals_lax(case):
     np.testing.assert_allclose(got, expected, rtol=1e-5)
 
 
-def loop(f, axes, a, b):
-    size = a.shape[axes[0]] if axes[0] is not None else b.shape[axes[1]]
-
-    def pick(operand, axis, n):
-        return operand if axis is None else jnp.take(operand, n, axis)
-
-    return jnp.stack([f(pick(a, axes[0], n), pick(b, axes[1], n)) for n in range(size)])
-
-
-@some
+@few
 @pytest.mark.parametrize("axes", [(0, None), (None, 3), (4, 2)])
 def test_vmap_equals_a_loop(case, axes):
     convolution, transposed = operations(case)
@@ -208,16 +201,29 @@ def test_vmap_equals_a_loop(case, axes):
     def kernel_gradient(x, g):
         return jax.vjp(lambda w: convolution(x, w), w)[1](g)[0]
 
-    for f, operands in ((convolution, (x, w)), (transposed, (g, w)), (kernel_gradient, (x, g))):
-        mapped = [
-            a if axis is None else jnp.moveaxis(whole(n, 3, *a.shape), 0, axis)
-            for n, (a, axis) in enumerate(zip(operands, axes, strict=True))
+    def stacked(seed, *pair):
+        """Three of each operand, along its vmapped axis."""
+        return [
+            a if axis is None else jnp.stack([whole(seed + n, *a.shape) for n in range(3)], axis)
+            for a, axis in zip(pair, axes, strict=True)
         ]
-        got = jax.jit(jax.vmap(f, axes))(*mapped)
-        np.testing.assert_array_equal(got, loop(jax.jit(f), axes, *mapped))
+
+    def looped(f):
+        def pick(n, a, axis):
+            return a if axis is None else jnp.take(a, n, axis)
+
+        return lambda a, b: jnp.stack([f(pick(n, a, axes[0]), pick(n, b, axes[1])) for n in range(3)])
+
+    functions = convolution, transposed, kernel_gradient
+    pairs = stacked(0, x, w), stacked(3, g, w), stacked(6, x, g)
+    got, expected = (
+        jax.jit(lambda pairs, how=how: [how(f)(*pair) for f, pair in zip(functions, pairs, strict=True)])(pairs)
+        for how in (partial(jax.vmap, in_axes=axes), looped)
+    )
+    jax.tree.map(np.testing.assert_array_equal, got, expected)
 
 
-@some
+@few
 def test_nested_vmap_and_gradients_under_vmap_equal_loops(case):
     convolution = jax.jit(operations(case)[0])
     x, w, _ = arrays(case)
@@ -235,7 +241,7 @@ def test_nested_vmap_and_gradients_under_vmap_equal_loops(case):
     np.testing.assert_array_equal(got, jnp.stack([gradient(w, x) for w in ws]))
 
 
-@some
+@few
 def test_in_scan_and_jitted_equals_eager(case):
     convolution, transposed = operations(case)
     x, w, g = arrays(case)
@@ -247,38 +253,44 @@ def test_in_scan_and_jitted_equals_eager(case):
         return jnp.sign(w + gradients[0][1] - gradients[1][1] + n), (y, z, gradients)
 
     _, got = jax.jit(lambda x, g, w: lax.scan(partial(step, x, g), w, jnp.arange(2.0)))(x, g, w)
+    once = step if case is SOME[0] else jax.jit(step)
     for n in range(2):
-        w, expected = step(x, g, w, jnp.float32(n))
+        w, expected = once(x, g, w, jnp.float32(n))
         jax.tree.map(np.testing.assert_array_equal, jax.tree.map(lambda a, n=n: a[n], got), expected)
 
 
 @some
 def test_bfloat16_is_float32_rounded_once(case):
-    def results(dtype):
-        x, w, g = (a.astype(dtype) for a in arrays(case))
-        convolution, transposed = operations(case)
+    convolution, transposed = operations(case)
+
+    @jax.jit
+    def results(x, w, g):
         _, pullback = jax.vjp(convolution, x, w)
         return convolution(x, w), transposed(g, w), *pullback(g), jax.vmap(convolution)(x[None], w[None])
 
-    for got, exact in zip(results(jnp.bfloat16), results(jnp.float32), strict=True):
+    narrow = [a.astype(jnp.bfloat16) for a in arrays(case)]
+    for got, exact in zip(results(*narrow), results(*arrays(case)), strict=True):
         assert got.dtype == jnp.bfloat16
         np.testing.assert_array_equal(got, exact.astype(jnp.bfloat16))
 
 
-@drawn(10)
-@given(CASES)
-def test_forms_of_the_input_gradient_are_equal(case):
-    """The one for other platforms too, alone and vmapped as there."""
+@drawn(6)
+@given(CASES.filter(lambda case: np.all(case["kernel"] > np.array(explicit(case)).T)))
+def test_forms_for_a_cpu_equal_those_for_other_platforms(case):
+    """Vmapped as there; wider pads are left out, which XLA:CPU gets wrong in the others (openxla/xla 48713)."""
     pads = tuple((max(lo, 0), max(hi, 0)) for lo, hi in explicit(case))
     geometry = Geometry(case["size"], case["kernel"], case["strides"], pads)
+    x = whole(0, 2, case["batch"], *case["size"], case["channels"][0])
     w = whole(1, 2, *case["kernel"], *case["channels"])
     g = whole(2, 2, case["batch"], *geometry.output, case["channels"][1])
-    forms = (conv_module._dx, conv_module._dx_phases, conv_module._dx_dense)
-    plain, phases, dense = (partial(form, geometry=geometry) for form in forms)
-    expected = jax.jit(jax.vmap(plain))(g, w)
-    np.testing.assert_array_equal(jax.jit(phases)(g[1], w[1]), expected[1])
-    if geometry.output == (1, 1):
-        np.testing.assert_array_equal(jax.jit(dense)(g[1], w[1]), expected[1])
+
+    def forms(x, w, g, *, conv, dx, dw):
+        return conv(x, w, geometry), dx(g, w, geometry), dw(x, g, geometry)
+
+    cpu = partial(forms, conv=conv_module._conv, dx=conv_module._dx_phases, dw=conv_module._dw)
+    others = partial(forms, conv=conv_module._lax_conv, dx=conv_module._lax_dx, dw=conv_module._lax_dw)
+    expected = jax.jit(jax.vmap(others))(x, w, g)
+    jax.tree.map(lambda e, got: np.testing.assert_array_equal(got, e[1]), expected, jax.jit(cpu)(x[1], w[1], g[1]))
 
 
 @pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
@@ -321,8 +333,8 @@ def test_values_worked_out_by_hand():
     assert conv_transpose(x[:, :, :2], w, strides=(1, 2)).ravel().tolist() == [1.0, 10.0, 102.0, 20.0]
 
 
-@pytest.mark.parametrize("case", SOME[:2], ids=["even", "odd"])
-def test_modules_equal_flax(case):
+def test_modules_equal_flax():
+    case = SOME[1]
     options = {"kernel_size": case["kernel"], "strides": case["strides"]}
     x = whole(0, 2, *case["size"], 3)
     ours, flax = Conv(4, **options), nn.Conv(4, **options)
