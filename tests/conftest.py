@@ -27,4 +27,11 @@ def session_data_dir(tmp_path_factory):
         base = base.parent  # the workers share one
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAXGEN_DATA_DIR", str(base / "jaxgen-data"))
+        # The same program is compiled once for a worker's tests and subprocesses. Workers cannot share: jax
+        # writes an entry in place, and another process that reads it then warns of a truncated stream.
+        compiled = str(tmp_path_factory.getbasetemp() / "compiled")
+        patch.setenv("JAX_COMPILATION_CACHE_DIR", compiled)
+        patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+        jax.config.update("jax_compilation_cache_dir", compiled)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         yield base / "jaxgen-data"

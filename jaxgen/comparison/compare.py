@@ -14,9 +14,9 @@ from jaxgen.comparison.scoring import initial, model_rows, real_row
 from jaxgen.errors import UserError
 from jaxgen.evaluation.scores import columns
 from jaxgen.model import State
-from jaxgen.training import open_run, train
 from jaxgen.training import run as folder
 from jaxgen.training import seeds as seed_axis
+from jaxgen.training import train
 from jaxgen.training.record import grid_condition, read_rows
 from jaxgen.training.run import Plan
 
@@ -65,8 +65,7 @@ def compare(
     curves = {}
     for name, arm in chosen.arms.items():
         resume = (out / name / folder.CONFIG).exists()
-        train(arm.model, dict(arm.config), chosen.settings, out=out / name, resume=resume, progress=progress)
-        run = open_run(out / name)
+        run = train(arm.model, dict(arm.config), chosen.settings, out=out / name, resume=resume, progress=progress)
         trained, untrained = model_rows(name, run, extractor, judge)
         for row, state in ((trained, run.state), (untrained, initial(run.plan))):
             rows.append(row)

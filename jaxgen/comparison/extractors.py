@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import tempfile
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -9,7 +11,7 @@ import jax
 from jaxgen import data
 from jaxgen.evaluation.extractor import Extractor, extractor
 from jaxgen.training import Run, Settings, open_run, train
-from jaxgen.training.run import CONFIG, environment
+from jaxgen.training.run import environment
 from jaxgen.training.run import plan as make_plan
 
 STEPS = 600
@@ -50,15 +52,17 @@ def _trained(network: Network, dataset: data.Dataset, progress: bool) -> Extract
     plan = make_plan("classifier", network.config, settings)
     depends = json.dumps([plan.described(), environment(dataset)], sort_keys=True)
     folder = data.data_dir() / "extractors" / hashlib.sha256(depends.encode()).hexdigest()[:16]
-    if not (folder / "result.json").exists():
-        train(
-            "classifier",
-            network.config,
-            settings,
-            out=folder,
-            resume=(folder / CONFIG).exists(),
-            progress=progress,
-        )
+    if not folder.exists():
+        # Trained elsewhere and renamed, so that the name stands for a finished run only: of two processes
+        # that train at once (the same bits) the second finds the name taken, and one killed leaves none.
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="incomplete.", dir=folder.parent) as temporary:
+            train("classifier", network.config, settings, out=Path(temporary) / "run", progress=progress)
+            try:
+                (Path(temporary) / "run").rename(folder)
+            except OSError:
+                if not folder.exists():
+                    raise
     run: Run = open_run(folder)
     state = jax.tree.map(lambda leaf: leaf[0], run.state)
     note = f"convolutional classifier, {network.config}, {STEPS} steps on the training images, seed {network.seed}"

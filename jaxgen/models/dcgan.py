@@ -42,7 +42,8 @@ class Config:
     latent_dim: int = 100  # dimensions of z
     features: int = 64  # channels of the largest hidden map, doubled at every further halving
     smallest: int = 4  # side of the smallest map: images are halved while they stay at least so large
-    learning_rate: float = 2e-4  # of Adam, for both players
+    generator_learning_rate: float = 2e-4  # of Adam
+    discriminator_learning_rate: float = 2e-4  # of Adam
     beta1: float = 0.5  # of Adam
 
 
@@ -108,11 +109,15 @@ class Players(NamedTuple):
 
 def players(config: Config, spec: Spec) -> Players:
     """The players for `spec`'s images. Raises UserError for a value or an image size that will not do."""
-    check_positive(config, "latent_dim", "features", "smallest", "learning_rate")
+    check_positive(config, "latent_dim", "features", "smallest")
+    check_positive(config, "generator_learning_rate", "discriminator_learning_rate")
     check_share(config, "beta1")
     _, depth = pyramid(spec.image_shape, config.smallest, "dcgan")
     generator, discriminator = Generator(config, spec.image_shape), Discriminator(config, depth)
-    optimizer = optax.adam(config.learning_rate, b1=config.beta1)
+    optimizers = {
+        "generator": optax.adam(config.generator_learning_rate, b1=config.beta1),
+        "discriminator": optax.adam(config.discriminator_learning_rate, b1=config.beta1),
+    }
 
     def prior(key, num):
         return jax.random.uniform(key, (num, config.latent_dim), minval=-1, maxval=1)
@@ -125,7 +130,7 @@ def players(config: Config, spec: Spec) -> Players:
             "discriminator": discriminator.init(k_discriminator, to_signed(batch["image"]), training=False),
         }
         params = {player: v["params"] for player, v in variables.items()}
-        opt_state = {player: optimizer.init(p) for player, p in params.items()}
+        opt_state = {player: optimizers[player].init(p) for player, p in params.items()}
         # At one level of depth D has no BatchNorm, and so no averages.
         averages = {player: v.get("batch_stats", {}) for player, v in variables.items()}
         return State(jnp.int32(0), params, opt_state, averages)
@@ -149,7 +154,7 @@ def players(config: Config, spec: Spec) -> Players:
 
     def move(player, gradients, state):
         """`state` after one optimizer step of one player."""
-        params, opt_state = descend(optimizer, gradients, state.opt_state[player], state.params[player])
+        params, opt_state = descend(optimizers[player], gradients, state.opt_state[player], state.params[player])
         return state._replace(params={**state.params, player: params}, opt_state={**state.opt_state, player: opt_state})
 
     def discriminator_turn(state, real, fake):

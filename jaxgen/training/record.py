@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from tensorboardX import SummaryWriter
 
+from jaxgen.errors import UserError
 from jaxgen.model import Condition, Model, Spec
 from jaxgen.pictures import image_grid, to_png
 from jaxgen.training.run import EVENTS, METRICS, SAMPLES
@@ -62,7 +63,10 @@ def read_rows(file: Path) -> list[dict]:
     if not file.exists():
         return []
     lines = file.read_text().split("\n")
-    return [json.loads(line) for line in lines[:-1]]
+    try:
+        return [json.loads(line) for line in lines[:-1]]
+    except ValueError as error:
+        raise UserError(f"cannot read {file}: {error}") from None
 
 
 def grid_condition(model: Model, spec: Spec, num: int = GRID) -> tuple[int, int, Condition | None]:

@@ -120,7 +120,7 @@ def create(path: Path, plan: Plan) -> None:
 
 def compare(path: Path, plan: Plan) -> None:
     """Raises UserError, naming the difference, where the run at `path` is not `plan` but for its steps."""
-    old, new = read_json(path / CONFIG), plan.described()
+    old, new = read_config(path), plan.described()
     differences = [
         f"{'' if part == 'settings' else part + ' '}{name}: {old[part].get(name)!r} -> {value!r}"
         for part in ("config", "settings")
@@ -132,7 +132,7 @@ def compare(path: Path, plan: Plan) -> None:
     own = path / MODEL_FILE
     if not differences and own.exists() and own.read_bytes() != Path(plan.model_path).read_bytes():
         differences = [f"{plan.model_path} was changed since"]
-    past, how = read_json(path / ENVIRONMENT), seed_axis.axis(plan.settings.seeds_axis)
+    past, how = read_environment(path), seed_axis.axis(plan.settings.seeds_axis)
     if not differences and past["dataset"]["fingerprint"] != plan.dataset.fingerprint:
         differences = [f"the content of dataset {plan.dataset.name} (fingerprint)"]
     if not differences and past["seeds_axis"] != how:  # auto, on another backend
@@ -150,7 +150,7 @@ def open_run(path: str | Path) -> Run:
     path = Path(path)
     if not (path / CONFIG).is_file():
         raise UserError(f"{path} is no run folder: it has no {CONFIG}")
-    described = read_json(path / CONFIG)
+    described = read_config(path)
     own = path / MODEL_FILE
     settings = configured(Settings, described["settings"], "settings")
     opened = plan(str(own) if own.exists() else described["model"], described["config"], settings)
@@ -170,7 +170,12 @@ def restore(path: Path, plan: Plan) -> tuple[State, int, dict[int, int]] | None:
         batch = seed_axis.blank_batch(plan.dataset.spec, plan.model.needs, settings.batch_size)
         keys = seed_axis.all_streams(settings.seeds).init
         like = jax.eval_shape(lambda: seed_axis.initial_state(plan.model, keys, batch))
-        state = State(**checkpoints.restore(newest, like._asdict()))
+        try:
+            state = State(**checkpoints.restore(newest, like._asdict()))
+        except Exception as error:  # damage shows as whatever the reader stumbles over
+            raise UserError(
+                f"{path / CHECKPOINTS / str(newest)} cannot be read; without it the one before is used ({error})"[:400]
+            ) from error
     # A seed whose metrics were not finite was frozen at its step, so the step tells.
     stopped = {s: int(step) for s, step in zip(settings.seeds, state.step, strict=True) if step < newest}
     return state, newest, stopped
@@ -207,6 +212,23 @@ def commit() -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return head.stdout.strip() + ("+" if changes.stdout else "")
+
+
+def read_environment(path: Path) -> dict[str, Any]:
+    """A run's environment.json; raises UserError where it is missing, damaged, or holds something else."""
+    past = read_json(path / ENVIRONMENT)
+    if not isinstance(past, dict) or "seeds_axis" not in past or "fingerprint" not in past.get("dataset", ()):
+        raise UserError(f"{path / ENVIRONMENT} does not hold a run's environment")
+    return past
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A run's config.json; raises UserError where it is missing, damaged, or holds something else."""
+    described = read_json(path / CONFIG)
+    parts = {"model": str, "config": dict, "settings": dict}
+    if not isinstance(described, dict) or not all(isinstance(described.get(p), kind) for p, kind in parts.items()):
+        raise UserError(f"{path / CONFIG} does not hold a run's model, config and settings")
+    return described
 
 
 def read_json(path: Path) -> Any:

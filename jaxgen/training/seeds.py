@@ -25,7 +25,7 @@ cache: four seeds of DCGAN-32 took 193 ms a step mapped, 231 ms vmapped, and com
 
 
 def axis(choice: str) -> str:
-    """ "vmap" or "map": the table's for this backend where `choice` is "auto"."""
+    """How the seed axis runs, vmap or map: the table's for this backend where `choice` is auto."""
     return AXIS.get(jax.default_backend(), "vmap") if choice == "auto" else choice
 
 
@@ -76,7 +76,6 @@ def chunk_program(phase: Phase, how: str) -> Callable:
 
     A seed whose metrics are not finite is frozen as it was before that step, and stays on the axis.
     """
-
     step = over_seeds(phase.step, how)
 
     def chunk(keys, state, alive, data, indices, weights, count):

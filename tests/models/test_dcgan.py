@@ -26,12 +26,24 @@ def batch():
     return {"image": images, "weight": np.ones(16, np.float32)}
 
 
+@pytest.fixture(scope="module")
+def players():
+    """The players of 16-pixel images, compiled."""
+    play = dcgan.players(CONFIG, spec(16))
+    return play._replace(
+        init=jax.jit(play.init),
+        generate=jax.jit(play.generate, static_argnums=2),
+        discriminator_turn=jax.jit(play.discriminator_turn),
+        generator_loss=jax.jit(play.generator_loss),
+        generator_turn=jax.jit(play.generator_turn),
+    )
+
+
 def changed(before, after):
     return [not np.array_equal(a, b) for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True)]
 
 
-def test_each_turn_moves_its_own_player_only(batch):
-    players = dcgan.players(CONFIG, spec(16))
+def test_each_turn_moves_its_own_player_only(players, batch):
     state = players.init(jax.random.key(0), batch)
     real = jnp.asarray(batch["image"], jnp.float32) / 127.5 - 1
     fake, pullback, _ = players.generate(jax.random.key(1), state, 16)
@@ -49,9 +61,8 @@ def test_each_turn_moves_its_own_player_only(batch):
     assert not any(changed(after.extra["discriminator"], later.extra["discriminator"]))
 
 
-def test_generators_gradient_is_that_of_its_loss_through_the_updated_discriminator(batch):
+def test_generators_gradient_is_that_of_its_loss_through_the_updated_discriminator(players, batch):
     """The shared forward pass and its pullback give the same gradient as differentiating the loss whole."""
-    players = dcgan.players(CONFIG, spec(16))
     state = players.init(jax.random.key(0), batch)
     z = players.prior(jax.random.key(1), 16)
 
@@ -64,7 +75,7 @@ def test_generators_gradient_is_that_of_its_loss_through_the_updated_discriminat
         logits, _ = d.apply(variables, fake, training=True, mutable=["batch_stats"])
         return -nn.log_sigmoid(logits).mean()
 
-    value, expected = jax.value_and_grad(loss)(state.params["generator"])
+    value, expected = jax.jit(jax.value_and_grad(loss))(state.params["generator"])
     fake, pullback, _ = players.generate(jax.random.key(1), state, 16)
     actual_value, cotangent = players.generator_loss(state, fake)
     np.testing.assert_allclose(actual_value, value, rtol=1e-5)
@@ -81,9 +92,8 @@ def test_losses_worked_by_hand():
     assert float(discriminator_minimax(jnp.array([1e4]), jnp.array([-1e4]))[0]) == 0
 
 
-def test_running_averages_pass_from_real_to_fake(batch):
+def test_running_averages_pass_from_real_to_fake(players, batch):
     """momentum .9: after the turn, D's average is .81 old + .09 real's + .1 fake's statistics."""
-    players = dcgan.players(CONFIG, spec(16))
     state = players.init(jax.random.key(0), batch)
     real = jnp.asarray(batch["image"], jnp.float32) / 127.5 - 1
     fake, _, _ = players.generate(jax.random.key(1), state, 16)
@@ -123,7 +133,7 @@ def test_sizes_that_do_not_halve(size):
 
 def test_initial_weights_are_the_papers(batch):
     model = dcgan.make(dcgan.Config(features=32), spec(16))
-    params = model.init(jax.random.key(0), batch).params
+    params = jax.jit(model.init)(jax.random.key(0), batch).params
     kernel = np.asarray(params["generator"]["Dense_0"]["kernel"])
     assert kernel.std() == pytest.approx(0.02, rel=0.02)
     gains = np.concatenate([np.asarray(params["generator"][f"BatchNorm_{i}"]["scale"]) for i in (0, 1)])

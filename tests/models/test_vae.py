@@ -74,9 +74,9 @@ def test_elbo_with_all_weights_zero_is_closed_form(spec, likelihood):
     config = vae.Config(latent_dim=3, features=4, likelihood=likelihood, deviation=0.25)
     model = vae.make(config, spec)
     batch = {"image": images(5)}
-    state = model.init(jax.random.key(0), batch)
+    state = jax.jit(model.init)(jax.random.key(0), batch)
     state = state._replace(params=zeroed(state.params))
-    elbo = model.log_prob(jax.random.key(1), state, batch)
+    elbo = jax.jit(model.log_prob)(jax.random.key(1), state, batch)
     if likelihood == "bernoulli":
         expected = np.full(5, -64 * np.log(2))
     else:
@@ -89,7 +89,7 @@ def test_elbo_with_a_posterior_that_does_not_reach_the_decoder(spec):
     config = vae.Config(latent_dim=2, features=4)
     model = vae.make(config, spec)
     batch = {"image": images(4)}
-    state = model.init(jax.random.key(0), batch)
+    state = jax.jit(model.init)(jax.random.key(0), batch)
     params = zeroed(state.params)
     mean, raw = np.array([0.5, -1.0], np.float32), np.array([1.0, -2.0], np.float32)
     params["encoder"]["Dense_0"]["bias"] = jnp.asarray(mean)
@@ -100,17 +100,17 @@ def test_elbo_with_a_posterior_that_does_not_reach_the_decoder(spec):
     bits = batch["image"] >= 128
     p = 1 / (1 + np.exp(-1.5))
     log_likelihood = np.where(bits, np.log(p), np.log1p(-p)).sum((1, 2, 3))
-    elbo = model.log_prob(jax.random.key(3), state._replace(params=params), batch)
+    elbo = jax.jit(model.log_prob)(jax.random.key(3), state._replace(params=params), batch)
     np.testing.assert_allclose(elbo, log_likelihood - kl, rtol=1e-5)
 
 
 def test_loss_is_minus_the_mean_elbo(spec):
     model = vae.make(vae.Config(latent_dim=2, features=4), spec)
     batch = {"image": images(6), "weight": np.ones(6, np.float32)}
-    state = model.init(jax.random.key(0), batch)
+    state = jax.jit(model.init)(jax.random.key(0), batch)
     key = jax.random.key(9)
-    _, metrics = model.phases[0].step(key, state, batch)
-    np.testing.assert_allclose(metrics["loss"], -model.log_prob(key, state, batch).mean(), rtol=1e-6)
+    _, metrics = jax.jit(model.phases[0].step)(key, state, batch)
+    np.testing.assert_allclose(metrics["loss"], -jax.jit(model.log_prob)(key, state, batch).mean(), rtol=1e-6)
     np.testing.assert_allclose(metrics["loss"], metrics["kl"] - metrics["reconstruction"], rtol=1e-6)
 
 
@@ -129,6 +129,6 @@ def test_reparameterised_gradient_of_a_linear_decoder(spec):
 
 def test_first_decoded_images_are_the_data_mean_without_latents(spec):
     model = vae.make(vae.Config(latent_dim=2, features=4), spec)
-    state = model.init(jax.random.key(0), {"image": images(2)})
+    state = jax.jit(model.init)(jax.random.key(0), {"image": images(2)})
     params = {**state.params, "decoder": {**zeroed(state.params["decoder"]), "bias": state.params["decoder"]["bias"]}}
     np.testing.assert_allclose(model.decode(state._replace(params=params), jnp.zeros((1, 2))), 0.3, rtol=1e-5)

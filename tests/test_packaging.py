@@ -1,0 +1,104 @@
+"""The wheel and the sdist: what is installed is all that is needed, and no more."""
+
+import importlib.metadata
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.slow
+
+
+def modules() -> set[str]:
+    """Every Python file of the package, as the wheel names it."""
+    files = [*(ROOT / "jaxgen").rglob("*.py"), *(ROOT / "experiments").glob("*.py")]
+    names = {str(file.relative_to(ROOT)) for file in files}
+    return {re.sub("^experiments/", "jaxgen/experiments/", name) for name in names}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory) -> Path:
+    """The sdist, and the wheel made from it: `python -m build` of a copy of what is in the checkout."""
+    pytest.importorskip("build", reason="`build` comes with the extra dev")
+    folder = tmp_path_factory.mktemp("packaging")
+    ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
+    for name in ("jaxgen", "experiments", "tests"):
+        shutil.copytree(ROOT / name, folder / "source" / name, ignore=ignored)
+    for name in ("setup.cfg", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, folder / "source")
+    ran = subprocess.run(
+        [sys.executable, "-m", "build", *_isolation(), "--outdir", str(folder / "dist"), str(folder / "source")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return folder / "dist"
+
+
+def _isolation() -> list[str]:
+    """Without isolation where the build's requirements are here, as that downloads nothing."""
+    try:
+        importlib.metadata.version("wheel")
+        enough = int(importlib.metadata.version("setuptools").partition(".")[0]) >= 77
+    except importlib.metadata.PackageNotFoundError:
+        enough = False
+    return ["--no-isolation"] if enough else []
+
+
+@pytest.fixture(scope="module")
+def wheel(built):
+    (file,) = built.glob("*.whl")
+    with zipfile.ZipFile(file) as archive:
+        yield archive
+
+
+@pytest.fixture(scope="module")
+def sdist(built):
+    (file,) = built.glob("*.tar.gz")
+    with tarfile.open(file) as archive:
+        yield archive
+
+
+def test_the_wheel_has_every_module_and_the_files_they_read(wheel):
+    names = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    data = {
+        "jaxgen/comparison/report.html",
+        "jaxgen/data/builders/digits/README.md",
+        "jaxgen/data/builders/digits/CITATIONS.bib",
+    }
+    assert "jaxgen/experiments/digits.py" in names
+    assert names == modules() | data
+
+
+def test_the_wheel_says_what_it_is(wheel):
+    names = {name.partition(".dist-info/")[2]: name for name in wheel.namelist() if ".dist-info/" in name}
+    assert wheel.read(names["licenses/LICENSE"]) == (ROOT / "LICENSE").read_bytes()
+    assert wheel.read(names["entry_points.txt"]).decode().split() == [
+        "[console_scripts]", "jaxgen", "=", "jaxgen.cli:main",
+    ]  # fmt: skip
+    metadata = wheel.read(names["METADATA"]).decode()
+    for line in (
+        "Name: jaxgen",
+        "Version: 0.1.0",
+        "Requires-Python: >=3.11",
+        "Description-Content-Type: text/markdown",
+    ):
+        assert line in metadata.splitlines()
+    assert metadata.endswith((ROOT / "README.md").read_text())
+
+
+def test_the_sdist_has_what_the_wheel_is_made_of_and_no_tests(sdist):
+    (top,) = {name.partition("/")[0] for name in sdist.getnames()}
+    names = {member.name.removeprefix(f"{top}/") for member in sdist.getmembers() if member.isfile()}
+    sources = {re.sub("^jaxgen/experiments/", "experiments/", name) for name in modules()}
+    assert sources <= names
+    assert {"setup.cfg", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"} <= names
+    assert {"jaxgen/comparison/report.html", "jaxgen/data/builders/digits/README.md"} <= names
+    assert not [name for name in names if name.startswith("tests")]

@@ -1,0 +1,286 @@
+"""The loop: keys, phases, resuming, diverging seeds; on small models of the tests' own and on the table's."""
+
+import json
+import math
+
+import jax
+import numpy as np
+import pytest
+
+from jaxgen import data, models
+from jaxgen.data import pipeline
+from jaxgen.errors import UserError
+from jaxgen.keys import streams
+from jaxgen.training import Settings, open_run, train
+
+SMALL = {
+    "classifier": {"features": 4, "embedding_dim": 8},
+    "naive_bayes": {},
+    "vae": {"features": 4, "latent_dim": 3},
+    "dcgan": {"features": 4, "latent_dim": 5},
+}
+
+HEADER = """
+from dataclasses import dataclass
+import jax, jax.numpy as jnp
+from jaxgen.model import Model, Phase, State
+
+@dataclass(frozen=True)
+class Config:
+    size: int = 3  # of something
+"""
+
+# Records the last bits of every step's key, and fails in a way that depends on the seed.
+KEYS = (
+    HEADER
+    + """
+def make(config, spec):
+    def init(key, batch):
+        return State(jnp.int32(0), {"start": jax.random.uniform(key), "bits": jnp.zeros((32, 2), jnp.uint32)})
+    def step(key, state, batch):
+        bits = state.params["bits"].at[state.step].set(jax.random.key_data(key))
+        fails = (state.params["start"] > 0.5) & (state.step == 7)
+        params = {**state.params, "bits": bits}
+        return state._replace(params=params), {"loss": jnp.where(fails, jnp.nan, state.params["start"])}
+    return Model(init, (Phase("train", step),), ("image",))
+"""
+)
+
+# Three phases: counts exactly once, five steps, then to the end; `enter` writes into the state.
+PHASES = (
+    HEADER
+    + """
+def make(config, spec):
+    def init(key, batch):
+        zero = jnp.float32(0)
+        return State(jnp.int32(0), {"seen": jnp.zeros(10), "entered": zero, "middle": zero, "last": zero})
+    def count(key, state, batch):
+        seen = state.params["seen"] + jnp.zeros(10).at[batch["label"]].add(batch["weight"])
+        return state._replace(params={**state.params, "seen": seen}), {"total": seen.sum()}
+    def enter(key, state, batches):
+        total = sum(batch["weight"].sum() for batch in batches)
+        noise = jax.random.uniform(key)
+        return state._replace(params={**state.params, "entered": jnp.float32(total) + noise})
+    def middle(key, state, batch):
+        value = state.params["middle"] + jax.random.uniform(key)
+        return state._replace(params={**state.params, "middle": value}), {"value": value}
+    def last(key, state, batch):
+        value = state.params["last"] + jax.random.uniform(key) * batch["label"].sum().astype(jnp.float32)
+        return state._replace(params={**state.params, "last": value}), {"value": value}
+    phases = (Phase("count", count, passes=1), Phase("middle", middle, steps=5, enter=enter), Phase("last", last))
+    return Model(init, phases, ("image", "label"))
+"""
+)
+
+
+@pytest.fixture
+def model_file(tmp_path):
+    def write(text):
+        file = tmp_path / "mine.py"
+        file.write_text(text)
+        return str(file)
+
+    return write
+
+
+def settings(**changes):
+    return Settings(**{"seeds": (0, 1), "steps": 30, "batch_size": 64, "log_every": 10, **changes})
+
+
+def rows(run):
+    return [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
+
+
+def quiet(model, config, how, out, **kwargs):
+    return train(model, config, how, out=out, progress=False, **kwargs)
+
+
+@pytest.mark.parametrize("axis", ["map", "vmap"])
+def test_every_step_and_seed_has_its_key(model_file, tmp_path, axis):
+    """The step's key is fold_in(train, step): all known beforehand, none used twice."""
+    run = quiet(model_file(KEYS), None, settings(seeds=(3, 8), steps=7, seeds_axis=axis), tmp_path / "run")
+    bits = np.asarray(run.state.params["bits"])[:, :7]
+    for seed, some in zip((3, 8), bits, strict=True):
+        expected = [jax.random.key_data(jax.random.fold_in(streams(seed).train, step)) for step in range(7)]
+        np.testing.assert_array_equal(some, expected)
+    assert len({tuple(words) for words in bits.reshape(-1, 2)}) == 14
+
+
+def test_streams_are_distinct():
+    words = {tuple(np.asarray(jax.random.key_data(key))) for seed in range(50) for key in streams(seed)}
+    assert len(words) == 50 * 5
+
+
+def test_a_diverged_seed_is_frozen_and_the_others_go_on(model_file, tmp_path):
+    run = quiet(model_file(KEYS), None, settings(seeds=tuple(range(6)), steps=20), tmp_path / "run")
+    start = np.asarray(run.state.params["start"])
+    failed = {seed for seed in range(6) if start[seed] > 0.5}
+    assert 0 < len(failed) < 6
+    assert run.diverged == dict.fromkeys(failed, 7)
+    written = np.asarray(run.state.params["bits"]).any(-1).sum(-1)
+    assert written.tolist() == [7 if seed in failed else 20 for seed in range(6)]
+    by_step = {}
+    for row in rows(run):
+        by_step.setdefault(row["step"], []).append(row["seed"])
+        assert row["loss"] == pytest.approx(start[row["seed"]], rel=1e-5)  # the mean over the steps taken, never nan
+    assert by_step == {10: list(range(6)), 20: [seed for seed in range(6) if seed not in failed]}
+    reopened = open_run(run.path)
+    assert reopened.diverged == run.diverged
+    assert reopened.digests() == run.digests()
+    result = json.loads((run.path / "result.json").read_text())
+    assert result["diverged"] == {str(seed): 7 for seed in sorted(failed)}
+
+
+def test_diverged_stays_diverged_on_resuming(model_file, tmp_path):
+    file = model_file(KEYS)
+    whole = quiet(file, None, settings(seeds=tuple(range(6)), steps=20), tmp_path / "whole")
+    quiet(file, None, settings(seeds=tuple(range(6)), steps=10), tmp_path / "cut")
+    cut = quiet(file, None, settings(seeds=tuple(range(6)), steps=20), tmp_path / "cut", resume=True)
+    assert cut.digests() == whole.digests()
+    assert cut.diverged == whole.diverged
+
+
+def test_phases_follow_each_other(model_file, tmp_path):
+    run = quiet(model_file(PHASES), None, settings(steps=30), tmp_path / "run")
+    digits = data.load("digits")
+    counts = np.bincount(digits.train["label"], minlength=10)
+    np.testing.assert_array_equal(run.state.params["seen"], [counts, counts])
+    first = math.ceil(898 / 64)  # 15
+    key = streams(0).train
+    middle = sum(float(jax.random.uniform(jax.random.fold_in(key, step))) for step in range(first, first + 5))
+    np.testing.assert_allclose(run.state.params["middle"][0], middle, rtol=1e-5)
+    index = pipeline.stream(streams(0).data, 898, 64, 20, 10)  # the stream goes on by the run's step
+    labels = digits.train["label"][index].sum(1)
+    last = sum(float(jax.random.uniform(jax.random.fold_in(key, 20 + i))) * int(labels[i]) for i in range(10))
+    np.testing.assert_allclose(run.state.params["last"][0], last, rtol=1e-5)
+    entered = np.asarray(run.state.params["entered"])
+    assert (entered > 898).all()
+    assert (entered < 899).all()
+    assert entered[0] != entered[1]
+    assert [row["phase"] for row in rows(run) if row["seed"] == 0] == ["count", "count", "middle", "last"]
+
+
+@pytest.mark.parametrize("cut", [1, 10, 15, 17, 20, 29])
+def test_stopping_anywhere_in_the_phases_changes_no_bit(model_file, tmp_path, cut):
+    file = model_file(PHASES)
+    whole = quiet(file, None, settings(steps=30), tmp_path / "whole")
+    quiet(file, None, settings(steps=cut), tmp_path / "cut")
+    resumed = quiet(file, None, settings(steps=30), tmp_path / "cut", resume=True)
+    assert resumed.digests() == whole.digests()
+
+
+@pytest.mark.parametrize("name", list(models.MODELS))
+def test_two_hundred_steps_equal_a_hundred_and_a_hundred(name, tmp_path):
+    """The same bits, for every model; and the same command twice gives the same bits."""
+
+    def how(steps):
+        return settings(steps=steps, log_every=40, sample_every=100, checkpoint_every=100)
+
+    whole = quiet(name, SMALL[name], how(200), tmp_path / "whole")
+    half = quiet(name, SMALL[name], how(100), tmp_path / "half")
+    assert half.step == (100 if name != "naive_bayes" else 15)
+    halved = half.digests()
+    resumed = quiet(name, SMALL[name], how(200), tmp_path / "half", resume=True)
+    assert resumed.digests() == whole.digests()
+    assert len(set(whole.digests().values())) == (2 if name != "naive_bayes" else 1)
+    if name != "naive_bayes":
+        assert halved != whole.digests()
+        # A stop at 100 adds a row there only: 120's row then speaks of the 20 steps after it.
+        assert [r for r in rows(resumed) if r["step"] > 120] == [r for r in rows(whole) if r["step"] > 120]
+    again = quiet(name, SMALL[name], how(200), tmp_path / "again")
+    assert again.digests() == whole.digests()
+    assert open_run(tmp_path / "again").digests() == whole.digests()
+
+
+def test_resuming_a_finished_run_changes_nothing(tmp_path):
+    run = quiet("vae", SMALL["vae"], settings(steps=10), tmp_path / "run")
+    before = {file: file.read_bytes() for file in (tmp_path / "run").rglob("*.png")}
+    again = quiet("vae", SMALL["vae"], settings(steps=10), tmp_path / "run", resume=True)
+    assert again.digests() == run.digests()
+    assert rows(again) == rows(run)
+    assert {file: file.read_bytes() for file in (tmp_path / "run").rglob("*.png")} == before
+
+
+def test_resuming_before_the_first_checkpoint_starts_at_zero(tmp_path, capfd):
+    whole = quiet("vae", SMALL["vae"], settings(steps=10), tmp_path / "whole")
+    quiet("vae", SMALL["vae"], settings(steps=10), tmp_path / "cut")
+    for checkpoint in (tmp_path / "cut" / "checkpoints").iterdir():
+        checkpoint.rename(tmp_path / "elsewhere")
+    capfd.readouterr()
+    resumed = quiet("vae", SMALL["vae"], settings(steps=10), tmp_path / "cut", resume=True)
+    assert resumed.digests() == whole.digests()
+    assert "step 0" in capfd.readouterr().err
+
+
+def test_an_existing_folder_is_left_alone(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "mine.txt").write_text("precious")
+    for resume in (False, True):
+        with pytest.raises(UserError, match="exists"):
+            quiet("vae", SMALL["vae"], settings(), tmp_path / "run", resume=resume)
+    assert [file.name for file in (tmp_path / "run").iterdir()] == ["mine.txt"]
+
+
+def test_seeds_in_turn_equal_seeds_side_by_side_to_rounding(tmp_path):
+    runs = [
+        quiet("vae", SMALL["vae"], settings(steps=20, seeds_axis=axis), tmp_path / axis) for axis in ("map", "vmap")
+    ]
+    for a, b in zip(*(jax.tree.leaves(run.state.params) for run in runs), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+
+
+def test_a_seed_has_the_same_data_order_as_the_others(tmp_path, model_file):
+    """Seeds share the order of `data_seed`; another data_seed is another order."""
+    file = model_file(
+        HEADER
+        + """
+def make(config, spec):
+    def init(key, batch):
+        return State(jnp.int32(0), jnp.zeros(40, jnp.int32))
+    def step(key, state, batch):
+        first = batch["label"][0]
+        return state._replace(params=state.params.at[state.step].set(first)), {"first": first.astype(jnp.float32)}
+    return Model(init, (Phase("train", step),), ("label",))
+"""
+    )
+    one = quiet(file, None, settings(steps=40), tmp_path / "one").state.params
+    other = quiet(file, None, settings(steps=40, data_seed=1), tmp_path / "other").state.params
+    np.testing.assert_array_equal(one[0], one[1])
+    digits = data.load("digits")
+    expected = digits.train["label"][pipeline.stream(streams(0).data, 898, 64, 0, 40)[:, 0]]
+    np.testing.assert_array_equal(one[0], expected)
+    assert not np.array_equal(one[0], other[0])
+
+
+def test_what_a_run_leaves(tmp_path):
+    """Rows a seed and logging step, events that TensorBoard reads, a grid a seed, the environment."""
+    run = quiet("dcgan", SMALL["dcgan"], settings(steps=20, sample_every=10), tmp_path / "run")
+    assert [(row["step"], row["seed"]) for row in rows(run)] == [(10, 0), (10, 1), (20, 0), (20, 1)]
+    assert {"discriminator_loss", "generator_loss", "real_score", "fake_score"} <= set(rows(run)[0])
+    names = sorted(file.name for file in (run.path / "samples" / "seed-1").iterdir())
+    assert names == ["step-0000000.png", "step-0000010.png", "step-0000020.png"]
+    assert all(any((run.path / "events" / f"seed-{seed}").iterdir()) for seed in (0, 1))
+    environment = json.loads((run.path / "environment.json").read_text())
+    assert environment["jax"] == jax.__version__
+    assert environment["dataset"]["fingerprint"] == data.load("digits").fingerprint
+    assert environment["seeds_axis"] == "map"
+    config = json.loads((run.path / "config.json").read_text())
+    assert config["settings"]["seeds"] == [0, 1]
+    assert config["config"]["features"] == 4
+
+
+def test_metrics_are_means_since_the_last_row(tmp_path, model_file):
+    file = model_file(
+        HEADER
+        + """
+def make(config, spec):
+    def init(key, batch):
+        return State(jnp.int32(0), jnp.float32(0))
+    def step(key, state, batch):
+        return state._replace(params=state.params + 1), {"value": state.params}
+    return Model(init, (Phase("train", step),), ("image",))
+"""
+    )
+    run = quiet(file, None, settings(steps=25, sample_every=7, checkpoint_every=1000), tmp_path / "run")
+    values = {row["step"]: row["value"] for row in rows(run) if row["seed"] == 0}
+    assert values == {7: 3.0, 10: 8.0, 14: 11.5, 20: 16.5, 21: 20.0, 25: 22.5}
