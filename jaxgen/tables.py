@@ -52,7 +52,7 @@ def scores_table(results: dict) -> Table:
     """Scores: mean and 95% t interval over the seeds, and below it every seed's value."""
     seeds = " ".join(map(str, results["seeds"]))
     table = Table(title=f"mean [95% t interval over seeds {seeds}], every seed's value below", title_justify="left")
-    table.add_column("", no_wrap=False)
+    table.add_column("", min_width=18, overflow="fold")
     for metric in results["metrics"]:
         direction = {"lower": "↓", "higher": "↑", None: ""}[metric["better"]]
         table.add_column(f"{metric['title']} {direction}", justify="right")

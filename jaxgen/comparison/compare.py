@@ -87,7 +87,7 @@ def compare(
             "test": len(dataset.test["image"]),
         },
         "seeds": list(chosen.settings.seeds),
-        "metrics": [metric._asdict() for metric in columns(rows, dataset, judge)],
+        "metrics": [metric._asdict() for metric in columns(rows, dataset)],
         "rows": rows,
         "extractor": extractor.described(),
         "judge": judge.described(),

@@ -9,7 +9,7 @@ import jax
 from jaxgen import models
 from jaxgen.comparison.extractors import extractors
 from jaxgen.evaluation.extractor import Extractor
-from jaxgen.evaluation.scores import columns, image_scores, likelihood_note, model_scores
+from jaxgen.evaluation.scores import SPACES, columns, image_scores, model_scores, notes
 from jaxgen.model import State
 from jaxgen.training import Run, open_run
 from jaxgen.training import run as folder
@@ -35,7 +35,7 @@ def evaluate(run: str | Path, *, progress: bool = True) -> dict[str, Any]:
     rows = [real_row(dataset, extractor, judge), trained, untrained]
     results = {
         "seeds": list(opened.plan.settings.seeds),
-        "metrics": [metric._asdict() for metric in columns(rows, dataset, judge)],
+        "metrics": [metric._asdict() for metric in columns(rows, dataset)],
         "rows": rows,
         "extractor": extractor.described(),
         "judge": judge.described(),
@@ -47,12 +47,12 @@ def evaluate(run: str | Path, *, progress: bool = True) -> dict[str, Any]:
 def real_row(dataset, extractor: Extractor, judge: Extractor) -> dict[str, Any]:
     """The training images scored as if a model had made them: what the test images leave to reach."""
     scores = image_scores(dataset.train["image"], dataset, extractor, judge)
-    note = "the training images against the test images"
     return {
         "name": "real against real",
         "kind": "real",
-        "values": {k: [v] for k, v in scores.items()},
-        "note": note,
+        "values": {key: [value] for key, value in scores.items()},
+        "note": "the training images against the test images",
+        "notes": dict.fromkeys([*(f"log_prob_{space}" for space in SPACES), "accuracy"], "a score of models"),
     }
 
 
@@ -60,15 +60,12 @@ def model_rows(name: str, run: Run, extractor: Extractor, judge: Extractor) -> t
     """The rows of a trained model and of the same model before training, a value a seed."""
     plan = run.plan
     entry = models.MODELS.get(plan.model_name)
-    notes = likelihood_note(plan.model) or {"log_prob": "it has no likelihood"}
-    if plan.model.sample is None:
-        notes |= dict.fromkeys(("fd", "recognised", "classes"), "it makes no images")
     shared = {
         "model": plan.model_name,
         "title": f"{entry.title} ({entry.paper})" if entry else plan.model_name,
         "sampling": plan.model.sampling,
         "config": dataclasses.asdict(plan.config),
-        "notes": notes,
+        "notes": notes(plan.model),
     }
     result = folder.read_json(run.path / folder.RESULT)
     diverged = set(run.diverged)

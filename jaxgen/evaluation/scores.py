@@ -13,6 +13,13 @@ from jaxgen.model import Array, Model, State
 SURE = 0.9
 """A judge recognises an image where its largest class probability is at least this."""
 
+SPACES = {
+    "binary": "of the test images as bits (pixels >= 128)",
+    "uint8": "of the test images' 256 levels",
+    "continuous": "density of the test images with pixels in [0, 1], not dequantised",
+}
+"""What the log-likelihoods of each space are of."""
+
 
 class Metric(NamedTuple):
     """A column of a table of scores."""
@@ -24,18 +31,15 @@ class Metric(NamedTuple):
     note: str
 
 
-def metrics(dataset: Dataset, judge: Extractor) -> list[Metric]:
+def metrics(dataset: Dataset) -> list[Metric]:
     """All columns that a row may have, in the order of a table."""
-    spaces = {
-        "binary": "of the test images as bits (pixels >= 128)",
-        "continuous": "density of the test images with pixels in [0, 1], not dequantised",
-    }
+    numbers = f"{len(dataset.train['image'])} images and the {len(dataset.test['image'])} test images"
     return [
         Metric(
             "fd", f"FD-{dataset.name}", "lower", 2,
-            "Fréchet distance between Gaussians fitted to the extractor's features of as many images as there "
-            "are training images and of the test images. It falls with the number of images: compare rows of "
-            "one table only. It is not FID, which uses other features.",
+            f"Fréchet distance between Gaussians fitted to the extractor's features of {numbers}, in every row "
+            "alike. It falls with the number of images: compare rows of one table only. It is not FID, which "
+            "uses other features.",
         ),
         Metric(
             "recognised", "recognised", "higher", 3,
@@ -45,7 +49,7 @@ def metrics(dataset: Dataset, judge: Extractor) -> list[Metric]:
         Metric("classes", "classes", "higher", 1, "Classes among the recognised images."),
         *(
             Metric(f"log_prob_{space}", f"log p, {space}", "higher", 1, f"Mean log-likelihood in nats, {words}.")
-            for space, words in spaces.items()
+            for space, words in SPACES.items()
         ),
         Metric("accuracy", "accuracy", "higher", 4, "Share of the test images classified rightly."),
     ]  # fmt: skip
@@ -85,14 +89,19 @@ def model_scores(model: Model, keys: Array, state: State, dataset: Dataset) -> d
     return scores
 
 
-def likelihood_note(model: Model) -> dict[str, str]:
-    """What a reader of the log-likelihood must know, by column."""
-    if model.likelihood is None:
-        return {}
-    space, kind, note = model.likelihood
-    return {f"log_prob_{space}": f"{kind}; {note}"}
+def notes(model: Model) -> dict[str, str]:
+    """By column: what a reader of the log-likelihood must know, and why a model has no number."""
+    words = {} if model.sample else dict.fromkeys(("fd", "recognised", "classes"), "it makes no images")
+    for space in SPACES:
+        if model.likelihood is None:
+            words[f"log_prob_{space}"] = "it has no likelihood"
+        elif model.likelihood.space == space:
+            words[f"log_prob_{space}"] = f"{model.likelihood.kind}; {model.likelihood.note}"
+        else:
+            words[f"log_prob_{space}"] = f"its likelihood is of {model.likelihood.space} images"
+    return words if model.classify else words | {"accuracy": "it does not classify"}
 
 
-def columns(rows: list[dict[str, Any]], dataset: Dataset, judge: Extractor) -> list[Metric]:
+def columns(rows: list[dict[str, Any]], dataset: Dataset) -> list[Metric]:
     """The metrics that at least one row has a value of."""
-    return [metric for metric in metrics(dataset, judge) if any(metric.key in row["values"] for row in rows)]
+    return [metric for metric in metrics(dataset) if any(metric.key in row["values"] for row in rows)]

@@ -1,0 +1,140 @@
+"""A whole comparison, small: 8x8 digits, few steps."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from jaxgen import data
+from jaxgen.comparison import compare, evaluate
+from jaxgen.comparison.experiment import shipped
+from jaxgen.errors import UserError
+
+EXPERIMENT = '''
+"""Three small models.
+
+What for: the test.
+"""
+from jaxgen.comparison import Arm, Experiment
+from jaxgen.training import Settings
+
+experiment = Experiment(
+    title="Small",
+    settings=Settings(seeds=(0, 1), steps=40, log_every=20),
+    arms={
+        "counts": Arm("naive_bayes"),
+        "latent": Arm("vae", {"features": 8, "latent_dim": 3}),
+        "game": Arm("dcgan", {"features": 8, "latent_dim": 5}),
+    },
+)
+'''
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("compared")
+    (folder / "small.py").write_text(EXPERIMENT)
+    results = compare(folder / "small.py", out=folder / "out", progress=False)
+    return folder, results
+
+
+def by_name(results):
+    return {row["name"]: row for row in results["rows"]}
+
+
+def test_rows_and_columns(compared):
+    _, results = compared
+    names = ["real against real", "counts", "latent", "game"]
+    names += ["counts, untrained", "latent, untrained", "game, untrained"]
+    assert [row["name"] for row in results["rows"]] == names
+    keys = [metric["key"] for metric in results["metrics"]]
+    assert keys == ["fd", "recognised", "classes", "log_prob_binary", "accuracy"]
+    rows = by_name(results)
+    for row in results["rows"][1:]:
+        assert all(len(values) == 2 and np.isfinite(values).all() for values in row["values"].values())
+    assert "log_prob_binary" not in rows["game"]["values"]
+    assert set(rows["latent"]["values"]) == {"fd", "recognised", "classes", "log_prob_binary"}
+
+
+def test_nulls_frame_the_models(compared):
+    """Real images are nearest to real images, and training leads there from the untrained model."""
+    rows = by_name(compared[1])
+    real = rows["real against real"]["values"]["fd"][0]
+    for name in ("counts", "latent", "game"):
+        trained, untrained = rows[name]["values"]["fd"], rows[f"{name}, untrained"]["values"]["fd"]
+        assert real < min(trained)
+        if name != "game":  # which 40 steps only upset
+            assert max(trained) < min(untrained)
+    assert min(rows["counts"]["values"]["log_prob_binary"]) > max(
+        rows["counts, untrained"]["values"]["log_prob_binary"]
+    )
+
+
+def test_untrained_naive_bayes_is_a_fair_coin(compared):
+    values = by_name(compared[1])["counts, untrained"]["values"]["log_prob_binary"]
+    np.testing.assert_allclose(values, -64 * np.log(2), rtol=1e-5)
+
+
+def test_judge_and_extractor_differ_and_are_good(compared):
+    _, results = compared
+    assert results["extractor"]["digest"] != results["judge"]["digest"]
+    assert results["extractor"]["accuracy"] > 0.95
+    assert results["judge"]["accuracy"] > 0.95
+
+
+def test_what_is_written(compared):
+    folder, results = compared
+    saved = json.loads((folder / "out" / "results.json").read_text())
+    assert saved == {key: value for key, value in results.items() if key != "report"}
+    assert saved["description"].startswith("Three small models.")
+    page = (folder / "out" / "report.html").read_text()
+    for row in results["rows"]:
+        assert row["name"] in page
+    assert data.load("digits").fingerprint in page
+    for row in results["rows"]:
+        for digest in row.get("digests", {}).values():
+            assert digest in page
+    assert (folder / "out" / "latent" / "metrics.jsonl").exists()
+
+
+def test_again_and_after_a_lost_arm_it_ends_with_the_same_table(compared, tmp_path):
+    """Stopped in the middle (one arm not begun, another at half of its steps) and started again."""
+    folder, results = compared
+    out = tmp_path / "out"
+    shutil.copytree(folder / "out", out)
+    shutil.rmtree(out / "game")
+    shutil.rmtree(out / "latent")
+    half = compare(folder / "small.py", out=tmp_path / "half", steps=20, progress=False)
+    shutil.copytree(tmp_path / "half" / "latent", out / "latent")
+    again = compare(folder / "small.py", out=out, progress=False)
+    for one, other in zip(results["rows"], again["rows"], strict=True):
+        assert one["values"] == other["values"]
+        assert one.get("digests") == other.get("digests")
+    assert by_name(half)["latent"]["digests"] != by_name(results)["latent"]["digests"]
+
+
+def test_another_comparison_in_the_folder_is_refused(compared, tmp_path):
+    folder, _ = compared
+    before = (folder / "out" / "results.json").read_bytes()
+    with pytest.raises(UserError, match="seeds"):
+        compare(folder / "small.py", out=folder / "out", seeds=(0, 1, 2), progress=False)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "precious.txt").write_text("mine")
+    with pytest.raises(UserError, match="exists"):
+        compare(folder / "small.py", out=tmp_path / "out", progress=False)
+    assert (folder / "out" / "results.json").read_bytes() == before
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["precious.txt"]
+
+
+def test_evaluate_gives_the_comparisons_numbers(compared):
+    folder, results = compared
+    scores = by_name(evaluate(folder / "out" / "latent", progress=False))
+    for name in ("real against real", "latent", "latent, untrained"):
+        assert scores[name]["values"] == by_name(results)[name]["values"]
+    saved = json.loads((folder / "out" / "latent" / "evaluation.json").read_text())
+    assert by_name(saved)["latent"]["values"] == by_name(results)["latent"]["values"]
+
+
+def test_experiments_come_with_the_package():
+    assert "digits" in shipped()
