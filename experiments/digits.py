@@ -19,6 +19,6 @@ experiment = Experiment(
         # Down to a 2x2 map: with the usual 4x4 no unit sees the whole of a 16-pixel digit, and parts of
         # digits are put together that do not belong together.
         "vae": Arm("vae", {"features": 32, "smallest": 2, "latent_dim": 5}),
-        "dcgan": Arm("dcgan", {"features": 32, "smallest": 2, "generator_learning_rate": 1e-3}),
+        "dcgan": Arm("dcgan", {"features": 32, "smallest": 2, "latent_dim": 10, "generator_learning_rate": 1e-3}),
     },
 )
