@@ -30,16 +30,17 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:  # a folder that cannot be written, a full disk
-        if error.filename is None:
+        if error.strerror is None:
             raise
-        return _fail(f"cannot use {error.filename}: {error.strerror}")
+        return _fail(f"cannot use {error.filename}: {error.strerror}" if error.filename else error.strerror)
     except (MemoryError, RuntimeError) as error:  # the latter is jax's, and starts with its status
         words = str(error)
         if isinstance(error, RuntimeError) and "out of memory" not in words.lower():
             raise
         return _fail(f"out of memory; a smaller model, --batch-size or number of seeds takes less ({words[:200]})")
     except KeyboardInterrupt:
-        print("jaxgen: stopped; --resume goes on from the newest checkpoint", file=sys.stderr)
+        way = {"train": "; --resume goes on from the newest checkpoint", "compare": "; the same command goes on"}
+        print(f"jaxgen: stopped{way.get(argv[0], '')}", file=sys.stderr)
         return 130
 
 

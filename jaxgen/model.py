@@ -27,6 +27,9 @@ Metrics = Mapping[str, Array]
 Condition = Mapping[str, Array]
 """The batch entries that samples are asked to satisfy, e.g. {"label": int32 [num]}."""
 
+BINARY_THRESHOLD = 128
+"""A pixel of at least this value is 1 wherever images are binarised."""
+
 
 class State(NamedTuple):
     """All that moves while a model is trained; donated to every step.

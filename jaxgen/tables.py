@@ -1,5 +1,7 @@
 """Tables for the terminal."""
 
+import math
+
 import jax
 import numpy as np
 from rich.table import Column, Table
@@ -52,7 +54,7 @@ def scores_table(results: dict) -> Table:
     """Scores: mean and 95% t interval over the seeds, and below it every seed's value."""
     seeds = " ".join(map(str, results["seeds"]))
     table = Table(title=f"mean [95% t interval over seeds {seeds}], every seed's value below", title_justify="left")
-    table.add_column("", min_width=18, overflow="fold")
+    table.add_column("", overflow="fold")
     for metric in results["metrics"]:
         direction = {"lower": "↓", "higher": "↑", None: ""}[metric["better"]]
         table.add_column(f"{metric['title']} {direction}", justify="right")
@@ -68,9 +70,9 @@ def scores_table(results: dict) -> Table:
 
 
 def _cell(values: list[float | None] | None, digits: int) -> Text:
-    known = [value for value in values or [] if value is not None]
+    known = [value for value in values or [] if value is not None and math.isfinite(value)]
     if not known:
-        return Text("-")
+        return Text("-" if not values else "not finite")
     if len(values) == 1:
         return Text(f"{known[0]:.{digits}f}")
     interval = t_interval(known)

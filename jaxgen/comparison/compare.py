@@ -1,7 +1,6 @@
 """Running a comparison: train every arm, score it beside its nulls, write the table and the page."""
 
 import shlex
-import time
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 from jaxgen.comparison.experiment import load_experiment, with_settings
 from jaxgen.comparison.extractors import extractors
 from jaxgen.comparison.report import write_report
-from jaxgen.comparison.scoring import initial, model_rows, real_row
+from jaxgen.comparison.scoring import initial, model_rows, real_rows
 from jaxgen.errors import UserError
 from jaxgen.evaluation.scores import columns
 from jaxgen.model import State
@@ -36,8 +35,8 @@ def compare(
 
     Args:
         experiment: an experiment file, or the name of one that comes with jaxgen.
-        out: the folder; runs/NAME if not given. A comparison begun there is gone on with, where it
-            is the same but for its steps.
+        out: the folder; runs/NAME if not given. A comparison begun there is gone on with: arms that
+            are there must be the same but for their steps, and what is missing is trained.
         steps, seeds: in place of the experiment's own.
         progress: show progress bars on stderr.
 
@@ -47,24 +46,23 @@ def compare(
     Raises:
         UserError: a mistake in the experiment or the arguments, before anything is trained.
     """
-    began = time.monotonic()
     loaded = load_experiment(experiment)
     chosen = with_settings(loaded.experiment, steps=steps, seeds=seeds)
     out = Path(out) if out else Path("runs") / loaded.name
     plans = {name: folder.plan(arm.model, dict(arm.config), chosen.settings) for name, arm in chosen.arms.items()}
     for name, plan in plans.items():
         if (out / name / folder.CONFIG).exists():
-            folder.compare(out / name, plan)
+            folder.check_resume(out / name, plan)
     if out.exists() and not any((out / name / folder.CONFIG).exists() for name in plans) and any(out.iterdir()):
         raise UserError(f"{out} exists and holds no run of this comparison; choose another --out")
 
     dataset = next(iter(plans.values())).dataset
     extractor, judge = extractors(dataset, progress)
-    rows = [real_row(dataset, extractor, judge)]
+    rows = real_rows([plan.model for plan in plans.values()], dataset, extractor, judge)
     pictures: dict[str, Any] = {"real": dataset.train["image"][:PICTURES]}
     curves = {}
     for name, arm in chosen.arms.items():
-        resume = (out / name / folder.CONFIG).exists()
+        resume = (out / name).exists()
         run = train(arm.model, dict(arm.config), chosen.settings, out=out / name, resume=resume, progress=progress)
         trained, untrained = model_rows(name, run, extractor, judge)
         for row, state in ((trained, run.state), (untrained, initial(run.plan))):
@@ -92,7 +90,7 @@ def compare(
         "extractor": extractor.described(),
         "judge": judge.described(),
         "environment": folder.environment(dataset),
-        "wall_seconds": time.monotonic() - began,
+        "train_seconds": sum(row.get("seconds") or 0 for row in rows),
     }
     folder.write_json(out / RESULTS, results)
     report = write_report(results, pictures, curves, out / REPORT)

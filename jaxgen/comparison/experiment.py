@@ -19,7 +19,7 @@ from jaxgen.training.settings import configured
 class Arm:
     """One of the things compared: a model with its config."""
 
-    model: str  # a name of `jaxgen models`, or a Python file with `Config` and `make`
+    model: str  # a name of `jaxgen models`, or a Python file with `Config` and `make`, from the experiment's folder
     config: Mapping[str, Any] = field(default_factory=dict)  # the Config fields that are not its defaults
 
 
@@ -86,7 +86,16 @@ def load_experiment(file: str | Path) -> Loaded:
             raise UserError(f"{path}: arm {name!r} takes a model's name and a dict of its Config's fields")
         if not isinstance(name, str) or not name or name != Path(name).name or name.startswith("."):
             raise UserError(f"{path}: arm name {name!r} cannot be a folder's name")
+    experiment = dataclasses.replace(experiment, arms=_located(experiment.arms, path.parent))
     return Loaded(path.stem, inspect.cleandoc(module.__doc__ or ""), path, experiment)
+
+
+def _located(arms: Mapping[str, Arm], folder: Path) -> dict[str, Arm]:
+    """The arms, with model files found from the experiment's folder wherever the command is given."""
+    return {
+        name: dataclasses.replace(arm, model=str(folder / arm.model)) if arm.model.endswith(".py") else arm
+        for name, arm in arms.items()
+    }
 
 
 def with_settings(experiment: Experiment, **changes: Any) -> Experiment:

@@ -35,7 +35,7 @@ def write_report(results: dict, pictures: dict, curves: dict, path) -> Path:
     Args:
       results: of plain Python values, as a JSON file holds them:
         name, title, description (the experiment file's docstring), command (which reproduces it),
-        wall_seconds, environment ({name: value}),
+        train_seconds, environment ({name: value}),
         dataset: {name, options: {...}, note, fingerprint, train, test (numbers of examples)},
         seeds: the training seeds,
         metrics: the table's columns, [{key, title, better: "lower" | "higher" | None, digits

@@ -8,9 +8,11 @@ import jax
 
 from jaxgen import models
 from jaxgen.comparison.extractors import extractors
+from jaxgen.data import Dataset
+from jaxgen.data.images import binarize
 from jaxgen.evaluation.extractor import Extractor
 from jaxgen.evaluation.scores import SPACES, columns, image_scores, model_scores, notes
-from jaxgen.model import State
+from jaxgen.model import BINARY_THRESHOLD, Model, State
 from jaxgen.training import Run, open_run
 from jaxgen.training import run as folder
 from jaxgen.training import seeds as seed_axis
@@ -32,7 +34,7 @@ def evaluate(run: str | Path, *, progress: bool = True) -> dict[str, Any]:
     dataset = opened.plan.dataset
     extractor, judge = extractors(dataset, progress)
     trained, untrained = model_rows(opened.path.name, opened, extractor, judge)
-    rows = [real_row(dataset, extractor, judge), trained, untrained]
+    rows = [*real_rows([opened.plan.model], dataset, extractor, judge), trained, untrained]
     results = {
         "seeds": list(opened.plan.settings.seeds),
         "metrics": [metric._asdict() for metric in columns(rows, dataset)],
@@ -44,16 +46,28 @@ def evaluate(run: str | Path, *, progress: bool = True) -> dict[str, Any]:
     return results
 
 
-def real_row(dataset, extractor: Extractor, judge: Extractor) -> dict[str, Any]:
-    """The training images scored as if a model had made them: what the test images leave to reach."""
-    scores = image_scores(dataset.train["image"], dataset, extractor, judge)
-    return {
-        "name": "real against real",
-        "kind": "real",
-        "values": {key: [value] for key, value in scores.items()},
-        "note": "the training images against the test images",
-        "notes": dict.fromkeys([*(f"log_prob_{space}" for space in SPACES), "accuracy"], "a score of models"),
-    }
+def real_rows(arms: list[Model], dataset: Dataset, extractor: Extractor, judge: Extractor) -> list[dict[str, Any]]:
+    """The training images scored as if a model had made them: what the test images leave to reach.
+
+    Where one of the models draws bits and the data are not bits, the same images as bits too: no such
+    model can come nearer to the test images than that.
+    """
+    train = dataset.train["image"]
+    sets = {"real against real": (train, "the training images, which extractor and judge learned from")}
+    if not dataset.options["binarize"] and any(m.likelihood and m.likelihood.space == "binary" for m in arms):
+        words = f"the same, pixels of at least {BINARY_THRESHOLD} white, the others black"
+        sets["real as bits"] = (binarize(train), words)
+    columns = [*(f"log_prob_{space}" for space in SPACES), "accuracy"]
+    return [
+        {
+            "name": name,
+            "kind": "real",
+            "values": {key: [v] for key, v in image_scores(images, dataset, extractor, judge).items()},
+            "note": note,
+            "notes": dict.fromkeys(columns, "a score of models"),
+        }
+        for name, (images, note) in sets.items()
+    ]
 
 
 def model_rows(name: str, run: Run, extractor: Extractor, judge: Extractor) -> tuple[dict, dict]:
@@ -67,15 +81,17 @@ def model_rows(name: str, run: Run, extractor: Extractor, judge: Extractor) -> t
         "config": dataclasses.asdict(plan.config),
         "notes": notes(plan.model),
     }
-    result = folder.read_json(run.path / folder.RESULT)
+    changes = folder.environment_changes(run.path, plan)
     diverged = set(run.diverged)
+    finished = (run.path / folder.RESULT).exists()
     trained = {
         "name": name,
         "kind": "trained",
         "values": _values(plan, run.state, extractor, judge, diverged),
         "steps": run.step,
-        "seconds": result["seconds"],
+        "seconds": folder.read_json(run.path / folder.RESULT)["seconds"] if finished else None,
         "diverged": sorted(diverged),
+        "note": f"trained in another environment ({changes})" if changes else "",
         "digests": {str(seed): digest for seed, digest in run.digests().items()},
         **shared,
     }

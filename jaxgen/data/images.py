@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from jaxgen.model import BINARY_THRESHOLD
+
 
 def resize(images: np.ndarray, size: int) -> np.ndarray:
     """The images at `size` by `size` pixels, by Pillow's bicubic resampling; 1 or 3 channels."""
@@ -14,5 +16,5 @@ def resize(images: np.ndarray, size: int) -> np.ndarray:
 
 
 def binarize(images: np.ndarray) -> np.ndarray:
-    """The images with 255 where a pixel is 128 or more and 0 elsewhere."""
-    return np.where(images >= 128, np.uint8(255), np.uint8(0))
+    """The images with 255 where a pixel is at least BINARY_THRESHOLD and 0 elsewhere."""
+    return np.where(images >= BINARY_THRESHOLD, np.uint8(255), np.uint8(0))

@@ -23,7 +23,7 @@ from jaxgen.nn.optimizer import descend
 class Config:
     """A convolutional classifier."""
 
-    features: int = 32  # channels of the first convolution; the second has twice as many
+    features: int = 32  # channels of the first convolution; the others have twice as many
     embedding_dim: int = 64  # width of the layer before the logits
     dropout: float = 0.3  # share of that layer's inputs dropped while training
     learning_rate: float = 1e-3  # of AdamW
@@ -31,7 +31,7 @@ class Config:
 
 
 class Classifier(nn.Module):
-    """Two convolutions of stride 2, one dense layer; (logits, embedding)."""
+    """Three convolutions, the last two of stride 2, and a dense layer; (logits, embedding)."""
 
     config: Config
     num_classes: int

@@ -82,9 +82,11 @@ def make(config: Config, spec: Spec) -> Model:
         return jnp.log(share)
 
     def bernoulli(params):
-        """p(x_j = 1|y) [classes, H, W, C]."""
-        n = params["examples"].astype(jnp.float32)[:, None, None, None]
-        return (params["pixels"].astype(jnp.float32) + config.smoothing) / (n + 2 * config.smoothing)
+        """Log p(x_j = 1|y) and log p(x_j = 0|y) [classes, H, W, C], each from its own count."""
+        n, ones = params["examples"][:, None, None, None], params["pixels"]
+        ones, zeros, n = (count.astype(jnp.float32) for count in (ones, n - ones, n))
+        total = jnp.log(n + 2 * config.smoothing)
+        return jnp.log(ones + config.smoothing) - total, jnp.log(zeros + config.smoothing) - total
 
     def gaussian(params):
         """Mean and variance of x_j given y [classes, H, W, C]; of uniform noise before any example."""
@@ -98,9 +100,9 @@ def make(config: Config, spec: Spec) -> Model:
     def classify(state, batch):
         """Log p(x, y) [batch, classes]: logits of p(y|x)."""
         if binary:
-            x, p = to_binary(batch["image"]), bernoulli(state.params)
-            log_odds, offset = jnp.log(p) - jnp.log1p(-p), jnp.log1p(-p).sum((1, 2, 3))
-            log_likelihood = jnp.einsum("bhwc,khwc->bk", x, log_odds) + offset
+            x, (log_one, log_zero) = to_binary(batch["image"]), bernoulli(state.params)
+            ones = jnp.einsum("bhwc,khwc->bk", x, log_one, precision="highest")
+            log_likelihood = ones + jnp.einsum("bhwc,khwc->bk", 1 - x, log_zero, precision="highest")
         else:
             x = to_unit(batch["image"])[:, None]
             mean, variance = gaussian(state.params)
@@ -119,7 +121,7 @@ def make(config: Config, spec: Spec) -> Model:
             else condition["label"]
         )
         if binary:
-            x = jax.random.bernoulli(k_pixel, bernoulli(state.params)[label]).astype(jnp.float32)
+            x = jax.random.bernoulli(k_pixel, jnp.exp(bernoulli(state.params)[0])[label]).astype(jnp.float32)
         else:
             mean, variance = gaussian(state.params)
             x = mean[label] + jnp.sqrt(variance[label]) * jax.random.normal(k_pixel, mean[label].shape)

@@ -3,10 +3,7 @@
 import jax.numpy as jnp
 
 from jaxgen.errors import UserError
-from jaxgen.model import Array
-
-THRESHOLD = 128
-"""A pixel of at least this value is 1 wherever images are binarised."""
+from jaxgen.model import BINARY_THRESHOLD, Array
 
 
 def to_unit(image: Array) -> Array:
@@ -31,7 +28,7 @@ def from_signed(x: Array) -> Array:
 
 def to_binary(image: Array) -> Array:
     """uint8 images as float32 0 or 1: 1 where the pixel is at least 128."""
-    return (image >= THRESHOLD).astype(jnp.float32)
+    return (image >= BINARY_THRESHOLD).astype(jnp.float32)
 
 
 def pyramid(image_shape: tuple[int, int, int], smallest: int, model: str) -> tuple[tuple[int, int], int]:

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.data import pipeline
-from jaxgen.errors import UserError
 from jaxgen.keys import streams
 from jaxgen.model import Model, Phase
 from jaxgen.training import run as folder
@@ -46,6 +45,11 @@ def stretches(model: Model, settings: Settings, num_examples: int) -> list[Stret
     return placed
 
 
+def run_length(plan: Plan) -> int:
+    """The number of steps that a run takes: its settings', or fewer where its phases end before."""
+    return stretches(plan.model, plan.settings, plan.dataset.spec.num_examples)[-1].end
+
+
 def train(
     model: str,
     config: Any = None,
@@ -78,19 +82,31 @@ def train(
     plan = folder.plan(model, config, settings)
     out = Path(out) if out else Path("runs") / f"{Path(model).stem}-{settings.dataset}"
     restored, spent = None, 0.0
+    lines = []
     if resume and (out / folder.CONFIG).exists():
-        folder.compare(out, plan)
+        folder.check_resume(out, plan)
         restored = folder.restore(out, plan)
-        if restored and restored[1] > settings.steps:
-            raise UserError(f"{out} is already at step {restored[1]}; --steps {settings.steps} would go back")
+        changes = folder.environment_changes(out, plan)
+        if restored and restored[1] == run_length(plan):
+            return Run(out, plan, *restored)
+        lines = [f"resuming {out} at step {restored[1] if restored else 0}"]
+        if changes:
+            lines.append(
+                f"begun in another environment, so the bits may differ from an uninterrupted run's ({changes})"
+            )
+            before = folder.read_json(out / folder.ENVIRONMENT)
+            folder.write_json(out / folder.ENVIRONMENT, plan.environment() | {"before": before})
         folder.write_json(out / folder.CONFIG, plan.described())
-        if (out / folder.RESULT).exists():
+        if (out / folder.RESULT).exists():  # of fewer steps
             spent = folder.read_json(out / folder.RESULT)["seconds"]
+            (out / folder.RESULT).unlink()
     else:
         folder.create(out, plan)
-    with Progress(plan, shown=progress) as bar:
         if resume:
-            bar.say(f"resuming {out} at step {restored[1] if restored else 0}")
+            lines = [f"nothing to resume in {out}: starting at step 0"]
+    with Progress(plan, shown=progress) as bar:
+        for line in lines:
+            bar.say(line)
         run = _train(plan, out, restored, bar)
     result = {
         "step": run.step,
@@ -104,7 +120,7 @@ def train(
 
 def _train(plan: Plan, out: Path, restored, bar: Progress) -> Run:
     model, settings, dataset = plan.model, plan.settings, plan.dataset
-    num_examples = len(dataset.train[model.needs[0]])
+    num_examples = dataset.spec.num_examples
     keys = seed_axis.all_streams(settings.seeds)
     blank = seed_axis.blank_batch(dataset.spec, model.needs, settings.batch_size)
     state, start = restored[:2] if restored else (seed_axis.initial_state(model, keys.init, blank), 0)
@@ -160,7 +176,7 @@ def _train(plan: Plan, out: Path, restored, bar: Progress) -> Run:
                     checkpoints.save(step, state._asdict())
     stopped = {seed: int(at) for seed, at in zip(settings.seeds, state.step, strict=True) if at < end}
     for seed, at in stopped.items():
-        bar.say(f"seed {seed} diverged at step {at}: a metric was not finite; frozen there")
+        bar.say(f"seed {seed} diverged at step {at}: a metric or parameter was not finite; frozen before it")
     return Run(out, plan, state, end, stopped)
 
 

@@ -20,9 +20,12 @@ class Record:
     def __init__(self, path: Path, seeds: tuple[int, ...], step: int):
         self._path, self._seeds = path, seeds
         kept = [row for row in read_rows(path / METRICS) if row["step"] <= step]
-        self._rows = (path / METRICS).open("w")
-        self._rows.writelines(json.dumps(row) + "\n" for row in kept)
-        purge = {"purge_step": step + 1} if step else {}
+        # Whole or not at all, so that a stop between here and the next row loses none.
+        part = path / (METRICS + ".part")
+        part.write_text("".join(json.dumps(row) + "\n" for row in kept))
+        part.replace(path / METRICS)
+        self._rows = (path / METRICS).open("a")
+        purge = {"purge_step": step + 1} if (path / EVENTS).exists() else {}
         self._events = {seed: SummaryWriter(str(path / EVENTS / f"seed-{seed}"), **purge) for seed in seeds}
 
     def __enter__(self) -> "Record":

@@ -7,7 +7,7 @@ metrics.jsonl       a row a seed and logging step
 events/             the same for TensorBoard, a folder a seed
 samples/            a PNG grid a seed and sampling step
 checkpoints/        the newest two, by step
-result.json         written at the end: step, seconds, diverged seeds, digests of the parameters
+result.json         written at the end: step, seconds, diverged seeds, digests
 """
 
 import dataclasses
@@ -17,6 +17,7 @@ import os
 import platform
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,11 +47,12 @@ class Plan(NamedTuple):
 
     def described(self) -> dict[str, Any]:
         """As config.json holds it."""
-        return {
-            "model": self.model_name,
-            "config": dataclasses.asdict(self.config),
-            "settings": json.loads(json.dumps(dataclasses.asdict(self.settings))),
-        }
+        parts = {"config": dataclasses.asdict(self.config), "settings": dataclasses.asdict(self.settings)}
+        return {"model": self.model_name} | json.loads(json.dumps(parts))  # tuples as JSON's lists
+
+    def environment(self) -> dict[str, Any]:
+        """As environment.json holds it, of this process."""
+        return environment(self.dataset) | {"seeds_axis": seed_axis.axis(self.settings.seeds_axis)}
 
 
 class Run(NamedTuple):
@@ -63,30 +65,32 @@ class Run(NamedTuple):
     diverged: dict[int, int]  # seed -> the step it was stopped at, its metrics not finite
 
     def digests(self) -> dict[int, str]:
-        """sha256 of each seed's parameters."""
+        """sha256 of each seed's parameters, and of what else its model is (averages, codebooks)."""
         return seed_axis.digests(self.plan.settings.seeds, self.state)
 
 
-def plan(model: str, config: Any, settings: Settings) -> Plan:
+def plan(model: str, config: Any, settings: Settings, name: str | None = None) -> Plan:
     """Checks that `model` can be trained so, and builds it.
 
     Args:
         model: a name of the table of models, or the path of a Python file with `Config` and `make`.
         config: its Config; a dict of fields; or None for the defaults.
         settings: the run's settings.
+        name: what the run calls the model, where `model` is the run's copy of a file.
 
     Raises:
         UserError: an unknown model, dataset or field, a size the model cannot make, a batch entry
             that the dataset does not have.
     """
-    settings.check()
+    configured(Settings, vars(settings), "settings").check()
     module = models.load(model)
-    if config is None or isinstance(config, dict):
-        config = configured(module.Config, config or {}, model)
+    if dataclasses.is_dataclass(config):
+        config = vars(config)
+    config = configured(module.Config, {} if config is None else config, model)
     dataset = data.load(settings.dataset, image_size=settings.image_size, binarize=settings.binarize)
     made = build(module, config, dataset)
-    name = "./" + Path(model).name if model.endswith(".py") else model
-    return Plan(name, model, config, settings, dataset, made)
+    own = "./" + Path(model).name if model.endswith(".py") else model
+    return Plan(name or own, model, config, settings, dataset, made)
 
 
 def build(module: Any, config: Any, dataset: data.Dataset) -> Model:
@@ -105,21 +109,29 @@ def build(module: Any, config: Any, dataset: data.Dataset) -> Model:
 
 
 def create(path: Path, plan: Plan) -> None:
-    """Starts a run folder. Raises UserError where `path` exists or cannot be written."""
+    """Starts a run folder, whole or not at all. Raises UserError where `path` exists or cannot be written."""
+    if path.exists():
+        way = ", or --resume to go on with it" if (path / CONFIG).exists() else ""
+        raise UserError(f"{path} exists; choose another --out{way}")
     try:
-        path.mkdir(parents=True)
-    except FileExistsError:
-        raise UserError(f"{path} exists; choose another --out, or --resume to go on with it") from None
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=path.name + ".", dir=path.parent) as temporary:
+            started = Path(temporary) / "run"
+            started.mkdir()
+            if plan.model_path.endswith(".py"):
+                shutil.copyfile(plan.model_path, started / MODEL_FILE)
+            write_json(started / ENVIRONMENT, plan.environment())
+            write_json(started / CONFIG, plan.described())
+            started.rename(path)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from None
-    if plan.model_path.endswith(".py"):
-        shutil.copyfile(plan.model_path, path / MODEL_FILE)
-    write_json(path / ENVIRONMENT, environment(plan.dataset) | {"seeds_axis": seed_axis.axis(plan.settings.seeds_axis)})
-    write_json(path / CONFIG, plan.described())
 
 
-def compare(path: Path, plan: Plan) -> None:
-    """Raises UserError, naming the difference, where the run at `path` is not `plan` but for its steps."""
+def check_resume(path: Path, plan: Plan) -> None:
+    """Raises UserError, naming the difference, where `plan` cannot go on with the run at `path`.
+
+    All but the number of steps must be as it was, and that not below the newest checkpoint's.
+    """
     old, new = read_config(path), plan.described()
     differences = [
         f"{'' if part == 'settings' else part + ' '}{name}: {old[part].get(name)!r} -> {value!r}"
@@ -139,6 +151,17 @@ def compare(path: Path, plan: Plan) -> None:
         differences = [f"seeds_axis: {past['seeds_axis']!r} -> {how!r}"]
     if differences:
         raise UserError(f"{path} belongs to another run; what differs: {'; '.join(differences)}")
+    with Checkpoints(path / CHECKPOINTS) as checkpoints:
+        newest = checkpoints.newest() or 0
+    if newest > plan.settings.steps:
+        raise UserError(f"{path} is already at step {newest}; --steps {plan.settings.steps} would go back")
+
+
+def environment_changes(path: Path, plan: Plan) -> str:
+    """What of the environment that bits depend on is not as when the run at `path` began; "" for nothing."""
+    old, new = read_environment(path), plan.environment()
+    decisive = ("jaxgen", "jax", "jaxlib", "flax", "optax", "backend", "device", "devices", "cores", "xla_flags")
+    return ", ".join(f"{name}: {old.get(name)} -> {new[name]}" for name in decisive if old.get(name) != new[name])
 
 
 def open_run(path: str | Path) -> Run:
@@ -153,7 +176,8 @@ def open_run(path: str | Path) -> Run:
     described = read_config(path)
     own = path / MODEL_FILE
     settings = configured(Settings, described["settings"], "settings")
-    opened = plan(str(own) if own.exists() else described["model"], described["config"], settings)
+    model = str(own) if own.exists() else described["model"]
+    opened = plan(model, described["config"], settings, name=described["model"])
     restored = restore(path, opened)
     if restored is None:
         raise UserError(f"{path} has no checkpoint yet")

@@ -74,7 +74,8 @@ def chunk_program(phase: Phase, how: str) -> Callable:
     is donated. `data` holds the whole training arrays; row i of `indices` is step i's batch. `sums`
     are the metrics summed over the chunk's steps and `steps` float32 [seeds] their number.
 
-    A seed whose metrics are not finite is frozen as it was before that step, and stays on the axis.
+    A seed whose metrics or new parameters are not finite is frozen as it was before that step, and
+    stays on the axis.
     """
     step = over_seeds(phase.step, how)
 
@@ -85,7 +86,7 @@ def chunk_program(phase: Phase, how: str) -> Callable:
             step_keys = jax.vmap(jax.random.fold_in)(keys, state.step)
             new, metrics = step(step_keys, state, batch)
             new = new._replace(step=state.step + 1)
-            alive = alive & jnp.stack([jnp.isfinite(m) for m in jax.tree.leaves(metrics)]).all(0)
+            alive = alive & finite((metrics, new.params))
             state = jax.tree.map(lambda n, o: jnp.where(_like(alive, n), n, o), new, state)
             sums = jax.tree.map(lambda s, m: s + jnp.where(alive, m, 0), sums, metrics)
             return state, alive, sums, steps + alive.astype(jnp.float32)
@@ -96,6 +97,12 @@ def chunk_program(phase: Phase, how: str) -> Callable:
         return jax.lax.fori_loop(0, count, take, (state, alive, sums, jnp.zeros(len(alive))))
 
     return jax.jit(chunk, donate_argnums=1)
+
+
+def finite(tree: Any) -> Array:
+    """Whether all that a seed has in `tree`, leaves [seeds, ...], is finite: bool [seeds]."""
+    leaves = jax.tree.leaves(jax.tree.map(lambda x: jnp.isfinite(x).reshape(len(x), -1).all(1), tree))
+    return jnp.stack(leaves).all(0)
 
 
 def _like(alive: Array, leaf: Array) -> Array:

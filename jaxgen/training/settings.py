@@ -82,7 +82,7 @@ def _fits(value: Any, hint: Any) -> bool:
 
 def _as(value: Any, hint: Any) -> Any:
     """`value` as JSON and Python spell one thing differently: a list for a tuple, 1 for 1.0."""
-    if typing.get_origin(hint) is tuple:
+    if isinstance(value, list):
         return tuple(value)
     return float(value) if hint is float else value
 

@@ -82,6 +82,32 @@ def test_generators_gradient_is_that_of_its_loss_through_the_updated_discriminat
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6), pullback(cotangent)[0], expected)
 
 
+def test_a_step_is_both_turns_on_one_set_of_fakes(players, batch):
+    """D first, then G past the D just updated; both networks' running averages move."""
+    model = dcgan.make(CONFIG, spec(16))
+    state = players.init(jax.random.key(0), batch)
+    key = jax.random.key(4)
+    after, metrics = jax.jit(model.phases[0].step)(key, state, batch)
+    fake, pullback, averages = players.generate(key, state, 16)
+    expected, d_metrics = players.discriminator_turn(state, jnp.asarray(batch["image"], jnp.float32) / 127.5 - 1, fake)
+    expected, g_metrics = players.generator_turn(expected, fake, pullback)
+    expected = expected._replace(extra={**expected.extra, "generator": averages})
+    # Adam's moments hold the gradients; the parameters' first step is but their signs, which rounding may flip.
+    for part in ("opt_state", "extra"):
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6),
+            getattr(after, part),
+            getattr(expected, part),
+        )
+    assert all(changed(state.params, after.params))
+    for name, value in {**d_metrics, **g_metrics}.items():
+        np.testing.assert_allclose(metrics[name], value, rtol=2e-5)
+    early, early_metrics = players.generator_turn(state, fake, pullback)
+    assert abs(float(early_metrics["generator_loss"]) - float(metrics["generator_loss"])) > 1e-4
+    assert all(changed(state.extra["generator"], after.extra["generator"]))
+    assert early.params
+
+
 def test_losses_worked_by_hand():
     logits = np.array([-3.0, 0.0, 2.0])
     sigmoid = 1 / (1 + np.exp(-logits))

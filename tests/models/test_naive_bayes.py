@@ -48,6 +48,16 @@ def test_bernoulli_equals_scikit_learn(size):
     np.testing.assert_allclose(joint(model, state, dataset.test["image"]), expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("alpha", [1e-9, 1e-3, 100.0])
+def test_bernoulli_with_any_smoothing(digits, alpha):
+    """log(1 - p) of a rounded p would be lost where a pixel is nearly always on."""
+    model, state = counted(naive_bayes.Config("bernoulli", smoothing=alpha), digits)
+    reference = BernoulliNB(alpha=alpha, force_alpha=True)
+    reference.fit(flat(digits.train["image"], True), digits.train["label"])
+    expected = reference.predict_joint_log_proba(flat(digits.test["image"], True))
+    np.testing.assert_allclose(joint(model, state, digits.test["image"]), expected, rtol=1e-5)
+
+
 def test_gaussian_equals_scikit_learn(digits):
     model, state = counted(naive_bayes.Config("gaussian", variance_floor=1e-2), digits)
     reference = GaussianNB(var_smoothing=1e-2).fit(flat(digits.train["image"], False), digits.train["label"])
