@@ -61,3 +61,8 @@ def to_png(images, scale: int = 1) -> bytes:
     file = io.BytesIO()
     Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image).save(file, format="PNG", optimize=True)
     return file.getvalue()
+
+
+def legible_scale(height: int) -> int:
+    """The scale of `to_png` that shows images of up to 16 pixels about 32 high, for people to look at."""
+    return max(1, 32 // height)

@@ -464,7 +464,10 @@ def test_samples_as_a_picture(run):
     assert did("sample", "run", "--num", 30) == "run/samples.png\n"
     with Image.open("run/samples.png") as picture:
         # 3 columns of 8 pixels with 1 between; two grids of 10 rows, 4 pixels between them
-        assert (picture.size, picture.mode) == ((3 * 9 - 1, 2 * (10 * 9 - 1) + 4), "L")
+        assert (picture.size, picture.mode) == (
+            (4 * (3 * 9 - 1), 4 * (2 * (10 * 9 - 1) + 4)),
+            "L",
+        )  # 8 pixels are shown as 32
     assert did("sample", "run", "--num", 30) == "run/samples.png\n"  # the same again is no other content
 
 

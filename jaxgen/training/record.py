@@ -8,7 +8,7 @@ from tensorboardX import SummaryWriter
 
 from jaxgen.errors import UserError
 from jaxgen.model import Condition, Model, Spec
-from jaxgen.pictures import image_grid, to_png
+from jaxgen.pictures import image_grid, legible_scale, to_png
 from jaxgen.training.run import EVENTS, METRICS, SAMPLES
 
 GRID = 64  # samples a grid, about
@@ -57,7 +57,7 @@ class Record:
             grid = image_grid(some, columns)
             file = self._path / SAMPLES / f"seed-{seed}" / f"step-{step:07d}.png"
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(to_png(grid))
+            file.write_bytes(to_png(grid, legible_scale(some.shape[1])))
             self._events[seed].add_image("samples", grid, step, dataformats="HWC")
 
 

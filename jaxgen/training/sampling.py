@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxgen import models
 from jaxgen.errors import UserError
-from jaxgen.pictures import image_grid, to_png
+from jaxgen.pictures import image_grid, legible_scale, to_png
 from jaxgen.training import seeds as seed_axis
 from jaxgen.training.record import GRID, grid_condition
 from jaxgen.training.run import open_run
@@ -21,7 +21,7 @@ def sample(run: str | Path, *, num: int = GRID, out: str | Path | None = None) -
         run: the run folder.
         num: samples of each seed; rounded down to a whole number a class where the model is
             conditional, and then sorted by class.
-        out: a .png (the seeds' grids one below the other) or .npz file (image uint8
+        out: a .png (the seeds' grids one below the other, small images enlarged) or .npz file (image uint8
             [seeds * num, H, W, C], seed int64, and the condition's entries); RUN/samples.png if not given.
 
     Returns:
@@ -52,7 +52,7 @@ def sample(run: str | Path, *, num: int = GRID, out: str | Path | None = None) -
         grids = [image_grid(images, columns) for images in batch["image"]]
         gap = np.zeros((4, *grids[0].shape[1:]), np.uint8)
         rows = [part for grid in grids for part in (grid, gap)][:-1]
-        content = to_png(np.concatenate(rows))
+        content = to_png(np.concatenate(rows), legible_scale(plan.dataset.spec.image_shape[0]))
     else:
         buffer = io.BytesIO()
         flat = {name: entry.reshape(-1, *entry.shape[2:]) for name, entry in batch.items()}
