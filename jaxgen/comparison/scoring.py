@@ -49,8 +49,8 @@ def evaluate(run: str | Path, *, progress: bool = True) -> dict[str, Any]:
 def real_rows(arms: list[Model], dataset: Dataset, extractor: Extractor, judge: Extractor) -> list[dict[str, Any]]:
     """The training images scored as if a model had made them: what the test images leave to reach.
 
-    Where one of the models draws bits and the data are not bits, the same images as bits too: no such
-    model can come nearer to the test images than that.
+    Where one of the models draws bits and the data are not bits, the same images as bits too: what a
+    perfect sampler of the bits would score.
     """
     train = dataset.train["image"]
     sets = {"real against real": (train, "the training images, which extractor and judge learned from")}
