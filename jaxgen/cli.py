@@ -116,6 +116,8 @@ def _first_words(box: str) -> str:
 def _first(argv: list[str], command: str, what: str, example: str) -> tuple[str, list[str]]:
     """(the positional argument, the rest); prints the docstring of a command asked for help without one."""
     if argv and argv[0] in ("-h", "--help"):
+        if command not in ("train", "data"):  # whose options depend on it
+            return example, argv
         print(f"usage: jaxgen {command} {example} [OPTIONS]\n\n{inspect.getdoc(COMMANDS[command])}")
         raise SystemExit(0)
     if not argv or argv[0].startswith("-"):
@@ -192,7 +194,10 @@ def digest_command(argv: list[str]) -> None:
     path, rest = _first(argv, "digest", "a run folder", "RUN")
 
     def digest() -> None:
-        """Print the sha256 of the parameters of every seed, from the run's newest checkpoint."""
+        """Print the sha256 of the parameters of every seed of a run.
+
+        One line a seed, `digest SEED HEX`, read from the newest checkpoint.
+        """
         from jaxgen.training import open_run
 
         _print_digests(open_run(path))
@@ -235,7 +240,10 @@ def evaluate_command(argv: list[str]) -> None:
     path, rest = _first(argv, "evaluate", "a run folder", "RUN")
 
     def evaluate_() -> None:
-        """Score a run beside real images and the untrained model; writes RUN/evaluation.json."""
+        """Score a run beside real images and the untrained model.
+
+        Writes evaluation.json into the run folder and prints the table.
+        """
         from rich.console import Console
 
         from jaxgen.comparison import evaluate

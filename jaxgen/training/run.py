@@ -198,7 +198,9 @@ def restore(path: Path, plan: Plan) -> tuple[State, int, dict[int, int]] | None:
             state = State(**checkpoints.restore(newest, like._asdict()))
         except Exception as error:  # damage shows as whatever the reader stumbles over
             raise UserError(
-                f"{path / CHECKPOINTS / str(newest)} cannot be read; without it the one before is used ({error})"[:400]
+                f"{path / CHECKPOINTS / str(newest)} cannot be read; delete it to go on from the one before ({error})"[
+                    :400
+                ]
             ) from error
     # A seed whose metrics were not finite was frozen at its step, so the step tells.
     stopped = {s: int(step) for s, step in zip(settings.seeds, state.step, strict=True) if step < newest}

@@ -19,10 +19,10 @@ class Settings:
     image_size: int | None = None  # pixels a side; the dataset's own size if not given
     binarize: bool = False  # pixels of at least 128 become 255, the others 0
     seeds: tuple[int, ...] = (0,)  # training seeds, all trained in one program
-    steps: int = 2000  # training steps of each seed
+    steps: int = 2000  # training steps of each seed, at most: a model that only counts ends after one pass
     batch_size: int = 64  # examples a step
     data_seed: int = 0  # of the order of the data, which all seeds of a run share
-    seeds_axis: Literal["auto", "vmap", "map"] = "auto"  # seeds side by side, in turn, or as fits the backend
+    seeds_axis: Literal["auto", "vmap", "map"] = "auto"  # as fits the backend; side by side; in turn
     log_every: int = 50  # steps between rows of metrics.jsonl
     sample_every: int = 500  # steps between sample grids
     checkpoint_every: int = 500  # steps between checkpoints
