@@ -51,9 +51,9 @@ def compare(
     out = Path(out) if out else Path("runs") / loaded.name
     plans = {name: folder.plan(arm.model, dict(arm.config), chosen.settings) for name, arm in chosen.arms.items()}
     for name, plan in plans.items():
-        if (out / name / folder.CONFIG).exists():
+        if (out / name).exists():
             folder.check_resume(out / name, plan)
-    if out.exists() and not any((out / name / folder.CONFIG).exists() for name in plans) and any(out.iterdir()):
+    if out.exists() and not any((out / name).exists() for name in plans) and any(out.iterdir()):
         raise UserError(f"{out} exists and holds no run of this comparison; choose another --out")
 
     dataset = next(iter(plans.values())).dataset

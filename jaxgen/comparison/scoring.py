@@ -62,7 +62,7 @@ def real_rows(arms: list[Model], dataset: Dataset, extractor: Extractor, judge: 
         {
             "name": name,
             "kind": "real",
-            "values": {key: [v] for key, v in image_scores(images, dataset, extractor, judge).items()},
+            "values": {key: [v] for key, v in image_scores(images, extractor, judge).items()},
             "note": note,
             "notes": dict.fromkeys(columns, "a score of models"),
         }
@@ -121,7 +121,7 @@ def _values(
     if plan.model.sample:
         # As many as there are training images, so that every row of a table has the same number.
         images = seed_axis.sampler(plan.model)(keys[:, 0], state, len(dataset.train["image"]))["image"]
-        each = [image_scores(some, dataset, extractor, judge) for some in images]
+        each = [image_scores(some, extractor, judge) for some in images]
         values = {key: [scores[key] for scores in each] for key in each[0]}
     values |= model_scores(plan.model, keys[:, 1], state, dataset)
     return {

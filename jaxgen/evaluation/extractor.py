@@ -21,6 +21,7 @@ class Extractor(NamedTuple):
     note: str  # how it was trained
     features: Callable[[np.ndarray], np.ndarray]  # images -> float32 [num, dimensions]
     probabilities: Callable[[np.ndarray], np.ndarray]  # images -> float32 [num, classes], rows sum to 1
+    test_features: np.ndarray  # float32 [num, dimensions], of the test images: what distances are taken to
 
     def described(self) -> dict:
         """As reports and results hold it."""
@@ -39,7 +40,8 @@ def extractor(name: str, model: Model, state: State, digest: str, note: str, tes
         return lambda images: batched(function, {"image": images})
 
     right = over(classify)(test["image"]).argmax(-1) == test["label"]
-    return Extractor(name, digest, float(right.mean()), note, over(embed), over(classify))
+    features = over(embed)
+    return Extractor(name, digest, float(right.mean()), note, features, over(classify), features(test["image"]))
 
 
 def batched(function: Callable, entries: dict[str, np.ndarray]) -> np.ndarray:

@@ -55,12 +55,12 @@ def metrics(dataset: Dataset) -> list[Metric]:
     ]  # fmt: skip
 
 
-def image_scores(images: np.ndarray, dataset: Dataset, extractor: Extractor, judge: Extractor) -> dict[str, float]:
+def image_scores(images: np.ndarray, extractor: Extractor, judge: Extractor) -> dict[str, float]:
     """Scores of a set of images, uint8 [num, H, W, C], whatever made them, against the test images."""
     sure = judge.probabilities(images)
     recognised = sure.max(-1) >= SURE
     return {
-        "fd": frechet_distance(extractor.features(dataset.test["image"]), extractor.features(images)),
+        "fd": frechet_distance(extractor.test_features, extractor.features(images)),
         "recognised": float(recognised.mean()),
         "classes": float(len(set(sure.argmax(-1)[recognised]))),
     }

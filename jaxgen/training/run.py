@@ -62,7 +62,7 @@ class Run(NamedTuple):
     plan: Plan
     state: State  # every leaf [seeds, ...]
     step: int  # of the checkpoint
-    diverged: dict[int, int]  # seed -> the step it was stopped at, its metrics not finite
+    diverged: dict[int, int]  # seed -> the step it was stopped at, a metric or parameter not finite
 
     def digests(self) -> dict[int, str]:
         """sha256 of each seed's parameters, and of what else its model is (averages, codebooks)."""
@@ -197,12 +197,9 @@ def restore(path: Path, plan: Plan) -> tuple[State, int, dict[int, int]] | None:
         try:
             state = State(**checkpoints.restore(newest, like._asdict()))
         except Exception as error:  # damage shows as whatever the reader stumbles over
-            raise UserError(
-                f"{path / CHECKPOINTS / str(newest)} cannot be read; delete it to go on from the one before ({error})"[
-                    :400
-                ]
-            ) from error
-    # A seed whose metrics were not finite was frozen at its step, so the step tells.
+            words = f"{path / CHECKPOINTS / str(newest)} cannot be read; delete it to go on from the one before"
+            raise UserError(f"{words} ({str(error)[:300]})") from error
+    # A seed that diverged was frozen at its step, so the step tells.
     stopped = {s: int(step) for s, step in zip(settings.seeds, state.step, strict=True) if step < newest}
     return state, newest, stopped
 

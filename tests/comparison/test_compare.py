@@ -129,6 +129,10 @@ def test_another_comparison_in_the_folder_is_refused(compared, tmp_path):
     assert config["settings"]["steps"] == 160
     assert (folder / "out" / "results.json").read_bytes() == before
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["precious.txt"]
+    (tmp_path / "other" / "game").mkdir(parents=True)  # the last arm's folder, somebody else's
+    with pytest.raises(UserError, match="game"):
+        compare(folder / "small.py", out=tmp_path / "other", progress=False)
+    assert [file.name for file in (tmp_path / "other").iterdir()] == ["game"]  # nothing was trained before it
 
 
 def test_evaluate_gives_the_comparisons_numbers(compared):

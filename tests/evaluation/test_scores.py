@@ -31,21 +31,21 @@ def pixels(images):
     return halves.mean(2)
 
 
-JUDGE = Extractor("brightness", "", 1.0, "", pixels, brightness)
+JUDGE = Extractor("brightness", "", 1.0, "", pixels, brightness, pixels(np.full((5, 8, 8, 1), 9, np.uint8)))
 
 
-def test_image_scores_by_hand(digits):
+def test_image_scores_by_hand():
     images = np.zeros((10, 8, 8, 1), np.uint8)
     images[:3] = 255  # 3 sure of class 1
     images[3:5] = 128  # 2 unsure
-    scores = image_scores(images, digits, JUDGE, JUDGE)
+    scores = image_scores(images, JUDGE, JUDGE)
     assert scores["recognised"] == pytest.approx(0.8)
     assert scores["classes"] == 2
-    assert scores["fd"] == pytest.approx(frechet_distance(pixels(digits.test["image"]), pixels(images)))
+    assert scores["fd"] == pytest.approx(frechet_distance(JUDGE.test_features, pixels(images)))
 
 
-def test_one_class_recognised(digits):
-    scores = image_scores(np.zeros((10, 8, 8, 1), np.uint8), digits, JUDGE, JUDGE)
+def test_one_class_recognised():
+    scores = image_scores(np.zeros((10, 8, 8, 1), np.uint8), JUDGE, JUDGE)
     assert (scores["recognised"], scores["classes"]) == (1.0, 1.0)
 
 
@@ -104,6 +104,7 @@ def test_extractor_measures_its_accuracy_on_the_test_images(digits):
     np.testing.assert_allclose(made.probabilities(digits.test["image"]), jax.nn.softmax(logits), atol=1e-6)
     embedding = jax.jit(model.encode)(jax.random.key(0), state, {"image": digits.test["image"]})
     np.testing.assert_allclose(made.features(digits.test["image"]), embedding, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(made.test_features, made.features(digits.test["image"]))
 
 
 def test_notes_say_why_there_is_no_number(digits):
