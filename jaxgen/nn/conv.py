@@ -13,6 +13,7 @@ layout, and XLA:CPU then has naive code only: inside loops (jax issue 12868), an
 transposed convolution with respect to its kernel.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -92,59 +93,112 @@ def _canonical(x, w, pads, strides=(1, 1), dilation=(1, 1)):
     return lax.conv_general_dilated(x, w, strides, pads, rhs_dilation=dilation, **options)
 
 
+def _varying(a, *, like):
+    """`a`, varying over all axes of a shard_map that `like` varies over."""
+    missing = jax.typeof(like).manual_axis_type.varying - jax.typeof(a).manual_axis_type.varying
+    return lax.pcast(a, tuple(missing), to="varying") if missing else a
+
+
+def _product(a, b, axis_a, axis_b):
+    """The product of two matrices, contracted over an axis of each."""
+    return lax.dot_general(a, b, (((axis_a,), (axis_b,)), ((), ())), preferred_element_type=_accumulator(a))
+
+
+CACHE = 2**22
+"""Bytes of patches worked on at a time. Whole batches of them would go out to memory and come back, which
+costs more than the products: 4 MB was the best of 1 to 64 (2 cores with 1 MB of L2 each, 32 MB of L3)."""
+
+LEAST_PIXELS = 512
+"""Of g in a chunk of `_dw`: below, the sum over chunks costs more than they save."""
+
+
+def _chunks(batch: int, wanted: int) -> int:
+    """In how many equal parts to cut a batch: the least such number from `wanted` on, and 1 if that is far off."""
+    wanted = min(wanted, batch)
+    return next((parts for parts in range(wanted, 4 * wanted) if batch % parts == 0), 1)
+
+
+def _by_chunks(form, batch, patch_bytes):
+    """`form` of a batch, taken a chunk at a time; `patch_bytes` of each example."""
+    parts = _chunks(len(batch), -(-len(batch) * patch_bytes // CACHE))
+    if parts == 1:
+        return form(batch)
+    y = lax.map(form, batch.reshape(parts, -1, *batch.shape[1:]))
+    return y.reshape(-1, *y.shape[2:])
+
+
+def _patches(x, geometry):
+    """What the kernel sees at every output pixel: [batch * H' * W', kh * kw * in]."""
+    (kh, kw), (sh, sw), (rows, columns) = geometry.kernel, geometry.strides, geometry.output
+    x = _pad(x, [(lo, (m - 1) * s + k - n - lo) for n, k, s, (lo, _), m in geometry.axes()])
+    if kw % sw == 0:  # sw pixels side by side are one in memory: fewer and longer pieces to copy
+        x = x.reshape(*x.shape[:2], x.shape[2] // sw, sw * x.shape[3])
+        kw, sw = kw // sw, 1
+    taps = [x[:, u : u + (rows - 1) * sh + 1 : sh, v : v + (columns - 1) * sw + 1 : sw] for u, v in np.ndindex(kh, kw)]
+    return jnp.concatenate(taps, -1).reshape(-1, len(taps) * x.shape[3])
+
+
 def _conv(x, w, geometry):
-    return _canonical(x, w, geometry.padding, geometry.strides)
+    """The product of patches and kernel, unless patches repeat every pixel for every tap, as with stride 1."""
+    if geometry.strides == (1, 1) and geometry.kernel != (1, 1):
+        return _canonical(x, w, geometry.padding)
+    matrix = w.reshape(-1, w.shape[3])
 
+    def form(x):
+        return _product(_patches(x, geometry), matrix, 1, 0).reshape(-1, *geometry.output, w.shape[3])
 
-def _dw(x, g, geometry):
-    """The channels of x are the batch, g dilated by the stride is the kernel, the batch is the channels."""
-    pads = [(lo, k + (m - 1) * s - n - lo) for n, k, s, (lo, _), m in geometry.axes()]
-    x, g = jnp.transpose(x, (3, 1, 2, 0)), jnp.transpose(g, (1, 2, 0, 3))
-    return jnp.transpose(_canonical(x, g, pads, dilation=geometry.strides), (1, 2, 0, 3))
+    return _by_chunks(form, x, math.prod(geometry.output) * matrix.shape[0] * x.dtype.itemsize)
 
 
 def _dx(g, w, geometry):
-    """Chooses by shape.
+    """The product of g and kernel, a patch of x a pixel, with the patches added up where they overlap.
 
-    Measured at batch 64 on 2 cores, useful GFLOP/s of `_lax_dx`, which multiplies by sh * sw - 1 zeros of sh * sw,
-    and of `_dx_phases`: 32x32x64 <- 128 kernel 4: 85, 170; 16x16x128 <- 256 kernel 4: 150, 370; kernel 5: 110, 180;
-    8x8x256 <- 512 kernel 4: 300, 350; kernel 5: 3, 280. Tried and dropped, since a DCGAN's step was no faster: one
-    convolution to sh * sw * in channels and depth to space (in a scan 2 times faster at 32x32, slower below and for
-    kernel 5); a matrix product with overlap-add (1.5 times faster to 3 channels with kernel 4, slower with 5).
-    For `_dw`, tap products and im2col were no faster either.
+    With tap u = s * j + phase, the patch of pixel p reaches x at s * (p + j) + phase - lo: as a map of
+    [rows, columns, phases] the patches' pieces j overlap shifted by j, and nothing is multiplied by zeros.
     """
-    if geometry.output == (1, 1):
-        return _dx_dense(g, w, geometry)  # 4x4x512 <- 1x1x100: 1.2 ms against 8.7
-    return _dx_phases(g, w, geometry)
+    (kh, kw), (sh, sw), (rows, columns), features = geometry.kernel, geometry.strides, geometry.output, w.shape[2]
+    (jh, jw), matrix = (-(-kh // sh), -(-kw // sw)), w.reshape(-1, w.shape[3])
+    zero, whole = jnp.zeros((), _accumulator(g)), (0, 0, 0)
+
+    def form(g):
+        y = _product(g.reshape(-1, g.shape[3]), matrix, 1, 1).reshape(-1, rows, columns, kh, kw, features)
+        y = lax.pad(y, zero, [whole, whole, whole, (0, jh * sh - kh, 0), (0, jw * sw - kw, 0), whole])
+        y = y.reshape(-1, rows, columns, jh, sh, jw, sw * features)
+        pieces = [
+            lax.pad(y[:, :, :, i, :, j], zero, [whole, (i, jh - 1 - i, 0), (j, jw - 1 - j, 0), whole, whole])
+            for i, j in np.ndindex(jh, jw)
+        ]
+        y = jnp.swapaxes(sum(pieces[1:], pieces[0]), 2, 3)
+        y = y.reshape(-1, (rows + jh - 1) * sh, (columns + jw - 1) * sw, features)
+        ends = zip(geometry.size, geometry.padding, y.shape[1:3], strict=True)
+        return _pad(y, [(-lo, n + lo - m) for n, (lo, _), m in ends])
+
+    return _by_chunks(form, g, math.prod((rows, columns, *matrix.shape[:1])) * zero.dtype.itemsize)
 
 
-def _dx_dense(g, w, geometry):
-    """A matrix product, where g is one pixel."""
-    y = jnp.einsum("bo,uvio->buvi", g[:, 0, 0], w, preferred_element_type=_accumulator(g))
-    return _pad(y, [(-lo, n + lo - k) for n, k, _, (lo, _), _ in geometry.axes()])
+def _dw(x, g, geometry):
+    """A convolution whose batch are the channels of x, and whose channels are the batch; g, dilated, its kernel.
 
-
-def _dx_phases(g, w, geometry):
-    """One convolution for each of the sh * sw phases of x's pixels, with the taps that reach it, interleaved.
-
-    x[s * q + phase] = sum_j w[first + s * j] g[q + shift - j], where s * shift + first = phase + lo
+    Where patches are small, their product with g: elsewhere the transposed product is slow.
     """
-    (height, width), (sh, sw), batch, features = geometry.size, geometry.strides, g.shape[0], w.shape[2]
-    rows, columns = -(-height // sh), -(-width // sw)  # of each phase
-    phases = []
-    for phase in np.ndindex(sh, sw):
-        taps, pads = [], []
-        for p, length, (_, k, s, (lo, _), m) in zip(phase, (rows, columns), geometry.axes(), strict=True):
-            shift, first = divmod(p + lo, s)
-            taps.append(slice(first, None, s))
-            pads.append((len(range(first, k, s)) - 1 - shift, length - m + shift))
-        kernel = jnp.swapaxes(w[tuple(taps)][::-1, ::-1], 2, 3)
-        reached = kernel.size > 0  # not every phase, if the stride is wider than the kernel
-        zeros = jnp.zeros((batch, rows, columns, features), _accumulator(g))
-        phases.append(_canonical(g, kernel, pads) if reached else zeros)
-    y = jnp.stack(phases, 3).reshape(batch, rows, columns, sh, sw, features)
-    y = jnp.transpose(y, (0, 1, 3, 2, 4, 5)).reshape(batch, rows * sh, columns * sw, features)
-    return y[:, :height, :width]
+
+    def product(x, g):
+        y = _product(_patches(x, geometry), g.reshape(-1, g.shape[3]), 0, 0)
+        return y.reshape(*geometry.kernel, x.shape[3], g.shape[3])
+
+    def convolution(x, g):
+        pads = [(lo, k + (m - 1) * s - n - lo) for n, k, s, (lo, _), m in geometry.axes()]
+        x, g = jnp.transpose(x, (3, 1, 2, 0)), jnp.transpose(g, (1, 2, 0, 3))
+        return jnp.transpose(_canonical(x, g, pads, dilation=geometry.strides), (1, 2, 0, 3))
+
+    form = product if geometry.kernel == (1, 1) or x.shape[3] <= 4 else convolution
+    wanted = min(-(-4 * x.nbytes // CACHE), len(g) * math.prod(geometry.output) // LEAST_PIXELS)
+    parts = _chunks(len(x), max(wanted, 1))
+    if parts == 1:
+        return form(x, g)
+    cut = [a.reshape(parts, -1, *a.shape[1:]) for a in (x, g)]
+    total = _varying(jnp.zeros((*geometry.kernel, x.shape[3], g.shape[3]), _accumulator(x)), like=x)
+    return lax.scan(lambda total, chunk: (total + form(*chunk), None), total, cut)[0]
 
 
 # The primitives. All operands and results have a leading axis of seeds (1 where nothing is vmapped): seed n of a
@@ -295,9 +349,7 @@ def _operands(name, x, kernel, contracted):
             f"{name}: x {x.shape} has {x.shape[3]} channels, kernel {kernel.shape} takes {kernel.shape[contracted]}"
         )
     # In a shard_map, one operand varying: make both, so that the other's gradient is summed over the devices.
-    varying = [jax.typeof(a).manual_axis_type.varying for a in (x, kernel)]
-    missing = [tuple((varying[0] | varying[1]) - axes) for axes in varying]
-    return [lax.pcast(a, m, to="varying") if m else a for a, m in zip((x, kernel), missing, strict=True)]
+    return _varying(x, like=kernel), _varying(kernel, like=x)
 
 
 def _pair(what, value):

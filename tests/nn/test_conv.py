@@ -274,6 +274,11 @@ def test_bfloat16_is_float32_rounded_once(case):
         np.testing.assert_array_equal(got, exact.astype(jnp.bfloat16))
 
 
+def test_a_batch_is_cut_evenly_or_not_at_all():
+    cuts = [(64, 1), (64, 3), (64, 16), (7, 2), (61, 2), (61, 16), (8, 100), (0, 0), (1, 5)]
+    assert [conv_module._chunks(*cut) for cut in cuts] == [1, 4, 16, 7, 1, 61, 8, 1, 1]
+
+
 @drawn(6)
 @given(CASES.filter(lambda case: np.all(case["kernel"] > np.array(explicit(case)).T)))
 def test_forms_for_a_cpu_equal_those_for_other_platforms(case):
@@ -287,10 +292,38 @@ def test_forms_for_a_cpu_equal_those_for_other_platforms(case):
     def forms(x, w, g, *, conv, dx, dw):
         return conv(x, w, geometry), dx(g, w, geometry), dw(x, g, geometry)
 
-    cpu = partial(forms, conv=conv_module._conv, dx=conv_module._dx_phases, dw=conv_module._dw)
+    cpu = partial(forms, conv=conv_module._conv, dx=conv_module._dx, dw=conv_module._dw)
     others = partial(forms, conv=conv_module._lax_conv, dx=conv_module._lax_dx, dw=conv_module._lax_dw)
     expected = jax.jit(jax.vmap(others))(x, w, g)
     jax.tree.map(lambda e, got: np.testing.assert_array_equal(got, e[1]), expected, jax.jit(cpu)(x[1], w[1], g[1]))
+
+
+@pytest.fixture
+def a_small_cache(monkeypatch):
+    """Every form then takes a batch in chunks of one or a few examples, as large batches are."""
+    monkeypatch.setattr(conv_module, "CACHE", 512)
+    monkeypatch.setattr(conv_module, "LEAST_PIXELS", 1)
+    jax.clear_caches()  # else programs traced before, with the usual cache, would run
+    yield
+    jax.clear_caches()
+
+
+@some
+@pytest.mark.parametrize("batch", [1, 8])
+def test_a_batch_in_chunks_equals_a_batch_at_once(case, batch, a_small_cache):
+    case = case | {"batch": batch}
+
+    def both(convolution, transposed):
+        def results(x, w, g):
+            y, pullback = jax.vjp(convolution, x, w)
+            z, transposed_pullback = jax.vjp(transposed, g, w)
+            return y, z, pullback(g), transposed_pullback(x)
+
+        return jax.jit(results)
+
+    assert ("stablehlo.while" in both(*operations(case)).lower(*arrays(case)).as_text()) == (batch > 1)
+    got, expected = both(*operations(case))(*arrays(case)), both(*references(case))(*arrays(case))
+    jax.tree.map(np.testing.assert_array_equal, got, expected)
 
 
 @pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
@@ -300,9 +333,9 @@ def test_seeds_are_unrolled_on_a_cpu_only(platform):
     assert text.as_text().count("stablehlo.convolution") == (3 if platform == "cpu" else 1)
 
 
-def test_shard_map_sums_the_gradient_of_a_replicated_kernel():
+def test_shard_map_sums_the_gradient_of_a_replicated_kernel(a_small_cache):
     mesh = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,))
-    x, w, _ = arrays(SOME[0])
+    x, w, _ = arrays(SOME[0] | {"batch": 8})
     shards, everywhere = PartitionSpec("data"), PartitionSpec()
 
     def loss(w, x):
