@@ -105,7 +105,7 @@ def _product(a, b, axis_a, axis_b):
 
 
 CACHE = 2**22
-"""Bytes of patches worked on at a time. Whole batches of them would go out to memory and come back, which
+"""Bytes worked on at a time. What a whole batch is spread out to would go to memory and come back, which
 costs more than the products: 4 MB was the best of 1 to 64 (2 cores with 1 MB of L2 each, 32 MB of L3)."""
 
 LEAST_PIXELS = 512
@@ -118,9 +118,9 @@ def _chunks(batch: int, wanted: int) -> int:
     return next((parts for parts in range(wanted, 4 * wanted) if batch % parts == 0), 1)
 
 
-def _by_chunks(form, batch, patch_bytes):
-    """`form` of a batch, taken a chunk at a time; `patch_bytes` of each example."""
-    parts = _chunks(len(batch), -(-len(batch) * patch_bytes // CACHE))
+def _by_chunks(form, batch, example_bytes):
+    """`form` of a batch, taken a chunk at a time, each example of which wants so many bytes of cache."""
+    parts = _chunks(len(batch), -(-len(batch) * example_bytes // CACHE))
     if parts == 1:
         return form(batch)
     y = lax.map(form, batch.reshape(parts, -1, *batch.shape[1:]))
@@ -128,26 +128,39 @@ def _by_chunks(form, batch, patch_bytes):
 
 
 def _patches(x, geometry):
-    """What the kernel sees at every output pixel: [batch * H' * W', kh * kw * in]."""
-    (kh, kw), (sh, sw), (rows, columns) = geometry.kernel, geometry.strides, geometry.output
+    """What the kernel sees at every output pixel: [batch * H' * W', kh * kw * in].
+
+    Where the stride divides the kernel, so many columns, then rows, are first put into one: fewer and longer
+    pieces to copy.
+    """
+    (kh, kw), (sh, sw), (rows, columns), features = geometry.kernel, geometry.strides, geometry.output, x.shape[3]
     x = _pad(x, [(lo, (m - 1) * s + k - n - lo) for n, k, s, (lo, _), m in geometry.axes()])
-    if kw % sw == 0:  # sw pixels side by side are one in memory: fewer and longer pieces to copy
-        x = x.reshape(*x.shape[:2], x.shape[2] // sw, sw * x.shape[3])
+    height, width = x.shape[1:3]
+    if kw % sw == 0:
+        x = x.reshape(-1, height, width // sw, sw * features)
         kw, sw = kw // sw, 1
-    taps = [x[:, u : u + (rows - 1) * sh + 1 : sh, v : v + (columns - 1) * sw + 1 : sw] for u, v in np.ndindex(kh, kw)]
-    return jnp.concatenate(taps, -1).reshape(-1, len(taps) * x.shape[3])
+    x = jnp.concatenate([x[:, :, v : v + (columns - 1) * sw + 1 : sw] for v in range(kw)], -1)
+    if kh % sh == 0:
+        x = jnp.swapaxes(x.reshape(-1, height // sh, sh, columns, x.shape[3]), 2, 3)
+        x = x.reshape(-1, height // sh, columns, sh * x.shape[4])
+        kh, sh = kh // sh, 1
+    x = jnp.concatenate([x[:, u : u + (rows - 1) * sh + 1 : sh] for u in range(kh)], -1)
+    return x.reshape(-1, x.shape[3])
 
 
 def _conv(x, w, geometry):
-    """The product of patches and kernel, unless patches repeat every pixel for every tap, as with stride 1."""
-    if geometry.strides == (1, 1) and geometry.kernel != (1, 1):
-        return _canonical(x, w, geometry.padding)
-    matrix = w.reshape(-1, w.shape[3])
+    """XLA's convolution; where pixels are few, and so channels many, the product of the patches and the kernel."""
+    pixels, matrix = math.prod(geometry.output), w.reshape(-1, w.shape[3])
 
-    def form(x):
+    def product(x):
         return _product(_patches(x, geometry), matrix, 1, 0).reshape(-1, *geometry.output, w.shape[3])
 
-    return _by_chunks(form, x, math.prod(geometry.output) * matrix.shape[0] * x.dtype.itemsize)
+    def convolution(x):
+        return _canonical(x, w, geometry.padding, geometry.strides)
+
+    if geometry.kernel == (1, 1) or pixels <= 16:
+        return _by_chunks(product, x, pixels * matrix.shape[0] * x.dtype.itemsize)
+    return _by_chunks(convolution, x, 2 * math.prod(x.shape[1:]) * x.dtype.itemsize)  # half the cache for x
 
 
 def _dx(g, w, geometry):
