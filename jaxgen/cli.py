@@ -58,10 +58,6 @@ def _run(argv: list[str]) -> int:
         return 0
     if argv[0] not in COMMANDS:
         raise UserError(f"unknown command {argv[0]!r}: there are {', '.join(COMMANDS)}")
-    from jaxgen.data import data_dir
-
-    # Read by jax when it is imported: programs are compiled once, and found again by later commands.
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(data_dir() / "compiled"))
     COMMANDS[argv[0]](argv[1:])
     return 0
 

@@ -91,15 +91,20 @@ class Model(NamedTuple):
     decode: Callable[[State, PyTree], Array] | None = None  # latents -> floats in [0, 1]
     classify: Callable[[State, Batch], Array] | None = None  # -> logits [batch, num_classes]
 
+    precisions: tuple[str, ...] = ("float32",)
+    """The dtypes that `spec.compute_dtype` may name, "bfloat16" among them where the layers heed it."""
+
 
 class Spec(NamedTuple):
-    """What a model's `make` is told of the data."""
+    """What a model's `make` is told of the data, and of how to compute."""
 
     entries: Mapping[str, jax.ShapeDtypeStruct]  # of one example: no batch axis, no `weight`
     num_examples: int  # of the training data
     num_classes: int | None = None
     class_shares: np.ndarray | None = None  # float64 [num_classes], of the training data; sum 1
     mean: np.ndarray | None = None  # float64 [H, W, C] in [0, 1], the training images' mean
+    compute_dtype: np.dtype = np.dtype("float32")
+    """What layers compute in. Parameters, averages, losses and optimizers are float32 whatever it is."""
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

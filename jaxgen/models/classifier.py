@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from jaxgen.errors import check_positive, check_share
@@ -35,24 +36,26 @@ class Classifier(nn.Module):
 
     config: Config
     num_classes: int
+    dtype: np.dtype
 
     @nn.compact
     def __call__(self, x: Array, training: bool) -> tuple[Array, Array]:
         """X in [0, 1] [batch, H, W, C] -> logits [batch, classes], embedding [batch, embedding_dim]."""
-        x = nn.relu(Conv(self.config.features, (5, 5))(x))
-        x = nn.relu(Conv(self.config.features * 2, (3, 3), strides=(2, 2))(x))
-        x = nn.relu(Conv(self.config.features * 2, (3, 3), strides=(2, 2))(x))
+        x = nn.relu(Conv(self.config.features, (5, 5), dtype=self.dtype)(x))
+        x = nn.relu(Conv(self.config.features * 2, (3, 3), strides=(2, 2), dtype=self.dtype)(x))
+        x = nn.relu(Conv(self.config.features * 2, (3, 3), strides=(2, 2), dtype=self.dtype)(x))
         x = x.reshape(x.shape[0], -1)
         x = nn.Dropout(self.config.dropout, deterministic=not training)(x)
-        embedding = nn.relu(nn.Dense(self.config.embedding_dim)(x))
-        return nn.Dense(self.num_classes)(embedding), embedding
+        embedding = nn.relu(nn.Dense(self.config.embedding_dim, dtype=self.dtype)(x))
+        logits = nn.Dense(self.num_classes, dtype=self.dtype)(embedding)
+        return logits.astype(jnp.float32), embedding.astype(jnp.float32)
 
 
 def make(config: Config, spec: Spec) -> Model:
     """The classifier of `spec.num_classes` classes."""
     check_positive(config, "features", "embedding_dim", "learning_rate")
     check_share(config, "dropout", "weight_decay")
-    net = Classifier(config, spec.num_classes)
+    net = Classifier(config, spec.num_classes, spec.compute_dtype)
     optimizer = optax.adamw(config.learning_rate, weight_decay=config.weight_decay)
 
     def init(key, batch):
@@ -75,4 +78,11 @@ def make(config: Config, spec: Spec) -> Model:
     def encode(key, state, batch):
         return net.apply({"params": state.params}, to_unit(batch["image"]), training=False)[1]
 
-    return Model(init, (Phase("train", step),), ("image", "label"), encode=encode, classify=classify)
+    return Model(
+        init,
+        (Phase("train", step),),
+        needs=("image", "label"),
+        encode=encode,
+        classify=classify,
+        precisions=("float32", "bfloat16"),
+    )

@@ -25,6 +25,7 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from jaxgen.errors import check_positive, check_share
@@ -33,6 +34,7 @@ from jaxgen.model import Array, Model, Phase, Spec, State
 from jaxgen.nn.conv import Conv, ConvTranspose
 from jaxgen.nn.image import from_signed, pyramid, to_signed
 from jaxgen.nn.optimizer import descend
+from jaxgen.nn.promotion import library_promotion
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,11 @@ def gains(key, shape, dtype=jnp.float32):
     return 1 + 0.02 * jax.random.normal(key, shape, dtype)
 
 
-# Flax's momentum is one minus PyTorch's.
-Norm = partial(nn.BatchNorm, momentum=0.9, epsilon=1e-5, scale_init=gains)
+def normalised(x: Array, training: bool) -> Array:
+    """BatchNorm; Flax's momentum is one minus PyTorch's."""
+    norm = nn.BatchNorm(not training, momentum=0.9, epsilon=1e-5, dtype=x.dtype, scale_init=gains)
+    with library_promotion():
+        return norm(x)
 
 
 class Generator(nn.Module):
@@ -64,19 +69,19 @@ class Generator(nn.Module):
 
     config: Config
     image_shape: tuple[int, int, int]
+    dtype: np.dtype
 
     @nn.compact
     def __call__(self, z: Array, training: bool) -> Array:
         """Noise z [batch, latent_dim] -> [batch, H, W, C]."""
         (height, width), depth = pyramid(self.image_shape, self.config.smallest, "dcgan")
         features = self.config.features << (depth - 1)
-        norm = partial(Norm, use_running_average=not training)
-        x = nn.Dense(height * width * features, use_bias=False, kernel_init=weights)(z)
-        x = nn.relu(norm()(x.reshape(-1, height, width, features)))
+        layer = partial(ConvTranspose, kernel_size=(4, 4), strides=(2, 2), kernel_init=weights, dtype=self.dtype)
+        x = nn.Dense(height * width * features, use_bias=False, kernel_init=weights, dtype=self.dtype)(z)
+        x = nn.relu(normalised(x.reshape(-1, height, width, features), training))
         for level in reversed(range(depth - 1)):
-            x = ConvTranspose(self.config.features << level, (4, 4), (2, 2), use_bias=False, kernel_init=weights)(x)
-            x = nn.relu(norm()(x))
-        return nn.tanh(ConvTranspose(self.image_shape[-1], (4, 4), (2, 2), kernel_init=weights)(x))
+            x = nn.relu(normalised(layer(self.config.features << level, use_bias=False)(x), training))
+        return nn.tanh(layer(self.image_shape[-1])(x).astype(jnp.float32))
 
 
 class Discriminator(nn.Module):
@@ -84,16 +89,16 @@ class Discriminator(nn.Module):
 
     config: Config
     depth: int
+    dtype: np.dtype
 
     @nn.compact
     def __call__(self, x: Array, training: bool) -> Array:
         """X [batch, H, W, C] in [-1, 1] -> logits [batch]."""
+        layer = partial(Conv, kernel_size=(4, 4), strides=(2, 2), kernel_init=weights, dtype=self.dtype)
         for level in range(self.depth):
-            x = Conv(self.config.features << level, (4, 4), (2, 2), use_bias=level == 0, kernel_init=weights)(x)
-            if level > 0:
-                x = Norm(use_running_average=not training)(x)
-            x = nn.leaky_relu(x, 0.2)
-        return nn.Dense(1, kernel_init=weights)(x.reshape(x.shape[0], -1))[:, 0]
+            x = layer(self.config.features << level, use_bias=level == 0)(x)
+            x = nn.leaky_relu(x if level == 0 else normalised(x, training), 0.2)
+        return nn.Dense(1, kernel_init=weights, dtype=self.dtype)(x.reshape(x.shape[0], -1))[:, 0].astype(jnp.float32)
 
 
 class Players(NamedTuple):
@@ -113,7 +118,8 @@ def players(config: Config, spec: Spec) -> Players:
     check_positive(config, "generator_learning_rate", "discriminator_learning_rate")
     check_share(config, "beta1")
     _, depth = pyramid(spec.image_shape, config.smallest, "dcgan")
-    generator, discriminator = Generator(config, spec.image_shape), Discriminator(config, depth)
+    generator = Generator(config, spec.image_shape, spec.compute_dtype)
+    discriminator = Discriminator(config, depth, spec.compute_dtype)
     optimizers = {
         "generator": optax.adam(config.generator_learning_rate, b1=config.beta1),
         "discriminator": optax.adam(config.discriminator_learning_rate, b1=config.beta1),
@@ -192,7 +198,7 @@ def players(config: Config, spec: Spec) -> Players:
 def make(config: Config, spec: Spec) -> Model:
     """The DCGAN for `spec`'s images. Raises UserError for a value or an image size that will not do."""
     play = players(config, spec)
-    generator = Generator(config, spec.image_shape)
+    generator = Generator(config, spec.image_shape, spec.compute_dtype)
 
     def step(key, state, batch):
         real = to_signed(batch["image"])
@@ -217,4 +223,5 @@ def make(config: Config, spec: Spec) -> Model:
         sample=sample,
         sampling="G(z) with BatchNorm's running averages",
         decode=lambda state, z: (images(state, z) + 1) / 2,
+        precisions=("float32", "bfloat16"),
     )

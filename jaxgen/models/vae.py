@@ -9,6 +9,7 @@ are convolutional, as deep as the image size allows (4x4 kernels, stride 2).
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import flax.linen as nn
@@ -42,15 +43,16 @@ class Encoder(nn.Module):
 
     config: Config
     depth: int
+    dtype: np.dtype
 
     @nn.compact
     def __call__(self, x: Array) -> tuple[Array, Array]:
         """X [batch, H, W, C] -> mean, log-variance [batch, latent_dim]."""
         for level in range(self.depth):
-            x = nn.relu(Conv(self.config.features << level, (4, 4), strides=(2, 2))(x))
+            x = nn.relu(Conv(self.config.features << level, (4, 4), strides=(2, 2), dtype=self.dtype)(x))
         x = x.reshape(x.shape[0], -1)
-        mean = nn.Dense(self.config.latent_dim)(x)
-        log_variance = nn.Dense(self.config.latent_dim)(x)
+        mean = nn.Dense(self.config.latent_dim, dtype=self.dtype)(x).astype(jnp.float32)
+        log_variance = nn.Dense(self.config.latent_dim, dtype=self.dtype)(x).astype(jnp.float32)
         # Bounded, so that no early step overflows exp: variances from e^-8 to e^8.
         return mean, 8 * jnp.tanh(log_variance / 8)
 
@@ -65,11 +67,13 @@ class Decoder(nn.Module):
     def __call__(self, z: Array) -> Array:
         """Latents z [batch, latent_dim] -> logits [batch, H, W, C]."""
         (height, width), depth = pyramid(self.spec.image_shape, self.config.smallest, "vae")
+        layer = partial(ConvTranspose, kernel_size=(4, 4), strides=(2, 2), dtype=self.spec.compute_dtype)
         features = self.config.features << (depth - 1)
-        x = nn.relu(nn.Dense(height * width * features)(z)).reshape(-1, height, width, features)
+        x = nn.Dense(height * width * features, dtype=self.spec.compute_dtype)(z)
+        x = nn.relu(x).reshape(-1, height, width, features)
         for level in reversed(range(depth - 1)):
-            x = nn.relu(ConvTranspose(self.config.features << level, (4, 4), strides=(2, 2))(x))
-        x = ConvTranspose(self.spec.image_shape[-1], (4, 4), strides=(2, 2), use_bias=False)(x)
+            x = nn.relu(layer(self.config.features << level)(x))
+        x = layer(self.spec.image_shape[-1], use_bias=False)(x).astype(jnp.float32)
         # Starting at the data's mean image leaves the latents to explain what differs from it.
         mean = np.clip(self.spec.mean, 0.01, 0.99)
         bias = np.log(mean / (1 - mean)).astype(np.float32)
@@ -80,7 +84,7 @@ def make(config: Config, spec: Spec) -> Model:
     """The VAE for `spec`'s images. Raises UserError for an image size that does not halve."""
     check_positive(config, "latent_dim", "features", "smallest", "deviation", "learning_rate")
     _, depth = pyramid(spec.image_shape, config.smallest, "vae")
-    encoder, decoder = Encoder(config, depth), Decoder(config, spec)
+    encoder, decoder = Encoder(config, depth, spec.compute_dtype), Decoder(config, spec)
     optimizer = optax.adam(config.learning_rate)
     binary = config.likelihood == "bernoulli"
 
@@ -143,4 +147,5 @@ def make(config: Config, spec: Spec) -> Model:
         else Likelihood("continuous", "bound", "ELBO, one z an image; pixels in [0, 1], not dequantised"),
         encode=encode,
         decode=decode,
+        precisions=("float32", "bfloat16"),
     )

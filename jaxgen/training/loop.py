@@ -2,17 +2,17 @@
 
 import math
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.data import pipeline
 from jaxgen.keys import streams
-from jaxgen.model import Model, Phase
+from jaxgen.model import Array, Model, Phase
 from jaxgen.training import run as folder
 from jaxgen.training import seeds as seed_axis
 from jaxgen.training.checkpoints import Checkpoints
@@ -121,36 +121,43 @@ def train(
 def _train(plan: Plan, out: Path, restored, bar: Progress) -> Run:
     model, settings, dataset = plan.model, plan.settings, plan.dataset
     num_examples = dataset.spec.num_examples
+    devices = seed_axis.mesh(len(settings.seeds), settings.batch_size)
     keys = seed_axis.all_streams(settings.seeds)
     blank = seed_axis.blank_batch(dataset.spec, model.needs, settings.batch_size)
     state, start = restored[:2] if restored else (seed_axis.initial_state(model, keys.init, blank), 0)
-    alive = jnp.asarray(state.step == start)
-    arrays = {name: jnp.asarray(dataset.train[name]) for name in model.needs}
-    data_key = streams(settings.data_seed).data
+    state = seed_axis.placed(devices, state)
+    alive = seed_axis.placed(devices, state.step == start)
+    train_keys = seed_axis.placed(devices, keys.train)
+    arrays = seed_axis.placed(devices, {name: dataset.train[name] for name in model.needs}, shared=True)
+    data_keys = keys.data if settings.own_order else streams(settings.data_seed).data
     placed = stretches(model, settings, num_examples)
     end = placed[-1].end
-    draw = model.sample and seed_axis.sampler(model)
+    draw = model.sample and seed_axis.sample_parts(model)
     grid, columns, condition = grid_condition(model, dataset.spec)
+    how = seed_axis.axis(settings.seeds_axis)
+    # What a chunk leaves to be fetched and written, which is done while the device runs the next one.
+    later: list[Callable[[], None]] = []
+
+    def write():
+        while later:
+            later.pop(0)()
+
+    def write_metrics(step, phase, sums, steps):
+        bar.advance(step, record.metrics(step, phase, *jax.device_get((sums, steps))))
+
+    def write_samples(step, parts):
+        images = seed_axis.gathered(parts).get("image")
+        if images is not None:
+            record.samples(step, images, columns)
 
     def show(step):
         if draw:
-            images = draw(keys.sample, state, grid, condition).get("image")
-            if images is not None:
-                record.samples(step, images, columns)
+            later.append(partial(write_samples, step, list(draw(keys.sample, state, grid, condition))))
 
     with Record(out, settings.seeds, start) as record, Checkpoints(out / folder.CHECKPOINTS) as checkpoints:
         if start == 0:
             show(0)
         bar.start(start, end)
-        pending = None  # a chunk's metrics are fetched while the next chunk runs
-
-        def write():
-            nonlocal pending
-            if pending:
-                step, phase, sums, steps = pending
-                bar.advance(step, record.metrics(step, phase, *jax.device_get((sums, steps))))
-            pending = None
-
         for index, (phase, first, last) in enumerate(placed):
             if last <= start:
                 continue
@@ -159,16 +166,18 @@ def _train(plan: Plan, out: Path, restored, bar: Progress) -> Run:
                     pipeline.batches, {name: dataset.train[name] for name in model.needs}, settings.batch_size
                 )
                 state = seed_axis.entered(phase, index, keys.init, state, batches)
-            program = seed_axis.chunk_program(phase, seed_axis.axis(settings.seeds_axis))
+                state = seed_axis.placed(devices, state)
+            program = seed_axis.chunk_program(phase, how, devices, settings.own_order)
             step = max(first, start)
             while step < last:
                 stop = _next_stop(step, last, settings)
-                indices, weights = _rows(phase, data_key, num_examples, settings, first, step, stop)
+                indices, weights = _rows(phase, data_keys, num_examples, settings, first, step, stop)
                 state, alive, sums, steps = program(
-                    keys.train, state, alive, arrays, indices, weights, np.int32(stop - step)
+                    train_keys, state, alive, arrays, indices, weights, np.int32(stop - step)
                 )
                 write()
-                step, pending = stop, (stop, phase.name, sums, steps)
+                step = stop
+                later.append(partial(write_metrics, step, phase.name, sums, steps))
                 if step % settings.sample_every == 0 or step == end:
                     show(step)
                 if step % settings.checkpoint_every == 0 or step == end:
@@ -186,15 +195,20 @@ def _next_stop(step: int, last: int, settings: Settings) -> int:
     return min(last, *(step - step % n + n for n in every))
 
 
-def _rows(phase: Phase, key, num_examples: int, settings: Settings, first: int, step: int, stop: int):
-    """(indices int32, weights float32) [log_every, batch_size]; rows beyond stop - step are not read."""
-    most, count = settings.log_every, stop - step
-    indices = np.zeros((most, settings.batch_size), np.int32)
-    weights = np.ones((most, settings.batch_size), np.float32)
-    if phase.passes is None:
-        indices[:count] = pipeline.stream(key, num_examples, settings.batch_size, step, count)
-    else:
-        all_indices, all_weights = pipeline.passes(key, num_examples, settings.batch_size, phase.passes)
-        indices[:count] = all_indices[step - first : stop - first]
-        weights[:count] = all_weights[step - first : stop - first]
+def _rows(phase: Phase, keys: Array, num_examples: int, settings: Settings, first: int, step: int, stop: int):
+    """(indices int32, weights float32) of the steps from `step` to `stop`, as `chunk_program` takes them.
+
+    [log_every, batch_size], the indices [seeds, log_every, batch_size] where each seed has a key of its own;
+    rows beyond stop - step are not read.
+    """
+    most, count, batch = settings.log_every, stop - step, settings.batch_size
+    indices = np.zeros((*keys.shape, most, batch), np.int32)
+    weights = np.ones((most, batch), np.float32)
+    for n in np.ndindex(keys.shape):
+        if phase.passes is None:
+            indices[n][:count] = pipeline.stream(keys[n], num_examples, batch, step, count)
+        else:
+            all_indices, all_weights = pipeline.passes(keys[n], num_examples, batch, phase.passes)
+            indices[n][:count] = all_indices[step - first : stop - first]
+            weights[:count] = all_weights[step - first : stop - first]
     return indices, weights

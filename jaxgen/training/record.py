@@ -1,10 +1,10 @@
 """What a run leaves to look at: metrics.jsonl, TensorBoard events, sample grids."""
 
 import json
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from tensorboardX import SummaryWriter
 
 from jaxgen.errors import UserError
 from jaxgen.model import Condition, Model, Spec
@@ -25,16 +25,22 @@ class Record:
         part.write_text("".join(json.dumps(row) + "\n" for row in kept))
         part.replace(path / METRICS)
         self._rows = (path / METRICS).open("a")
-        purge = {"purge_step": step + 1} if (path / EVENTS).exists() else {}
-        self._events = {seed: SummaryWriter(str(path / EVENTS / f"seed-{seed}"), **purge) for seed in seeds}
+        self._purge = {"purge_step": step + 1} if (path / EVENTS).exists() else {}
+
+    @cached_property
+    def _events(self):
+        from tensorboardX import SummaryWriter  # which imports PyTorch if it can: a second
+
+        return {seed: SummaryWriter(str(self._path / EVENTS / f"seed-{seed}"), **self._purge) for seed in self._seeds}
 
     def __enter__(self) -> "Record":
         return self
 
     def __exit__(self, *_) -> None:
         self._rows.close()
-        for writer in self._events.values():
-            writer.close()
+        if "_events" in vars(self):  # written to
+            for writer in self._events.values():
+                writer.close()
 
     def metrics(self, step: int, phase: str, sums: dict[str, np.ndarray], steps: np.ndarray) -> str:
         """A row a seed: the means since its last row. A seed that took no step (diverged) has none.

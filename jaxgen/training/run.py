@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 import jaxgen
 from jaxgen import data, models
@@ -29,6 +30,7 @@ from jaxgen.errors import UserError
 from jaxgen.model import Model, State
 from jaxgen.training import seeds as seed_axis
 from jaxgen.training.checkpoints import Checkpoints
+from jaxgen.training.compiled import keep_compiled
 from jaxgen.training.settings import Settings, configured
 
 CONFIG, ENVIRONMENT, METRICS, RESULT = "config.json", "environment.json", "metrics.jsonl", "result.json"
@@ -52,7 +54,11 @@ class Plan(NamedTuple):
 
     def environment(self) -> dict[str, Any]:
         """As environment.json holds it, of this process."""
-        return environment(self.dataset) | {"seeds_axis": seed_axis.axis(self.settings.seeds_axis)}
+        mesh = seed_axis.mesh(len(self.settings.seeds), self.settings.batch_size)
+        return environment(self.dataset) | {
+            "seeds_axis": seed_axis.axis(self.settings.seeds_axis),
+            "mesh": dict(mesh.shape),
+        }
 
 
 class Run(NamedTuple):
@@ -82,21 +88,22 @@ def plan(model: str, config: Any, settings: Settings, name: str | None = None) -
         UserError: an unknown model, dataset or field, a size the model cannot make, a batch entry
             that the dataset does not have.
     """
+    keep_compiled()
     configured(Settings, vars(settings), "settings").check()
     module = models.load(model)
     if dataclasses.is_dataclass(config):
         config = vars(config)
     config = configured(module.Config, {} if config is None else config, model)
     dataset = data.load(settings.dataset, image_size=settings.image_size, binarize=settings.binarize)
-    made = build(module, config, dataset)
+    made = build(module, config, dataset, settings.precision)
     own = "./" + Path(model).name if model.endswith(".py") else model
     return Plan(name or own, model, config, settings, dataset, made)
 
 
-def build(module: Any, config: Any, dataset: data.Dataset) -> Model:
-    """The model for a dataset; raises UserError where the dataset lacks what it reads."""
+def build(module: Any, config: Any, dataset: data.Dataset, precision: str) -> Model:
+    """The model for a dataset; raises UserError where the dataset lacks what it reads, or for its precision."""
     try:
-        model = module.make(config, dataset.spec)
+        model = module.make(config, dataset.spec._replace(compute_dtype=jnp.dtype(precision)))
     except KeyError as error:
         raise UserError(f"{module.__name__} needs {error}, which dataset {dataset.name} does not have") from None
     missing = [name for name in model.needs if name not in dataset.spec.entries]
@@ -105,6 +112,8 @@ def build(module: Any, config: Any, dataset: data.Dataset) -> Model:
             f"the model needs {' and '.join(missing)}, but dataset {dataset.name} "
             f"has only {', '.join(dataset.spec.entries)}"
         )
+    if precision not in model.precisions:
+        raise UserError(f"{module.__name__} computes in {' or '.join(model.precisions)}, not in {precision}")
     return model
 
 
@@ -160,7 +169,8 @@ def check_resume(path: Path, plan: Plan) -> None:
 def environment_changes(path: Path, plan: Plan) -> str:
     """What of the environment that bits depend on is not as when the run at `path` began; "" for nothing."""
     old, new = read_environment(path), plan.environment()
-    decisive = ("jaxgen", "jax", "jaxlib", "flax", "optax", "backend", "device", "devices", "cores", "xla_flags")
+    decisive = ("jaxgen", "jax", "jaxlib", "flax", "optax", "backend", "device", "devices", "mesh", "cores")
+    decisive += ("xla_flags", "matmul_precision")
     return ", ".join(f"{name}: {old.get(name)} -> {new[name]}" for name in decisive if old.get(name) != new[name])
 
 
@@ -219,6 +229,7 @@ def environment(dataset: data.Dataset) -> dict[str, Any]:
         "devices": jax.device_count(),
         "cores": os.cpu_count(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "matmul_precision": jax.config.jax_default_matmul_precision or "default",
         "dataset": {"name": dataset.name, "options": dataset.options, "fingerprint": dataset.fingerprint},
     }
 

@@ -2,17 +2,19 @@
 
 A step is taken by all seeds in one program, either side by side (`vmap`) or one after the other
 (`map`). Which of them is fixed by backend in one table, never chosen by a timing at run time, since
-the two differ in bits.
+the two differ in bits. On several devices the seeds are divided among them, then each step's batch.
 """
 
 import hashlib
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxgen.keys import Streams, streams
 from jaxgen.model import Array, Batch, Condition, Model, Phase, Spec, State
@@ -29,11 +31,27 @@ def axis(choice: str) -> str:
     return AXIS.get(jax.default_backend(), "vmap") if choice == "auto" else choice
 
 
-def over_seeds(function: Callable, how: str) -> Callable:
-    """`function(key, state, batch)` over keys and states [seeds], all with the same batch."""
+def over_seeds(function: Callable, how: str, *, own_batches: bool = False) -> Callable:
+    """`function(key, state, batch)` over keys and states [seeds], all with the same batch or each with its own."""
+    axes = (0, 0, 0 if own_batches else None)
     if how == "vmap":
-        return jax.vmap(function, in_axes=(0, 0, None))
+        return jax.vmap(function, in_axes=axes)
+    if own_batches:
+        return lambda *operands: jax.lax.map(lambda one: function(*one), operands)
     return lambda keys, state, batch: jax.lax.map(lambda one: function(*one, batch), (keys, state))
+
+
+def mesh(num_seeds: int, batch_size: int) -> Mesh:
+    """A run's devices as ("seeds", "batch"): as many as divide the seeds evenly, times as many as then the batch."""
+    count = jax.device_count()
+    seeds = math.gcd(num_seeds, count)
+    shape = seeds, math.gcd(batch_size, count // seeds)
+    return jax.make_mesh(shape, ("seeds", "batch"), (AxisType.Auto,) * 2, devices=jax.devices()[: math.prod(shape)])
+
+
+def placed(devices: Mesh, tree: Any, *, shared: bool = False) -> Any:
+    """`tree` on the devices of a run: its leading seed axis divided among them or, `shared`, the whole on each."""
+    return jax.device_put(tree, NamedSharding(devices, PartitionSpec(None if shared else "seeds")))
 
 
 def all_streams(seeds: tuple[int, ...]) -> Streams:
@@ -63,7 +81,7 @@ def entered(phase: Phase, index: int, keys: Array, state: State, batches: Callab
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
 
 
-def chunk_program(phase: Phase, how: str) -> Callable:
+def chunk_program(phase: Phase, how: str, devices: Mesh | None = None, own_order: bool = False) -> Callable:
     """The jitted program that takes many training steps in one dispatch; `how` the seed axis runs.
 
     (train keys [seeds], state, alive bool [seeds], data, indices int32 [most, batch],
@@ -71,31 +89,56 @@ def chunk_program(phase: Phase, how: str) -> Callable:
 
     It takes `count` <= most steps; `count` is not static, so that a run takes its steps through the
     same program however they are cut into chunks: stopping and resuming cannot change a bit. State
-    is donated. `data` holds the whole training arrays; row i of `indices` is step i's batch. `sums`
-    are the metrics summed over the chunk's steps and `steps` float32 [seeds] their number.
+    is donated. `data` holds the whole training arrays; row i of `indices` is step i's batch, and
+    `indices` is [seeds, most, batch] where each seed has an order of its `own_order`. `sums` are
+    the metrics summed over the chunk's steps and `steps` float32 [seeds] their number.
+
+    On several devices (a `mesh`) each has its share of the seeds, and of every step's batch. No
+    collective runs for the seeds; for the batch XLA divides the step and adds up what it sums.
 
     A seed whose metrics or new parameters are not finite is frozen as it was before that step, and
     stays on the axis.
     """
-    step = over_seeds(phase.step, how)
+    several = devices is not None and devices.size > 1
+
+    def one_seed(key, state, batch):
+        if several:
+            batch = jax.lax.with_sharding_constraint(batch, PartitionSpec("batch"))
+        return phase.step(key, state, batch)
+
+    # Jitted, so that it is traced once for its result's shapes and its place in the loop.
+    step = jax.jit(over_seeds(one_seed, how, own_batches=own_order))
 
     def chunk(keys, state, alive, data, indices, weights, count):
+        def batch_of(i):
+            rows = indices[:, i] if own_order else indices[i]
+            weight = jnp.broadcast_to(weights[i], rows.shape)
+            return {name: entry[rows] for name, entry in data.items()} | {"weight": weight}
+
         def take(i, carry):
             state, alive, sums, steps = carry
-            batch = {name: entry[indices[i]] for name, entry in data.items()} | {"weight": weights[i]}
             step_keys = jax.vmap(jax.random.fold_in)(keys, state.step)
-            new, metrics = step(step_keys, state, batch)
+            new, metrics = step(step_keys, state, batch_of(i))
             new = new._replace(step=state.step + 1)
             alive = alive & finite((metrics, new.params))
             state = jax.tree.map(lambda n, o: jnp.where(_like(alive, n), n, o), new, state)
             sums = jax.tree.map(lambda s, m: s + jnp.where(alive, m, 0), sums, metrics)
             return state, alive, sums, steps + alive.astype(jnp.float32)
 
-        batch = {name: entry[indices[0]] for name, entry in data.items()} | {"weight": weights[0]}
-        _, metrics = jax.eval_shape(step, keys, state, batch)
+        _, metrics = jax.eval_shape(step, keys, state, batch_of(0))
         sums = jax.tree.map(lambda m: jnp.zeros(m.shape, m.dtype), metrics)
         return jax.lax.fori_loop(0, count, take, (state, alive, sums, jnp.zeros(len(alive))))
 
+    if several:
+        shares, whole = PartitionSpec("seeds"), PartitionSpec()
+        chunk = jax.shard_map(
+            chunk,
+            mesh=devices,
+            in_specs=(shares, shares, shares, whole, shares if own_order else whole, whole, whole),
+            out_specs=shares,
+            axis_names={"seeds"},
+            check_vma=False,  # or a scan in a user's model would have to say what varies over the seeds
+        )
     return jax.jit(chunk, donate_argnums=1)
 
 
@@ -110,28 +153,38 @@ def _like(alive: Array, leaf: Array) -> Array:
     return alive.reshape(alive.shape + (1,) * (leaf.ndim - 1))
 
 
-def sampler(model: Model) -> Callable:
+def sample_parts(model: Model) -> Callable:
     """The function that draws samples of every seed, compiled once a number of samples.
 
-    (keys [seeds], state, num, condition=None) -> {"image": uint8 [seeds, num, H, W, C], ...} on the
-    host; the condition's entries [num, ...] are the same for all seeds. At most 512 a seed are drawn
-    in one dispatch, each part with a key of its own.
+    (keys [seeds], state, num, condition=None) -> an iterator over parts of at most 512 samples a seed,
+    {"image": uint8 [seeds, part, H, W, C], ...} on the device: dispatched and not waited for, each with
+    a key of its own. The condition's entries [num, ...] are the same for all seeds.
     """
 
     @partial(jax.jit, static_argnums=2)
     def program(keys, state, num, condition):
         return jax.vmap(lambda key, state: model.sample(key, state, num, condition))(keys, state)
 
-    def draw(keys: Array, state: State, num: int, condition: Condition | None = None) -> dict[str, np.ndarray]:
-        parts = []
+    def draw(keys: Array, state: State, num: int, condition: Condition | None = None) -> Iterator[Batch]:
         for part, start in enumerate(range(0, num, SAMPLES_AT_ONCE)):
             some = min(SAMPLES_AT_ONCE, num - start)
             given = condition and {name: entry[start : start + some] for name, entry in condition.items()}
             part_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, part)
-            parts.append(jax.device_get(program(part_keys, state, some, given)))
-        return {name: np.concatenate([part[name] for part in parts], axis=1) for name in parts[0]}
+            yield program(part_keys, state, some, given)
 
     return draw
+
+
+def gathered(parts: Iterable[Batch]) -> dict[str, np.ndarray]:
+    """The parts on the host, in one: entries [seeds, num, ...]."""
+    parts = [jax.device_get(part) for part in parts]
+    return {name: np.concatenate([part[name] for part in parts], axis=1) for name in parts[0]}
+
+
+def sampler(model: Model) -> Callable:
+    """`sample_parts`, gathered: (keys [seeds], state, num, condition=None) -> entries [seeds, num, ...] on the host."""
+    draw = sample_parts(model)
+    return lambda *request: gathered(draw(*request))
 
 
 def digests(seeds: tuple[int, ...], state: State) -> dict[int, str]:

@@ -22,6 +22,8 @@ class Settings:
     steps: int = 2000  # training steps of each seed, at most: a model that only counts ends after one pass
     batch_size: int = 64  # examples a step
     data_seed: int = 0  # of the order of the data, which all seeds of a run share
+    own_order: bool = False  # each seed sees the data in an order of its own; data_seed is then not used
+    precision: Literal["float32", "bfloat16"] = "float32"  # of layers; parameters, averages, losses stay float32
     seeds_axis: Literal["auto", "vmap", "map"] = "auto"  # as fits the backend; side by side; in turn
     log_every: int = 50  # steps between rows of metrics.jsonl
     sample_every: int = 500  # steps between sample grids

@@ -67,7 +67,7 @@ def test_generators_gradient_is_that_of_its_loss_through_the_updated_discriminat
     z = players.prior(jax.random.key(1), 16)
 
     def loss(params):
-        g, d = dcgan.Generator(CONFIG, (16, 16, 1)), dcgan.Discriminator(CONFIG, 2)
+        g, d = dcgan.Generator(CONFIG, (16, 16, 1), np.float32), dcgan.Discriminator(CONFIG, 2, np.float32)
         fake, _ = g.apply(
             {"params": params, "batch_stats": state.extra["generator"]}, z, training=True, mutable=["batch_stats"]
         )

@@ -122,7 +122,7 @@ def test_log_prob_equals_the_terms_worked_out_from_the_networks(spec):
     state = jax.jit(model.init)(jax.random.key(2), batch)
     key = jax.random.key(7)
     bits = (batch["image"] >= 128).astype(np.float32)
-    encoder, decoder = vae.Encoder(config, 1), vae.Decoder(config, spec)
+    encoder, decoder = vae.Encoder(config, 1, spec.compute_dtype), vae.Decoder(config, spec)
     mean, log_variance = encoder.apply({"params": state.params["encoder"]}, bits)
     np.testing.assert_allclose(model.encode(key, state, batch), mean, rtol=1e-5, atol=1e-6)
     mean, log_variance = np.asarray(mean, np.float64), np.asarray(log_variance, np.float64)
