@@ -309,11 +309,10 @@ def test_seeds_in_turn_equal_seeds_side_by_side_to_rounding(tmp_path):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
 
 
-def test_a_seed_has_the_same_data_order_as_the_others(tmp_path, model_file):
-    """Seeds share the order of `data_seed`; another data_seed is another order."""
-    file = model_file(
-        HEADER
-        + """
+# Records the first label of every step's batch.
+ORDER = (
+    HEADER
+    + """
 def make(config, spec):
     def init(key, batch):
         return State(jnp.int32(0), jnp.zeros(40, jnp.int32))
@@ -322,13 +321,35 @@ def make(config, spec):
         return state._replace(params=state.params.at[state.step].set(first)), {"first": first.astype(jnp.float32)}
     return Model(init, (Phase("train", step),), ("label",))
 """
+)
+
+
+def first_labels(seed):
+    return data.load("digits").train["label"][pipeline.stream(streams(seed).data, 898, 64, 0, 40)[:, 0]]
+
+
+@pytest.mark.parametrize("axis", ["map", "vmap"])
+def test_each_seed_can_have_an_order_of_its_own(tmp_path, model_file, axis):
+    """That of its own data stream, whatever other seeds the run has."""
+    file = model_file(ORDER)
+    run = quiet(file, None, settings(steps=40, seeds=(3, 5), own_order=True, seeds_axis=axis), tmp_path / "run")
+    np.testing.assert_array_equal(run.state.params, [first_labels(3), first_labels(5)])
+
+
+def test_a_pass_in_an_order_of_its_own_sees_every_example_once(tmp_path):
+    own, shared = (
+        quiet("naive_bayes", None, settings(own_order=own), tmp_path / str(own)).digests() for own in (True, False)
     )
+    assert own == shared  # counts are exact, so the order cannot show
+
+
+def test_a_seed_has_the_same_data_order_as_the_others(tmp_path, model_file):
+    """Seeds share the order of `data_seed`; another data_seed is another order."""
+    file = model_file(ORDER)
     one = quiet(file, None, settings(steps=40), tmp_path / "one").state.params
     other = quiet(file, None, settings(steps=40, data_seed=1), tmp_path / "other").state.params
     np.testing.assert_array_equal(one[0], one[1])
-    digits = data.load("digits")
-    expected = digits.train["label"][pipeline.stream(streams(0).data, 898, 64, 0, 40)[:, 0]]
-    np.testing.assert_array_equal(one[0], expected)
+    np.testing.assert_array_equal(one[0], first_labels(0))
     assert not np.array_equal(one[0], other[0])
 
 

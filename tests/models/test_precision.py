@@ -1,0 +1,108 @@
+"""bfloat16: what is computed in it, and what stays float32."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxgen import data, models
+from jaxgen.models import dcgan
+
+SMALL = {
+    "classifier": {"features": 8, "embedding_dim": 16, "dropout": 0.0},
+    "vae": {"features": 8, "latent_dim": 4},
+    "dcgan": {"features": 8, "latent_dim": 8},
+}
+PRODUCTS = {"dot_general", "conv", "conv_dx", "conv_dw"}
+
+
+def test_models_with_layers_heed_the_precision():
+    digits = data.load("digits")
+    heed = [name for name in models.MODELS if "bfloat16" in make(name, digits.spec).precisions]
+    assert sorted(heed) == sorted(SMALL)
+
+
+def make(name, spec, dtype=jnp.float32):
+    module = models.load(name)
+    config = dataclasses.replace(module.Config(), **SMALL.get(name, {}))
+    return module.make(config, spec._replace(compute_dtype=jnp.dtype(dtype)))
+
+
+def products(jaxpr):
+    """The operands' dtypes of every product in a jaxpr, those within its calls too."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name in PRODUCTS:
+            yield tuple(operand.aval.dtype for operand in equation.invars)
+        for parameter in jax.tree.leaves(equation.params, is_leaf=lambda p: hasattr(p, "jaxpr")):
+            if hasattr(parameter, "jaxpr"):
+                yield from products(parameter.jaxpr)
+            elif hasattr(parameter, "eqns"):
+                yield from products(parameter)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_products_are_bfloat16_and_all_that_is_kept_is_float32(name):
+    digits = data.load("digits")
+    batch = {entry: jnp.asarray(values[:64]) for entry, values in digits.train.items()} | {"weight": jnp.ones(64)}
+    key = jax.random.key(0)
+    narrow, wide = make(name, digits.spec, jnp.bfloat16), make(name, digits.spec)
+    state = narrow.init(key, batch)
+    step = narrow.phases[0].step
+
+    dtypes = set(products(jax.make_jaxpr(step)(key, state, batch).jaxpr))
+    assert dtypes == {(jnp.dtype(jnp.bfloat16),) * 2}
+    assert set(products(jax.make_jaxpr(wide.phases[0].step)(key, state, batch).jaxpr)) == {
+        (jnp.dtype(jnp.float32),) * 2
+    }
+
+    new, metrics = jax.jit(step)(key, state, batch)
+    assert {leaf.dtype for leaf in jax.tree.leaves((new.params, new.extra, metrics))} == {jnp.dtype(jnp.float32)}
+    assert jax.tree.map(jnp.shape, new) == jax.tree.map(jnp.shape, state)
+    assert jax.tree.map(lambda a: a.dtype, new.opt_state) == jax.tree.map(lambda a: a.dtype, state.opt_state)
+    # The same initial state, so what differs is the rounding of layers: 8 bits of mantissa, averaged over a batch.
+    _, exact = jax.jit(wide.phases[0].step)(key, state, batch)
+    for metric, value in exact.items():
+        np.testing.assert_allclose(metrics[metric], value, rtol=0.02, atol=0.02, err_msg=metric)
+
+
+@pytest.mark.parametrize("name", ["classifier", "vae"])
+def test_bfloat16_learns_as_float32_does(name):
+    digits = data.load("digits")
+    batch = {entry: jnp.asarray(values[:32]) for entry, values in digits.train.items()} | {"weight": jnp.ones(32)}
+
+    def trained(dtype):
+        model = make(name, digits.spec, dtype)
+
+        def step(state, key):
+            state, metrics = model.phases[0].step(key, state, batch)
+            return state, metrics
+
+        keys = jax.random.split(jax.random.key(1), 150)
+        return jax.jit(lambda state: jax.lax.scan(step, state, keys))(model.init(jax.random.key(0), batch))[1]["loss"]
+
+    narrow, wide = trained(jnp.bfloat16), trained(jnp.float32)
+    fall = wide[:5].mean() - wide[-10:].mean()
+    assert fall > 0.05 * wide[:5].mean()
+    assert abs(narrow[-10:].mean() - wide[-10:].mean()) < 0.05 * fall
+
+
+def test_batch_norm_takes_its_statistics_in_float32():
+    """A mean of 100 over 4,096 pixels: sums in bfloat16 would stop growing at 256 times a pixel."""
+    x = (100 + jax.random.normal(jax.random.key(0), (64, 8, 8, 4))).astype(jnp.bfloat16)
+    net = Normalised()
+    _, moved = net.apply(net.init(jax.random.key(1), x), x, mutable=["batch_stats"])
+    (averages,) = moved["batch_stats"].values()
+    assert {leaf.dtype for leaf in averages.values()} == {jnp.dtype(jnp.float32)}
+    exact = np.asarray(x, np.float64).reshape(-1, 4)
+    np.testing.assert_allclose(averages["mean"], 0.1 * exact.mean(0), rtol=1e-6)  # moved a tenth of the way, from 0
+    np.testing.assert_allclose(averages["var"], 0.9 + 0.1 * exact.var(0), rtol=1e-3)  # and from 1
+
+
+class Normalised(dcgan.nn.Module):
+    @dcgan.nn.compact
+    def __call__(self, x):
+        y = dcgan.normalised(x, training=True)
+        assert y.dtype == x.dtype
+        return y

@@ -1,0 +1,87 @@
+"""Several devices: eight of a CPU's, in a process of its own, against the one that the other tests have."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from jaxgen.training import Settings, open_run, seeds, train
+
+# Seeds, the rest of the settings, and the mesh that eight devices make of them.
+CASES = {
+    "seeds": ("dcgan", {"seeds": (0, 1, 2, 3, 4, 5, 6, 7)}, {"seeds": 8, "batch": 1}),
+    "seeds-then-batches": ("dcgan", {"seeds": (0, 1)}, {"seeds": 2, "batch": 4}),
+    "batches": ("vae", {"seeds": (0, 1, 2)}, {"seeds": 1, "batch": 8}),
+    "own-order": ("vae", {"seeds": (0, 1, 2, 3), "own_order": True, "seeds_axis": "vmap"}, {"seeds": 4, "batch": 2}),
+    "not-all": ("vae", {"seeds": (0, 1, 2), "batch_size": 12}, {"seeds": 1, "batch": 4}),
+    "passes": ("naive_bayes", {"seeds": (0, 1)}, {"seeds": 2, "batch": 4}),
+}
+CONFIG = {"dcgan": {"features": 4, "latent_dim": 5}, "vae": {"features": 4, "latent_dim": 3}, "naive_bayes": {}}
+
+
+def run(case, folder, **changes):
+    model, settings, _ = CASES[case]
+    settings = Settings(**{"steps": 20, "log_every": 10, "checkpoint_every": 10, "sample_every": 20} | settings)
+    return train(model, CONFIG[model], settings, out=Path(folder) / case, progress=False, **changes)
+
+
+@pytest.fixture(scope="module")
+def eight(tmp_path_factory):
+    """The run folders of all cases, made on eight devices."""
+    folder = tmp_path_factory.mktemp("eight")
+    env = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8", "PYTHONWARNINGS": "error"}
+    subprocess.run([sys.executable, __file__, str(folder)], env=env, check=True)
+    return folder
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_eight_devices_equal_one(case, eight, tmp_path):
+    environment = json.loads((eight / case / "environment.json").read_text())
+    assert (environment["devices"], environment["mesh"]) == (8, CASES[case][2])
+    one, several = run(case, tmp_path), open_run(eight / case)
+    assert (several.step, several.diverged) == (one.step, {})
+    for a, b in zip(jax.tree.leaves(one.state), jax.tree.leaves(several.state), strict=True):
+        # Sums in another order. Adam divides by gradients' size, so what is nearly 0 may differ by its rate.
+        np.testing.assert_allclose(np.asarray(b, np.float64), np.asarray(a, np.float64), rtol=1e-3, atol=1e-4)
+
+
+def test_a_run_goes_on_with_other_devices(eight, tmp_path):
+    """Begun on eight, gone on with on one: as one whose bits may differ, which is said and recorded."""
+    settings = Settings(steps=30, log_every=10, checkpoint_every=10, sample_every=20, seeds=(0, 1, 2))
+    resumed = train("vae", CONFIG["vae"], settings, out=eight / "batches", resume=True, progress=False)
+    whole = train("vae", CONFIG["vae"], settings, out=tmp_path / "whole", progress=False)
+    for a, b in zip(jax.tree.leaves(whole.state), jax.tree.leaves(resumed.state), strict=True):
+        np.testing.assert_allclose(np.asarray(b, np.float64), np.asarray(a, np.float64), rtol=1e-3, atol=1e-4)
+    environment = json.loads((eight / "batches" / "environment.json").read_text())
+    assert environment["devices"] == 1
+    assert environment["before"]["devices"] == 8
+
+
+def test_one_device_makes_no_mesh_of_several():
+    assert dict(seeds.mesh(5, 64).shape) == {"seeds": 1, "batch": 1}
+
+
+if __name__ == "__main__":
+    jax.config.update("jax_numpy_dtype_promotion", "strict")
+    for name in CASES:
+        first = run(name, sys.argv[1])
+        # Once more, from the middle: the bits are those of the whole run.
+        half = Path(sys.argv[1]) / "halves"
+        if CASES[name][0] == "dcgan":
+            model, settings, _ = CASES[name]
+            settings = Settings(**{"log_every": 10, "checkpoint_every": 10, "sample_every": 20} | settings)
+            for steps, resume in ((10, False), (20, True)):
+                again = train(
+                    model,
+                    CONFIG[model],
+                    Settings(**vars(settings) | {"steps": steps}),
+                    out=half / name,
+                    resume=resume,
+                    progress=False,
+                )
+            assert again.digests() == first.digests(), name
