@@ -123,8 +123,15 @@ def _by_chunks(form, batch, example_bytes):
     parts = _chunks(len(batch), -(-len(batch) * example_bytes // CACHE))
     if parts == 1:
         return form(batch)
-    y = lax.map(form, batch.reshape(parts, -1, *batch.shape[1:]))
-    return y.reshape(-1, *y.shape[2:])
+    cut = batch.reshape(parts, -1, *batch.shape[1:])
+    one = jax.eval_shape(form, cut[0])
+    # Overwritten whole. Not zeros as in `lax.map`: XLA has all loops share and copy those, half as much memory again.
+    y = jnp.broadcast_to(batch[(0,) * batch.ndim].astype(one.dtype), (parts, *one.shape))
+
+    def take(i, y):
+        return lax.dynamic_update_index_in_dim(y, form(lax.dynamic_index_in_dim(cut, i, keepdims=False)), i, 0)
+
+    return lax.fori_loop(0, parts, take, y).reshape(-1, *one.shape[1:])
 
 
 def _patches(x, geometry):
