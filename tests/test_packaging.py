@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 def modules() -> set[str]:
     """Every Python file of the package, as the wheel names it."""
-    files = [*(ROOT / "jaxgen").rglob("*.py"), *(ROOT / "experiments").glob("*.py")]
+    files = [*(ROOT / "jaxgen").rglob("*.py"), *(ROOT / "experiments").rglob("*.py")]
     names = {str(file.relative_to(ROOT)) for file in files}
     return {re.sub("^experiments/", "jaxgen/experiments/", name) for name in names}
 

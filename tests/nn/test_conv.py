@@ -125,8 +125,9 @@ SOME = [
     },
     {"size": (4, 4), "kernel": (4, 4), "strides": (1, 1), "padding": "VALID", "batch": 2, "channels": (3, 2)},
     {"size": (5, 4), "kernel": (3, 3), "strides": (1, 1), "padding": "SAME", "batch": 2, "channels": (2, 2)},
+    {"size": (5, 6), "kernel": (1, 1), "strides": (2, 1), "padding": ((1, 0), (2, -1)), "batch": 2, "channels": (3, 2)},
 ]
-NAMES = ["even", "odd", "wide-stride", "mixed-pads", "one-pixel", "stride-1"]
+NAMES = ["even", "odd", "wide-stride", "mixed-pads", "one-pixel", "stride-1", "one-tap"]
 some = pytest.mark.parametrize("case", SOME, ids=NAMES)
 few = pytest.mark.parametrize("case", [SOME[0], SOME[1], SOME[3]], ids=[NAMES[0], NAMES[1], NAMES[3]])
 
@@ -275,8 +276,8 @@ def test_bfloat16_is_float32_rounded_once(case):
 
 
 def test_a_batch_is_cut_evenly_or_not_at_all():
-    cuts = [(64, 1), (64, 3), (64, 16), (7, 2), (61, 2), (61, 16), (8, 100), (0, 0), (1, 5)]
-    assert [conv_module._chunks(*cut) for cut in cuts] == [1, 4, 16, 7, 1, 61, 8, 1, 1]
+    cuts = [(64, 1), (64, 2), (64, 3), (64, 16), (7, 3), (61, 4), (61, 16), (8, 100), (0, 0), (2, 5)]
+    assert [conv_module._chunks(*cut) for cut in cuts] == [1, 1, 4, 16, 7, 1, 61, 8, 1, 1]
 
 
 @drawn(6)

@@ -1,0 +1,152 @@
+"""What is timed in JAX: a model's training steps on made-up images, as functions of a number of steps.
+
+Each call of such a function goes on from the state that the call before it left.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental.compilation_cache import compilation_cache
+
+from jaxgen.model import Array, Metrics, Model, Phase, Spec, State
+from jaxgen.training import seeds as seed_axis
+from jaxgen.training.settings import Settings
+
+from .timing import Contender
+
+MOST = Settings().log_every
+"""Steps of one dispatch of the chunk program: what a run of jaxgen has by default."""
+
+
+class Data(NamedTuple):
+    """Images of noise, and the batches of them that the steps see, over and over."""
+
+    images: np.ndarray  # uint8 [examples, size, size, channels]
+    indices: np.ndarray  # int32 [MOST, batch]
+    spec: Spec
+    arrays: dict[str, Array]  # the images, on the device
+    rows: list[Array]  # the indices, on the device
+    weight: Array  # float32 [batch], of ones
+
+
+def made_up(examples: int, size: int, channels: int, batch: int, precision: str = "float32") -> Data:
+    """Images drawn uniformly from a fixed seed, and batches drawn from them."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (examples, size, size, channels), dtype=np.uint8)
+    indices = rng.integers(0, examples, (MOST, batch), dtype=np.int32)
+    entries = {"image": jax.ShapeDtypeStruct(images.shape[1:], images.dtype)}
+    mean = images.mean(0, dtype=np.float64) / 255
+    spec = Spec(entries, examples, mean=mean, compute_dtype=jnp.dtype(precision))
+    return Data(images, indices, spec, {"image": jnp.asarray(images)}, list(jnp.asarray(indices)), jnp.ones(batch))
+
+
+class Training(NamedTuple):
+    """A phase of a model, seeds before their first step, and what they are trained on. No contender changes it."""
+
+    phase: Phase
+    keys: Array  # of training, [seeds]
+    state: State  # every leaf [seeds, ...]
+    data: Data
+
+    @property
+    def operands(self) -> tuple:
+        """Of the first seed's first step, for a program of `one_step`."""
+        state = jax.tree.map(lambda leaf: leaf[0], self.state)
+        return self.keys[0], state, self.data.arrays, self.data.rows[0], self.data.weight
+
+    def alone(self, n: int) -> "Training":
+        """That of the n-th seed only."""
+        state = jax.tree.map(lambda leaf: leaf[n : n + 1], self.state)
+        return self._replace(keys=self.keys[n : n + 1], state=state)
+
+
+def training(model: Model, data: Data, seeds: int = 1) -> Training:
+    """The model's first phase, for the seeds 0, 1, ..."""
+    keys = seed_axis.all_streams(tuple(range(seeds)))
+    blank = seed_axis.blank_batch(data.spec, model.needs, len(data.weight))
+    return Training(model.phases[0], keys.train, seed_axis.initial_state(model, keys.init, blank), data)
+
+
+def one_step(phase: Phase) -> Callable:
+    """The jitted program of one step of one seed, with what the chunk program does around it.
+
+    (key, state, data, indices int32 [batch], weight float32 [batch]) -> (state, metrics); the state is donated.
+    """
+
+    def program(key, state, data, indices, weight):
+        batch = {name: entry[indices] for name, entry in data.items()} | {"weight": weight}
+        new, metrics = phase.step(jax.random.fold_in(key, state.step), state, batch)
+        return new._replace(step=state.step + 1), metrics
+
+    return jax.jit(program, donate_argnums=1)
+
+
+def first_metrics(training: Training) -> Metrics:
+    """The metrics of the first seed's first step."""
+    return jax.device_get(one_step(training.phase)(*training.operands)[1])
+
+
+def jitted(training: Training) -> Contender:
+    """The first seed's steps, one a dispatch."""
+    program, (key, state, arrays, _, weight) = one_step(training.phase), training.operands
+
+    def run(steps: int) -> None:
+        nonlocal state
+        for n in range(steps):
+            state, metrics = program(key, state, arrays, training.data.rows[n % MOST], weight)
+        jax.block_until_ready((state, metrics))
+
+    return run
+
+
+def in_scan(training: Training, program: Callable) -> Contender:
+    """All seeds' steps in the phase's chunk program, as the training loop takes them."""
+    _, keys, state, data = training
+    state = jax.tree.map(jnp.copy, state)  # donated
+    weights, alive = np.ones(data.indices.shape, np.float32), jnp.ones(len(keys), bool)
+
+    def run(steps: int) -> None:
+        nonlocal state, alive
+        for done in range(0, steps, MOST):
+            count = np.int32(min(MOST, steps - done))
+            state, alive, *sums = program(keys, state, alive, data.arrays, data.indices, weights, count)
+        jax.block_until_ready((state, sums))
+
+    return run
+
+
+def compilation(trainings: Mapping[str, Training], times: int) -> dict[str, dict[str, list[float]]]:
+    """Seconds to trace and lower, and to compile, one step of each, one after the other, so many times over.
+
+    Every time is the first: nothing is kept in memory between them, nor found on disk.
+    """
+    seconds = {name: {"trace_and_lower": [], "compile": []} for name in trainings}
+    with _no_persistent_cache():
+        for _ in range(times):
+            for name, training in trainings.items():
+                operands = training.operands
+                jax.clear_caches()
+                start = time.perf_counter()
+                lowered = one_step(training.phase).trace(*operands).lower()
+                between = time.perf_counter()
+                lowered.compile()
+                seconds[name]["trace_and_lower"].append(between - start)
+                seconds[name]["compile"].append(time.perf_counter() - between)
+    return seconds
+
+
+@contextlib.contextmanager
+def _no_persistent_cache() -> Iterator[None]:
+    before = jax.config.jax_enable_compilation_cache
+    jax.config.update("jax_enable_compilation_cache", False)
+    compilation_cache.reset_cache()  # whether it is used was decided when the first program was compiled
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_compilation_cache", before)
+        compilation_cache.reset_cache()

@@ -1,0 +1,224 @@
+"""Timings side by side, and what all benchmarks print and write.
+
+A contender is a function of a number of steps that takes them and returns when they are done. Contenders are timed
+in rounds: a machine that is slow for a while is slow for all of them, and a ratio is taken within a round.
+"""
+
+import dataclasses
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+from jaxgen import cli
+from jaxgen.errors import UserError
+
+if TYPE_CHECKING:  # `--help` needs neither
+    from numpy.typing import DTypeLike
+    from rich.console import RenderableType
+
+LEAST = 4.0
+"""Seconds that a timed call lasts, or a little more."""
+
+SLOW = 5.0
+"""Seconds of a step above which a contender is timed one step a call, and in `SLOW_ROUNDS` rounds only."""
+
+SLOW_ROUNDS = 3
+
+Contender = Callable[[int], None]
+
+
+class Timed(NamedTuple):
+    """A contender's timings."""
+
+    steps: int  # of one timed call
+    seconds: list[float]  # of one step, by round; a slow contender's first rounds only
+
+    @property
+    def median(self) -> float:
+        """Seconds of one step."""
+        return statistics.median(self.seconds)
+
+    def described(self) -> dict[str, Any]:
+        """For the JSON."""
+        return {"steps_a_call": self.steps, "seconds_a_step": self.seconds, "median": self.median}
+
+
+def say(words: str) -> None:
+    """Progress, on stderr."""
+    print(words, file=sys.stderr, flush=True)
+
+
+def interleaved(
+    contenders: Mapping[str, Contender], rounds: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, Timed]:
+    """Times every contender once in each round, in an order rotated from round to round.
+
+    Each is warmed up before the first round, and the steps of its calls chosen so that one lasts `LEAST` seconds.
+    """
+    timings = {}
+    for name, run in contenders.items():
+        say(f"warming up: {name}")
+        timings[name] = Timed(_enough_steps(run, clock), [])
+    names = list(contenders)
+    for n in range(rounds):
+        say(f"round {n + 1} of {rounds}")
+        turn = n % len(names)
+        for name in names[turn:] + names[:turn]:
+            steps, seconds = timings[name]
+            if n < SLOW_ROUNDS or seconds[0] <= SLOW:
+                seconds.append(_seconds(contenders[name], steps, clock) / steps)
+    return timings
+
+
+def _seconds(run: Contender, steps: int, clock: Callable[[], float]) -> float:
+    start = clock()
+    run(steps)
+    return clock() - start
+
+
+def _enough_steps(run: Contender, clock: Callable[[], float]) -> int:
+    """The least steps, nearly, that take `LEAST` seconds, twice in turn: what is slow once need not stay so."""
+    run(1)  # compiles
+    steps, in_turn = 1, 0
+    while in_turn < 2:
+        seconds = _seconds(run, steps, clock)
+        if seconds > SLOW:
+            break
+        in_turn = in_turn + 1 if seconds >= LEAST else 0
+        if not in_turn:
+            wanted = math.ceil(1.1 * steps * LEAST / max(seconds, 1e-9))
+            steps = max(steps + 1, min(10 * steps, wanted))  # no further than a short timing can be trusted
+    return steps
+
+
+def ratio(theirs: Sequence[float], ours: Sequence[float]) -> dict[str, float]:
+    """How many times as long theirs take as ours: the median over rounds, the lowest and the highest.
+
+    Rounds that only one of them has, the other being slow, are left out.
+    """
+    ratios = [a / b for a, b in zip(theirs, ours, strict=False)]
+    return {"ratio": statistics.median(ratios), "low": min(ratios), "high": max(ratios)}
+
+
+def matmul_rate(dtype: "DTypeLike" = "float32", size: int = 2048) -> float:
+    """GFLOP/s of a jitted product of two matrices of this size: the median of five timings."""
+    import jax
+
+    keys = jax.random.split(jax.random.key(0))
+    a, b = (jax.random.normal(key, (size, size), dtype) for key in keys)
+    product = jax.jit(lambda a, b: a @ b)
+
+    def run(steps):
+        for _ in range(steps):
+            y = product(a, b)
+        y.block_until_ready()
+
+    return 2e-9 * size**3 / interleaved({f"matrix product, {dtype}": run}, 5)[f"matrix product, {dtype}"].median
+
+
+def machine() -> dict[str, Any]:
+    """What a timing depends on beside the program: the hardware, versions and flags of this process."""
+    import jax
+
+    from jaxgen.training.run import commit
+
+    packages = ["jax", "jaxlib", "flax", "optax", "numpy", *(["torch"] if "torch" in sys.modules else [])]
+    return {
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "backend": jax.default_backend(),
+        "device": jax.devices()[0].device_kind,
+        **{name: importlib.metadata.version(name) for name in packages},
+        "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
+        "GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", ""),
+        "commit": commit(),
+    }
+
+
+def _cpu() -> str:
+    """The CPU's model name, which only Linux tells in words."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def main(
+    name: str,
+    options: type,
+    measure: Callable[[Any], dict[str, Any]],
+    shown: Callable[[dict[str, Any]], "RenderableType"],
+    argv: Sequence[str] | None = None,
+) -> int:
+    """A benchmark's command; the exit status. A user's mistake is one line on stderr and status 2.
+
+    Args:
+        name: of the benchmark's module.
+        options: a frozen dataclass, whose docstring and field comments are the help text.
+        measure: from such options to what was measured, for the JSON.
+        shown: what is printed of that without `--json`.
+        argv: the command line's words; the process's if not given.
+    """
+    argv = sys.argv[1:] if argv is None else list(argv)
+    try:
+        cli._parse(_command(name, options, measure, shown), argv, f"python -m experiments.benchmarks.{name}")
+    except SystemExit as stopped:  # --help
+        return stopped.code or 0
+    except UserError as error:
+        return cli._fail(str(error))
+    return 0
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where a benchmark's result goes."""
+
+    json: bool = False  # print one JSON object in place of the table
+    out: Path | None = None  # a file for that object
+
+
+def _command(name: str, options: type, measure: Callable, shown: Callable) -> Callable[..., None]:
+    """The function whose arguments are the command line's."""
+    import tyro
+
+    flat = tyro.conf.arg(name="")
+
+    def command(given: Annotated[options, flat], output: Annotated[Output, flat]) -> None:
+        if output.out and not output.out.parent.is_dir():  # told now, not after the measurement
+            raise UserError(f"cannot write {output.out}: there is no folder {output.out.parent}")
+        result = {
+            "benchmark": name,
+            "arguments": dataclasses.asdict(given),
+            "date": f"{datetime.now(UTC):%Y-%m-%d}",
+            "load_before": os.getloadavg()[0],  # other processes slow PyTorch's threads, which spin, most of all
+        }
+        result |= measure(given)
+        result["machine"] = machine()
+        if output.out:
+            from jaxgen.training.run import write_json
+
+            write_json(output.out, result)
+        if output.json:
+            print(json.dumps(result, indent=2))
+        else:
+            from rich.console import Console
+
+            Console().print(shown(result))
+
+    command.__doc__ = options.__doc__
+    return command

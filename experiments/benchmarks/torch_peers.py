@@ -1,0 +1,285 @@
+"""The DCGAN and the VAE of jaxgen in PyTorch, written for speed: the same networks, losses, passes and optimizers.
+
+A step gathers its batch from uint8 images in memory, draws its noise, and never waits for the device. D's weight
+gradients are skipped in G's turn. Running averages of BatchNorm differ from jaxgen's in two details that no step
+reads: PyTorch's variances are unbiased, and D's averages move in G's turn too.
+
+Layers bear the names of Flax's parameters, so that `load` finds them.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from jaxgen.errors import UserError
+from jaxgen.model import BINARY_THRESHOLD, PyTree
+from jaxgen.nn.image import pyramid
+
+from .contenders import Data
+from .timing import Contender
+
+FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+
+CONVOLUTION = {"kernel_size": 4, "stride": 2, "padding": 1}  # "SAME", where the image's size is even
+
+Step = Callable[..., dict[str, Tensor]]
+
+
+class Peer(NamedTuple):
+    """A model in training."""
+
+    nets: dict[str, nn.Module]  # by their names in jaxgen's parameters
+    step: Step  # (indices int64 [batch], noise=None) -> metrics, on the device
+
+
+class Map(nn.Module):
+    """[batch, height * width * channels] -> [batch, channels, height, width], of Flax's order of the features."""
+
+    def __init__(self, height: int, width: int, channels: int, layout: torch.memory_format):
+        super().__init__()
+        self.shape, self.layout = (-1, height, width, channels), layout
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[batch, features] -> [batch, channels, height, width]."""
+        return x.view(self.shape).permute(0, 3, 1, 2).contiguous(memory_format=self.layout)
+
+
+class Vector(nn.Module):
+    """[batch, channels, height, width] -> [batch, height * width * channels], in Flax's order."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[batch, channels, height, width] -> [batch, features]."""
+        return x.permute(0, 2, 3, 1).flatten(1)
+
+
+class Encoder(nn.Module):
+    """q(z|x): images to mean and log-variance."""
+
+    def __init__(self, config: Any, image_shape: tuple[int, int, int]):
+        super().__init__()
+        (height, width), depth = pyramid(image_shape, config.smallest, "vae")
+        layers, channels = OrderedDict(), image_shape[-1]
+        for level in range(depth):
+            features = config.features << level
+            layers[f"Conv_{level}"] = nn.Conv2d(channels, features, **CONVOLUTION)
+            layers[f"relu_{level}"] = nn.ReLU(inplace=True)
+            channels = features
+        self.trunk = nn.Sequential(layers | {"vector": Vector()})
+        self.Dense_0 = nn.Linear(height * width * channels, config.latent_dim)
+        self.Dense_1 = nn.Linear(height * width * channels, config.latent_dim)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """X [batch, channels, height, width] -> mean, log-variance [batch, latent_dim]."""
+        x = self.trunk(x)
+        return self.Dense_0(x).float(), 8 * torch.tanh(self.Dense_1(x).float() / 8)
+
+
+class Decoder(nn.Module):
+    """p(x|z): latents to logits."""
+
+    def __init__(self, config: Any, image_shape: tuple[int, int, int], layout: torch.memory_format):
+        super().__init__()
+        *size, channels = image_shape
+        (height, width), depth = pyramid(image_shape, config.smallest, "vae")
+        features = config.features << (depth - 1)
+        layers = OrderedDict(
+            Dense_0=nn.Linear(config.latent_dim, height * width * features),
+            relu=nn.ReLU(inplace=True),
+            map=Map(height, width, features, layout),
+        )
+        for n, level in enumerate(reversed(range(depth - 1))):
+            layers[f"ConvTranspose_{n}"] = nn.ConvTranspose2d(features, config.features << level, **CONVOLUTION)
+            layers[f"relu_{n}"] = nn.ReLU(inplace=True)
+            features = config.features << level
+        layers[f"ConvTranspose_{depth - 1}"] = nn.ConvTranspose2d(features, channels, bias=False, **CONVOLUTION)
+        self.layers = nn.Sequential(layers)
+        self.bias = nn.Parameter(torch.empty(1, channels, *size))
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Latents z [batch, latent_dim] -> logits [batch, channels, height, width]."""
+        return self.layers(z).float() + self.bias
+
+
+def generator(config: Any, image_shape: tuple[int, int, int], layout: torch.memory_format) -> nn.Module:
+    """G: z [batch, latent_dim] to images in (-1, 1)."""
+    (height, width), depth = pyramid(image_shape, config.smallest, "dcgan")
+    features = config.features << (depth - 1)
+    layers = OrderedDict(
+        Dense_0=nn.Linear(config.latent_dim, height * width * features, bias=False),
+        map=Map(height, width, features, layout),
+        BatchNorm_0=nn.BatchNorm2d(features),
+        relu_0=nn.ReLU(inplace=True),
+    )
+    for n, level in enumerate(reversed(range(depth - 1))):
+        narrower = config.features << level
+        layers[f"ConvTranspose_{n}"] = nn.ConvTranspose2d(features, narrower, bias=False, **CONVOLUTION)
+        layers[f"BatchNorm_{n + 1}"] = nn.BatchNorm2d(narrower)
+        layers[f"relu_{n + 1}"] = nn.ReLU(inplace=True)
+        features = narrower
+    layers[f"ConvTranspose_{depth - 1}"] = nn.ConvTranspose2d(features, image_shape[-1], **CONVOLUTION)
+    return nn.Sequential(layers | {"tanh": nn.Tanh()})
+
+
+def discriminator(config: Any, image_shape: tuple[int, int, int]) -> nn.Module:
+    """D: images to logits [batch, 1]."""
+    (height, width), depth = pyramid(image_shape, config.smallest, "dcgan")
+    layers, channels = OrderedDict(), image_shape[-1]
+    for level in range(depth):
+        features = config.features << level
+        layers[f"Conv_{level}"] = nn.Conv2d(channels, features, bias=level == 0, **CONVOLUTION)
+        if level > 0:
+            layers[f"BatchNorm_{level - 1}"] = nn.BatchNorm2d(features)
+        layers[f"leaky_relu_{level}"] = nn.LeakyReLU(0.2, inplace=True)
+        channels = features
+    return nn.Sequential(layers | {"vector": Vector(), "Dense_0": nn.Linear(height * width * channels, 1)})
+
+
+def load(nets: dict[str, nn.Module], params: PyTree) -> None:
+    """Gives the nets the values of jaxgen's parameters, {net: {layer: {"kernel", "bias", "scale"}}}."""
+    for name, net in nets.items():
+        layers = {path.rpartition(".")[2]: layer for path, layer in net.named_modules()}
+        for layer, values in params[name].items():
+            if layer == "bias":  # the decoder's own: an image
+                _copy(net.bias, np.transpose(values, (2, 0, 1))[None])
+                continue
+            for kind, value in values.items():
+                _copy(layers[layer].bias if kind == "bias" else layers[layer].weight, _as_torch(np.asarray(value)))
+
+
+def _as_torch(value: np.ndarray) -> np.ndarray:
+    """Kernels [in, out] as [out, in], and [kh, kw, in, out] (transposed: [kh, kw, out, in]) as [out, in, kh, kw]."""
+    return np.transpose(value, (3, 2, 0, 1)) if value.ndim == 4 else value.T
+
+
+def _copy(parameter: nn.Parameter, value: np.ndarray) -> None:
+    with torch.no_grad():
+        parameter.copy_(torch.from_numpy(np.array(value)))
+
+
+def device() -> torch.device:
+    """JAX's device, for PyTorch. On a GPU its float32 products are allowed TF32, as JAX's are by default.
+
+    Raises UserError where JAX runs on a GPU and PyTorch cannot.
+    """
+    if jax.default_backend() == "cpu":
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise UserError(f"JAX runs on {jax.devices()[0].device_kind}, where this PyTorch cannot: no fair comparison")
+    torch.set_float32_matmul_precision("high")
+    torch.backends.cudnn.benchmark = True
+    return torch.device("cuda")
+
+
+def peer(model: str, config: Any, data: Data, params: PyTree, layout: str, *, compiled: bool = False) -> Peer:
+    """A model with jaxgen's config and parameters, on JAX's device; bfloat16 by autocast where the spec asks for it.
+
+    Args:
+        model: dcgan, or vae (of binary pixels).
+        config: jaxgen's Config of that model.
+        data: the images, and their spec.
+        params: of a jaxgen state of one seed.
+        layout: a name of `FORMATS`.
+        compiled: each net by torch.compile.
+    """
+    on, memory_format = device(), FORMATS[layout]
+    make_nets, make_step = {"dcgan": (_dcgan_nets, _dcgan_step), "vae": (_vae_nets, _vae_step)}[model]
+    nets = make_nets(config, data.spec.image_shape, memory_format)
+    load(nets, params)
+    nets = {name: net.to(on, memory_format=memory_format) for name, net in nets.items()}
+    if compiled:
+        nets = {name: torch.compile(net) for name, net in nets.items()}
+    images = torch.from_numpy(data.images).to(on).permute(0, 3, 1, 2).contiguous(memory_format=memory_format)
+
+    def batch(indices: Tensor) -> Tensor:
+        return images[indices].contiguous(memory_format=memory_format)
+
+    autocast = partial(torch.autocast, on.type, torch.bfloat16, enabled=data.spec.compute_dtype == "bfloat16")
+    return Peer(nets, make_step(config, nets, batch, autocast))
+
+
+def contender(step: Step, indices: np.ndarray) -> Contender:
+    """The steps of a peer, one after the other, on the rows of `indices` over and over."""
+    on = device()
+    rows = list(torch.from_numpy(indices).to(on, torch.int64))
+
+    def run(steps: int) -> None:
+        for n in range(steps):
+            step(rows[n % len(rows)])
+        if on.type == "cuda":
+            torch.cuda.synchronize()
+
+    return run
+
+
+def _adam(net: nn.Module, learning_rate: float, beta1: float = 0.9) -> torch.optim.Optimizer:
+    return torch.optim.Adam(net.parameters(), learning_rate, (beta1, 0.999), eps=1e-8, fused=True)
+
+
+def _descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
+
+
+def _dcgan_nets(config: Any, image_shape: tuple[int, int, int], layout: torch.memory_format) -> dict[str, nn.Module]:
+    return {"generator": generator(config, image_shape, layout), "discriminator": discriminator(config, image_shape)}
+
+
+def _dcgan_step(config: Any, nets: dict[str, nn.Module], batch: Callable, autocast: Callable) -> Step:
+    G, D = nets["generator"], nets["discriminator"]
+    g_adam = _adam(G, config.generator_learning_rate, config.beta1)
+    d_adam = _adam(D, config.discriminator_learning_rate, config.beta1)
+
+    def step(indices, noise=None):
+        real = batch(indices) / 127.5 - 1
+        z = real.new_empty(len(real), config.latent_dim).uniform_(-1, 1) if noise is None else noise
+        with autocast():
+            fake = G(z)
+            real_logits, fake_logits = D(real).float(), D(fake.detach()).float()
+        d_loss = (functional.softplus(-real_logits) + functional.softplus(fake_logits)).mean()
+        _descend(d_adam, d_loss)
+
+        D.requires_grad_(False)  # G's turn wants the gradient of the images only
+        with autocast():
+            logits = D(fake).float()
+        g_loss = functional.softplus(-logits).mean()
+        _descend(g_adam, g_loss)
+        D.requires_grad_(True)
+        return {
+            "discriminator_loss": d_loss.detach(),
+            "real_score": real_logits.detach().sigmoid().mean(),
+            "fake_score": fake_logits.detach().sigmoid().mean(),
+            "generator_loss": g_loss.detach(),
+        }
+
+    return step
+
+
+def _vae_nets(config: Any, image_shape: tuple[int, int, int], layout: torch.memory_format) -> dict[str, nn.Module]:
+    return {"encoder": Encoder(config, image_shape), "decoder": Decoder(config, image_shape, layout)}
+
+
+def _vae_step(config: Any, nets: dict[str, nn.Module], batch: Callable, autocast: Callable) -> Step:
+    encoder, decoder = nets["encoder"], nets["decoder"]
+    adam = _adam(nn.ModuleDict(nets), config.learning_rate)
+
+    def step(indices, noise=None):
+        x = (batch(indices) >= BINARY_THRESHOLD).float()
+        with autocast():
+            mean, log_variance = encoder(x)
+            eps = torch.randn_like(mean) if noise is None else noise
+            logits = decoder(mean + torch.exp(log_variance / 2) * eps)
+        reconstruction = -functional.binary_cross_entropy_with_logits(logits, x, reduction="sum") / len(x)
+        kl = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).sum() / len(x)
+        loss = kl - reconstruction
+        _descend(adam, loss)
+        return {"loss": loss.detach(), "reconstruction": reconstruction.detach(), "kl": kl.detach()}
+
+    return step

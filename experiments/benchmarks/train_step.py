@@ -1,0 +1,179 @@
+"""A training step of jaxgen against the same model of Flax's layers, and against PyTorch.
+
+    python -m experiments.benchmarks.train_step --model dcgan --image-size 64 --against flax flax-scan torch
+
+jaxgen's step is timed "jitted", one a dispatch, and "in scan", in the chunk program that the training loop runs.
+Each peer is compared with its like: `flax` with jaxgen jitted, `flax-scan` with jaxgen in scan; PyTorch, in the
+better of its two memory formats, with both. Beside it: what tracing and compiling take, and the share of this
+machine's matrix-product rate that each contender reaches in useful operations.
+"""
+
+import importlib.util
+import itertools
+import math
+import statistics
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from jaxgen.errors import UserError, check_positive
+
+from . import timing
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+COMPILATIONS = 3
+
+AGREEMENT = {"float32": 1e-3, "bfloat16": 1e-2}
+"""How far the first metrics of jaxgen and of Flax's layers may lie apart, relatively: Adam's first step takes the
+sign of each gradient, which rounding turns where it is all but zero."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Time a model's training step against the same in Flax's layers, and in PyTorch.
+
+    The data are images of noise, 1,024 of them, on the device.
+    """
+
+    model: Literal["dcgan", "vae"] = "dcgan"  # its config is the default but for `features`
+    image_size: int = 64  # pixels a side
+    batch: int = 64  # images a step
+    features: int = 64  # channels of the largest hidden map
+    channels: int = 3  # of the images
+    precision: Literal["float32", "bfloat16"] = "float32"  # what the layers compute in
+    against: tuple[Literal["flax", "flax-scan", "torch", "torch-compile"], ...] = ("flax", "torch")  # jaxgen's peers
+    rounds: int = 7  # each times every contender once
+
+
+def measure(options: Options) -> dict[str, Any]:
+    """The timings. Raises UserError for an image size that the model cannot make, or where PyTorch is missing."""
+    check_positive(options, "image_size", "batch", "features", "channels", "rounds")
+    torch_names = [name for name in ("torch", "torch-compile") if name in options.against]
+    if torch_names and not importlib.util.find_spec("torch"):
+        raise UserError(f"--against {torch_names[0]} needs PyTorch: pip install torch")
+    from jaxgen import models
+    from jaxgen.training.seeds import axis, chunk_program
+
+    from . import contenders
+    from .flops import useful_flops
+    from .stock import stock
+
+    data = contenders.made_up(1024, options.image_size, options.channels, options.batch, options.precision)
+    module = models.load(options.model)
+    config = module.Config(features=options.features)
+    ours = contenders.training(module.make(config, data.spec), data)
+    trainings = {"jaxgen": ours}
+    if {"flax", "flax-scan"} & set(options.against):
+        trainings["flax"] = ours._replace(phase=stock(options.model).make(config, data.spec).phases[0])
+
+    timing.say("compiling")
+    compilation = contenders.compilation(trainings, COMPILATIONS)
+    if "flax" in trainings:
+        theirs, expected = (contenders.first_metrics(training) for training in (trainings["flax"], ours))
+        check_agreement(theirs, expected, AGREEMENT[options.precision])
+    gflop = useful_flops(contenders.one_step(ours.phase), *ours.operands) / 1e9
+    rate = timing.matmul_rate(options.precision)
+
+    def in_scan(training):
+        return contenders.in_scan(training, chunk_program(training.phase, axis("auto")))
+
+    runs = {"jaxgen jitted": contenders.jitted(ours), "jaxgen in scan": in_scan(ours)}
+    if "flax" in options.against:
+        runs["flax jitted"] = contenders.jitted(trainings["flax"])
+    if "flax-scan" in options.against:
+        runs["flax in scan"] = in_scan(trainings["flax"])
+    if torch_names:
+        from . import torch_peers
+
+        params = ours.operands[1].params
+        for name, layout in itertools.product(torch_names, torch_peers.FORMATS):
+            compiled = name == "torch-compile"
+            peer = torch_peers.peer(options.model, config, data, params, layout, compiled=compiled)
+            runs[f"{name} {layout}"] = torch_peers.contender(peer.step, data.indices)
+
+    timings = timing.interleaved(runs, options.rounds)
+    return {
+        "useful_gflop_a_step": gflop,
+        "matmul_gflop_a_second": rate,
+        "contenders": {
+            name: timed.described()
+            | {"images_a_second": options.batch / timed.median, "share_of_limit": gflop / timed.median / rate}
+            for name, timed in timings.items()
+        },
+        "comparisons": comparisons(timings),
+        "compilation": described_compilation(compilation),
+    }
+
+
+def check_agreement(metrics: Mapping[str, float], expected: Mapping[str, float], tolerance: float) -> None:
+    """Raises RuntimeError where two implementations of one step do not come to the same metrics."""
+    for name, value in expected.items():
+        if not math.isclose(metrics[name], value, rel_tol=tolerance):
+            raise RuntimeError(f"not the same model: after one step {name} is {metrics[name]}, not {value}")
+
+
+def comparisons(timings: Mapping[str, timing.Timed]) -> list[dict[str, Any]]:
+    """The ratios of every peer: of PyTorch, those of the memory format that is faster by the median."""
+    pairs = [("flax jitted", "jitted"), ("flax in scan", "in scan")]
+    for name in ("torch", "torch-compile"):
+        layouts = [contender for contender in timings if contender.startswith(f"{name} ")]
+        if layouts:
+            best = min(layouts, key=lambda layout: timings[layout].median)
+            pairs += [(best, "jitted"), (best, "in scan")]
+    return [
+        {"peer": peer, "jaxgen": how} | timing.ratio(timings[peer].seconds, timings[f"jaxgen {how}"].seconds)
+        for peer, how in pairs
+        if peer in timings
+    ]
+
+
+def described_compilation(seconds: dict[str, dict[str, list[float]]]) -> dict[str, Any]:
+    """The seconds, their medians and, where Flax's layers were compiled too, the ratio of both parts' sums."""
+    described = {
+        "seconds": seconds,
+        "medians": {
+            layers: {part: statistics.median(values) for part, values in parts.items()}
+            for layers, parts in seconds.items()
+        },
+    }
+    if "flax" in seconds:
+        sums = {layers: list(map(sum, zip(*parts.values(), strict=True))) for layers, parts in seconds.items()}
+        described["comparison"] = {"peer": "flax jitted", "jaxgen": "jitted"} | timing.ratio(
+            sums["flax"], sums["jaxgen"]
+        )
+    return described
+
+
+def shown(result: dict[str, Any]) -> "RenderableType":
+    """The timings and the ratios, as tables."""
+    from rich.console import Group
+    from rich.table import Table
+
+    given = result["arguments"]
+    title = (
+        f"{given['model']} {given['image_size']}x{given['image_size']}, batch {given['batch']}, {given['precision']}"
+    )
+    steps = Table("contender", "ms a step", "images/s", "share of the limit", title=title)
+    for name, contender in result["contenders"].items():
+        milliseconds = f"{1e3 * contender['median']:.4g}"
+        share = f"{contender['share_of_limit']:.1%}"
+        steps.add_row(name, milliseconds, f"{contender['images_a_second']:.4g}", share)
+    ratios = Table("jaxgen", "is faster than", "times", "rounds", title="ratios: over 1 where jaxgen is faster")
+    for one in result["comparisons"]:
+        ratios.add_row(one["jaxgen"], one["peer"], f"{one['ratio']:.2f}", f"{one['low']:.2f} to {one['high']:.2f}")
+    limit = (
+        f"{result['useful_gflop_a_step']:.4g} useful GFLOP a step; the limit, a matrix product: "
+        f"{result['matmul_gflop_a_second']:.4g} GFLOP/s"
+    )
+    compilation = [
+        f"{layers}: traced and lowered in {median['trace_and_lower']:.2f} s, compiled in {median['compile']:.2f} s"
+        for layers, median in result["compilation"]["medians"].items()
+    ]
+    return Group(steps, ratios, limit, *compilation)
+
+
+if __name__ == "__main__":
+    sys.exit(timing.main("train_step", Options, measure, shown))

@@ -1,0 +1,201 @@
+"""Each benchmark from the command line to its JSON, of a size that says nothing about speed."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from jaxgen.experiments.benchmarks import contenders, pipeline, seeds, start, timing, train_step
+
+from jaxgen.data.pipeline import stream
+from jaxgen.keys import streams
+from jaxgen.model import Phase
+from jaxgen.training import seeds as training_seeds
+
+ROOT = Path(__file__).parents[2]
+TINY = ["--image-size", "8", "--batch", "4", "--features", "4", "--rounds", "2"]
+
+
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch):
+    monkeypatch.setattr(timing, "LEAST", 0.01)
+    monkeypatch.setattr(train_step, "COMPILATIONS", 1)
+
+
+@pytest.fixture
+def call(capsys):
+    """A function from a benchmark and its arguments to the exit status and what was printed."""
+
+    def run(module, *argv):
+        name = module.__name__.rpartition(".")[2]
+        status = timing.main(name, module.Options, module.measure, module.shown, argv)
+        return status, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def measured(call):
+    """A function to the JSON of a benchmark that must succeed, its table printed from it too."""
+
+    def run(module, *argv):
+        status, out, err = call(module, *argv, "--json")
+        assert status == 0, err
+        result = json.loads(out)
+        assert timing.main(result["benchmark"], module.Options, lambda _: result, module.shown, ["--rounds", "1"]) == 0
+        return result
+
+    return run
+
+
+def check_ratios(result):
+    """Every ratio is that of the rounds' seconds."""
+    contenders = result["contenders"]
+    for name, contender in contenders.items():
+        assert len(contender["seconds_a_step"]) == result["arguments"]["rounds"], name
+        assert contender["median"] == pytest.approx(np.median(contender["seconds_a_step"]))
+    for one in result["comparisons"]:
+        ours = contenders.get(one["jaxgen"]) or contenders[f"jaxgen {one['jaxgen']}"]
+        theirs = contenders[one["peer"]]
+        by_round = np.divide(theirs["seconds_a_step"], ours["seconds_a_step"])
+        assert one["ratio"] == pytest.approx(np.median(by_round))
+        assert (one["low"], one["high"]) == (by_round.min(), by_round.max())
+
+
+def test_train_step_against_flax(measured):
+    result = measured(train_step, *TINY, "--against", "flax", "flax-scan")
+    check_ratios(result)
+    assert list(result["contenders"]) == ["jaxgen jitted", "jaxgen in scan", "flax jitted", "flax in scan"]
+    assert [(one["peer"], one["jaxgen"]) for one in result["comparisons"]] == [
+        ("flax jitted", "jitted"), ("flax in scan", "in scan"),
+    ]  # fmt: skip
+    ours = result["contenders"]["jaxgen jitted"]
+    assert ours["images_a_second"] == pytest.approx(4 / ours["median"])
+    rate = result["useful_gflop_a_step"] / ours["median"]
+    assert ours["share_of_limit"] == pytest.approx(rate / result["matmul_gflop_a_second"])
+    compilation = result["compilation"]
+    total = {layers: sum(compilation["medians"][layers].values()) for layers in ("flax", "jaxgen")}
+    assert compilation["comparison"]["ratio"] == pytest.approx(total["flax"] / total["jaxgen"])
+
+
+def test_train_step_against_torch(measured):
+    pytest.importorskip("torch", reason="PyTorch comes with the extra bench")
+    result = measured(train_step, "--model", "vae", *TINY, "--against", "torch", "--precision", "bfloat16")
+    check_ratios(result)
+    layouts = {name: result["contenders"][name]["median"] for name in ("torch contiguous", "torch channels_last")}
+    assert [one["peer"] for one in result["comparisons"]] == [min(layouts, key=layouts.get)] * 2
+    assert list(result["compilation"]["seconds"]) == ["jaxgen"]
+    assert "torch" in result["machine"]
+
+
+def test_another_model_is_found_out():
+    train_step.check_agreement({"loss": 1.0005}, {"loss": 1.0}, 1e-3)
+    for other in (1.01, float("nan")):
+        with pytest.raises(RuntimeError, match="after one step loss is"):
+            train_step.check_agreement({"loss": other}, {"loss": 1.0}, 1e-3)
+
+
+def test_pytorchs_better_format_by_the_median_is_compared():
+    timings = {
+        "jaxgen jitted": timing.Timed(1, [1.0, 1.0, 1.0]),
+        "jaxgen in scan": timing.Timed(1, [2.0, 2.0, 2.0]),
+        "torch contiguous": timing.Timed(1, [1.0, 6.0, 6.0]),
+        "torch channels_last": timing.Timed(1, [9.0, 4.0, 4.0]),
+    }
+    assert train_step.comparisons(timings) == [
+        {"peer": "torch channels_last", "jaxgen": "jitted", "ratio": 4, "low": 4, "high": 9},
+        {"peer": "torch channels_last", "jaxgen": "in scan", "ratio": 2, "low": 2, "high": 4.5},
+    ]
+
+
+def test_seeds(measured):
+    result = measured(seeds, "--model", "vae", *TINY, "--seeds", "2")
+    check_ratios(result)
+    assert list(result["contenders"]) == ["map", "vmap", "in turn", "one seed"]
+    assert result["headline"]["jaxgen"] == result["chosen"] == "map"
+    assert result["headline"] in result["comparisons"]
+    medians = {name: contender["median"] for name, contender in result["contenders"].items()}
+    assert medians["in turn"] > medians["one seed"]
+    assert result["times_one_seed"]["low"] <= medians["map"] / medians["one seed"] * 1.5
+
+
+def test_pipeline(measured):
+    result = measured(pipeline, "--batch", "32", "--features", "4", "--rounds", "2")
+    read, train = (result["contenders"][name] for name in ("pipeline", "training"))
+    assert read["images_a_second"] == pytest.approx(32 / read["median"])
+    assert 0 < result["share_of_training"]["ratio"] < 1
+    by_round = np.divide(read["seconds_a_step"], train["seconds_a_step"])
+    assert result["share_of_training"]["ratio"] == pytest.approx(np.median(by_round))
+    assert result["goal"] == 500_000
+
+
+def test_the_pipeline_has_the_batches_of_the_training_loop(monkeypatch):
+    rows = []
+
+    def program(keys, state, alive, data, indices, weights, count):
+        rows.extend(indices[:count])
+        assert (weights == 1).all()
+        return state, alive, {}, np.ones(1)
+
+    monkeypatch.setattr(training_seeds, "chunk_program", lambda phase, how: program)
+    data = contenders.made_up(10, 2, 1, 4)
+    run = pipeline.streamed(contenders.Training(Phase("read", None), jax.random.split(jax.random.key(0), 1), (), data))
+    run(70)
+    run(50)
+    np.testing.assert_array_equal(rows, stream(streams(0).data, 10, 4, 0, 120))
+
+
+@pytest.mark.slow
+def test_start(measured):
+    result = measured(start, "--image-size", "8", "--features", "4", "--rounds", "1")
+    assert {name: len(values) for name, values in result["seconds"].items()} == {
+        "help": 5, "first_step_empty_cache": 1, "first_step_warm_cache": 1,
+    }  # fmt: skip
+    medians = result["medians"]
+    assert 0 < medians["help"] < medians["first_step_warm_cache"] < medians["first_step_empty_cache"]
+    assert result["goals"].keys() == medians.keys()
+
+
+@pytest.mark.parametrize(
+    ("module", "argv", "words"),
+    [
+        (train_step, ["--image-size", "9"], "dcgan cannot make images of 9x9"),
+        (train_step, ["--rounds", "0"], "rounds must be above 0"),
+        (train_step, ["--batch", "-1"], "batch must be above 0"),
+        (train_step, ["--model", "classifier"], "Expected one of ('dcgan', 'vae')"),
+        (train_step, ["--against", "keras"], "against"),
+        (train_step, ["--precision", "float16"], "Expected one of ('float32', 'bfloat16')"),
+        (seeds, ["--seeds", "0"], "seeds must be above 0"),
+        (seeds, ["--model", "vae", "--image-size", "18"], "vae cannot make images of 18x18"),
+        (pipeline, ["--features", "0"], "features must be above 0"),
+        (start, ["--image-size", "500", "--rounds", "1"], "image size 500: dataset 'digits' has whole sizes"),
+    ],
+)
+def test_a_mistake_is_one_line_and_status_2(module, argv, words, call):
+    status, out, err = call(module, *argv)
+    *progress, last = err.splitlines()
+    assert (status, out) == (2, "")
+    assert last.startswith("jaxgen: error: ")
+    assert words in last
+    assert not [line for line in progress if "error" in line]
+
+
+def test_torch_is_asked_for_where_it_is_missing(call, monkeypatch):
+    monkeypatch.setattr(train_step.importlib.util, "find_spec", lambda name: None)
+    status, _, err = call(train_step, "--against", "torch-compile")
+    assert status == 2
+    assert err == "jaxgen: error: --against torch-compile needs PyTorch: pip install torch\n"
+
+
+@pytest.mark.parametrize("package", ["experiments", "jaxgen.experiments"])
+def test_help_of_every_command_from_a_checkout_and_installed(package):
+    """None imports jax for it."""
+    for name in ("train_step", "seeds", "pipeline", "start"):
+        command = [sys.executable, "-X", "importtime", "-m", f"{package}.benchmarks.{name}", "--help"]
+        ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert ran.returncode == 0, ran.stderr
+        assert f"python -m experiments.benchmarks.{name}" in " ".join(ran.stdout.split())
+        assert not [line for line in ran.stderr.splitlines() if line.rpartition("|")[2].strip() in ("jax", "torch")]

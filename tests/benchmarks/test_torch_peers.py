@@ -1,0 +1,129 @@
+"""A step in PyTorch is jaxgen's step: from the same parameters, batch and noise, the same metrics and parameters."""
+
+import jax
+import numpy as np
+import pytest
+from jaxgen.experiments.benchmarks import contenders
+
+from jaxgen import models
+from jaxgen.errors import UserError
+from jaxgen.models import dcgan
+
+torch = pytest.importorskip("torch", reason="PyTorch comes with the extra bench")
+
+from jaxgen.experiments.benchmarks import torch_peers  # noqa: E402
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "precision"),
+    [("dcgan", 32, "float32"), ("vae", 16, "float32"), ("dcgan", 16, "bfloat16"), ("vae", 16, "bfloat16")],
+)
+def test_a_step_is_jaxgens(name, size, precision, untrained):
+    module, data = models.load(name), contenders.made_up(32, size, 3, 8, precision)
+    config = module.Config(features=4)
+    training = untrained(module.make(config, data.spec), data)
+    key, state, _, row, _ = training.operands
+    before = jax.device_get(state.params)
+    after, expected = jax.device_get(contenders.one_step(training.phase)(*training.operands))
+    drawn = torch.from_numpy(np.array(noise(name, jax.random.fold_in(key, 0), (8, config.latent_dim))))
+    rate = config.generator_learning_rate if name == "dcgan" else config.learning_rate
+    for layout in torch_peers.FORMATS:
+        peer = torch_peers.peer(name, config, data, before, layout)
+        dtypes = maps_dtypes(peer.nets)
+        metrics = peer.step(torch.from_numpy(np.array(row, np.int64)), drawn)
+        assert dtypes == {getattr(torch, precision)}
+        assert metrics.keys() == expected.keys()
+        for metric, value in expected.items():
+            tolerance = 1e-4 if precision == "float32" else 1e-2
+            np.testing.assert_allclose(float(metrics[metric]), value, rtol=tolerance, err_msg=metric)
+        if precision == "bfloat16":  # whose rounding turns the signs that the first step of Adam takes
+            continue
+        there, here = (torch_peers.peer(name, config, data, params, layout) for params in (after.params, before))
+        assert np.median(distances(peer.nets, here.nets)) == pytest.approx(rate, rel=0.01)
+        apart = distances(peer.nets, there.nets)
+        assert np.quantile(apart, 0.999) < 0.01 * rate
+        assert apart.max() <= 2.01 * rate
+
+
+def maps_dtypes(nets):
+    """A set that what the convolutions give out adds its dtype to."""
+    seen = set()
+    for layer in torch.nn.ModuleDict(nets).modules():
+        if isinstance(layer, torch.nn.Conv2d | torch.nn.ConvTranspose2d):
+            layer.register_forward_hook(lambda _, inputs, output: seen.add(output.dtype))
+    return seen
+
+
+def noise(name, key, shape):
+    """What jaxgen's step draws from its key."""
+    return jax.random.uniform(key, shape, minval=-1, maxval=1) if name == "dcgan" else jax.random.normal(key, shape)
+
+
+def distances(nets, others):
+    pairs = zip(*(torch.nn.ModuleDict(n).parameters() for n in (nets, others)), strict=True)
+    return np.concatenate([(a - b).abs().detach().numpy().ravel() for a, b in pairs])
+
+
+@pytest.mark.parametrize("name", ["dcgan", "vae"])
+def test_every_parameter_is_loaded(name, untrained):
+    """None keeps the value that PyTorch drew for it."""
+    module, data = models.load(name), contenders.made_up(8, 16, 3, 4)
+    config = module.Config(features=4)
+    params = untrained(module.make(config, data.spec), data).operands[1].params
+    peer = torch_peers.peer(
+        name, config, data, jax.tree.map(lambda leaf: np.full(leaf.shape, 7.0), params), "contiguous"
+    )
+    parameters = list(torch.nn.ModuleDict(peer.nets).parameters())
+    assert all((parameter == 7).all() for parameter in parameters)
+    assert sum(parameter.numel() for parameter in parameters) == sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+@pytest.fixture
+def gan(untrained):
+    """A function from a memory format to the DCGAN in it."""
+    config, data = dcgan.Config(features=4), contenders.made_up(8, 16, 3, 4)
+    params = untrained(dcgan.make(config, data.spec), data).operands[1].params
+    return lambda layout: torch_peers.peer("dcgan", config, data, params, layout)
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+def test_every_map_has_the_memory_format(layout, gan):
+    nets, seen = gan(layout).nets, []
+    for layer in torch.nn.ModuleDict(nets).modules():
+        if isinstance(layer, torch.nn.Conv2d | torch.nn.ConvTranspose2d):
+            layer.register_forward_hook(lambda _, inputs, output: seen.extend([*inputs, output]))
+    nets["discriminator"](nets["generator"](torch.zeros(4, 100)))
+    assert len(seen) == 2 * 4
+    assert all(images.is_contiguous(memory_format=torch_peers.FORMATS[layout]) for images in seen)
+
+
+def test_d_moves_in_its_own_turn_only(gan):
+    peer = gan("contiguous")
+    D = peer.nets["discriminator"]
+    before = [parameter.detach().clone() for parameter in D.parameters()]
+    torch_peers.contender(peer.step, np.zeros((5, 4), np.int32))(1)
+    assert all(parameter.requires_grad for parameter in D.parameters())
+    moved = [(a - b).abs().max().item() for a, b in zip(before, [p.detach() for p in D.parameters()], strict=True)]
+    assert min(moved) > 0
+    assert max(moved) < 1.01 * 2e-4  # the first step of Adam is a learning rate long
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # the compiler of PyTorch has its own
+def test_compiled_is_the_same_step(untrained):
+    config, data = dcgan.Config(features=4), contenders.made_up(8, 16, 3, 4)
+    params = untrained(dcgan.make(config, data.spec), data).operands[1].params
+    z, row = torch.zeros(4, 100).uniform_(-1, 1), torch.arange(4)
+    plain, compiled = (
+        torch_peers.peer("dcgan", config, data, params, "channels_last", compiled=compiled).step(row, z)
+        for compiled in (False, True)
+    )
+    for metric, value in plain.items():
+        assert compiled[metric].item() == pytest.approx(value.item(), rel=1e-4)
+
+
+def test_pytorch_on_a_cpu_is_not_set_against_jax_on_a_gpu(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match="where this PyTorch cannot"):
+        torch_peers.device()
