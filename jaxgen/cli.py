@@ -25,26 +25,27 @@ def main(argv: list[str] | None = None) -> int:
     except SystemExit as stopped:  # --help
         return stopped.code or 0
     except UserError as error:
-        return _fail(str(error))
+        return fail(str(error))
     except BrokenPipeError:  # the reader, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:  # a folder that cannot be written, a full disk
         if error.strerror is None:
             raise
-        return _fail(f"cannot use {error.filename}: {error.strerror}" if error.filename else error.strerror)
+        return fail(f"cannot use {error.filename}: {error.strerror}" if error.filename else error.strerror)
     except (MemoryError, RuntimeError) as error:  # the latter is jax's, and starts with its status
         words = str(error)
         if isinstance(error, RuntimeError) and "out of memory" not in words.lower():
             raise
-        return _fail(f"out of memory; a smaller model, --batch-size or number of seeds takes less ({words[:200]})")
+        return fail(f"out of memory; a smaller model, --batch-size or number of seeds takes less ({words[:200]})")
     except KeyboardInterrupt:
         way = {"train": "; --resume goes on from the newest checkpoint", "compare": "; the same command goes on"}
         print(f"jaxgen: stopped{way.get(argv[0], '')}", file=sys.stderr)
         return 130
 
 
-def _fail(words: str) -> int:
+def fail(words: str) -> int:
+    """Says what was wrong, in one line on stderr; the exit status for it."""
     print(f"jaxgen: error: {' '.join(words.split())}", file=sys.stderr)
     return 2
 
@@ -77,7 +78,7 @@ def _overview() -> str:
     )
 
 
-def _parse(function: Callable, argv: list[str], prog: str) -> Any:
+def parse(function: Callable, argv: list[str], prog: str) -> Any:
     """`function` called with the arguments of `argv`, by tyro; its errors as one line."""
     import tyro
 
@@ -132,7 +133,7 @@ def models_command(argv: list[str]) -> None:
 
         Console().print(models_table())
 
-    _parse(models_, argv, "jaxgen models")
+    parse(models_, argv, "jaxgen models")
 
 
 def train_command(argv: list[str]) -> None:
@@ -179,7 +180,7 @@ def train_command(argv: list[str]) -> None:
         print(f"{run.path}: {run.step} steps")
         _print_digests(run)
 
-    _parse(train_, rest, f"jaxgen train {model}")
+    parse(train_, rest, f"jaxgen train {model}")
 
 
 def digest_command(argv: list[str]) -> None:
@@ -198,7 +199,7 @@ def digest_command(argv: list[str]) -> None:
 
         _print_digests(open_run(path))
 
-    _parse(digest, rest, "jaxgen digest RUN")
+    parse(digest, rest, "jaxgen digest RUN")
 
 
 def _print_digests(run) -> None:
@@ -225,7 +226,7 @@ def sample_command(argv: list[str]) -> None:
 
         print(sample(path, num=num, out=out))
 
-    _parse(sample_, rest, "jaxgen sample RUN")
+    parse(sample_, rest, "jaxgen sample RUN")
 
 
 def evaluate_command(argv: list[str]) -> None:
@@ -248,7 +249,7 @@ def evaluate_command(argv: list[str]) -> None:
         Console().print(scores_table(evaluate(path)))
         print(Path(path) / "evaluation.json")
 
-    _parse(evaluate_, rest, "jaxgen evaluate RUN")
+    parse(evaluate_, rest, "jaxgen evaluate RUN")
 
 
 def compare_command(argv: list[str]) -> None:
@@ -277,7 +278,7 @@ def compare_command(argv: list[str]) -> None:
         Console().print(scores_table(results))
         print(results["report"])
 
-    _parse(compare_, rest, "jaxgen compare EXPERIMENT")
+    parse(compare_, rest, "jaxgen compare EXPERIMENT")
 
 
 def data_command(argv: list[str]) -> None:
@@ -294,7 +295,7 @@ def data_command(argv: list[str]) -> None:
 
         Console().print(datasets_table())
 
-    _parse(data_list, rest, "jaxgen data list")
+    parse(data_list, rest, "jaxgen data list")
 
 
 COMMANDS: dict[str, Callable[[list[str]], None]] = {

@@ -73,7 +73,7 @@ def training(model: Model, data: Data, seeds: int = 1) -> Training:
 
 
 def one_step(phase: Phase) -> Callable:
-    """The jitted program of one step of one seed, with what the chunk program does around it.
+    """The jitted program of one step of one seed: batch, key and count as in the chunk program, but no freezing.
 
     (key, state, data, indices int32 [batch], weight float32 [batch]) -> (state, metrics); the state is donated.
     """

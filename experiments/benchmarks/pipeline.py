@@ -88,7 +88,7 @@ def streamed(training: "Training") -> "Contender":
         while taken < end:
             stop = min(taken + settings.log_every, end)
             # The loop's own rows, so that what is measured cannot drift from what it does.
-            indices, weights = loop._rows(phase, data_key, len(data.images), settings, 0, taken, stop)
+            indices, weights = loop.chunk_rows(phase, data_key, len(data.images), settings, 0, taken, stop)
             before, count = sums, np.int32(stop - taken)
             state, alive, *sums = program(keys, state, alive, data.arrays, indices, weights, count)
             jax.device_get(before)  # a chunk's metrics are fetched while the next chunk runs

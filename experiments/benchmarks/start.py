@@ -8,6 +8,7 @@ process, with what the first left there.
 """
 
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -75,12 +76,12 @@ def measure(options: Options) -> dict[str, Any]:
     }
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        environment = os.environ | {"JAXGEN_DATA_DIR": str(folder / "data")}
+        usual = {name: value for name, value in os.environ.items() if not ("JAX" in name and "CACHE" in name)}
+        environment = usual | {"JAXGEN_DATA_DIR": str(folder / "data")}
         _run([sys.executable, "-c", "from jaxgen import data; data.load('digits')"], environment)
         for n in range(options.rounds):
             timing.say(f"round {n + 1} of {options.rounds}")
-            # Set here, since the driver imports jax before `jaxgen` could.
-            environment["JAX_COMPILATION_CACHE_DIR"] = str(folder / f"compiled-{n}")
+            shutil.rmtree(folder / "data" / "compiled", ignore_errors=True)
             for cache in ("empty", "warm"):
                 out = folder / f"{cache}-{n}"
                 seconds[f"first_step_{cache}_cache"].append(first_step_seconds(options, out, environment))

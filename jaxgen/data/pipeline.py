@@ -25,7 +25,7 @@ def epoch_order(key: Key, epoch: int, num_examples: int) -> np.ndarray:
     return _epoch_order(words.tobytes(), words.shape, jax.random.key_impl(key), epoch, num_examples)
 
 
-@functools.lru_cache(maxsize=4)  # chunks of steps ask for the same epoch again and again
+@functools.lru_cache(maxsize=64)  # chunks of steps ask for the same epochs again and again, of every seed's own order
 def _epoch_order(words: bytes, shape: tuple, impl, epoch: int, num_examples: int) -> np.ndarray:
     with jax.default_device(_host()):
         key = jax.random.wrap_key_data(np.frombuffer(words, np.uint32).reshape(shape), impl=impl)

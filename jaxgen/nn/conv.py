@@ -110,7 +110,7 @@ best of 1 to 64 for DCGAN-64's layers (2 cores with 1 MB of L2 each, 32 MB of L3
 product's 450, at once 190 to 350."""
 
 LEAST_PIXELS = 512
-"""Of g in a chunk of `_dw`: below, the sum over chunks costs more than they save."""
+"""Of g in a chunk of `_dw`, or few less: below, the sum over chunks costs more than they save."""
 
 
 def _chunks(batch: int, wanted: int) -> int:

@@ -1,4 +1,6 @@
-"""Compiled programs, kept between processes: the second run of a program starts in a third of the time."""
+"""Compiled programs, kept between processes, so that the next run of a program starts without compiling it."""
+
+import os
 
 import jax
 from jax.experimental.compilation_cache import compilation_cache
@@ -12,8 +14,9 @@ def keep_compiled() -> None:
     JAX takes the folder from the environment variable JAX_COMPILATION_CACHE_DIR, or from its config's
     jax_compilation_cache_dir; JAX_ENABLE_COMPILATION_CACHE=false turns the cache off.
     """
-    if jax.config.jax_compilation_cache_dir is None:
-        jax.config.update("jax_compilation_cache_dir", str(data_dir() / "compiled"))
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
         # JAX's default of one second leaves out most of what a start waits for: many small programs.
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    if jax.config.jax_compilation_cache_dir is None:
+        jax.config.update("jax_compilation_cache_dir", str(data_dir() / "compiled"))
         compilation_cache.reset_cache()  # the folder is heeded even if something was compiled before

@@ -157,6 +157,9 @@ def _train(plan: Plan, out: Path, restored, bar: Progress) -> Run:
     with Record(out, settings.seeds, start) as record, Checkpoints(out / folder.CHECKPOINTS) as checkpoints:
         if start == 0:
             show(0)
+        if devices.size < jax.device_count():
+            words = f"{len(settings.seeds)} seeds and batches of {settings.batch_size} divide evenly no further"
+            bar.say(f"on {devices.size} of {jax.device_count()} devices: {words}")
         bar.start(start, end)
         for index, (phase, first, last) in enumerate(placed):
             if last <= start:
@@ -171,7 +174,7 @@ def _train(plan: Plan, out: Path, restored, bar: Progress) -> Run:
             step = max(first, start)
             while step < last:
                 stop = _next_stop(step, last, settings)
-                indices, weights = _rows(phase, data_keys, num_examples, settings, first, step, stop)
+                indices, weights = chunk_rows(phase, data_keys, num_examples, settings, first, step, stop)
                 state, alive, sums, steps = program(
                     train_keys, state, alive, arrays, indices, weights, np.int32(stop - step)
                 )
@@ -195,7 +198,7 @@ def _next_stop(step: int, last: int, settings: Settings) -> int:
     return min(last, *(step - step % n + n for n in every))
 
 
-def _rows(phase: Phase, keys: Array, num_examples: int, settings: Settings, first: int, step: int, stop: int):
+def chunk_rows(phase: Phase, keys: Array, num_examples: int, settings: Settings, first: int, step: int, stop: int):
     """(indices int32, weights float32) of the steps from `step` to `stop`, as `chunk_program` takes them.
 
     [log_every, batch_size], the indices [seeds, log_every, batch_size] where each seed has a key of its own;

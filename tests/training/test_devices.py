@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,8 @@ import jax
 import numpy as np
 import pytest
 
+from jaxgen import data
+from jaxgen.models import vae
 from jaxgen.training import Settings, open_run, seeds, train
 
 # Seeds, the rest of the settings, and the mesh that eight devices make of them.
@@ -18,7 +21,7 @@ CASES = {
     "seeds-then-batches": ("dcgan", {"seeds": (0, 1)}, {"seeds": 2, "batch": 4}),
     "batches": ("vae", {"seeds": (0, 1, 2)}, {"seeds": 1, "batch": 8}),
     "own-order": ("vae", {"seeds": (0, 1, 2, 3), "own_order": True, "seeds_axis": "vmap"}, {"seeds": 4, "batch": 2}),
-    "not-all": ("vae", {"seeds": (0, 1, 2), "batch_size": 12}, {"seeds": 1, "batch": 4}),
+    "not-all": ("vae", {"seeds": (0, 1, 2), "batch_size": 12}, {"seeds": 3, "batch": 2}),
     "passes": ("naive_bayes", {"seeds": (0, 1)}, {"seeds": 2, "batch": 4}),
 }
 CONFIG = {"dcgan": {"features": 4, "latent_dim": 5}, "vae": {"features": 4, "latent_dim": 3}, "naive_bayes": {}}
@@ -62,12 +65,56 @@ def test_a_run_goes_on_with_other_devices(eight, tmp_path):
     assert environment["before"]["devices"] == 8
 
 
-def test_one_device_makes_no_mesh_of_several():
-    assert dict(seeds.mesh(5, 64).shape) == {"seeds": 1, "batch": 1}
+@pytest.mark.parametrize(
+    ("num_seeds", "batch_size", "devices", "shape"),
+    [
+        (5, 64, 1, (1, 1)),
+        (8, 64, 8, (8, 1)),
+        (16, 64, 8, (8, 1)),
+        (2, 64, 8, (2, 4)),
+        (5, 64, 4, (1, 4)),
+        (4, 64, 6, (4, 1)),
+        (4, 64, 3, (2, 1)),
+        (6, 64, 8, (2, 4)),
+        (3, 5, 8, (1, 5)),
+    ],
+)
+def test_the_devices_that_even_parts_can_use(num_seeds, batch_size, devices, shape):
+    assert seeds.mesh_shape(num_seeds, batch_size, devices) == shape
+
+
+def test_seeds_need_no_communication_and_batches_are_divided(eight):
+    """The collectives of the compiled program, and the shape of the images in it."""
+    programs = json.loads((eight / "programs.json").read_text())
+    assert programs["seeds"] == {"collectives": 0, "whole batches": True, "eighths": False}
+    assert programs["batches"]["collectives"] > 0
+    assert not programs["batches"]["whole batches"]
+    assert programs["batches"]["eighths"]
+
+
+def program(num_seeds):
+    """What the compiled chunk program of a VAE, on this process's devices, says of the maps of batches of 64."""
+    digits = data.load("digits")
+    model = vae.make(vae.Config(features=4, latent_dim=3), digits.spec)
+    devices = seeds.mesh(num_seeds, 64)
+    streams = seeds.all_streams(tuple(range(num_seeds)))
+    state = seeds.initial_state(model, streams.init, seeds.blank_batch(digits.spec, model.needs, 64))
+    keys, state, alive = seeds.placed(devices, (streams.train, state, np.ones(num_seeds, bool)))
+    images = seeds.placed(devices, {"image": digits.train["image"]}, shared=True)
+    rows = np.zeros((1, 64), np.int32), np.ones((1, 64), np.float32), np.int32(1)
+    chunk = seeds.chunk_program(model.phases[0], "map", devices)
+    text = chunk.lower(keys, state, alive, images, *rows).compile().as_text()
+    return {
+        "collectives": len(re.findall(r"(all-\w+|reduce-scatter|collective-permute)(-start)?\(", text)),
+        "whole batches": "f32[64,4,4,4]" in text,
+        "eighths": "f32[8,4,4,4]" in text,
+    }
 
 
 if __name__ == "__main__":
     jax.config.update("jax_numpy_dtype_promotion", "strict")
+    programs = {"seeds": program(8), "batches": program(1)}
+    (Path(sys.argv[1]) / "programs.json").write_text(json.dumps(programs))
     for name in CASES:
         first = run(name, sys.argv[1])
         # Once more, from the middle: the bits are those of the whole run.
