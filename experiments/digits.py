@@ -8,19 +8,19 @@ costs is a row of its own.
 
     jaxgen compare experiments/digits.py
 
-Time: about 4 minutes on 2 CPU cores, compilation included. Expected: real against real lowest in
+Time: about 3 minutes on 2 CPU cores, compilation included. Expected: real against real lowest in
 FD-digits, all three models far below their untrained selves; the judge recognises at least 80% of the
 VAE's and the DCGAN's samples, all ten classes among them.
 
 Measured on a CPU (jax 0.10.2), mean and 95% t interval over the seeds:
 
     row                FD-digits            recognised            log p, binary digits (nats)
-    real against real    3.9                1.000
-    real as bits        58.1                0.983
-    naive_bayes         28.2 [25.8, 30.5]   0.983 [0.979, 0.987]  -72.6, exact
-    vae                 44.8 [38.6, 51.1]   0.845 [0.828, 0.863]  -58.0 [-58.6, -57.4], a bound
-    dcgan               17.2 [14.7, 19.7]   0.851 [0.825, 0.877]
-    untrained        479, 1170, 1300 (in the models' order)
+    real against real    4.0                0.999
+    real as bits        63.1                0.983
+    naive_bayes         29.7 [27.3, 32.1]   0.981 [0.978, 0.985]  -72.6, exact
+    vae                 48.5 [41.8, 55.3]   0.851 [0.829, 0.872]  -57.9 [-58.8, -57.0], a bound
+    dcgan               20.2 [18.8, 21.7]   0.847 [0.825, 0.869]
+    untrained        467, 1185, 1327 (in the models' order)
 """
 
 from jaxgen.comparison import Arm, Experiment
