@@ -130,8 +130,8 @@ def _train(plan: Plan, out: Path, restored, bar: Progress) -> Run:
     train_keys = seed_axis.placed(devices, keys.train)
     arrays = seed_axis.placed(devices, {name: dataset.train[name] for name in model.needs}, shared=True)
     data_keys = keys.data if settings.own_order else streams(settings.data_seed).data
-    placed = stretches(model, settings, num_examples)
-    end = placed[-1].end
+    parts = stretches(model, settings, num_examples)
+    end = parts[-1].end
     draw = model.sample and seed_axis.sample_parts(model)
     grid, columns, condition = grid_condition(model, dataset.spec)
     how = seed_axis.axis(settings.seeds_axis)
@@ -161,7 +161,7 @@ def _train(plan: Plan, out: Path, restored, bar: Progress) -> Run:
             words = f"{len(settings.seeds)} seeds and batches of {settings.batch_size} divide evenly no further"
             bar.say(f"on {devices.size} of {jax.device_count()} devices: {words}")
         bar.start(start, end)
-        for index, (phase, first, last) in enumerate(placed):
+        for index, (phase, first, last) in enumerate(parts):
             if last <= start:
                 continue
             if start <= first:
