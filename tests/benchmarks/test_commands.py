@@ -166,7 +166,7 @@ def test_start(measured):
 @pytest.mark.parametrize(
     ("module", "argv", "words"),
     [
-        (train_step, ["--image-size", "9"], "dcgan cannot make images of 9x9"),
+        (train_step, ["--image-size", "9", "--against", "flax"], "dcgan cannot make images of 9x9"),
         (train_step, ["--rounds", "0"], "rounds must be above 0"),
         (train_step, ["--batch", "-1"], "batch must be above 0"),
         (train_step, ["--model", "classifier"], "Expected one of ('dcgan', 'vae')"),
