@@ -4,6 +4,7 @@ Each call of such a function goes on from the state that the call before it left
 """
 
 import contextlib
+import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
@@ -120,24 +121,37 @@ def in_scan(training: Training, program: Callable) -> Contender:
     return run
 
 
-def compilation(trainings: Mapping[str, Training], times: int) -> dict[str, dict[str, list[float]]]:
-    """Seconds to trace and lower, and to compile, one step of each, one after the other, so many times over.
+def compilation(trainings: Mapping[str, Training], times: int) -> dict[str, dict[str, dict[str, list[float]]]]:
+    """Seconds to trace and lower, and to compile, of each contender jitted and in scan, in turn, so many times over.
 
     Every time is the first: nothing is kept in memory between them, nor found on disk.
     """
-    seconds = {name: {"trace_and_lower": [], "compile": []} for name in trainings}
+    seconds = {name: {how: {"trace_and_lower": [], "compile": []} for how in PROGRAMS} for name in trainings}
     with _no_persistent_cache():
-        for _ in range(times):
-            for name, training in trainings.items():
-                operands = training.operands
-                jax.clear_caches()
-                start = time.perf_counter()
-                lowered = one_step(training.phase).trace(*operands).lower()
-                between = time.perf_counter()
-                lowered.compile()
-                seconds[name]["trace_and_lower"].append(between - start)
-                seconds[name]["compile"].append(time.perf_counter() - between)
+        for _, how, (name, training) in itertools.product(range(times), PROGRAMS, trainings.items()):
+            jax.clear_caches()
+            program, operands = PROGRAMS[how](training)
+            start = time.perf_counter()
+            lowered = program.trace(*operands).lower()
+            between = time.perf_counter()
+            lowered.compile()
+            seconds[name][how]["trace_and_lower"].append(between - start)
+            seconds[name][how]["compile"].append(time.perf_counter() - between)
     return seconds
+
+
+def _scanned(training: Training) -> tuple[Callable, tuple]:
+    """The chunk program of runs, and its operands."""
+    phase, keys, state, data = training
+    weights, alive = np.ones(data.indices.shape, np.float32), jnp.ones(len(keys), bool)
+    program = seed_axis.chunk_program(phase, seed_axis.axis("auto"))
+    return program, (keys, state, alive, data.arrays, data.indices, weights, np.int32(MOST))
+
+
+PROGRAMS = {
+    "jitted": lambda training: (one_step(training.phase), training.operands),
+    "in scan": _scanned,
+}
 
 
 @contextlib.contextmanager

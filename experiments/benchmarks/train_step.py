@@ -130,20 +130,25 @@ def comparisons(timings: Mapping[str, timing.Timed]) -> list[dict[str, Any]]:
     ]
 
 
-def described_compilation(seconds: dict[str, dict[str, list[float]]]) -> dict[str, Any]:
-    """The seconds, their medians and, where Flax's layers were compiled too, the ratio of both parts' sums."""
+def described_compilation(seconds: dict[str, dict[str, dict[str, list[float]]]]) -> dict[str, Any]:
+    """The seconds, their medians and, where Flax's layers were compiled too, the ratios of both parts' sums."""
     described = {
         "seconds": seconds,
         "medians": {
-            layers: {part: statistics.median(values) for part, values in parts.items()}
-            for layers, parts in seconds.items()
+            layers: {how: {part: statistics.median(values) for part, values in parts.items()}
+                     for how, parts in programs.items()}
+            for layers, programs in seconds.items()
         },
-    }
+    }  # fmt: skip
     if "flax" in seconds:
-        sums = {layers: list(map(sum, zip(*parts.values(), strict=True))) for layers, parts in seconds.items()}
-        described["comparison"] = {"peer": "flax jitted", "jaxgen": "jitted"} | timing.ratio(
-            sums["flax"], sums["jaxgen"]
-        )
+        sums = {
+            layers: {how: list(map(sum, zip(*parts.values(), strict=True))) for how, parts in programs.items()}
+            for layers, programs in seconds.items()
+        }
+        described["comparisons"] = [
+            {"peer": f"flax {how}", "jaxgen": how} | timing.ratio(sums["flax"][how], sums["jaxgen"][how])
+            for how in sums["jaxgen"]
+        ]
     return described
 
 
@@ -169,8 +174,9 @@ def shown(result: dict[str, Any]) -> "RenderableType":
         f"{result['matmul_gflop_a_second']:.4g} GFLOP/s"
     )
     compilation = [
-        f"{layers}: traced and lowered in {median['trace_and_lower']:.2f} s, compiled in {median['compile']:.2f} s"
-        for layers, median in result["compilation"]["medians"].items()
+        f"{layers} {how}: traced in {median['trace_and_lower']:.2f} s, compiled in {median['compile']:.2f} s"
+        for layers, medians in result["compilation"]["medians"].items()
+        for how, median in medians.items()
     ]
     return Group(steps, ratios, limit, *compilation)
 

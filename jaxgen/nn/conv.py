@@ -147,14 +147,10 @@ def _pixels(x, geometry):
 
 
 def _conv(x, w, geometry):
-    """A product of matrices for one tap, else XLA's convolution, half the cache's worth of x at a time."""
+    """A product of matrices for one tap, else XLA's convolution."""
     if geometry.kernel == (1, 1):
         return _product(_pixels(x, geometry), w[0, 0], 1, 0).reshape(-1, *geometry.output, w.shape[3])
-
-    def form(x):
-        return _canonical(x, w, geometry.padding, geometry.strides)
-
-    return _by_chunks(form, x, 2 * math.prod(x.shape[1:]) * x.dtype.itemsize)
+    return _canonical(x, w, geometry.padding, geometry.strides)
 
 
 def _dx(g, w, geometry):

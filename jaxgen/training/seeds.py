@@ -25,6 +25,9 @@ AXIS = {"cpu": "map", "gpu": "vmap", "tpu": "vmap"}
 """How the seed axis runs, by backend. On a CPU one seed's convolutions fill the cores and its maps the cache:
 a step of four seeds of DCGAN-32 took 352 ms mapped, 386 vmapped, and 365 as four runs in turn."""
 
+COMPILER_OPTIONS = {"cpu": {"xla_backend_optimization_level": 1}}
+"""Of training programs, by backend: a tenth less time to compile DCGAN-64's than by default, and as fast."""
+
 
 def axis(choice: str) -> str:
     """How the seed axis runs, vmap or map: the table's for this backend where `choice` is auto."""
@@ -149,7 +152,7 @@ def chunk_program(phase: Phase, how: str, devices: Mesh | None = None, own_order
             axis_names={"seeds"},
             check_vma=False,  # or a scan in a user's model would have to say what varies over the seeds
         )
-    return jax.jit(chunk, donate_argnums=1)
+    return jax.jit(chunk, donate_argnums=1, compiler_options=COMPILER_OPTIONS.get(jax.default_backend()))
 
 
 def finite(tree: Any) -> Array:
