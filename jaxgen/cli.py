@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import jaxgen
 from jaxgen.errors import UserError
@@ -282,11 +282,20 @@ def compare_command(argv: list[str]) -> None:
 
 
 def data_command(argv: list[str]) -> None:
-    """Datasets: `jaxgen data list` shows what there is and what is prepared."""
-    action, rest = _first(argv, "data", "an action", "list")
-    if action != "list":
-        raise UserError(f"unknown action {action!r} of `jaxgen data`: there is list")
+    """Datasets: list them, prepare one, or show its examples.
 
+    jaxgen data list                            what there is, what is prepared, sizes and licences
+    jaxgen data prepare NAME [--from FOLDER]    download a dataset, or use files already downloaded
+    jaxgen data show NAME [--from FOLDER]       write a contact sheet with labels and captions
+    """
+    action, rest = _first(argv, "data", "an action", "list")
+    actions = {"list": _data_list, "prepare": _data_prepare, "show": _data_show}
+    if action not in actions:
+        raise UserError(f"unknown action {action!r} of `jaxgen data`: there are {', '.join(actions)}")
+    actions[action](rest)
+
+
+def _data_list(argv: list[str]) -> None:
     def data_list() -> None:
         """List the datasets: size, classes, licence, and whether they are prepared."""
         from rich.console import Console
@@ -295,7 +304,80 @@ def data_command(argv: list[str]) -> None:
 
         Console().print(datasets_table())
 
-    parse(data_list, rest, "jaxgen data list")
+    parse(data_list, argv, "jaxgen data list")
+
+
+def _data_prepare(argv: list[str]) -> None:
+    name, rest = _dataset(argv, "prepare")
+
+    import tyro
+
+    def data_prepare(folder: Annotated[Path | None, tyro.conf.arg(name="from")] = None) -> None:
+        """Prepare a dataset of TFDS, or nlvr, in the cache folder; the others are made on first use.
+
+        TensorFlow is needed for TFDS's datasets, here only.
+
+        Args:
+            folder: files already downloaded, gzipped or not, to be used in place of a download
+        """
+        from jaxgen import data
+
+        print(data.prepare(name, folder))
+
+    parse(data_prepare, rest, f"jaxgen data prepare {name}")
+
+
+def _data_show(argv: list[str]) -> None:
+    name, rest = _dataset(argv, "show")
+
+    import dataclasses
+
+    import tyro
+
+    from jaxgen.data.options import Options
+
+    def data_show(
+        options: Annotated[Options, tyro.conf.arg(name="")],
+        folder: Annotated[Path | None, tyro.conf.arg(name="from")] = None,
+        num: int = 40,
+        split: Literal["train", "validation", "test"] = "train",
+        out: Path | None = None,
+    ) -> None:
+        """Write a contact sheet: examples of a dataset, evenly spaced, with their labels and captions.
+
+        Args:
+            folder: the folder of image_folder and mesh_folder, as data_from is for `jaxgen train`
+            num: examples
+            split: of the dataset
+            out: the PNG file; NAME.png if not given
+        """
+        from jaxgen import data
+        from jaxgen.data.sheet import contact_sheet
+        from jaxgen.pictures import to_png
+
+        if num < 1:
+            raise UserError(f"num must be at least 1, not {num}")
+        given = dataclasses.asdict(options) | ({"data_from": str(folder)} if folder else {})
+        given["dataset"] = name
+        dataset = data.load(given.pop("dataset"), **given)
+        path = out or Path(re.sub(r"\W+", "_", name) + ".png")
+        path.write_bytes(to_png(contact_sheet(dataset, num, split)))
+        print(dataset.note)
+        print(path)
+
+    parse(data_show, rest, f"jaxgen data show {name}")
+
+
+def _dataset(argv: list[str], action: str) -> tuple[str, list[str]]:
+    """(the name of a dataset that there is, the rest)."""
+    from jaxgen import data
+
+    if argv and argv[0] in ("-h", "--help"):
+        argv = ["digits", *argv]
+    if not argv or argv[0].startswith("-"):
+        raise UserError(f"data {action} needs a dataset first, as in `jaxgen data {action} mnist`")
+    data.info(argv[0])
+    return argv[0], argv[1:]
 
 
 COMMANDS: dict[str, Callable[[list[str]], None]] = {

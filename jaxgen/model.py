@@ -8,6 +8,9 @@ A batch is a dict of arrays with a leading batch axis, as TFDS yields it:
 
     image    uint8   [batch, height, width, channels], 0 to 255
     label    int32   [batch], 0 to num_classes - 1
+    caption  int32   [batch, words], 0 where a caption is shorter
+    point    float32 [batch, 2]
+    mesh     float32 [batch, vertices, 3]
     weight   float32 [batch], 1 for an example and 0 for the padding of a last partial batch
 
 Keys are typed (`jax.random.key`), come first, and are used once.
@@ -103,6 +106,8 @@ class Spec(NamedTuple):
     num_classes: int | None = None
     class_shares: np.ndarray | None = None  # float64 [num_classes], of the training data; sum 1
     mean: np.ndarray | None = None  # float64 [H, W, C] in [0, 1], the training images' mean
+    num_words: int | None = None  # ids of the captions' vocabulary, padding (0) and unknown (1) among them
+    faces: np.ndarray | None = None  # int32 [faces, 3], the vertices of each triangle of the meshes
     compute_dtype: np.dtype = np.dtype("float32")
     """What layers compute in. Parameters, averages, losses and optimizers are float32 whatever it is."""
 

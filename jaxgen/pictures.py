@@ -1,10 +1,10 @@
-"""Images to look at: grids and PNG files."""
+"""Images to look at: grids, PNG files, and pictures of meshes and of points."""
 
 import io
 import math
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
 PADDING = 128
 """Mid-grey: seen between dark images and bright ones, on a light page and a dark one."""
@@ -66,3 +66,125 @@ def to_png(images, scale: int = 1) -> bytes:
 def legible_scale(height: int) -> int:
     """The scale of `to_png` that shows images of up to 16 pixels about 32 high, for people to look at."""
     return max(1, 32 // height)
+
+
+# Meshes and points
+
+BACKGROUND = np.array([40, 44, 52])
+"""RGB of where nothing is."""
+
+SURFACE = np.array([255, 214, 165])
+"""RGB of a surface in full light, and of the densest points."""
+
+MARGIN = 0.04
+"""What is left free on every side, as a share of the picture's."""
+
+SUPERSAMPLING = 4
+"""Meshes are drawn so many times larger and averaged down, for smooth edges."""
+
+AZIMUTH, ELEVATION = np.radians([35, 20])
+"""Where the camera stands: so far from z towards x, and so high towards y."""
+
+CAMERA = np.array(
+    [
+        [np.cos(AZIMUTH), 0, -np.sin(AZIMUTH)],
+        [-np.sin(AZIMUTH) * np.sin(ELEVATION), np.cos(ELEVATION), -np.cos(AZIMUTH) * np.sin(ELEVATION)],
+        [np.sin(AZIMUTH) * np.cos(ELEVATION), np.sin(ELEVATION), np.cos(AZIMUTH) * np.cos(ELEVATION)],
+    ]
+)
+"""Its axes, a row each: to the right, upwards and towards it."""
+
+LIGHT = np.array([-0.36, 0.48, 0.8])
+"""The direction to the light, of length 1, in the camera's axes: to the left, above and behind it."""
+
+AMBIENT = 0.2
+"""The share of light that comes from everywhere."""
+
+DOT = np.outer([0.5, 1, 0.5], [0.5, 1, 0.5])
+"""How a point counts in the pixels around its own."""
+
+
+def mesh_images(vertices, faces, size: int) -> np.ndarray:
+    """Shaded pictures of meshes, all by one camera and at one scale, so that they compare.
+
+    The camera is orthographic, with y upwards, and sees the side of larger z, a little from above and from the
+    right. Triangles are painted from the farthest to the nearest, each in one colour: Lambert's cosine of the angle
+    between its normal, on the side that is seen, and the light.
+
+    Args:
+      vertices: float [n, V, 3]; triangles with a corner that is not finite are left out.
+      faces: int [F, 3], the vertices of each triangle, the same for all meshes.
+      size: pixels a side.
+
+    Returns:
+      uint8 [n, size, size, 3], RGB.
+
+    Raises:
+      ValueError: another shape, no meshes, or `size` below 1.
+    """
+    vertices, faces = np.asarray(vertices, np.float64), np.asarray(faces)
+    if vertices.ndim != 3 or vertices.shape[2] != 3 or len(vertices) == 0 or faces.ndim != 2 or faces.shape[1] != 3:
+        raise ValueError(
+            "pictures of meshes need vertices [n, V, 3], n >= 1, and faces [F, 3], "
+            f"got {list(vertices.shape)} and {list(faces.shape)}"
+        )
+    vertices = np.where(np.isfinite(vertices), vertices, np.nan)  # infinities times 0 would warn
+    seen = vertices @ CAMERA.T
+    places = _to_pixels(seen[..., :2], size)
+    return np.stack([_mesh_image(*mesh, faces, size) for mesh in zip(seen, places, strict=True)])
+
+
+def _mesh_image(seen, places, faces, size):
+    """One mesh: its vertices in the camera's axes [V, 3] and in the picture [V, 2], and faces [F, 3]."""
+    faces = faces[np.isfinite(seen[faces]).all((1, 2))]
+    faces = faces[np.argsort(seen[faces, 2].sum(1), kind="stable")]
+    a, b, c = seen[faces].swapaxes(0, 1)
+    normals = np.cross(b - a, c - a)
+    normals *= np.where(normals[:, 2:] < 0, -1, 1)
+    cosines = normals @ LIGHT / np.maximum(np.linalg.norm(normals, axis=1), np.finfo(float).tiny)
+    light = AMBIENT + (1 - AMBIENT) * np.maximum(cosines, 0)
+    colours = np.round(light[:, None] * SURFACE).astype(int)
+    corners = places[faces].reshape(-1, 6) * SUPERSAMPLING  # Pillow takes the pixels that these lie in
+    image = Image.new("RGB", (size * SUPERSAMPLING,) * 2, tuple(BACKGROUND.tolist()))
+    draw = ImageDraw.Draw(image)
+    for triangle, colour in zip(corners.tolist(), colours.tolist(), strict=True):
+        draw.polygon(triangle, fill=tuple(colour))
+    return np.asarray(image.reduce(SUPERSAMPLING))
+
+
+def point_image(points, size: int) -> np.ndarray:
+    """A picture of where points lie: the more of them, the brighter.
+
+    Brightness is the logarithm of their number, so that single points are seen beside many. The smallest square
+    around all of them is shown, with a small margin; x goes to the right and y upwards.
+
+    Args:
+      points: float [n, 2]; those not finite are left out.
+      size: pixels a side.
+
+    Returns:
+      uint8 [size, size, 3], RGB.
+
+    Raises:
+      ValueError: another shape, or `size` below 1.
+    """
+    points = np.asarray(points, np.float64)
+    if points.ndim != 2 or points.shape[1] != 2:
+        raise ValueError(f"a picture of points needs them as [n, 2], got {list(points.shape)}")
+    points = points[np.isfinite(points).all(1)]
+    columns, rows = np.floor(_to_pixels(points, size)).astype(int).T
+    counts = np.zeros((size + 2, size + 2))  # with a border for the dots' sides
+    for (row, column), share in np.ndenumerate(DOT):
+        np.add.at(counts, (rows + row, columns + column), share)
+    density = np.log1p(counts[1:-1, 1:-1, None])
+    return np.round(BACKGROUND + density / (density.max() or 1) * (SURFACE - BACKGROUND)).astype(np.uint8)
+
+
+def _to_pixels(points, size):
+    """Points [..., 2], y upwards, in pixels from the upper left corner; all within the margin."""
+    if size < 1:
+        raise ValueError(f"a picture's size is 1 pixel or more, got {size}")
+    finite = points[np.isfinite(points).all(-1)]
+    low, high = (finite.min(0), finite.max(0)) if len(finite) else np.zeros((2, 2))
+    scale = (1 - 2 * MARGIN) * size / ((high - low).max() or 1)
+    return size / 2 + scale * (points - (low + high) / 2) * [1, -1]

@@ -39,14 +39,22 @@ def models_table() -> Table:
 
 def datasets_table() -> Table:
     """The datasets: examples, shape, classes, licence, and whether they are prepared."""
-    table = _folding("dataset", "what", "train / test", "shape", "classes", "licence", "prepared", title="Datasets")
+    columns = (
+        Column("dataset", overflow="fold", ratio=1),
+        Column("train, validation, test", justify="right", no_wrap=True),
+        *(Column(name, no_wrap=True) for name in ("shape", "classes", "prepared")),
+    )
+    table = Table(*columns, title="Datasets", expand=True)
+    how = {"made": "on first use", "prepared": "no", "folder": "--data-from"}
     for info in data.table():
-        train, test = info.examples
-        shape = "x".join(map(str, info.shape))
-        table.add_row(
-            info.name, info.what, f"{train:,} / {test:,}", shape, str(info.classes), info.licence,
-            "yes" if info.prepared else "on first use",
-        )  # fmt: skip
+        configs = f"/{', /'.join(info.configs)}" if info.configs else ""
+        about = Text.assemble((info.name, "bold"), configs, "\n", info.what, "\n", (f"licence: {info.licence}", "dim"))
+        examples = "\n".join(f"{count:,}" for count in info.examples) if info.examples else "varies"
+        shape = "x".join("?" if side is None else str(side) for side in info.shape)
+        classes = [f"{info.classes:,}"] * bool(info.classes) + ["captions"] * info.captions
+        ready = "yes" if info.prepared and info.comes != "folder" else how[info.comes]
+        table.add_row(about, examples, shape, "\n".join(classes) or "-", ready, end_section=True)
+    table.add_row("tfds:NAME\nany other dataset of TFDS that has images", "varies", "?x?x?", "-", "no")
     return table
 
 

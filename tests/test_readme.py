@@ -17,7 +17,11 @@ PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 def test_the_table_of_models_is_the_programs():
-    rows = [line.strip("| ").split(" | ") for line in README.splitlines() if re.match(r"\| `\w+` \|", line)]
+    rows = [
+        line.strip("| ").split(" | ")
+        for line in README.partition("## Commands")[0].splitlines()
+        if re.match(r"\| `\w+` \|", line)
+    ]
     expected = [
         [f"`{name}`", entry.title, entry.section, f"[{entry.paper}]({entry.url})"]
         for name, entry in models.MODELS.items()
@@ -27,14 +31,16 @@ def test_the_table_of_models_is_the_programs():
 
 def test_every_command_has_a_row_and_an_example():
     rows = re.findall(r"^\| `jaxgen (\w+)[^`]*` \| .+ \| `jaxgen (\w+)[^`]*` \|$", README, re.MULTILINE)
-    assert rows == [(name, name) for name in ("models", "train", "digest", "sample", "evaluate", "compare", "data")]
+    assert rows == [
+        (name, name) for name in ("models", "train", "digest", "sample", "evaluate", "compare", *3 * ["data"])
+    ]
     assert {name for name, _ in rows} == set(cli.COMMANDS)
 
 
 def test_the_options_of_the_examples_exist():
     known = {f"--{name.replace('_', '-')}" for name in Settings.__dataclass_fields__} | {"--out", "--num", "--resume"}
-    known |= {"--latent-dim", "--noise"}  # of the VAE, and of the README's own model
-    examples = re.findall(r"`(jaxgen (?:train|sample|compare) [^`]+)`", README)
+    known |= {"--latent-dim", "--noise", "--from"}  # of the VAE, and of the README's own model
+    examples = re.findall(r"`(jaxgen (?:train|sample|compare|data) [^`]+)`", README)
     examples += re.findall(r"^(jaxgen .+)$", README, re.MULTILINE)
     options = {word for example in examples for word in shlex.split(example) if word.startswith("--")}
     assert options - {"--help"} <= known
@@ -42,13 +48,13 @@ def test_the_options_of_the_examples_exist():
 
 def test_a_dataset_added_as_it_says_is_loaded(monkeypatch):
     module = types.ModuleType("jaxgen.data.stripes")
-    exec(next(block for block in PYTHON if "def arrays" in block), module.__dict__)
+    exec(next(block for block in PYTHON if "def identity" in block), module.__dict__)
     info = eval(next(block for block in PYTHON if block.startswith("Info(")), {"Info": Info})
     monkeypatch.setitem(sys.modules, info.module, module)
     monkeypatch.setattr(data, "DATASETS", (*data.DATASETS, info))
 
     dataset = data.load("stripes", image_size=16)
-    assert (len(dataset.train["image"]), len(dataset.test["image"])) == info.examples
+    assert tuple(len(split["image"]) for split in dataset[3:6]) == info.examples
     assert dataset.spec.image_shape == (16, 16, 1)
     native = data.load("stripes").train
     for label, axis in ((0, 2), (1, 1)):  # constant along a row, along a column

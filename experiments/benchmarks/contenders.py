@@ -115,7 +115,7 @@ def in_scan(training: Training, program: Callable) -> Contender:
         nonlocal state, alive
         for done in range(0, steps, MOST):
             count = np.int32(min(MOST, steps - done))
-            state, alive, *sums = program(keys, state, alive, data.arrays, data.indices, weights, count)
+            state, alive, *sums = program(keys, state, alive, data.arrays, data.indices, weights, None, count)
         jax.block_until_ready((state, sums))
 
     return run
@@ -145,7 +145,7 @@ def _scanned(training: Training) -> tuple[Callable, tuple]:
     phase, keys, state, data = training
     weights, alive = np.ones(data.indices.shape, np.float32), jnp.ones(len(keys), bool)
     program = seed_axis.chunk_program(phase, seed_axis.axis("auto"))
-    return program, (keys, state, alive, data.arrays, data.indices, weights, np.int32(MOST))
+    return program, (keys, state, alive, data.arrays, data.indices, weights, None, np.int32(MOST))
 
 
 PROGRAMS = {

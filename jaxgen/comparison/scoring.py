@@ -9,7 +9,7 @@ import jax
 from jaxgen import models
 from jaxgen.comparison.extractors import extractors
 from jaxgen.data import Dataset
-from jaxgen.data.images import binarize
+from jaxgen.data.images import Transform
 from jaxgen.evaluation.extractor import Extractor
 from jaxgen.evaluation.scores import SPACES, columns, image_scores, model_scores, notes
 from jaxgen.model import BINARY_THRESHOLD, Model, State
@@ -56,7 +56,7 @@ def real_rows(arms: list[Model], dataset: Dataset, extractor: Extractor, judge: 
     sets = {"real against real": (train, "the training images, which extractor and judge learned from")}
     if not dataset.options["binarize"] and any(m.likelihood and m.likelihood.space == "binary" for m in arms):
         words = f"the same, pixels of at least {BINARY_THRESHOLD} white, the others black"
-        sets["real as bits"] = (binarize(train), words)
+        sets["real as bits"] = (Transform(binarize=True).all(train[:]), words)
     columns = [*(f"log_prob_{space}" for space in SPACES), "accuracy"]
     return [
         {

@@ -1,41 +1,49 @@
-"""Datasets by name: `load("digits")` gives decoded arrays, what a model is told of them, and a fingerprint.
+"""Datasets by name: `load("digits")` gives decoded examples, what a model is told of them, and a fingerprint.
 
-`DATASETS` is the literal table of what there is. A row names the module that reads it, with one function,
-
-    arrays(root: Path) -> (train, test)
-
-from the cache folder to two dicts of arrays with a leading example axis, as the source has them. The
-module is imported when the dataset is loaded, so that importing `jaxgen.data` costs no more than NumPy.
-To add a dataset, write such a module and add a row.
+`DATASETS` is the literal table of jaxgen's own; TFDS's official ones stand in `jaxgen.data.official`. A row names
+the module that reads it (`jaxgen.data.source` says how), which is imported when the dataset is loaded, so that
+importing `jaxgen.data` costs no more than NumPy. To add a dataset, write such a module and add a row.
 """
 
-import difflib
+import dataclasses
 import importlib
 import os
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
+from jaxgen.data import official
+from jaxgen.data.options import Options
+from jaxgen.data.source import data_dir
 from jaxgen.errors import UserError
 
 if TYPE_CHECKING:
+    from jaxgen.data.vocabulary import Vocabulary
     from jaxgen.model import Spec
 
-__all__ = ["DATASETS", "Dataset", "Info", "data_dir", "load", "table"]
+__all__ = ["DATASETS", "Dataset", "Info", "Options", "data_dir", "identity", "info", "load", "prepare", "table"]
 
 
 class Dataset(NamedTuple):
-    """A dataset, decoded once to arrays in memory."""
+    """A dataset's splits, each a dict of entries with a leading example axis.
+
+    image uint8 [n, H, W, C], label int32 [n], caption int32 [n, words], point float32 [n, 2], mesh float32
+    [n, vertices, 3]: arrays, or, of data that are read while training, an image entry that decodes on indexing.
+    """
 
     name: str
-    options: dict  # JSON-able; `load(name, **options)` gives the same dataset again
+    options: dict[str, Any]  # JSON-able; `load(name, **options)` gives the same dataset again
     spec: "Spec"  # of the train split
-    train: dict[str, np.ndarray]  # image uint8 [examples, height, width, channels], label int32 [examples]
-    test: dict[str, np.ndarray]
-    fingerprint: str  # sha256 of the decoded content of both splits, `jaxgen.data.prepared.fingerprint`
-    note: str  # one sentence: source, split and resampling as applied
+    train: dict[str, Any]
+    validation: dict[str, Any]  # decides between checkpoints and settings
+    test: dict[str, Any]  # scored, and never decides
+    fingerprint: str  # sha256 of the decoded content of the splits, in order
+    note: str  # one sentence: source, splits, and what was done to the images
+    classes: tuple[str, ...] = ()  # their names, by label
+    vocabulary: "Vocabulary | None" = None  # of the captions
+    streamed: bool = False  # whether it is read while training
 
 
 class Info(NamedTuple):
@@ -43,126 +51,254 @@ class Info(NamedTuple):
 
     name: str
     what: str
-    examples: tuple[int, int]  # train, test
-    shape: tuple[int, int, int]  # native height, width, channels
-    classes: int
+    module: str  # the reader
     licence: str
-    sizes: tuple[int, int]  # the smallest and largest `image_size`
-    source: str  # how `Dataset.note` begins: source and split
-    module: str  # has `arrays(root) -> (train, test)`
-    folder: str  # where it is prepared, below `data_dir()`
+    examples: tuple[int, int, int] | None  # train, validation, test; None where it depends on what is given
+    shape: tuple[int | None, ...] = ()  # of an example's image, mesh or points; None where it varies
+    classes: int = 0
+    captions: bool = False
+    comes: Literal["made", "prepared", "folder"] = "made"  # on first use; by `jaxgen data prepare`; a user's own
+    configs: tuple[str, ...] = ()  # of which the first is meant where none is given, if it can be made
 
     @property
     def prepared(self) -> bool:
-        """Whether it lies prepared in the cache folder; if not, the first `load` prepares it."""
-        return os.path.isdir(data_dir() / self.folder)  # Path.is_dir raises where it may not look
+        """Whether it lies in the cache folder, so that loading it needs nothing more."""
+        if self.module == "jaxgen.data.official":
+            return bool(list((data_dir() / "tfds" / self.name).glob(f"**/{official.MANIFEST}")))
+        if self.comes == "prepared":
+            return os.path.isdir(data_dir() / self.name)  # Path.is_dir raises where it may not look
+        return bool(list((data_dir() / "decoded").glob(f"{self.name}-*")))
 
 
 DATASETS = (
     Info(
         name="digits",
-        what="handwritten digits scanned at 8x8, from scikit-learn (no download)",
-        examples=(898, 899),
+        what="handwritten digits scanned at 8x8, from scikit-learn",
+        module="jaxgen.data.digits",
+        licence="CC BY 4.0",
+        examples=(808, 90, 899),
         shape=(8, 8, 1),
         classes=10,
+    ),
+    Info(
+        name="shapes",
+        what="scenes of one to three coloured shapes, each with a caption that is true of it",
+        module="jaxgen.data.shapes",
+        licence="none needed",
+        examples=(20_000, 2_000, 2_000),
+        shape=(64, 64, 3),
+        classes=24,
+        captions=True,
+    ),
+    Info(
+        name="gaussians",
+        what="points of a mixture: ring, 8 modes on a circle, or grid, 25 in a square",
+        module="jaxgen.data.gaussians",
+        licence="none needed",
+        examples=(100_000, 10_000, 10_000),
+        shape=(2,),
+        classes=8,
+        configs=("ring", "grid"),
+    ),
+    Info(
+        name="stacked_digits",
+        what="three digits as the colours of an image: 1,000 modes",
+        module="jaxgen.data.stacked",
         licence="CC BY 4.0",
-        sizes=(8, 128),
-        source="scikit-learn's load_digits (UCI optical recognition of handwritten digits, its test set), "
-        "0..16 scaled to 0..255, split in fixed stratified halves",
-        module="jaxgen.data.builders.digits.digits_builder",
-        folder="tfds/digits/1.0.0",
+        examples=(128_000, 10_000, 26_000),
+        shape=(8, 8, 3),
+        classes=1000,
+    ),
+    Info(
+        name="stacked_mnist",
+        what="the same of MNIST's digits, which has to be prepared",
+        module="jaxgen.data.stacked",
+        licence="CC BY-SA 3.0",
+        examples=(128_000, 10_000, 26_000),
+        shape=(28, 28, 3),
+        classes=1000,
+    ),
+    Info(
+        name="bars",
+        what="meshes of a jointed, bending, twisting bar, one connectivity",
+        module="jaxgen.data.bars",
+        licence="none needed",
+        examples=(2_000, 240, 240),
+        shape=(658, 3),
+        classes=4,
+    ),
+    Info(
+        name="nlvr",
+        what="drawings of blocks with a written sentence, true or false of it",
+        module="jaxgen.data.nlvr",
+        licence="CC BY 4.0",
+        examples=(14_478, 1_842, 1_464),
+        shape=(100, 400, 3),
+        classes=2,
+        captions=True,
+        comes="prepared",
+    ),
+    Info(
+        name="image_folder",
+        what="your PNG and JPEG images, with class folders and captions.jsonl where there are",
+        module="jaxgen.data.folders",
+        licence="yours",
+        examples=None,
+        shape=(None, None, None),
+        comes="folder",
+    ),
+    Info(
+        name="mesh_folder",
+        what="your meshes of one connectivity: .obj, .ply, .off or .npz",
+        module="jaxgen.data.meshes",
+        licence="yours",
+        examples=None,
+        shape=(None, 3),
+        comes="folder",
     ),
 )
 
 
 def table() -> tuple[Info, ...]:
-    """The datasets there are, a row each."""
-    return DATASETS
-
-
-def data_dir() -> Path:
-    """The folder for prepared data: JAXGEN_DATA_DIR, or jaxgen's folder in the platform's cache.
-
-    That is below XDG_CACHE_HOME or ~/.cache on Linux, ~/Library/Caches on macOS, and LOCALAPPDATA on Windows.
-    """
-    if chosen := os.environ.get("JAXGEN_DATA_DIR"):
-        return Path(chosen).expanduser().absolute()
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "jaxgen"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "jaxgen"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jaxgen"
-
-
-def load(name: str, *, image_size: int | None = None, binarize: bool = False) -> Dataset:
-    """A dataset by name, prepared in `data_dir()` on first use and checked on every later one.
-
-    Args:
-      name: a name of `table()`.
-      image_size: height and width in pixels; None for the dataset's own. Another size is made by Pillow's
-        bicubic resampling of the uint8 images.
-      binarize: after resizing, a pixel of 128 or more becomes 255 and any other 0.
-
-    Raises:
-      UserError: for an unknown name, a size the dataset has not, a cache folder that cannot be written, or
-        prepared data that was damaged or changed.
-    """
-    from jaxgen.data import images
-    from jaxgen.data.prepared import fingerprint
-
-    info = _info(name)
-    size = _size(info, image_size)
-    splits = importlib.import_module(info.module).arrays(data_dir())
-
-    note = info.source
-    if size != info.shape[0]:
-        splits = [split | {"image": images.resize(split["image"], size)} for split in splits]
-        note += f", resized from {info.shape[0]}x{info.shape[1]} to {size}x{size} (Pillow, bicubic)"
-    if binarize:
-        splits = [split | {"image": images.binarize(split["image"])} for split in splits]
-        note += ", binarised (128 and above is 255, the rest 0)"
-    train, test = splits
-    return Dataset(
-        name=name,
-        options={"image_size": size, "binarize": bool(binarize)},
-        spec=_spec(train, info.classes),
-        train=train,
-        test=test,
-        fingerprint=fingerprint(train, test),
-        note=note + ".",
+    """The datasets there are, a row each: jaxgen's own, then TFDS's."""
+    return DATASETS + tuple(
+        Info(
+            name=name,
+            what=row.description,
+            module="jaxgen.data.official",
+            licence=row.licence,
+            examples=row.examples,
+            shape=row.shape,
+            classes=row.classes,
+            captions=row.caption is not None,
+            comes="prepared",
+            configs=row.configs,
+        )
+        for name, row in official.OFFICIAL.items()
     )
 
 
-def _info(name: str) -> Info:
-    rows = {info.name: info for info in DATASETS}
+def info(dataset: str) -> Info:
+    """The row of a dataset, NAME, NAME/CONFIG or tfds:NAME.
+
+    Raises:
+      UserError: an unknown name or config.
+    """
+    if dataset.startswith("tfds:"):
+        return Info(dataset, "", "jaxgen.data.official", "", None, (None, None, None), comes="prepared")
+    rows = {row.name: row for row in table()}
+    name, _, config = dataset.partition("/")
     if name not in rows:
-        close = difflib.get_close_matches(str(name), rows, n=1, cutoff=0.5)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise UserError(f"unknown dataset {name!r}: there are {', '.join(sorted(rows))}{hint}")
-    return rows[name]
+        hint = official.did_you_mean(name, rows)
+        others = "" if hint.endswith("?") else ", or tfds:NAME for any other of TFDS that has images"
+        raise UserError(f"unknown dataset {dataset!r}: {hint}{others}")
+    row = rows[name]
+    if "/" in dataset and config not in row.configs:
+        there = f"there are {', '.join(row.configs)}" if row.configs else "it has none"
+        raise UserError(f"unknown config {config!r} of dataset {name}: {there}")
+    if (row.module.endswith("official")) and row.configs and not config:
+        official.lookup(dataset)
+    return row
 
 
-def _size(info: Info, image_size: int | None) -> int:
-    if image_size is None:
-        return info.shape[0]
-    smallest, largest = info.sizes
-    is_integer = isinstance(image_size, (int, np.integer)) and not isinstance(image_size, bool)
-    if not is_integer or not smallest <= image_size <= largest:
-        raise UserError(
-            f"image size {image_size!r}: dataset {info.name!r} has whole sizes from {smallest} to {largest}"
-        )
-    return int(image_size)
+def identity(name: str, **options: Any) -> str:
+    """What changes whenever the content of a dataset, as prepared, may have changed."""
+    return _reader(name).identity(Options(dataset=name, **options))
 
 
-def _spec(train: dict[str, np.ndarray], num_classes: int) -> "Spec":
+def prepare(name: str, folder: str | os.PathLike | None = None, *, progress: bool = True) -> str:
+    """Prepares a dataset in `data_dir()`, unless it is prepared already; what was done, in a line.
+
+    Args:
+      name: NAME or NAME/CONFIG of `table()`, or tfds:NAME.
+      folder: of files already downloaded, gzipped or not, which are used in place of a download.
+      progress: show on stderr how far it is.
+
+    Raises:
+      UserError: files that are missing or not as published, TensorFlow missing where a dataset of TFDS is to be
+        prepared, a dataset that needs no preparing, or a cache folder that cannot be written.
+    """
+    row, given = info(name), None if folder is None else Path(folder)
+    if row.comes == "folder":
+        raise UserError(f"{name} needs no preparing: --data-from (--from of `jaxgen data show`) names the folder")
+    if row.module == "jaxgen.data.official":
+        from jaxgen.data.prepare import prepare as by_tfds
+
+        return f"{name} is prepared in {by_tfds(name, given, progress)}"
+    if row.comes == "prepared":
+        return f"{name} is prepared in {_reader(name).prepare(given)}"
+    if folder is not None:
+        raise UserError(f"{name} is made by jaxgen itself, from no files")
+    return f"{name} is made: {load(name, progress=progress).note}"
+
+
+def _reader(name: str) -> ModuleType:
+    return importlib.import_module(info(name).module)
+
+
+def load(name: str, *, progress: bool = True, **options: Any) -> Dataset:
+    """A dataset by name, decoded into `data_dir()` on first use and checked on every later one.
+
+    Args:
+      name: NAME or NAME/CONFIG of `table()`, or tfds:NAME.
+      progress: show on stderr how far decoding is.
+      **options: the fields of `Options`.
+
+    Raises:
+      UserError: for an unknown name or a value that an option cannot have, data that are not prepared, cannot be
+        decoded, do not fit together or were changed since, or a cache folder that cannot be written.
+    """
+    from jaxgen.data.store import decoded
+    from jaxgen.data.vocabulary import Vocabulary, longest
+
+    chosen = Options(dataset=name, **options)
+    chosen.check()
+    row = info(name)
+    if chosen.data_from is not None and row.comes != "folder":
+        raise UserError(f"dataset {name} is not read from a folder of yours, so data_from is not for it")
+    manifest, splits, mean, faces = decoded(chosen, _reader(name), progress=progress)
+    vocabulary, note = None, manifest.note
+    if "caption" in splits["train"]:
+        captions = splits["train"]["caption"]
+        vocabulary = Vocabulary.of(captions, chosen.vocabulary_size)
+        length = chosen.caption_length or longest(captions)
+        splits = {
+            split: entries | {"caption": vocabulary.encode(entries["caption"], length)}
+            for split, entries in splits.items()
+        }
+    elif chosen.caption_length or chosen.vocabulary_size:
+        raise UserError(f"dataset {name} has no captions, so caption_length and vocabulary_size are not for it")
+    if manifest.skipped:
+        counts = ", ".join(f"{count} of {split}" for split, count in manifest.skipped.items())
+        note += f"; left out because they cannot be decoded: {counts}"
+    given = dataclasses.asdict(chosen)
+    del given["dataset"]
+    return Dataset(
+        name=name,
+        options=given,
+        spec=_spec(splits["train"], manifest.classes, mean, faces, vocabulary),
+        **splits,
+        fingerprint=manifest.fingerprint,
+        note=note + ".",
+        classes=manifest.classes,
+        vocabulary=vocabulary,
+        streamed=chosen.pipeline == "grain" or manifest.records is not None,
+    )
+
+
+def _spec(train, classes, mean, faces, vocabulary) -> "Spec":
     import jax
 
     from jaxgen.model import Spec
 
+    labels, num_classes = train.get("label"), len(classes) or None
+    num_examples = len(next(iter(train.values())))
     return Spec(
         entries={name: jax.ShapeDtypeStruct(entry.shape[1:], entry.dtype) for name, entry in train.items()},
-        num_examples=len(train["label"]),
+        num_examples=num_examples,
         num_classes=num_classes,
-        class_shares=np.bincount(train["label"], minlength=num_classes) / len(train["label"]),
-        mean=train["image"].mean(axis=0, dtype=np.float64) / 255,
+        class_shares=None if labels is None else np.bincount(labels, minlength=num_classes) / num_examples,
+        mean=mean,
+        num_words=vocabulary and len(vocabulary),
+        faces=faces,
     )

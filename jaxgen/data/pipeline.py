@@ -1,12 +1,15 @@
-"""From arrays in memory to batches: which examples each training step sees, and batches for evaluation.
+"""From a split to batches: which examples each training step sees, reading them, and batches for evaluation.
 
 Training data is an endless stream of shuffled epochs, cut into full batches; a batch may span the
 end of an epoch, so nothing is dropped. The stream is a pure function of (key, step): resuming needs
-no state, and the index arrays can be handed to a `lax.scan` over steps.
+no state but the step, the index arrays can be handed to a `lax.scan` over steps, and data in memory
+and data that grain reads while training come in the same order.
 """
 
 import functools
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,32 +17,36 @@ import numpy as np
 from jaxgen.errors import UserError
 from jaxgen.model import Key
 
+FLIPS = 2**32 - 1
+"""In place of an epoch, for the bits that say which images are mirrored."""
+
 
 def epoch_order(key: Key, epoch: int, num_examples: int) -> np.ndarray:
     """The order of one epoch: int32 [num_examples], a permutation, read-only.
 
-    The stable argsort of `jax.random.bits(fold_in(key, epoch))`, taken on the host: the same on every
-    machine and device.
+    The stable argsort of the 64-bit words of NumPy's Philox, seeded by the key's words and the epoch: on the
+    host, the same on every machine.
     """
-    words = jax.device_get(jax.random.key_data(key))
-    return _epoch_order(words.tobytes(), words.shape, jax.random.key_impl(key), epoch, num_examples)
+    return _epoch_order(_words(key), epoch, num_examples)
+
+
+def _words(key: Key) -> tuple[int, ...]:
+    return tuple(jax.device_get(jax.random.key_data(key)).tolist())
 
 
 @functools.lru_cache(maxsize=64)  # chunks of steps ask for the same epochs again and again, of every seed's own order
-def _epoch_order(words: bytes, shape: tuple, impl, epoch: int, num_examples: int) -> np.ndarray:
-    with jax.default_device(_host()):
-        key = jax.random.wrap_key_data(np.frombuffer(words, np.uint32).reshape(shape), impl=impl)
-        bits = jax.random.bits(jax.random.fold_in(key, epoch), (num_examples,), np.uint32)
-    order = np.argsort(jax.device_get(bits), kind="stable").astype(np.int32)
+def _epoch_order(words: tuple[int, ...], epoch: int, num_examples: int) -> np.ndarray:
+    bits = np.random.Philox(np.random.SeedSequence([*words, epoch])).random_raw(num_examples)
+    order = np.argsort(bits, kind="stable").astype(np.int32)
     order.setflags(write=False)
     return order
 
 
-def _host() -> jax.Device:
-    try:
-        return jax.local_devices(backend="cpu")[0]
-    except RuntimeError:  # JAX_PLATFORMS names no CPU; threefry's bits are the same on any device
-        return jax.local_devices()[0]
+def mirrored(key: Key, batch_size: int, start: int, count: int) -> np.ndarray:
+    """Which images of the steps from `start` on are mirrored, half of them on average: bool [count, batch_size]."""
+    words = _words(key)
+    steps = (np.random.SeedSequence([*words, FLIPS, step]) for step in range(start, start + count))
+    return np.stack([np.random.Philox(step).random_raw(batch_size) & 1 for step in steps]).astype(bool)
 
 
 def stream(key: Key, num_examples: int, batch_size: int, start: int, count: int) -> np.ndarray:
@@ -49,7 +56,8 @@ def stream(key: Key, num_examples: int, batch_size: int, start: int, count: int)
       UserError: if `num_examples` or `batch_size` is below 1.
     """
     _check(num_examples, batch_size)
-    return _positions(key, num_examples, start * batch_size, count * batch_size).reshape(count, batch_size)
+    rows = _positions(_words(key), num_examples, start * batch_size, count * batch_size)
+    return rows.reshape(count, batch_size)
 
 
 def passes(key: Key, num_examples: int, batch_size: int, num_passes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -66,12 +74,12 @@ def passes(key: Key, num_examples: int, batch_size: int, num_passes: int) -> tup
     total = num_passes * num_examples
     steps = -(-total // batch_size)
     indices = np.zeros(steps * batch_size, np.int32)
-    indices[:total] = _positions(key, num_examples, 0, total)
+    indices[:total] = _positions(_words(key), num_examples, 0, total)
     weights = (np.arange(steps * batch_size) < total).astype(np.float32)
     return indices.reshape(steps, batch_size), weights.reshape(steps, batch_size)
 
 
-def batches(entries: dict[str, np.ndarray], batch_size: int) -> Iterator[dict[str, np.ndarray]]:
+def batches(entries: Mapping[str, Any], batch_size: int) -> Iterator[dict[str, np.ndarray]]:
     """All examples once, in order, in batches of one shape, for evaluation.
 
     Each batch has the entries and `weight` float32 [batch_size]: 1, and 0 where the last batch is
@@ -89,16 +97,84 @@ def batches(entries: dict[str, np.ndarray], batch_size: int) -> Iterator[dict[st
         yield {name: entry[indices] for name, entry in entries.items()} | {"weight": weight}
 
 
-def _positions(key: Key, num_examples: int, start: int, count: int) -> np.ndarray:
+def _positions(words: tuple[int, ...], num_examples: int, start: int, count: int) -> np.ndarray:
     """The stream's positions `start` to `start + count - 1`: int32 [count]."""
     indices = np.empty(count, np.int32)
     filled = 0
     while filled < count:
         epoch, offset = divmod(start + filled, num_examples)
-        part = epoch_order(key, epoch, num_examples)[offset : offset + count - filled]
+        part = _epoch_order(words, epoch, num_examples)[offset : offset + count - filled]
         indices[filled : filled + len(part)] = part
         filled += len(part)
     return indices
+
+
+class _Stream:
+    """Position n of the stream -> its example of a split, the n-th of all; picklable, for grain's workers."""
+
+    def __init__(self, key: Key, entries: Mapping[str, Any], end: int):
+        self._words, self._entries, self._end = _words(key), entries, end
+        self._num_examples = len(next(iter(entries.values())))
+
+    def __call__(self, position: int) -> dict[str, np.ndarray]:
+        epoch, offset = divmod(position, self._num_examples)
+        # Past the end a last batch is filled up, with example 0 as in `passes`.
+        row = _epoch_order(self._words, epoch, self._num_examples)[offset] if position < self._end else 0
+        return {name: entry[row] for name, entry in self._entries.items()}
+
+
+def read(
+    key: Key,
+    entries: Mapping[str, Any],
+    batch_size: int,
+    start: int,
+    stop: int,
+    *,
+    passes: int | None = None,
+    workers: int = 0,
+    share: tuple[int, int] = (0, 1),
+) -> Iterator[dict[str, np.ndarray]]:
+    """The batches of `stream`, or of `passes`, for the steps from `start` to `stop - 1`, read ahead by grain.
+
+    Args:
+      key: that of the order.
+      entries: of a split; indexed by one integer at a time.
+      batch_size: examples a step, of all processes.
+      start: the first step; the iterator's whole state, so that resuming is reading from the step on.
+      stop: the step to end before.
+      passes: epochs after which batches are filled up with example 0; None for an endless stream.
+      workers: processes that read; 0 for threads of this one.
+      share: (this process, their number): each reads its own part of every batch.
+
+    Returns:
+      An iterator over batches, entries [batch_size / processes, ...].
+
+    Raises:
+      UserError: if a batch cannot be divided among the processes; while iterating, what reading an example raises.
+    """
+    import grain
+    from absl import flags
+
+    part, parts = share
+    if batch_size % parts:
+        raise UserError(f"a batch of {batch_size} cannot be divided evenly among {parts} processes")
+    own = batch_size // parts
+    end = math.inf if passes is None else passes * len(next(iter(entries.values())))
+    example = _Stream(key, entries, end)
+
+    def position(n: int) -> int:
+        step, offset = divmod(n, own)
+        return (start + step) * batch_size + part * own + offset
+
+    dataset = grain.MapDataset.range((stop - start) * own).map(position).map(example).batch(own)
+    # Read ahead a few batches' worth; more would only hold memory.
+    reading = dataset.to_iter_dataset(grain.ReadOptions(num_threads=4, prefetch_buffer_size=4))
+    if workers:
+        if not flags.FLAGS.is_parsed():  # grain reads one of absl's, which a program without absl's main has not parsed
+            flags.FLAGS.mark_as_parsed()
+        options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=4)
+        reading = reading.mp_prefetch(options)
+    return iter(reading)
 
 
 def _check(num_examples: int, batch_size: int) -> None:

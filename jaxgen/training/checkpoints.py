@@ -5,15 +5,20 @@ from pathlib import Path
 import jax
 import orbax.checkpoint as ocp
 
+from jaxgen.errors import UserError
 from jaxgen.model import PyTree
 
 KEEP = 2
 
 
 class Checkpoints:
-    """The checkpoints of one run folder, saved in the background; the newest two are kept."""
+    """The checkpoints of one run folder, saved in the background; the newest two are kept.
 
-    def __init__(self, folder: Path):
+    Each holds the `fingerprint` of the data it was trained on.
+    """
+
+    def __init__(self, folder: Path, fingerprint: str):
+        self._folder, self._fingerprint = folder, fingerprint
         options = ocp.CheckpointManagerOptions(max_to_keep=KEEP, create=True)
         self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
 
@@ -29,10 +34,20 @@ class Checkpoints:
 
     def save(self, step: int, tree: PyTree) -> None:
         """Saves `tree` as the checkpoint of `step`."""
-        self._manager.save(step, args=ocp.args.StandardSave(tree))
+        data = {"fingerprint": self._fingerprint}
+        args = ocp.args.Composite(state=ocp.args.StandardSave(tree), data=ocp.args.JsonSave(data))
+        self._manager.save(step, args=args)
 
     def restore(self, step: int, like: PyTree) -> PyTree:
-        """The tree saved at `step`, with the structure, shapes and dtypes of `like` (arrays or abstract)."""
+        """The tree saved at `step`, with the structure, shapes and dtypes of `like` (arrays or abstract).
+
+        Raises:
+            UserError: it was trained on other data.
+        """
         device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), like)
-        return self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), data=ocp.args.JsonRestore())
+        restored = self._manager.restore(step, args=args)
+        if restored.data["fingerprint"] != self._fingerprint:
+            raise UserError(f"{self._folder / str(step)} was trained on data of other content (fingerprint)")
+        return restored.state

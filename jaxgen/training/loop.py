@@ -11,11 +11,11 @@ import jax
 import numpy as np
 
 from jaxgen.data import pipeline
-from jaxgen.keys import streams
-from jaxgen.model import Array, Model, Phase
+from jaxgen.model import Model, Phase
 from jaxgen.training import run as folder
 from jaxgen.training import seeds as seed_axis
 from jaxgen.training.checkpoints import Checkpoints
+from jaxgen.training.feed import Feed
 from jaxgen.training.progress import Progress
 from jaxgen.training.record import Record, grid_condition
 from jaxgen.training.run import Plan, Run
@@ -79,7 +79,7 @@ def train(
     """
     began = time.monotonic()
     settings = settings or Settings()
-    plan = folder.plan(model, config, settings)
+    plan = folder.plan(model, config, settings, progress=progress)
     out = Path(out) if out else Path("runs") / f"{Path(model).stem}-{settings.dataset}"
     restored, spent = None, 0.0
     lines = []
@@ -128,8 +128,7 @@ def _train(plan: Plan, out: Path, restored, bar: Progress) -> Run:
     state = seed_axis.placed(devices, state)
     alive = seed_axis.placed(devices, state.step == start)
     train_keys = seed_axis.placed(devices, keys.train)
-    arrays = seed_axis.placed(devices, {name: dataset.train[name] for name in model.needs}, shared=True)
-    data_keys = keys.data if settings.own_order else streams(settings.data_seed).data
+    feed = Feed(dataset, model.needs, settings, devices)
     parts = stretches(model, settings, num_examples)
     end = parts[-1].end
     draw = model.sample and seed_axis.sample_parts(model)
@@ -154,7 +153,10 @@ def _train(plan: Plan, out: Path, restored, bar: Progress) -> Run:
         if draw:
             later.append(partial(write_samples, step, list(draw(keys.sample, state, grid, condition))))
 
-    with Record(out, settings.seeds, start) as record, Checkpoints(out / folder.CHECKPOINTS) as checkpoints:
+    with (
+        Record(out, settings.seeds, start) as record,
+        Checkpoints(out / folder.CHECKPOINTS, dataset.fingerprint) as checkpoints,
+    ):
         if start == 0:
             show(0)
         if devices.size < jax.device_count():
@@ -165,53 +167,32 @@ def _train(plan: Plan, out: Path, restored, bar: Progress) -> Run:
             if last <= start:
                 continue
             if start <= first:
-                batches = partial(
-                    pipeline.batches, {name: dataset.train[name] for name in model.needs}, settings.batch_size
-                )
+                batches = partial(pipeline.batches, feed.entries, settings.batch_size)
                 state = seed_axis.entered(phase, index, keys.init, state, batches)
                 state = seed_axis.placed(devices, state)
             program = seed_axis.chunk_program(phase, how, devices, settings.own_order)
             step = max(first, start)
-            while step < last:
-                stop = _next_stop(step, last, settings)
-                indices, weights = chunk_rows(phase, data_keys, num_examples, settings, first, step, stop)
-                state, alive, sums, steps = program(
-                    train_keys, state, alive, arrays, indices, weights, np.int32(stop - step)
-                )
-                write()
-                step = stop
-                later.append(partial(write_metrics, step, phase.name, sums, steps))
-                if step % settings.sample_every == 0 or step == end:
-                    show(step)
-                if step % settings.checkpoint_every == 0 or step == end:
+            with feed.phase(phase, first, step, last) as take:
+                while step < last:
+                    stop = _next_stop(step, last, settings, feed.most)
+                    state, alive, sums, steps = program(
+                        train_keys, state, alive, *take(step, stop), np.int32(stop - step)
+                    )
                     write()
-                    checkpoints.save(step, state._asdict())
+                    step = stop
+                    later.append(partial(write_metrics, step, phase.name, sums, steps))
+                    if step % settings.sample_every == 0 or step == end:
+                        show(step)
+                    if step % settings.checkpoint_every == 0 or step == end:
+                        write()
+                        checkpoints.save(step, state._asdict())
     stopped = {seed: int(at) for seed, at in zip(settings.seeds, state.step, strict=True) if at < end}
     for seed, at in stopped.items():
         bar.say(f"seed {seed} diverged at step {at}: a metric or parameter was not finite; frozen before it")
     return Run(out, plan, state, end, stopped)
 
 
-def _next_stop(step: int, last: int, settings: Settings) -> int:
-    """The next step at which something is written."""
+def _next_stop(step: int, last: int, settings: Settings, most: int) -> int:
+    """The next step at which something is written, `most` steps on at the latest."""
     every = (settings.log_every, settings.sample_every, settings.checkpoint_every)
-    return min(last, *(step - step % n + n for n in every))
-
-
-def chunk_rows(phase: Phase, keys: Array, num_examples: int, settings: Settings, first: int, step: int, stop: int):
-    """(indices int32, weights float32) of the steps from `step` to `stop`, as `chunk_program` takes them.
-
-    [log_every, batch_size], the indices [seeds, log_every, batch_size] where each seed has a key of its own;
-    rows beyond stop - step are not read.
-    """
-    most, count, batch = settings.log_every, stop - step, settings.batch_size
-    indices = np.zeros((*keys.shape, most, batch), np.int32)
-    weights = np.ones((most, batch), np.float32)
-    for n in np.ndindex(keys.shape):
-        if phase.passes is None:
-            indices[n][:count] = pipeline.stream(keys[n], num_examples, batch, step, count)
-        else:
-            all_indices, all_weights = pipeline.passes(keys[n], num_examples, batch, phase.passes)
-            indices[n][:count] = all_indices[step - first : stop - first]
-            weights[:count] = all_weights[step - first : stop - first]
-    return indices, weights
+    return min(last, step + most, *(step - step % n + n for n in every))

@@ -2,6 +2,7 @@
 
 config.json         everything needed to run it again: model, its config, settings
 model.py            a copy of the user's own model file, where the model is one
+vocabulary.json     of the captions, where the data have them: the words by id
 environment.json    versions, device kind and count, XLA flags, commit, dataset fingerprint
 metrics.jsonl       a row a seed and logging step
 events/             the same for TensorBoard, a folder a seed
@@ -35,6 +36,7 @@ from jaxgen.training.settings import Settings, configured
 
 CONFIG, ENVIRONMENT, METRICS, RESULT = "config.json", "environment.json", "metrics.jsonl", "result.json"
 EVENTS, SAMPLES, CHECKPOINTS, MODEL_FILE = "events", "samples", "checkpoints", "model.py"
+VOCABULARY = "vocabulary.json"
 
 
 class Plan(NamedTuple):
@@ -75,7 +77,7 @@ class Run(NamedTuple):
         return seed_axis.digests(self.plan.settings.seeds, self.state)
 
 
-def plan(model: str, config: Any, settings: Settings, name: str | None = None) -> Plan:
+def plan(model: str, config: Any, settings: Settings, name: str | None = None, progress: bool = False) -> Plan:
     """Checks that `model` can be trained so, and builds it.
 
     Args:
@@ -83,6 +85,7 @@ def plan(model: str, config: Any, settings: Settings, name: str | None = None) -
         config: its Config; a dict of fields; or None for the defaults.
         settings: the run's settings.
         name: what the run calls the model, where `model` is the run's copy of a file.
+        progress: show on stderr how far decoding the data is.
 
     Raises:
         UserError: an unknown model, dataset or field, a size the model cannot make, a batch entry
@@ -94,10 +97,21 @@ def plan(model: str, config: Any, settings: Settings, name: str | None = None) -
     if dataclasses.is_dataclass(config):
         config = vars(config)
     config = configured(module.Config, {} if config is None else config, model)
-    dataset = data.load(settings.dataset, image_size=settings.image_size, binarize=settings.binarize)
+    dataset = load(settings, progress)
     made = build(module, config, dataset, settings.precision)
     own = "./" + Path(model).name if model.endswith(".py") else model
     return Plan(name or own, model, config, settings, dataset, made)
+
+
+def load(settings: Settings, progress: bool = False) -> data.Dataset:
+    """The dataset of a run; raises UserError as `jaxgen.data.load`, and where its seeds' own orders cannot be read."""
+    options = {field.name: getattr(settings, field.name) for field in dataclasses.fields(data.Options)}
+    dataset = data.load(options.pop("dataset"), progress=progress, **options)
+    if dataset.streamed and settings.own_order:
+        raise UserError("own_order needs the data in memory (pipeline memory): what grain reads, all seeds share")
+    if settings.flip and "image" not in dataset.spec.entries:
+        raise UserError(f"dataset {dataset.name} has no images to flip")
+    return dataset
 
 
 def build(module: Any, config: Any, dataset: data.Dataset, precision: str) -> Model:
@@ -131,6 +145,8 @@ def create(path: Path, plan: Plan) -> None:
                 shutil.copyfile(plan.model_path, started / MODEL_FILE)
             write_json(started / ENVIRONMENT, plan.environment())
             write_json(started / CONFIG, plan.described())
+            if plan.dataset.vocabulary:
+                plan.dataset.vocabulary.save(started / VOCABULARY)
             started.rename(path)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from None
@@ -160,7 +176,7 @@ def check_resume(path: Path, plan: Plan) -> None:
         differences = [f"seeds_axis: {past['seeds_axis']!r} -> {how!r}"]
     if differences:
         raise UserError(f"{path} belongs to another run; what differs: {'; '.join(differences)}")
-    with Checkpoints(path / CHECKPOINTS) as checkpoints:
+    with Checkpoints(path / CHECKPOINTS, plan.dataset.fingerprint) as checkpoints:
         newest = checkpoints.newest() or 0
     if newest > plan.settings.steps:
         raise UserError(f"{path} is already at step {newest}; --steps {plan.settings.steps} would go back")
@@ -197,7 +213,7 @@ def open_run(path: str | Path) -> Run:
 def restore(path: Path, plan: Plan) -> tuple[State, int, dict[int, int]] | None:
     """(state, step, {diverged seed: step}) of the newest checkpoint; None where there is none."""
     settings = plan.settings
-    with Checkpoints(path / CHECKPOINTS) as checkpoints:
+    with Checkpoints(path / CHECKPOINTS, plan.dataset.fingerprint) as checkpoints:
         newest = checkpoints.newest()
         if newest is None:
             return None
@@ -206,6 +222,8 @@ def restore(path: Path, plan: Plan) -> tuple[State, int, dict[int, int]] | None:
         like = jax.eval_shape(lambda: seed_axis.initial_state(plan.model, keys, batch))
         try:
             state = State(**checkpoints.restore(newest, like._asdict()))
+        except UserError:
+            raise
         except Exception as error:  # damage shows as whatever the reader stumbles over
             words = f"{path / CHECKPOINTS / str(newest)} cannot be read; delete it to go on from the one before"
             raise UserError(f"{words} ({str(error)[:300]})") from error

@@ -97,13 +97,15 @@ def chunk_program(phase: Phase, how: str, devices: Mesh | None = None, own_order
     """The jitted program that takes many training steps in one dispatch; `how` the seed axis runs.
 
     (train keys [seeds], state, alive bool [seeds], data, indices int32 [most, batch],
-    weights float32 [most, batch], count int32 []) -> (state, alive, sums, steps)
+    weights float32 [most, batch], mirrored bool [most, batch] or None, count int32 [])
+    -> (state, alive, sums, steps)
 
     It takes `count` <= most steps; `count` is not static, so that a run takes its steps through the
     same program however they are cut into chunks: stopping and resuming cannot change a bit. State
-    is donated. `data` holds the whole training arrays; row i of `indices` is step i's batch, and
-    `indices` is [seeds, most, batch] where each seed has an order of its `own_order`. `sums` are
-    the metrics summed over the chunk's steps and `steps` float32 [seeds] their number.
+    is donated. `data` holds the whole training arrays; row i of `indices` is step i's batch, of which
+    `mirrored` says what images are turned left to right. Both are [seeds, most, batch] where each seed
+    has an order of its `own_order`. `sums` are the metrics summed over the chunk's steps and `steps`
+    float32 [seeds] their number.
 
     On several devices (a `mesh`) each has its share of the seeds, and of every step's batch. No
     collective runs for the seeds; for the batch XLA divides the step and adds up what it sums. (On
@@ -122,11 +124,15 @@ def chunk_program(phase: Phase, how: str, devices: Mesh | None = None, own_order
     # Jitted, so that it is traced once for its result's shapes and its place in the loop.
     step = jax.jit(over_seeds(one_seed, how, own_batches=own_order))
 
-    def chunk(keys, state, alive, data, indices, weights, count):
+    def chunk(keys, state, alive, data, indices, weights, mirrored, count):
         def batch_of(i):
-            rows = indices[:, i] if own_order else indices[i]
-            weight = jnp.broadcast_to(weights[i], rows.shape)
-            return {name: entry[rows] for name, entry in data.items()} | {"weight": weight}
+            row = (slice(None), i) if own_order else i
+            rows = indices[row]
+            batch = {name: entry[rows] for name, entry in data.items()}
+            if mirrored is not None:
+                flip = mirrored[row][..., None, None, None]
+                batch["image"] = jnp.where(flip, batch["image"][..., ::-1, :], batch["image"])
+            return batch | {"weight": jnp.broadcast_to(weights[i], rows.shape)}
 
         def take(i, carry):
             state, alive, sums, steps = carry
@@ -144,10 +150,11 @@ def chunk_program(phase: Phase, how: str, devices: Mesh | None = None, own_order
 
     if several:
         shares, whole = PartitionSpec("seeds"), PartitionSpec()
+        rows = shares if own_order else whole
         chunk = jax.shard_map(
             chunk,
             mesh=devices,
-            in_specs=(shares, shares, shares, whole, shares if own_order else whole, whole, whole),
+            in_specs=(shares, shares, shares, whole, rows, whole, rows, whole),
             out_specs=shares,
             axis_names={"seeds"},
             check_vma=False,  # or a scan in a user's model would have to say what varies over the seeds

@@ -8,16 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from jaxgen.data.options import Options
 from jaxgen.errors import UserError
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What every run has, whatever its model."""
+class Settings(Options):
+    """What every run has, whatever its model, beside the options of its data."""
 
-    dataset: str = "digits"  # a name of `jaxgen data list`
-    image_size: int | None = None  # pixels a side; the dataset's own size if not given
-    binarize: bool = False  # pixels of at least 128 become 255, the others 0
     seeds: tuple[int, ...] = (0,)  # training seeds, all trained in one program
     steps: int = 2000  # training steps of each seed, at most: a model that only counts ends after one pass
     batch_size: int = 64  # examples a step
@@ -31,6 +29,7 @@ class Settings:
 
     def check(self) -> None:
         """Raises UserError for a value that cannot be run."""
+        super().check()
         for name in ("steps", "batch_size", "log_every", "sample_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")

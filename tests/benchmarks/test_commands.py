@@ -140,7 +140,7 @@ def test_pipeline(measured):
 def test_the_pipeline_has_the_batches_of_the_training_loop(monkeypatch):
     rows = []
 
-    def program(keys, state, alive, data, indices, weights, count):
+    def program(keys, state, alive, data, indices, weights, mirrored, count):
         rows.extend(indices[:count])
         assert (weights == 1).all()
         return state, alive, {}, np.ones(1)
@@ -176,7 +176,7 @@ def test_start(measured):
         (seeds, ["--seeds", "0"], "seeds must be above 0"),
         (seeds, ["--model", "vae", "--image-size", "18"], "vae cannot make images of 18x18"),
         (pipeline, ["--features", "0"], "features must be above 0"),
-        (start, ["--image-size", "500", "--rounds", "1"], "image size 500: dataset 'digits' has whole sizes"),
+        (start, ["--image-size", "5000", "--rounds", "1"], "image size must be at most 4096, not 5000"),
     ],
 )
 def test_a_mistake_is_one_line_and_status_2(module, argv, words, call):

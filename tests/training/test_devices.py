@@ -101,7 +101,7 @@ def program(num_seeds):
     state = seeds.initial_state(model, streams.init, seeds.blank_batch(digits.spec, model.needs, 64))
     keys, state, alive = seeds.placed(devices, (streams.train, state, np.ones(num_seeds, bool)))
     images = seeds.placed(devices, {"image": digits.train["image"]}, shared=True)
-    rows = np.zeros((1, 64), np.int32), np.ones((1, 64), np.float32), np.int32(1)
+    rows = np.zeros((1, 64), np.int32), np.ones((1, 64), np.float32), None, np.int32(1)
     chunk = seeds.chunk_program(model.phases[0], "map", devices)
     text = chunk.lower(keys, state, alive, images, *rows).compile().as_text()
     return {

@@ -1,1 +1,0 @@
-"""TFDS builders of our own; each lives in a package folder of its own, as TFDS asks."""

@@ -1,1 +1,0 @@
-"""The digits that come with scikit-learn, as a TFDS builder."""

@@ -1,0 +1,58 @@
+"""What data a run is given: the dataset, and what is done to its examples before a model sees them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from jaxgen.errors import UserError
+
+LARGEST = 4096
+"""Pixels a side; more is a mistake."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """A dataset and how it is read; every field is recorded in a run's config."""
+
+    dataset: str = "digits"  # a name of `jaxgen data list`, with /CONFIG where it has several, or tfds:NAME
+    data_from: str | None = None  # the folder of image_folder and mesh_folder
+    train_split: str | None = None  # in TFDS's slicing syntax, e.g. train[:10%]; as the dataset has it if not given
+    validation_split: str | None = None  # the same of the split that decides between checkpoints
+    test_split: str | None = None  # the same of the split that is scored
+    skip_bad: bool = False  # leave out, and count, images that cannot be decoded; an error otherwise
+    crop: int | None = None  # the centre of so many pixels a side is cut out, before resizing
+    image_size: int | None = None  # pixels a side, antialiased; the centre square of images not square
+    pad: int = 0  # rows and columns of zeros added on every side, after resizing
+    channels: Literal[1, 3] | None = None  # grey or colour; the dataset's own if not given
+    binarize: bool = False  # pixels of at least 128 become 255, the others 0
+    flip: bool = False  # training images are mirrored left to right with probability 1/2, drawn anew each step
+    caption_length: int | None = None  # words of a caption, cut off or padded; the longest in training if not given
+    vocabulary_size: int | None = None  # the most frequent words of the training captions; all if not given
+    pipeline: Literal["auto", "memory", "grain"] = "auto"  # decoded in memory; read while training; by size
+    workers: int = 0  # processes that read while training (pipeline grain); 0 for threads of this one
+
+    def check(self) -> None:
+        """Raises UserError for a value that cannot be."""
+        least = {"crop": 1, "image_size": 1, "pad": 0, "caption_length": 1, "vocabulary_size": 1, "workers": 0}
+        for name, smallest in least.items():
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or value < smallest):
+                raise UserError(f"{name.replace('_', ' ')} must be a whole number from {smallest} on, not {value!r}")
+        for name in ("crop", "image_size"):
+            if (getattr(self, name) or 0) > LARGEST:
+                raise UserError(f"{name.replace('_', ' ')} must be at most {LARGEST}, not {getattr(self, name)}")
+
+    @property
+    def name(self) -> str:
+        """The dataset's, without its config."""
+        return self.dataset.partition("/")[0]
+
+    @property
+    def config(self) -> str:
+        """What follows the name's /; "" where nothing does."""
+        return self.dataset.partition("/")[2]
+
+    @property
+    def folder(self) -> Path | None:
+        """`data_from` as a path."""
+        return None if self.data_from is None else Path(self.data_from).expanduser()

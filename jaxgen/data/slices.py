@@ -1,0 +1,59 @@
+"""TFDS's slicing syntax for splits: train[:10%], train[1000:2000], train+test."""
+
+import itertools
+import re
+from collections.abc import Mapping
+from types import SimpleNamespace
+
+from jaxgen.errors import UserError
+
+Ranges = list[tuple[str, int, int]]
+"""The parts of a split: a split as the source has it, first example, end."""
+
+
+def ranges(dataset: str, wanted: Mapping[str, str], known: Mapping[str, int]) -> dict[str, Ranges]:
+    """What each wanted split is of the splits known, whose numbers of examples are given.
+
+    Raises:
+      UserError: a split that is not in TFDS's syntax, is empty, or shares examples with another.
+    """
+    found = {kind: _ranges(f"{kind}_split {split} of {dataset}", split, known) for kind, split in wanted.items()}
+    for one, other in itertools.combinations(found, 2):
+        if shared := _shared(found[one], found[other]):
+            raise UserError(
+                f"the splits of {dataset} overlap: {one} is {wanted[one]} and {other} is {wanted[other]}, with "
+                f"{shared:,} examples in both; give {one}_split or {other}_split so that they have none"
+            )
+    return found
+
+
+def _ranges(what: str, split: str, known: Mapping[str, int]) -> Ranges:
+    import tensorflow_datasets as tfds
+
+    has = " and ".join(f"{name} ({count:,})" for name, count in known.items())
+    sizes = {name: SimpleNamespace(num_examples=count) for name, count in known.items()}
+    try:
+        parts = tfds.core.ReadInstruction.from_spec(split).to_absolute(sizes)
+    except Exception as error:  # ValueError, NotImplementedError, and more by mistake
+        raise UserError(
+            f"{what}: {_words(error)}; it has {has}, to be sliced as in train[:10%], train[1000:2000] or train+test"
+        ) from error
+    found = [(part.splitname, part.from_ or 0, known[part.splitname] if part.to is None else part.to) for part in parts]
+    if any(end <= start for _, start, end in found):
+        raise UserError(f"{what} has an empty part: it must have examples of {has}")
+    return found
+
+
+def _shared(ones: Ranges, others: Ranges) -> int:
+    """How many examples two splits have in common."""
+    return sum(
+        max(0, min(end, last) - max(start, first))
+        for (split, start, end), (other, first, last) in itertools.product(ones, others)
+        if split == other
+    )
+
+
+def _words(error: Exception) -> str:
+    """The last line of an error's message, where TFDS says what is wrong."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return re.sub(r"\. (See|Please) .*|\.$", "", lines[-1]) if lines else type(error).__name__

@@ -1,0 +1,70 @@
+"""What a reader of datasets gives: the splits as their source has them, before anything is done to them.
+
+A reader is a module with two functions of `Options`:
+
+    identity(options) -> str      cheap; changes whenever the content may have changed
+    read(options) -> Source       the content
+
+What `read` gave is decoded, transformed and kept (`jaxgen.data.store`) under a name made of the options and
+the identity, so the same options and identity must give the same content.
+"""
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from jaxgen.errors import UserError
+
+SPLITS = ("train", "validation", "test")
+
+
+class BadExampleError(UserError):
+    """An example that cannot be decoded; the message names its file or index."""
+
+
+class Records(Protocol):
+    """Examples that are decoded when they are asked for; picklable, since worker processes read them too."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+        ...
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """The entries of one: image uint8 [H, W, C], label int, caption str. Raises BadExampleError, naming it."""
+        ...
+
+    def name(self, index: int) -> str:
+        """What a message calls one: its file, or its index."""
+        ...
+
+
+Examples = Mapping[str, np.ndarray] | Records
+"""Of one split: decoded arrays with a leading example axis (`caption` of str), or records."""
+
+
+class Source(NamedTuple):
+    """A dataset as its reader gives it."""
+
+    splits: Mapping[str, Examples]  # train, validation and test, in this order
+    note: str  # source and splits, as a part of a sentence: no full stop
+    classes: Sequence[str] = ()  # their names, by label; none where there are no labels
+    faces: np.ndarray | None = None  # of meshes: int32 [faces, 3], vertices of each triangle
+    sliced: bool = False  # whether the splits are already those that the options ask for
+
+
+def data_dir() -> Path:
+    """The folder for prepared data: JAXGEN_DATA_DIR, or jaxgen's folder in the platform's cache.
+
+    That is below XDG_CACHE_HOME or ~/.cache on Linux, ~/Library/Caches on macOS, and LOCALAPPDATA on Windows.
+    """
+    if chosen := os.environ.get("JAXGEN_DATA_DIR"):
+        return Path(chosen).expanduser().absolute()
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "jaxgen"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "jaxgen"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jaxgen"

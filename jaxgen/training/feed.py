@@ -1,0 +1,114 @@
+"""What a run's training program is given: whole arrays and the rows of each step, or batches read meanwhile."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import numpy as np
+from jax.sharding import Mesh
+
+from jaxgen.data import Dataset, pipeline
+from jaxgen.keys import streams
+from jaxgen.model import Array, Phase
+from jaxgen.training import seeds as seed_axis
+from jaxgen.training.settings import Settings
+
+MOST_BYTES = 2**28
+"""Of the examples of one chunk of steps that are read while training: two chunks are held at once."""
+
+
+class Take(Protocol):
+    """(step, stop) -> data, indices, weights, mirrored: of the steps from `step` to `stop`, as `chunk_program` has it.
+
+    Called for one stretch of steps after the other.
+    """
+
+    def __call__(self, step: int, stop: int) -> tuple[dict[str, Array], np.ndarray, np.ndarray, np.ndarray | None]:
+        """Rows beyond stop - step are not read by the program."""
+        ...
+
+
+class Feed:
+    """A dataset's training split, fed to the steps of one run."""
+
+    def __init__(self, dataset: Dataset, needs: tuple[str, ...], settings: Settings, devices: Mesh):
+        self._settings, self._devices, self._streamed = settings, devices, dataset.streamed
+        self.entries = {name: dataset.train[name] for name in needs}
+        self._num_examples, self._flips = dataset.spec.num_examples, settings.flip and "image" in needs
+        of_seeds = seed_axis.all_streams(settings.seeds).data
+        self._keys = of_seeds if settings.own_order else streams(settings.data_seed).data
+        self.most = settings.log_every
+        if dataset.streamed:
+            spec = dataset.spec.entries
+            example = sum(int(np.prod(spec[name].shape)) * spec[name].dtype.itemsize for name in needs)
+            self.most = max(1, min(self.most, MOST_BYTES // (settings.batch_size * example)))
+
+    @contextmanager
+    def phase(self, phase: Phase, first: int, start: int, last: int) -> Iterator[Take]:
+        """What a phase that begins with step `first` is given, from `start` to `last`."""
+
+        def rows(step: int, stop: int) -> tuple[np.ndarray, ...]:
+            return chunk_rows(phase, self._keys, self._num_examples, self._settings, first, step, stop, self.most)
+
+        def flips(step: int, stop: int) -> np.ndarray | None:
+            return chunk_flips(self._keys, self._settings, step, stop, self.most) if self._flips else None
+
+        if not self._streamed:
+            arrays = seed_axis.placed(self._devices, self.entries, shared=True)
+            yield lambda step, stop: (arrays, *rows(step, stop), flips(step, stop))
+            return
+        batch_size = self._settings.batch_size
+        origin = 0 if phase.passes is None else first  # passes are counted from the phase's first step
+        batches = pipeline.read(
+            self._keys,
+            self.entries,
+            batch_size,
+            start - origin,
+            last - origin,
+            passes=phase.passes,
+            workers=self._settings.workers,
+        )
+        within = np.arange(self.most * batch_size, dtype=np.int32).reshape(self.most, batch_size)
+
+        def take(step: int, stop: int) -> tuple[Any, ...]:
+            some = [next(batches) for _ in range(stop - step)]
+            read = {name: np.zeros((self.most, *entry.shape), entry.dtype) for name, entry in some[0].items()}
+            for name, entry in read.items():
+                for n, batch in enumerate(some):
+                    entry[n] = batch[name]
+            data = {name: entry.reshape(-1, *entry.shape[2:]) for name, entry in read.items()}
+            data = seed_axis.placed(self._devices, data, shared=True)
+            return data, within, rows(step, stop)[1], flips(step, stop)
+
+        try:
+            yield take
+        finally:
+            batches.close()
+
+
+def chunk_rows(
+    phase: Phase, keys: Array, num_examples: int, settings: Settings, first: int, step: int, stop: int, most: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """(indices int32, weights float32) of the steps from `step` to `stop`, as `chunk_program` takes them.
+
+    [most, batch_size], the indices [seeds, most, batch_size] where each seed has a key of its own.
+    """
+    count, batch = stop - step, settings.batch_size
+    indices = np.zeros((*keys.shape, most, batch), np.int32)
+    weights = np.ones((most, batch), np.float32)
+    for n in np.ndindex(keys.shape):
+        if phase.passes is None:
+            indices[n][:count] = pipeline.stream(keys[n], num_examples, batch, step, count)
+        else:
+            all_indices, all_weights = pipeline.passes(keys[n], num_examples, batch, phase.passes)
+            indices[n][:count] = all_indices[step - first : stop - first]
+            weights[:count] = all_weights[step - first : stop - first]
+    return indices, weights
+
+
+def chunk_flips(keys: Array, settings: Settings, step: int, stop: int, most: int) -> np.ndarray:
+    """Which images of the steps from `step` to `stop` are mirrored: bool, shaped as the indices of `chunk_rows`."""
+    flips = np.zeros((*keys.shape, most, settings.batch_size), bool)
+    for n in np.ndindex(keys.shape):
+        flips[n][: stop - step] = pipeline.mirrored(keys[n], settings.batch_size, step, stop - step)
+    return flips
