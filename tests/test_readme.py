@@ -17,11 +17,8 @@ PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 def test_the_table_of_models_is_the_programs():
-    rows = [
-        line.strip("| ").split(" | ")
-        for line in README.partition("## Commands")[0].splitlines()
-        if re.match(r"\| `\w+` \|", line)
-    ]
+    table = README.partition("## Models")[2].partition("## Commands")[0]
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines() if re.match(r"\| `\w+` \|", line)]
     expected = [
         [f"`{name}`", entry.title, entry.section, f"[{entry.paper}]({entry.url})"]
         for name, entry in models.MODELS.items()
