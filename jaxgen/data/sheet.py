@@ -42,7 +42,7 @@ def contact_sheet(dataset: Dataset, num: int = 40, split: str = "train") -> np.n
     height, width = pictures.shape[1:3]
     cell = max(width, CAPTION_WIDTH if dataset.vocabulary else 0)
     texts = [
-        [textwrap.shorten(name, max(8, cell // LETTER), placeholder=".."), *textwrap.wrap(caption, cell // LETTER)]
+        [name[: max(8, cell // LETTER)], *textwrap.wrap(caption, cell // LETTER)]
         if "label" in entries
         else textwrap.wrap(caption, cell // LETTER)
         for name, caption in zip(classes, captions, strict=True)
