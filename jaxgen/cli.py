@@ -330,8 +330,6 @@ def _data_prepare(argv: list[str]) -> None:
 def _data_show(argv: list[str]) -> None:
     name, rest = _dataset(argv, "show")
 
-    import dataclasses
-
     import tyro
 
     from jaxgen.data.options import Options
@@ -351,15 +349,19 @@ def _data_show(argv: list[str]) -> None:
             split: of the dataset
             out: the PNG file; NAME.png if not given
         """
+        if {word.partition("=")[0].replace("_", "-") for word in rest} & {"--dataset", "--data-from"}:
+            raise UserError(
+                "data show takes the dataset's name, and --from FOLDER, in place of --dataset and --data-from"
+            )
         from jaxgen import data
         from jaxgen.data.sheet import contact_sheet
         from jaxgen.pictures import to_png
 
         if num < 1:
             raise UserError(f"num must be at least 1, not {num}")
-        given = dataclasses.asdict(options) | ({"data_from": str(folder)} if folder else {})
-        given["dataset"] = name
-        dataset = data.load(given.pop("dataset"), **given)
+        given = vars(options) | {"data_from": folder and str(folder)}
+        del given["dataset"]
+        dataset = data.load(name, **given)
         path = out or Path(re.sub(r"\W+", "_", name) + ".png")
         path.write_bytes(to_png(contact_sheet(dataset, num, split)))
         print(dataset.note)

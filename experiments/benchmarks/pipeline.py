@@ -1,101 +1,263 @@
-"""The input pipeline for data in memory, alone and beside a training step.
+"""The input pipeline, alone and beside a training step: of data in memory, or read by grain while training.
 
     python -m experiments.benchmarks.pipeline
+    python -m experiments.benchmarks.pipeline --pipeline grain --workers 2
 
-The order of the examples is drawn on the host, and the chunk program gathers the batches on the device, as the
-training loop does both; the step but reads its batch.
+Batches come from the training loop's own feed. In memory, the order of the examples is drawn on the host, and the
+chunk program gathers the batches on the device. By grain, a chunk's images are decoded, from PNG files that the
+system holds in memory once they are read, while the device takes the chunk before it. What is timed alone is the
+feed with a step that but reads its batch.
 """
 
+import contextlib
+import dataclasses
+import os
 import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from jaxgen.errors import check_positive
 
 from . import timing
 
 if TYPE_CHECKING:
+    import numpy as np
     from rich.console import RenderableType
 
-    from .contenders import Contender, Training
+    from jaxgen.data import Dataset
+    from jaxgen.data.store import Images
+    from jaxgen.model import Model
+    from jaxgen.training.settings import Settings
 
-GOAL = 500_000
-"""Images of 28x28 a second."""
+DEFAULTS = {
+    "memory": {"image_size": 28, "examples": 60_000, "chunk": 50},
+    "grain": {"image_size": 64, "examples": 50_000, "chunk": 5},
+}
+"""What is measured of a pipeline where the options do not say."""
+
+GOALS = {"memory": 500_000, "grain": 0.95}
+"""Images of 28x28 a second, alone; and the share of its rate in memory that training has where it is fed by grain."""
+
+LAST = 10**9
+"""A step that no timing comes to."""
+
+SHEET = 1024
+"""Pixels a side of the picture that all others are cut out of."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """Time the input pipeline alone, against a goal of 500,000 images of 28x28 a second, and as a share of training.
+    """Time the input pipeline alone and beside a training step, the DCGAN's.
 
-    The data are 60,000 grey images of noise, the training is the DCGAN's.
+    Of data in memory, grey images of noise, against a goal of 500,000 images of 28x28 a second. By grain, colour
+    pictures in PNG files, against training on the same in memory: the goal is 95% of its rate.
     """
 
-    image_size: int = 28  # pixels a side
+    pipeline: Literal["memory", "grain"] = "memory"  # data in memory, or read while training
+    image_size: int | None = None  # pixels a side; if not given 28, by grain 64
+    examples: int | None = None  # images that there are; if not given 60,000, by grain 50,000
     batch: int = 64  # images a step
     features: int = 64  # of the DCGAN: channels of the largest hidden map
-    rounds: int = 7  # each times the pipeline and the training once
+    chunk: int | None = None  # steps a dispatch, --log-every of a run; if not given 50, by grain 5
+    workers: int = 0  # by grain: so many processes that read are timed too, beside threads
+    rounds: int = 7  # each times every contender once
 
 
 def measure(options: Options) -> dict[str, Any]:
     """The timings. Raises UserError for an image size that the DCGAN cannot make."""
-    check_positive(options, "image_size", "batch", "features", "rounds")
+    defaults = DEFAULTS[options.pipeline]
+    given = {name: default for name, default in defaults.items() if getattr(options, name) is None}
+    options = dataclasses.replace(options, **given)
+    check_positive(options, "image_size", "examples", "batch", "features", "chunk", "rounds")
+    result = in_memory(options) if options.pipeline == "memory" else by_grain(options)
+    return {"arguments": dataclasses.asdict(options), "goal": GOALS[options.pipeline]} | result
+
+
+def in_memory(options: Options) -> dict[str, Any]:
+    """The feed alone and beside the training step."""
+    import numpy as np
+
+    size = options.image_size
+    images = np.random.default_rng(0).integers(0, 256, (options.examples, size, size, 1), dtype=np.uint8)
+    data = dataset(images)
+    models = {"pipeline": reader(), "training": gan(options, data)}
+    with contextlib.ExitStack() as stack:
+        runs = {name: stack.enter_context(fed(model, data, settings(options))) for name, model in models.items()}
+        timings = timed(runs, options)
+    share = timing.ratio(timings["pipeline"].seconds, timings["training"].seconds)
+    return {"contenders": described(timings, options), "share_of_training": share}
+
+
+def by_grain(options: Options) -> dict[str, Any]:
+    """Reading alone, and training with its data in memory and fed by grain."""
+    ways = {"threads": settings(options)}
+    if options.workers:
+        ways[f"{options.workers} processes"] = settings(options, workers=options.workers)
+    gan(options, dataset(cut_out(1, options.image_size)))  # a size that it cannot make is told now
+    with tempfile.TemporaryDirectory() as folder:
+        timing.say(f"writing {options.examples:,} files")
+        pictures = cut_out(options.examples, options.image_size)
+        files = dataset(pictures, stored(Path(folder), pictures))
+        model = gan(options, files)
+        with contextlib.ExitStack() as stack:  # of its own, so that nothing is read ahead while training is timed
+            runs = {
+                f"reading by {way}": stack.enter_context(fed(reader(), files, chosen)) for way, chosen in ways.items()
+            }
+            timings = timed(runs, options)
+        with contextlib.ExitStack() as stack:
+            runs = {"training in memory": stack.enter_context(fed(model, dataset(pictures), settings(options)))}
+            for way, chosen in ways.items():
+                runs[f"training fed by {way}"] = stack.enter_context(fed(model, files, chosen))
+            timings |= timed(runs, options)
+    shares = {
+        way: timing.ratio(timings["training in memory"].seconds, timings[f"training fed by {way}"].seconds)
+        for way in ways
+    }
+    return {
+        "contenders": described(timings, options),
+        "share_of_rate_in_memory": shares,
+        "kept_fed": {way: share["ratio"] >= GOALS["grain"] for way, share in shares.items()},
+    }
+
+
+def cut_out(count: int, size: int) -> "np.ndarray":
+    """Pictures, uint8 [count, size, size, 3], of which PNG makes three quarters, and of small photographs two thirds.
+
+    They are cut out of one sheet of noise, whose amplitudes fall a little faster than the frequency rises.
+    """
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    side = max(SHEET, 2 * size)
+    frequency = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side))
+    frequency[0, 0] = np.inf  # no mean
+    noise = np.fft.irfft2(np.fft.rfft2(rng.standard_normal((3, side, side))) / frequency**1.25, (side, side))
+    sheet = np.clip(128 + 64 * noise / noise.std(), 0, 255).astype(np.uint8).transpose(1, 2, 0)
+    corners = rng.integers(0, side - size, (count, 2))
+    return np.stack([sheet[top : top + size, left : left + size] for top, left in corners])
+
+
+def stored(folder: Path, pictures: "np.ndarray") -> "Images":
+    """The pictures as the dataset image_folder gives them: PNG files, decoded when indexed."""
+    from PIL import Image
+
+    from jaxgen.data import Options, folders
+    from jaxgen.data.images import Transform
+    from jaxgen.data.store import Images
+
+    def write(path: str, picture: "np.ndarray") -> None:
+        Image.fromarray(picture).save(folder / path)
+
+    for split in ("train", "validation", "test"):
+        (folder / split).mkdir()
+        write(f"{split}/0.png", pictures[0])  # no split may be empty
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(write, [f"train/{n}.png" for n in range(len(pictures))], pictures))
+    records = folders.read(Options(dataset="image_folder", data_from=str(folder))).splits["train"]
+    return Images(records, list(range(len(records))), Transform(), pictures.shape[1:])
+
+
+def dataset(pictures: "np.ndarray", files: "Images | None" = None) -> "Dataset":
+    """Pictures to train on: in memory, or from the files that hold them."""
+    import jax
+    import numpy as np
+
+    from jaxgen.data import Dataset
+    from jaxgen.model import Spec
+
+    entries = {"image": jax.ShapeDtypeStruct(pictures.shape[1:], pictures.dtype)}
+    spec = Spec(entries, len(pictures), mean=pictures.mean(0, dtype=np.float64) / 255)
+    train = {"image": pictures if files is None else files}
+    return Dataset("made up", {}, spec, train, {}, {}, fingerprint="", note="", streamed=files is not None)
+
+
+def gan(options: Options, data: "Dataset") -> "Model":
+    """The model that is trained."""
+    from jaxgen.models import dcgan
+
+    return dcgan.make(dcgan.Config(features=options.features), data.spec)
+
+
+def reader() -> "Model":
+    """One whose step but reads its batch."""
     import jax.numpy as jnp
 
     from jaxgen.model import Model, Phase, State
-    from jaxgen.models import dcgan
     from jaxgen.nn.image import to_unit
-
-    from .contenders import made_up, training
 
     def read(key, state, batch):
         return state, {"mean": to_unit(batch["image"]).mean()}
 
-    data = made_up(60_000, options.image_size, 1, options.batch)
-    gan = dcgan.make(dcgan.Config(features=options.features), data.spec)
-    reader = Model(lambda key, batch: State(jnp.int32(0), ()), (Phase("read", read),), needs=("image",))
-    runs = {"pipeline": streamed(training(reader, data)), "training": streamed(training(gan, data))}
-    timings = timing.interleaved(runs, options.rounds)
-    share = timing.ratio(timings["pipeline"].seconds, timings["training"].seconds)
-    return {
-        "contenders": {
-            name: timed.described() | {"images_a_second": options.batch / timed.median}
-            for name, timed in timings.items()
-        },
-        "goal": GOAL,
-        "share_of_training": share,
-    }
+    return Model(lambda key, batch: State(jnp.int32(0), ()), (Phase("read", read),), needs=("image",))
 
 
-def streamed(training: "Training") -> "Contender":
-    """A phase's steps with their batches as the training loop has them: from the stream of shuffled epochs."""
+def settings(options: Options, workers: int = 0) -> "Settings":
+    """Those of a run."""
+    from jaxgen.training.settings import Settings
+
+    chosen = Settings(batch_size=options.batch, log_every=options.chunk, workers=workers)
+    chosen.check()
+    return chosen
+
+
+@contextlib.contextmanager
+def fed(model: "Model", data: "Dataset", settings: "Settings") -> Iterator[timing.Contender]:
+    """A model's training as a function of the number of chunks, of `log_every` steps each, in the loop's own order.
+
+    What the first chunk of a call is given was taken at the end of the call before it: as in the midst of a run.
+    """
     import jax
     import jax.numpy as jnp
     import numpy as np
 
-    from jaxgen.keys import streams
-    from jaxgen.training import loop, seeds
-    from jaxgen.training.settings import Settings
+    from jaxgen.training import seeds
+    from jaxgen.training.feed import Feed
 
-    phase, keys, state, data = training
-    state = jax.tree.map(jnp.copy, state)
-    settings = Settings(batch_size=len(data.weight))
-    program = seeds.chunk_program(phase, seeds.axis(settings.seeds_axis))
-    data_key, alive, taken = streams(settings.data_seed).data, jnp.ones(1, bool), 0
+    phase, devices = model.phases[0], seeds.mesh(len(settings.seeds), settings.batch_size)
+    keys = seeds.all_streams(settings.seeds)
+    blank = seeds.blank_batch(data.spec, model.needs, settings.batch_size)
+    state, alive = seeds.initial_state(model, keys.init, blank), jnp.ones(len(settings.seeds), bool)
+    program = seeds.chunk_program(phase, seeds.axis(settings.seeds_axis), devices)
+    feed, every = Feed(data, model.needs, settings, devices), settings.log_every
 
-    def run(steps: int) -> None:
-        nonlocal state, alive, taken
-        sums, end = None, taken + steps
-        while taken < end:
-            stop = min(taken + settings.log_every, end)
-            # The loop's own rows, so that what is measured cannot drift from what it does.
-            indices, weights = loop.chunk_rows(phase, data_key, len(data.images), settings, 0, taken, stop)
-            before, count = sums, np.int32(stop - taken)
-            state, alive, *sums = program(keys, state, alive, data.arrays, indices, weights, count)
-            jax.device_get(before)  # a chunk's metrics are fetched while the next chunk runs
-            taken = stop
-        jax.block_until_ready((state, sums))
+    def stop_after(step: int) -> int:
+        return min(step + feed.most, step - step % every + every)
 
-    return run
+    with feed.phase(phase, 0, 0, LAST) as take:
+        step, stop = 0, stop_after(0)
+        given = take(step, stop)
+
+        def run(chunks: int) -> None:
+            nonlocal state, alive, step, stop, given
+            sums, end = None, step + chunks * every
+            while step < end:
+                before = sums
+                state, alive, *sums = program(keys.train, state, alive, *given, np.int32(stop - step))
+                jax.device_get(before)  # a chunk's metrics are fetched while the next chunk runs
+                step, stop = stop, stop_after(stop)
+                given = take(step, stop)
+            jax.block_until_ready((state, sums))
+
+        yield run
+
+
+def timed(runs: Mapping[str, timing.Contender], options: Options) -> dict[str, timing.Timed]:
+    """The timings of functions of a number of chunks, by step."""
+    return {
+        name: timing.Timed(chunks * options.chunk, [second / options.chunk for second in seconds])
+        for name, (chunks, seconds) in timing.interleaved(runs, options.rounds).items()
+    }
+
+
+def described(timings: Mapping[str, timing.Timed], options: Options) -> dict[str, Any]:
+    """For the JSON."""
+    return {
+        name: timed.described() | {"images_a_second": options.batch / timed.median} for name, timed in timings.items()
+    }
 
 
 def shown(result: dict[str, Any]) -> "RenderableType":
@@ -103,17 +265,23 @@ def shown(result: dict[str, Any]) -> "RenderableType":
     from rich.console import Group
     from rich.table import Table
 
-    size, share = result["arguments"]["image_size"], result["share_of_training"]
-    table = Table(
-        "contender", "images/s", title=f"{size}x{size} images in memory, batch {result['arguments']['batch']}"
-    )
+    given, goal = result["arguments"], result["goal"]
+    size, how = given["image_size"], {"memory": "in memory", "grain": "in PNG files"}[given["pipeline"]]
+    table = Table("contender", "images/s", title=f"{size}x{size} images {how}, batch {given['batch']}")
     for name, contender in result["contenders"].items():
         table.add_row(name, f"{contender['images_a_second']:,.0f}")
-    return Group(
-        table,
-        f"goal: {result['goal']:,} images of 28x28 a second",
-        f"the pipeline takes {share['ratio']:.2%} of a training step ({share['low']:.2%} to {share['high']:.2%})",
-    )
+    if given["pipeline"] == "memory":
+        share = result["share_of_training"]
+        lines = [
+            f"goal: {goal:,} images of 28x28 a second",
+            f"the pipeline takes {share['ratio']:.2%} of a training step ({share['low']:.2%} to {share['high']:.2%})",
+        ]
+    else:
+        lines = [f"goal: {goal:.0%} of the rate in memory"]
+        for way, share in result["share_of_rate_in_memory"].items():
+            kept = "kept fed" if result["kept_fed"][way] else "not kept fed"
+            lines.append(f"by {way} {share['ratio']:.1%} ({share['low']:.1%} to {share['high']:.1%}): {kept}")
+    return Group(table, *lines)
 
 
 if __name__ == "__main__":

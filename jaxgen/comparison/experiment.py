@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import jaxgen
 from jaxgen.errors import UserError
+from jaxgen.fields import configured
 from jaxgen.training import Settings
-from jaxgen.training.settings import configured
 
 
 @dataclass(frozen=True)

@@ -39,9 +39,11 @@ def extractors(dataset: data.Dataset, progress: bool = True) -> tuple[Extractor,
 
 
 def _trained(network: Network, dataset: data.Dataset, progress: bool) -> Extractor:
+    # How a run is fed does not change what it is measured by.
+    options = dataset.options | {"flip": False, "pipeline": "auto", "workers": 0}
     settings = Settings(
         dataset=dataset.name,
-        **dataset.options,
+        **options,
         seeds=(network.seed,),
         data_seed=network.seed,
         steps=STEPS,
@@ -50,7 +52,7 @@ def _trained(network: Network, dataset: data.Dataset, progress: bool) -> Extract
         checkpoint_every=STEPS,
     )
     plan = make_plan("classifier", network.config, settings)
-    depends = json.dumps([plan.described(), environment(dataset)], sort_keys=True)
+    depends = json.dumps([plan.described(), environment(dataset._replace(options=options))], sort_keys=True)
     folder = data.data_dir() / "extractors" / hashlib.sha256(depends.encode()).hexdigest()[:16]
     if not folder.exists():
         # Trained elsewhere and renamed, so that the name stands for a finished run only: of two processes

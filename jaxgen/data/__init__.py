@@ -18,6 +18,7 @@ from jaxgen.data import official
 from jaxgen.data.options import Options
 from jaxgen.data.source import data_dir
 from jaxgen.errors import UserError
+from jaxgen.fields import configured
 
 if TYPE_CHECKING:
     from jaxgen.data.vocabulary import Vocabulary
@@ -67,7 +68,8 @@ class Info(NamedTuple):
             return bool(list((data_dir() / "tfds" / self.name).glob(f"**/{official.MANIFEST}")))
         if self.comes == "prepared":
             return os.path.isdir(data_dir() / self.name)  # Path.is_dir raises where it may not look
-        return bool(list((data_dir() / "decoded").glob(f"{self.name}-*")))
+        made = [self.name, *(f"{self.name}_{config}" for config in self.configs)]
+        return any(path for name in made for path in (data_dir() / "decoded").glob(f"{name}-*"))
 
 
 DATASETS = (
@@ -222,7 +224,7 @@ def prepare(name: str, folder: str | os.PathLike | None = None, *, progress: boo
     if row.comes == "folder":
         raise UserError(f"{name} needs no preparing: --data-from (--from of `jaxgen data show`) names the folder")
     if row.module == "jaxgen.data.official":
-        from jaxgen.data.prepare import prepare as by_tfds
+        from jaxgen.data.preparing import prepare as by_tfds
 
         return f"{name} is prepared in {by_tfds(name, given, progress)}"
     if row.comes == "prepared":
@@ -251,7 +253,7 @@ def load(name: str, *, progress: bool = True, **options: Any) -> Dataset:
     from jaxgen.data.store import decoded
     from jaxgen.data.vocabulary import Vocabulary, longest
 
-    chosen = Options(dataset=name, **options)
+    chosen = configured(Options, {"dataset": name, **options}, "a dataset")
     chosen.check()
     row = info(name)
     if chosen.data_from is not None and row.comes != "folder":

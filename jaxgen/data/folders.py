@@ -185,7 +185,7 @@ class _File(NamedTuple):
 
 
 def _folder(options: Options) -> Path:
-    folder = options.folder
+    folder = options.data_folder
     what = "a folder of PNG or JPEG images"
     if folder is None:
         raise UserError(f"image_folder needs {what}: name it by --data-from FOLDER (--from in `jaxgen data`)")

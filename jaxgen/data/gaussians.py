@@ -51,7 +51,7 @@ def read(options: Options) -> Source:
     Raises:
       UserError: if there is no such config.
     """
-    means, deviation = modes(options.config)
+    means, deviation = modes(options.dataset_config)
     splits = {
         split: draw(np.random.Generator(np.random.PCG64(seed)), means, deviation, num)
         for seed, (split, num) in enumerate(EXAMPLES.items())

@@ -24,12 +24,12 @@ def identity(options: Options) -> str:
 
     Raises UserError where there is no such folder, or no mesh in it.
     """
-    files = [(path.name, path.stat()) for path in _files(options.folder)]
+    files = [(path.name, path.stat()) for path in _files(options.data_folder)]
     return hashlib.sha256(repr([(name, s.st_size, s.st_mtime_ns) for name, s in files]).encode()).hexdigest()
 
 
 def read(options: Options) -> Source:
-    """The meshes of `options.folder`: mesh float32 [n, V, 3], in the files' own units.
+    """The meshes of `options.data_folder`: mesh float32 [n, V, 3], in the files' own units.
 
     Of every ten meshes in their order, the second is for validation and the third for testing.
 
@@ -37,7 +37,7 @@ def read(options: Options) -> Source:
       UserError: no such folder, fewer than three meshes in it, a file that cannot be read, vertices that are not
         finite, no faces, a face of vertices that there are not, or meshes of another connectivity than the first's.
     """
-    files = _files(options.folder)
+    files = _files(options.data_folder)
     first, faces = _decode(files[0])
     parts = [first]
     for path in files[1:]:
@@ -56,7 +56,7 @@ def read(options: Options) -> Source:
         parts.append(vertices)
     mesh = np.concatenate(parts)
     if len(mesh) < 3:
-        raise UserError(f"{options.folder}: {len(mesh)} meshes in it; at least 3 are needed, one for each split")
+        raise UserError(f"{options.data_folder}: {len(mesh)} meshes in it; at least 3 are needed, one for each split")
     place = np.arange(len(mesh)) % 10
     return Source(
         splits={
@@ -65,7 +65,7 @@ def read(options: Options) -> Source:
             "test": {"mesh": mesh[place == 2]},
         },
         note=f"{len(mesh):,} meshes of {mesh.shape[1]:,} vertices and {len(faces):,} triangles "
-        f"from the folder {options.folder.absolute().name}; "
+        f"from the folder {options.data_folder.absolute().name}; "
         "of every ten in order, the second is for validation and the third for testing",
         faces=faces,
     )

@@ -1,4 +1,4 @@
-"""Official datasets, as TFDS prepared them (`jaxgen.data.prepare`): read without TensorFlow.
+"""Official datasets, as TFDS prepared them (`jaxgen.data.preparing`): read without TensorFlow.
 
 A dataset is named as in `OFFICIAL`, or tfds:NAME or tfds:NAME/CONFIG for any other of TFDS that has images.
 Prepared data lie in `data_dir()`/tfds/NAME[/CONFIG]/VERSION, with a manifest of their files' checksums.

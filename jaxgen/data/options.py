@@ -43,16 +43,16 @@ class Options:
                 raise UserError(f"{name.replace('_', ' ')} must be at most {LARGEST}, not {getattr(self, name)}")
 
     @property
-    def name(self) -> str:
-        """The dataset's, without its config."""
+    def dataset_name(self) -> str:
+        """The dataset's name, without its config."""
         return self.dataset.partition("/")[0]
 
     @property
-    def config(self) -> str:
-        """What follows the name's /; "" where nothing does."""
+    def dataset_config(self) -> str:
+        """What follows its name's /; "" where nothing does."""
         return self.dataset.partition("/")[2]
 
     @property
-    def folder(self) -> Path | None:
+    def data_folder(self) -> Path | None:
         """`data_from` as a path."""
         return None if self.data_from is None else Path(self.data_from).expanduser()

@@ -8,6 +8,7 @@ and data that grain reads while training come in the same order.
 
 import functools
 import math
+import signal
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -173,8 +174,18 @@ def read(
         if not flags.FLAGS.is_parsed():  # grain reads one of absl's, which a program without absl's main has not parsed
             flags.FLAGS.mark_as_parsed()
         options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=4)
-        reading = reading.mp_prefetch(options)
+        reading = reading.mp_prefetch(options, _unstirred).map(_copied)
     return iter(reading)
+
+
+def _unstirred(*_: int) -> None:
+    """Ctrl-C is for the main process, which closes the workers: no traceback of each."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _copied(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Out of the memory shared with workers: what lies there when the program ends is told of as leaked."""
+    return {name: np.array(entry) for name, entry in batch.items()}
 
 
 def _check(num_examples: int, batch_size: int) -> None:

@@ -41,6 +41,8 @@ def _ranges(what: str, split: str, known: Mapping[str, int]) -> Ranges:
     found = [(part.splitname, part.from_ or 0, known[part.splitname] if part.to is None else part.to) for part in parts]
     if any(end <= start for _, start, end in found):
         raise UserError(f"{what} has an empty part: it must have examples of {has}")
+    if any(_shared([one], [other]) for one, other in itertools.combinations(found, 2)):
+        raise UserError(f"{what} has examples twice")
     return found
 
 
@@ -55,5 +57,7 @@ def _shared(ones: Ranges, others: Ranges) -> int:
 
 def _words(error: Exception) -> str:
     """The last line of an error's message, where TFDS says what is wrong."""
+    if isinstance(error, AttributeError):  # of the numbers given in place of TFDS's own
+        return "examples are not counted in shards"
     lines = [line for line in str(error).splitlines() if line.strip()]
     return re.sub(r"\. (See|Please) .*|\.$", "", lines[-1]) if lines else type(error).__name__

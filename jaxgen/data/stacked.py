@@ -21,7 +21,7 @@ def identity(options: Options) -> str:
     """The version of the rule and the identity of the digits."""
     from jaxgen import data
 
-    return f"1 of {data.identity(SOURCES[options.name])}"
+    return f"1 of {data.identity(SOURCES[options.dataset_name])}"
 
 
 def read(options: Options) -> Source:
@@ -32,13 +32,13 @@ def read(options: Options) -> Source:
     """
     from jaxgen import data
 
-    digits = data.load(SOURCES[options.name])
+    digits = data.load(SOURCES[options.dataset_name])
     splits = {}
     for seed, (split, num) in enumerate(EXAMPLES.items()):
         examples = getattr(digits, split)
         rng = np.random.Generator(np.random.PCG64(seed))
         splits[split] = stack(examples["image"], examples["label"], rng, num)
-    note = f"stacks of three digits of {SOURCES[options.name]}, each split's drawn from its own digits"
+    note = f"stacks of three digits of {SOURCES[options.dataset_name]}, each split's drawn from its own digits"
     return Source(splits, note, tuple(f"{label:03}" for label in range(1000)))
 
 

@@ -4,6 +4,7 @@ Below `data_dir()`/decoded a folder for each dataset, reader's identity and opti
 
     manifest.json              content of `Manifest`
     SPLIT.ENTRY.npy            the arrays; of images only where they are kept in memory while training
+    SPLIT.caption.json         the captions as they are written
     mean.npy, faces.npy        the mean training image; the faces of meshes
 
 It is written elsewhere and renamed when all is written: a kill leaves an `incomplete.*` folder, which is never
@@ -14,7 +15,9 @@ import dataclasses
 import hashlib
 import json
 import os
+import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -33,8 +36,15 @@ IN_MEMORY = 4 * 2**30
 AT_ONCE = 256
 """Records decoded between two looks at the progress."""
 
-LEFT_OUT = ("caption_length", "flip", "vocabulary_size", "workers")
+LEFT_OUT = ("caption_length", "flip", "pipeline", "vocabulary_size", "workers")
 """Options that do not change what is decoded."""
+
+MANIFEST = "manifest.json"
+
+FORMAT = 1
+"""Raised whenever this module, `Transform` or a reader makes other content of the same files and options."""
+
+DAY = 24 * 60 * 60  # seconds
 
 
 class Manifest(NamedTuple):
@@ -44,7 +54,14 @@ class Manifest(NamedTuple):
     classes: tuple[str, ...]
     fingerprint: str  # sha256 of the decoded content of all splits, in order
     skipped: dict[str, int]  # examples left out because they could not be decoded, by split
+    files: bool  # whether the images were decoded from files or records
+    fits: bool  # whether `pipeline` auto keeps the images in memory
     records: dict[str, list[int]] | None  # of each split, the records that are its examples; None with all in memory
+
+    @property
+    def live(self) -> tuple[str, ...]:
+        """The entries that are decoded while training, and not kept."""
+        return () if self.records is None else ("image",)
 
 
 class Decoded(NamedTuple):
@@ -69,19 +86,18 @@ class Images:
         return len(self._rows)
 
     def __getitem__(self, index: Any) -> np.ndarray:
-        rows = self._rows[index]
-        if rows.ndim == 0:
-            return self._transform(self._records[int(rows)]["image"])
-        return np.stack([self._transform(self._records[int(row)]["image"]) for row in rows])
+        rows = np.asarray(self._rows[index])
+        images = [self._transform(self._records[int(row)]["image"]) for row in rows.flat]
+        return np.asarray(images, np.uint8).reshape(*rows.shape, *self.shape[1:])  # as an array has it, even none
 
 
-def fingerprint(splits: Mapping[str, Mapping[str, np.ndarray]]) -> str:
-    """The sha256 (hex) of what the splits hold, in order; `_digests` and `_whole` say of which bytes."""
-    return _whole(_digests(splits))
+def fingerprint(splits: Mapping[str, Mapping[str, np.ndarray]], faces: np.ndarray | None = None) -> str:
+    """The sha256 (hex) of what the splits hold, in order, and of meshes' faces."""
+    return _whole(_digests(splits) | ({"": _digests({"": {"faces": faces}})[""]} if faces is not None else {}))
 
 
 def _digests(splits: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, dict[str, str]]:
-    """By split and entry, the sha256 of the bytes, then dtype and shape."""
+    """By split and entry, the sha256 of the bytes (of captions: as JSON), then dtype and shape."""
     return {
         split: {name: _finished(_hashed(hashlib.sha256(), entry), entry) for name, entry in entries.items()}
         for split, entries in splits.items()
@@ -89,7 +105,9 @@ def _digests(splits: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, dict[s
 
 
 def _hashed(digest: Any, entry: np.ndarray) -> Any:
-    if entry.size:
+    if entry.dtype == object:
+        digest.update(json.dumps(entry.tolist()).encode())
+    elif entry.size:
         digest.update(np.ascontiguousarray(entry).view(np.uint8))
     return digest
 
@@ -100,8 +118,13 @@ def _finished(digest: Any, entry: np.ndarray | Images) -> str:
 
 
 def _whole(digests: Mapping[str, Mapping[str, str]]) -> str:
-    """The sha256 of a line `SPLIT ENTRY SHA256` for each entry by name, split after split."""
-    lines = [f"{split} {name} {entries[name]}\n" for split, entries in digests.items() for name in sorted(entries)]
+    """The sha256 of a line `SPLIT ENTRY SHA256` for each entry by name; the mean follows from the others."""
+    lines = [
+        f"{split} {name} {entries[name]}\n"
+        for split, entries in digests.items()
+        for name in sorted(entries)
+        if (split, name) != ("", "mean")
+    ]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
@@ -110,167 +133,246 @@ def decoded(options: Options, reader: Any, *, progress: bool = True) -> Decoded:
 
     Raises:
       UserError: if an example cannot be decoded (and none are to be skipped), two images differ in size or
-        channels, a label is out of range, the folder cannot be written, or what lies there was changed.
+        channels, a label is out of range, the folder cannot be written, what lies there was changed, or the
+        files change while they are read.
     """
-    folder = _folder(options, reader.identity(options))
-    if not os.path.exists(folder):  # Path.exists raises where it may not look
-        _write(folder, options, reader, progress)
+    identity = reader.identity(options)
+    kept, streamed = _folders(options, identity)
+    folders = {"memory": [kept], "auto": [kept, streamed], "grain": [streamed, kept]}[options.pipeline]
+    folder = next((folder for folder in folders if _serves(folder, options)), None)
+    folder = folder or _written(kept, streamed, options, reader, progress)
     try:
-        return _opened(folder, options, reader)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        found = _opened(folder)
+    except (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise UserError(_damaged(folder)) from error
+    if found.manifest.records is not None:
+        source, transform = _sliced(reader.read(options), options), Transform.of(options)
+        for split, rows in found.manifest.records.items():
+            found.splits[split]["image"] = Images(source.splits[split], rows, transform, found.mean.shape)
+    if reader.identity(options) != identity:
+        raise UserError(f"the files of dataset {options.dataset} were changed while they were read: start again")
+    return found
 
 
-def _folder(options: Options, identity: str) -> Path:
-    given = dataclasses.asdict(options) | {"data_from": options.folder and str(options.folder.absolute())}
-    depends = json.dumps([identity, {name: given[name] for name in given if name not in LEFT_OUT}])
+def _folders(options: Options, identity: str) -> tuple[Path, Path]:
+    """Where the dataset lies with its images, and without."""
+    from PIL import __version__ as pillow
+
+    given = dataclasses.asdict(options) | {"data_from": options.data_folder and str(options.data_folder.absolute())}
+    chosen = json.dumps([FORMAT, {name: given[name] for name in given if name not in LEFT_OUT}])
     words = "".join(letter if letter.isalnum() else "_" for letter in options.dataset)
-    return data_dir() / "decoded" / f"{words}-{hashlib.sha256(depends.encode()).hexdigest()[:16]}"
+    stem = f"{words}-{hashlib.sha256(chosen.encode()).hexdigest()[:12]}"
+    content = hashlib.sha256(identity.encode()).hexdigest()[:12]
+    # Another Pillow may decode other pixels, which only arrays keep as they were.
+    live = hashlib.sha256(f"{identity} {pillow}".encode()).hexdigest()[:12]
+    parent = data_dir() / "decoded"
+    return parent / f"{stem}-{content}", parent / f"{stem}-live-{live}"
+
+
+def _serves(folder: Path, options: Options) -> bool:
+    """Whether what lies there is what `pipeline` asks for: arrays, files that are read while training, or by size."""
+    if not os.path.exists(folder):  # Path.exists raises where it may not look
+        return False
+    if options.pipeline == "memory":
+        return True
+    manifest = _manifest(folder)
+    if options.pipeline == "grain":
+        return manifest["records"] is not None or not manifest["files"]
+    return manifest["records"] is None or not manifest["fits"]
+
+
+def _sealed(content: dict[str, Any]) -> str:
+    """The text of a manifest, with its own checksum."""
+    return json.dumps({"content": content, "sha256": hashlib.sha256(json.dumps(content).encode()).hexdigest()})
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    """A manifest's content; raises UserError where it is not as it was written."""
+    try:
+        text = (folder / MANIFEST).read_text()
+        content = json.loads(text)["content"]
+        intact = _sealed(content) == text
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise UserError(_damaged(folder)) from error
+    if not intact:
+        raise UserError(_damaged(folder))
+    return content
 
 
 def _damaged(folder: Path) -> str:
     return f"the prepared data in {folder} was damaged or changed: delete that folder, and it is made again"
 
 
-def _opened(folder: Path, options: Options, reader: Any) -> Decoded:
-    stored = json.loads((folder / "manifest.json").read_text())
+def _opened(folder: Path) -> Decoded:
+    """What the folder holds, checked; the pages of the arrays are shared by all that have it open."""
+    stored = _manifest(folder)
     digests = stored.pop("digests")
-    if _whole(digests) != stored["fingerprint"]:
-        raise UserError(_damaged(folder))
     manifest = Manifest(**stored | {"classes": tuple(stored["classes"])})
-    lazy = manifest.records is not None
-    mode = "r" if options.pipeline == "grain" else None
-    splits = {
-        split: {
-            name: np.load(folder / f"{split}.{name}.npy", mmap_mode=mode)
-            for name in names
-            if not (lazy and name == "image")
-        }
+    entries = {
+        split: {name: _loaded(folder / _file(split, name)) for name in names if name not in manifest.live}
         for split, names in digests.items()
     }
-    for split, found in _digests(splits).items():
-        if any(digests[split][name] != value for name, value in found.items()):
-            raise UserError(_damaged(folder))
-    mean, faces = (np.load(path) if (path := folder / name).exists() else None for name in ("mean.npy", "faces.npy"))
-    if lazy:
-        source, transform = _sliced(reader.read(options), options), Transform.of(options)
-        for split, rows in manifest.records.items():
-            splits[split]["image"] = Images(source.splits[split], rows, transform, mean.shape)
-    return Decoded(manifest, splits, mean, faces)
+    found = _digests(entries)
+    if any(digests[split][name] != found[split][name] for split in found for name in found[split]):
+        raise UserError(_damaged(folder))
+    beside = entries.pop("")
+    return Decoded(manifest, entries, beside.get("mean"), beside.get("faces"))
 
 
-def _write(folder: Path, options: Options, reader: Any, progress: bool) -> None:
+def _file(split: str, name: str) -> str:
+    return f"{split}.{name}".lstrip(".") + (".json" if name == "caption" else ".npy")
+
+
+def _loaded(path: Path) -> np.ndarray:
+    if path.suffix == ".json":
+        return np.asarray(json.loads(path.read_text("utf-8")), object)
+    return np.load(path, mmap_mode="r")
+
+
+def _save(folder: Path, split: str, entries: Mapping[str, np.ndarray]) -> None:
+    for name, entry in entries.items():
+        path = folder / _file(split, name)
+        if path.suffix == ".json":
+            path.write_text(json.dumps(entry.tolist()), "utf-8")
+        else:
+            np.save(path, entry)
+
+
+def _written(kept: Path, streamed: Path, options: Options, reader: Any, progress: bool) -> Path:
+    """The one of both folders that was written."""
     source = _sliced(reader.read(options), options)
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="incomplete.", dir=folder.parent) as temporary:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="incomplete.", dir=kept.parent) as temporary:
             made = Path(temporary) / "made"
             made.mkdir()
-            _write_all(made, source, options, progress)
+            folder = kept if _write_all(made, source, options, progress) else streamed
             try:
                 made.rename(folder)
             except OSError:
                 if not folder.exists():  # else another process was first
                     raise
+        _tidy(folder)
     except OSError as error:
         reason = error.strerror or str(error)
         raise UserError(
             f"cannot write the data folder {data_dir()} ({reason}): set JAXGEN_DATA_DIR to a folder that can be written"
         ) from error
+    return folder
 
 
-def _write_all(folder: Path, source: Source, options: Options, progress: bool) -> None:
+def _tidy(folder: Path) -> None:
+    """Removes what the same options gave of files that are no more, and what killed processes left a day ago."""
+    stem, _, content = folder.name.rpartition("-")
+    old = [path for path in folder.parent.glob(f"{stem}-*") if path.name.count("-") == folder.name.count("-")]
+    old = [path for path in old if path.name.rpartition("-")[2] != content]
+    left = [path for path in folder.parent.glob("incomplete.*") if time.time() - path.stat().st_mtime > DAY]
+    for path in old + left:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _write_all(folder: Path, source: Source, options: Options, progress: bool) -> bool:
+    """Writes the manifest and the arrays; whether the images are among them."""
     transform = Transform.of(options)
-    kept = not any(_is_records(examples) for examples in source.splits.values()) or _fits(source, options, transform)
-    digests, records, skipped, shape = {}, {}, {}, None
+    files = any(map(_is_records, source.splits.values()))
+    fits = not files or _fits(source, transform)
+    kept = not files or options.pipeline == "memory" or (options.pipeline == "auto" and fits)
+    digests, records, skipped, shape, beside = {}, {}, {}, None, {}
     for split, examples in source.splits.items():
-        if not len(_first_entry(examples)):
+        if not _length(examples):
             raise UserError(f"dataset {options.dataset}: split {split} has no examples")
         if _is_records(examples):
             part = _decode(examples, f"{options.dataset}, {split}", transform, options.skip_bad, kept, shape, progress)
             entries, digest, total, rows = part
         else:
             entries = _transformed(examples, transform, options)
-            digest, rows = _digests({split: entries})[split], range(len(_first_entry(examples)))
+            digest, rows = _digests({split: entries})[split], range(_length(examples))
             total = entries["image"].sum(axis=0, dtype=np.float64) if "image" in entries else None
         shape = None if total is None else total.shape
-        digests[split], records[split], skipped[split] = digest, list(rows), len(_first_entry(examples)) - len(rows)
-        _check_labels(entries.get("label"), source.classes, f"{options.dataset}, {split}")
-        for name, entry in entries.items():
-            np.save(folder / f"{split}.{name}.npy", entry)
+        digests[split], records[split], skipped[split] = digest, list(rows), _length(examples) - len(rows)
+        _check_labels(entries.get("label"), source.classes, f"{options.dataset}, {split}", rows)
+        _save(folder, split, entries)
         if split == "train" and total is not None:
-            np.save(folder / "mean.npy", total / (255 * len(rows)))
+            beside["mean"] = total / (255 * len(rows))
     if source.faces is not None:
-        np.save(folder / "faces.npy", source.faces)
+        beside["faces"] = source.faces
+    _save(folder, "", beside)
+    digests |= _digests({"": beside})
     what = transform.described()
     manifest = Manifest(
         note=source.note + (f"; {what}" if what else ""),
         classes=tuple(source.classes),
         fingerprint=_whole(digests),
         skipped={split: count for split, count in skipped.items() if count},
+        files=files,
+        fits=fits,
         records=None if kept else records,
     )
-    (folder / "manifest.json").write_text(json.dumps(manifest._asdict() | {"digests": digests}))
+    (folder / MANIFEST).write_text(_sealed(manifest._asdict() | {"digests": digests}))
+    return kept
 
 
 def _is_records(examples: Any) -> bool:
     return not isinstance(examples, Mapping)
 
 
-def _first_entry(examples: Any) -> Any:
-    """Something as long as the split."""
-    return examples if _is_records(examples) else next(iter(examples.values()))
+def _length(examples: Any) -> int:
+    return len(examples if _is_records(examples) else next(iter(examples.values())))
 
 
-def _fits(source: Source, options: Options, transform: Transform) -> bool:
-    """Whether all images are to be kept decoded in memory."""
-    if options.pipeline != "auto":
-        return options.pipeline == "memory"
+def _fits(source: Source, transform: Transform) -> bool:
+    """Whether all images take no more than is kept decoded in memory."""
     for records in source.splits.values():
         for index in range(len(records)):
             try:
                 image = transform(records[index]["image"])
-            except BadExampleError:
+            except UserError:  # said where all are decoded
                 continue
             return image.nbytes * sum(map(len, source.splits.values())) <= IN_MEMORY
     return True
 
 
 def _transformed(examples: Mapping[str, np.ndarray], transform: Transform, options: Options) -> dict[str, np.ndarray]:
+    examples = {name: entry.astype(object) if name == "caption" else entry for name, entry in examples.items()}
     if "image" in examples:
-        return dict(examples) | {"image": transform.all(examples["image"])}
+        return examples | {"image": transform.all(examples["image"])}
     if transform != Transform():
         raise UserError(f"dataset {options.dataset} has no images that could be resized, cropped, padded or the like")
-    return dict(examples)
+    return examples
 
 
 def _decode(records, what, transform, skip_bad, kept, shape, progress):
     """(entries, their digests, sum of the images, rows of the records that could be decoded)."""
     columns: dict[str, list] = {}
-    digest, total, rows = hashlib.sha256(), 0.0, []
+    images, digest, total, rows = None, hashlib.sha256(), 0.0, []
     for index, example in _examples(records, what, transform, progress):
         if isinstance(example, BadExampleError):
             if not skip_bad:
                 raise UserError(f"{example}; --skip-bad leaves such images out") from example
             continue
-        image = example["image"]
+        image = example.pop("image")
         if shape is not None and image.shape != shape:
             raise UserError(
                 f"{what}: {records.name(index)} is {_size(image.shape)}, those before it {_size(shape)}; "
                 "--image-size (and --channels) make them alike"
             )
         shape = image.shape
+        if kept:
+            images = np.empty((len(records), *shape), np.uint8) if images is None else images
+            images[len(rows)] = image
         rows.append(index)
         _hashed(digest, image)
         total = total + image
         for name, value in example.items():
-            if kept or name != "image":
-                columns.setdefault(name, []).append(value)
+            columns.setdefault(name, []).append(value)
     if not rows:
         raise UserError(f"{what}: none of its {len(records)} images can be decoded")
-    entries = {name: np.asarray(column, np.int32 if name == "label" else None) for name, column in columns.items()}
-    digests = _digests({"": {name: entry for name, entry in entries.items() if name != "image"}})[""]
+    dtypes = {"label": np.int32, "caption": object}
+    entries = {name: np.asarray(column, dtypes[name]) for name, column in columns.items()}
+    digests = _digests({"": entries})[""]
     digest.update(f"{np.dtype(np.uint8).str} {(len(rows), *shape)}".encode())
+    if kept:
+        entries["image"] = images[: len(rows)]
     return entries, digests | {"image": digest.hexdigest()}, np.asarray(total, np.float64), rows
 
 
@@ -284,7 +386,10 @@ def _examples(records: Records, what: str, transform: Transform, progress: bool)
             example = records[index]
         except BadExampleError as error:
             return error
-        return example | {"image": transform(example["image"])}
+        try:
+            return example | {"image": transform(example["image"])}
+        except UserError as error:
+            raise UserError(f"{what}: {records.name(index)}: {error}") from error
 
     with (
         ThreadPoolExecutor(os.cpu_count()) as pool,
@@ -301,14 +406,13 @@ def _size(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape))
 
 
-def _check_labels(labels: np.ndarray | None, classes: Any, what: str) -> None:
+def _check_labels(labels: np.ndarray | None, classes: Any, what: str, rows: Any) -> None:
     if labels is None:
         return
     wrong = np.flatnonzero((labels < 0) | (labels >= len(classes)))
     if wrong.size:
-        raise UserError(
-            f"{what} example {wrong[0]}: label {labels[wrong[0]]} is out of range: there are {len(classes)} classes"
-        )
+        index, label = rows[wrong[0]], labels[wrong[0]]
+        raise UserError(f"{what} example {index}: label {label} is out of range: there are {len(classes)} classes")
 
 
 def _sliced(source: Source, options: Options) -> Source:
@@ -318,7 +422,7 @@ def _sliced(source: Source, options: Options) -> Source:
         return source
     from jaxgen.data.slices import ranges
 
-    lengths = {split: len(_first_entry(examples)) for split, examples in source.splits.items()}
+    lengths = {split: _length(examples) for split, examples in source.splits.items()}
     found = ranges(options.dataset, {split: given or split for split, given in asked.items()}, lengths)
     return source._replace(
         splits={split: _joined([(source.splits[n], a, b) for n, a, b in parts]) for split, parts in found.items()},

@@ -46,8 +46,8 @@ class Checkpoints:
         """
         device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), like)
-        args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), data=ocp.args.JsonRestore())
-        restored = self._manager.restore(step, args=args)
-        if restored.data["fingerprint"] != self._fingerprint:
+        data = self._manager.restore(step, args=ocp.args.Composite(data=ocp.args.JsonRestore())).data
+        if data["fingerprint"] != self._fingerprint:
             raise UserError(f"{self._folder / str(step)} was trained on data of other content (fingerprint)")
-        return restored.state
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
+        return self._manager.restore(step, args=args).state

@@ -1,6 +1,7 @@
 """The training loop, one for all models. It knows `init`, the phases' `step`, and `sample`."""
 
 import math
+import re
 import time
 from collections.abc import Callable
 from functools import partial
@@ -80,7 +81,8 @@ def train(
     began = time.monotonic()
     settings = settings or Settings()
     plan = folder.plan(model, config, settings, progress=progress)
-    out = Path(out) if out else Path("runs") / f"{Path(model).stem}-{settings.dataset}"
+    data_name = re.sub(r"[^\w.-]+", "-", settings.dataset)
+    out = Path(out) if out else Path("runs") / f"{Path(model).stem}-{data_name}"
     restored, spent = None, 0.0
     lines = []
     if resume and (out / folder.CONFIG).exists():

@@ -28,11 +28,12 @@ import jax.numpy as jnp
 import jaxgen
 from jaxgen import data, models
 from jaxgen.errors import UserError
+from jaxgen.fields import configured
 from jaxgen.model import Model, State
 from jaxgen.training import seeds as seed_axis
 from jaxgen.training.checkpoints import Checkpoints
 from jaxgen.training.compiled import keep_compiled
-from jaxgen.training.settings import Settings, configured
+from jaxgen.training.settings import Settings
 
 CONFIG, ENVIRONMENT, METRICS, RESULT = "config.json", "environment.json", "metrics.jsonl", "result.json"
 EVENTS, SAMPLES, CHECKPOINTS, MODEL_FILE = "events", "samples", "checkpoints", "model.py"
@@ -97,6 +98,8 @@ def plan(model: str, config: Any, settings: Settings, name: str | None = None, p
     if dataclasses.is_dataclass(config):
         config = vars(config)
     config = configured(module.Config, {} if config is None else config, model)
+    if settings.data_folder is not None:  # a run is opened from any folder
+        settings = dataclasses.replace(settings, data_from=str(settings.data_folder.absolute()))
     dataset = load(settings, progress)
     made = build(module, config, dataset, settings.precision)
     own = "./" + Path(model).name if model.endswith(".py") else model

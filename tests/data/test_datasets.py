@@ -1,9 +1,12 @@
-"""The digits against scikit-learn's own arrays and Pillow, and what `load` says to a user's mistake."""
+"""Datasets by name: the digits against scikit-learn's own arrays, what a model is told, and a user's mistakes."""
 
 import hashlib
+import importlib
 import json
+import os
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import jax
@@ -13,154 +16,421 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from jaxgen import data
+from jaxgen.data import bars, digits, nlvr, official, shapes
 from jaxgen.errors import UserError
+
+PREPARING = importlib.import_module("jaxgen.data.preparing")
+
+# The digits
 
 
 def rule():
-    """The stated split, written out: of the examples sorted by class, every second one is for training."""
+    """The stated split, written out: of the examples sorted by class every second one, less 90 for validation."""
     labels = load_digits().target
     by_class = sorted(range(len(labels)), key=lambda i: (labels[i], i))
-    train = sorted(i for position, i in enumerate(by_class) if position % 2 == 1)
+    half = sorted(i for position, i in enumerate(by_class) if position % 2 == 1)
     test = sorted(i for position, i in enumerate(by_class) if position % 2 == 0)
-    return train, test
+    return {"train": half[:808], "validation": half[808:], "test": test}
 
 
-def test_split_is_the_stated_one():
-    digits = data.load("digits")
-    source = load_digits()
-    for split, indices in zip((digits.train, digits.test), rule(), strict=True):
-        np.testing.assert_array_equal(split["label"], source.target[indices])
-        assert split["label"].dtype == np.int32
-        assert split["image"].dtype == np.uint8
+def test_the_splits_are_the_stated_ones():
+    found, source = data.load("digits"), load_digits()
+    for split, rows in rule().items():
+        entries = getattr(found, split)
+        np.testing.assert_array_equal(entries["label"], source.target[rows])
+        assert entries["label"].dtype == np.int32
+        assert entries["image"].dtype == np.uint8
         # 0..16 to 0..255, rounded half up in whole numbers
-        pixels = (source.images[indices].astype(int) * 255 + 8) // 16
-        np.testing.assert_array_equal(split["image"], pixels[..., None])
+        pixels = (source.images[rows].astype(int) * 255 + 8) // 16
+        np.testing.assert_array_equal(entries["image"], pixels[..., None])
 
 
-def test_split_is_stratified_and_disjoint():
-    digits = data.load("digits")
-    assert len(digits.train["label"]) == 898
-    assert len(digits.test["label"]) == 899
-    train, test = rule()
-    assert not set(train) & set(test)
-    assert len(set(train) | set(test)) == 1797
-    difference = np.bincount(digits.train["label"]) - np.bincount(digits.test["label"])
-    assert np.abs(difference).max() <= 1
+def test_the_splits_are_stratified_and_disjoint():
+    splits = rule()
+    assert [len(rows) for rows in splits.values()] == [808, 90, 899]
+    assert sorted(row for rows in splits.values() for row in rows) == list(range(1797))
+    found = data.load("digits")
+    counts = [np.bincount(getattr(found, split)["label"], minlength=10) for split in splits]
+    assert np.abs(counts[0] + counts[1] - counts[2]).max() <= 1
+    assert counts[1].min() >= 1
 
 
-def test_first_digits_are_known():
+def test_the_first_digits_are_known():
     """scikit-learn begins 0, 1, 2 ... 9. Its 178, 182, 177, 183, 181, 182, 181, 179, 174 and 180 of a class
     put the first of each at 0, 178, 360, 537, 720, 901, 1083, 1264, 1443, 1617, of which the odd are train's.
     """
-    digits = data.load("digits")
-    assert digits.train["label"][:5].tolist() == [3, 5, 6, 8, 9]
-    assert digits.test["label"][:5].tolist() == [0, 1, 2, 4, 7]
+    found = data.load("digits")
+    assert found.train["label"][:5].tolist() == [3, 5, 6, 8, 9]
+    assert found.test["label"][:5].tolist() == [0, 1, 2, 4, 7]
     # the first row of scikit-learn's first image is 0 0 5 13 9 1 0 0; 5 * 255 / 16 = 79.69
-    assert digits.test["image"][0, 0, :, 0].tolist() == [0, 0, 80, 207, 143, 16, 0, 0]
+    assert found.test["image"][0, 0, :, 0].tolist() == [0, 0, 80, 207, 143, 16, 0, 0]
+
+
+def test_the_digits_have_a_fingerprint():
+    """Of each entry's bytes, dtype and shape a sha256, of these a line each."""
+    found, lines = data.load("digits"), ""
+    for split in ("train", "validation", "test"):
+        for name in ("image", "label"):
+            entry = getattr(found, split)[name]
+            digest = hashlib.sha256(entry.tobytes() + f"{entry.dtype.str} {entry.shape}".encode()).hexdigest()
+            lines += f"{split} {name} {digest}\n"
+    assert found.fingerprint == digits.FINGERPRINT == hashlib.sha256(lines.encode()).hexdigest()
+    assert found.fingerprint == "e3afe938dc7e8f8c1605b975fb8e6f27a5dc85933530e0bfbf39a4166f171ed9"
+
+
+def test_another_scikit_learn_is_not_read(tmp_path, monkeypatch):
+    monkeypatch.setenv("JAXGEN_DATA_DIR", str(tmp_path))
+    others = load_digits()
+    others.images[5, 3, 3] += 1
+    monkeypatch.setattr("sklearn.datasets.load_digits", lambda: others)
+    with pytest.raises(UserError, match=r"^this version of scikit-learn has other digits than 1.5 to 1.9$"):
+        data.load("digits")
+    assert list(tmp_path.rglob("*.npy")) == []
+
+
+# What is loaded
 
 
 def test_spec_describes_the_train_split():
-    digits = data.load("digits", image_size=12)
-    assert digits.spec.entries == {
+    found = data.load("digits", image_size=12)
+    spec = found.spec
+    assert spec.entries == {
         "image": jax.ShapeDtypeStruct((12, 12, 1), np.uint8),
         "label": jax.ShapeDtypeStruct((), np.int32),
     }
-    assert digits.spec.num_examples == 898
-    assert digits.spec.num_classes == 10
-    assert digits.spec.class_shares[4] == np.sum(digits.train["label"] == 4) / 898
-    assert digits.spec.class_shares.sum() == pytest.approx(1, abs=1e-12)
-    pixels = digits.train["image"][:, 5, 7, 0].astype(float)
-    assert digits.spec.mean[5, 7, 0] == pytest.approx(pixels.mean() / 255, abs=1e-12)
-    assert digits.spec.mean.shape == (12, 12, 1)
+    assert (spec.num_examples, spec.num_classes, spec.num_words, spec.faces) == (808, 10, None, None)
+    assert spec.class_shares.tolist() == [np.sum(found.train["label"] == k) / 808 for k in range(10)]
+    assert spec.class_shares.sum() == pytest.approx(1, abs=1e-12)
+    assert spec.mean.shape == (12, 12, 1)
+    pixels = found.train["image"][:, 5, 7, 0].astype(float)
+    assert spec.mean[5, 7, 0] == pytest.approx(pixels.mean() / 255, abs=1e-12)
+    assert found.classes == tuple("0123456789")
+    assert not found.streamed
 
 
-@pytest.mark.parametrize("size", [9, 28, 128])
-def test_resize_is_pillows(size):
-    native, resized = data.load("digits"), data.load("digits", image_size=size)
-    for i in (0, 5, 897):
-        expected = Image.fromarray(native.train["image"][i, :, :, 0]).resize((size, size), Image.BICUBIC)
-        np.testing.assert_array_equal(resized.train["image"][i, :, :, 0], np.asarray(expected))
-    assert resized.test["image"].shape == (899, size, size, 1)
-    np.testing.assert_array_equal(resized.test["label"], native.test["label"])
+def test_spec_of_points_and_of_meshes():
+    points, meshes = data.load("gaussians/grid"), data.load("bars")
+    assert points.spec.entries["point"] == jax.ShapeDtypeStruct((2,), np.float32)
+    assert (points.spec.num_classes, points.spec.mean, points.spec.faces) == (25, None, None)
+    np.testing.assert_allclose(points.spec.class_shares, 1 / 25, atol=0.003)
+    assert meshes.spec.entries["mesh"] == jax.ShapeDtypeStruct((658, 3), np.float32)
+    np.testing.assert_array_equal(meshes.spec.faces, bars.faces())
+    assert meshes.spec.class_shares.tolist() == [0.25] * 4
+    assert meshes.spec.mean is None
 
 
-def test_resize_keeps_colours_apart():
-    from jaxgen.data import images
-
-    colour = np.random.default_rng(0).integers(0, 256, (2, 5, 5, 3), np.uint8)
-    grey = [images.resize(colour[..., c : c + 1], 9) for c in range(3)]
-    np.testing.assert_array_equal(images.resize(colour, 9), np.concatenate(grey, axis=-1))
-
-
-def test_binarize_comes_after_resizing():
-    grey, binary = data.load("digits", image_size=16), data.load("digits", image_size=16, binarize=True)
-    np.testing.assert_array_equal(binary.train["image"], 255 * (grey.train["image"] > 127))
-    assert binary.train["image"].dtype == np.uint8
-    native = data.load("digits", binarize=True).train["image"]
-    # 8 of 16 is stored as 128, the least value that becomes white
-    np.testing.assert_array_equal(native[..., 0], 255 * (load_digits().images[rule()[0]] >= 8))
-
-
-def test_fingerprint_is_the_stated_hash():
-    digits = data.load("digits")
-    digest = hashlib.sha256()
-    for split, examples in ((digits.train, 898), (digits.test, 899)):
-        digest.update(f"image |u1 ({examples}, 8, 8, 1)\n".encode() + split["image"].tobytes())
-        digest.update(f"label <i4 ({examples},)\n".encode() + split["label"].tobytes())
-    assert digits.fingerprint == digest.hexdigest()
-    assert digits.fingerprint == "9a3c81582b0fc02a27121224f617b00787efbc413af1dc678c03c0fd0f0eaade"
-
-
-def test_fingerprint_changes_with_the_options_and_options_load_the_same_again():
-    options = [{}, {"image_size": 16}, {"image_size": 17}, {"binarize": True}]
+def test_options_are_recorded_and_load_the_same_again():
+    options = [{}, {"image_size": 16}, {"binarize": True}, {"pad": 2, "channels": 3, "crop": 6}, {"pipeline": "grain"}]
     loaded = [data.load("digits", **chosen) for chosen in options]
-    assert len({digits.fingerprint for digits in loaded}) == len(options)
-    for digits in loaded:
-        again = data.load(digits.name, **json.loads(json.dumps(digits.options)))
-        assert again.fingerprint == digits.fingerprint
-        assert again.options == digits.options
+    assert len({found.fingerprint for found in loaded}) == 4  # how it is read changes nothing
+    assert [found.streamed for found in loaded] == [False] * 4 + [True]
+    for chosen, found in zip(options, loaded, strict=True):
+        assert found.options == {
+            name: value for name, value in vars(data.Options(**chosen)).items() if name != "dataset"
+        }
+        again = data.load(found.name, **json.loads(json.dumps(found.options)))
+        assert (again.fingerprint, again.options) == (found.fingerprint, found.options)
     assert data.load("digits", image_size=8).fingerprint == loaded[0].fingerprint
-    assert loaded[0].options == {"image_size": 8, "binarize": False}
 
 
-def test_note_says_what_was_done():
-    note = data.load("digits", image_size=16, binarize=True).note
-    assert "scikit-learn" in note
-    assert "8x8 to 16x16 (Pillow, bicubic)" in note
-    assert "128" in note
-    assert "resized" not in data.load("digits", image_size=8).note
+def test_note_is_a_sentence_on_source_splits_and_transforms():
+    note = data.load("digits", image_size=16, pad=1, train_split="train[:100]").note
+    assert note.startswith("scikit-learn's load_digits")
+    assert note.endswith(
+        "; train is train[:100]; resized to 16x16 (Pillow, bicubic, antialiased), padded with 1 zeros on every side."
+    )
+    assert data.load("digits").note.endswith("808 train and 90 validation, 899 test.")
 
 
-def test_table_agrees_with_what_is_loaded(tmp_path, monkeypatch):
-    for info in data.table():
-        dataset = data.load(info.name)
-        assert info.examples == (len(dataset.train["label"]), len(dataset.test["label"]))
-        assert info.shape == dataset.spec.image_shape
-        assert info.classes == dataset.spec.num_classes
-        assert info.prepared
-        with monkeypatch.context() as patch:
-            patch.setenv("JAXGEN_DATA_DIR", str(tmp_path))
-            assert not info.prepared
+def test_splits_of_ones_own():
+    whole = data.load("digits")
+    found = data.load(
+        "digits", train_split="train[:50%]+test[-9:]", validation_split="train[404:]", test_split="test[:10]"
+    )
+    np.testing.assert_array_equal(
+        found.train["image"], np.concatenate([whole.train["image"][:404], whole.test["image"][890:]])
+    )
+    np.testing.assert_array_equal(found.validation["label"], whole.train["label"][404:])
+    np.testing.assert_array_equal(found.test["label"], whole.test["label"][:10])
+    assert found.spec.num_examples == 413
+    with pytest.raises(UserError) as caught:
+        data.load("digits", validation_split="train[700:]")
+    assert str(caught.value) == (
+        "the splits of digits overlap: train is train and validation is train[700:], with 108 examples in both; "
+        "give train_split or validation_split so that they have none"
+    )
+
+
+# A folder of one's own, with captions
+
+
+CAPTIONS = {
+    "train": ["A red cat.", "a red dog", "one red, red fox"],
+    "validation": ["a blue cat and some more"],
+    "test": ["zebra"],
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Five images in split folders, with captions."""
+    lines = []
+    for split, captions in CAPTIONS.items():
+        (tmp_path / "images" / split).mkdir(parents=True)
+        for n, caption in enumerate(captions):
+            image = np.full((4, 5, 3), 10 * n + len(split), np.uint8)
+            Image.fromarray(image).save(tmp_path / "images" / split / f"{n}.png")
+            lines.append(json.dumps({"file": f"{split}/{n}.png", "caption": caption}) + "\n")
+    (tmp_path / "images" / "captions.jsonl").write_text("".join(lines))
+    return tmp_path / "images"
+
+
+@pytest.mark.parametrize("pipeline", ["memory", "grain"])
+def test_captions_are_words_of_the_training_captions(folder, pipeline):
+    """By falling frequency, ties by alphabet, from 2 on: red (4), a (2), then , . cat dog fox one; 1 is any other."""
+    found = data.load("image_folder", data_from=str(folder), pipeline=pipeline)
+    assert found.vocabulary.words == ("red", "a", ",", ".", "cat", "dog", "fox", "one")
+    assert found.spec.num_words == 10
+    assert found.train["caption"].tolist() == [[3, 2, 6, 5, 0], [3, 2, 7, 0, 0], [9, 2, 4, 2, 8]]
+    assert found.validation["caption"].tolist() == [[3, 1, 6, 1, 1]]  # cut off at the longest in training
+    assert found.test["caption"].tolist() == [[1, 0, 0, 0, 0]]
+    assert found.train["caption"].dtype == np.int32
+    assert found.spec.entries["caption"] == jax.ShapeDtypeStruct((5,), np.int32)
+    assert found.streamed == (pipeline == "grain")
+    assert found.train["image"][1][0, 0].tolist() == [15, 15, 15]
+    assert (found.classes, found.spec.class_shares) == ((), None)
+
+
+def test_caption_length_and_vocabulary_size(folder):
+    found = data.load("image_folder", data_from=str(folder), caption_length=3, vocabulary_size=2)
+    assert found.vocabulary.words == ("red", "a")
+    assert found.spec.num_words == 4
+    assert found.train["caption"].tolist() == [[3, 2, 1], [3, 2, 1], [1, 2, 1]]
+    assert data.load("image_folder", data_from=str(folder), caption_length=7).test["caption"].tolist() == [
+        [1] + [0] * 6
+    ]
+    # The decoded data are the same.
+    assert found.fingerprint == data.load("image_folder", data_from=str(folder)).fingerprint
+
+
+def test_bad_images_left_out_are_counted_in_the_note(folder):
+    (folder / "train" / "1.png").write_bytes(b"")
+    with pytest.raises(UserError) as caught:
+        data.load("image_folder", data_from=str(folder))
+    assert str(caught.value) == (
+        f"cannot decode {folder}/train/1.png (empty): replace it by a whole PNG or JPEG, or remove it; "
+        "--skip-bad leaves such images out"
+    )
+    found = data.load("image_folder", data_from=str(folder), skip_bad=True)
+    assert found.note.endswith("; left out because they cannot be decoded: 1 of train.")
+    assert found.vocabulary.words == ("red", ",", ".", "a", "cat", "fox", "one")
+    assert found.spec.num_examples == 2
+
+
+def test_a_changed_folder_is_read_anew(folder):
+    before = data.load("image_folder", data_from=str(folder))
+    path = folder / "train" / "2.png"
+    status = path.stat()
+    Image.new("RGB", (5, 4), "white").save(path)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 10**9))
+    after = data.load("image_folder", data_from=str(folder))
+    assert after.fingerprint != before.fingerprint
+    assert after.train["image"][2].min() == 255
+
+
+def test_progress_is_for_terminals_only(folder, capfd):
+    data.load("image_folder", data_from=str(folder), progress=True)
+    assert capfd.readouterr().out == ""
+
+
+# The table
+
+
+@pytest.mark.parametrize("name", ["digits", "gaussians", "gaussians/ring", "stacked_digits", "bars"])
+def test_the_table_agrees_with_what_is_loaded(name):
+    row, found = data.info(name), data.load(name)
+    entry = next(entry for key, entry in found.train.items() if key not in ("label", "caption"))
+    assert row.examples == tuple(len(getattr(found, split)["label"]) for split in ("train", "validation", "test"))
+    assert row.shape == entry.shape[1:]
+    assert row.classes == len(found.classes) == found.spec.num_classes
+    assert row.captions == (found.vocabulary is not None)
+    assert data.load(name).fingerprint == found.fingerprint
+
+
+def test_the_table_agrees_with_shapes():
+    row = data.info("shapes")
+    assert row.examples == tuple(shapes.EXAMPLES.values())
+    assert row.shape == (shapes.IMAGE_SIZE, shapes.IMAGE_SIZE, 3)
+    assert row.classes == len(shapes.CLASSES)
+    assert row.captions
+
+
+def test_the_table_has_every_official_dataset_and_no_name_twice():
+    rows = {row.name: row for row in data.table()}
+    assert len(rows) == len(data.table()) == len(data.DATASETS) + len(official.OFFICIAL)
+    assert rows["mnist"].examples == (55_000, 5_000, 10_000)
+    assert (rows["coco_captions"].captions, rows["mnist"].captions) == (True, False)
+    assert {name for name, row in rows.items() if row.comes == "folder"} == {"image_folder", "mesh_folder"}
+    assert {name for name, row in rows.items() if row.comes == "prepared"} == {"nlvr", *official.OFFICIAL}
+    assert data.info("gaussians/grid") == rows["gaussians"]
+    assert data.info("lsun/cat") == rows["lsun"]
+    assert data.info("coco_captions") == rows["coco_captions"]  # which has but one config
+    assert data.info("tfds:mine").module == "jaxgen.data.official"
+
+
+def test_prepared_is_what_needs_no_more(tmp_path, monkeypatch):
+    monkeypatch.setenv("JAXGEN_DATA_DIR", str(tmp_path))
+    assert not any(row.prepared for row in data.table())
+    data.load("digits")
+    assert {row.name for row in data.table() if row.prepared} == {"digits"}
+    (tmp_path / "nlvr").mkdir()
+    (tmp_path / "tfds" / "mnist" / "3.0.1").mkdir(parents=True)  # not finished: its manifest is written last
+    assert {row.name for row in data.table() if row.prepared} == {"digits", "nlvr"}
+    (tmp_path / "tfds" / "mnist" / "3.0.1" / official.MANIFEST).touch()
+    assert {row.name for row in data.table() if row.prepared} == {"digits", "nlvr", "mnist"}
+
+
+def test_identity_is_the_readers():
+    assert data.identity("digits") == digits.FINGERPRINT
+    assert data.identity("stacked_digits") == f"1 of {digits.FINGERPRINT}"
+
+
+# Preparing
+
+
+def test_prepare_by_where_a_dataset_comes_from(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(PREPARING, "prepare", lambda *arguments: asked.append(arguments) or "there")
+    monkeypatch.setattr(nlvr, "prepare", lambda *arguments: asked.append(arguments) or "here")
+    assert data.prepare("mnist") == "mnist is prepared in there"
+    assert data.prepare("tfds:mine/small", str(tmp_path), progress=False) == "tfds:mine/small is prepared in there"
+    assert data.prepare("nlvr", tmp_path) == "nlvr is prepared in here"
+    assert asked == [("mnist", None, True), ("tfds:mine/small", tmp_path, False), (tmp_path,)]
+    assert data.prepare("digits") == f"digits is made: {data.load('digits').note}"
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("name", "folder", "message"),
     [
-        ({"name": "digit"}, "unknown dataset 'digit': there are digits; did you mean 'digits'?"),
-        ({"name": "imagenet"}, "unknown dataset 'imagenet': there are digits"),
-        *[
-            (
-                {"name": "digits", "image_size": size},
-                f"image size {size!r}: dataset 'digits' has whole sizes from 8 to 128",
-            )
-            for size in (7, 0, -8, 129, 16.0, True, "16")
-        ],
+        ("digits", ".", "digits is made by jaxgen itself, from no files"),
+        ("gaussians/grid", ".", "gaussians/grid is made by jaxgen itself, from no files"),
+        (
+            "mesh_folder",
+            None,
+            "mesh_folder needs no preparing: --data-from (--from of `jaxgen data show`) names the folder",
+        ),
+        ("digit", None, "unknown dataset 'digit': did you mean digits?"),
     ],
 )
-def test_mistakes_are_one_line(arguments, message):
+def test_what_cannot_be_prepared(name, folder, message):
     with pytest.raises(UserError) as caught:
-        data.load(**arguments)
+        data.prepare(name, folder)
+    assert str(caught.value).startswith(message)
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("digit", "unknown dataset 'digit': did you mean digits?"),
+        ("zzz", "unknown dataset 'zzz': there are digits, shapes, "),
+        ("", "unknown dataset '': there are digits, shapes, "),
+        ("digits/big", "unknown config 'big' of dataset digits: it has none"),
+        ("gaussians/square", "unknown config 'square' of dataset gaussians: there are ring, grid"),
+        ("gaussians/", "unknown config '' of dataset gaussians: there are ring, grid"),
+        ("lsun/moon", "unknown config 'moon' of dataset lsun: there are classroom, bedroom"),
+        ("lsun", "lsun is lsun/CONFIG: there are classroom, bedroom"),
+        ("tfds:", "tfds: is no name of a dataset: it is tfds:NAME or tfds:NAME/CONFIG"),
+        ("mnist", "mnist is not prepared yet: run jaxgen data prepare mnist"),
+        ("stacked_mnist", "mnist is not prepared yet: run jaxgen data prepare mnist"),
+        ("tfds:mine", "tfds:mine is not prepared yet: run jaxgen data prepare tfds:mine"),
+        ("image_folder", "image_folder needs a folder of PNG or JPEG images: name it by --data-from FOLDER"),
+        ("mesh_folder", "mesh_folder needs a folder of meshes: --data-from FOLDER"),
+    ],
+)
+def test_a_name_that_cannot_be_loaded(name, message):
+    with pytest.raises(UserError) as caught:
+        data.load(name)
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        *[("image_size", value, "a whole number from 1 on") for value in (0, -8)],
+        ("image_size", 4097, "at most 4096"),
+        ("crop", 0, "a whole number from 1 on"),
+        ("crop", 5000, "at most 4096"),
+        ("pad", -1, "a whole number from 0 on"),
+        ("caption_length", 0, "a whole number from 1 on"),
+        ("vocabulary_size", 0, "a whole number from 1 on"),
+        ("workers", -1, "a whole number from 0 on"),
+    ],
+)
+def test_a_number_that_cannot_be(option, value, message):
+    with pytest.raises(UserError) as caught:
+        data.load("digits", **{option: value})
+    assert str(caught.value) == f"{option.replace('_', ' ')} must be {message}, not {value!r}"
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("channels", 2, "1 or 3 or nothing"),
+        ("channels", "3", "1 or 3 or nothing"),
+        ("pipeline", "fast", "'auto' or 'memory' or 'grain'"),
+        *[("image_size", value, "int or nothing") for value in (16.0, "16", True)],
+        ("pad", 1.5, "int"),
+    ],
+)
+def test_a_value_of_another_kind(option, value, words):
+    with pytest.raises(UserError) as caught:
+        data.load("digits", **{option: value})
+    assert str(caught.value) == f"a dataset's field {option} takes {words}, not {value!r}"
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        (
+            "digits",
+            {"data_from": "here"},
+            "dataset digits is not read from a folder of yours, so data_from is not for it",
+        ),
+        (
+            "tfds:a",
+            {"data_from": "here"},
+            "dataset tfds:a is not read from a folder of yours, so data_from is not for it",
+        ),
+        *[
+            ("digits", options, "dataset digits has no captions, so caption_length and vocabulary_size are not for it")
+            for options in ({"caption_length": 3}, {"vocabulary_size": 3})
+        ],
+        (
+            "gaussians",
+            {"crop": 1},
+            "dataset gaussians has no images that could be resized, cropped, padded or the like",
+        ),
+        ("digits", {"crop": 9}, "crop 9: there is an image of 8x8"),
+        (
+            "digits",
+            {"train_split": "tran"},
+            "train_split tran of digits: Unknown split 'tran'. Should be one of ['train', 'validation', 'test']; "
+            "it has train (808) and validation (90) and test (899), "
+            "to be sliced as in train[:10%], train[1000:2000] or train+test",
+        ),
+    ],
+)
+def test_an_option_that_is_not_for_the_dataset(name, options, message):
+    with pytest.raises(UserError) as caught:
+        data.load(name, **options)
     assert str(caught.value) == message
+
+
+# Where data lie, and what loading needs
 
 
 @pytest.mark.parametrize(
@@ -172,6 +442,7 @@ def test_mistakes_are_one_line(arguments, message):
         ("linux", {}, "/home/ada/.cache/jaxgen"),
         ("darwin", {"XDG_CACHE_HOME": "/x"}, "/home/ada/Library/Caches/jaxgen"),
         ("win32", {"LOCALAPPDATA": "/local"}, "/local/jaxgen"),
+        ("win32", {}, "/home/ada/AppData/Local/jaxgen"),
     ],
 )
 def test_data_dir_is_the_platforms(monkeypatch, platform, variables, expected):
@@ -183,8 +454,49 @@ def test_data_dir_is_the_platforms(monkeypatch, platform, variables, expected):
     assert data.data_dir() == Path(expected)
 
 
-def test_import_is_light():
-    heavy = "{'jax', 'tensorflow_datasets', 'grain', 'sklearn', 'PIL', 'tensorflow'}"
-    code = f"import sys, jaxgen.data; jaxgen.data.table()[0].prepared; print({heavy} & set(sys.modules))"
-    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert printed.stdout.strip() == "set()"
+def test_a_relative_data_dir_is_of_the_current_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JAXGEN_DATA_DIR", "here")
+    assert data.data_dir() == tmp_path / "here"
+
+
+def test_light_to_import_and_loads_offline_in_silence_without_tensorflow(tmp_path):
+    code = """
+        import importlib.machinery, socket, sys
+
+        find = importlib.machinery.PathFinder.find_spec
+
+        def find_all_but_tensorflow(name, path=None, target=None):
+            return None if name.partition(".")[0] == "tensorflow" else find(name, path, target)
+
+        importlib.machinery.PathFinder.find_spec = find_all_but_tensorflow
+        attempts = []
+
+        def refuse(*arguments, **options):
+            attempts.append(arguments)
+            raise OSError("there is no network")
+
+        socket.socket.connect = socket.socket.connect_ex = socket.socket.sendto = refuse
+        socket.getaddrinfo = socket.gethostbyname = socket.create_connection = refuse
+
+        import jaxgen.data
+
+        assert not [row for row in jaxgen.data.table() if row.prepared]
+        heavy = {"jax", "tensorflow_datasets", "grain", "sklearn", "PIL", "tensorflow"} & set(sys.modules)
+        assert not heavy, heavy
+
+        first, second = jaxgen.data.load("digits"), jaxgen.data.load("digits")
+        assert first.fingerprint == second.fingerprint
+        jaxgen.data.load("digits", train_split="train[:9]", pipeline="grain")
+        assert not attempts, attempts
+        sys.stdout.write(first.fingerprint)
+    """
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(code)],
+        env=os.environ | {"JAXGEN_DATA_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.stdout, done.stderr, done.returncode) == (digits.FINGERPRINT, "", 0)
+    assert os.listdir(tmp_path) == ["decoded"]

@@ -39,7 +39,7 @@ def test_ring_is_the_default():
 @pytest.mark.parametrize(("name", "num_modes"), NAMES.items())
 def test_points_are_of_the_mixture(name, num_modes):
     source = gaussians.read(Options(name))
-    means, deviation = gaussians.modes(Options(name).config)
+    means, deviation = gaussians.modes(Options(name).dataset_config)
     assert len(source.classes) == num_modes
     assert tuple(source.splits) == SPLITS
     for split, num in zip(source.splits.values(), (100_000, 10_000, 10_000), strict=True):

@@ -17,7 +17,7 @@ from PIL import Image
 
 from jaxgen.data.official import MANIFEST, OFFICIAL, Official, identity, lookup, prepared, read
 from jaxgen.data.options import Options
-from jaxgen.data.prepare import write_manifest
+from jaxgen.data.preparing import write_manifest
 from jaxgen.data.source import BadExampleError
 from jaxgen.errors import UserError
 

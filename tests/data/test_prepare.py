@@ -18,7 +18,7 @@ from PIL import Image
 from jaxgen import data
 from jaxgen.data import official
 from jaxgen.data.options import Options
-from jaxgen.data.prepare import UNZIPPED, prepare
+from jaxgen.data.preparing import UNZIPPED, prepare
 from jaxgen.errors import UserError
 
 VALUES = b"".join(bytes([x]) for x in range(30))  # published gzipped; an image of each

@@ -1,0 +1,63 @@
+"""Frozen dataclasses from dicts, each field checked against its annotation."""
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from jaxgen.errors import UserError
+
+
+def configured(cls: type, values: dict[str, Any], what: str) -> Any:
+    """A frozen dataclass from a dict of fields, each checked against its annotation.
+
+    Raises:
+        UserError: an unknown field (with the closest known one), or a value of another type.
+    """
+    if not dataclasses.is_dataclass(cls):
+        raise UserError(f"{what}: Config is no dataclass")
+    if not isinstance(values, Mapping):
+        raise UserError(f"{what}'s fields are given as a dict, not as {values!r}")
+    hints = typing.get_type_hints(cls)
+    fields = {field.name for field in dataclasses.fields(cls)}
+    for name, value in values.items():
+        if name not in fields:
+            close = difflib.get_close_matches(name, fields, 1)
+            hint = f"did you mean {close[0]}? " if close else ""
+            raise UserError(f"{what} has no field {name!r}: {hint}it has {', '.join(sorted(fields))}")
+        if not _fits(value, hints[name]):
+            raise UserError(f"{what}'s field {name} takes {_words(hints[name])}, not {value!r}")
+    return cls(**{name: _as(value, hints[name]) for name, value in values.items()})
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Literal:
+        return value in arguments
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, argument) for argument in arguments)
+    if origin is tuple:
+        inner = arguments[:1] * len(value) if isinstance(value, list | tuple) else ()
+        return isinstance(value, list | tuple) and all(map(_fits, value, inner))
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return hint is Any or isinstance(value, origin or hint)
+
+
+def _as(value: Any, hint: Any) -> Any:
+    """`value` as JSON and Python spell one thing differently: a list for a tuple, 1 for 1.0."""
+    if isinstance(value, list):
+        return tuple(value)
+    return float(value) if hint is float else value
+
+
+def _words(hint: Any) -> str:
+    if typing.get_origin(hint) is typing.Literal:
+        return " or ".join(map(repr, typing.get_args(hint)))
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return " or ".join("nothing" if one is type(None) else _words(one) for one in typing.get_args(hint))
+    return hint.__name__ if isinstance(hint, type) else str(hint)

@@ -1,0 +1,166 @@
+"""What is done to images, against values by hand and a bicubic resampling written out."""
+
+import numpy as np
+import pytest
+
+from jaxgen.data.images import Transform
+from jaxgen.data.options import Options
+from jaxgen.errors import UserError
+
+RNG = np.random.default_rng(0)
+COLOUR = RNG.integers(0, 256, (11, 14, 3), np.uint8)
+
+
+def rows(*values):
+    """A grey image, [H, W, 1]."""
+    return np.array(values, np.uint8)[..., None]
+
+
+def numbered(height, width):
+    """Each pixel is 10 times its row, plus its column."""
+    return rows(*(10 * np.arange(height)[:, None] + np.arange(width)))
+
+
+def cubic(x):
+    """Keys' kernel with a = -1/2."""
+    x = np.abs(x)
+    return np.where(x < 1, 1.5 * x**3 - 2.5 * x**2 + 1, np.where(x < 2, -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2, 0))
+
+
+def shrunk(image, size):
+    """Bicubic, the kernel as wide as the pixels of the result; first along rows, rounded, then along columns."""
+    scale = len(image) / size
+    centres = (np.arange(size) + 0.5) * scale
+    weights = cubic((np.arange(len(image)) + 0.5 - centres[:, None]) / max(scale, 1))
+    weights /= weights.sum(1, keepdims=True)
+    along = np.clip(np.rint(np.einsum("sw,hwc->hsc", weights, image.astype(float))), 0, 255)
+    return np.clip(np.rint(np.einsum("sh,hwc->swc", weights, along)), 0, 255)
+
+
+@pytest.mark.parametrize(
+    ("shape", "crop", "expected"),
+    [
+        ((5, 7), 3, [[12, 13, 14], [22, 23, 24], [32, 33, 34]]),
+        ((4, 4), 3, [[0, 1, 2], [10, 11, 12], [20, 21, 22]]),  # the odd row and column are left below and to the right
+        ((4, 5), 1, [[12]]),
+        ((2, 3), 2, [[0, 1], [10, 11]]),
+    ],
+)
+def test_the_centre_is_cut_out(shape, crop, expected):
+    np.testing.assert_array_equal(Transform(crop=crop)(numbered(*shape)), rows(*expected))
+
+
+@pytest.mark.parametrize("shape", [(3, 9), (9, 3)])
+def test_an_image_smaller_than_the_crop(shape):
+    with pytest.raises(UserError) as caught:
+        Transform(crop=4)(numbered(*shape))
+    assert str(caught.value) == f"crop 4: there is an image of {shape[0]}x{shape[1]}"
+
+
+def test_grey_is_the_luma_of_itu_r_601():
+    """299 R + 587 G + 114 B, in thousandths."""
+    colours = {
+        (255, 0, 0): 76,  # 76.245
+        (0, 255, 0): 150,  # 149.685
+        (0, 0, 255): 29,  # 29.07
+        (255, 255, 255): 255,
+        (10, 20, 30): 18,  # 2.99 + 11.74 + 3.42
+        (200, 100, 50): 124,  # 59.8 + 58.7 + 5.7
+    }
+    image = np.array([list(colours)], np.uint8)
+    assert Transform(channels=1)(image)[0, :, 0].tolist() == list(colours.values())
+    luma = COLOUR.astype(int) @ [299, 587, 114]
+    np.testing.assert_allclose(Transform(channels=1)(COLOUR)[..., 0], luma / 1000, atol=0.501)
+
+
+def test_colour_repeats_the_grey():
+    assert Transform(channels=3)(rows([7, 9])).tolist() == [[[7, 7, 7], [9, 9, 9]]]
+    np.testing.assert_array_equal(Transform(channels=3)(COLOUR), COLOUR)
+    np.testing.assert_array_equal(Transform(channels=1)(rows([7, 9])), rows([7, 9]))
+
+
+@pytest.mark.parametrize(("size", "to"), [(11, 5), (12, 4), (30, 7), (5, 9), (8, 16)])
+def test_resizing_is_bicubic_and_antialiased(size, to):
+    """Pillow's weights are whole numbers, so a rounding may fall to the other side."""
+    image = RNG.integers(0, 256, (size, size, 3), np.uint8)
+    found = Transform(image_size=to)(image)
+    assert found.dtype == np.uint8
+    assert np.abs(found - shrunk(image, to)).max() <= 1
+    np.testing.assert_array_equal(Transform(image_size=to)(image[..., 1:2]), found[..., 1:2])  # colours stay apart
+
+
+@pytest.mark.parametrize("times", [2, 3, 4])
+def test_a_checkerboard_shrinks_to_mid_grey(times):
+    """One that takes the pixels nearest to the new centres sees black or white where `times` is odd."""
+    board = 255 * rows(*(np.add.outer(np.arange(8 * times), np.arange(8 * times)) % 2))
+    shrunk_board = Transform(image_size=8)(board)
+    inside = shrunk_board[2:-2, 2:-2]
+    assert np.isin(inside, [127, 128]).all(), inside[..., 0]
+
+
+def test_the_centre_square_is_resized():
+    wide = numbered(4, 9)
+    np.testing.assert_array_equal(Transform(image_size=4)(wide), wide[:, 2:6])
+    np.testing.assert_array_equal(Transform(image_size=4)(wide.swapaxes(0, 1)), wide[:, 2:6].swapaxes(0, 1))
+    np.testing.assert_array_equal(Transform(image_size=6)(COLOUR), Transform(image_size=6)(COLOUR[:, 1:12]))
+
+
+def test_padding_is_black_on_every_side():
+    found = Transform(pad=2)(np.full((1, 2, 3), 200, np.uint8))
+    assert found[..., 1].tolist() == [[0] * 6, [0] * 6, [0, 0, 200, 200, 0, 0], [0] * 6, [0] * 6]
+    assert found.shape == (5, 6, 3)
+
+
+def test_binarising_begins_at_128():
+    found = Transform(binarize=True)(rows([0, 1, 127, 128, 254, 255]))
+    np.testing.assert_array_equal(found, rows([0, 0, 0, 255, 255, 255]))
+    assert found.dtype == np.uint8
+
+
+STEPS = {"crop": 5, "channels": 1, "image_size": 6, "pad": 1, "binarize": True}
+
+
+def test_the_order_is_crop_channels_resize_pad_binarise():
+    image = COLOUR
+    for name, value in STEPS.items():
+        image = Transform(**{name: value})(image)
+    np.testing.assert_array_equal(Transform(**STEPS)(COLOUR), image)
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        ("crop", "image_size"),
+        ("crop", "pad"),
+        ("channels", "image_size"),
+        ("channels", "binarize"),
+        ("image_size", "pad"),
+        ("image_size", "binarize"),
+    ],
+)
+def test_another_order_would_show(first, then):
+    """That is, the test above would see it; only a crop and a change of channels may be exchanged."""
+    steps = {name: Transform(**{name: STEPS[name]}) for name in (first, then)}
+    assert not np.array_equal(steps[then](steps[first](COLOUR)), steps[first](steps[then](COLOUR)))
+
+
+def test_the_options_name_the_transform():
+    options = Options(crop=3, image_size=5, pad=1, channels=3, binarize=True, flip=True, caption_length=9)
+    assert Transform.of(options) == Transform(crop=3, channels=3, image_size=5, pad=1, binarize=True)
+    assert Transform.of(Options()) == Transform()
+
+
+def test_all_images_are_transformed_one_by_one():
+    images = RNG.integers(0, 256, (3, 6, 7, 3), np.uint8)
+    transform = Transform(crop=5, channels=1, image_size=4)
+    np.testing.assert_array_equal(transform.all(images), [transform(image) for image in images])
+    assert Transform().all(images) is images
+
+
+def test_what_was_done_is_said():
+    assert Transform().described() == ""
+    assert Transform(crop=9, channels=1, image_size=4, pad=2, binarize=True).described() == (
+        "the centre 9x9 cut out, in grey, resized to 4x4 (Pillow, bicubic, antialiased), "
+        "padded with 2 zeros on every side, binarised (128 and above is 255, the rest 0)"
+    )
+    assert Transform(channels=3).described() == "in colour"

@@ -1,0 +1,265 @@
+"""A run is given the same however its data are read: kept in memory, or read by grain while it trains."""
+
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxgen import data
+from jaxgen.data import pipeline
+from jaxgen.data.vocabulary import Vocabulary
+from jaxgen.errors import UserError
+from jaxgen.keys import streams
+from jaxgen.training import Settings, feed, open_run, seeds, train
+from jaxgen.training.checkpoints import Checkpoints
+
+SMALL = {"features": 4, "latent_dim": 3}
+BATCH = 16
+
+# Sums what it sees, each pixel by its image's place in the batch and by the step, so that any other order shows.
+SPY = """
+from dataclasses import dataclass
+import jax, jax.numpy as jnp
+from jaxgen.model import Model, Phase, State
+
+@dataclass(frozen=True)
+class Config:
+    passes: int = 0  # in a phase before the endless one
+    captions: bool = False  # looked at in place of images
+
+def make(config, spec):
+    name = "caption" if config.captions else "image"
+    def init(key, batch):
+        seen = jnp.zeros(spec.entries[name].shape, jnp.int32)
+        return State(jnp.int32(0), {"seen": seen, "weight": jnp.float32(0)})
+    def step(key, state, batch):
+        places = (1 + jnp.arange(len(batch[name]))) * (1 + state.step) * batch["weight"].astype(jnp.int32)
+        seen = state.params["seen"] + jnp.tensordot(places, batch[name].astype(jnp.int32), 1)
+        weight = state.params["weight"] + batch["weight"].sum()
+        return state._replace(params={"seen": seen, "weight": weight}), {"weight": batch["weight"].sum()}
+    phases = (Phase("counted", step, passes=config.passes),) if config.passes else ()
+    return Model(init, (*phases, Phase("endless", step)), (name,))
+"""
+
+
+@pytest.fixture
+def spy(tmp_path):
+    file = tmp_path / "spy.py"
+    file.write_text(SPY)
+    return str(file)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """40 training images, 6x5 and grey, each with a caption of its own."""
+    folder, rng, lines = tmp_path_factory.mktemp("images"), np.random.default_rng(0), []
+    for split, num in (("train", 40), ("validation", 1), ("test", 1)):
+        (folder / split).mkdir()
+        for n in range(num):
+            Image.fromarray(rng.integers(0, 256, (6, 5), np.uint8)).save(folder / split / f"{n}.png")
+            lines.append(json.dumps({"file": f"{split}/{n}.png", "caption": f"picture {n}"}) + "\n")
+    (folder / "captions.jsonl").write_text("".join(lines))
+    return folder
+
+
+def settings(**changes):
+    return Settings(**{"steps": 24, "batch_size": BATCH, "log_every": 5, "checkpoint_every": 10**6} | changes)
+
+
+def quiet(model, config, how, out, **kwargs):
+    return train(model, config, how, out=out, progress=False, **kwargs)
+
+
+def account(entry, seed=0, *, steps, passes=0, flip=False):
+    """What the spy sums up, in NumPy: of a phase of passes, then of the stream by the run's own step."""
+    key, num = streams(seed).data, len(entry)
+    indices, weights = pipeline.passes(key, num, BATCH, passes)
+    rest = pipeline.stream(key, num, BATCH, len(indices), steps - len(indices))
+    indices, weights = np.concatenate([indices, rest]), np.concatenate([weights, np.ones(rest.shape)])
+    seen = np.zeros(entry.shape[1:], int)
+    for step in range(steps):
+        batch = entry[indices[step]].astype(int)
+        if flip:
+            turned = pipeline.mirrored(key, BATCH, step, 1)[0]
+            assert 0 < turned.sum() < BATCH
+            batch[turned] = batch[turned][:, :, ::-1]
+        for place in range(BATCH):
+            seen += (1 + place) * (1 + step) * int(weights[step, place]) * batch[place]
+    return seen, weights.sum()
+
+
+def assert_saw(run, entry, **how):
+    for n, seed in enumerate(run.plan.settings.seeds):
+        order = seed if run.plan.settings.own_order else run.plan.settings.data_seed
+        seen, weight = account(entry, order, **how)
+        np.testing.assert_array_equal(run.state.params["seen"][n], seen)
+        assert run.state.params["weight"][n] == weight
+
+
+# What a model sees
+
+
+@pytest.mark.parametrize("grain", [False, True])
+@pytest.mark.parametrize("flip", [False, True])
+def test_a_run_sees_the_stream_and_flip_mirrors_half_of_it(spy, tmp_path, folder, grain, flip):
+    how = settings(
+        dataset="image_folder", data_from=str(folder), flip=flip, data_seed=3, pipeline="grain" if grain else "memory"
+    )
+    run = quiet(spy, None, how, tmp_path / "run")
+    assert run.plan.dataset.streamed == grain
+    images = data.load("image_folder", data_from=str(folder)).train["image"]
+    assert_saw(run, images, steps=24, flip=flip)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_each_seeds_own_order_has_mirrored_images_of_its_own(spy, tmp_path, flip):
+    how = settings(seeds=(4, 9), own_order=True, flip=flip, steps=10)
+    run = quiet(spy, None, how, tmp_path / "run")
+    assert_saw(run, run.plan.dataset.train["image"], steps=10, flip=flip)
+    assert not np.array_equal(*run.state.params["seen"])
+
+
+@pytest.mark.parametrize("cut", [None, 3, 5, 9])
+def test_a_phase_of_passes_and_then_the_stream_by_grain(spy, tmp_path, folder, cut):
+    """80 examples in 5 steps; then the stream from its sixth on, stopped and resumed in either."""
+    how = {"dataset": "image_folder", "data_from": str(folder), "pipeline": "grain", "flip": True, "steps": 12}
+    if cut:
+        quiet(spy, {"passes": 2}, settings(**how | {"steps": cut}), tmp_path / "run")
+    run = quiet(spy, {"passes": 2}, settings(**how), tmp_path / "run", resume=cut is not None)
+    images = data.load("image_folder", data_from=str(folder)).train["image"]
+    assert_saw(run, images, steps=12, passes=2, flip=True)
+
+
+def test_a_last_batch_that_is_filled_up_weighs_less(spy, tmp_path):
+    """808 digits in batches of 16 are 50 and a half."""
+    memory, grain = (
+        quiet(spy, {"passes": 1}, settings(steps=52, pipeline=how), tmp_path / how) for how in ("memory", "grain")
+    )
+    for run in (memory, grain):
+        assert_saw(run, run.plan.dataset.train["image"], steps=52, passes=1)
+        assert run.state.params["weight"][0] == 808 + BATCH
+
+
+def test_captions_are_read_by_grain(spy, tmp_path, folder):
+    options = {"dataset": "image_folder", "data_from": str(folder), "vocabulary_size": 20}
+    run = quiet(spy, {"captions": True}, settings(**options, pipeline="grain"), tmp_path / "run")
+    assert_saw(run, run.plan.dataset.train["caption"], steps=24)
+    with pytest.raises(UserError, match=r"^own_order needs the data in memory"):
+        quiet(spy, {"captions": True}, settings(**options, pipeline="grain", own_order=True), tmp_path / "other")
+
+
+# The table's models
+
+
+@pytest.mark.parametrize(("model", "config"), [("naive_bayes", None), ("vae", SMALL)])
+def test_digests_are_those_of_data_in_memory(tmp_path, model, config):
+    """Of 20 steps, stopped in the middle of the first epoch of 50 and a half, and with mirrored images."""
+
+    def how(**changes):
+        return settings(seeds=(0, 1), steps=20, flip=True, **changes)
+
+    memory = quiet(model, config, how(), tmp_path / "memory").digests()
+    assert quiet(model, config, how(pipeline="grain"), tmp_path / "grain").digests() == memory
+    cut = quiet(model, config, Settings(**vars(how(pipeline="grain")) | {"steps": 7}), tmp_path / "cut")
+    assert cut.step == 7
+    assert cut.digests() != memory
+    assert quiet(model, config, how(pipeline="grain"), tmp_path / "cut", resume=True).digests() == memory
+
+
+def test_worker_processes_change_nothing(spy, tmp_path, folder):
+    """For as many steps as they take to start anyway; and the last of them are gone after it."""
+    how = settings(dataset="image_folder", data_from=str(folder), pipeline="grain", workers=2)
+    run = quiet(spy, None, how, tmp_path / "run")
+    assert_saw(run, data.load("image_folder", data_from=str(folder)).train["image"], steps=24)
+
+
+# Large examples
+
+
+@pytest.mark.parametrize(("bytes_", "most"), [(64 * BATCH * 3, 3), (64 * BATCH * 4 - 1, 3), (1, 1), (2**28, 5)])
+def test_few_steps_at_once_where_examples_are_large(spy, tmp_path, monkeypatch, bytes_, most):
+    """An 8x8 image has 64 bytes, and a row of metrics is written every five steps."""
+    monkeypatch.setattr(feed, "MOST_BYTES", bytes_)
+    devices = seeds.mesh(1, BATCH)
+    grain = data.load("digits", pipeline="grain")
+    assert feed.Feed(grain, ("image",), settings(), devices).most == most
+    assert feed.Feed(data.load("digits"), ("image",), settings(), devices).most == 5  # in memory all are anyway
+    run = quiet(spy, None, settings(pipeline="grain"), tmp_path / "run")
+    assert_saw(run, run.plan.dataset.train["image"], steps=24)
+
+
+def test_what_is_held_at_once(folder):
+    """Never more steps than were asked for, whose rows are all read; what lies beyond is zero."""
+    dataset = data.load("image_folder", data_from=str(folder), pipeline="grain")
+    how, devices = settings(dataset="image_folder", log_every=4), seeds.mesh(1, BATCH)
+    fed = feed.Feed(dataset, ("image",), how, devices)
+    phase = type("phase", (), {"passes": None})
+    images = data.load("image_folder", data_from=str(folder)).train["image"]
+    with fed.phase(phase, 0, 2, 9) as take:
+        for step, stop in ((2, 6), (6, 7), (7, 9)):
+            read, indices, weights, mirrored = take(step, stop)
+            assert read["image"].shape == (4 * BATCH, 6, 5, 1)
+            assert indices.shape == weights.shape == (4, BATCH)
+            assert mirrored is None
+            rows = pipeline.stream(streams(0).data, 40, BATCH, step, stop - step)
+            np.testing.assert_array_equal(read["image"][indices[: stop - step]], images[rows])
+
+
+# What a run folder holds
+
+
+def test_own_order_needs_the_data_in_memory(spy, tmp_path):
+    with pytest.raises(UserError) as caught:
+        quiet(spy, None, settings(pipeline="grain", own_order=True), tmp_path / "run")
+    assert (
+        str(caught.value) == "own_order needs the data in memory (pipeline memory): what grain reads, all seeds share"
+    )
+    assert not (tmp_path / "run").exists()
+
+
+def test_images_only_can_be_flipped(tmp_path):
+    with pytest.raises(UserError, match=r"^dataset gaussians has no images to flip$"):
+        quiet("vae", None, settings(dataset="gaussians", flip=True), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_holds_its_datas_fingerprint_and_refuses_others(spy, tmp_path, folder):
+    own = shutil.copytree(folder, tmp_path / "images")
+    how = settings(dataset="image_folder", data_from=str(own), steps=3)
+    run = quiet(spy, None, how, tmp_path / "run")
+    fingerprint = data.load("image_folder", data_from=str(folder)).fingerprint
+    environment = json.loads((run.path / "environment.json").read_text())
+    assert environment["dataset"]["fingerprint"] == fingerprint == run.plan.dataset.fingerprint
+    assert environment["dataset"]["options"]["data_from"] == str(own)
+    like = jax.eval_shape(lambda: run.state)._asdict()
+    with Checkpoints(run.path / "checkpoints", fingerprint) as checkpoints:
+        restored = checkpoints.restore(3, like)
+    np.testing.assert_array_equal(restored["params"]["seen"], run.state.params["seen"])
+    with (
+        Checkpoints(run.path / "checkpoints", "another") as checkpoints,
+        pytest.raises(UserError, match=r"checkpoints/3 was trained on data of other content \(fingerprint\)$"),
+    ):
+        checkpoints.restore(3, like)
+
+    Image.new("L", (5, 6)).save(own / "train" / "7.png")
+    with pytest.raises(UserError) as caught:
+        quiet(spy, None, settings(**vars(how) | {"steps": 5}), tmp_path / "run", resume=True)
+    assert str(caught.value) == (
+        f"{run.path} belongs to another run; what differs: the content of dataset image_folder (fingerprint)"
+    )
+    with pytest.raises(UserError, match="was trained on data of other content"):
+        open_run(run.path)
+
+
+def test_a_run_holds_its_vocabulary(spy, tmp_path, folder):
+    how = settings(dataset="image_folder", data_from=str(folder), vocabulary_size=9, caption_length=1, steps=2)
+    run = quiet(spy, {"captions": True}, how, tmp_path / "run")
+    kept = Vocabulary.load(run.path / "vocabulary.json")
+    assert kept == run.plan.dataset.vocabulary
+    assert kept.words == ("picture", "0", "1", "10", "11", "12", "13", "14", "15")
+    assert open_run(run.path).plan.dataset.vocabulary == kept
+    quiet(spy, None, settings(steps=1), tmp_path / "digits")
+    assert not (tmp_path / "digits" / "vocabulary.json").exists()
