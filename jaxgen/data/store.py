@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -266,8 +267,10 @@ def _tidy(folder: Path) -> None:
     stem, _, content = folder.name.rpartition("-")
     old = [path for path in folder.parent.glob(f"{stem}-*") if path.name.count("-") == folder.name.count("-")]
     old = [path for path in old if path.name.rpartition("-")[2] != content]
-    left = [path for path in folder.parent.glob("incomplete.*") if time.time() - path.stat().st_mtime > DAY]
-    for path in old + left:
+    for path in folder.parent.glob("incomplete.*"):
+        with suppress(OSError):  # of a process that has just ended
+            old += [path] if time.time() - path.stat().st_mtime > DAY else []
+    for path in old:
         shutil.rmtree(path, ignore_errors=True)
 
 
@@ -391,9 +394,11 @@ def _examples(records: Records, what: str, transform: Transform, progress: bool)
         except UserError as error:
             raise UserError(f"{what}: {records.name(index)}: {error}") from error
 
+    console = Console(stderr=True)
+    shown = progress and console.is_terminal  # elsewhere a bar that is gone leaves an empty line
     with (
         ThreadPoolExecutor(os.cpu_count()) as pool,
-        Progress(console=Console(stderr=True), transient=True, disable=not progress) as bar,
+        Progress(console=console, transient=True, disable=not shown) as bar,
     ):
         task = bar.add_task(f"reading {what}", total=len(records))
         for start in range(0, len(records), AT_ONCE):

@@ -1,5 +1,7 @@
 """The stream of shuffled epochs against its definition, reading it by grain, and batches for evaluation."""
 
+import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -220,7 +222,7 @@ def test_an_image_damaged_since_is_named(folder, splits, workers):
 
 
 def test_a_reading_given_up_leaves_nothing(folder):
-    """No process after it is closed, and no word at the end of the program, closed or not."""
+    """No process after it is closed; no word from workers, be it closed or not at the end, or be it by Ctrl-C."""
     code = """
         import multiprocessing, sys
         import jax
@@ -230,21 +232,32 @@ def test_a_reading_given_up_leaves_nothing(folder):
         train = data.load("image_folder", data_from=sys.argv[1], pipeline="grain", progress=False).train
 
         def begun(workers):
-            reading = read(jax.random.key(0), train, 4, 0, 100, workers=workers)
+            reading = read(jax.random.key(0), train, 4, 0, 10**6, workers=workers)
             return reading, next(reading)["image"]
 
-        left, image = begun(0)
-        reading, image = begun(2)
-        assert len(multiprocessing.active_children()) == 2
-        reading.close()
-        assert not multiprocessing.active_children()
-        del reading
+        def interrupted():
+            reading, image = begun(2)
+            try:
+                for n in range(10**6):
+                    next(reading)
+                    if n == 4:  # both have read by now
+                        print(len(multiprocessing.active_children()), flush=True)
+            except KeyboardInterrupt:
+                reading.close()
+            assert not multiprocessing.active_children()
+
+        unused, image = begun(0)
+        interrupted()
         begun(1)
         print(image.shape)
     """
     command = [sys.executable, "-c", textwrap.dedent(code), str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert (done.stdout, done.stderr, done.returncode) == ("(4, 6, 4, 1)\n", "", 0)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes, text=True, start_new_session=True) as process:
+        assert process.stdout.readline() == "2\n"
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert (out, err, process.returncode) == ("(4, 6, 4, 1)\n", "", 0)
 
 
 def test_batches_are_padded_with_the_first_example():

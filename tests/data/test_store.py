@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import time
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -413,6 +414,30 @@ def test_another_process_may_be_first(folder):
     assert len(list(folder.iterdir())) == 1
 
 
+def test_files_that_change_while_they_are_read():
+    class Changing(Reader):
+        def read(self, options):
+            self.name = "2"
+            return super().read(options)
+
+    with pytest.raises(UserError, match=r"^the files of dataset mine were changed while they were read: start again$"):
+        load(Changing())
+
+
+def test_leavings_of_killed_processes_go_after_a_day(folder):
+    """Not earlier: they may be of a process that is still writing, or that ends while others look."""
+    for name, hours in (("incomplete.old", 25), ("incomplete.new", 23)):
+        (folder / name / "made").mkdir(parents=True)
+        then = time.time() - hours * 3600
+        os.utime(folder / name, (then, then))
+    (folder / "incomplete.ended").symlink_to("nowhere")
+    (folder / "mine").mkdir()  # of a user
+    load(Reader())
+    left = {path.name for path in folder.iterdir()}
+    assert {name for name in left if not name.startswith("mine-")} == {"incomplete.new", "incomplete.ended", "mine"}
+    assert len(left) == 4
+
+
 def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("JAXGEN_DATA_DIR", str(tmp_path / "file"))
@@ -578,6 +603,41 @@ def test_auto_goes_by_the_size_of_all_images_as_transformed(monkeypatch, most, s
     memory = load(Reader(as_records(SPLITS, train=(0,))), image_size=4, skip_bad=True, pipeline="memory")
     assert_same(found.splits, memory.splits)
     assert found.manifest.fingerprint == memory.manifest.fingerprint
+
+
+def test_what_was_decoded_for_one_pipeline_serves_others(folder, monkeypatch):
+    """Arrays whatever is decoded in memory, records whatever is read while training; not one in the other's place."""
+    reader = Reader(as_records(SPLITS))
+
+    def arrays(pipeline):
+        before = set(folder.iterdir()) if folder.exists() else set()
+        found = load(reader, pipeline=pipeline).splits["train"]["image"]
+        return isinstance(found, np.ndarray), len(set(folder.iterdir()) - before)
+
+    assert arrays("memory") == (True, 1)
+    assert arrays("auto") == (True, 0)
+    assert arrays("grain") == (False, 1)
+    assert [arrays(pipeline) for pipeline in ("memory", "auto", "grain")] == [(True, 0), (True, 0), (False, 0)]
+    shutil.rmtree(folder)
+    assert arrays("grain") == (False, 1)
+    assert arrays("auto") == (True, 1)  # there is room for them
+    shutil.rmtree(folder)
+    monkeypatch.setattr(store, "IN_MEMORY", 1)
+    assert arrays("auto") == (False, 1)
+    assert arrays("grain") == (False, 0)
+    assert arrays("memory") == (True, 1)
+
+
+def test_another_pillow_decodes_anew_what_is_not_kept(monkeypatch):
+    """Its pixels may be others, and the fingerprint then has to tell."""
+    reader = Reader(as_records(SPLITS))
+    load(reader, pipeline="memory"), load(reader, pipeline="grain")
+    assert reader.read_so_often == 3
+    monkeypatch.setattr("PIL.__version__", "99.0.0")
+    load(reader, pipeline="memory")
+    assert reader.read_so_often == 3
+    load(reader, pipeline="grain")
+    assert reader.read_so_often == 5
 
 
 def test_arrays_for_grain_stay_on_disk():

@@ -1,6 +1,7 @@
 """A run is given the same however its data are read: kept in memory, or read by grain while it trains."""
 
 import json
+import multiprocessing
 import shutil
 
 import jax
@@ -27,7 +28,8 @@ from jaxgen.model import Model, Phase, State
 
 @dataclass(frozen=True)
 class Config:
-    passes: int = 0  # in a phase before the endless one
+    steps: int = 0  # of a phase before all others
+    passes: int = 0  # of a phase before the endless one
     captions: bool = False  # looked at in place of images
 
 def make(config, spec):
@@ -40,7 +42,8 @@ def make(config, spec):
         seen = state.params["seen"] + jnp.tensordot(places, batch[name].astype(jnp.int32), 1)
         weight = state.params["weight"] + batch["weight"].sum()
         return state._replace(params={"seen": seen, "weight": weight}), {"weight": batch["weight"].sum()}
-    phases = (Phase("counted", step, passes=config.passes),) if config.passes else ()
+    phases = [Phase("begun", step, steps=config.steps)] if config.steps else []
+    phases += [Phase("counted", step, passes=config.passes)] if config.passes else []
     return Model(init, (*phases, Phase("endless", step)), (name,))
 """
 
@@ -73,12 +76,14 @@ def quiet(model, config, how, out, **kwargs):
     return train(model, config, how, out=out, progress=False, **kwargs)
 
 
-def account(entry, seed=0, *, steps, passes=0, flip=False):
-    """What the spy sums up, in NumPy: of a phase of passes, then of the stream by the run's own step."""
+def account(entry, seed=0, *, steps, before=0, passes=0, flip=False):
+    """What the spy sums up, in NumPy: of the stream by the run's own step, but for passes from the step `before` on."""
     key, num = streams(seed).data, len(entry)
-    indices, weights = pipeline.passes(key, num, BATCH, passes)
-    rest = pipeline.stream(key, num, BATCH, len(indices), steps - len(indices))
-    indices, weights = np.concatenate([indices, rest]), np.concatenate([weights, np.ones(rest.shape)])
+    indices, weights = pipeline.stream(key, num, BATCH, 0, steps), np.ones((steps, BATCH))
+    if passes:
+        counted = pipeline.passes(key, num, BATCH, passes)
+        end = before + len(counted[0])
+        indices[before:end], weights[before:end] = (rows[: steps - before] for rows in counted)
     seen = np.zeros(entry.shape[1:], int)
     for step in range(steps):
         batch = entry[indices[step]].astype(int)
@@ -122,15 +127,18 @@ def test_each_seeds_own_order_has_mirrored_images_of_its_own(spy, tmp_path, flip
     assert not np.array_equal(*run.state.params["seen"])
 
 
-@pytest.mark.parametrize("cut", [None, 3, 5, 9])
-def test_a_phase_of_passes_and_then_the_stream_by_grain(spy, tmp_path, folder, cut):
-    """80 examples in 5 steps; then the stream from its sixth on, stopped and resumed in either."""
-    how = {"dataset": "image_folder", "data_from": str(folder), "pipeline": "grain", "flip": True, "steps": 12}
+@pytest.mark.parametrize("cut", [None, 1, 2, 4, 7, 9])
+@pytest.mark.parametrize("grain", [False, True])
+def test_a_phase_of_passes_within_the_stream(spy, tmp_path, folder, cut, grain):
+    """80 examples in 5 steps after the second; all else is the stream by the run's own step. Stopped and resumed."""
+    how = {"dataset": "image_folder", "data_from": str(folder), "flip": True, "steps": 12}
+    how["pipeline"] = "grain" if grain else "memory"
+    phases = {"steps": 2, "passes": 2}
     if cut:
-        quiet(spy, {"passes": 2}, settings(**how | {"steps": cut}), tmp_path / "run")
-    run = quiet(spy, {"passes": 2}, settings(**how), tmp_path / "run", resume=cut is not None)
+        quiet(spy, phases, settings(**how | {"steps": cut}), tmp_path / "run")
+    run = quiet(spy, phases, settings(**how), tmp_path / "run", resume=cut is not None)
     images = data.load("image_folder", data_from=str(folder)).train["image"]
-    assert_saw(run, images, steps=12, passes=2, flip=True)
+    assert_saw(run, images, steps=12, before=2, passes=2, flip=True)
 
 
 def test_a_last_batch_that_is_filled_up_weighs_less(spy, tmp_path):
@@ -156,24 +164,23 @@ def test_captions_are_read_by_grain(spy, tmp_path, folder):
 
 @pytest.mark.parametrize(("model", "config"), [("naive_bayes", None), ("vae", SMALL)])
 def test_digests_are_those_of_data_in_memory(tmp_path, model, config):
-    """Of 20 steps, stopped in the middle of the first epoch of 50 and a half, and with mirrored images."""
+    """Of 20 steps with mirrored images, by grain stopped and resumed within the first epoch of 50 steps and a half."""
 
     def how(**changes):
-        return settings(seeds=(0, 1), steps=20, flip=True, **changes)
+        return settings(**{"steps": 20, "flip": True} | changes)
 
     memory = quiet(model, config, how(), tmp_path / "memory").digests()
-    assert quiet(model, config, how(pipeline="grain"), tmp_path / "grain").digests() == memory
-    cut = quiet(model, config, Settings(**vars(how(pipeline="grain")) | {"steps": 7}), tmp_path / "cut")
+    cut = quiet(model, config, how(pipeline="grain", steps=7), tmp_path / "grain")
     assert cut.step == 7
     assert cut.digests() != memory
-    assert quiet(model, config, how(pipeline="grain"), tmp_path / "cut", resume=True).digests() == memory
+    assert quiet(model, config, how(pipeline="grain"), tmp_path / "grain", resume=True).digests() == memory
 
 
 def test_worker_processes_change_nothing(spy, tmp_path, folder):
-    """For as many steps as they take to start anyway; and the last of them are gone after it."""
     how = settings(dataset="image_folder", data_from=str(folder), pipeline="grain", workers=2)
     run = quiet(spy, None, how, tmp_path / "run")
     assert_saw(run, data.load("image_folder", data_from=str(folder)).train["image"], steps=24)
+    assert not multiprocessing.active_children()
 
 
 # Large examples
