@@ -263,7 +263,7 @@ def load(name: str, *, progress: bool = True, **options: Any) -> Dataset:
     if "caption" in splits["train"]:
         captions = splits["train"]["caption"]
         vocabulary = Vocabulary.of(captions, chosen.vocabulary_size)
-        length = chosen.caption_length or longest(captions)
+        length = chosen.caption_length or max(1, longest(captions))
         splits = {
             split: entries | {"caption": vocabulary.encode(entries["caption"], length)}
             for split, entries in splits.items()

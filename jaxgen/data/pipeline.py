@@ -8,7 +8,10 @@ and data that grain reads while training come in the same order.
 
 import functools
 import math
+import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -179,8 +182,14 @@ def read(
 
 
 def _unstirred(*_: int) -> None:
-    """Ctrl-C is for the main process, which closes the workers: no traceback of each."""
+    """Ctrl-C is for the main process, which closes the workers: no traceback of each. If it is killed, they end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(multiprocessing.parent_process(),), daemon=True).start()
+
+
+def _end_with(process: Any) -> None:
+    process.join()
+    os._exit(1)
 
 
 def _copied(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -179,7 +179,7 @@ def _serves(folder: Path, options: Options) -> bool:
     manifest = _manifest(folder)
     if options.pipeline == "grain":
         return manifest["records"] is not None or not manifest["files"]
-    return manifest["records"] is None or not manifest["fits"]
+    return manifest["fits"] == (manifest["records"] is None)
 
 
 def _sealed(content: dict[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """The training loop, one for all models. It knows `init`, the phases' `step`, and `sample`."""
 
 import math
+import operator
 import re
 import time
 from collections.abc import Callable
@@ -173,16 +174,17 @@ def _train(plan: Plan, out: Path, restored, bar: Progress) -> Run:
                 state = seed_axis.entered(phase, index, keys.init, state, batches)
                 state = seed_axis.placed(devices, state)
             program = seed_axis.chunk_program(phase, how, devices, settings.own_order)
-            step = max(first, start)
+            step, summed = max(first, start), None
             with feed.phase(phase, first, step, last) as take:
                 while step < last:
                     stop = _next_stop(step, last, settings, feed.most)
-                    state, alive, sums, steps = program(
-                        train_keys, state, alive, *take(step, stop), np.int32(stop - step)
-                    )
+                    state, alive, *sums = program(train_keys, state, alive, *take(step, stop), np.int32(stop - step))
+                    summed = sums if summed is None else jax.tree.map(operator.add, summed, sums)
                     write()
                     step = stop
-                    later.append(partial(write_metrics, step, phase.name, sums, steps))
+                    if step == last or _due(step, settings):
+                        later.append(partial(write_metrics, step, phase.name, *summed))
+                        summed = None
                     if step % settings.sample_every == 0 or step == end:
                         show(step)
                     if step % settings.checkpoint_every == 0 or step == end:
@@ -196,5 +198,13 @@ def _train(plan: Plan, out: Path, restored, bar: Progress) -> Run:
 
 def _next_stop(step: int, last: int, settings: Settings, most: int) -> int:
     """The next step at which something is written, `most` steps on at the latest."""
-    every = (settings.log_every, settings.sample_every, settings.checkpoint_every)
-    return min(last, step + most, *(step - step % n + n for n in every))
+    return min(last, step + most, *(step - step % n + n for n in _intervals(settings)))
+
+
+def _due(step: int, settings: Settings) -> bool:
+    """Whether something is written at this step."""
+    return any(step % n == 0 for n in _intervals(settings))
+
+
+def _intervals(settings: Settings) -> tuple[int, ...]:
+    return settings.log_every, settings.sample_every, settings.checkpoint_every
