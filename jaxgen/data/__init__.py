@@ -56,7 +56,7 @@ class Info(NamedTuple):
     licence: str
     examples: tuple[int, int, int] | None  # train, validation, test; None where it depends on what is given
     shape: tuple[int | None, ...] = ()  # of an example's image, mesh or points; None where it varies
-    classes: int = 0
+    classes: int | tuple[int, ...] = 0  # one for each config where they differ
     captions: bool = False
     comes: Literal["made", "prepared", "folder"] = "made"  # on first use; by `jaxgen data prepare`; a user's own
     configs: tuple[str, ...] = ()  # of which the first is meant where none is given, if it can be made
@@ -99,7 +99,7 @@ DATASETS = (
         licence="none needed",
         examples=(100_000, 10_000, 10_000),
         shape=(2,),
-        classes=8,
+        classes=(8, 25),
         configs=("ring", "grid"),
     ),
     Info(
@@ -270,6 +270,10 @@ def load(name: str, *, progress: bool = True, **options: Any) -> Dataset:
         }
     elif chosen.caption_length or chosen.vocabulary_size:
         raise UserError(f"dataset {name} has no captions, so caption_length and vocabulary_size are not for it")
+    if chosen.flip and "image" not in splits["train"]:
+        raise UserError(f"dataset {name} has no images to flip")
+    if chosen.skip_bad and not manifest.files:
+        raise UserError(f"dataset {name} has no files that could be damaged, so skip_bad is not for it")
     if manifest.skipped:
         counts = ", ".join(f"{count} of {split}" for split, count in manifest.skipped.items())
         note += f"; left out because they cannot be decoded: {counts}"

@@ -34,7 +34,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxgen.data.options import Options
-from jaxgen.data.source import SPLITS, BadExampleError, Source
+from jaxgen.data.source import SPLITS, BadExampleError, Records, Source
 from jaxgen.errors import UserError
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -93,6 +93,16 @@ def read(options: Options) -> Source:
         note=f"{len(images):,} images of the folder {folder}, {how}",
         classes=classes,
     )
+
+
+def all_images(folder: Path) -> tuple[Records, list[str]]:
+    """All images below a folder in natural order, and of each the subfolder of `folder` that it lies in ("" for none).
+
+    Raises:
+      UserError: if the folder cannot be read, or holds no image.
+    """
+    paths = sorted((file.path for file in _files(folder) if file.path != CAPTIONS), key=_natural)
+    return _Images(os.fspath(folder), paths, None, None), [path.rpartition("/")[0].partition("/")[0] for path in paths]
 
 
 def decoded(content: bytes, name: str) -> np.ndarray:

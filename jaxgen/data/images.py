@@ -1,12 +1,16 @@
 """What is done to images after they are read, in this order: crop, channels, resize, pad, binarise."""
 
-from typing import NamedTuple
+import hashlib
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from jaxgen.data.options import Options
 from jaxgen.errors import UserError
 from jaxgen.model import BINARY_THRESHOLD
+
+FROZEN = 0
+"""The seed of the bits that images which are scored are drawn as."""
 
 
 class Transform(NamedTuple):
@@ -16,12 +20,16 @@ class Transform(NamedTuple):
     channels: int | None = None
     image_size: int | None = None
     pad: int = 0
-    binarize: bool = False
+    binarize: Literal["threshold", "dynamic"] | None = None
 
     @classmethod
-    def of(cls, options: Options) -> "Transform":
-        """What the options ask for."""
-        return cls(*(getattr(options, name) for name in cls._fields))
+    def of(cls, options: Options, split: str = "") -> "Transform":
+        """What the options ask for, or what of that is done to a split when it is read.
+
+        Training images that are binarised dynamically stay grey: they are drawn as bits in each training step.
+        """
+        asked = cls(*(getattr(options, name) for name in cls._fields))
+        return asked._replace(binarize=None) if (asked.binarize, split) == ("dynamic", "train") else asked
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """The image, transformed. Raises UserError where it is smaller than the crop."""
@@ -36,8 +44,10 @@ class Transform(NamedTuple):
             image = resized(_centre(image, min(image.shape[:2])), self.image_size)
         if self.pad:
             image = np.pad(image, ((self.pad, self.pad), (self.pad, self.pad), (0, 0)))
-        if self.binarize:
+        if self.binarize == "threshold":
             image = np.where(image >= BINARY_THRESHOLD, np.uint8(255), np.uint8(0))
+        elif self.binarize == "dynamic":
+            image = frozen(image)
         return image
 
     def all(self, images: np.ndarray) -> np.ndarray:
@@ -52,9 +62,26 @@ class Transform(NamedTuple):
             {1: "in grey", 3: "in colour", None: ""}[self.channels],
             f"resized to {size}x{size} (Pillow, bicubic, antialiased)" if size else "",
             f"padded with {self.pad} zeros on every side" if self.pad else "",
-            "binarised (128 and above is 255, the rest 0)" if self.binarize else "",
+            {
+                "threshold": "binarised (128 and above is 255, the rest 0)",
+                "dynamic": "binarised dynamically (255 with the probability level/255, else 0: training images anew "
+                f"each step, the others once, by the seed {FROZEN} and their content)",
+                None: "",
+            }[self.binarize],
         ]
         return ", ".join(filter(None, parts))
+
+
+def frozen(image: np.ndarray) -> np.ndarray:
+    """Each pixel 255 with the probability of its level / 255, else 0; the same for an image wherever it is drawn.
+
+    The generator is seeded by the sha256 of the pixels, so that an image's bits depend neither on its place nor on
+    the others: whatever split, order or model, those of a test image are the same. Draws of different images are
+    independent; copies of one image are drawn alike.
+    """
+    words = np.frombuffer(hashlib.sha256(image.tobytes()).digest(), "<u4")
+    uniform = np.random.Generator(np.random.Philox(np.random.SeedSequence([FROZEN, *words]))).random(image.shape)
+    return np.where(255 * uniform < image, np.uint8(255), np.uint8(0))
 
 
 def _centre(image: np.ndarray, size: int) -> np.ndarray:

@@ -93,6 +93,8 @@ def _natural(path: Path):
 def _decode(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """A file's vertices, finite float32 [meshes, V, 3], and faces, int32 [F, 3] within them."""
     suffix = path.suffix.lower()
+    if not path.stat().st_size:
+        raise UserError(f"{path}: the file is empty")
     try:
         vertices, faces = READERS[suffix](path)
     except Exception as error:  # a damaged file makes a parser raise anything
@@ -134,29 +136,69 @@ def _read_npz(path):
 
 def _read_obj(path):
     # not trimesh's: that one repeats a vertex for each of its normals, texture coordinates and materials
-    rows = [line.split() for line in path.read_text("utf-8", "replace").replace("\\\n", " ").splitlines()]
-    vertices = np.array([[float(x) for x in row[1:4]] for row in rows if row[:1] == ["v"]])
-    polygons = [[int(corner.partition("/")[0]) for corner in row[1:]] for row in rows if row[:1] == ["f"]]
-    return vertices[None], _triangles(polygons) - 1
-
-
-# trimesh's loaders of one format, since what turns their result into a mesh may drop vertices that no face has
+    vertices, polygons, begun = [], [], ""
+    for number, line in enumerate(path.read_text("utf-8", "replace").splitlines(), 1):
+        if line.endswith("\\"):  # goes on in the next one
+            begun += line[:-1] + " "
+            continue
+        kind, *words = (begun + line).split() or [""]
+        begun = ""
+        try:
+            if kind == "v":
+                vertices.append(_position(words))
+            elif kind == "f":
+                corners = [int(word.partition("/")[0]) for word in words]
+                # From 1 on, or back from the last vertex read so far, which is -1.
+                polygons.append(_polygon([i + len(vertices) if i < 0 else i - 1 for i in corners]))
+        except ValueError as error:
+            raise ValueError(f"cut short or damaged at line {number}") from error
+    return np.array([vertices], np.float64), _triangles(polygons)
 
 
 def _read_off(path):
-    from trimesh.exchange.off import load_off
+    # not trimesh's: that one takes a file that ends before its last face
+    vertices, polygons, counts = [], [], ()
+    head, _, text = re.sub("#.*", "", path.read_text("utf-8", "replace")).partition("OFF")
+    if head.strip("\ufeff\nSTCN "):  # STOFF and the like have more in the vertices' lines
+        raise ValueError("it does not begin with OFF")
+    for number, line in enumerate(text.splitlines(), 1 + head.count("\n")):
+        words = line.split()
+        try:
+            if words and not counts:
+                num_vertices, num_faces = counts = [int(word) for word in words[:2]]
+            elif words and len(vertices) < num_vertices:
+                vertices.append(_position(words))
+            elif words and len(polygons) < num_faces:
+                corners = int(words[0])  # colours may follow them
+                polygons.append(_polygon([int(word) for word in words[1 : corners + 1]], corners))
+        except ValueError as error:
+            raise ValueError(f"cut short or damaged at line {number}") from error
+    if not counts or len(polygons) < num_faces:
+        raise ValueError("cut short: it ends before its last face")
+    return np.array([vertices], np.float64), _triangles(polygons)
 
-    with path.open("rb") as file:
-        mesh = load_off(file)
-    return mesh["vertices"][None], mesh["faces"]  # polygons cut already
+
+def _position(words):
+    x, y, z = map(float, words[:3])
+    return x, y, z
+
+
+def _polygon(corners, num=3):
+    if len(corners) < max(num, 3):
+        raise ValueError
+    return corners
 
 
 def _read_ply(path):
+    # trimesh's loader of one format, since what turns its result into a mesh may drop vertices that no face has
     from trimesh.exchange.ply import load_ply
 
-    with path.open("rb") as file:  # nothing split along the seams of a texture
-        mesh = load_ply(file, fix_texture=False, skip_materials=True)
-    return mesh["vertices"][None], _triangles(mesh.get("faces", ()))
+    try:
+        with path.open("rb") as file:  # nothing split along the seams of a texture
+            mesh = load_ply(file, fix_texture=False, skip_materials=True)
+        return mesh["vertices"][None], _triangles(mesh.get("faces", ()))
+    except Exception as error:  # of damage, it raises whatever it stumbles over
+        raise ValueError("cut short or damaged") from error
 
 
 def _triangles(polygons):

@@ -196,6 +196,8 @@ def _damaged(path: Path) -> UserError:
 def _files(folder: Path) -> dict[str, bytes]:
     """The contents of NLVR's json files and pictures, by name without folder."""
     try:
+        if not folder.is_dir():
+            raise UserError(f"{folder} is no folder: name the one with NLVR's files by {COMMAND}")
         for root in (folder, folder / "nlvr"):
             if (root / "dev").is_dir():
                 paths = (path.as_posix() for part in SCENES for path in sorted((root / part).rglob("*.*")))

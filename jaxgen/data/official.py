@@ -269,8 +269,8 @@ def read(options: Options) -> Source:
             )
             for kind in SPLITS
         },
-        note=f"TFDS's {info.full_name}, {', '.join(f'{kind} {splits[kind]}' for kind in SPLITS)}"
-        + (f"; {row.note}" if row.note else ""),
+        note=f"TFDS's {info.full_name}, of which {splits['train']} is for training, {splits['validation']} for "
+        f"validation and {splits['test']} for testing" + (f"; {row.note}" if row.note else ""),
         classes=tuple(info.features[row.label].names) if row.label else (),
         sliced=True,
     )

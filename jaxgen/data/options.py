@@ -24,7 +24,7 @@ class Options:
     image_size: int | None = None  # pixels a side, antialiased; the centre square of images not square
     pad: int = 0  # rows and columns of zeros added on every side, after resizing
     channels: Literal[1, 3] | None = None  # grey or colour; the dataset's own if not given
-    binarize: bool = False  # pixels of at least 128 become 255, the others 0
+    binarize: Literal["threshold", "dynamic"] | None = None  # 255 from 128 on, else 0; or drawn by the grey level
     flip: bool = False  # training images are mirrored left to right with probability 1/2, drawn anew each step
     caption_length: int | None = None  # words of a caption, cut off or padded; the longest in training if not given
     vocabulary_size: int | None = None  # the most frequent words of the training captions; all if not given

@@ -25,6 +25,10 @@ FLIPS = 2**32 - 1
 """In place of an epoch, for the bits that say which images are mirrored."""
 
 
+BITS = 2**32 - 2
+"""In place of an epoch, for the keys by which grey pixels are drawn as bits."""
+
+
 def epoch_order(key: Key, epoch: int, num_examples: int) -> np.ndarray:
     """The order of one epoch: int32 [num_examples], a permutation, read-only.
 
@@ -51,6 +55,14 @@ def mirrored(key: Key, batch_size: int, start: int, count: int) -> np.ndarray:
     words = _words(key)
     steps = (np.random.SeedSequence([*words, FLIPS, step]) for step in range(start, start + count))
     return np.stack([np.random.Philox(step).random_raw(batch_size) & 1 for step in steps]).astype(bool)
+
+
+def bit_keys(key: Key, start: int, count: int) -> Key:
+    """By which the grey images of the steps from `start` on are drawn as bits: keys [count].
+
+    They depend on the order's key and the step: seeds that share the order of the data share its bits.
+    """
+    return jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(key, BITS), np.arange(start, start + count))
 
 
 def stream(key: Key, num_examples: int, batch_size: int, start: int, count: int) -> np.ndarray:

@@ -8,14 +8,17 @@ Below `data_dir()`/decoded a folder for each dataset, reader's identity and opti
     mean.npy, faces.npy        the mean training image; the faces of meshes
 
 It is written elsewhere and renamed when all is written: a kill leaves an `incomplete.*` folder, which is never
-read, and of two processes that write at once the second finds the name taken and reads what the first wrote.
+read and goes when data are written next, and of two processes that write at once the second finds the name taken and
+reads what the first wrote.
 """
 
 import dataclasses
 import hashlib
 import json
 import os
+import platform
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -147,8 +150,9 @@ def decoded(options: Options, reader: Any, *, progress: bool = True) -> Decoded:
     except (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise UserError(_damaged(folder)) from error
     if found.manifest.records is not None:
-        source, transform = _sliced(reader.read(options), options), Transform.of(options)
+        source = _sliced(reader.read(options), options)
         for split, rows in found.manifest.records.items():
+            transform = Transform.of(options, split)
             found.splits[split]["image"] = Images(source.splits[split], rows, transform, found.mean.shape)
     if reader.identity(options) != identity:
         raise UserError(f"the files of dataset {options.dataset} were changed while they were read: start again")
@@ -244,7 +248,7 @@ def _written(kept: Path, streamed: Path, options: Options, reader: Any, progress
     source = _sliced(reader.read(options), options)
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="incomplete.", dir=kept.parent) as temporary:
+        with tempfile.TemporaryDirectory(prefix=f"{_own()}{os.getpid()}.", dir=kept.parent) as temporary:
             made = Path(temporary) / "made"
             made.mkdir()
             folder = kept if _write_all(made, source, options, progress) else streamed
@@ -263,27 +267,50 @@ def _written(kept: Path, streamed: Path, options: Options, reader: Any, progress
 
 
 def _tidy(folder: Path) -> None:
-    """Removes what the same options gave of files that are no more, and what killed processes left a day ago."""
+    """Removes what the same options gave of files that are no more, and what killed processes left.
+
+    Of processes of other machines, which may share the folder, that is what was left a day ago.
+    """
     stem, _, content = folder.name.rpartition("-")
     old = [path for path in folder.parent.glob(f"{stem}-*") if path.name.count("-") == folder.name.count("-")]
     old = [path for path in old if path.name.rpartition("-")[2] != content]
     for path in folder.parent.glob("incomplete.*"):
         with suppress(OSError):  # of a process that has just ended
-            old += [path] if time.time() - path.stat().st_mtime > DAY else []
+            old += [path] if _ended(path) or time.time() - path.stat().st_mtime > DAY else []
     for path in old:
         shutil.rmtree(path, ignore_errors=True)
 
 
+def _own() -> str:
+    """What the names of this machine's incomplete folders begin with; the process's number follows."""
+    return f"incomplete.{platform.node()}."
+
+
+def _ended(folder: Path) -> bool:
+    """Whether a process of this machine made it that is no more."""
+    number = folder.name.removeprefix(_own()).partition(".")[0]
+    if not number.isdecimal():
+        return False
+    try:
+        os.kill(int(number), 0)  # asks only
+    except OSError as error:
+        return isinstance(error, ProcessLookupError)  # not where it is another user's
+    return False
+
+
 def _write_all(folder: Path, source: Source, options: Options, progress: bool) -> bool:
     """Writes the manifest and the arrays; whether the images are among them."""
-    transform = Transform.of(options)
     files = any(map(_is_records, source.splits.values()))
-    fits = not files or _fits(source, transform)
+    fits = not files or _fits(source, Transform.of(options))
     kept = not files or options.pipeline == "memory" or (options.pipeline == "auto" and fits)
+    if files and progress and not sys.stderr.isatty():  # where no bar is shown
+        count = sum(map(_length, source.splits.values()))
+        print(f"decoding {options.dataset}: {count:,} images", file=sys.stderr)
     digests, records, skipped, shape, beside = {}, {}, {}, None, {}
     for split, examples in source.splits.items():
         if not _length(examples):
             raise UserError(f"dataset {options.dataset}: split {split} has no examples")
+        transform = Transform.of(options, split)
         if _is_records(examples):
             part = _decode(examples, f"{options.dataset}, {split}", transform, options.skip_bad, kept, shape, progress)
             entries, digest, total, rows = part
@@ -301,7 +328,7 @@ def _write_all(folder: Path, source: Source, options: Options, progress: bool) -
         beside["faces"] = source.faces
     _save(folder, "", beside)
     digests |= _digests({"": beside})
-    what = transform.described()
+    what = Transform.of(options).described()
     manifest = Manifest(
         note=source.note + (f"; {what}" if what else ""),
         classes=tuple(source.classes),
@@ -347,11 +374,12 @@ def _transformed(examples: Mapping[str, np.ndarray], transform: Transform, optio
 def _decode(records, what, transform, skip_bad, kept, shape, progress):
     """(entries, their digests, sum of the images, rows of the records that could be decoded)."""
     columns: dict[str, list] = {}
-    images, digest, total, rows = None, hashlib.sha256(), 0.0, []
+    images, digest, total, rows, bad = None, hashlib.sha256(), 0.0, [], []
     for index, example in _examples(records, what, transform, progress):
         if isinstance(example, BadExampleError):
             if not skip_bad:
                 raise UserError(f"{example}; --skip-bad leaves such images out") from example
+            bad.append(str(example))
             continue
         image = example.pop("image")
         if shape is not None and image.shape != shape:
@@ -369,7 +397,8 @@ def _decode(records, what, transform, skip_bad, kept, shape, progress):
         for name, value in example.items():
             columns.setdefault(name, []).append(value)
     if not rows:
-        raise UserError(f"{what}: none of its {len(records)} images can be decoded")
+        more = f"; and {len(bad) - 3} more" if len(bad) > 3 else ""
+        raise UserError(f"{what}: no image is left with --skip-bad: {'; '.join(bad[:3])}{more}")
     dtypes = {"label": np.int32, "caption": object}
     entries = {name: np.asarray(column, dtypes[name]) for name, column in columns.items()}
     digests = _digests({"": entries})[""]

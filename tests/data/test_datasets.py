@@ -120,7 +120,13 @@ def test_spec_of_points_and_of_meshes():
 
 
 def test_options_are_recorded_and_load_the_same_again():
-    options = [{}, {"image_size": 16}, {"binarize": True}, {"pad": 2, "channels": 3, "crop": 6}, {"pipeline": "grain"}]
+    options = [
+        {},
+        {"image_size": 16},
+        {"binarize": "threshold"},
+        {"pad": 2, "channels": 3, "crop": 6},
+        {"pipeline": "grain"},
+    ]
     loaded = [data.load("digits", **chosen) for chosen in options]
     assert len({found.fingerprint for found in loaded}) == 4  # how it is read changes nothing
     assert [found.streamed for found in loaded] == [False] * 4 + [True]
@@ -131,6 +137,28 @@ def test_options_are_recorded_and_load_the_same_again():
         again = data.load(found.name, **json.loads(json.dumps(found.options)))
         assert (again.fingerprint, again.options) == (found.fingerprint, found.options)
     assert data.load("digits", image_size=8).fingerprint == loaded[0].fingerprint
+
+
+def test_dynamic_binarisation_freezes_what_is_scored_and_no_more():
+    """Training images are the grey ones; a test image's bits are the same in any slice, and however they are read."""
+    grey = data.load("digits", image_size=16)
+    options = {"image_size": 16, "binarize": "dynamic"}
+    found = data.load("digits", **options)
+    np.testing.assert_array_equal(found.train["image"], grey.train["image"])
+    np.testing.assert_array_equal(found.spec.mean, grey.spec.mean)  # of the grey images, hence of their bits
+    for split in ("validation", "test"):
+        bits, levels = getattr(found, split)["image"], getattr(grey, split)["image"]
+        assert set(np.unique(bits)) == {0, 255}
+        error = np.sqrt((levels / 255 * (1 - levels / 255)).sum())  # of the number of white pixels
+        assert abs((bits / 255).sum() - (levels / 255).sum()) < 4 * error
+        assert ((bits > 0) != (levels >= 128)).mean() > 0.05  # not those of a threshold
+    part = data.load("digits", test_split="test[100:150]", **options)
+    np.testing.assert_array_equal(part.test["image"], found.test["image"][100:150])
+    assert found.fingerprint not in (
+        grey.fingerprint,
+        data.load("digits", image_size=16, binarize="threshold").fingerprint,
+    )
+    assert "binarised dynamically" in found.note
 
 
 def test_note_is_a_sentence_on_source_splits_and_transforms():
@@ -238,21 +266,27 @@ def test_a_changed_folder_is_read_anew(folder):
     assert after.train["image"][2].min() == 255
 
 
-def test_progress_is_for_terminals_only(folder, capfd):
-    data.load("image_folder", data_from=str(folder), progress=True)
+def test_progress_is_a_bar_for_terminals_only(folder, capfd):
+    """Elsewhere it is a line when decoding begins."""
+    count = len(list(folder.rglob("*.png")))
+    for printed in (f"decoding image_folder: {count} images\n", ""):
+        data.load("image_folder", data_from=str(folder), progress=True)
+        assert capfd.readouterr() == ("", printed)
+    data.load("image_folder", data_from=str(folder), progress=False, pad=1)
     assert capfd.readouterr() == ("", "")
 
 
 # The table
 
 
-@pytest.mark.parametrize("name", ["digits", "gaussians", "gaussians/ring", "stacked_digits", "bars"])
+@pytest.mark.parametrize("name", ["digits", "gaussians", "gaussians/ring", "gaussians/grid", "stacked_digits", "bars"])
 def test_the_table_agrees_with_what_is_loaded(name):
     row, found = data.info(name), data.load(name)
     entry = next(entry for key, entry in found.train.items() if key not in ("label", "caption"))
     assert row.examples == tuple(len(getattr(found, split)["label"]) for split in ("train", "validation", "test"))
     assert row.shape == entry.shape[1:]
-    assert row.classes == len(found.classes) == found.spec.num_classes
+    config = row.configs.index(name.partition("/")[2] or "ring") if row.configs else 0
+    assert np.ravel(row.classes)[config] == len(found.classes) == found.spec.num_classes
     assert row.captions == (found.vocabulary is not None)
     assert data.load(name).fingerprint == found.fingerprint
 
@@ -413,6 +447,12 @@ def test_a_value_of_another_kind(option, value, words):
             "gaussians",
             {"crop": 1},
             "dataset gaussians has no images that could be resized, cropped, padded or the like",
+        ),
+        ("gaussians", {"flip": True}, "dataset gaussians has no images to flip"),
+        (
+            "digits",
+            {"skip_bad": True},
+            "dataset digits has no files that could be damaged, so skip_bad is not for it",
         ),
         ("digits", {"crop": 9}, "crop 9: there is an image of 8x8"),
         (

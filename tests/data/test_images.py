@@ -112,12 +112,59 @@ def test_padding_is_black_on_every_side():
 
 
 def test_binarising_begins_at_128():
-    found = Transform(binarize=True)(rows([0, 1, 127, 128, 254, 255]))
+    found = Transform(binarize="threshold")(rows([0, 1, 127, 128, 254, 255]))
     np.testing.assert_array_equal(found, rows([0, 0, 0, 255, 255, 255]))
     assert found.dtype == np.uint8
 
 
-STEPS = {"crop": 5, "channels": 1, "image_size": 6, "pad": 1, "binarize": True}
+LEVELS = [0, 1, 64, 128, 254, 255]
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    """Of 2,000 images alike but for a number that tells them apart, the bits of eight pixels of each of LEVELS."""
+    images = np.zeros((2000, 8, 8, 1), np.uint8)
+    images[:, :6] = np.array(LEVELS, np.uint8)[:, None, None]
+    images[:, 6, :2, 0] = np.stack(np.divmod(np.arange(2000), 256), axis=1)
+    found = Transform(binarize="dynamic").all(images)
+    assert set(np.unique(found)) == {0, 255}
+    assert found.dtype == np.uint8
+    return found[:, :6, :, 0] / 255
+
+
+def test_frozen_bits_are_drawn_by_the_grey_level(drawn):
+    """To four standard errors, of 16,000 draws each; black and white are certain."""
+    shares = np.array(LEVELS) / 255
+    error = np.sqrt(shares * (1 - shares) / (8 * 2000))
+    assert (np.abs(drawn.mean((0, 2)) - shares) <= 4 * error).all()
+
+
+def test_frozen_bits_are_independent_over_images_and_pixels(drawn):
+    """Correlations of an image's bits with the next one's, and of pixels side by side: 0, to four standard errors."""
+    for level in (2, 3):
+        bits = drawn[:, level]
+        for one, other in ((bits[:-1], bits[1:]), (bits[:, :-1], bits[:, 1:])):
+            assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 4 / np.sqrt(one.size)
+
+
+def test_frozen_bits_are_constant():
+    """Measured once; any machine has to give the same, of the image alone."""
+    image = np.full((2, 8, 1), 128, np.uint8)
+    found = Transform(binarize="dynamic")(image)
+    assert (found[..., 0] // 255).tolist() == [[1, 0, 0, 1, 1, 0, 1, 1], [0, 1, 1, 1, 1, 0, 1, 1]]
+    np.testing.assert_array_equal(Transform(binarize="dynamic").all(np.stack([COLOUR[:2, :8, :1], image]))[1], found)
+    np.testing.assert_array_equal(Transform(binarize="dynamic")(np.asfortranarray(image)), found)
+
+
+def test_training_images_stay_grey_to_be_drawn_in_each_step():
+    options = Options(binarize="dynamic", pad=1)
+    assert Transform.of(options, "train") == Transform(pad=1)
+    for split in ("validation", "test"):
+        assert Transform.of(options, split) == Transform.of(options) == Transform(pad=1, binarize="dynamic")
+    assert Transform.of(Options(binarize="threshold"), "train") == Transform(binarize="threshold")
+
+
+STEPS = {"crop": 5, "channels": 1, "image_size": 6, "pad": 1, "binarize": "threshold"}
 
 
 def test_the_order_is_crop_channels_resize_pad_binarise():
@@ -145,8 +192,8 @@ def test_another_order_would_show(first, then):
 
 
 def test_the_options_name_the_transform():
-    options = Options(crop=3, image_size=5, pad=1, channels=3, binarize=True, flip=True, caption_length=9)
-    assert Transform.of(options) == Transform(crop=3, channels=3, image_size=5, pad=1, binarize=True)
+    options = Options(crop=3, image_size=5, pad=1, channels=3, binarize="threshold", flip=True, caption_length=9)
+    assert Transform.of(options) == Transform(crop=3, channels=3, image_size=5, pad=1, binarize="threshold")
     assert Transform.of(Options()) == Transform()
 
 
@@ -159,7 +206,7 @@ def test_all_images_are_transformed_one_by_one():
 
 def test_what_was_done_is_said():
     assert Transform().described() == ""
-    assert Transform(crop=9, channels=1, image_size=4, pad=2, binarize=True).described() == (
+    assert Transform(crop=9, channels=1, image_size=4, pad=2, binarize="threshold").described() == (
         "the centre 9x9 cut out, in grey, resized to 4x4 (Pillow, bicubic, antialiased), "
         "padded with 2 zeros on every side, binarised (128 and above is 255, the rest 0)"
     )

@@ -69,7 +69,20 @@ FORMATS = {
         ".obj",
     ),
     "obj with colours, of Windows": (obj().replace("\nf", " 1 0 1\nf", 1).replace("\n", "\r\n"), ".obj"),
+    "obj counted back": (
+        # From the last vertex read so far: of 4 first, then of 5.
+        obj(faces=FACES[:2])
+        .replace("v 7.0 8.0 -9.0\n", "")
+        .replace("f 1 3 2", "f -4 -2 -3")
+        .replace("f 1 2 4", "f -4/-1 2/-1 -1/-1")
+        + "v 7 8 -9\nf -4 -3 -2\nf 1 -2 -3\n",
+        ".obj",
+    ),
     "off": (off(), ".off"),
+    "off with its counts in the first line, and colours": (
+        "# a comment\n" + off().replace("OFF\n# a comment\n", "COFF ").replace("3 0 1 3", "3 0 1 3 0.5 0.5 1"),
+        ".off",
+    ),
     "ascii ply": (ply("ascii"), ".ply"),
     "little-endian ply": (ply("binary_little_endian"), ".ply"),
     "big-endian ply": (ply("binary_big_endian"), ".ply"),
@@ -178,21 +191,34 @@ NAN[3, 1] = np.nan
 HUGE = VERTICES.astype(np.float64) * 1e39  # float32 ends at 3.4e38
 
 BAD = {
-    "half an obj": ("a.obj", obj()[:20], "no faces|not readable"),
-    "words": ("a.obj", obj().replace("v 1.0", "v one"), r"not readable as \.obj .*'one'"),
-    "two coordinates": ("a.obj", "v 1 2\nv 3 4\nv 5 6\nf 1 2 3\n", r"float64 \[1, 3, 2\]; float \[meshes, V, 3\]"),
+    "half an obj": ("a.obj", obj()[:20], r"not readable as \.obj \(cut short or damaged at line 2\)"),
+    "half a face": ("a.obj", obj()[:-3], r"\(cut short or damaged at line 9\)"),
+    "words": ("a.obj", obj().replace("v 1.0", "v one"), r"\(cut short or damaged at line 2\)"),
+    "words after a long line": ("a.obj", "v 0 \\\n 0 0\nf a\n", r"\(cut short or damaged at line 3\)"),
+    "two coordinates": ("a.obj", "v 1 2\nv 3 4\nv 5 6\nf 1 2 3\n", r"\(cut short or damaged at line 1\)"),
+    "empty obj": ("a.obj", "", "the file is empty"),
     "no obj": ("a.obj", b"\x00\xff\x13 a picture", "no faces; a mesh needs triangles"),
     "counted from 0": ("a.obj", obj(faces=FACES - 1), r"triangle 0 has the vertices \[-1, 1, 0\]"),
     "beyond": ("a.obj", obj(faces=FACES + 2), r"triangle 1 has the vertices \[2, 3, 5\], counted from 0, of 5"),
-    "negative": ("a.obj", obj(faces=FACES - 4), "counted from 0, of 5"),
+    "back too far": (
+        "a.obj",
+        obj() + "f -5 -6 -4\n",
+        r"triangle 4 has the vertices \[0, -1, 1\], counted from 0, of 5",
+    ),
     "nan": ("a.obj", obj(NAN), "vertex 3 of mesh 0 is not finite"),
     "huge": ("a.obj", obj(HUGE), r"vertex 1 of mesh 0 is not finite: \[inf, 0.0, 0.0\]"),
-    "half an off": ("a.off", off()[:60], r"not readable as \.off"),
+    "half an off": ("a.off", off()[:40], r"not readable as \.off \(cut short or damaged at line 5\)"),
+    "half a face of an off": ("a.off", off()[:-3], r"\(cut short or damaged at line 12\)"),
+    "an off without its last face": ("a.off", off()[:-8], r"\(cut short: it ends before its last face\)"),
+    "no off": ("a.off", obj(), r"\(it does not begin with OFF\)"),
+    "counts of an off": ("a.off", "OFF\n5\n", r"\(cut short or damaged at line 2\)"),
+    "an off of one word": ("a.off", "OFF", r"\(cut short: it ends before its last face\)"),
     "off beyond": ("a.off", off(faces=FACES + 2), "vert"),
-    "empty off": ("a.off", "", r"not readable as \.off"),
-    "half a ply": ("a.ply", ply("ascii")[:-50], r"not readable as \.ply|no faces"),
-    "half a binary ply": ("a.ply", ply("binary_big_endian")[:-3], r"not readable as \.ply"),
-    "empty ply": ("a.ply", b"", r"not readable as \.ply"),
+    "empty off": ("a.off", "", "the file is empty"),
+    "half a ply": ("a.ply", ply("ascii")[:-50], r"not readable as \.ply \(cut short or damaged\)|no faces"),
+    "half a binary ply": ("a.ply", ply("binary_big_endian")[:-3], r"not readable as \.ply \(cut short or damaged\)"),
+    "half a header": ("a.ply", ply("ascii")[:60], r"not readable as \.ply \(cut short or damaged\)"),
+    "empty ply": ("a.ply", b"", "the file is empty"),
     "points": ("a.ply", ply("ascii", faces=[]), "no faces"),
     "ply beyond": ("a.ply", ply("binary_little_endian", faces=FACES + 2), r"triangle 1 has the vertices \[2, 3, 5\]"),
     "ply negative": ("a.ply", ply("ascii", faces=FACES - 1), r"triangle 0 has the vertices \[-1, 1, 0\]"),
@@ -237,7 +263,7 @@ def test_truncated_npz(tmp_path):
 
 def test_other_connectivity_is_named(tmp_path):
     fine = {"0.obj": obj(), "1.obj": obj()}
-    cut = refused(write(tmp_path, fine | {"2.off": off()[:-8]}))  # what a file cut in its last line looks like
+    cut = refused(write(tmp_path, fine | {"2.off": off(faces=FACES[:3])}))
     assert cut.startswith(f"{tmp_path / '2.off'}: 5 vertices and 3 triangles, but 0.obj has 5 and 4;")
     (tmp_path / "2.off").unlink()
     fewer = refused(write(tmp_path, fine | {"2.obj": obj(VERTICES[:4])}))

@@ -225,11 +225,12 @@ def test_no_folder():
 
 
 def test_another_folder(tmp_path):
-    for folder in (tmp_path, tmp_path / "nothing"):
-        assert refused(folder) == (
-            f"{folder} has neither NLVR's folders dev, test and hidden, nor nlvr with these in it, nor nlvr*.tar.gz: "
-            f"name the folder that has by {COMMAND}"
-        )
+    assert refused(tmp_path) == (
+        f"{tmp_path} has neither NLVR's folders dev, test and hidden, nor nlvr with these in it, nor nlvr*.tar.gz: "
+        f"name the folder that has by {COMMAND}"
+    )
+    nothing = tmp_path / "nothing"
+    assert refused(nothing) == f"{nothing} is no folder: name the one with NLVR's files by {COMMAND}"
 
 
 def test_a_file_that_cannot_be_read(small, monkeypatch):

@@ -101,7 +101,9 @@ def test_records_are_decoded_images_and_labels(toy):
     source = read(Options("tfds:toy"))
     assert tuple(source.splits) == SPLITS
     assert source.classes == ("even", "odd")
-    assert source.note == "TFDS's toy/1.0.0, train train[:90%], validation train[90%:], test test"
+    assert source.note == (
+        "TFDS's toy/1.0.0, of which train[:90%] is for training, train[90%:] for validation and test for testing"
+    )
     assert [values(source, split) for split in SPLITS] == [[*range(18)], [18, 19], [*range(100, 105)]]
     example = source.splits["train"][7]
     assert set(example) == {"image", "label"}
@@ -124,6 +126,9 @@ def test_records_are_read_in_another_process(toy):
     assert example["label"] == 1
 
 
+TOY = {"train": "train[:90%]", "validation": "train[90%:]", "test": "test"}
+
+
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
@@ -140,7 +145,8 @@ def test_splits_in_the_syntax_of_tfds(toy, given, expected):
     assert [values(source, split) for split in SPLITS] == list(expected)
     for split, count in zip(SPLITS, map(len, expected), strict=True):
         assert len(source.splits[split]) == count
-        assert given.get(f"{split}_split", f"{split} ") in source.note
+    train, validation, test = (given.get(f"{split}_split", usual) for split, usual in TOY.items())
+    assert f"{train} is for training, {validation} for validation and {test} for testing" in source.note
 
 
 @pytest.mark.parametrize(
@@ -196,7 +202,8 @@ def test_splits_that_are_missing_are_carved_from_train(root, splits, expected):
     features = {"image": tfds.features.Image(shape=(2, 3, 1))}
     prepare(root, "toy", features, {split: [{"image": grey(x)} for x in range(10)] for split in splits})
     source = read(Options("tfds:toy"))
-    note = ", ".join(f"{kind} {split}" for kind, split in zip(SPLITS, expected, strict=True))
+    train, validation, test = expected
+    note = f"of which {train} is for training, {validation} for validation and {test} for testing"
     assert source.note == f"TFDS's toy/1.0.0, {note}"
     assert source.classes == ()
     assert set(source.splits["train"][0]) == {"image"}
@@ -267,7 +274,7 @@ def test_pixels_0_and_1_become_0_and_255(root):
     for dataset in ("binarized_mnist", "tfds:binarized_mnist"):
         source = read(Options(dataset))
         np.testing.assert_array_equal(source.splits["test"][0]["image"][..., 0], pixels * 255)
-        assert source.note.endswith("test test; pixels 0 and 1 are read as 0 and 255")
+        assert source.note.endswith("and test for testing; pixels 0 and 1 are read as 0 and 255")
 
 
 def test_images_without_labels_take_the_labels_away(root):

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from jaxgen import data
-from jaxgen.data.pipeline import FLIPS, batches, epoch_order, mirrored, passes, read, stream
+from jaxgen.data.pipeline import BITS, FLIPS, batches, bit_keys, epoch_order, mirrored, passes, read, stream
 from jaxgen.errors import UserError
 
 
@@ -120,6 +120,15 @@ def test_half_of_the_images_are_mirrored():
     np.testing.assert_allclose(flips.mean(), 0.5, atol=5 * 0.5 / np.sqrt(flips.size))
     np.testing.assert_allclose(flips.mean(0), 0.5, atol=5 * 0.5 / np.sqrt(len(flips)))
     assert len(np.unique(flips, axis=0)) > 3700  # 4,000 draws of 65,536 meet some 120 times
+
+
+def test_bit_keys_are_the_stated_ones_of_key_and_step():
+    key = jax.random.key(2)
+    found = jax.random.key_data(bit_keys(key, 3, 5))
+    expected = [jax.random.fold_in(jax.random.fold_in(key, BITS), step) for step in range(3, 8)]
+    np.testing.assert_array_equal(found, [jax.random.key_data(each) for each in expected])
+    np.testing.assert_array_equal(jax.random.key_data(bit_keys(key, 5, 2)), found[2:4])
+    assert len(np.unique(np.concatenate([found, jax.random.key_data(bit_keys(jax.random.key(3), 3, 5))]), axis=0)) == 10
 
 
 def test_mirrored_depends_on_key_and_step_only():

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -135,7 +136,9 @@ def test_what_changes_the_content_has_a_folder_of_its_own(folder):
     What other files gave for the same options goes when these are read.
     """
     reader = Reader()
-    for n, options in enumerate([{}, {"crop": 3}, {"pad": 1}, {"binarize": True}, {"train_split": "train[:5]"}], 1):
+    for n, options in enumerate(
+        [{}, {"crop": 3}, {"pad": 1}, {"binarize": "threshold"}, {"train_split": "train[:5]"}], 1
+    ):
         load(reader, **options)
         assert len(list(folder.iterdir())) == n
     for options in [{"flip": True}, {"workers": 3}, {"caption_length": 4}, {"vocabulary_size": 9}]:
@@ -363,7 +366,7 @@ def test_a_kill_in_the_middle_leaves_nothing_that_is_used(tmp_path, folder):
     process.communicate(timeout=60)
     assert process.returncode == -9
     (left,) = folder.iterdir()
-    assert left.name.startswith("incomplete.")
+    assert left.name.startswith(f"incomplete.{platform.node()}.{process.pid}.")
     assert len(list(left.rglob("*.npy"))) == 3
     from jaxgen import data
 
@@ -371,6 +374,7 @@ def test_a_kill_in_the_middle_leaves_nothing_that_is_used(tmp_path, folder):
     digits = data.load("digits")
     assert len(digits.train["image"]) == 808
     assert data.info("digits").prepared
+    assert not left.exists()
 
 
 def test_two_processes_write_at_once(tmp_path, folder):
@@ -424,9 +428,14 @@ def test_files_that_change_while_they_are_read():
         load(Changing())
 
 
-def test_leavings_of_killed_processes_go_after_a_day(folder):
-    """Not earlier: they may be of a process that is still writing, or that ends while others look."""
-    for name, hours in (("incomplete.old", 25), ("incomplete.new", 23)):
+def test_leavings_of_killed_processes_go(folder):
+    """Of this machine's at once, of another's after a day; not while the process may still be writing."""
+    ended = start("", folder)
+    ended.communicate(timeout=60)
+    this, other = platform.node(), f"other.{platform.node()}"
+    gone = [f"incomplete.{this}.{ended.pid}.x", f"incomplete.{other}.{ended.pid}.old", "incomplete.old"]
+    kept = [f"incomplete.{this}.{os.getppid()}.x", f"incomplete.{other}.{ended.pid}.new", "incomplete.new"]
+    for name, hours in (*((name, 25 if "old" in name else 0) for name in gone), *((name, 23) for name in kept)):
         (folder / name / "made").mkdir(parents=True)
         then = time.time() - hours * 3600
         os.utime(folder / name, (then, then))
@@ -434,8 +443,8 @@ def test_leavings_of_killed_processes_go_after_a_day(folder):
     (folder / "mine").mkdir()  # of a user
     load(Reader())
     left = {path.name for path in folder.iterdir()}
-    assert {name for name in left if not name.startswith("mine-")} == {"incomplete.new", "incomplete.ended", "mine"}
-    assert len(left) == 4
+    assert {name for name in left if not name.startswith("mine-")} == {*kept, "incomplete.ended", "mine"}
+    assert len(left) == 6
 
 
 def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
@@ -495,8 +504,14 @@ def test_bad_examples_are_left_out_and_counted(pipeline):
 
 
 def test_none_that_can_be_decoded():
-    with pytest.raises(UserError, match=r"^mine, validation: none of its 2 images can be decoded$"):
+    """The files are named, three of them at most."""
+    with pytest.raises(UserError) as caught:
         load(Reader(as_records(SPLITS, validation=(0, 1))), skip_bad=True)
+    each = [f"cannot decode img{n}.png (empty)" for n in range(3)]
+    assert str(caught.value) == f"mine, validation: no image is left with --skip-bad: {each[0]}; {each[1]}"
+    with pytest.raises(UserError) as caught:
+        load(Reader(as_records(SPLITS, train=tuple(range(6)))), skip_bad=True)
+    assert str(caught.value) == f"mine, train: no image is left with --skip-bad: {'; '.join(each)}; and 3 more"
 
 
 @pytest.mark.parametrize("pipeline", ["memory", "grain"])
@@ -550,7 +565,7 @@ def test_a_split_without_examples(records):
 
 def test_images_only_can_be_transformed():
     points = {split: {"point": np.zeros((2, 2), np.float32)} for split in SPLITS}
-    for options in ({"crop": 3}, {"image_size": 9}, {"pad": 1}, {"channels": 3}, {"binarize": True}):
+    for options in ({"crop": 3}, {"image_size": 9}, {"pad": 1}, {"channels": 3}, {"binarize": "threshold"}):
         with pytest.raises(UserError) as caught:
             load(Reader(points, ()), **options)
         assert str(caught.value) == "dataset mine has no images that could be resized, cropped, padded or the like"
