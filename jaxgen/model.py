@@ -17,7 +17,7 @@ Keys are typed (`jax.random.key`), come first, and are used once.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -73,12 +73,34 @@ class Likelihood(NamedTuple):
     note: str = ""  # what a reader of the number must know, e.g. the binarisation's threshold
 
 
+class Prior(NamedTuple):
+    """p(z) of the latents that `decode` takes, where these are one array: z is float32 [num, ...]."""
+
+    sample: Callable[[Key, State, int], Array]  # (key, state, num) -> z
+    kind: Literal["gaussian", "uniform"]  # each number of z is of N(0, 1), or uniform in (-1, 1)
+
+
+class Latent(NamedTuple):
+    """The densities of a model p(x, z) = p(z) p(x|z) with an inference network q(z|x), in nats.
+
+    z is float32 [num, ...]. A density is float32 [num], each example's from its own z alone. The mean of
+    q(z|x) is `encode`'s, and log p(x|z) of the space of `likelihood`.
+    """
+
+    sample_prior: Callable[[Key, State, int], Array]  # (key, state, num) -> z
+    log_prior: Callable[[State, Array], Array]  # (state, z) -> log p(z)
+    sample_posterior: Callable[[Key, State, Batch], tuple[Array, Array]]
+    """(key, state, batch) -> z, one drawn from q(z|x) for each example, and log q(z|x)."""
+    log_likelihood: Callable[[State, Batch, Array], Array]  # (state, batch, z) -> log p(x|z)
+
+
 class Model(NamedTuple):
     """A model as pure functions. None stands where a model has no such function."""
 
     init: Callable[[Key, Batch], State]
     phases: tuple[Phase, ...]
     needs: tuple[str, ...]  # the batch entries it reads, e.g. ("image", "label")
+    batch_parts: int = 1  # equal parts that a step divides its batch into
 
     sample: Callable[[Key, State, int, Condition | None], Batch] | None = None
     """(key, state, num, condition=None) -> batch-like dict, e.g. {"image": uint8 [num, H, W, C]}.
@@ -89,9 +111,12 @@ class Model(NamedTuple):
 
     log_prob: Callable[[Key, State, Batch], Array] | None = None  # -> float32 [batch], nats
     likelihood: Likelihood | None = None  # what `log_prob` measures
+    latent: Latent | None = None  # from which tighter bounds are taken: jaxgen.evaluation.likelihood
 
     encode: Callable[[Key, State, Batch], PyTree] | None = None  # -> latents, leading batch axis
-    decode: Callable[[State, PyTree], Array] | None = None  # latents -> floats in [0, 1]
+    decode: Callable[..., Array] | None = None  # (state, latents) -> floats in [0, 1]
+    """With a third argument, the condition [num, ...], where the model has `conditions`."""
+    prior: Prior | None = None  # of the latents: paths between them are drawn by `jaxgen sample`
     classify: Callable[[State, Batch], Array] | None = None  # -> logits [batch, num_classes]
 
     precisions: tuple[str, ...] = ("float32",)

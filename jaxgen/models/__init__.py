@@ -4,6 +4,7 @@ import difflib
 import importlib
 import importlib.util
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from jaxgen.errors import UserError
 
 if TYPE_CHECKING:  # the table is read without jax
-    from jaxgen.model import Spec
+    from jaxgen.model import Model, Spec
 
 
 class Entry(NamedTuple):
@@ -69,17 +70,18 @@ def load(model: str) -> ModuleType:
     raise UserError(f"unknown model {model!r}: {hint}jaxgen has {', '.join(MODELS)}; a file of your own ends in .py")
 
 
-def that_can(ability: str, spec: "Spec") -> list[str]:
-    """The names of the models that have a function of the contract (sample, log_prob, ...) for such data."""
-    able = []
+def that_can(able: Callable[["Model"], bool], spec: "Spec") -> list[str]:
+    """The names of the models that, with their defaults and for such data, are `able` to do something."""
+    names = []
     for name in MODELS:
         module = load(name)
         try:
-            if getattr(module.make(module.Config(), spec), ability) is not None:
-                able.append(name)
-        except UserError:  # made for other data
+            model = module.make(module.Config(), spec)
+        except (KeyError, UserError):  # made for other data
             continue
-    return able
+        if able(model) and set(model.needs) <= set(spec.entries):
+            names.append(name)
+    return names
 
 
 def _load_file(path: Path) -> ModuleType:
