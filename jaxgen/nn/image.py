@@ -1,9 +1,10 @@
 """Images between uint8 and floats, and the pyramid of maps that a convolutional net needs."""
 
+import jax
 import jax.numpy as jnp
 
 from jaxgen.errors import UserError
-from jaxgen.model import BINARY_THRESHOLD, Array
+from jaxgen.model import BINARY_THRESHOLD, Array, Key
 
 
 def to_unit(image: Array) -> Array:
@@ -29,6 +30,11 @@ def from_signed(x: Array) -> Array:
 def to_binary(image: Array) -> Array:
     """uint8 images as float32 0 or 1: 1 where the pixel is at least 128."""
     return (image >= BINARY_THRESHOLD).astype(jnp.float32)
+
+
+def drawn_bits(key: Key, image: Array) -> Array:
+    """uint8 images of 0 and 255, each pixel 255 with the probability of its level / 255: dynamic binarisation."""
+    return jnp.where(jax.random.bernoulli(key, to_unit(image)), jnp.uint8(255), jnp.uint8(0))
 
 
 def pyramid(image_shape: tuple[int, int, int], smallest: int, model: str) -> tuple[tuple[int, int], int]:

@@ -56,7 +56,9 @@ def maps_dtypes(nets):
 
 def noise(name, key, shape):
     """What jaxgen's step draws from its key."""
-    return jax.random.uniform(key, shape, minval=-1, maxval=1) if name == "dcgan" else jax.random.normal(key, shape)
+    if name == "dcgan":
+        return jax.random.uniform(jax.random.split(key, (1, 2))[0, 0], shape, minval=-1, maxval=1)
+    return jax.random.normal(key, shape)
 
 
 def distances(nets, others):

@@ -1,0 +1,34 @@
+"""The normalisations that convolutional players choose between."""
+
+from typing import Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxgen.model import Array
+from jaxgen.nn.promotion import library_promotion
+
+NormalizationName = Literal["batch", "layer", "none"]
+
+
+def gains(key, shape, dtype=jnp.float32):
+    """BatchNorm's initial gains, N(1, .02); Radford et al. 2016's code."""
+    return 1 + 0.02 * jax.random.normal(key, shape, dtype)
+
+
+def normalised(x: Array, training: bool, kind: NormalizationName = "batch") -> Array:
+    """Maps [batch, height, width, channels], normalised; called within a module's `nn.compact`.
+
+    "batch": BatchNorm with statistics of the batch, or running averages where not `training`; Flax's
+    momentum is one minus PyTorch's. "layer": of each image's whole maps, a gain and a bias a channel, as
+    in the code of Gulrajani et al. 2017. "none": x.
+    """
+    if kind == "none":
+        return x
+    if kind == "batch":
+        norm = nn.BatchNorm(not training, momentum=0.9, epsilon=1e-5, dtype=x.dtype, scale_init=gains)
+    else:
+        norm = nn.LayerNorm(epsilon=1e-5, dtype=x.dtype, reduction_axes=(1, 2, 3))
+    with library_promotion():
+        return norm(x)
