@@ -1,47 +1,86 @@
-"""A trained classifier as feature extractor and as judge of what an image shows."""
+"""Feature extractors: what turns images into the features and logits that metrics are of."""
 
+import hashlib
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from jaxgen.data import pipeline
+from jaxgen.data.images import Transform
 from jaxgen.model import Model, State
 
 BATCH = 256
 
 
 class Extractor(NamedTuple):
-    """A classifier with fixed weights. Images are uint8 [num, H, W, C]."""
+    """A network with fixed weights, or any function of images. Images are uint8 [num, H, W, C]."""
 
     name: str
-    digest: str  # sha256 of its parameters
-    accuracy: float  # on the dataset's test images
-    note: str  # how it was trained
+    digest: str  # sha256 of its weights, or of the file of a user's function
     features: Callable[[np.ndarray], np.ndarray]  # images -> float32 [num, dimensions]
-    probabilities: Callable[[np.ndarray], np.ndarray]  # images -> float32 [num, classes], rows sum to 1
-    test_features: np.ndarray  # float32 [num, dimensions], of the test images: what distances are taken to
+    logits: Callable[[np.ndarray], np.ndarray] | None = None  # images -> float32 [num, classes]
+    accuracy: float | None = None  # on its dataset's test images, where it classifies
+    resizing: str = "none"  # what is done to the images first
+    note: str = ""  # how it was trained
+    fid: bool = False  # whether it is the Inception-2015 network, whose Fréchet distance is called FID
+    whole: bool = True  # whether `digest` is of all that the features depend on; not that of a file that may import
 
-    def described(self) -> dict:
+    def described(self) -> dict[str, Any]:
         """As reports and results hold it."""
-        return {"name": self.name, "accuracy": self.accuracy, "digest": self.digest, "note": self.note}
+        return {name: getattr(self, name) for name in ("name", "digest", "accuracy", "resizing", "note")}
 
 
-def extractor(name: str, model: Model, state: State, digest: str, note: str, test: dict[str, np.ndarray]) -> Extractor:
+def of_classifier(model: Model, state: State, **about: Any) -> Extractor:
     """An extractor from a model that can `encode` and `classify`; `state` of one seed, without a seed axis.
 
-    `test` holds the images and labels that its accuracy is measured on.
+    about: the other fields of `Extractor`.
     """
     embed = jax.jit(lambda batch: model.encode(jax.random.key(0), state, batch))
-    classify = jax.jit(lambda batch: jax.nn.softmax(model.classify(state, batch)))
+    classify = jax.jit(lambda batch: model.classify(state, batch))
+    return Extractor(
+        features=lambda images: batched(embed, {"image": images}),
+        logits=lambda images: batched(classify, {"image": images}),
+        **about,
+    )
 
-    def over(function):
-        return lambda images: batched(function, {"image": images})
 
-    right = over(classify)(test["image"]).argmax(-1) == test["label"]
-    features = over(embed)
-    return Extractor(name, digest, float(right.mean()), note, features, over(classify), features(test["image"]))
+def fitted(extractor: Extractor, shape: tuple[int, int, int]) -> Extractor:
+    """The extractor for images of any size: they are first resized to `shape`, antialiased, where they differ.
+
+    One of grey images takes colour ones too: its features of the three channels in turn, side by side, and the logits
+    of all combinations of their classes, as the labels of stacked digits have them (the last channel's go fastest).
+    """
+    size, channels = shape[0], shape[2]
+
+    def prepared(images: np.ndarray) -> np.ndarray:
+        if channels == 3 and images.shape[-1] == 1:
+            images = images.repeat(3, axis=-1)
+        return images if images.shape[1:3] == shape[:2] else Transform(image_size=size).all(images)
+
+    def over(function: Callable | None, joined: Callable) -> Callable | None:
+        def of(images):
+            images = prepared(images)
+            if images.shape[-1] == channels:
+                return function(images)
+            return joined([function(images[..., i : i + 1]) for i in range(images.shape[-1])])
+
+        return function and of
+
+    return extractor._replace(
+        features=over(extractor.features, lambda parts: np.concatenate(parts, axis=1)),
+        logits=over(extractor.logits, _combined),
+        resizing=f"to {shape[0]}x{shape[1]} where they have another size (Pillow, bicubic, antialiased)",
+    )
+
+
+def _combined(parts: list[np.ndarray]) -> np.ndarray:
+    """Logits [num, classes ** parts] of every combination: log-probabilities of independent choices add up."""
+    total = parts[0]
+    for part in parts[1:]:
+        total = (total[:, :, None] + part[:, None, :]).reshape(len(total), -1)
+    return total
 
 
 def batched(function: Callable, entries: dict[str, np.ndarray]) -> np.ndarray:
@@ -49,3 +88,13 @@ def batched(function: Callable, entries: dict[str, np.ndarray]) -> np.ndarray:
     num = len(next(iter(entries.values())))
     rows = [jax.device_get(function(batch)) for batch in pipeline.batches(entries, BATCH)]
     return np.concatenate(rows)[:num]
+
+
+def digest(arrays: dict[str, np.ndarray]) -> str:
+    """sha256 (hex) of named arrays: names, dtypes, shapes and bytes, in the names' order."""
+    value = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        value.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        value.update(array.tobytes())
+    return value.hexdigest()

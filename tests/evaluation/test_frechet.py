@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 import scipy.linalg
+import scipy.stats
 
-from jaxgen.evaluation.frechet import frechet_distance
+from jaxgen.evaluation.frechet import frechet_distance, frechet_distance_infinity
 
 
 def normal(seed, n, dimensions):
@@ -93,4 +94,83 @@ def test_float32_with_a_large_mean_is_exact():
 def test_what_is_refused(real, fake, message):
     with pytest.raises(ValueError, match=message) as error:
         frechet_distance(real, fake)
+    assert "\n" not in str(error.value)
+
+
+def to_standard_normal(x):
+    """The squared distance of the Gaussian fitted to x to N(0, I), by the eigenvalues of its covariance."""
+    roots = np.sqrt(np.linalg.eigvalsh(np.cov(x, rowvar=False)))
+    return np.square(x.mean(axis=0)).sum() + np.square(roots - 1).sum()
+
+
+def test_the_extrapolation_of_identical_gaussians():
+    real, fake = normal(20, 5_000, 64), normal(30, 5_000, 64)
+    line = frechet_distance_infinity(real, fake)
+    assert line.distances[-1] == pytest.approx(0.44, abs=0.02)
+    # infinitely many fake samples would be N(0, I) itself: what stays is the real set's own distance to it
+    assert to_standard_normal(real) == pytest.approx(0.22, abs=0.01)
+    # 0.02 is what a value scatters by from one set of samples to the next
+    assert line.value == pytest.approx(to_standard_normal(real), abs=0.06)
+
+
+def test_the_extrapolation_is_unbiased_for_the_real_set():
+    distances, errors, slopes = [], [], []
+    for seed in range(50):
+        real, fake = normal(100 + seed, 1_000, 16), normal(200 + seed, 1_000, 16)
+        line = frechet_distance_infinity(real, fake, seed=seed)
+        distances.append(line.distances[-1])
+        errors.append(line.value - to_standard_normal(real))
+        slopes.append(line.slope)
+    # N samples add |mean|^2 = D / N and the covariance's D (D + 1) / (4 N), on either side
+    expected_slope = 16 + 16 * 17 / 4
+    assert np.mean(distances) == pytest.approx(2 * expected_slope / 1_000, rel=0.05)
+    standard_error = np.std(errors, ddof=1) / np.sqrt(50)
+    assert standard_error < 0.05 * np.mean(distances)
+    assert abs(np.mean(errors)) < 3 * standard_error
+    assert np.mean(slopes) == pytest.approx(expected_slope, rel=0.1)
+
+
+def test_the_extrapolation_of_a_shift():
+    real = whitened(40, 4_000, 8)
+    line = frechet_distance_infinity(real, 3 + normal(41, 4_000, 8))
+    assert line.value == pytest.approx(8 * 9, rel=0.02)
+
+
+def test_the_line_and_its_points():
+    real, fake = normal(42, 300, 6), 2 * normal(43, 400, 6)
+    line = frechet_distance_infinity(real, fake, points=5, seed=1)
+    assert line.sizes.tolist() == [40, 130, 220, 310, 400]
+    assert line.distances[-1] == pytest.approx(frechet_distance(real, fake), rel=1e-12)
+    fit = scipy.stats.linregress(1 / line.sizes, line.distances)
+    assert (line.value, line.slope) == pytest.approx((fit.intercept, fit.slope), rel=1e-9)
+
+
+def test_no_point_has_a_singular_covariance():
+    # a tenth would be 8
+    line = frechet_distance_infinity(normal(44, 50, 30), normal(45, 80, 30), points=3)
+    assert line.sizes.tolist() == [31, 55, 80]
+
+
+def test_the_seed_decides_the_extrapolation():
+    real, fake = normal(46, 300, 4), normal(47, 300, 4)
+    first, again, other = (frechet_distance_infinity(real, fake, seed=seed) for seed in (1, 1, 2))
+    assert first.value == again.value
+    assert first.distances.tolist() == again.distances.tolist()
+    assert first.value != other.value
+
+
+@pytest.mark.parametrize(
+    ("real", "fake", "points", "message"),
+    [
+        (np.ones((50, 3)), np.ones((29, 3)), 15, "15 points in 3 dimensions need 30 fake samples or more, got 29$"),
+        (np.ones((50, 9)), np.ones((19, 9)), 2, "2 points in 9 dimensions need 20 fake samples or more, got 19$"),
+        (np.ones((50, 3)), np.ones((50, 3)), 1, "a line needs 2 points or more, got 1$"),
+        (np.ones((1, 3)), np.ones((50, 3)), 15, "real features have 1$"),
+        (np.ones((50, 3)), np.ones((50, 2)), 15, "real features have 3 dimensions, fake ones 2$"),
+        (np.ones((50, 3)), np.full((50, 3), np.nan), 15, "fake features have non-finite values$"),
+    ],
+)
+def test_what_the_extrapolation_refuses(real, fake, points, message):
+    with pytest.raises(ValueError, match=message) as error:
+        frechet_distance_infinity(real, fake, points=points)
     assert "\n" not in str(error.value)

@@ -1,0 +1,39 @@
+"""Scores kept by content: what was computed once of the same things is read again."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from jaxgen.data import data_dir
+from jaxgen.evaluation.extractor import digest
+
+
+def cached(depends: Any, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What `compute` gave before of things so described (JSON-able, arrays as their `content`), or gives now."""
+    words = json.dumps(depends, sort_keys=True)
+    path = data_dir() / "scores" / f"{hashlib.sha256(words.encode()).hexdigest()}.json"
+    try:
+        scores = json.loads(path.read_text())
+        if isinstance(scores, dict):
+            return scores
+    except (OSError, ValueError):  # not there, or damaged
+        pass
+    scores = compute()
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Renamed when it is whole, so that a killed process leaves no half of it.
+        part.write_text(json.dumps(scores))
+        part.replace(path)
+    except OSError:  # a cache that cannot be written loses time, and no score
+        part.unlink(missing_ok=True)
+    return scores
+
+
+def content(**arrays: np.ndarray | None) -> str:
+    """sha256 (hex) of named arrays; those that are None are left out."""
+    return digest({name: array for name, array in arrays.items() if array is not None})
