@@ -28,6 +28,7 @@ class Config:
     embedding_dim: int = 64  # width of the layer before the logits
     dropout: float = 0.3  # share of that layer's inputs dropped while training
     learning_rate: float = 1e-3  # of AdamW
+    decay_steps: int | None = None  # the learning rate falls to 0 along a cosine over so many steps; constant without
     weight_decay: float = 1e-4  # of AdamW
 
 
@@ -55,8 +56,12 @@ def make(config: Config, spec: Spec) -> Model:
     """The classifier of `spec.num_classes` classes."""
     check_positive(config, "features", "embedding_dim", "learning_rate")
     check_share(config, "dropout", "weight_decay")
+    rate = config.learning_rate
+    if config.decay_steps is not None:
+        check_positive(config, "decay_steps")
+        rate = optax.cosine_decay_schedule(rate, config.decay_steps)
     net = Classifier(config, spec.num_classes, spec.compute_dtype)
-    optimizer = optax.adamw(config.learning_rate, weight_decay=config.weight_decay)
+    optimizer = optax.adamw(rate, weight_decay=config.weight_decay)
 
     def init(key, batch):
         params = net.init(key, to_unit(batch["image"]), training=False)["params"]

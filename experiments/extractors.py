@@ -1,0 +1,72 @@
+"""Trains the classifiers that jaxgen ships as feature extractors and judges.
+
+    python -m experiments.extractors mnist fashion_mnist digits --out FOLDER
+
+Time: about two minutes for digits, a quarter of an hour for each of the others, on 2 CPU cores. Each file holds its
+accuracy on the dataset's test images, the recipe and the sha256 of its weights; FOLDER is jaxgen/evaluation/weights
+of a checkout where the shipped ones are to be replaced.
+mnist and fashion_mnist have to be prepared first (`jaxgen data prepare NAME`).
+
+Measured on a CPU (jax 0.10.2), share of the test images classified rightly:
+
+                     extractor   judge
+    digits           97.89%      97.66%       (899 test images)
+    mnist            99.40%      99.15%       (10,000)
+    fashion_mnist    92.60%      92.35%       (10,000)
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from jaxgen import cli, data
+from jaxgen.comparison.extractors import EXTRACTOR, JUDGE, load_classifier, save_classifier
+from jaxgen.errors import UserError
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the networks of a dataset are trained."""
+
+    steps: int
+    batch_size: int
+    image_size: int | None = None  # pixels a side, where it is not the dataset's own
+
+
+RECIPES = {
+    "digits": Recipe(steps=2000, batch_size=64, image_size=16),
+    "mnist": Recipe(steps=6000, batch_size=128),
+    "fashion_mnist": Recipe(steps=6000, batch_size=128),
+}
+
+
+def train(
+    names: Annotated[tuple[str, ...], tyro.conf.Positional] = tuple(RECIPES), out: Path = Path("weights")
+) -> None:
+    """Train the classifiers that jaxgen ships as feature extractors and judges.
+
+    Args:
+        names: datasets, all of them if not given
+        out: the folder that the files are written into
+    """
+    unknown = [name for name in names if name not in RECIPES]
+    if unknown:
+        raise UserError(f"no recipe for {unknown[0]!r}: there are {', '.join(RECIPES)}")
+    for name in names:
+        recipe = RECIPES[name]
+        dataset = data.load(name, image_size=recipe.image_size)
+        for network in (EXTRACTOR, JUDGE):
+            path = out / f"{name}-{network.name}.safetensors"
+            save_classifier(path, network._replace(steps=recipe.steps, batch_size=recipe.batch_size), dataset)
+            made = load_classifier(path)
+            print(f"{path}: accuracy {made.accuracy:.4f}, sha256 {made.digest}", flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        cli.parse(train, sys.argv[1:], "python -m experiments.extractors")
+    except UserError as error:
+        sys.exit(cli.fail(str(error)))
