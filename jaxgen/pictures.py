@@ -1,13 +1,22 @@
-"""Images to look at: grids, PNG files, and pictures of meshes and of points."""
+"""Images to look at: grids, PNG files, animations, and pictures of meshes and of points."""
 
 import io
 import math
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 PADDING = 128
 """Mid-grey: seen between dark images and bright ones, on a light page and a dark one."""
+
+GAP = 4
+"""Pixels between the grids of two seeds."""
+
+CAPTION = 18
+"""Pixels of height of a line of words above a picture."""
+
+WEBP_SIDE = 16_383
+"""The most pixels a side that the format has."""
 
 
 def image_grid(images, columns: int) -> np.ndarray:
@@ -57,10 +66,63 @@ def to_png(images, scale: int = 1) -> bytes:
         raise ValueError(f"a PNG needs uint8 [H, W, C] with 1 or 3 channels, got {image.dtype} {list(image.shape)}")
     if scale < 1:
         raise ValueError(f"a PNG's scale is 1 or more, got {scale}")
-    image = image.repeat(scale, axis=0).repeat(scale, axis=1)
     file = io.BytesIO()
-    Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image).save(file, format="PNG", optimize=True)
+    _to_pillow(enlarged(image, scale)).save(file, format="PNG", optimize=True)
     return file.getvalue()
+
+
+def to_animation(frames, milliseconds, suffix: str) -> bytes:
+    """The bytes of a GIF or WebP file that begins again and again; the same frames always give the same bytes.
+
+    WebP, and GIF of grey images, keep every pixel as it is. GIF has 256 colours a frame, chosen for each.
+
+    Args:
+      frames: uint8 [H, W, C] each, of one shape; C is 1 (grey) or 3 (RGB).
+      milliseconds: how long each is shown; GIF counts in tens.
+      suffix: ".gif" or ".webp".
+
+    Raises:
+      ValueError: for .webp, a side of over 16,383 pixels, which the format cannot hold.
+    """
+    if suffix == ".webp" and max(frames[0].shape) > WEBP_SIDE:
+        height, width, _ = frames[0].shape
+        raise ValueError(f"a WebP has at most {WEBP_SIDE:,} pixels a side, not {width:,} x {height:,}")
+    first, *others = map(_to_pillow, frames)
+    how = {".gif": {"optimize": False}, ".webp": {"lossless": True}}[suffix]
+    file = io.BytesIO()
+    first.save(
+        file,
+        format=suffix[1:].upper(),
+        save_all=True,
+        append_images=others,
+        duration=list(milliseconds),
+        loop=0,
+        **how,
+    )
+    return file.getvalue()
+
+
+def _to_pillow(image):
+    return Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
+
+
+def enlarged(image: np.ndarray, scale: int) -> np.ndarray:
+    """An image [H, W, C], each pixel of which becomes a square of scale * scale pixels."""
+    return image.repeat(scale, axis=0).repeat(scale, axis=1)
+
+
+def stacked(grids) -> np.ndarray:
+    """Grids [H, W, C] of one width, one below the other with 4 pixels of black between them: the seeds of a run."""
+    gap = np.zeros((GAP, *grids[0].shape[1:]), np.uint8)
+    return np.concatenate([part for grid in grids for part in (grid, gap)][:-1])
+
+
+def captioned(image: np.ndarray, words: str) -> np.ndarray:
+    """The image, uint8 [H, W, C], below a black line of 18 pixels with white words: uint8 [18 + H, W, C]."""
+    line = Image.new("L", (image.shape[1], CAPTION))
+    ImageDraw.Draw(line).text((GAP, 2), words, 255, ImageFont.load_default(12))
+    line = np.broadcast_to(np.asarray(line)[:, :, None], (CAPTION, *image.shape[1:]))
+    return np.concatenate([line, image])
 
 
 def legible_scale(height: int) -> int:

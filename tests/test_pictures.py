@@ -2,7 +2,7 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from jaxgen.data.bars import bars
 from jaxgen.data.bars import faces as bar_faces
@@ -13,9 +13,13 @@ from jaxgen.pictures import (
     LIGHT,
     MARGIN,
     SURFACE,
+    captioned,
+    enlarged,
     image_grid,
     mesh_images,
     point_image,
+    stacked,
+    to_animation,
     to_png,
 )
 
@@ -78,6 +82,66 @@ def test_more_refusals():
         to_png(np.zeros((3, 3), np.uint8))
     with pytest.raises(ValueError, match="scale"):
         to_png(np.zeros((3, 3, 1), np.uint8), scale=0)
+
+
+def test_enlarged_and_stacked_by_hand():
+    image = np.uint8([[1, 2], [3, 4]])[:, :, None]
+    assert enlarged(image, 2)[:, :, 0].tolist() == [[1, 1, 2, 2], [1, 1, 2, 2], [3, 3, 4, 4], [3, 3, 4, 4]]
+    both = stacked([image, image + 4])[:, :, 0].tolist()
+    assert both == [[1, 2], [3, 4], [0, 0], [0, 0], [0, 0], [0, 0], [5, 6], [7, 8]]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_words_stand_above_a_picture(channels):
+    picture = np.random.default_rng(2).integers(256, size=(5, 90, channels)).astype(np.uint8)
+    whole = captioned(picture, "step 1,500")
+    assert whole.shape == (23, 90, channels)
+    np.testing.assert_array_equal(whole[18:], picture)
+    line = Image.new("L", (90, 18))
+    ImageDraw.Draw(line).text((4, 2), "step 1,500", 255, ImageFont.load_default(12))
+    expected = np.asarray(line)
+    assert expected.max() == 255
+    assert not expected[[0, -1]].any()  # nothing is cut off
+    assert not expected[:, -4:].any()
+    for channel in range(channels):
+        np.testing.assert_array_equal(whole[:18, :, channel], expected)
+
+
+# Animations
+
+
+def moving(channels):
+    return list(np.random.default_rng(3).integers(256, size=(4, 21, 30, channels)).astype(np.uint8))
+
+
+@pytest.mark.parametrize(("suffix", "channels"), [(".gif", 1), (".webp", 1), (".webp", 3)])
+def test_an_animation_holds_every_pixel_and_time(suffix, channels):
+    """All 256 greys are in every frame."""
+    frames, milliseconds = moving(channels), [100, 250, 30, 2000]
+    content = to_animation(frames, milliseconds, suffix)
+    assert content == to_animation(frames, milliseconds, suffix)
+    with Image.open(io.BytesIO(content)) as read:
+        assert (read.n_frames, read.info["loop"]) == (4, 0)  # for ever
+        for i, frame in enumerate(frames):
+            read.seek(i)
+            np.testing.assert_array_equal(np.asarray(read.convert("RGB")), np.broadcast_to(frame, (21, 30, 3)))
+            assert read.info["duration"] == milliseconds[i]
+
+
+def test_a_gif_of_few_colours_holds_them():
+    frames = [frame // 128 * 255 for frame in moving(3)]  # eight colours
+    with Image.open(io.BytesIO(to_animation(frames, [100] * 4, ".gif"))) as read:
+        for i, frame in enumerate(frames):
+            read.seek(i)
+            np.testing.assert_array_equal(np.asarray(read.convert("RGB")), frame)
+
+
+def test_a_webp_that_is_too_large():
+    frame = np.zeros((16_384, 1, 1), np.uint8)
+    with pytest.raises(ValueError, match="at most 16,383 pixels a side, not 1 x 16,384"):
+        to_animation([frame], [100], ".webp")
+    assert to_animation([frame[1:]], [100], ".webp")
+    assert to_animation([frame], [100], ".gif")
 
 
 # Meshes

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -18,12 +19,12 @@ MOST_BYTES = 2**28
 
 
 class Take(Protocol):
-    """(step, stop) -> data, indices, weights, mirrored: of the steps from `step` to `stop`, as `chunk_program` has it.
+    """(step, stop) -> data, indices, weights, anew: of the steps from `step` to `stop`, as `chunk_program` has it.
 
     Called for one stretch of steps after the other.
     """
 
-    def __call__(self, step: int, stop: int) -> tuple[dict[str, Array], np.ndarray, np.ndarray, np.ndarray | None]:
+    def __call__(self, step: int, stop: int) -> tuple[dict[str, Array], np.ndarray, np.ndarray, seed_axis.Anew | None]:
         """Rows beyond stop - step are not read by the program."""
         ...
 
@@ -34,7 +35,8 @@ class Feed:
     def __init__(self, dataset: Dataset, needs: tuple[str, ...], settings: Settings, devices: Mesh):
         self._settings, self._devices, self._streamed = settings, devices, dataset.streamed
         self.entries = {name: dataset.train[name] for name in needs}
-        self._num_examples, self._flips = dataset.spec.num_examples, settings.flip and "image" in needs
+        self._num_examples = dataset.spec.num_examples
+        self._anew = "image" in needs and (settings.flip or settings.binarize == "dynamic")
         of_seeds = seed_axis.all_streams(settings.seeds).data
         self._keys = of_seeds if settings.own_order else streams(settings.data_seed).data
         self.most = settings.log_every
@@ -50,12 +52,12 @@ class Feed:
         def rows(step: int, stop: int) -> tuple[np.ndarray, ...]:
             return chunk_rows(phase, self._keys, self._num_examples, self._settings, first, step, stop, self.most)
 
-        def flips(step: int, stop: int) -> np.ndarray | None:
-            return chunk_flips(self._keys, self._settings, step, stop, self.most) if self._flips else None
+        def anew(step: int, stop: int) -> seed_axis.Anew | None:
+            return chunk_anew(self._keys, self._settings, step, stop, self.most) if self._anew else None
 
         if not self._streamed:
             arrays = seed_axis.placed(self._devices, self.entries, shared=True)
-            yield lambda step, stop: (arrays, *rows(step, stop), flips(step, stop))
+            yield lambda step, stop: (arrays, *rows(step, stop), anew(step, stop))
             return
         batch_size = self._settings.batch_size
         origin = 0 if phase.passes is None else first  # passes are counted from the phase's first step
@@ -78,7 +80,7 @@ class Feed:
                     entry[n] = batch[name]
             data = {name: entry.reshape(-1, *entry.shape[2:]) for name, entry in read.items()}
             data = seed_axis.placed(self._devices, data, shared=True)
-            return data, within, rows(step, stop)[1], flips(step, stop)
+            return data, within, rows(step, stop)[1], anew(step, stop)
 
         try:
             yield take
@@ -106,9 +108,14 @@ def chunk_rows(
     return indices, weights
 
 
-def chunk_flips(keys: Array, settings: Settings, step: int, stop: int, most: int) -> np.ndarray:
-    """Which images of the steps from `step` to `stop` are mirrored: bool, shaped as the indices of `chunk_rows`."""
-    flips = np.zeros((*keys.shape, most, settings.batch_size), bool)
-    for n in np.ndindex(keys.shape):
-        flips[n][: stop - step] = pipeline.mirrored(keys[n], settings.batch_size, step, stop - step)
-    return flips
+def chunk_anew(keys: Array, settings: Settings, step: int, stop: int, most: int) -> seed_axis.Anew:
+    """What is drawn anew for the images of the steps from `step` to `stop`, as `chunk_program` takes it."""
+    mirrored, bits = None, None
+    if settings.flip:
+        mirrored = np.zeros((*keys.shape, most, settings.batch_size), bool)
+        for n in np.ndindex(keys.shape):
+            mirrored[n][: stop - step] = pipeline.mirrored(keys[n], settings.batch_size, step, stop - step)
+    if settings.binarize == "dynamic":
+        each = [pipeline.bit_keys(key, step, most) for key in keys.reshape(-1)]
+        bits = jnp.stack(each).reshape(*keys.shape, most)
+    return seed_axis.Anew(mirrored, bits)

@@ -1,5 +1,6 @@
 """The training loop, one for all models. It knows `init`, the phases' `step`, and `sample`."""
 
+import dataclasses
 import math
 import operator
 import re
@@ -13,6 +14,7 @@ import jax
 import numpy as np
 
 from jaxgen.data import pipeline
+from jaxgen.errors import UserError
 from jaxgen.model import Model, Phase
 from jaxgen.training import run as folder
 from jaxgen.training import seeds as seed_axis
@@ -59,6 +61,7 @@ def train(
     *,
     out: str | Path | None = None,
     resume: bool = False,
+    minutes: float | None = None,
     progress: bool = True,
 ) -> Run:
     """Trains a model for every seed of `settings`, in one program, into a run folder.
@@ -70,10 +73,12 @@ def train(
         out: the run folder; runs/MODEL-DATASET if not given. It must not exist unless `resume`.
         resume: go on from the newest checkpoint of `out`; everything but `settings.steps` must be
             as it was. Before the first checkpoint it starts at step 0; a finished run is opened.
+        minutes: of training, without compilation, after which the run ends, if `settings.steps` are not done before.
+            config.json then holds the steps taken, so that without `minutes` the same run can be made again.
         progress: show a progress bar on stderr.
 
     Returns:
-        The finished run. The same call gives the same bits with the same versions on the same kind
+        The finished run. The same call without `minutes` gives the same bits with the same versions on the same kind
         of device; one stopped and resumed ends with the same bits as one that was not.
 
     Raises:
@@ -84,19 +89,20 @@ def train(
     plan = folder.plan(model, config, settings, progress=progress)
     data_name = re.sub(r"[^\w.-]+", "-", settings.dataset)
     out = Path(out) if out else Path("runs") / f"{Path(model).stem}-{data_name}"
+    if minutes is not None and not 0 < minutes < math.inf:
+        raise UserError(f"minutes must be above 0 and finite, not {minutes}")
     restored, spent = None, 0.0
     lines = []
     if resume and (out / folder.CONFIG).exists():
         folder.check_resume(out, plan)
         restored = folder.restore(out, plan)
         changes = folder.environment_changes(out, plan)
-        if restored and restored[1] == run_length(plan):
-            return Run(out, plan, *restored)
+        if restored and (restored[1] == run_length(plan) or _timed_out(out, minutes)):
+            return Run(out, _of_steps(plan, restored[1]), *restored)
         lines = [f"resuming {out} at step {restored[1] if restored else 0}"]
         if changes:
-            lines.append(
-                f"begun in another environment, so the bits may differ from an uninterrupted run's ({changes})"
-            )
+            words = "; ".join(changes.values())
+            lines.append(f"begun in another environment, so the bits may differ from an uninterrupted run's ({words})")
             before = folder.read_json(out / folder.ENVIRONMENT)
             folder.write_json(out / folder.ENVIRONMENT, plan.environment() | {"before": before})
         folder.write_json(out / folder.CONFIG, plan.described())
@@ -110,9 +116,11 @@ def train(
     with Progress(plan, shown=progress) as bar:
         for line in lines:
             bar.say(line)
-        run = _train(plan, out, restored, bar)
+        run = _train(plan, out, restored, bar, minutes)
+    folder.write_json(out / folder.CONFIG, run.plan.described())
     result = {
         "step": run.step,
+        "minutes": minutes,
         "seconds": spent + time.monotonic() - began,
         "diverged": {str(seed): at for seed, at in run.diverged.items()},
         "digests": {str(seed): digest for seed, digest in run.digests().items()},
@@ -121,7 +129,39 @@ def train(
     return run
 
 
-def _train(plan: Plan, out: Path, restored, bar: Progress) -> Run:
+def _of_steps(plan: Plan, step: int) -> Plan:
+    """The plan of the run that ends at this step."""
+    return plan._replace(settings=dataclasses.replace(plan.settings, steps=min(step, plan.settings.steps)))
+
+
+def _timed_out(out: Path, minutes: float | None) -> bool:
+    """Whether the run ended because it had trained for so long."""
+    return (
+        minutes is not None
+        and (out / folder.RESULT).exists()
+        and (folder.read_json(out / folder.RESULT).get("minutes") == minutes)
+    )
+
+
+class Clock:
+    """Seconds of training, over all processes of a run. The first chunk of each holds its compilation: not counted."""
+
+    def __init__(self, before: float):
+        self.seconds, self._last, self._chunks = before, 0.0, 0
+
+    def chunk(self) -> None:
+        """One more chunk was dispatched; the one before is done."""
+        now = self.now()
+        if self._chunks > 1:
+            self.seconds += now - self._last
+        self._last, self._chunks = now, self._chunks + 1
+
+    def now(self) -> float:
+        """Seconds, from some start."""
+        return time.monotonic()
+
+
+def _train(plan: Plan, out: Path, restored, bar: Progress, minutes: float | None) -> Run:
     model, settings, dataset = plan.model, plan.settings, plan.dataset
     num_examples = dataset.spec.num_examples
     devices = seed_axis.mesh(len(settings.seeds), settings.batch_size)
@@ -157,17 +197,21 @@ def _train(plan: Plan, out: Path, restored, bar: Progress) -> Run:
             later.append(partial(write_samples, step, list(draw(keys.sample, state, grid, condition))))
 
     with (
-        Record(out, settings.seeds, start) as record,
-        Checkpoints(out / folder.CHECKPOINTS, dataset.fingerprint) as checkpoints,
+        Record(out, plan.described(), start) as record,
+        Checkpoints(out / folder.CHECKPOINTS, dataset.fingerprint, settings.keep_checkpoints) as checkpoints,
     ):
+        clock = Clock(checkpoints.seconds(start) if restored else 0.0)
         if start == 0:
             show(0)
         if devices.size < jax.device_count():
-            words = f"{len(settings.seeds)} seeds and batches of {settings.batch_size} divide evenly no further"
+            count = len(settings.seeds)
+            words = f"{count} seed{'s'[: count > 1]} and batches of {settings.batch_size} divide evenly no further"
             bar.say(f"on {devices.size} of {jax.device_count()} devices: {words}")
+        if settings.batch_size > num_examples and any(part.phase.passes is None for part in parts):
+            bar.say(f"batches of {settings.batch_size} repeat examples: there are {num_examples} to train on")
         bar.start(start, end)
         for index, (phase, first, last) in enumerate(parts):
-            if last <= start:
+            if last <= start or end <= first:
                 continue
             if start <= first:
                 batches = partial(pipeline.batches, feed.entries, settings.batch_size)
@@ -181,7 +225,10 @@ def _train(plan: Plan, out: Path, restored, bar: Progress) -> Run:
                     state, alive, *sums = program(train_keys, state, alive, *take(step, stop), np.int32(stop - step))
                     summed = sums if summed is None else jax.tree.map(operator.add, summed, sums)
                     write()
+                    clock.chunk()
                     step = stop
+                    if minutes is not None and clock.seconds >= 60 * minutes:
+                        end = last = step
                     if step == last or _due(step, settings):
                         later.append(partial(write_metrics, step, phase.name, *summed))
                         summed = None
@@ -189,10 +236,13 @@ def _train(plan: Plan, out: Path, restored, bar: Progress) -> Run:
                         show(step)
                     if step % settings.checkpoint_every == 0 or step == end:
                         write()
-                        checkpoints.save(step, state._asdict())
+                        checkpoints.save(step, state._asdict(), clock.seconds)
     stopped = {seed: int(at) for seed, at in zip(settings.seeds, state.step, strict=True) if at < end}
     for seed, at in stopped.items():
         bar.say(f"seed {seed} diverged at step {at}: a metric or parameter was not finite; frozen before it")
+    if end < parts[-1].end:
+        bar.say(f"ended at step {end}, after {minutes:g} minutes of training")
+        plan = _of_steps(plan, end)
     return Run(out, plan, state, end, stopped)
 
 

@@ -3,6 +3,7 @@
 import json
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,10 +16,13 @@ GRID = 64  # samples a grid, about
 
 
 class Record:
-    """Writes a run's rows and pictures; on resuming, first drops what lies beyond `step`."""
+    """Writes a run's rows and pictures; on resuming, first drops what lies beyond `step`.
 
-    def __init__(self, path: Path, seeds: tuple[int, ...], step: int):
-        self._path, self._seeds = path, seeds
+    described: the run as config.json holds it.
+    """
+
+    def __init__(self, path: Path, described: dict[str, Any], step: int):
+        self._path, self._seeds, self._described = path, tuple(described["settings"]["seeds"]), described
         kept = [row for row in read_rows(path / METRICS) if row["step"] <= step]
         # Whole or not at all, so that a stop between here and the next row loses none.
         part = path / (METRICS + ".part")
@@ -31,7 +35,12 @@ class Record:
     def _events(self):
         from tensorboardX import SummaryWriter  # which imports PyTorch if it can: a second
 
-        return {seed: SummaryWriter(str(self._path / EVENTS / f"seed-{seed}"), **self._purge) for seed in self._seeds}
+        events = {seed: SummaryWriter(str(self._path / EVENTS / f"seed-{seed}"), **self._purge) for seed in self._seeds}
+        if not self._purge:
+            lines = json.dumps(self._described, indent=2).splitlines()
+            for writer in events.values():  # Markdown's form of what is printed as it is
+                writer.add_text("config", "\n".join("    " + line for line in lines), 0)
+        return events
 
     def __enter__(self) -> "Record":
         return self
@@ -61,10 +70,22 @@ class Record:
         """A PNG grid a seed; images uint8 [seeds, num, H, W, C]."""
         for seed, some in zip(self._seeds, images, strict=True):
             grid = image_grid(some, columns)
-            file = self._path / SAMPLES / f"seed-{seed}" / f"step-{step:07d}.png"
+            file = grid_file(self._path, seed, step)
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(to_png(grid, legible_scale(some.shape[1])))
             self._events[seed].add_image("samples", grid, step, dataformats="HWC")
+
+
+def grid_file(run: Path, seed: int, step: int) -> Path:
+    """Where a run keeps the sample grid of a seed and step."""
+    return run / SAMPLES / f"seed-{seed}" / f"step-{step:07d}.png"
+
+
+def grid_steps(run: Path, seeds: tuple[int, ...]) -> list[int]:
+    """The steps of which a run has the sample grids of all these seeds, in order."""
+    files = grid_file(run, seeds[0], 0).parent.glob("step-*.png")
+    steps = sorted(int(number) for file in files if (number := file.stem.removeprefix("step-")).isdecimal())
+    return [step for step in steps if all(grid_file(run, seed, step).is_file() for seed in seeds)]
 
 
 def read_rows(file: Path) -> list[dict]:

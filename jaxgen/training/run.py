@@ -3,11 +3,11 @@
 config.json         everything needed to run it again: model, its config, settings
 model.py            a copy of the user's own model file, where the model is one
 vocabulary.json     of the captions, where the data have them: the words by id
-environment.json    versions, device kind and count, XLA flags, commit, dataset fingerprint
-metrics.jsonl       a row a seed and logging step
+environment.json    versions, source files, device kind and count, XLA flags, commit of a checkout, dataset fingerprint
+metrics.jsonl       a row a seed at every logging, sampling and checkpoint step: means since the row before
 events/             the same for TensorBoard, a folder a seed
 samples/            a PNG grid a seed and sampling step
-checkpoints/        the newest two, by step
+checkpoints/        the newest two, or as many as are kept, by step
 result.json         written at the end: step, seconds, diverged seeds, digests
 """
 
@@ -30,6 +30,7 @@ from jaxgen import data, models
 from jaxgen.errors import UserError
 from jaxgen.fields import configured
 from jaxgen.model import Model, State
+from jaxgen.sources import sources
 from jaxgen.training import seeds as seed_axis
 from jaxgen.training.checkpoints import Checkpoints
 from jaxgen.training.compiled import keep_compiled
@@ -55,10 +56,16 @@ class Plan(NamedTuple):
         parts = {"config": dataclasses.asdict(self.config), "settings": dataclasses.asdict(self.settings)}
         return {"model": self.model_name} | json.loads(json.dumps(parts))  # tuples as JSON's lists
 
+    def sources(self) -> dict[str, str]:
+        """sha256 by file of the model, the loop, and all of jaxgen that they import."""
+        own = self.model_path.endswith(".py")
+        return sources(self.model_path if own else f"jaxgen.models.{self.model_path}", "jaxgen.training.loop")
+
     def environment(self) -> dict[str, Any]:
         """As environment.json holds it, of this process."""
         mesh = seed_axis.mesh(len(self.settings.seeds), self.settings.batch_size)
         return environment(self.dataset) | {
+            "sources": self.sources(),
             "seeds_axis": seed_axis.axis(self.settings.seeds_axis),
             "mesh": dict(mesh.shape),
         }
@@ -72,6 +79,7 @@ class Run(NamedTuple):
     state: State  # every leaf [seeds, ...]
     step: int  # of the checkpoint
     diverged: dict[int, int]  # seed -> the step it was stopped at, a metric or parameter not finite
+    chosen: tuple[int, ...] = ()  # by seed, the step of the checkpoint that `state` is of, where a rule chose them
 
     def digests(self) -> dict[int, str]:
         """sha256 of each seed's parameters, and of what else its model is (averages, codebooks)."""
@@ -90,7 +98,7 @@ def plan(model: str, config: Any, settings: Settings, name: str | None = None, p
 
     Raises:
         UserError: an unknown model, dataset or field, a size the model cannot make, a batch entry
-            that the dataset does not have.
+            that the dataset does not have, a batch that does not divide as the model divides it.
     """
     keep_compiled()
     configured(Settings, vars(settings), "settings").check()
@@ -102,6 +110,11 @@ def plan(model: str, config: Any, settings: Settings, name: str | None = None, p
         settings = dataclasses.replace(settings, data_from=str(settings.data_folder.absolute()))
     dataset = load(settings, progress)
     made = build(module, config, dataset, settings.precision)
+    if settings.batch_size % made.batch_parts:
+        raise UserError(
+            f"batch_size must be a multiple of {made.batch_parts}, the parts that {model} divides a batch into, "
+            f"not {settings.batch_size}"
+        )
     own = "./" + Path(model).name if model.endswith(".py") else model
     return Plan(name or own, model, config, settings, dataset, made)
 
@@ -112,25 +125,23 @@ def load(settings: Settings, progress: bool = False) -> data.Dataset:
     dataset = data.load(options.pop("dataset"), progress=progress, **options)
     if dataset.streamed and settings.own_order:
         raise UserError("own_order needs the data in memory (pipeline memory): what grain reads, all seeds share")
-    if settings.flip and "image" not in dataset.spec.entries:
-        raise UserError(f"dataset {dataset.name} has no images to flip")
     return dataset
 
 
 def build(module: Any, config: Any, dataset: data.Dataset, precision: str) -> Model:
     """The model for a dataset; raises UserError where the dataset lacks what it reads, or for its precision."""
+    name, entries = Path(module.__file__).stem, dataset.spec.entries
     try:
         model = module.make(config, dataset.spec._replace(compute_dtype=jnp.dtype(precision)))
-    except KeyError as error:
-        raise UserError(f"{module.__name__} needs {error}, which dataset {dataset.name} does not have") from None
-    missing = [name for name in model.needs if name not in dataset.spec.entries]
+        missing = [entry for entry in model.needs if entry not in entries]
+    except KeyError as error:  # `make` reads an entry's shape
+        missing = [str(entry) for entry in error.args]
     if missing:
         raise UserError(
-            f"the model needs {' and '.join(missing)}, but dataset {dataset.name} "
-            f"has only {', '.join(dataset.spec.entries)}"
+            f"{name} needs {' and '.join(missing)}, but dataset {dataset.name} has only {', '.join(entries)}"
         )
     if precision not in model.precisions:
-        raise UserError(f"{module.__name__} computes in {' or '.join(model.precisions)}, not in {precision}")
+        raise UserError(f"{name} computes in {' or '.join(model.precisions)}, not in {precision}")
     return model
 
 
@@ -160,37 +171,46 @@ def check_resume(path: Path, plan: Plan) -> None:
 
     All but the number of steps must be as it was, and that not below the newest checkpoint's.
     """
-    old, new = read_config(path), plan.described()
-    differences = [
-        f"{'' if part == 'settings' else part + ' '}{name}: {old[part].get(name)!r} -> {value!r}"
-        for part in ("config", "settings")
-        for name, value in (new[part] | {k: None for k in old[part] if k not in new[part]}).items()
-        if old[part].get(name) != value and (part, name) != ("settings", "steps")
-    ]
-    if old["model"] != new["model"]:
-        differences = [f"model: {old['model']!r} -> {new['model']!r}"]
-    own = path / MODEL_FILE
-    if not differences and own.exists() and own.read_bytes() != Path(plan.model_path).read_bytes():
-        differences = [f"{plan.model_path} was changed since"]
-    past, how = read_environment(path), seed_axis.axis(plan.settings.seeds_axis)
-    if not differences and past["dataset"]["fingerprint"] != plan.dataset.fingerprint:
-        differences = [f"the content of dataset {plan.dataset.name} (fingerprint)"]
-    if not differences and past["seeds_axis"] != how:  # auto, on another backend
-        differences = [f"seeds_axis: {past['seeds_axis']!r} -> {how!r}"]
-    if differences:
-        raise UserError(f"{path} belongs to another run; what differs: {'; '.join(differences)}")
+    if found := differences(path, plan):
+        raise UserError(f"{path} belongs to another run; what differs: {'; '.join(found)}")
     with Checkpoints(path / CHECKPOINTS, plan.dataset.fingerprint) as checkpoints:
         newest = checkpoints.newest() or 0
     if newest > plan.settings.steps:
         raise UserError(f"{path} is already at step {newest}; --steps {plan.settings.steps} would go back")
 
 
-def environment_changes(path: Path, plan: Plan) -> str:
-    """What of the environment that bits depend on is not as when the run at `path` began; "" for nothing."""
+def differences(path: Path, plan: Plan) -> list[str]:
+    """In what `plan` is another run than the one at `path`: model, config, settings (but for the steps), data."""
+    old, new = read_config(path), plan.described()
+    if old["model"] != new["model"]:
+        return [f"model: {old['model']!r} -> {new['model']!r}"]
+    found = [
+        f"{'' if part == 'settings' else part + ' '}{name}: {old[part].get(name)!r} -> {value!r}"
+        for part in ("config", "settings")
+        for name, value in (new[part] | {k: None for k in old[part] if k not in new[part]}).items()
+        if old[part].get(name) != value and (part, name) != ("settings", "steps")
+    ]
+    if found:
+        return found
+    own = path / MODEL_FILE
+    if own.exists() and own.read_bytes() != Path(plan.model_path).read_bytes():
+        return [f"{plan.model_path} was changed since"]
+    past, how = read_environment(path), seed_axis.axis(plan.settings.seeds_axis)
+    if past["dataset"]["fingerprint"] != plan.dataset.fingerprint:
+        return [f"the content of dataset {plan.dataset.name} (fingerprint)"]
+    if past["seeds_axis"] != how:  # auto, on another backend
+        return [f"seeds_axis: {past['seeds_axis']!r} -> {how!r}"]
+    return []
+
+
+def environment_changes(path: Path, plan: Plan) -> dict[str, str]:
+    """What of the environment that bits depend on is not as when the run at `path` began: words by what changed."""
     old, new = read_environment(path), plan.environment()
     decisive = ("jaxgen", "jax", "jaxlib", "flax", "optax", "backend", "device", "devices", "mesh", "cores")
     decisive += ("xla_flags", "matmul_precision")
-    return ", ".join(f"{name}: {old.get(name)} -> {new[name]}" for name in decisive if old.get(name) != new[name])
+    found = {name: f"{name}: {old.get(name)} -> {new[name]}" for name in decisive if old.get(name) != new[name]}
+    files = {name for name, _ in old.get("sources", {}).items() ^ new["sources"].items()}
+    return found | {name: f"{name} was changed" for name in sorted(files)}
 
 
 def open_run(path: str | Path) -> Run:
@@ -213,11 +233,11 @@ def open_run(path: str | Path) -> Run:
     return Run(path, opened, *restored)
 
 
-def restore(path: Path, plan: Plan) -> tuple[State, int, dict[int, int]] | None:
-    """(state, step, {diverged seed: step}) of the newest checkpoint; None where there is none."""
+def restore(path: Path, plan: Plan, step: int | None = None) -> tuple[State, int, dict[int, int]] | None:
+    """(state, step, {diverged seed: step}) of a checkpoint, the newest if `step` is not given; None where is none."""
     settings = plan.settings
     with Checkpoints(path / CHECKPOINTS, plan.dataset.fingerprint) as checkpoints:
-        newest = checkpoints.newest()
+        newest = checkpoints.newest() if step is None else step
         if newest is None:
             return None
         batch = seed_axis.blank_batch(plan.dataset.spec, plan.model.needs, settings.batch_size)
@@ -233,6 +253,12 @@ def restore(path: Path, plan: Plan) -> tuple[State, int, dict[int, int]] | None:
     # A seed that diverged was frozen at its step, so the step tells.
     stopped = {s: int(step) for s, step in zip(settings.seeds, state.step, strict=True) if step < newest}
     return state, newest, stopped
+
+
+def checkpoint_steps(path: Path, plan: Plan) -> list[int]:
+    """The steps of a run's checkpoints, ascending."""
+    with Checkpoints(path / CHECKPOINTS, plan.dataset.fingerprint) as checkpoints:
+        return checkpoints.steps()
 
 
 def environment(dataset: data.Dataset) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,8 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxgen.keys import Streams, streams
-from jaxgen.model import Array, Batch, Condition, Model, Phase, Spec, State
+from jaxgen.model import Array, Batch, Condition, Key, Model, Phase, Spec, State
+from jaxgen.nn.image import drawn_bits
 
 SAMPLES_AT_ONCE = 512
 
@@ -93,18 +94,25 @@ def entered(phase: Phase, index: int, keys: Array, state: State, batches: Callab
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
 
 
+class Anew(NamedTuple):
+    """What is drawn anew for the images of each step, [most, ...], or [seeds, most, ...] by seeds' own orders."""
+
+    mirrored: Array | None  # bool [most, batch]: which are turned left to right
+    bits: Key | None  # keys [most]: by which grey pixels are drawn as bits
+
+
 def chunk_program(phase: Phase, how: str, devices: Mesh | None = None, own_order: bool = False) -> Callable:
     """The jitted program that takes many training steps in one dispatch; `how` the seed axis runs.
 
     (train keys [seeds], state, alive bool [seeds], data, indices int32 [most, batch],
-    weights float32 [most, batch], mirrored bool [most, batch] or None, count int32 [])
+    weights float32 [most, batch], anew `Anew` or None, count int32 [])
     -> (state, alive, sums, steps)
 
     It takes `count` <= most steps; `count` is not static, so that a run takes its steps through the
     same program however they are cut into chunks: stopping and resuming cannot change a bit. State
-    is donated. `data` holds the whole training arrays; row i of `indices` is step i's batch, of which
-    `mirrored` says what images are turned left to right. Both are [seeds, most, batch] where each seed
-    has an order of its `own_order`. `sums` are the metrics summed over the chunk's steps and `steps`
+    is donated. `data` holds the whole training arrays; row i of `indices` is step i's batch, and row i of
+    `anew` what is done to its images. Both have a leading seed axis where each seed has an order of
+    its `own_order`. `sums` are the metrics summed over the chunk's steps and `steps`
     float32 [seeds] their number.
 
     On several devices (a `mesh`) each has its share of the seeds, and of every step's batch. No
@@ -124,14 +132,17 @@ def chunk_program(phase: Phase, how: str, devices: Mesh | None = None, own_order
     # Jitted, so that it is traced once for its result's shapes and its place in the loop.
     step = jax.jit(over_seeds(one_seed, how, own_batches=own_order))
 
-    def chunk(keys, state, alive, data, indices, weights, mirrored, count):
+    def chunk(keys, state, alive, data, indices, weights, anew, count):
         def batch_of(i):
             row = (slice(None), i) if own_order else i
             rows = indices[row]
             batch = {name: entry[rows] for name, entry in data.items()}
-            if mirrored is not None:
-                flip = mirrored[row][..., None, None, None]
+            if anew and anew.mirrored is not None:
+                flip = anew.mirrored[row][..., None, None, None]
                 batch["image"] = jnp.where(flip, batch["image"][..., ::-1, :], batch["image"])
+            if anew and anew.bits is not None:
+                draw = jax.vmap(drawn_bits) if own_order else drawn_bits
+                batch["image"] = draw(anew.bits[row], batch["image"])
             return batch | {"weight": jnp.broadcast_to(weights[i], rows.shape)}
 
         def take(i, carry):

@@ -18,16 +18,18 @@ class Settings(Options):
     own_order: bool = False  # each seed sees the data in an order of its own; data_seed is then not used
     precision: Literal["float32", "bfloat16"] = "float32"  # of layers; parameters, averages, losses stay float32
     seeds_axis: Literal["auto", "vmap", "map"] = "auto"  # as fits the backend; side by side; in turn
-    log_every: int = 50  # steps between rows of metrics.jsonl
+    log_every: int = 50  # steps between rows of metrics.jsonl, means since the last; grids, checkpoints add rows
     sample_every: int = 500  # steps between sample grids
     checkpoint_every: int = 500  # steps between checkpoints
+    keep_checkpoints: int | None = 2  # the newest ones kept; None keeps all
 
     def check(self) -> None:
         """Raises UserError for a value that cannot be run."""
         super().check()
-        for name in ("steps", "batch_size", "log_every", "sample_every", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("steps", "batch_size", "log_every", "sample_every", "checkpoint_every", "keep_checkpoints"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"{name} must be at least 1, not {value}")
         if not self.seeds:
             raise UserError("seeds must name at least one seed")
         twice = sorted({seed for seed in self.seeds if self.seeds.count(seed) > 1})

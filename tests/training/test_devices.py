@@ -15,6 +15,8 @@ from jaxgen import data
 from jaxgen.models import vae
 from jaxgen.training import Settings, open_run, seeds, train
 
+pytestmark = pytest.mark.slow
+
 # Seeds, the rest of the settings, and the mesh that eight devices make of them.
 CASES = {
     "seeds": ("dcgan", {"seeds": (0, 1, 2, 3, 4, 5, 6, 7)}, {"seeds": 8, "batch": 1}),

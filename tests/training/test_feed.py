@@ -76,7 +76,7 @@ def quiet(model, config, how, out, **kwargs):
     return train(model, config, how, out=out, progress=False, **kwargs)
 
 
-def account(entry, seed=0, *, steps, before=0, passes=0, flip=False):
+def account(entry, seed=0, *, steps, before=0, passes=0, flip=False, bits=False):
     """What the spy sums up, in NumPy: of the stream by the run's own step, but for passes from the step `before` on."""
     key, num = streams(seed).data, len(entry)
     indices, weights = pipeline.stream(key, num, BATCH, 0, steps), np.ones((steps, BATCH))
@@ -91,6 +91,9 @@ def account(entry, seed=0, *, steps, before=0, passes=0, flip=False):
             turned = pipeline.mirrored(key, BATCH, step, 1)[0]
             assert 0 < turned.sum() < BATCH
             batch[turned] = batch[turned][:, :, ::-1]
+        if bits:
+            step_key = jax.random.fold_in(jax.random.fold_in(key, pipeline.BITS), step)
+            batch = np.where(jax.random.uniform(step_key, batch.shape) < np.float32(batch / 255), 255, 0)
         for place in range(BATCH):
             seen += (1 + place) * (1 + step) * int(weights[step, place]) * batch[place]
     return seen, weights.sum()
@@ -207,12 +210,34 @@ def test_what_is_held_at_once(folder):
     images = data.load("image_folder", data_from=str(folder)).train["image"]
     with fed.phase(phase, 0, 2, 9) as take:
         for step, stop in ((2, 6), (6, 7), (7, 9)):
-            read, indices, weights, mirrored = take(step, stop)
+            read, indices, weights, anew = take(step, stop)
             assert read["image"].shape == (4 * BATCH, 6, 5, 1)
             assert indices.shape == weights.shape == (4, BATCH)
-            assert mirrored is None
+            assert anew is None
             rows = pipeline.stream(streams(0).data, 40, BATCH, step, stop - step)
             np.testing.assert_array_equal(read["image"][indices[: stop - step]], images[rows])
+
+
+@pytest.mark.parametrize("grain", [False, True])
+def test_dynamic_binarisation_draws_each_steps_images_anew(spy, tmp_path, folder, grain):
+    """40 images in 24 steps of 16, so each some ten times; the bits are the same however the data are read."""
+    options = {"dataset": "image_folder", "data_from": str(folder), "binarize": "dynamic"}
+    how = settings(**options, flip=True, data_seed=3, pipeline="grain" if grain else "memory")
+    run = quiet(spy, None, how, tmp_path / "run")
+    assert run.plan.dataset.streamed == grain
+    assert_saw(run, data.load("image_folder", data_from=str(folder)).train["image"], steps=24, flip=True, bits=True)
+
+
+def test_each_seeds_own_order_has_bits_of_its_own(spy, tmp_path):
+    run = quiet(spy, None, settings(seeds=(4, 9), own_order=True, binarize="dynamic", steps=10), tmp_path / "run")
+    assert_saw(run, run.plan.dataset.train["image"], steps=10, bits=True)
+
+
+def test_stopping_does_not_change_the_bits(spy, tmp_path):
+    whole = quiet(spy, None, settings(binarize="dynamic", steps=12), tmp_path / "whole")
+    quiet(spy, None, settings(binarize="dynamic", steps=7), tmp_path / "parts")
+    parts = quiet(spy, None, settings(binarize="dynamic", steps=12), tmp_path / "parts", resume=True)
+    assert parts.digests() == whole.digests()
 
 
 # What a run folder holds

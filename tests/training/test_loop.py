@@ -162,7 +162,9 @@ def test_stopped_by_an_error_and_resumed(tmp_path, monkeypatch, moment):
 
     with monkeypatch.context() as patch:
         save = Checkpoints.save
-        patch.setattr(Checkpoints, "save", lambda self, step, tree: broken() if step == 30 else save(self, step, tree))
+        patch.setattr(
+            Checkpoints, "save", lambda self, step, *rest: broken() if step == 30 else save(self, step, *rest)
+        )
         with pytest.raises(OSError, match="no space"):
             quiet("vae", SMALL["vae"], how, tmp_path / "cut")
     assert [row["step"] for row in read_rows(tmp_path / "cut" / "metrics.jsonl")][-1] == 30  # beyond the checkpoint
@@ -362,7 +364,12 @@ def test_what_a_run_leaves(tmp_path):
     assert {"discriminator_loss", "generator_loss", "real_score", "fake_score"} <= set(rows(run)[0])
     names = sorted(file.name for file in (run.path / "samples" / "seed-1").iterdir())
     assert names == ["step-0000000.png", "step-0000010.png", "step-0000020.png"]
-    assert all(any((run.path / "events" / f"seed-{seed}").iterdir()) for seed in (0, 1))
+    for seed in (0, 1):
+        (file,) = (run.path / "events" / f"seed-{seed}").iterdir()
+        values = {value.tag: value for event in events(file) for value in event.summary.value}
+        assert {"config/text_summary", "samples", "discriminator_loss"} <= set(values)
+        (text,) = values["config/text_summary"].tensor.string_val
+        assert json.loads(text) == json.loads((run.path / "config.json").read_text())
     environment = json.loads((run.path / "environment.json").read_text())
     assert environment["jax"] == jax.__version__
     assert environment["dataset"]["fingerprint"] == data.load("digits").fingerprint
@@ -370,6 +377,63 @@ def test_what_a_run_leaves(tmp_path):
     config = json.loads((run.path / "config.json").read_text())
     assert config["settings"]["seeds"] == [0, 1]
     assert config["config"]["features"] == 4
+
+
+def test_batches_larger_than_the_data_are_told_of(tmp_path, capfd):
+    """A batch of the stream then holds examples twice; one of a pass is filled up with none."""
+    said = "batches of 1000 repeat examples: there are 808 to train on"
+    for model, config, expected in (("vae", SMALL["vae"], [said]), ("naive_bayes", None, [])):
+        quiet(model, config, settings(seeds=(0,), steps=1, batch_size=1000), tmp_path / model)
+        assert [line for line in capfd.readouterr().err.splitlines() if "repeat" in line] == expected
+
+
+def test_what_a_killed_save_left_is_removed_without_a_word(tmp_path, caplog):
+    left = tmp_path / "3.orbax-checkpoint-tmp"
+    with Checkpoints(tmp_path, "data") as checkpoints:
+        left.mkdir()
+        checkpoints.save(3, {"a": np.arange(2)}, 1.5)
+        assert checkpoints.seconds(3) == 1.5
+    assert not left.exists()
+    assert not caplog.records
+    assert Checkpoints(tmp_path, "data").restore(3, {"a": np.arange(2)})["a"].tolist() == [0, 1]
+
+
+def events(file):
+    """What a file of TensorBoard's holds: records of a length, 8 bytes, its checksum, 4, the event, a checksum, 4."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    data, start, found = file.read_bytes(), 0, []
+    while start < len(data):
+        length = int.from_bytes(data[start : start + 8], "little")
+        found.append(Event.FromString(data[start + 12 : start + 12 + length]))
+        start += 16 + length
+    return found
+
+
+def test_a_run_by_time_ends_early_and_can_be_made_again_by_its_steps(tmp_path, monkeypatch):
+    """The clock gives each chunk a minute; the first, which compiles, is not counted."""
+    ticks = iter(range(0, 10**9, 60))
+    monkeypatch.setattr(loop.Clock, "now", lambda self: next(ticks))
+    long = settings(seeds=(0, 1), steps=1000, log_every=5)
+    timed = quiet("vae", SMALL["vae"], long, tmp_path / "timed", minutes=3)
+    assert timed.step == timed.plan.settings.steps == 25
+    assert json.loads((tmp_path / "timed" / "config.json").read_text())["settings"]["steps"] == 25
+    assert json.loads((tmp_path / "timed" / "result.json").read_text())["minutes"] == 3
+    by_steps = quiet("vae", SMALL["vae"], settings(seeds=(0, 1), steps=25, log_every=5), tmp_path / "steps")
+    assert by_steps.digests() == timed.digests()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "_train", None)
+        again = quiet("vae", SMALL["vae"], long, tmp_path / "timed", minutes=3, resume=True)
+    assert again.digests() == timed.digests()
+    assert again.plan.settings.steps == 25
+    # of three minutes more, none is lost: those before count, and the first chunk of a process does not
+    longer = quiet("vae", SMALL["vae"], long, tmp_path / "timed", minutes=6, resume=True)
+    assert longer.step == 50
+    for minutes in (0, -1, math.nan, math.inf):
+        with pytest.raises(UserError, match="minutes must be above 0"):
+            quiet("vae", SMALL["vae"], long, tmp_path / "never", minutes=minutes)
+    assert not (tmp_path / "never").exists()
 
 
 def test_metrics_are_means_since_the_last_row(tmp_path, model_file):

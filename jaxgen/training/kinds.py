@@ -1,0 +1,242 @@
+"""What `jaxgen sample` draws of a run: a function a kind, of (run, what is asked for), and a row of the table KINDS."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from PIL import Image
+
+from jaxgen.data import Dataset
+from jaxgen.errors import UserError
+from jaxgen.model import Array
+from jaxgen.pictures import captioned, enlarged, image_grid, legible_scale, stacked
+from jaxgen.training import latents
+from jaxgen.training import seeds as seed_axis
+from jaxgen.training.record import GRID, grid_condition, grid_file, grid_steps
+from jaxgen.training.run import Run
+
+ROWS, STEPS, IMAGES = 8, 9, 32
+"""If not given otherwise: paths, dimensions or images of a class; images along a path; reconstructed images."""
+
+ON_PATH, IN_TRAINING, LAST = 100, 250, 2000
+"""Milliseconds of an animation's frame: on a path, in training, and of the trained model."""
+
+
+class Asked(NamedTuple):
+    """The options of a picture; None where not given."""
+
+    num: int | None = None
+    steps: int | None = None
+    dims: tuple[int, ...] | None = None
+    around: int | None = None
+    groups: tuple[str, str, str] | None = None
+
+
+class Drawn(NamedTuple):
+    """A picture as everything that it can be written as."""
+
+    grids: Sequence[np.ndarray] = ()  # of each seed, uint8 [H, W, C]
+    arrays: Mapping[str, np.ndarray] | None = None  # of an npz file
+    frames: Sequence[np.ndarray] = ()  # of an animation, uint8 [H, W, C], enlarged
+    milliseconds: Sequence[int] = ()  # of each frame
+
+
+def samples(run: Run, asked: Asked) -> Drawn:
+    """Samples; a row a class where the model is conditional."""
+    model, seeds = run.plan.model, run.plan.settings.seeds
+    num, columns, condition = grid_condition(model, run.plan.dataset.spec, asked.num or GRID)
+    batch = seed_axis.sampler(model)(_keys(run, "samples"), run.state, num, condition)
+    arrays = {name: entry.reshape(-1, *entry.shape[2:]) for name, entry in batch.items()}
+    arrays["seed"] = np.repeat(np.asarray(seeds, np.int64), num)
+    return Drawn([image_grid(images, columns) for images in batch["image"]], arrays)
+
+
+def interpolation(run: Run, asked: Asked) -> Drawn:
+    """Rows of images along paths from one draw of the prior to another."""
+    model, num, shares = run.plan.model, asked.num or ROWS, np.linspace(0, 1, asked.steps or STEPS)
+    ends = latents.drawn(model, _keys(run, "interpolation"), run.state, 2 * num)
+    path = latents.PATHS[model.prior.kind]
+    codes = np.stack([path(each[:num], each[num:], shares) for each in ends])
+    return _along(run, codes, np.arange(num), {"share": shares})
+
+
+def traversal(run: Run, asked: Asked) -> Drawn:
+    """Rows of images in which one number of a code moves over the prior's range, the others as they are."""
+    k_centre, k_active = jax.vmap(jax.random.split, out_axes=1)(_keys(run, "traversal"))
+    centres = _centres(run, k_centre, asked.around)
+    dims = _dimensions(run, k_active, asked, centres[0].size)
+    values = np.linspace(-1, 1, asked.steps or STEPS) * latents.RANGE[run.plan.model.prior.kind]
+    codes = np.stack([latents.traversed(*each, values) for each in zip(centres, dims, strict=True)])
+    return _along(run, codes, [asked.around or 0] * dims.shape[1], {"dimension": dims, "value": values})
+
+
+def _centres(run: Run, keys: Array, around: int | None) -> np.ndarray:
+    """The code that a traversal starts from, of every seed."""
+    model, test = run.plan.model, run.plan.dataset.test
+    if around is None:
+        drawn = latents.drawn(model, keys, run.state, 1)[:, 0]
+        # The mean of either prior is 0. A generator that never met a code near it makes nothing of it.
+        return drawn if model.encode is None else np.zeros_like(drawn)
+    if model.encode is None:
+        raise UserError(f"{run.plan.model_name} does not encode images: leave --around out")
+    _check_range("--around", [around], len(test["image"]))
+    return latents.encoded(model, keys, run.state, _examples(run, [around]))[:, 0]
+
+
+def _dimensions(run: Run, keys: Array, asked: Asked, size: int) -> np.ndarray:
+    """The dimensions, of `size`, that a traversal moves: int [seeds, rows]."""
+    model = run.plan.model
+    if asked.dims is not None:
+        _check_range("--dims", asked.dims, size)
+        return np.tile(asked.dims, (len(keys), 1))
+    num = asked.num or min(ROWS, size)
+    if num > size:
+        raise UserError(f"--num must be at most {size}, the dimensions of a code, not {num}")
+    if model.encode is None:
+        return np.tile(np.arange(num), (len(keys), 1))
+    codes = latents.encoded(model, keys, run.state, {name: run.plan.dataset.test[name] for name in model.needs})
+    return np.stack([latents.active_dimensions(each)[:num] for each in codes])
+
+
+def arithmetic(run: Run, asked: Asked) -> Drawn:
+    """Images of three classes a, b and c, and what a - b + c of their codes decodes to.
+
+    A row of each: the three images, and the image of their codes' a - b + c. In the last row the same of the classes'
+    mean codes, each decoded.
+
+    Source: Radford, Metz & Chintala 2016 (https://arxiv.org/abs/1511.06434), section 6.3.2 and figure 7.
+    """
+    model, dataset, num = run.plan.model, run.plan.dataset, asked.num or ROWS
+    rows = np.concatenate([_members(dataset, name, num) for name in asked.groups])
+    entries = _examples(run, rows)
+    codes = latents.encoded(model, _keys(run, "arithmetic"), run.state, entries)
+    codes = codes.reshape(len(codes), 3, num, *codes.shape[2:]).astype(np.float64)
+    codes = np.concatenate([codes, codes.mean(2, keepdims=True)], axis=2)
+    a, b, c = codes.swapaxes(0, 1)
+    codes = np.stack([a, b, c, a - b + c], axis=2)  # [seeds, num + 1, 4, ...]
+    table = _decoded_table(run, codes, {})
+    table[:, :num, :3] = entries["image"].reshape(3, num, *entries["image"].shape[1:]).swapaxes(0, 1)
+    return Drawn(_row_grids(table), _arrays(run, table, {"z": codes.astype(np.float32)}))
+
+
+def reconstructions(run: Run, asked: Asked) -> Drawn:
+    """The first test images, each above its code's image."""
+    there = len(run.plan.dataset.test["image"])
+    num = asked.num or min(IMAGES, there)
+    _check_num(num, there, f"test images of {run.plan.dataset.name}")
+    entries = _examples(run, np.arange(num))
+    made = latents.reconstructed(run.plan.model, _keys(run, "reconstructions"), run.state, entries)
+    pairs = np.stack([np.broadcast_to(entries["image"], made.shape), made], axis=2)
+    cells = pairs.reshape(*pairs.shape[:2], -1, *pairs.shape[4:])  # one image of twice the height
+    columns = int(np.ceil(np.sqrt(2 * num)))
+    return Drawn([image_grid(images, columns) for images in cells], _arrays(run, pairs, {}))
+
+
+def animation(run: Run, asked: Asked) -> Drawn:
+    """The run's sample grids, a frame a sampling step, below the step's number."""
+    seeds = run.plan.settings.seeds
+    steps = grid_steps(run.path, seeds)
+    if not steps:
+        raise UserError(f"{run.path} has no sample grids: training writes them, every --sample-every steps")
+    pictures = [stacked([_read(grid_file(run.path, seed, step)) for seed in seeds]) for step in steps]
+    frames = [captioned(picture, f"step {step:,}") for picture, step in zip(pictures, steps, strict=True)]
+    return Drawn(frames=frames, milliseconds=[IN_TRAINING] * (len(frames) - 1) + [LAST])
+
+
+class Kind(NamedTuple):
+    """A row of the table of kinds."""
+
+    draw: Callable[[Run, Asked], Drawn]
+    suffixes: tuple[str, ...]  # of the files that it can be written as, the usual one first
+    needs: tuple[str, ...]  # functions of the model
+    takes: tuple[str, ...]  # options
+    unconditional: bool = False  # whether it is of models without conditions only
+
+
+STILL, MOVING = (".png", ".npz"), (".gif", ".webp")
+"""Suffixes."""
+
+KINDS = {
+    "samples": Kind(samples, STILL, ("sample",), ("num",)),
+    "interpolation": Kind(interpolation, STILL + MOVING, ("decode", "prior"), ("num", "steps")),
+    "traversal": Kind(traversal, STILL + MOVING, ("decode", "prior"), ("num", "steps", "dims", "around")),
+    "arithmetic": Kind(arithmetic, STILL, ("encode", "decode", "prior"), ("num", "groups"), unconditional=True),
+    "reconstructions": Kind(reconstructions, STILL, ("encode", "decode"), ("num",)),
+    "animation": Kind(animation, MOVING, ("sample",), ()),
+}
+"""By the names that `--kind` takes."""
+
+
+def _keys(run: Run, kind: str) -> Array:
+    """A key a seed; the training's grids take the sample stream's first folds, and each kind a late one of its own."""
+    keys = seed_axis.all_streams(run.plan.settings.seeds).sample
+    return jax.vmap(jax.random.fold_in, (0, None))(keys, 2**31 + list(KINDS).index(kind))
+
+
+def _examples(run: Run, rows) -> dict[str, np.ndarray]:
+    """Test examples, with all entries that the model reads."""
+    names = dict.fromkeys(("image", *run.plan.model.needs, *run.plan.model.conditions))
+    return {name: np.asarray(run.plan.dataset.test[name][np.asarray(rows)]) for name in names}
+
+
+def _along(run: Run, codes: np.ndarray, examples, arrays: dict[str, np.ndarray]) -> Drawn:
+    """Images of codes [seeds, rows, steps, ...]; a row's condition is that of a test example, all along it."""
+    model, num_steps = run.plan.model, codes.shape[2]
+    examples = np.asarray(examples) % len(run.plan.dataset.test["image"])
+    given = {name: np.asarray(run.plan.dataset.test[name][examples]) for name in model.conditions}
+    table = _decoded_table(run, codes, {name: entry.repeat(num_steps, axis=0) for name, entry in given.items()})
+    columns = int(np.ceil(np.sqrt(codes.shape[1])))
+    still = [stacked([image_grid(rows[:, step], columns) for rows in table]) for step in range(num_steps)]
+    frames = [enlarged(frame, legible_scale(table.shape[3])) for frame in still + still[-2:0:-1]]  # there and back
+    arrays = _arrays(run, table, {"z": codes.astype(np.float32), **given, **arrays})
+    return Drawn(_row_grids(table), arrays, frames, [ON_PATH] * len(frames))
+
+
+def _decoded_table(run: Run, codes: np.ndarray, condition: dict[str, np.ndarray]) -> np.ndarray:
+    """Images of codes [seeds, rows, columns, ...]: uint8 [seeds, rows, columns, H, W, C]."""
+    flat = codes.reshape(len(codes), -1, *codes.shape[3:])
+    images = latents.decoded(run.plan.model, run.state, flat, condition)
+    return images.reshape(*codes.shape[:3], *images.shape[2:])
+
+
+def _row_grids(table: np.ndarray) -> list[np.ndarray]:
+    return [image_grid(rows.reshape(-1, *rows.shape[2:]), rows.shape[1]) for rows in table]
+
+
+def _arrays(run: Run, table: np.ndarray, others: dict[str, Any]) -> dict[str, np.ndarray]:
+    return {"image": table, "seed": np.asarray(run.plan.settings.seeds, np.int64), **others}
+
+
+def _members(dataset: Dataset, name: str, num: int) -> np.ndarray:
+    """The first `num` test examples of a class."""
+    if "label" not in dataset.test:
+        raise UserError(f"--groups names classes, which dataset {dataset.name} does not have")
+    names = dataset.classes or tuple(map(str, range(dataset.spec.num_classes)))
+    if name not in names:
+        listed = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
+        raise UserError(f"unknown class {name!r}: {dataset.name} has {listed}")
+    found = np.flatnonzero(np.asarray(dataset.test["label"]) == names.index(name))
+    _check_num(num, len(found), f"test images of class {name}")
+    return found[:num]
+
+
+def _check_num(num: int, most: int, what: str) -> None:
+    if num > most:
+        raise UserError(f"--num must be at most {most}, the {what}, not {num}")
+
+
+def _check_range(option: str, values, end: int) -> None:
+    for value in values:
+        if not 0 <= value < end:
+            raise UserError(f"{option} must lie between 0 and {end - 1}, not {value}")
+
+
+def _read(file: Path) -> np.ndarray:
+    try:
+        with Image.open(file) as image:
+            pixels = np.asarray(image)
+    except (OSError, SyntaxError) as error:  # Pillow raises both where a file is damaged
+        raise UserError(f"cannot read {file}: {error}") from None
+    return pixels.reshape(*pixels.shape[:2], -1)

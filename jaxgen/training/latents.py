@@ -1,0 +1,161 @@
+"""Paths through a model's latents, codes of images, and images of codes.
+
+Paths are taken in float64 with NumPy: they are the same on every device.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgen.data import pipeline
+from jaxgen.model import Array, Condition, Model, State
+from jaxgen.nn.image import from_unit
+
+AT_ONCE = 256
+"""Images or codes of a seed that are worked on at a time, at most."""
+
+PARALLEL = 1e-7
+"""The sine of an angle below which no arc is taken between two directions."""
+
+RANGE = {"gaussian": 3.0, "uniform": 1.0}
+"""By kind of prior, how far each number of z is moved from 0: three standard deviations; all that there is."""
+
+
+def linear(a, b, shares) -> np.ndarray:
+    """Points on the line from a to b, at equal speed: (1 - t) a + t b.
+
+    Args:
+        a, b: [rows, ...], finite.
+        shares: t [steps], from 0, which gives a, to 1, which gives b.
+
+    Returns:
+        float64 [rows, steps, ...].
+    """
+    a, b = (np.asarray(end, np.float64)[:, None] for end in (a, b))
+    t = np.reshape(shares, (1, -1) + (1,) * (a.ndim - 2))
+    return (1 - t) * a + t * b
+
+
+def spherical(a, b, shares) -> np.ndarray:
+    """Points from a to b that turn at equal speed about the origin while their length changes at equal speed.
+
+        z(t) = ((1 - t)|a| + t|b|) (sin((1 - t) w) a/|a| + sin(t w) b/|b|) / sin w,    w the angle of a and b
+
+    Draws of a Gaussian in many dimensions lie near a sphere, which the line between two of them leaves: its middle
+    is shorter than nearly every draw. Where no arc is nearer than any other (parallel or opposite to within 1e-7, an
+    end of length 0, latents of one dimension), the points are those of the line.
+
+    Args:
+        a, b: [rows, ...], finite; what follows the rows is one vector.
+        shares: t [steps], from 0, which gives a, to 1, which gives b.
+
+    Returns:
+        float64 [rows, steps, ...].
+
+    Source: Shoemake 1985, "Animating rotation with quaternion curves", slerp, for vectors of length 1; between prior
+    draws, White 2016 (https://arxiv.org/abs/1609.04468), which weighs a and b themselves: the same at equal lengths.
+    """
+    a, b, t = (np.asarray(each, np.float64) for each in (a, b, shares))
+    t = t[None, :, None]
+    (u, length_a), (v, length_b) = (_direction(end.reshape(len(end), 1, -1)) for end in (a, b))
+    # Kahan's formula: exact to rounding at every angle, as the arc cosine is not at small ones
+    angle = 2 * np.arctan2(np.linalg.norm(u - v, axis=-1), np.linalg.norm(u + v, axis=-1))[..., None]
+    arc = (np.sin(angle) > PARALLEL) & (length_a > 0) & (length_b > 0)
+    sine = np.where(arc, np.sin(angle), 1)
+    points = ((1 - t) * length_a + t * length_b) * (np.sin((1 - t) * angle) * u + np.sin(t * angle) * v) / sine
+    line = linear(a, b, shares)
+    return np.where(arc, points, line.reshape(points.shape)).reshape(line.shape)
+
+
+def _direction(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Vectors [..., d] at length 1, and their lengths [..., 1]; one of length 0 stays so."""
+    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return vectors / np.where(length > 0, length, 1), length
+
+
+PATHS: dict[str, Callable] = {"gaussian": spherical, "uniform": linear}
+"""By kind of prior, the path between two of its draws that stays where draws are."""
+
+
+def traversed(code, dimensions, values) -> np.ndarray:
+    """Copies of a code in which one number takes each of the values.
+
+    Args:
+        code: [...], in whose numbers, in reading order, dimensions are counted.
+        dimensions: int [rows].
+        values: [steps].
+
+    Returns:
+        float64 [rows, steps, ...].
+    """
+    code = np.asarray(code, np.float64)
+    copies = np.tile(code.reshape(-1), (len(dimensions), len(values), 1))
+    copies[np.arange(len(dimensions)), :, dimensions] = values
+    return copies.reshape(len(dimensions), len(values), *code.shape)
+
+
+def active_dimensions(codes) -> np.ndarray:
+    """The dimensions of codes [num, ...], those that vary most over the examples first: int [dimensions]."""
+    variances = np.asarray(codes, np.float64).reshape(len(codes), -1).var(0)
+    return np.argsort(-variances, kind="stable")
+
+
+# Of all seeds of a run, whose states have a leading seed axis
+
+
+def drawn(model: Model, keys: Array, state: State, num: int) -> np.ndarray:
+    """Latents drawn from the prior: float32 [seeds, num, ...]."""
+    return jax.device_get(jax.jit(jax.vmap(lambda key, state: model.prior.sample(key, state, num)))(keys, state))
+
+
+def encoded(model: Model, keys: Array, state: State, entries: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The codes of examples, entries [num, ...]: float32 [seeds, num, ...]."""
+    return _over_examples(model.encode, keys, state, entries)
+
+
+def reconstructed(model: Model, keys: Array, state: State, entries: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The images of the codes of examples, entries [num, ...]: uint8 [seeds, num, H, W, C]."""
+
+    def reconstruct(key, state, batch):
+        condition = {name: batch[name] for name in model.conditions}
+        return _pixels(model, state, model.encode(key, state, batch), condition)
+
+    return _over_examples(reconstruct, keys, state, entries)
+
+
+def decoded(model: Model, state: State, codes: np.ndarray, condition: Condition) -> np.ndarray:
+    """The images of codes.
+
+    Args:
+        model: one that decodes.
+        state: the model's, [seeds, ...].
+        codes: [seeds, num, ...].
+        condition: entries [num, ...], the same for all seeds; empty where the model is not conditional.
+
+    Returns:
+        uint8 [seeds, num, H, W, C].
+    """
+    decode = jax.jit(jax.vmap(lambda *given: _pixels(model, *given), in_axes=(0, 0, None)))
+    parts = [
+        jax.device_get(decode(state, jnp.float32(codes[:, part]), {name: e[part] for name, e in condition.items()}))
+        for part in (slice(start, start + AT_ONCE) for start in range(0, codes.shape[1], AT_ONCE))
+    ]
+    return np.concatenate(parts, axis=1)
+
+
+def _pixels(model: Model, state: State, codes: Any, condition: Condition) -> Array:
+    return from_unit(model.decode(state, codes, *[condition] if model.conditions else []))
+
+
+def _over_examples(function: Callable, keys: Array, state: State, entries: Mapping[str, np.ndarray]) -> np.ndarray:
+    """`function` (key, state, batch) -> [batch, ...] of every seed over all examples: [seeds, num, ...]."""
+    jitted = jax.jit(jax.vmap(function, in_axes=(0, 0, None)))
+    num = len(next(iter(entries.values())))
+    parts = [
+        jax.device_get(jitted(jax.vmap(jax.random.fold_in, (0, None))(keys, i), state, batch))
+        for i, batch in enumerate(pipeline.batches(entries, min(num, AT_ONCE)))
+    ]
+    return np.concatenate(parts, axis=1)[:, :num]
