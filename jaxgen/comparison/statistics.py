@@ -1,9 +1,16 @@
-"""What can be said of a mean over training seeds."""
+"""What can be said of scores over training seeds: means, their intervals, and how far two arms are apart.
+
+Scores are [runs] on one task, or [runs, tasks]: a row a training seed, a column a dataset (or
+whatever else is scored alike). Every metric has a direction, `better`: "higher" or "lower". A score
+that is missing (nan) or not finite is that of a diverged seed; what is done with it is said in
+jaxgen/comparison/verdicts.py. Nothing here touches NumPy's global random state.
+"""
 
 from typing import NamedTuple
 
 import numpy as np
 import scipy.stats
+from scipy.special import gammaln
 
 
 class Interval(NamedTuple):
@@ -37,15 +44,288 @@ def t_interval(values, confidence: float = 0.95) -> Interval:
 
     Source: Student 1908, "The probable error of a mean".
     """
-    values = np.asarray(values, dtype=np.float64)
-    if values.ndim != 1 or len(values) == 0:
-        raise ValueError(f"an interval needs one value a seed, got the shape {values.shape}")
-    if not np.isfinite(values).all():
-        raise ValueError(f"an interval needs finite values, got {values.tolist()}")
-    if not 0 < confidence < 1:
-        raise ValueError(f"a confidence lies between 0 and 1, got {confidence}")
+    values = _checked(values, confidence)
     n, mean = len(values), float(values.mean())
     if n == 1:
         return Interval(mean, float("nan"), float("nan"), 1)
     half_width = float(scipy.stats.t.ppf((1 + confidence) / 2, n - 1) * values.std(ddof=1) / np.sqrt(n))
     return Interval(mean, mean - half_width, mean + half_width, n)
+
+
+def bca_interval(values, confidence: float = 0.95, *, resamples: int = 9_999, seed: int = 0) -> Interval:
+    """The bias-corrected and accelerated bootstrap interval of the mean over training seeds.
+
+    It follows the skewness of the values, which `t_interval` does not, but shares the bootstrap's
+    narrowness with few of them: at 95% asked it covers the mean of normal values 85%
+    of the time at n = 5, 90% at n = 10 and 92% at n = 20. State n beside it.
+
+    Args:
+      values: [n], one finite number a seed.
+      confidence: between 0 and 1.
+      resamples: of the values, with replacement.
+      seed: of the resamples; 0 or more.
+
+    Returns:
+      The mean and the interval: bounds of nan with one value, no width where all values are equal.
+
+    Raises:
+      ValueError: as `t_interval`.
+
+    Source: Efron 1987, "Better bootstrap confidence intervals".
+    """
+    values = _checked(values, confidence)
+    n, mean = len(values), float(values.mean())
+    if n == 1:
+        return Interval(mean, float("nan"), float("nan"), 1)
+    if (values == values[0]).all():
+        return Interval(mean, mean, mean, n)
+    rng = np.random.Generator(np.random.Philox(seed))
+    low, high = scipy.stats.bootstrap(
+        (values,), np.mean, n_resamples=resamples, confidence_level=confidence, method="BCa", rng=rng
+    ).confidence_interval
+    return Interval(mean, float(low), float(high), n)
+
+
+def interquartile_mean(scores, better: str) -> float:
+    """The mean of the middle half of all scores, runs and tasks together.
+
+    A quarter of them, rounded down, is cut off at each end: neither a task that all fail nor one lucky
+    run moves it, as they do a mean, and it wastes less than a median. Tasks must be on one scale.
+
+    Args:
+      scores: [runs, tasks] or [runs]. Diverged seeds count as worse than every score.
+      better: "higher" or "lower".
+
+    Returns:
+      The mean; infinite, on the worse side, where diverged seeds reach into the middle half.
+
+    Raises:
+      ValueError: no scores, not one or two axes, or another `better`.
+
+    Source: Agarwal et al. 2021 (https://arxiv.org/abs/2108.13264), section 4.3.
+    """
+    return _sign(better) * float(scipy.stats.trim_mean(oriented(scores, better), 0.25, axis=None))
+
+
+def stratified_bootstrap_interval(
+    scores, better: str, confidence: float = 0.95, *, resamples: int = 10_000, seed: int = 0
+) -> Interval:
+    """The interquartile mean and its percentile bootstrap interval, runs resampled within each task.
+
+    The tasks are fixed, the runs are drawn: each task's runs are resampled apart from the other
+    tasks'. The interval is too narrow for few scores in all; for one task take `t_interval`.
+
+    Args:
+      scores: [runs, tasks]. Diverged seeds count as worse than every score.
+      better: "higher" or "lower".
+      confidence: between 0 and 1.
+      resamples: of the runs of every task, with replacement.
+      seed: of the resamples; 0 or more.
+
+    Returns:
+      The interquartile mean and its interval, whose n counts the scores; with one run, bounds of
+      nan; a bound is infinite where diverged seeds reach into so many middle halves.
+
+    Raises:
+      ValueError: as `interquartile_mean`, or a confidence outside (0, 1).
+
+    Source: Agarwal et al. 2021 (https://arxiv.org/abs/2108.13264), section 4.1.
+    """
+    mean, scores = interquartile_mean(scores, better), _sign(better) * oriented(scores, better)
+    _check_confidence(confidence)
+    runs, tasks = scores.shape
+    if runs == 1:
+        return Interval(mean, float("nan"), float("nan"), scores.size)
+    rng = np.random.Generator(np.random.Philox(seed))
+    chosen = rng.integers(runs, size=(resamples, runs, tasks))
+    resampled = np.take_along_axis(scores[None], chosen, axis=1).reshape(resamples, -1)
+    return Interval(mean, *_percentiles(scipy.stats.trim_mean(resampled, 0.25, axis=1), confidence), scores.size)
+
+
+def probability_of_improvement(
+    a, b, better: str, confidence: float = 0.95, *, resamples: int = 10_000, seed: int = 0
+) -> Interval:
+    """The probability that a run of `a` is better than one of `b`, averaged over the tasks.
+
+    On a task it is the share of the pairs of runs in which a's is better, a tie counting half: the
+    Mann-Whitney statistic over n m. It needs no common scale. Its interval is the percentile
+    bootstrap's, the runs of each arm and task resampled apart: too narrow for few scores in all, and
+    without width where every run of one arm is better than all of the other's.
+
+    Args:
+      a: [runs, tasks] or [runs]. Diverged seeds count as worse than every score, and as ties of each other.
+      b: the same tasks; the number of runs may differ.
+      better: "higher" or "lower".
+      confidence: between 0 and 1.
+      resamples: of the runs of every arm and task, with replacement.
+      seed: of the resamples; 0 or more.
+
+    Returns:
+      The probability, from 0 to 1, and its interval, whose n counts the scores of both; with one run
+      of either, bounds of nan.
+
+    Raises:
+      ValueError: no scores, not one or two axes, other tasks, another `better`, or a confidence
+        outside (0, 1).
+
+    Source: Agarwal et al. 2021 (https://arxiv.org/abs/2108.13264), section 4.3.
+    """
+    a, b = oriented_pair(a, b, better)
+    _check_confidence(confidence)
+    wins = improvements(a, b)
+    n, m, tasks = wins.shape
+    mean, size = float(wins.mean()), a.size + b.size
+    if min(n, m) == 1:
+        return Interval(mean, float("nan"), float("nan"), size)
+    rng = np.random.Generator(np.random.Philox(seed))
+    # how often each run was drawn: [tasks, resamples, runs]
+    drawn_a = rng.multinomial(n, np.full(n, 1 / n), (tasks, resamples))
+    drawn_b = rng.multinomial(m, np.full(m, 1 / m), (tasks, resamples))
+    resampled = (drawn_a @ np.moveaxis(wins, -1, 0) * drawn_b).sum((0, 2)) / wins.size
+    return Interval(mean, *_percentiles(resampled, confidence), size)
+
+
+def difference_interval(a, b, better: str, *, paired: bool = False, confidence: float = 0.95) -> Interval:
+    """How much better `a` is than `b`: the difference of their means on one task, with its interval.
+
+    Unpaired, Welch's t interval, which lets the arms spread differently; paired, `t_interval` of the
+    differences. Both are of the scores that there are: diverged seeds are left out, which flatters
+    the arm that has them, so that their number belongs beside it.
+
+    Args:
+      a: [runs].
+      b: [runs]; the same seeds in the same order if paired.
+      better: "higher" or "lower".
+      paired: whether the seeds pair; a pair of which one seed diverged is left out.
+      confidence: between 0 and 1.
+
+    Returns:
+      The difference in the metric's units, above 0 where a is better, and the interval, whose n counts
+      the scores (paired: the pairs); bounds of nan where an arm has one score.
+
+    Raises:
+      ValueError: not one axis each, no pair or an arm without a finite score, other numbers of
+        runs though paired, another `better`, or a confidence outside (0, 1).
+
+    Source: Welch 1947, "The generalization of Student's problem when several different population
+    variances are involved".
+    """
+    a, b = _one_task(a, b, better)
+    _check_confidence(confidence)
+    if paired:
+        if len(a) != len(b):
+            raise ValueError(f"paired arms have the same seeds, got {len(a)} and {len(b)} runs")
+        both = np.isfinite(a) & np.isfinite(b)
+        if not both.any():
+            raise ValueError("a difference needs a finite score of both arms in one pair")
+        return t_interval(a[both] - b[both], confidence)
+    a, b = _finite(a, b)
+    n, m, difference = len(a), len(b), float(a.mean() - b.mean())
+    if min(n, m) == 1:
+        return Interval(difference, float("nan"), float("nan"), n + m)
+    of_a, of_b = a.var(ddof=1) / n, b.var(ddof=1) / m
+    if of_a + of_b == 0:
+        return Interval(difference, difference, difference, n + m)
+    freedom = (of_a + of_b) ** 2 / (of_a**2 / (n - 1) + of_b**2 / (m - 1))
+    half_width = float(scipy.stats.t.ppf((1 + confidence) / 2, freedom) * np.sqrt(of_a + of_b))
+    return Interval(difference, difference - half_width, difference + half_width, n + m)
+
+
+def hedges_g(a, b, better: str) -> float:
+    """The difference of the means over the pooled standard deviation of the seeds, corrected for few of them.
+
+        g = J(n + m - 2) (mean a - mean b) / s,  J(k) = Gamma(k / 2) / (sqrt(k / 2) Gamma((k - 1) / 2))
+
+    J takes off the bias that dividing by an estimated s brings: 0.903 at five seeds each. Paired or
+    not, the scale is the spread over seeds, so that values compare.
+
+    Args:
+      a: [runs]; diverged seeds are left out.
+      b: [runs].
+      better: "higher" or "lower".
+
+    Returns:
+      g, above 0 where a is better; nan with under 4 scores in all or where the scores do not spread.
+
+    Raises:
+      ValueError: not one axis each, an arm without a finite score, or another `better`.
+
+    Source: Hedges 1981, "Distribution theory for Glass's estimator of effect size and related
+    estimators", equation 6e.
+    """
+    a, b = _finite(*_one_task(a, b, better))
+    freedom = len(a) + len(b) - 2
+    if freedom < 2:
+        return float("nan")
+    spread = np.sqrt((np.square(a - a.mean()).sum() + np.square(b - b.mean()).sum()) / freedom)
+    if spread == 0:
+        return float("nan")
+    correction = np.exp(gammaln(freedom / 2) - gammaln((freedom - 1) / 2)) / np.sqrt(freedom / 2)
+    return float(correction * (a.mean() - b.mean()) / spread)
+
+
+def oriented(scores, better: str) -> np.ndarray:
+    """Scores as float64 [runs, tasks] of which the greater is the better, -inf for a diverged seed.
+
+    Raises:
+      ValueError: no scores, not one or two axes, or another `better` than "higher" or "lower".
+    """
+    sign, scores = _sign(better), np.asarray(scores, dtype=np.float64)
+    if scores.ndim not in (1, 2) or scores.size == 0:
+        raise ValueError(f"scores are [runs] or [runs, tasks], got the shape {scores.shape}")
+    scores = scores.reshape(len(scores), -1)
+    return np.where(np.isfinite(scores), sign * scores, -np.inf)
+
+
+def oriented_pair(a, b, better: str) -> tuple[np.ndarray, np.ndarray]:
+    """Two arms' scores by `oriented`; ValueError where their tasks differ in number."""
+    a, b = oriented(a, better), oriented(b, better)
+    if a.shape[1] != b.shape[1]:
+        raise ValueError(f"two arms are compared on the same tasks, got {a.shape[1]} and {b.shape[1]}")
+    return a, b
+
+
+def improvements(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """[n, m, tasks] of oriented scores: 1 where a's run is better than b's, 0.5 where they tie, else 0."""
+    a, b = a[:, None], b[None]
+    return (a > b) + 0.5 * (a == b)
+
+
+def _sign(better: str) -> int:
+    if better not in ("higher", "lower"):
+        raise ValueError(f'arms compare where "higher" or "lower" is better, not by a metric with {better!r}')
+    return 1 if better == "higher" else -1
+
+
+def _checked(values, confidence: float) -> np.ndarray:
+    values = np.asarray(values, dtype=np.float64)
+    if values.ndim != 1 or len(values) == 0:
+        raise ValueError(f"an interval needs one value a seed, got the shape {values.shape}")
+    if not np.isfinite(values).all():
+        raise ValueError(f"an interval needs finite values, got {values.tolist()}")
+    _check_confidence(confidence)
+    return values
+
+
+def _check_confidence(confidence: float) -> None:
+    if not 0 < confidence < 1:
+        raise ValueError(f"a confidence lies between 0 and 1, got {confidence}")
+
+
+def _one_task(a, b, better: str) -> tuple[np.ndarray, np.ndarray]:
+    a, b = oriented_pair(a, b, better)
+    if a.shape[1] != 1:
+        raise ValueError(f"a difference of means is of one task, got {a.shape[1]}")
+    return a[:, 0], b[:, 0]
+
+
+def _finite(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    a, b = a[np.isfinite(a)], b[np.isfinite(b)]
+    if not (len(a) and len(b)):
+        raise ValueError("a difference needs a finite score of each arm")
+    return a, b
+
+
+def _percentiles(resampled: np.ndarray, confidence: float) -> list[float]:
+    """The bounds that hold that share of the resamples; they are resamples, so infinite ones do no harm."""
+    return np.quantile(resampled, [(1 - confidence) / 2, (1 + confidence) / 2], method="inverted_cdf").tolist()

@@ -1,0 +1,282 @@
+"""What seeded comparisons, declared beforehand, allow to be said, and in which words.
+
+Diverged seeds. A seed that diverged (or whose score is not finite) has no score, but is kept and counted. Tests
+take it as worse than every score, and as equal to other diverged seeds: leaving it out would let a
+model gain by failing. As no mean holds such a value, the tests of a comparison with a diverged seed
+on either side are of ranks, a tie having the mean of its ranks: unpaired, the difference of the mean
+ranks (the exact Wilcoxon-Mann-Whitney test with ties); paired, the signed ranks of the absolute
+differences (Wilcoxon's, Pratt's zeros), a pair with one diverged seed differing by more than any other
+and a pair of two by nothing. Relabeling seeds changes neither whether one diverged nor the ranks,
+so that the choice by the data leaves the tests exact. Means, differences and their intervals are of the
+seeds that have a score, and say of how many.
+
+Many tasks. The tests are of ranks within each task, whose scales may differ, and every task counts alike.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.stats
+
+from jaxgen.comparison import permutations, statistics
+
+LEVEL = 0.05
+"""The chance of any false "better" or "worse" among all comparisons declared, at most."""
+
+BETTER, WORSE = "better", "worse"
+UNTOLD, TOO_FEW = "no difference can be told", "not enough seeds to tell"
+
+DIVERGED_RULE = (
+    "A seed that diverged has no score, but counts: tests take it as worse than every score, by ranks. "
+    "Means, differences and intervals are of the other seeds, and say of how many."
+)
+
+
+class Comparison(NamedTuple):
+    """One question, declared before the scores are seen."""
+
+    a: str  # an arm
+    b: str
+    metric: str  # the key of its scores; one score on several datasets apart has a key a dataset
+    better: str  # "higher", "lower"
+    paired: bool = False  # the arms have the same seeds, and a seed gives both the same order of data
+
+
+class Verdict(NamedTuple):
+    """The answer. Differences are above 0 where a is better; None where there is no such number."""
+
+    a: str
+    b: str
+    metric: str
+    better: str
+    paired: bool
+    tasks: int
+    seeds: tuple[int, int]  # of a and b, those that diverged too
+    diverged: tuple[int, int]  # scores missing, over all tasks
+    means: tuple[float | None, float | None]  # of the scores that there are, on one task
+    difference: float | None  # of the means; paired, of the pairs that have both scores
+    low: float | None  # its 95% interval
+    high: float | None
+    hedges_g: float | None
+    probability: float  # that a run of a is better than one of b, ties half; diverged ones count
+    probability_low: float | None  # its 95% interval, on many tasks
+    probability_high: float | None
+    ranks: bool  # the test is of ranks, not of means
+    exact: bool  # it looked at every relabeling
+    p: float
+    p_holm: float  # over the comparisons declared
+    comparisons: int
+    seeds_needed: int  # of each arm, that so many comparisons can tell a difference
+    verdict: str  # BETTER (a than b), WORSE, UNTOLD or TOO_FEW
+
+
+def verdicts(
+    comparisons: Sequence[Comparison],
+    scores: Mapping[str, Mapping[str, Any]],
+    seeds: Mapping[str, Sequence[int]] | None = None,
+    *,
+    seed: int = 0,
+) -> list[Verdict]:
+    """The verdict of every comparison of an experiment, corrected for all of them.
+
+    A comparison is tested by `permutation_test`, or by `sign_flip_test` if paired, and its p adjusted
+    by Holm over the comparisons. "better" and "worse" are said where that is at most LEVEL. Where the
+    smallest p that its seeds can reach, times the number of comparisons, is over LEVEL, the
+    verdict is "not enough seeds to tell", whatever the scores: also where Holm, having rejected others,
+    would multiply by less.
+
+    Args:
+      comparisons: all that are declared; one left out would weaken the correction.
+      scores: {metric: {arm: [runs] or [runs, tasks]}}, nan or None for a seed that diverged.
+      seeds: {arm: the training seeds of its runs, in their order}; needed where seeds pair.
+      seed: of random relabelings and of the bootstrap; 0 or more.
+
+    Returns:
+      The verdicts, in the comparisons' order. `_asdict()` of one can be written as JSON.
+
+    Raises:
+      ValueError: a comparison declared twice or of an arm with itself, a metric without a direction, arms
+        without scores or with other tasks, pairs whose seeds are not the same, or too many comparisons.
+    """
+    _check(comparisons, scores, seeds or {})
+    results = [_compared(c, scores[c.metric][c.a], scores[c.metric][c.b], len(comparisons), seed) for c in comparisons]
+    adjusted = permutations.holm([result.p for result, _ in results])
+    return [
+        result._replace(p_holm=float(p_holm), verdict=_verdict(result, lead, p_holm))
+        for (result, lead), p_holm in zip(results, adjusted, strict=True)
+    ]
+
+
+def sentence(verdict: Verdict, title: str, digits: int = 2) -> str:
+    """A verdict in plain words, with its numbers.
+
+    Args:
+      verdict: of `verdicts`.
+      title: the metric's name in the sentence.
+      digits: of the metric's numbers, after the point.
+    """
+    v = verdict if verdict.verdict != WORSE else _exchanged(verdict)
+    missing = f"; {v.diverged[0]} of {v.a}'s and {v.diverged[1]} of {v.b}'s diverged" if any(v.diverged) else ""
+    if v.verdict == TOO_FEW:
+        enough = f"{v.seeds_needed} seeds of each would be enough for {_count(v.comparisons, 'declared comparison')}"
+        lead = f"Not enough seeds to tell {v.a} and {v.b} apart by {title} ({_seeds(v)}{missing}; {enough})"
+    elif v.verdict == UNTOLD:
+        lead = f"No difference of {v.a} and {v.b} can be told by {title} ({_seeds(v)}{missing})"
+    elif v.tasks > 1 or v.ranks:
+        where = f" over {v.tasks} tasks" if v.tasks > 1 else ""
+        lead = f"{v.a} ranks better by {title} ({v.better} is better) than {v.b}{where} ({_seeds(v)}{missing})"
+    else:
+        lead = f"{v.a} has a {v.better} {title} than {v.b} ({_seeds(v)})"
+    test = "sign-flip test" if v.paired else "permutation test"
+    how = f"{'exact' if v.exact else 'random'} {'paired ' if v.paired else ''}{test}"
+    of = f" of ranks{', diverged seeds last' if any(v.diverged) else ''}" if v.ranks else ""
+    holm = f", by Holm {v.p_holm:.2g}" if v.comparisons > 1 else ""
+    return f"{lead}: {_effect(v, digits)}; {how}{of}, p = {v.p:.2g}{holm}."
+
+
+def _check(comparisons: Sequence[Comparison], scores: Mapping, seeds: Mapping) -> None:
+    pairs = [(c.metric, frozenset((c.a, c.b))) for c in comparisons]
+    for c, pair in zip(comparisons, pairs, strict=True):
+        if c.a == c.b or pairs.count(pair) > 1:
+            raise ValueError(f"{c.a} and {c.b} by {c.metric}: a comparison is of two arms, and declared once")
+        if lacking := [arm for arm in (c.a, c.b) if arm not in scores.get(c.metric, {})]:
+            raise ValueError(f"no scores of {c.metric} for {' and '.join(lacking)}")
+        if c.paired:
+            of_a, of_b = (list(seeds.get(arm, ())) for arm in (c.a, c.b))
+            if not of_a or of_a != of_b or len(set(of_a)) < len(of_a):
+                raise ValueError(f"{c.a} and {c.b} pair by the same seeds in one order, got {of_a} and {of_b}")
+            if any(len(scores[c.metric][arm]) != len(of_a) for arm in (c.a, c.b)):
+                raise ValueError(f"{c.a} and {c.b} by {c.metric}: scores are one a seed, in the order of {of_a}")
+
+
+def _compared(c: Comparison, scores_a, scores_b, comparisons: int, seed: int) -> tuple[Verdict, float]:
+    """A comparison but for what depends on the others, and the test's statistic, above 0 where a leads."""
+    a, b = statistics.oriented_pair(scores_a, scores_b, c.better)
+    tasks, finite = a.shape[1], (np.isfinite(a), np.isfinite(b))
+    ranks = tasks > 1 or not (finite[0].all() and finite[1].all())
+    if c.paired:
+        differences = _signed_ranks(a, b) if ranks else a - b
+        test, lead = permutations.sign_flip_test(differences.ravel(), seed=seed), differences.mean()
+    else:
+        tested_a, tested_b = _ranks(a, b) if ranks else (a, b)
+        test, lead = permutations.permutation_test(tested_a, tested_b, seed=seed), tested_a.mean() - tested_b.mean()
+    nan = float("nan")
+    means, difference, hedges_g = (None, None), (nan, nan, nan), nan
+    if tasks > 1:
+        probability = statistics.probability_of_improvement(scores_a, scores_b, c.better, seed=seed)[:3]
+    else:
+        probability = (float(statistics.improvements(a, b).mean()), nan, nan)
+        sign = 1 if c.better == "higher" else -1
+        means = tuple(float(sign * x[has].mean()) if has.any() else None for x, has in zip((a, b), finite, strict=True))
+        if None not in means:
+            hedges_g = statistics.hedges_g(scores_a, scores_b, c.better)
+        if None not in means and (not c.paired or (finite[0] & finite[1]).any()):
+            difference = statistics.difference_interval(scores_a, scores_b, c.better, paired=c.paired)[:3]
+    difference, low, high = map(_known, difference)
+    probability, probability_low, probability_high = map(_known, probability)
+    verdict = Verdict(
+        *c,
+        tasks=tasks,
+        seeds=(len(a), len(b)),
+        diverged=tuple(int((~has).sum()) for has in finite),
+        means=means,
+        difference=difference,
+        low=low,
+        high=high,
+        hedges_g=_known(hedges_g),
+        probability=probability,
+        probability_low=probability_low,
+        probability_high=probability_high,
+        ranks=ranks,
+        exact=test.exact,
+        p=test.p,
+        p_holm=test.p,
+        comparisons=comparisons,
+        seeds_needed=permutations.seeds_needed(comparisons, paired=c.paired, tasks=tasks, level=LEVEL),
+        verdict=UNTOLD,
+    )
+    return verdict, float(lead)
+
+
+def _verdict(result: Verdict, lead: float, p_holm: float) -> str:
+    smallest = permutations.smallest_p(*result.seeds, paired=result.paired, tasks=result.tasks)
+    if smallest * result.comparisons > LEVEL:
+        return TOO_FEW
+    if p_holm > LEVEL:
+        return UNTOLD
+    return BETTER if lead > 0 else WORSE
+
+
+def _ranks(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Oriented scores' ranks among both arms' runs, in each task."""
+    ranks = scipy.stats.rankdata(np.concatenate([a, b]), axis=0)
+    return ranks[: len(a)], ranks[len(a) :]
+
+
+def _signed_ranks(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The ranks of the pairs' absolute differences in each task, with the differences' signs."""
+    # of two diverged seeds neither is better; -inf less -inf would be nan
+    differences = np.where(a == b, 0.0, a) - np.where(a == b, 0.0, b)
+    return np.sign(differences) * scipy.stats.rankdata(np.abs(differences), axis=0)
+
+
+def _known(number: float) -> float | None:
+    return None if np.isnan(number) else number
+
+
+# Words
+
+
+def _exchanged(v: Verdict) -> Verdict:
+    """The same seen from b."""
+
+    def opposite(number: float | None, whole: float) -> float | None:
+        return None if number is None else whole - number
+
+    return v._replace(
+        a=v.b,
+        b=v.a,
+        seeds=v.seeds[::-1],
+        diverged=v.diverged[::-1],
+        means=v.means[::-1],
+        difference=opposite(v.difference, 0),
+        low=opposite(v.high, 0),
+        high=opposite(v.low, 0),
+        hedges_g=opposite(v.hedges_g, 0),
+        probability=opposite(v.probability, 1),
+        probability_low=opposite(v.probability_high, 1),
+        probability_high=opposite(v.probability_low, 1),
+        verdict=BETTER,
+    )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _seeds(v: Verdict) -> str:
+    if v.paired:
+        return f"{_count(v.seeds[0], 'pair')} of seeds"
+    return f"{_count(v.seeds[0], 'seed')} each" if v.seeds[0] == v.seeds[1] else f"{v.seeds[0]} and {v.seeds[1]} seeds"
+
+
+def _effect(v: Verdict, digits: int) -> str:
+    if v.tasks > 1 or v.difference is None:
+        bounds = "" if v.probability_low is None else f" [{v.probability_low:.2f}, {v.probability_high:.2f}]"
+        return f"a run of {v.a} is ahead of one of {v.b} with probability {v.probability:.2f}{bounds}"
+
+    def shown(number: float) -> str:
+        # adding 0 turns the -0.0 of a rounded negative number into 0.0
+        return f"{round(number, digits) + 0.0:.{digits}f}"
+
+    a, b = map(shown, v.means)
+    if any(v.diverged):
+        a, b = (
+            f"{mean} ({seeds - diverged} of {seeds})"
+            for mean, seeds, diverged in zip((a, b), v.seeds, v.diverged, strict=True)
+        )
+    bounds = "" if v.low is None else f" [{shown(v.low)}, {shown(v.high)}]"
+    # a claim has said which way; elsewhere the sign has to
+    sign = "" if v.verdict == BETTER and not v.ranks else f", where above 0 is in {v.a}'s favour"
+    return f"{a} against {b}, a difference of {shown(v.difference)}{bounds}{sign}"

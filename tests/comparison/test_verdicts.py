@@ -1,0 +1,383 @@
+import itertools
+import json
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from jaxgen.comparison.permutations import SPLITS
+from jaxgen.comparison.statistics import difference_interval, hedges_g, probability_of_improvement
+from jaxgen.comparison.verdicts import Comparison, sentence, verdicts
+
+
+def normal(seed, *shape):
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+def verdict(a, b, better="lower", paired=False):
+    """Of two arms alone."""
+    seeds = {"vae": range(len(a)), "dcgan": range(len(b))}
+    [only] = verdicts([Comparison("vae", "dcgan", "fd", better, paired)], {"fd": {"vae": a, "dcgan": b}}, seeds)
+    return only
+
+
+def no_more_than(size, simulations):
+    """The rejections that a test of that size exceeds once in a thousand times."""
+    return scipy.stats.binom.ppf(0.999, simulations, size)
+
+
+# One comparison
+
+
+def test_better_and_worse_by_hand():
+    # five apart from five: 2 of 252 splits
+    low, high = [1, 2, 3, 4, 5], [7, 8, 9, 10, 11]
+    for a, b, better, expected in [
+        (low, high, "lower", "better"),
+        (low, high, "higher", "worse"),
+        (high, low, "lower", "worse"),
+        (high, low, "higher", "better"),
+    ]:
+        v = verdict(a, b, better)
+        assert v.verdict == expected
+        sign = 1 if expected == "better" else -1
+        assert v.p == v.p_holm == pytest.approx(2 / 252, rel=1e-12)
+        assert v.means == (np.mean(a), np.mean(b))
+        # s^2 / n = 0.5 each, 8 degrees of freedom: 6 -+ 2.306004 * 1
+        assert sign * v.difference == 6
+        assert sorted((sign * v.low, sign * v.high)) == pytest.approx([6 - 2.306004, 6 + 2.306004], abs=1e-6)
+        assert v.low < v.high
+        # J(8) = Gamma(4) / (2 Gamma(3.5)) = 0.902704, s = sqrt 2.5
+        assert sign * v.hedges_g == pytest.approx(0.902704 * 6 / math.sqrt(2.5), rel=1e-6)
+        assert v.probability == (sign + 1) / 2
+        assert v.exact
+        assert not v.ranks
+
+
+def test_paired_verdict_by_hand():
+    a, b = np.array([1.0, 5, 9, 2, 7, 4]), np.array([2.0, 7, 12, 6, 12, 10])
+    v = verdict(a, b, paired=True)
+    assert (v.verdict, v.p, v.exact, v.difference) == ("better", 2 / 64, True, 3.5)
+    assert (v.low, v.high) == difference_interval(a, b, "lower", paired=True)[1:3]
+    # the same scores as unpaired ones overlap: 28/6 and 49/6 with wide spreads
+    assert verdict(a, b).verdict == "no difference can be told"
+
+
+def test_verdicts_do_not_depend_on_the_order_of_arms():
+    a, b = normal(0, 6), 1 + normal(1, 6)
+    for paired in (False, True):
+        v, w = verdict(a, b, paired=paired), verdict(b, a, paired=paired)
+        assert v.p == w.p
+        assert v.difference == pytest.approx(-w.difference)
+        assert (v.low, v.high) == pytest.approx((-w.high, -w.low))
+        assert v.probability == pytest.approx(1 - w.probability)
+
+
+def test_five_arms_of_five_seeds_are_not_enough():
+    # ten pairs: 10 * 2 / 252 = 0.079 whatever the scores; six seeds would do, nine of pairs
+    scores = {"fd": {str(arm): 100 * arm + np.arange(5.0) for arm in range(5)}}
+    for paired, needed in ((False, 6), (True, 9)):
+        pairs = [Comparison(*pair, "fd", "lower", paired) for pair in itertools.combinations("01234", 2)]
+        results = verdicts(pairs, scores, {str(arm): range(5) for arm in range(5)})
+        assert {v.verdict for v in results} == {"not enough seeds to tell"}
+        assert {v.seeds_needed for v in results} == {needed}
+        assert all(v.p_holm > 0.05 for v in results)
+        for v in results:
+            words = sentence(v, "FD")
+            assert words.startswith(f"Not enough seeds to tell {v.a} and {v.b} apart by FD")
+            assert f"{needed} seeds of each would be enough for 10 declared comparisons" in words
+            assert "better" not in words
+
+    # as many seeds as were said to be needed, and one less
+    for paired, needed in ((False, 6), (True, 9)):
+        for n in (needed - 1, needed):
+            scores = {"fd": {str(arm): 100 * arm + np.arange(n) ** 1.5 + arm * np.arange(n) for arm in range(5)}}
+            pairs = [Comparison(*pair, "fd", "lower", paired) for pair in itertools.combinations("01234", 2)]
+            results = verdicts(pairs, scores, {str(arm): range(n) for arm in range(5)})
+            assert {v.verdict for v in results} == {"better" if n == needed else "not enough seeds to tell"}
+
+
+def test_too_few_seeds_stay_too_few_where_others_are_rejected():
+    # 4 against 4 seeds reach 2 / 70; two comparisons make it 0.057, though Holm's second step asks no more than 0.05
+    scores = {"fd": {"a": range(9), "b": range(50, 59)}, "kid": {"a": range(4), "b": range(50, 54)}}
+    many, few = verdicts([Comparison("a", "b", "fd", "lower"), Comparison("a", "b", "kid", "lower")], scores)
+    assert many.verdict == "better"
+    assert few.p_holm == pytest.approx(2 / 70)
+    assert (few.verdict, few.seeds_needed) == ("not enough seeds to tell", 5)
+
+
+def test_one_seed_says_nothing():
+    v = verdict([1.0], [5.0])
+    assert (v.verdict, v.p, v.difference, v.low, v.high, v.hedges_g) == (
+        "not enough seeds to tell",
+        1,
+        4,
+        None,
+        None,
+        None,
+    )
+    assert v.seeds_needed == 4
+
+
+def test_holm_runs_over_all_declared():
+    # five scores all below the others; by "is" one exchange (0 for 0.5) is further out: 2 and 4 of 252
+    a = np.arange(5.0)
+    scores = {"fd": {"a": a, "b": a + 10}, "kid": {"a": a, "b": a + 0.5}, "is": {"a": a, "b": a - 3.5}}
+    comparisons = [
+        Comparison("a", "b", "fd", "lower"),
+        Comparison("a", "b", "kid", "lower"),
+        Comparison("a", "b", "is", "higher"),
+    ]
+    fd, kid, inception = verdicts(comparisons, scores)
+    assert fd.p_holm == pytest.approx(3 * 2 / 252)
+    assert inception.p_holm == pytest.approx(2 * 4 / 252)
+    assert kid.p_holm == kid.p
+    assert [v.verdict for v in (fd, kid, inception)] == ["better", "no difference can be told", "better"]
+    assert {v.comparisons for v in (fd, kid, inception)} == {3}
+
+
+# Arms that are one
+
+
+@pytest.mark.parametrize(("paired", "n", "size"), [(False, 5, 12 / 252), (True, 6, 2 / 64)])
+def test_arms_that_are_the_same_model(paired, n, size):
+    results = [verdict(a, b, paired=paired) for a, b in normal(2, 5000, 2, n)]
+    told = [v for v in results if v.verdict != "no difference can be told"]
+    assert {v.verdict for v in told} == {"better", "worse"}
+    assert len(told) <= no_more_than(size, 5000)
+    # either direction has half of the size
+    assert sum(v.verdict == "better" for v in told) <= no_more_than(size / 2, 5000)
+    for v in results[:100]:
+        assert sentence(v, "FD").startswith("No difference of vae and dcgan can be told by FD") == (v not in told)
+
+
+def test_families_of_arms_that_are_the_same_model():
+    # any false claim among the three pairs of three arms
+    pairs = [Comparison(*pair, "fd", "higher") for pair in itertools.combinations("abc", 2)]
+    families = [verdicts(pairs, {"fd": dict(zip("abc", arms, strict=True))}) for arms in normal(3, 1000, 3, 5)]
+    assert sum(any(v.verdict in ("better", "worse") for v in family) for family in families) <= no_more_than(0.05, 1000)
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_size_with_diverged_seeds(paired):
+    # both arms fail as often; most comparisons have a diverged seed, and are of ranks
+    scores = normal(4, 1500, 2, 6)
+    scores[np.random.default_rng(5).uniform(size=scores.shape) < 0.2] = np.nan
+    results = [verdict(a, b, paired=paired) for a, b in scores]
+    assert sum(v.ranks for v in results) > 1000
+    assert sum(v.verdict in ("better", "worse") for v in results) <= no_more_than(0.05, 1500)
+
+
+def test_size_of_many_tasks():
+    # tasks of other scales; 20^3 joint splits, all looked at
+    scores = normal(6, 300, 2, 3, 3) * [1, 100, 0.01] + [0, 50, 7]
+    results = [verdict(a, b) for a, b in scores]
+    assert all(v.exact and v.ranks for v in results)
+    assert sum(v.verdict in ("better", "worse") for v in results) <= no_more_than(0.05, 300)
+
+
+# Diverged seeds
+
+
+@pytest.mark.parametrize("better", ["lower", "higher"])
+def test_diverged_seeds_are_the_worst(better):
+    # the finite scores of vae lie ahead, but half its seeds failed; ranks from the best: 1 2 3 of vae, 4 to 9 of
+    # dcgan, and three that share 11: sums 39 and 39
+    sign = 1 if better == "lower" else -1
+    ahead, behind = sign * np.array([1, 2, 3, np.nan, np.inf, -np.inf]), sign * np.arange(4.0, 10)
+    v = verdict(ahead, behind, better)
+    assert v.ranks
+    assert (v.seeds, v.diverged) == ((6, 6), (3, 0))
+    assert (v.p, v.verdict) == (1, "no difference can be told")
+    assert v.means == (sign * 2, sign * 6.5)
+    assert v.difference == 4.5
+    assert v.hedges_g == hedges_g(ahead, behind, better)
+    assert v.probability == 0.5
+    # without them, it would have been a claim
+    assert verdict(ahead[:3], behind, better).verdict == "better"
+
+
+def test_the_test_of_diverged_seeds_is_mann_whitney_with_ties():
+    a, b = np.array([3.0, np.nan, 8, np.nan, 9]), np.array([1.0, 2, np.nan, 4, 5])
+    # worst values that tie, in whole numbers
+    pooled = scipy.stats.rankdata([3, 99, 8, 99, 9, 1, 2, 99, 4, 5])
+    sums = [sum(chosen) for chosen in itertools.combinations(pooled, 5)]
+    seen = sum(pooled[:5])
+    expected = 2 * min(np.mean([s >= seen for s in sums]), np.mean([s <= seen for s in sums]))
+    assert verdict(a, b, "lower").p == pytest.approx(expected, rel=1e-12)
+
+
+def test_pairs_of_diverged_seeds_by_hand():
+    # dcgan's lead of 1, 2, 4; one pair where vae diverged, one where dcgan did, one where both did.
+    # ranks of |difference|: both 1; 1, 2, 4 have 2, 3, 4; the two infinite ones share 5.5
+    a, b = [2, 4, 8, None, 1, None], [1, 2, 4, 3, None, None]
+    v = verdict(a, b, "lower", paired=True)
+    signed = [-2, -3, -4, -5.5, 5.5]
+    sums = [sum(s * r for s, r in zip(signs, signed, strict=True)) for signs in itertools.product([1, -1], repeat=5)]
+    assert v.p == pytest.approx(2 * np.mean([s <= -9 for s in sums]), rel=1e-12)
+    assert (v.ranks, v.diverged) == (True, (2, 2))
+    # the pairs that have both scores
+    assert v.difference == pytest.approx(-7 / 3)
+    assert v.means == (15 / 4, 10 / 4)
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_an_arm_of_diverged_seeds_alone(paired):
+    v = verdict([None] * 6, [1, 2, 3, 4, 5, 6], "higher", paired)
+    assert v.verdict == "worse"
+    assert v.means == (None, 3.5)
+    assert (v.difference, v.low, v.high, v.hedges_g, v.probability) == (None, None, None, None, 0)
+    words = sentence(v, "IS")
+    assert words.startswith("dcgan ranks better by IS (higher is better) than vae")
+    assert "0 of dcgan's and 6 of vae's diverged" in words
+    assert "a run of dcgan is ahead of one of vae with probability 1.00" in words
+    v = verdict([None] * 6, [None] * 6, "higher", paired)
+    assert (v.verdict, v.p, v.probability) == ("no difference can be told", 1, 0.5)
+
+
+# Many tasks
+
+
+def test_many_tasks():
+    # scales that differ by a thousand; the lead is in every task
+    a = normal(7, 4, 5) * [1, 10, 100, 1000, 1]
+    b = a[::-1] + np.array([3, 30, 300, 3000, 3])
+    v = verdict(a, b, "lower")
+    assert (v.verdict, v.tasks, v.ranks, v.exact) == ("better", 5, True, False)
+    assert v.p < 0.001
+    assert v.means == (None, None)
+    assert v.difference is None
+    assert (v.probability, v.probability_low, v.probability_high) == probability_of_improvement(a, b, "lower")[:3]
+    words = sentence(v, "FD")
+    assert words.startswith("vae ranks better by FD (lower is better) than dcgan over 5 tasks (4 seeds each)")
+    assert f"probability {v.probability:.2f} [{v.probability_low:.2f}, {v.probability_high:.2f}]" in words
+
+
+def test_one_task_does_not_outweigh_the_others():
+    # vae is ahead by little in four tasks of five, and behind by much in one
+    a, b = np.zeros((4, 5)), np.ones((4, 5))
+    a[:, 4], b[:, 4] = 1e6, 0
+    v = verdict(a, b, "lower")
+    assert v.verdict == "better"
+    assert v.probability == pytest.approx(0.8)
+    assert sentence(verdict(b, a, "lower"), "FD").startswith("dcgan ranks better")
+
+
+def test_many_tasks_paired_by_enumeration():
+    a, b = normal(8, 3, 2), 0.5 + normal(9, 3, 2)
+    differences = b - a
+    ranks = np.sign(differences) * np.stack([scipy.stats.rankdata(np.abs(d)) for d in differences.T], axis=1)
+    sums = [signs @ np.abs(ranks).ravel() for signs in map(np.array, itertools.product([1, -1], repeat=6))]
+    v = verdict(a, b, "lower", paired=True)
+    assert v.exact
+    assert v.p == pytest.approx(min(1, np.mean(np.abs(sums) >= abs(ranks.sum()))), rel=1e-12)
+
+
+# Words
+
+
+def test_sentence_of_a_claim():
+    low, high = [19, 19.2, 19.4, 19.6, 19.8], [45, 45.2, 45.4, 45.6, 45.8]
+    comparisons = [Comparison("vae", "dcgan", "fd", "lower"), Comparison("dcgan", "vae", "kid", "higher")]
+    fd, kid = verdicts(comparisons, {"fd": {"vae": low, "dcgan": high}, "kid": {"vae": low, "dcgan": high}})
+    # s^2 = 0.1: 26 -+ 2.306004 * 0.2
+    assert sentence(fd, "FD-digits", 1) == (
+        "vae has a lower FD-digits than dcgan (5 seeds each): 19.4 against 45.4, a difference of 26.0 [25.5, 26.5]; "
+        "exact permutation test, p = 0.0079, by Holm 0.016."
+    )
+    assert sentence(kid, "KID") == (
+        "dcgan has a higher KID than vae (5 seeds each): 45.40 against 19.40, a difference of 26.00 [25.54, 26.46]; "
+        "exact permutation test, p = 0.0079, by Holm 0.016."
+    )
+
+
+def test_a_claim_reads_alike_from_either_side():
+    means, eye = np.arange(7.0), np.eye(7)[:, :2]
+    for a, b in [(means, 20 + means), ([1, 2, 3, 4, 5, 6, None], [None] * 7), (eye, 5 + eye)]:
+        for paired in (False, True):
+            one, other = (
+                verdicts(
+                    [Comparison(*pair, "fd", "lower", paired)], {"fd": {"a": a, "b": b}}, dict.fromkeys("ab", range(7))
+                )
+                for pair in ("ab", "ba")
+            )
+            assert (one[0].verdict, other[0].verdict) == ("better", "worse")
+            # the bootstrap of many tasks has other draws
+            words = [sentence(v[0], "FD").split("with probability")[0] for v in (one, other)]
+            assert words[0] == words[1]
+
+
+def test_sentence_of_no_difference():
+    v = verdict([1, 2, 3, 4], [None, 2, 3, 5], "higher")
+    # ranks from the worst: None 1, 1 2, 2s 3.5, 3s 5.5, 4 7, 5 8: sums 18 and 18. The difference is 2.5 - 10/3,
+    # s^2 / n 5/12 and 7/9, 3.96 degrees of freedom, t 2.787
+    assert sentence(v, "IS", 1) == (
+        "No difference of vae and dcgan can be told by IS (4 seeds each; 0 of vae's and 1 of dcgan's diverged): "
+        "2.5 (4 of 4) against 3.3 (3 of 4), a difference of -0.8 [-3.9, 2.2], where above 0 is in vae's favour; "
+        "exact permutation test of ranks, diverged seeds last, p = 1."
+    )
+
+
+def test_sentence_of_too_few_seeds():
+    v = verdict([1, 2, 3, 4, 5], [6, 7, 8, 9, 10], paired=True)
+    assert sentence(v, "FD", 0) == (
+        "Not enough seeds to tell vae and dcgan apart by FD (5 pairs of seeds; 6 seeds of each would be enough for "
+        "1 declared comparison): 3 against 8, a difference of 5 [5, 5], where above 0 is in vae's favour; "
+        "exact paired sign-flip test, p = 0.062."
+    )
+
+
+# All of them
+
+
+def test_verdicts_are_json():
+    scores = {"fd": {"a": [1, 2, None, 3], "b": [4, 5, 6, 7]}, "many": {"a": normal(10, 1, 4), "b": normal(11, 1, 4)}}
+    comparisons = [Comparison("a", "b", "fd", "lower"), Comparison("a", "b", "many", "lower")]
+    for v in verdicts(comparisons, scores):
+        again = json.loads(json.dumps(v._asdict(), allow_nan=False))
+        assert again == {key: list(value) if isinstance(value, tuple) else value for key, value in v._asdict().items()}
+
+
+def test_only_the_seed_decides():
+    scores = {"fd": {"a": normal(12, 6, 8), "b": 0.3 + normal(13, 6, 8)}}
+    comparisons = [Comparison("a", "b", "fd", "lower")]
+    state = np.random.get_state()  # noqa: NPY002
+    try:
+        np.random.seed(0)  # noqa: NPY002
+        first = verdicts(comparisons, scores, seed=3)
+        np.random.seed(1)  # noqa: NPY002
+        assert verdicts(comparisons, scores, seed=3) == first
+        assert verdicts(comparisons, scores, seed=4) != first
+    finally:
+        np.random.set_state(state)  # noqa: NPY002
+
+
+def test_comparisons_refused():
+    scores = {"fd": {"a": [1, 2], "b": [3, 4], "c": [[1, 2], [3, 4]], "d": [1, 2, 3]}}
+
+    def refused(match, *comparisons, seeds=None):
+        with pytest.raises(ValueError, match=match):
+            verdicts(comparisons, scores, seeds)
+
+    refused("of two arms", Comparison("a", "a", "fd", "lower"))
+    refused("declared once", Comparison("a", "b", "fd", "lower"), Comparison("b", "a", "fd", "lower"))
+    refused("no scores of fd for e", Comparison("a", "e", "fd", "lower"))
+    refused("no scores of kid for a and b", Comparison("a", "b", "kid", "lower"))
+    refused('"higher" or "lower" is better, not by a metric with None', Comparison("a", "b", "fd", None))
+    refused("same tasks, got 1 and 2", Comparison("a", "c", "fd", "lower"))
+    pair = Comparison("a", "b", "fd", "lower", paired=True)
+    refused("the same seeds", pair)
+    refused("the same seeds", pair, seeds={"a": [0, 1], "b": [1, 0]})
+    refused("the same seeds", pair, seeds={"a": [0, 0], "b": [0, 0]})
+    refused("the same seeds", pair, seeds={"a": [0, 1]})
+    refused("one a seed", pair, seeds={"a": [0, 1, 2], "b": [0, 1, 2]})
+    refused("one a seed", Comparison("a", "d", "fd", "lower", True), seeds={"a": [0, 1], "d": [0, 1]})
+
+
+def test_too_many_comparisons_refused():
+    number = SPLITS // 40 + 1
+    scores = {str(metric): {"a": [1, 2], "b": [3, 4]} for metric in range(number)}
+    with pytest.raises(ValueError, match="more than a test of"):
+        verdicts([Comparison("a", "b", metric, "lower") for metric in scores], scores)
+    assert verdicts([], {}) == []
