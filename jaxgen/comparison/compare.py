@@ -1,26 +1,23 @@
-"""Running a comparison: train every arm, score it beside its nulls, write the table and the page."""
+"""Running a comparison: train what is missing, score it beside its nulls, answer what was asked beforehand."""
 
 import shlex
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.console import Console
 
-from jaxgen.comparison.experiment import load_experiment, with_settings
-from jaxgen.comparison.extractors import extractors
+from jaxgen.comparison import gallery, statistics, verdicts
+from jaxgen.comparison.experiment import Experiment, load_experiment, with_settings
 from jaxgen.comparison.report import write_report
-from jaxgen.comparison.scoring import initial, model_rows, real_rows
+from jaxgen.comparison.runs import Context, Plans, best_checkpoint, changes, plans, trained, tuned
+from jaxgen.comparison.scoring import Scorer
 from jaxgen.errors import UserError
-from jaxgen.evaluation.scores import columns
-from jaxgen.model import State
+from jaxgen.evaluation.scores import COLUMNS, SHARES
+from jaxgen.training import Run
 from jaxgen.training import run as folder
-from jaxgen.training import seeds as seed_axis
-from jaxgen.training import train
-from jaxgen.training.record import grid_condition, read_rows
-from jaxgen.training.run import Plan
 
-RESULTS, REPORT = "results.json", "report.html"
-PICTURES = 60  # images a grid of the page, about
+RESULTS, REPORT, TUNING = "results.json", "report.html", "tuning"
 
 
 def compare(
@@ -31,14 +28,17 @@ def compare(
     seeds: tuple[int, ...] | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Trains and scores every arm of an experiment, and writes results.json and report.html.
+    """Trains and scores every arm of an experiment on its datasets, and writes results.json and report.html.
+
+    Runs are used again by content: model, config, seeds, the data's fingerprint, jaxgen's source files that they
+    import, versions and kind of device. What is missing is trained, what was stopped is gone on with; a run of
+    other content in an arm's place is set aside by renaming, and taken back when it is asked for again.
 
     Args:
         experiment: an experiment file, or the name of one that comes with jaxgen.
-        out: the folder; runs/NAME if not given. A comparison begun there is gone on with: arms that
-            are there must be the same but for their steps, and what is missing is trained.
+        out: the folder; runs/NAME if not given. A comparison begun there is gone on with.
         steps, seeds: in place of the experiment's own.
-        progress: show progress bars on stderr.
+        progress: show on stderr what is done.
 
     Returns:
         The results, as results.json holds them and `write_report` describes them, and the page as "report".
@@ -49,72 +49,169 @@ def compare(
     loaded = load_experiment(experiment)
     chosen = with_settings(loaded.experiment, steps=steps, seeds=seeds)
     out = Path(out) if out else Path("runs") / loaded.name
-    plans = {name: folder.plan(arm.model, dict(arm.config), chosen.settings) for name, arm in chosen.arms.items()}
-    for name, plan in plans.items():
-        if (out / name).exists():
-            folder.check_resume(out / name, plan)
-    if out.exists() and not any((out / name).exists() for name in plans) and any(out.iterdir()):
-        raise UserError(f"{out} exists and holds no run of this comparison; choose another --out")
+    planned = plans(chosen)
+    _check_folder(out, planned)
+    scorers = {
+        label: Scorer(next(iter(arms.values()))[0].dataset, chosen.scoring, progress) for label, arms in planned.items()
+    }
+    for label, scorer in scorers.items():
+        scorer.check([options[0] for options in planned[label].values()])
+    _check_columns(chosen, scorers, planned)
 
-    dataset = next(iter(plans.values())).dataset
-    extractor, judge = extractors(dataset, progress)
-    rows = real_rows([plan.model for plan in plans.values()], dataset, extractor, judge)
-    pictures: dict[str, Any] = {"real": dataset.train["image"][:PICTURES]}
-    curves = {}
-    for name, arm in chosen.arms.items():
-        resume = (out / name).exists()
-        run = train(arm.model, dict(arm.config), chosen.settings, out=out / name, resume=resume, progress=progress)
-        trained, untrained = model_rows(name, run, extractor, judge)
-        for row, state in ((trained, run.state), (untrained, initial(run.plan))):
-            rows.append(row)
-            if run.plan.model.sample:
-                pictures[row["name"]] = _pictures(run.plan, state)
-        curves[name] = _curves(run.path)
-    rows.sort(key=lambda row: ("real", "trained", "untrained").index(row["kind"]))
+    console = Console(stderr=True, quiet=not progress, highlight=False, soft_wrap=True)
+    context = Context(chosen, console.print, progress)
+    tables, pictures, tuning = [], {}, []
+    for label, scorer in scorers.items():
+        runs = {}
+        for name, options in planned[label].items():
+            plan = options[0]
+            if chosen.arms[name].sweep:
+                place = _place(out, planned, label, TUNING) / name
+                plan, tried = tuned(name, chosen.arms[name], label, options, place, context)
+                tuning.append(tried)
+            runs[name] = trained(_place(out, planned, label, name), plan, context)
+        if chosen.checkpoint:
+            runs = {name: best_checkpoint(run, chosen.checkpoint, context) for name, run in runs.items()}
+        tables.append({"label": label, **_table(scorer, runs, chosen, out)})
+        pictures[label] = gallery.pictures(runs, scorer.dataset)
     results = {
         "name": loaded.name,
         "title": chosen.title,
         "description": loaded.description,
         "command": _command(experiment, out, steps, seeds),
-        "dataset": {
-            "name": dataset.name,
-            "options": dataset.options,
-            "note": dataset.note,
-            "fingerprint": dataset.fingerprint,
-            "train": len(dataset.train["image"]),
-            "test": len(dataset.test["image"]),
-        },
         "seeds": list(chosen.settings.seeds),
-        "metrics": [metric._asdict() for metric in columns(rows, dataset)],
-        "rows": rows,
-        "extractor": extractor.described(),
-        "judge": judge.described(),
-        "environment": folder.environment(dataset),
-        "train_seconds": sum(row.get("seconds") or 0 for row in rows),
+        "checkpoint": _rule(chosen.checkpoint, tables),
+        "tables": tables,
+        "verdicts": _answers(chosen, tables),
+        "across": _across(tables) if len(tables) > 1 else None,
+        "tuning": tuning,
+        "environment": folder.environment(next(iter(scorers.values())).dataset),
+        "train_seconds": sum(row.get("seconds") or 0 for table in tables for row in table["rows"]),
     }
     folder.write_json(out / RESULTS, results)
-    report = write_report(results, pictures, curves, out / REPORT)
+    report = write_report(results, pictures, out / REPORT)
     return results | {"report": str(report)}
 
 
-def _pictures(plan: Plan, state: State) -> dict[int, np.ndarray]:
-    """Samples of every seed for the page, a row a class where the model can be asked for one."""
-    num, _, condition = grid_condition(plan.model, plan.dataset.spec, PICTURES)
-    keys = seed_axis.all_streams(plan.settings.seeds).sample
-    images = seed_axis.sampler(plan.model)(keys, state, num, condition)["image"]
-    return dict(zip(plan.settings.seeds, images, strict=True))
+# Before anything is trained
 
 
-def _curves(path: Path) -> dict[str, dict[int, tuple[list, list]]]:
-    """{metric: {seed: (steps, values)}} of a run's rows."""
-    curves: dict[str, dict[int, tuple[list, list]]] = {}
-    for row in read_rows(path / folder.METRICS):
-        for name, value in row.items():
-            if name not in ("step", "seed", "phase"):
-                steps, values = curves.setdefault(name, {}).setdefault(row["seed"], ([], []))
-                steps.append(row["step"])
-                values.append(value)
-    return curves
+def _place(out: Path, planned: Plans, label: str, name: str) -> Path:
+    """An arm's folder."""
+    return out / name if len(planned) == 1 else out / label / name
+
+
+def _check_folder(out: Path, planned: Plans) -> None:
+    """Raises UserError where `out` holds something else, or a run that is beyond its steps."""
+    places = {_place(out, planned, label, name): planned[label][name] for label in planned for name in planned[label]}
+    for path, options in places.items():
+        # which candidate of a sweep will run there is not known yet
+        if path.exists() and not changes(path, options[0]) and len(options) == 1:
+            folder.check_resume(path, options[0])
+    kept = [out / RESULTS, out / TUNING, *(out / label / TUNING for label in planned), *places]
+    if out.exists() and not any(path.exists() for path in kept) and any(out.iterdir()):
+        raise UserError(f"{out} exists and holds no run of this comparison; choose another --out")
+
+
+def _check_columns(chosen: Experiment, scorers: dict[str, Scorer], planned: Plans) -> None:
+    """Raises UserError for a comparison, sweep or checkpoint rule by a column that an arm will not have."""
+    asked = [
+        (f"the sweep of {name}", arm.sweep.metric, (name,), None) for name, arm in chosen.arms.items() if arm.sweep
+    ]
+    asked += [("checkpoint", chosen.checkpoint, tuple(chosen.arms), None)] if chosen.checkpoint else []
+    asked += [(f"the comparison of {q.a} and {q.b}", q.metric, (q.a, q.b), q.dataset) for q in chosen.comparisons]
+    for what, key, names, only in asked:
+        for label, scorer in scorers.items():
+            for name in names if only in (None, label) else ():
+                plan = planned[label][name][0]
+                if words := scorer.lacks_column(key, plan.model):
+                    raise UserError(f"{what} is by {key}, but {name} ({plan.model_name}) has none: {words}")
+    for question in chosen.comparisons:
+        family = COLUMNS[question.metric].family
+        if family not in next(iter(scorers.values())).names:
+            raise UserError(
+                f"the comparison of {question.a} and {question.b} is by {question.metric}, but the metrics do not "
+                f"name {family}"
+            )
+
+
+# Results
+
+
+def _table(scorer: Scorer, runs: dict[str, Run], chosen: Experiment, out: Path) -> dict[str, Any]:
+    """A dataset's table."""
+    with scorer:
+        rows = scorer.real_rows([run.plan.model for run in runs.values()])
+        for name, run in runs.items():
+            trained, untrained = scorer.model_rows(name, run)
+            rows += [trained | {"run": str(run.path.relative_to(out))}, untrained]
+        rows.sort(key=lambda row: ("real", "trained", "untrained").index(row["kind"]))
+        return scorer.results(rows, chosen.settings.seeds)
+
+
+def _rule(checkpoint: str | None, tables: list[dict[str, Any]]) -> str:
+    if checkpoint is None:
+        return "the last checkpoint of every seed"
+    titles = {metric["title"] for table in tables for metric in table["metrics"] if metric["key"] == checkpoint}
+    title = ", ".join(sorted(titles)) or checkpoint
+    return f"of every seed the checkpoint that is best by {title} on the validation split"
+
+
+def _scores(table: dict[str, Any], arm: str, key: str) -> list[float | None]:
+    """Of an arm's seeds, None for one that has none."""
+    values = next(row["values"] for row in table["rows"] if row["kind"] == "trained" and row["name"] == arm)
+    return values.get(key) or [None] * len(table["seeds"])
+
+
+def _answers(chosen: Experiment, tables: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The verdict of every comparison asked for."""
+    asked, scores, titles = [], {}, {}
+    for question in chosen.comparisons:
+        over = [table for table in tables if question.dataset in (None, table["label"])]
+        key = question.metric if question.dataset is None else f"{question.metric} on {question.dataset}"
+        asked.append(verdicts.Comparison(question.a, question.b, key, COLUMNS[question.metric].better, question.paired))
+        for arm in (question.a, question.b):
+            each = [_scores(table, arm, question.metric) for table in over]
+            scores.setdefault(key, {})[arm] = np.array(each, np.float64).T  # [seeds, tables]; None becomes nan
+        named = {m["title"] for table in over for m in table["metrics"] if m["key"] == question.metric}
+        titles[key] = " and ".join(sorted(named)) + (f" on {question.dataset}" if question.dataset else "")
+    if not asked:
+        return []
+    seeds = dict.fromkeys(chosen.arms, chosen.settings.seeds)
+    found = verdicts.verdicts(asked, scores, seeds)
+    return [
+        {
+            "a": verdict.a,
+            "b": verdict.b,
+            "metric": titles[verdict.metric],
+            "table": question.dataset or (tables[0]["label"] if len(tables) == 1 else None),
+            "sentence": verdicts.sentence(verdict, titles[verdict.metric], COLUMNS[question.metric].digits),
+            "effect": verdict.difference,
+            "needed": verdict.seeds_needed,
+            **{name: getattr(verdict, name) for name in ("paired", "verdict", "p", "p_holm", "low", "high")},
+        }
+        for question, verdict in zip(chosen.comparisons, found, strict=True)
+    ]
+
+
+def _across(tables: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The interquartile means over seeds and datasets of what has one scale on all of them: shares."""
+    common = [key for key in COLUMNS if key in SHARES and all(key in {m["key"] for m in t["metrics"]} for t in tables)]
+    found = []
+    for key in common:
+        metric = next(metric for metric in tables[0]["metrics"] if metric["key"] == key)
+        rows = []
+        for arm in [row["name"] for row in tables[0]["rows"] if row["kind"] == "trained"]:
+            each = [_scores(table, arm, key) for table in tables]
+            if any(value is None for values in each for value in values):
+                continue  # it has no such score somewhere, or a seed diverged
+            runs, tasks = (scores := np.array(each, np.float64).T).shape
+            mean, low, high, _ = statistics.stratified_bootstrap_interval(scores, metric["better"])
+            rows.append(
+                {"name": arm, "interquartile_mean": mean, "low": low, "high": high, "n_runs": runs, "n_tasks": tasks}
+            )
+        found.append({"metric": metric["title"], "better": metric["better"], "rows": rows})
+    return found
 
 
 def _command(experiment: str | Path, out: Path, steps: int | None, seeds: tuple[int, ...] | None) -> str:

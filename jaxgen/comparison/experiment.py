@@ -1,18 +1,51 @@
-"""An experiment: which models are compared, on what data, over which seeds."""
+"""An experiment: which models are compared, on what data, over which seeds, and what is asked beforehand."""
 
 import dataclasses
 import importlib.util
 import inspect
+import itertools
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 import jaxgen
 from jaxgen.errors import UserError
+from jaxgen.evaluation.scores import COLUMNS
+from jaxgen.evaluation.scoring import Scoring
 from jaxgen.fields import configured
 from jaxgen.training import Settings
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Candidates for an arm's config. The best on the validation split becomes the arm's; all are counted and shown."""
+
+    fields: Mapping[str, Any]  # by Config field: a tuple of values, or Uniform or LogUniform to draw from
+    metric: str  # the column that decides, the mean over the sweep's seeds
+    draws: int | None = None  # random candidates; every combination of the values (a grid) if not given
+    seed: int = 0  # of the draws
+    seeds: tuple[int, ...] = (1000,)  # training seeds of the candidates, none of the comparison's
+    steps: int | None = None  # of each candidate; as many as the arms' if not given
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """A number drawn evenly from low to high."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class LogUniform:
+    """A number whose logarithm is drawn evenly, from low to high, both above 0."""
+
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -21,6 +54,18 @@ class Arm:
 
     model: str  # a name of `jaxgen models`, or a Python file with `Config` and `make`, from the experiment's folder
     config: Mapping[str, Any] = field(default_factory=dict)  # the Config fields that are not its defaults
+    sweep: Sweep | None = None  # over further fields, on each dataset
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A question asked before there are scores: is arm a better than arm b?"""
+
+    a: str
+    b: str
+    metric: str  # the key of a column, e.g. fd, iwae, log_prob_binary: `jaxgen metrics` lists them
+    dataset: str | None = None  # of `datasets`; over all of them at once if not given
+    paired: bool = False  # by seed, where both arms see a seed's data in one order
 
 
 @dataclass(frozen=True)
@@ -30,6 +75,29 @@ class Experiment:
     title: str
     arms: Mapping[str, Arm]  # by the name their rows have
     settings: Settings  # of all arms: dataset, seeds, steps and the like
+    datasets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """By the name that its table has, the settings that differ on it; that of `settings` alone if not given."""
+    scoring: Scoring = field(default_factory=Scoring)  # the metrics, and how they are taken
+    checkpoint: str | None = None
+    """The column by which each seed's checkpoint is chosen, on the validation split; the last one if not given."""
+    minutes: float | None = None  # of training, after which a run ends if its steps are not done before
+    comparisons: tuple[Comparison, ...] = ()  # all that are to be tested; p is corrected for their number
+
+
+def candidates(sweep: Sweep) -> list[dict[str, Any]]:
+    """The configs' fields that a sweep tries: all combinations, or so many draws."""
+    if sweep.draws is None:
+        return [dict(zip(sweep.fields, values, strict=True)) for values in itertools.product(*sweep.fields.values())]
+    rng = np.random.Generator(np.random.Philox(sweep.seed))
+    return [{name: _drawn(rng, values) for name, values in sweep.fields.items()} for _ in range(sweep.draws)]
+
+
+def _drawn(rng: np.random.Generator, values: Any) -> Any:
+    if isinstance(values, LogUniform):
+        return float(np.exp(rng.uniform(np.log(values.low), np.log(values.high))))
+    if isinstance(values, Uniform):
+        return float(rng.uniform(values.low, values.high))
+    return values[rng.integers(len(values))]
 
 
 class Loaded(NamedTuple):
@@ -42,10 +110,13 @@ class Loaded(NamedTuple):
 
 
 def shipped() -> dict[str, Path]:
-    """The experiments that come with jaxgen, by name: of the checkout, or of the installed package."""
+    """The experiments that come with jaxgen, by name: of the checkout, or of the installed package.
+
+    They are those files of the folder that declare an `experiment`; the others are programs of their own.
+    """
     package = Path(jaxgen.__file__).parent
     folder = next(f for f in (package / "experiments", package.parent / "experiments") if f.is_dir())
-    return {path.stem: path for path in sorted(folder.glob("*.py")) if path.stem != "__init__"}
+    return {path.stem: path for path in sorted(folder.glob("*.py")) if "\nexperiment = " in path.read_text()}
 
 
 def load_experiment(file: str | Path) -> Loaded:
@@ -79,15 +150,101 @@ def load_experiment(file: str | Path) -> Loaded:
     if not isinstance(experiment.settings, Settings):
         raise UserError(f"{path}: settings is a Settings(...), not {experiment.settings!r}")
     configured(Settings, dataclasses.asdict(experiment.settings), "settings")  # checks their types
+    if not isinstance(experiment.scoring, Scoring):
+        raise UserError(f"{path}: scoring is a Scoring(...), not {experiment.scoring!r}")
+    configured(Scoring, dataclasses.asdict(experiment.scoring), "scoring").check()
     for name, arm in experiment.arms.items():
-        if not isinstance(arm, Arm):
-            raise UserError(f"{path}: arm {name!r} is no Arm(model, config)")
-        if not isinstance(arm.model, str) or not isinstance(arm.config, Mapping):
-            raise UserError(f"{path}: arm {name!r} takes a model's name and a dict of its Config's fields")
-        if not isinstance(name, str) or not name or name != Path(name).name or name.startswith("."):
-            raise UserError(f"{path}: arm name {name!r} cannot be a folder's name")
+        _check_arm(path, name, arm, experiment)
+    _check_questions(path, experiment)
     experiment = dataclasses.replace(experiment, arms=_located(experiment.arms, path.parent))
     return Loaded(path.stem, inspect.cleandoc(module.__doc__ or ""), path, experiment)
+
+
+def _check_name(path: Path, what: str, name: Any) -> None:
+    if not isinstance(name, str) or not name or name != Path(name).name or name.startswith("."):
+        raise UserError(f"{path}: {what} name {name!r} cannot be a folder's name")
+
+
+def _check_arm(path: Path, name: Any, arm: Any, experiment: Experiment) -> None:
+    if not isinstance(arm, Arm):
+        raise UserError(f"{path}: arm {name!r} is no Arm(model, config)")
+    if not isinstance(arm.model, str) or not isinstance(arm.config, Mapping):
+        raise UserError(f"{path}: arm {name!r} takes a model's name and a dict of its Config's fields")
+    _check_name(path, "arm", name)
+    if arm.sweep is None:
+        return
+    sweep, where = arm.sweep, f"{path}: the sweep of arm {name!r}"
+    if not isinstance(sweep, Sweep) or not isinstance(sweep.fields, Mapping) or not sweep.fields:
+        raise UserError(f"{where} is a Sweep(fields, metric) of at least one field of its Config")
+    for key, values in sweep.fields.items():
+        if key in arm.config:
+            raise UserError(f"{where}: field {key!r} stands in the arm's config too")
+        if isinstance(values, Uniform | LogUniform):
+            if sweep.draws is None:
+                raise UserError(f"{where}: field {key!r} is drawn, so draws has to say how often")
+            if not values.low < values.high or (isinstance(values, LogUniform) and values.low <= 0):
+                raise UserError(f"{where}: field {key!r} goes from {values.low} to {values.high}, which is no range")
+        elif not isinstance(values, tuple | list) or not values:
+            raise UserError(
+                f"{where}: field {key!r} takes a tuple of values, Uniform(low, high) or LogUniform(low, high)"
+            )
+    values = {"draws": sweep.draws, "steps": sweep.steps, "seeds": tuple(sweep.seeds), "seed": sweep.seed}
+    configured(_SweepNumbers, values, where)
+    small = any(number is not None and number < 1 for number in (sweep.draws, sweep.steps))
+    if small or not sweep.seeds or sweep.seed < 0:
+        raise UserError(f"{where}: draws and steps are at least 1, seed at least 0, and seeds not empty")
+    if shared := set(sweep.seeds) & set(experiment.settings.seeds):
+        raise UserError(f"{where}: seed {min(shared)} is one of the comparison's; candidates need seeds of their own")
+
+
+@dataclass(frozen=True)
+class _SweepNumbers:
+    """The types of a sweep's numbers."""
+
+    draws: int | None
+    steps: int | None
+    seeds: tuple[int, ...]
+    seed: int
+
+
+def _check_questions(path: Path, experiment: Experiment) -> None:
+    """Datasets, comparisons and the checkpoints' rule, as far as they can be checked without the data."""
+    if not isinstance(experiment.datasets, Mapping):
+        raise UserError(f"{path}: datasets is a dict of settings by the name of a table")
+    for name, changes in experiment.datasets.items():
+        _check_name(path, "dataset", name)
+        if not isinstance(changes, Mapping):
+            raise UserError(f"{path}: dataset {name!r} takes a dict of the settings that differ on it")
+        if "seeds" in changes:
+            raise UserError(f"{path}: dataset {name!r} has seeds of its own; they are the same on all datasets")
+        configured(Settings, dataclasses.asdict(experiment.settings) | dict(changes), f"dataset {name!r}")
+    minutes = experiment.minutes
+    if minutes is not None and not (isinstance(minutes, int | float) and 0 < minutes < float("inf")):
+        raise UserError(f"{path}: minutes must be a number above 0, not {minutes!r}")
+    columns = {"checkpoint": experiment.checkpoint} if experiment.checkpoint is not None else {}
+    columns |= {f"the sweep of arm {name!r}": arm.sweep.metric for name, arm in experiment.arms.items() if arm.sweep}
+    if not isinstance(experiment.comparisons, tuple | list):
+        raise UserError(f"{path}: comparisons is a tuple of Comparison(a, b, metric)")
+    for i, asked in enumerate(experiment.comparisons, 1):
+        if not isinstance(asked, Comparison):
+            raise UserError(f"{path}: comparison {i} is no Comparison(a, b, metric)")
+        for arm in (asked.a, asked.b):
+            if arm not in experiment.arms:
+                raise UserError(f"{path}: comparison {i} names arm {arm!r}; there are {', '.join(experiment.arms)}")
+        if asked.a == asked.b:
+            raise UserError(f"{path}: comparison {i} is of {asked.a} with itself")
+        if asked.dataset is not None and asked.dataset not in experiment.datasets:
+            known = ", ".join(experiment.datasets) or "none, as datasets names none"
+            raise UserError(f"{path}: comparison {i} names dataset {asked.dataset!r}; there are {known}")
+        pair = {asked.a, asked.b}, asked.metric, asked.dataset
+        if any(({one.a, one.b}, one.metric, one.dataset) == pair for one in experiment.comparisons[: i - 1]):
+            raise UserError(f"{path}: comparison {i}, of {asked.a} and {asked.b} by {asked.metric}, is declared twice")
+        columns[f"comparison {i}"] = asked.metric
+    for where, key in columns.items():
+        if key not in COLUMNS:
+            raise UserError(f"{path}: {where} is by {key!r}, no column of the table; there are {', '.join(COLUMNS)}")
+        if COLUMNS[key].better is None:
+            raise UserError(f"{path}: {where} is by {key}, of which neither more nor less is better")
 
 
 def _located(arms: Mapping[str, Arm], folder: Path) -> dict[str, Arm]:

@@ -1,0 +1,144 @@
+"""The runs of a comparison: what is there is used again, what is missing trained; settings and checkpoints are chosen.
+
+Only validation data choose. A run is used again where its content is the same: model, config, seeds, the data's
+fingerprint, jaxgen's source files, versions, kind of device.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from jaxgen.comparison.experiment import Arm, Experiment, candidates
+from jaxgen.comparison.scoring import Scorer
+from jaxgen.errors import UserError
+from jaxgen.evaluation.scores import COLUMNS
+from jaxgen.training import Run, train
+from jaxgen.training import run as folder
+from jaxgen.training.run import Plan
+
+Plans = dict[str, dict[str, list[Plan]]]
+"""By table and arm, the plan of the arm; of an arm with a sweep, of every candidate."""
+
+
+class Context(NamedTuple):
+    """What all runs of a comparison share."""
+
+    experiment: Experiment
+    say: Callable[[str], None]
+    progress: bool
+
+
+def plans(experiment: Experiment) -> Plans:
+    """Raises UserError, naming arm and table, for an arm that cannot run on a dataset."""
+    made: Plans = {}
+    for label, differing in (experiment.datasets or {experiment.settings.dataset: {}}).items():
+        settings = dataclasses.replace(experiment.settings, **differing)
+        if experiment.checkpoint:  # any of them may be the best
+            settings = dataclasses.replace(settings, keep_checkpoints=None)
+        made[label] = {}
+        for name, arm in experiment.arms.items():
+            fields = candidates(arm.sweep) if arm.sweep else [{}]
+            try:
+                made[label][name] = [folder.plan(arm.model, dict(arm.config) | each, settings) for each in fields]
+            except UserError as error:
+                raise UserError(f"arm {name} on {label}: {error}") from None
+    return made
+
+
+def changes(path: Path, plan: Plan) -> list[str]:
+    """In what `plan` is another run than the one at `path`, in words: content, sources, versions, kind of device."""
+    # more or fewer cores change bits, but leave a result what it is
+    of_environment = (words for name, words in folder.environment_changes(path, plan).items() if name != "cores")
+    return folder.differences(path, plan) or list(of_environment)
+
+
+def trained(path: Path, plan: Plan, context: Context) -> Run:
+    """The run of a plan at `path`: used again, gone on with, or trained.
+
+    A run of other content there is set aside by renaming, and comes back when it is asked for again.
+    """
+    if path.exists() and (found := changes(path, plan)):
+        number = 1
+        while (aside := path.with_name(f"{path.name}.aside-{number}")).exists():
+            number += 1
+        path.rename(aside)
+        words = "; ".join(found[:3]) + (f"; and {len(found) - 3} more" if len(found) > 3 else "")
+        context.say(f"{path} is trained anew: {words}. The run that was there is now {aside}")
+    if not path.exists():
+        for aside in sorted(path.parent.glob(f"{path.name}.aside-*")):
+            if not changes(aside, plan):
+                aside.rename(path)
+                context.say(f"{path} is the run that was {aside}")
+                break
+    return train(
+        plan.model_path,
+        plan.config,
+        plan.settings,
+        out=path,
+        resume=path.exists(),
+        minutes=context.experiment.minutes,
+        progress=context.progress,
+    )
+
+
+def tuned(name: str, arm: Arm, label: str, options: list[Plan], place: Path, context: Context):
+    """(the plan of the best candidate of an arm's sweep, what was tried as `write_report` has it).
+
+    Every candidate is trained for the sweep's seeds, below `place`, and scored on the validation split.
+
+    Raises:
+        UserError: every candidate has a seed that diverged.
+    """
+    sweep, column = arm.sweep, COLUMNS[arm.sweep.metric]
+    scoring = dataclasses.replace(context.experiment.scoring, metrics=(column.family,))
+    trials = []
+    with Scorer(options[0].dataset, scoring, context.progress, split="validation") as scorer:
+        title = scorer.title(sweep.metric)
+    for i, (plan, fields) in enumerate(zip(options, candidates(sweep), strict=True)):
+        steps = min(sweep.steps or plan.settings.steps, plan.settings.steps)
+        settings = dataclasses.replace(plan.settings, seeds=tuple(sweep.seeds), steps=steps)
+        run = trained(place / f"{i:03}", folder.plan(arm.model, plan.config, settings), context)
+        with scorer:
+            values = scorer.values(run.plan, f"{name}, candidate {i}", run.state, set(run.diverged))
+        seconds = folder.read_json(run.path / folder.RESULT)["seconds"]
+        scores = values.get(sweep.metric, [None])
+        mean = None if None in scores or not np.isfinite(scores).all() else float(np.mean(scores))
+        trials.append({"config": fields, "value": mean, "seconds": seconds, "steps": run.step, "chosen": False})
+    known = [trial for trial in trials if trial["value"] is not None]  # a seed that diverged rules its candidate out
+    if not known:
+        raise UserError(f"no candidate of arm {name} on {label} has a {title}: in each a seed diverged")
+    best = (min if column.better == "lower" else max)(known, key=lambda trial: trial["value"])
+    best["chosen"] = True
+    return options[trials.index(best)], {
+        "arm": name,
+        "table": label,
+        "metric": title,
+        "split": "validation",
+        "trials": trials,
+        "runs": len(trials) * len(sweep.seeds),
+        "seconds": sum(trial["seconds"] for trial in trials),
+    }
+
+
+def best_checkpoint(run: Run, column: str, context: Context) -> Run:
+    """The run with each seed at that of its checkpoints that is best by a column on the validation split.
+
+    Of checkpoints equally good the first; of a seed without a score (it diverged) the last.
+    """
+    scoring = dataclasses.replace(context.experiment.scoring, metrics=(COLUMNS[column].family,))
+    sign = 1 if COLUMNS[column].better == "higher" else -1
+    steps, states, scores = folder.checkpoint_steps(run.path, run.plan), [], []
+    with Scorer(run.plan.dataset, scoring, context.progress, split="validation") as scorer:
+        for step in steps:
+            state, *_ = folder.restore(run.path, run.plan, step)
+            values = scorer.values(run.plan, f"{run.path.name}, step {step}", state, set(run.diverged))[column]
+            states.append(jax.device_get(state))
+            scores.append([-np.inf if value is None or not np.isfinite(value) else sign * value for value in values])
+    rows = np.asarray(scores).argmax(axis=0)  # [seeds]
+    rows[np.isneginf(scores).all(axis=0)] = len(steps) - 1
+    state = jax.tree.map(lambda *leaves: np.stack([leaves[row][seed] for seed, row in enumerate(rows)]), *states)
+    return run._replace(state=state, chosen=tuple(steps[row] for row in rows))

@@ -1,0 +1,136 @@
+"""Experiment files: what they may say, each fault one line naming the field, and the candidates of sweeps."""
+
+import numpy as np
+import pytest
+
+from jaxgen.comparison import LogUniform, Sweep, Uniform, compare
+from jaxgen.comparison.experiment import candidates, load_experiment
+from jaxgen.errors import UserError
+
+FILE = '''"""Two arms."""
+from jaxgen.comparison import Arm, Comparison, Experiment, LogUniform, Scoring, Sweep, Uniform
+from jaxgen.training import Settings
+
+fields = dict(
+    title="Two",
+    settings=Settings(seeds=(0, 1), steps=4),
+    arms={{"one": Arm("vae"), "two": Arm("naive_bayes")}},
+)
+fields |= dict({0})
+experiment = Experiment(**fields)
+'''
+
+
+def written(path, changes):
+    (path / "two.py").write_text(FILE.format(changes))
+    return path / "two.py"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ("arms=['vae']", "arms is a dict of at least one Arm by its name"),
+        ("arms={'../x': Arm('vae')}", "arm name '../x' cannot be a folder's name"),
+        ("settings={}", "settings is a Settings(...), not {}"),
+        ("scoring=Scoring(metrics=('fid',))", "unknown metric 'fid'"),
+        ("datasets=['mnist']", "datasets is a dict of settings by the name of a table"),
+        ("datasets={'a/b': {}}", "dataset name 'a/b' cannot be a folder's name"),
+        ("datasets={'a': 'mnist'}", "dataset 'a' takes a dict of the settings that differ on it"),
+        ("datasets={'a': {'image_sise': 16}}", "dataset 'a' has no field 'image_sise': did you mean image_size?"),
+        ("datasets={'a': {'seeds': (5,)}}", "dataset 'a' has seeds of its own"),
+        ("checkpoint='best'", "checkpoint is by 'best', no column of the table; there are fd, "),
+        ("checkpoint='rate'", "checkpoint is by rate, of which neither more nor less is better"),
+        ("comparisons=[('one', 'two', 'fd')]", "comparison 1 is no Comparison(a, b, metric)"),
+        ("comparisons=[Comparison('one', 'three', 'fd')]", "comparison 1 names arm 'three'; there are one, two"),
+        ("comparisons=[Comparison('one', 'one', 'fd')]", "comparison 1 is of one with itself"),
+        ("comparisons=[Comparison('one', 'two', 'fid')]", "comparison 1 is by 'fid', no column of the table"),
+        ("comparisons=[Comparison('one', 'two', 'fd', 'a')]", "names dataset 'a'; there are none, as datasets names"),
+        (
+            "comparisons=[Comparison('one', 'two', 'fd'), Comparison('two', 'one', 'fd')]",
+            "comparison 2, of two and one by fd, is declared twice",
+        ),
+        ("arms={'one': Arm('vae', {}, 'grid')}", "the sweep of arm 'one' is a Sweep(fields, metric)"),
+        ("arms={'one': Arm('vae', {}, Sweep({}, 'fd'))}", "is a Sweep(fields, metric) of at least one field"),
+        (
+            "arms={'one': Arm('vae', {'features': 8}, Sweep({'features': (8,)}, 'fd'))}",
+            "field 'features' stands in the arm's config too",
+        ),
+        ("arms={'one': Arm('vae', {}, Sweep({'features': 8}, 'fd'))}", "field 'features' takes a tuple of values"),
+        (
+            "arms={'one': Arm('vae', {}, Sweep({'deviation': Uniform(0, 1)}, 'fd'))}",
+            "field 'deviation' is drawn, so draws has to say how often",
+        ),
+        (
+            "arms={'one': Arm('vae', {}, Sweep({'deviation': LogUniform(0, 1)}, 'fd', draws=3))}",
+            "field 'deviation' goes from 0 to 1, which is no range",
+        ),
+        ("arms={'one': Arm('vae', {}, Sweep({'features': (8,)}, 'fd', draws=0))}", "draws and steps are at least 1"),
+        (
+            "arms={'one': Arm('vae', {}, Sweep({'features': (8,)}, 'fd', steps='1'))}",
+            "field steps takes int or nothing",
+        ),
+        (
+            "arms={'one': Arm('vae', {}, Sweep({'features': (8,)}, 'fd', seeds=(1, 7)))}",
+            "seed 1 is one of the comparison's; candidates need seeds of their own",
+        ),
+        ("arms={'one': Arm('vae', {}, Sweep({'features': (8,)}, 'rate'))}", "is by rate, of which neither more nor"),
+    ],
+)
+def test_a_fault_is_one_line_that_names_the_field(tmp_path, changes, words):
+    with pytest.raises(UserError) as error:
+        load_experiment(written(tmp_path, changes))
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ("datasets={'rings': {'dataset': 'gaussians/ring'}}", "arm one on rings: "),
+        ("datasets={'none': {'dataset': 'mnits'}}", "arm one on none: unknown dataset 'mnits'"),
+        ("arms={'one': Arm('vae', {'features': 0})}", "arm one on digits: features must be above 0"),
+        ("arms={'one': Arm('vae', {}, Sweep({'features': (4, 0)}, 'fd'))}", "arm one on digits: features must be"),
+        (
+            "comparisons=[Comparison('one', 'two', 'iwae_binary')], scoring=Scoring(metrics=('iwae',))",
+            "the comparison of one and two is by iwae_binary, but two (naive_bayes) has none: it has no densities",
+        ),
+        (
+            "comparisons=[Comparison('one', 'two', 'log_prob_uint8')]",
+            "by log_prob_uint8, but one (vae) has none: its likelihood is of binary images",
+        ),
+        (
+            "comparisons=[Comparison('one', 'two', 'kid')]",
+            "the comparison of one and two is by kid, but the metrics do not name kid",
+        ),
+        ("checkpoint='accuracy'", "checkpoint is by accuracy, but one (vae) has none: it does not classify"),
+        (
+            "arms={'one': Arm('vae', {}, Sweep({'features': (4,)}, 'accuracy'))}",
+            "the sweep of one is by accuracy, but one (vae) has none",
+        ),
+    ],
+)
+def test_what_cannot_run_is_said_before_anything_trains(tmp_path, changes, words):
+    with pytest.raises(UserError) as error:
+        compare(written(tmp_path, changes), out=tmp_path / "out", progress=False)
+    assert words in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_grid_is_all_combinations():
+    found = candidates(Sweep({"a": (1, 2), "b": ("x", "y", "z")}, "fd"))
+    assert len(found) == 6
+    assert found[0] == {"a": 1, "b": "x"}
+    assert found[-1] == {"a": 2, "b": "z"}
+
+
+def test_draws_lie_where_they_should_and_are_their_seeds():
+    sweep = Sweep({"a": LogUniform(1e-4, 1e-2), "b": Uniform(-1, 3), "c": (5, 7)}, "fd", draws=4000)
+    found = candidates(sweep)
+    a, b, c = (np.array([each[name] for each in found]) for name in "abc")
+    for share in (np.log(a / 1e-4) / np.log(100), (b + 1) / 4):
+        assert 0 <= share.min() < 0.01
+        assert 0.99 < share.max() <= 1
+        assert abs(share.mean() - 0.5) < 4 / np.sqrt(12 * 4000)  # of a uniform number
+    assert abs((c == 5).mean() - 0.5) < 4 * 0.5 / np.sqrt(4000)
+    assert candidates(sweep) == found
+    assert candidates(Sweep(sweep.fields, "fd", draws=4000, seed=1)) != found
