@@ -14,6 +14,14 @@ from typing import Annotated, Any, Literal
 import jaxgen
 from jaxgen.errors import UserError
 
+KINDS = {
+    "INT": "a whole number",
+    "{None}|INT": "a whole number",
+    "[INT": "whole numbers with spaces between them",
+    "FLOAT": "a number",
+}
+"""What tyro's words for an option's type mean."""
+
 NAME_FIRST = "{command} needs {what} first, as in `jaxgen {command} {example}`"
 
 
@@ -106,6 +114,9 @@ def _first_words(box: str) -> str:
     lines = [line.strip("│╭╮╰╯ ") for line in plain.splitlines()[1:]]
     paragraphs = " ".join("\n" if set(line) <= {"─", "-"} else line for line in lines).split("\n")
     words = [" ".join(paragraph.split()) for paragraph in paragraphs if paragraph.strip()]
+    wrong = re.match(r"Error parsing (--\S+): .*?(['\"].*?['\"])(?=[\]. ]).* helptext: \1 (\S+)", " ".join(words))
+    if wrong and wrong[3] in KINDS:
+        return f"{wrong[1]} takes {KINDS[wrong[3]]}, not {wrong[2]}"
     right = [part for part in words[1:] if part.startswith(("Perhaps you meant", "Argument helptext"))]
     return ". ".join([words[0], *right])
 
@@ -113,7 +124,7 @@ def _first_words(box: str) -> str:
 def _first(argv: list[str], command: str, what: str, example: str) -> tuple[str, list[str]]:
     """(the positional argument, the rest); prints the docstring of a command asked for help without one."""
     if argv and argv[0] in ("-h", "--help"):
-        if command not in ("train", "data"):  # whose options depend on it
+        if command not in ("train", "data", "extractor"):  # whose options depend on it
             return example, argv
         print(f"usage: jaxgen {command} {example} [OPTIONS]\n\n{inspect.getdoc(COMMANDS[command])}")
         raise SystemExit(0)
@@ -208,48 +219,155 @@ def _print_digests(run) -> None:
 
 
 def sample_command(argv: list[str]) -> None:
-    """Draw samples from a run: a PNG grid, or an npz.
+    """Draw samples, interpolations and other pictures of a run: PNG, npz, GIF, WebP.
 
-    Every seed's samples, one grid below the other; a row a class where the model is conditional.
+    Every seed's picture, one below the other.
     """
     path, rest = _first(argv, "sample", "a run folder", "RUN")
 
-    def sample_(num: int = 64, out: Path | None = None) -> None:
-        """Draw samples from a run: a PNG grid, or an npz.
+    def sample_(
+        kind: Literal[
+            "samples", "interpolation", "traversal", "arithmetic", "reconstructions", "animation"
+        ] = "samples",
+        num: int | None = None,
+        steps: int | None = None,
+        dims: tuple[int, ...] | None = None,
+        around: int | None = None,
+        groups: tuple[str, str, str] | None = None,
+        out: Path | None = None,
+    ) -> None:
+        """Draw samples, interpolations and other pictures of a run: PNG, npz, GIF, WebP.
 
         Args:
-            num: samples of each seed, a whole number a class where the model is conditional
-            out: the file, .png or .npz (image uint8 [seeds * num, H, W, C], seed, and label where the
-                model is conditional); RUN/samples.png if not given
+            kind: samples; paths between two draws of the prior; latent numbers moved one by one; codes of classes A - B
+                + C; test images above their reconstructions; the training's sample grids, step after step
+            num: of each seed: samples (64, a whole number a class where the model is conditional), paths (8), latent
+                numbers (8), images of each class (8), test images (32)
+            steps: images along a path or of a latent number (9)
+            dims: the latent numbers of a traversal; those that vary most over the test images if not given
+            around: the test image whose code a traversal moves; if not given, the prior's mean, or a draw of it where
+                the model does not encode
+            groups: the three classes of arithmetic
+            out: the file: .png, .npz (arrays), and of paths .gif and .webp, the training's two; RUN/KIND.png or
+                RUN/animation.gif if not given
         """
         from jaxgen.training import sample
 
-        print(sample(path, num=num, out=out))
+        print(sample(path, kind, num=num, steps=steps, dims=dims, around=around, groups=groups, out=out))
 
     parse(sample_, rest, "jaxgen sample RUN")
 
 
 def evaluate_command(argv: list[str]) -> None:
-    """Score a run beside real images and the untrained model.
+    """Score a run, or images of any other system, beside real ones.
 
-    Writes evaluation.json into the run folder and prints the table.
+    jaxgen evaluate RUN                                scores a run, and the same model untrained
+    jaxgen evaluate --images FOLDER --dataset NAME     scores PNG or JPEG files, or an npz file
+
+    Prints the table and writes it as JSON: into the run folder, or beside the images.
     """
+    if any(word.partition("=")[0] == "--images" for word in argv):
+        return _evaluate_images(["--help"] if {"-h", "--help"} & set(argv) else argv)
     path, rest = _first(argv, "evaluate", "a run folder", "RUN")
 
-    def evaluate_() -> None:
-        """Score a run beside real images and the untrained model.
+    import tyro
 
-        Writes evaluation.json into the run folder and prints the table.
+    from jaxgen.evaluation.scoring import Scoring
+
+    def evaluate_(scoring: Annotated[Scoring, tyro.conf.arg(name="")]) -> None:
+        """Score a run, or images of any other system, beside real ones.
+
+        Writes evaluation.json into the run folder and prints the table. `jaxgen metrics` lists the metrics;
+        `jaxgen evaluate --images FOLDER --dataset NAME` scores images that another system made, and
+        `jaxgen evaluate --images FOLDER --help` lists its options.
         """
-        from rich.console import Console
-
         from jaxgen.comparison import evaluate
-        from jaxgen.tables import scores_table
 
-        Console().print(scores_table(evaluate(path)))
+        _print_scores(evaluate(path, scoring))
         print(Path(path) / "evaluation.json")
 
-    parse(evaluate_, rest, "jaxgen evaluate RUN")
+    return parse(evaluate_, rest, "jaxgen evaluate RUN")
+
+
+def _evaluate_images(argv: list[str]) -> None:
+    import tyro
+
+    from jaxgen.data.options import Options
+    from jaxgen.evaluation.scoring import Scoring
+
+    def evaluate_images(
+        images: Path,
+        scoring: Annotated[Scoring, tyro.conf.arg(name="")],
+        options: Annotated[Options, tyro.conf.arg(name="")],
+        out: Path | None = None,
+    ) -> None:
+        """Score images of any other system beside real ones.
+
+        Args:
+            images: a folder of PNG or JPEG files (subfolders with the names of the classes are labels), or an npz file
+                with `image` uint8 [num, H, W, C] and of choice `label`
+            out: the JSON file; IMAGES.evaluation.json if not given
+        """
+        from jaxgen.comparison import evaluate_images as evaluate
+
+        given = vars(options) | {}
+        results = evaluate(images, given.pop("dataset"), scoring, out=out, **given)
+        _print_scores(results)
+        print(results["path"])
+
+    parse(evaluate_images, argv, "jaxgen evaluate")
+
+
+def _print_scores(results: dict[str, Any]) -> None:
+    from rich.console import Console
+
+    from jaxgen.tables import scores_tables
+
+    console = Console()
+    for table in scores_tables(results, console):
+        console.print(table)
+
+
+def metrics_command(argv: list[str]) -> None:
+    """List the metrics that `jaxgen evaluate --metrics` takes."""
+
+    def metrics_() -> None:
+        """List the metrics that `jaxgen evaluate --metrics` takes."""
+        from rich.console import Console
+
+        from jaxgen.tables import metrics_table
+
+        Console().print(metrics_table())
+
+    parse(metrics_, argv, "jaxgen metrics")
+
+
+def extractor_command(argv: list[str]) -> None:
+    """Convert the weights of Inception-v3 that FID is defined by, for `--extractor`.
+
+    jaxgen extractor convert FILE --out inception.safetensors
+
+    FILE is pt_inception-2015-12-05-6726825d.pth, which pytorch-fid and torch-fidelity download. PyTorch is not needed.
+    """
+    action, rest = _first(argv, "extractor", "an action", "convert")
+    if action != "convert":
+        raise UserError(f"unknown action {action!r} of `jaxgen extractor`: there is convert")
+    source, rest = _first(rest, "extractor convert", "a file", "FILE")
+
+    def extractor_convert(out: Path = Path("inception.safetensors")) -> None:
+        """Convert the weights of Inception-v3 that FID is defined by, for `--extractor`.
+
+        FILE is pt_inception-2015-12-05-6726825d.pth, which pytorch-fid and torch-fidelity download.
+
+        Args:
+            out: the file written
+        """
+        from jaxgen.evaluation.inception import convert
+
+        convert(source, out)
+        print(out)
+
+    parse(extractor_convert, rest, "jaxgen extractor convert FILE")
 
 
 def compare_command(argv: list[str]) -> None:
@@ -269,13 +387,15 @@ def compare_command(argv: list[str]) -> None:
             steps: training steps a seed, in place of the experiment's
             seeds: training seeds, in place of the experiment's
         """
-        from rich.console import Console
-
         from jaxgen.comparison import compare
-        from jaxgen.tables import scores_table
 
         results = compare(experiment, out=out, steps=steps, seeds=seeds)
-        Console().print(scores_table(results))
+        for table in results["tables"]:
+            if len(results["tables"]) > 1:
+                print(table["label"])
+            _print_scores(table)
+        for verdict in results["verdicts"]:
+            print(verdict["sentence"])
         print(results["report"])
 
     parse(compare_, rest, "jaxgen compare EXPERIMENT")
@@ -324,18 +444,32 @@ def _data_prepare(argv: list[str]) -> None:
 
         print(data.prepare(name, folder))
 
-    parse(data_prepare, rest, f"jaxgen data prepare {name}")
+    parse(data_prepare, rest, "jaxgen data prepare NAME")
 
 
 def _data_show(argv: list[str]) -> None:
     name, rest = _dataset(argv, "show")
+    if {word.partition("=")[0].replace("_", "-") for word in rest} & {"--dataset", "--data-from"}:
+        raise UserError("data show takes the dataset's name, and --from FOLDER, in place of --dataset and --data-from")
+
+    import dataclasses
 
     import tyro
 
     from jaxgen.data.options import Options
 
+    @dataclasses.dataclass(frozen=True)
+    class Shown(Options):
+        """The options that a contact sheet depends on."""
+
+        dataset: tyro.conf.Fixed[str] = name
+        data_from: tyro.conf.Fixed[str | None] = None
+        flip: tyro.conf.Fixed[bool] = False
+        pipeline: tyro.conf.Fixed[str] = "auto"
+        workers: tyro.conf.Fixed[int] = 0
+
     def data_show(
-        options: Annotated[Options, tyro.conf.arg(name="")],
+        options: Annotated[Shown, tyro.conf.arg(name=""), tyro.conf.SuppressFixed],
         folder: Annotated[Path | None, tyro.conf.arg(name="from")] = None,
         num: int = 40,
         split: Literal["train", "validation", "test"] = "train",
@@ -349,25 +483,27 @@ def _data_show(argv: list[str]) -> None:
             split: of the dataset
             out: the PNG file; NAME.png if not given
         """
-        if {word.partition("=")[0].replace("_", "-") for word in rest} & {"--dataset", "--data-from"}:
-            raise UserError(
-                "data show takes the dataset's name, and --from FOLDER, in place of --dataset and --data-from"
-            )
         from jaxgen import data
         from jaxgen.data.sheet import contact_sheet
         from jaxgen.pictures import to_png
 
         if num < 1:
             raise UserError(f"num must be at least 1, not {num}")
+        path = out or Path(re.sub(r"\W+", "_", name) + ".png")
+        if path.suffix != ".png":
+            raise UserError(f"a contact sheet is written as .png, not as {path.name!r}")
         given = vars(options) | {"data_from": folder and str(folder)}
         del given["dataset"]
         dataset = data.load(name, **given)
-        path = out or Path(re.sub(r"\W+", "_", name) + ".png")
-        path.write_bytes(to_png(contact_sheet(dataset, num, split)))
+        content = to_png(contact_sheet(dataset, num, split))
+        if path.exists() and path.read_bytes() != content:
+            raise UserError(f"{path} exists with another content; choose another --out")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
         print(dataset.note)
         print(path)
 
-    parse(data_show, rest, f"jaxgen data show {name}")
+    parse(data_show, rest, "jaxgen data show NAME")
 
 
 def _dataset(argv: list[str], action: str) -> tuple[str, list[str]]:
@@ -388,6 +524,8 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "digest": digest_command,
     "sample": sample_command,
     "evaluate": evaluate_command,
+    "metrics": metrics_command,
     "compare": compare_command,
     "data": data_command,
+    "extractor": extractor_command,
 }

@@ -4,11 +4,14 @@ import math
 
 import jax
 import numpy as np
+from rich.console import Console, Group
+from rich.padding import Padding
 from rich.table import Column, Table
 from rich.text import Text
 
 from jaxgen import data, models
 from jaxgen.comparison.statistics import t_interval
+from jaxgen.evaluation.scores import MODELS, SAMPLES
 from jaxgen.model import Spec
 
 
@@ -37,43 +40,75 @@ def models_table() -> Table:
     return table
 
 
-def datasets_table() -> Table:
-    """The datasets: examples, shape, classes, licence, and whether they are prepared."""
-    columns = (
-        Column("dataset", overflow="fold", ratio=1),
-        Column("train, validation, test", justify="right", no_wrap=True),
-        *(Column(name, no_wrap=True) for name in ("shape", "classes", "prepared")),
-    )
-    table = Table(*columns, title="Datasets", expand=True)
+def datasets_table() -> Group:
+    """The datasets: a line of numbers, and below it what it is, its configs and its licence."""
+    line = "{:<17}  {:>7}  {:>10}  {:>6}  {:<9}  {:>7}  {}".format
+    parts = [Text(line("dataset", "train", "validation", "test", "shape", "classes", "prepared"), "bold")]
     how = {"made": "on first use", "prepared": "no", "folder": "--data-from"}
-    for info in data.table():
-        configs = f"/{', /'.join(info.configs)}" if info.configs else ""
-        about = Text.assemble((info.name, "bold"), configs, "\n", info.what, "\n", (f"licence: {info.licence}", "dim"))
-        examples = "\n".join(f"{count:,}" for count in info.examples) if info.examples else "varies"
+    other = data.info("tfds:NAME")._replace(what="any other dataset of TFDS that has images", licence="its own")
+    for info in (*data.table(), other):
+        examples = [f"{count:,}" for count in info.examples] if info.examples else ["varies"] * 3
         shape = "x".join("?" if side is None else str(side) for side in info.shape)
-        classes = [f"{info.classes:,}"] * bool(info.classes) + ["captions"] * info.captions
-        ready = "yes" if info.prepared and info.comes != "folder" else how[info.comes]
-        table.add_row(about, examples, shape, "\n".join(classes) or "-", ready, end_section=True)
-    table.add_row("tfds:NAME\nany other dataset of TFDS that has images", "varies", "?x?x?", "-", "no")
+        classes = info.classes if isinstance(info.classes, tuple) else (info.classes,)
+        ready = "yes" if info.comes != "folder" and info.prepared else how[info.comes]
+        row = line(info.name, *examples, shape, " or ".join(f"{n:,}" for n in classes if n) or "-", ready)
+        about = [
+            info.what.rstrip("."),
+            "captions" * info.captions,
+            f"configs {', '.join(info.configs)}" * bool(info.configs),
+        ]
+        words = Text("; ".join(filter(None, [*about, f"licence: {info.licence}"])))
+        parts += [Text.assemble((row[:17], "bold"), row[17:]), Padding(words, (0, 0, 0, 4))]
+    return Group(*parts)
+
+
+def metrics_table() -> Table:
+    """The families of metrics, by the names that `--metrics` takes."""
+    table = Table(Column("metric", no_wrap=True), Column("of", no_wrap=True), "what", "usual", title="Metrics")
+    for of, families in (("samples", SAMPLES), ("a model", MODELS)):
+        for name, family in families.items():
+            table.add_row(name, of, family.about, "yes" if family.usual else "")
+        table.add_section()
     return table
 
 
-def scores_table(results: dict) -> Table:
-    """Scores: mean and 95% t interval over the seeds, and below it every seed's value."""
-    seeds = " ".join(map(str, results["seeds"]))
-    table = Table(title=f"mean [95% t interval over seeds {seeds}], every seed's value below", title_justify="left")
+def scores_tables(results: dict, console: Console) -> list[Table]:
+    """Scores: mean and 95% t interval over the seeds, and below it every seed's value; as wide as the console."""
+    metrics, tables = list(results["metrics"]), []
+    unbounded = console.options.update(max_width=10_000)
+    while metrics:
+        count = len(metrics)
+        while (
+            count > 1 and console.measure(_scores(results, metrics[:count]), options=unbounded).maximum > console.width
+        ):
+            count -= 1
+        tables.append(_scores(results, metrics[:count]))
+        del metrics[:count]
+    title = f"{results['samples']:,} samples and {results['dataset']['test']:,} test examples"
+    if results["seeds"]:
+        seeds = " ".join(map(str, results["seeds"]))
+        title += f"; mean [95% t interval over seeds {seeds}], every seed's value below"
+    tables[0].title, tables[0].title_justify = title, "left"
+    notes = [f"{row['name']}: {row['note']}" for row in results["rows"] if row["kind"] == "real" and row.get("note")]
+    tables[-1].caption, tables[-1].caption_justify = "\n".join(notes), "left"
+    return tables
+
+
+def _scores(results: dict, metrics: list[dict]) -> Table:
+    table = Table()
     table.add_column("", overflow="fold")
-    for metric in results["metrics"]:
-        direction = {"lower": "↓", "higher": "↑", None: ""}[metric["better"]]
-        table.add_column(f"{metric['title']} {direction}", justify="right")
+    for metric in metrics:
+        direction = {"lower": " ↓", "higher": " ↑", None: ""}[metric["better"]]
+        table.add_column(f"{metric['title']}{direction}", justify="right")
     last = None
     for row in results["rows"]:
         if last not in (None, row["kind"]):
             table.add_section()
         last = row["kind"]
-        cells = [_cell(row["values"].get(metric["key"]), metric["digits"]) for metric in results["metrics"]]
-        name = row["name"] + (f"\n{len(row['diverged'])} diverged" if row.get("diverged") else "")
-        table.add_row(name, *cells)
+        cells = [_cell(row["values"].get(metric["key"]), metric["digits"]) for metric in metrics]
+        notes = [f"{row['samples']:,} samples"] if row.get("samples") not in (None, results["samples"]) else []
+        notes += [f"{len(row['diverged'])} diverged"] if row.get("diverged") else []
+        table.add_row("\n".join([row["name"], *notes]), *cells)
     return table
 
 

@@ -21,6 +21,7 @@ from PIL import Image
 from jaxgen import cli, data, models
 from jaxgen.data.options import Options
 from jaxgen.training import Settings, open_run
+from jaxgen.training.kinds import KINDS
 
 README = Path(__file__).parents[1] / "README.md"
 MODELS = list(models.MODELS)
@@ -115,7 +116,8 @@ def train_again(*argv) -> tuple:
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        (["trian"], "unknown command 'trian': there are models, train, digest, sample, evaluate, compare, data"),
+        (["trian"], "unknown command 'trian': there are models, train, digest, sample, evaluate, metrics, "
+         "compare, data, extractor"),
         (["--steps", "5", "train", "vae"], "unknown command '--steps'"),
         (["train"], "train needs a model first, as in `jaxgen train MODEL`"),
         (["train", "--steps", "5", "vae"], "train needs a model first"),
@@ -129,24 +131,28 @@ def train_again(*argv) -> tuple:
         (["train", "vae.yaml"], "a file of your own ends in .py"),
         (["train", "vae", "--dataset", "digit"], "unknown dataset 'digit': did you mean digits?"),
         (["train", "vae", "--latant-dim", "5"], "Perhaps you meant: --latent-dim INT dimensions of z (default: 16)"),
-        (["train", "vae", "--latent-dim", "many"], "Error parsing --latent-dim: invalid literal for int()"),
-        (["train", "vae", "--latent-dim", "nan"], "Argument helptext: --latent-dim INT dimensions of z"),
+        (["train", "vae", "--latent-dim", "many"], "--latent-dim takes a whole number, not 'many'"),
+        (["train", "vae", "--crop", "nan"], "--crop takes a whole number, not 'nan'"),
+        (["train", "vae", "--learning-rate", "it's"], "--learning-rate takes a number, not \"it's\""),
         (["train", "vae", "--latent-dim"], "Missing value for argument '--latent-dim'"),
         (["train", "vae", "--latent-dim", "0"], "latent_dim must be above 0"),
         (["train", "vae", "--latent-dim", "-4"], "latent_dim must be above 0"),
         (["train", "vae", "--learning-rate", "nan"], "learning_rate must be above 0"),
         (["train", "vae", "--learning-rate", "inf"], "learning_rate must be above 0"),
         (["train", "vae", "--learning-rate", "-1"], "learning_rate must be above 0"),
-        (["train", "vae", "--likelihood", "poisson"], "Expected one of ('bernoulli', 'gaussian')"),
+        (["train", "vae", "--likelihood", "poisson"], "Expected one of ('bernoulli', 'gaussian', 'logistic')"),
         (["train", "vae", "vae"], "Unrecognized options: vae"),
-        (["train", "vae", "--binarize", "yes"], "Unrecognized options: yes"),
+        (["train", "vae", "--binarize", "yes"], "invalid choice 'yes' for argument '--binarize'"),
         (["train", "dcgan", "--image-size", "9"], "dcgan cannot make images of 9x9"),
+        (["train", "dcgan", "--critic-steps", "5"], "batch_size must be a multiple of 5, the parts that dcgan divides"),
+        (["train", "dcgan", "--loss", "wasserstein"], "loss wasserstein takes penalty gradient or spectral_norm"),
         (["train", "vae", "--image-size", "0"], "image size must be a whole number from 1 on, not 0"),
         (["train", "vae", "--image-size", "5000"], "image size must be at most 4096, not 5000"),
         (["train", "vae", "--crop", "9"], "crop 9: there is an image of 8x8"),
         (["train", "vae", "--dataset", "digits/odd"], "unknown config 'odd' of dataset digits: it has none"),
-        (["train", "vae", "--dataset", "gaussians"], "vae needs 'image', which dataset gaussians does not have"),
+        (["train", "vae", "--dataset", "gaussians"], "vae needs image, but dataset gaussians has only point, label"),
         (["train", "vae", "--dataset", "bars", "--flip"], "dataset bars has no images to flip"),
+        (["train", "vae", "--skip-bad"], "dataset digits has no files that could be damaged, so skip_bad is"),
         (["train", "vae", "--dataset", "mnist"], "mnist is not prepared yet: run jaxgen data prepare mnist"),
         (["train", "vae", "--dataset", "tfds:nope"], "tfds:nope is not prepared yet: run jaxgen data prepare"),
         (["train", "vae", "--data-from", "."], "dataset digits is not read from a folder of yours"),
@@ -162,11 +168,15 @@ def train_again(*argv) -> tuple:
         (["data", "prepare", "nlvr"], "jaxgen data prepare nlvr --from FOLDER"),
         (["data", "show", "digits", "--num", "0"], "num must be at least 1, not 0"),
         (["data", "show", "image_folder", "--from", "nowhere"], "nowhere"),
+        (["data", "show", "digits", "--data-from", "."], "--from FOLDER, in place of --dataset and --data-from"),
+        (["data", "show", "gaussians", "--flip"], "Unrecognized options: --flip"),
+        (["data", "show", "digits", "--out", "digits.jpg"], "a contact sheet is written as .png, not as 'digits.jpg'"),
+        (["data", "prepare", "nlvr", "--from", "nowhere"], "nowhere is no folder"),
         (["train", "vae", "--seeds"], "seeds must name at least one seed"),
         (["train", "vae", "--seeds", "-1"], "seeds must lie between 0 and 2^32 - 1, not -1"),
         (["train", "vae", "--seeds", "4294967296"], "seeds must lie between 0 and 2^32 - 1"),
         (["train", "vae", "--seeds", "1", "0", "1"], "seeds given twice: 1"),
-        (["train", "vae", "--seeds", "0,1"], "Error parsing --seeds: Could not find valid parse"),
+        (["train", "vae", "--seeds", "0,1"], "--seeds takes whole numbers with spaces between them, not '0,1'"),
         (["train", "vae", "--data-seed", "-1"], "data_seed must lie between 0 and 2^32 - 1, not -1"),
         (["train", "vae", "--resume", "True"], "Unrecognized options: True"),
         (["train", "vae", "--out", ""], ". exists; choose another --out"),
@@ -188,7 +198,9 @@ def test_numbers_of_steps_are_positive_whole_numbers(name, value):
     option = "--" + name.replace("_", "-")
     line = refused("train", "naive_bayes", option, value)
     whole = value.lstrip("-").isdigit()
-    assert line.startswith(f"{name} must be at least 1, not {value}" if whole else f"Error parsing {option}: ")
+    assert line.startswith(
+        f"{name} must be at least 1, not {value}" if whole else f"{option} takes a whole number, not "
+    )
 
 
 @pytest.mark.parametrize("command", ["digest", "sample", "evaluate"])
@@ -408,18 +420,38 @@ def test_models_lists_every_model_whole(monkeypatch):
             assert words.replace(" ", "") in paper
 
 
-def test_data_list():
+@pytest.mark.parametrize("columns", [80, 160])
+def test_data_list(columns, monkeypatch):
     data.load("digits")
+    monkeypatch.setenv("COLUMNS", str(columns))
     lines = did("data", "list").splitlines()
-    first = next(n for n, line in enumerate(lines) if re.match("│ digits ", line))
-    cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines[first : first + 4]]
-    assert cells[0] == ["digits", "808", "8x8x1", "10", "yes"]
-    assert [row[1] for row in cells[1:3]] == ["90", "899"]
-    text = " ".join(unboxed("\n".join(lines)).split())
+    assert max(map(len, lines)) <= columns
+    rows = {line.split()[0]: line.split() for line in lines if not line.startswith(" ")}
+    assert rows["digits"] == ["digits", "808", "90", "899", "8x8x1", "10", "yes"]
+    assert rows["gaussians"][:8] == ["gaussians", "100,000", "10,000", "10,000", "2", "8", "or", "25"]
+    assert list(rows) == ["dataset", *(info.name for info in data.table()), "tfds:NAME"]
+    text = " ".join(" ".join(lines).split())
     for info in data.table():
-        assert info.name in text
-        assert not info.examples or f"{info.examples[0]:,}" in text
-    assert "licence: CC BY 4.0" in text
+        assert info.what.rstrip(".") in text
+        assert f"licence: {info.licence}" in text
+        assert ", ".join(info.configs) in text
+
+
+@pytest.mark.parametrize("action", ["show", "prepare"])
+@pytest.mark.parametrize("argv", [["--help"], ["gaussians", "--help"]])
+def test_help_of_data_lists_what_may_be_given(action, argv):
+    text = unboxed(did("data", action, *argv))
+    assert text.startswith(f"usage: jaxgen data {action} NAME [-h]")
+    assert "--from" in text
+    assert ("--image-size" in text) == (action == "show")
+    for option in ("--dataset", "--data-from", "--flip", "--pipeline", "--workers"):
+        assert f"{option} " not in text
+
+
+def test_each_help_of_evaluate_is_found_from_the_first():
+    hint = "jaxgen evaluate --images FOLDER --help"
+    assert hint in unboxed(did("evaluate", "--help"))
+    assert "--images PATH" in unboxed(did(*hint.split()[1:]))
 
 
 def test_data_show_and_prepare(here):
@@ -433,6 +465,14 @@ def test_data_show_and_prepare(here):
     for n in range(4):
         Image.new("RGB", (8, 8), (60 * n, 0, 0)).save(f"mine/{n}.png")
     assert did("data", "show", "image_folder", "--from", "mine").endswith("image_folder.png\n")
+
+
+def test_a_contact_sheet_replaces_no_other_file(here):
+    sheet = ("data", "show", "digits", "--num", 4, "--out", "sheets/digits.png")
+    assert did(*sheet) == did(*sheet)  # the same again is no other content
+    Path("digits.png").write_text("mine")
+    for argv, file in ((sheet[:5], "digits.png"), (("data", "show", "bars", *sheet[5:]), "sheets/digits.png")):
+        assert refused(*argv) == f"{file} exists with another content; choose another --out"
 
 
 def test_version_and_no_command():
@@ -524,15 +564,20 @@ def test_samples_replace_no_other_file(run, here):
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        (["--out", "samples.jpg"], "samples are written as .png or .npz, not as 'samples.jpg'"),
-        (["--out", "samples"], "samples are written as .png or .npz, not as 'samples'"),
-        (["--out", ""], "samples are written as .png or .npz, not as ''"),
+        (["--out", "samples.jpg"], "samples can be written as .png or .npz, not as 'samples.jpg'"),
+        (["--out", "samples"], "samples can be written as .png or .npz, not as 'samples'"),
+        (["--out", ""], "samples can be written as .png or .npz, not as ''"),
         (["--out", "file/samples.png"], "cannot use file: File exists"),
         (["--out", "/proc/samples.png"], "cannot use /proc/samples.png: "),
         (["--num", "0"], "--num must be at least 10, one a class, not 0"),
         (["--num", "-20"], "--num must be at least 10, one a class, not -20"),
         (["--num", "9"], "--num must be at least 10, one a class, not 9"),
-        (["--nun", "9"], "Perhaps you meant: --num INT"),
+        (["--nun", "9"], "Perhaps you meant: --num"),
+        (["--kind", "interpolation"], "naive_bayes does not decode latents; models that can: vae, dcgan"),
+        (["--kind", "reconstruction"], "invalid choice 'reconstruction'"),
+        (["--kind", "animation", "--out", "a.png"], "animation can be written as .gif or .webp, not as 'a.png'"),
+        (["--kind", "arithmetic", "--groups", "1", "2"], "--groups"),
+        (["--groups", "1", "2", "3"], "--groups is of arithmetic, not of samples"),
     ],
 )
 def test_samples_that_cannot_be_written(run, here, argv, words):
@@ -546,6 +591,33 @@ def test_a_model_that_cannot_sample_names_those_that_can(trained):
     able = set(line.partition("can: ")[2].split(", "))
     assert "classifier" not in able
     assert {"naive_bayes", "vae", "dcgan"} <= able
+
+
+def test_every_kind_of_picture_has_its_name_on_the_command_line():
+    (names,) = re.findall(r"--kind \{(.*?)\}", unboxed(did("sample", "run", "--help")))
+    assert names.replace(" ", "").split(",") == list(KINDS)
+
+
+def test_every_option_of_a_picture_is_handed_on(here, monkeypatch):
+    monkeypatch.setattr("jaxgen.training.sample", lambda *given, **options: (given, options))
+    printed = did("sample", "run", "--kind", "traversal", "--num", 3, "--steps", 5, "--dims", 1, 2, "--around", 4)
+    options = {"num": 3, "steps": 5, "dims": (1, 2), "around": 4, "groups": None, "out": None}
+    assert printed == f"{(('run', 'traversal'), options)}\n"
+    printed = did("sample", "run", "--kind", "arithmetic", "--groups", 7, 1, 4)
+    options = dict.fromkeys(options) | {"groups": ("7", "1", "4")}
+    assert printed == f"{(('run', 'arithmetic'), options)}\n"
+
+
+def test_an_animation_of_training(run):
+    assert did("sample", "run", "--kind", "animation") == "run/animation.gif\n"
+    with Image.open("run/animation.gif") as moving:
+        assert moving.n_frames == len(list(Path("run/samples/seed-5").iterdir()))
+
+
+def test_models_of_images_are_not_among_those_for_points():
+    assert not {"naive_bayes", "vae", "dcgan"} & set(
+        models.that_can(lambda model: model.sample is not None, data.load("gaussians").spec)
+    )
 
 
 # A model file of the user's own: the README's
@@ -600,8 +672,8 @@ def test_a_run_is_not_resumed_with_a_changed_file(own):
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ('needs=("image",)', 'needs=("caption",)', "the model needs caption, but dataset digits has only image, label"),
-        ("spec):\n", "spec):\n    spec.entries['mesh']\n", "needs 'mesh', which dataset digits does not have"),
+        ('needs=("image",)', 'needs=("caption",)', "mean needs caption, but dataset digits has only image, label"),
+        ("spec):\n", "spec):\n    spec.entries['mesh']\n", "mean needs mesh, but dataset digits has only image"),
         ("def make", "def build", "pixel_mean.py is no model: it does not define make"),
         ("class Config", "class Options", "pixel_mean.py is no model: it does not define Config"),
         ("def make", "def make(", "pixel_mean.py cannot be imported: SyntaxError: "),
@@ -646,7 +718,7 @@ S = Settings(seeds=(0, 1), steps=5)
         ("experiment = Experiment('t', {'a': Arm('vae', {'latent_dim': '3'})}, S)",
          "vae's field latent_dim takes int, not '3'"),
         ("experiment = Experiment('t', {'a': Arm('vae', {'likelihood': 'poisson'})}, S)",
-         "vae's field likelihood takes 'bernoulli' or 'gaussian', not 'poisson'"),
+         "vae's field likelihood takes 'bernoulli' or 'gaussian' or 'logistic', not 'poisson'"),
         ("experiment = Experiment('t', {'a': Arm('naive_bayes'), 'b': Arm('vea')}, S)",
          "unknown model 'vea': did you mean vae?"),
         ("experiment = Experiment('t', {'a': Arm('mine.py')}, S)", "no model file mine.py"),
