@@ -1,0 +1,115 @@
+"""Keeps the results of comparisons as small files, and writes README's table of models from them.
+
+    python -m experiments.summary runs/digits
+
+Of every comparison's folder given, the scores go into experiments/results/NAME.json: every seed's value of every
+row and column, the verdicts, versions and device. Then the column "measured result" of README's table is written anew
+from all such files, in the order of their names, and from the classifiers that are shipped as extractors.
+"""
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+
+from jaxgen import cli
+from jaxgen.comparison.extractors import SHIPPED, WEIGHTS, load_classifier
+from jaxgen.errors import UserError
+from jaxgen.models import MODELS
+from jaxgen.training.run import read_json, write_json
+
+RESULTS = Path(__file__).parent / "results"
+README = Path(__file__).parents[1] / "README.md"
+
+SHOWN = ("fd", "log_prob_binary", "log_prob_uint8", "log_prob_continuous", "iwae_binary", "accuracy")
+"""The columns of a comparison that README's table shows, where there are such scores."""
+
+
+def kept(results: dict[str, Any]) -> dict[str, Any]:
+    """What is kept of a comparison's results.json."""
+    whole = ("name", "title", "seeds", "checkpoint", "verdicts", "tuning", "train_seconds", "environment")
+    columns, rows = (
+        ("key", "title", "better", "digits"),
+        ("name", "kind", "model", "samples", "steps", "diverged", "values"),
+    )
+    tables = [
+        {
+            "label": table["label"],
+            "dataset": table["dataset"],
+            "metrics": [{name: metric[name] for name in columns} for metric in table["metrics"]],
+            "rows": [{name: row[name] for name in rows if name in row} for row in table["rows"]],
+            "extractor": table["extractor"] and table["extractor"]["digest"],
+        }
+        for table in results["tables"]
+    ]
+    return {name: results[name] for name in whole} | {"tables": tables}
+
+
+def measured(model: str, comparisons: list[dict[str, Any]]) -> str:
+    """README's words of what was measured of a model: means over the seeds, a range where several arms are of it."""
+    words = []
+    for comparison in comparisons:
+        for table in comparison["tables"]:
+            arms = [row for row in table["rows"] if row["kind"] == "trained" and row["model"] == model]
+            shown = [_scores(metric, arms) for metric in table["metrics"] if metric["key"] in SHOWN]
+            scores = [score for score in shown if score]
+            if scores:
+                of = f" of {len(arms)} arms" if len(arms) > 1 else ""
+                where = (
+                    comparison["name"] if len(comparison["tables"]) == 1 else f"{comparison['name']}, {table['label']}"
+                )
+                words.append(f"`{where}`{of}: {', '.join(scores)}")
+    if model == "classifier":
+        names = sorted(set(SHIPPED.values()))
+        accuracy = {name: load_classifier(WEIGHTS / f"{name}-extractor.safetensors").accuracy for name in names}
+        shown = ", ".join(f"{name} {100 * share:.1f}%" for name, share in accuracy.items())
+        words.append(f"of the test images, as feature extractor: {shown}")
+    return "; ".join(words) or "not measured yet"
+
+
+def _scores(metric: dict[str, Any], arms: list[dict[str, Any]]) -> str:
+    """A column's means over the seeds, "" where no arm has any."""
+    values = [[value for value in arm["values"].get(metric["key"], ()) if value is not None] for arm in arms]
+    means = sorted({f"{np.mean(each):#.3g}" for each in values if each}, key=float)
+    return f"{metric['title']} {' to '.join([means[0], means[-1]] if len(means) > 1 else means)}" if means else ""
+
+
+def table(text: str) -> str:
+    """README's text with the last column of its table of models as it was measured."""
+    comparisons = [json.loads(file.read_text()) for file in sorted(RESULTS.glob("*.json"))]
+    comparisons = [comparison for comparison in comparisons if "tables" in comparison]  # the others are benchmarks'
+    for model in MODELS:
+        cell = measured(model, comparisons)
+        text, found = re.subn(
+            rf"^(\| `{model}` \|.*\|)[^|]*\|$", lambda row, cell=cell: f"{row[1]} {cell} |", text, flags=re.M
+        )
+        if found != 1:
+            raise UserError(f"README's table of models has {found} rows of {model}")
+    return text
+
+
+def summarise(folders: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()) -> None:
+    """Keep the results of comparisons, and write README's table of models from all that are kept.
+
+    Args:
+        folders: of comparisons, as `jaxgen compare` leaves them; none if only the table is to be written
+    """
+    for folder in folders:
+        results = read_json(folder / "results.json")
+        if not isinstance(results, dict) or "tables" not in results:
+            raise UserError(f"{folder / 'results.json'} does not hold the results of a comparison")
+        write_json(RESULTS / f"{results['name']}.json", kept(results))
+        print(RESULTS / f"{results['name']}.json")
+    README.write_text(table(README.read_text()))
+    print(README)
+
+
+if __name__ == "__main__":
+    try:
+        cli.parse(summarise, sys.argv[1:], "python -m experiments.summary")
+    except UserError as error:
+        sys.exit(cli.fail(str(error)))
