@@ -1,11 +1,15 @@
 """Auto-Encoding Variational Bayes, Kingma & Welling 2014, https://arxiv.org/abs/1312.6114.
 
-    p(z) = N(0, I),  q(z|x) = N(mu(x), diag sigma(x)^2),  p(x|z) Bernoulli or Gaussian     (section 3)
+    p(z) = N(0, I),  q(z|x) = N(mu(x), diag sigma(x)^2),  p(x|z) of independent pixels          (section 3)
     ELBO(x) = E_q[log p(x|z)] - KL(q(z|x) || p(z))                       (equation 3; the review's 7-19)
     z = mu + sigma * eps,  eps ~ N(0, I)                              (section 2.4, reparameterisation)
 
-Sums over pixels and latents, in nats; the mean over the batch is taken last. Encoder and decoder
-are convolutional, as deep as the image size allows (4x4 kernels, stride 2).
+With K importance samples the objective is that of Burda et al. 2016 (https://arxiv.org/abs/1509.00519, equation 8),
+
+    L_K(x) = E[log 1/K sum_k p(x, z_k) / q(z_k|x)],  z_k ~ q(z|x)
+
+Conditional, everything but p(z) is given the label y: p(x|y) = integral of p(z) p(x|z, y) dz (Sohn et al. 2015, with
+a prior that knows no y). Sums over pixels and latents, in nats; the mean over the batch is taken last.
 """
 
 from dataclasses import dataclass
@@ -18,39 +22,61 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxgen.errors import check_positive
-from jaxgen.losses import bernoulli_log_prob, gaussian_kl, gaussian_log_prob
-from jaxgen.model import Array, Likelihood, Model, Phase, Spec, State
+from jaxgen.errors import UserError, check_positive
+from jaxgen.losses import bernoulli_log_prob, discretised_logistic_log_prob, gaussian_kl, gaussian_log_prob
+from jaxgen.model import Array, Latent, Likelihood, Model, Phase, Prior, Spec, State
 from jaxgen.nn.conv import Conv, ConvTranspose
 from jaxgen.nn.image import from_unit, pyramid, to_binary, to_unit
 from jaxgen.nn.optimizer import descend
 
+STAGES = 8
+NOISE = 1 / 12
+"""Variance of uniform noise: that of p(x|z) before anything is known of it."""
+ROUNDING = 1 / (12 * 255**2)
+"""Variance of rounding to 256 levels: the least for optimal, or the density of images learned by heart has no limit."""
+
 
 @dataclass(frozen=True)
 class Config:
-    """A convolutional variational autoencoder."""
+    """A variational autoencoder."""
 
     latent_dim: int = 16  # dimensions of z
-    features: int = 32  # channels at half the image size, doubled at every further halving
-    smallest: int = 4  # side of the smallest map: images are halved while they stay at least so large
-    likelihood: Literal["bernoulli", "gaussian"] = "bernoulli"  # p(x|z): of binary pixels, or of levels
-    deviation: float = 0.1  # of the Gaussian p(x|z), with pixels in [0, 1]; not used by bernoulli
+    network: Literal["conv", "mlp"] = "conv"  # encoder and decoder: convolutions, or dense layers of tanh units
+    features: int = 32  # of conv: channels at half the image size, doubled at every further halving
+    smallest: int = 4  # of conv: side of the smallest map; images are halved while they stay at least so large
+    hidden: tuple[int, ...] = (200, 200)  # of mlp: units of the encoder's layers; the decoder's in reverse
+    likelihood: Literal["bernoulli", "gaussian", "logistic"] = "bernoulli"  # p(x|z): of bits; levels; 256 levels
+    deviation: float | Literal["learned", "optimal"] = 0.1  # of gaussian, pixels in [0, 1]; optimal: each batch's RMSE
+    conditional: bool = False  # encoder and decoder are given the label: p(x|y)
+    beta: float = 1.0  # weight of the KL term
+    warmup_steps: int = 0  # that weight rises from 0, linearly, over so many steps
+    free_bits: float = 0.0  # nats of each latent's KL, averaged over the batch, that cost nothing more
+    importance_samples: int = 1  # latents an example, K of the importance-weighted objective; 1 is the ELBO
     learning_rate: float = 1e-3  # of Adam
+    adam_epsilon: float = 1e-8  # of Adam
+    stage_steps: int | None = None  # of the first of IWAE's 8 stages: each 3 times as long, at 10^(-1/7) of the rate
 
 
 class Encoder(nn.Module):
-    """q(z|x)."""
+    """q(z|x), or q(z|x, y)."""
 
     config: Config
     depth: int
     dtype: np.dtype
 
     @nn.compact
-    def __call__(self, x: Array) -> tuple[Array, Array]:
-        """X [batch, H, W, C] -> mean, log-variance [batch, latent_dim]."""
-        for level in range(self.depth):
-            x = nn.relu(Conv(self.config.features << level, (4, 4), strides=(2, 2), dtype=self.dtype)(x))
-        x = x.reshape(x.shape[0], -1)
+    def __call__(self, x: Array, y: Array) -> tuple[Array, Array]:
+        """X [batch, H, W, C], one-hot y [batch, classes or 0] -> mean, log-variance [batch, latent_dim]."""
+        if self.config.network == "conv":
+            maps = jnp.broadcast_to(y[:, None, None], (*x.shape[:3], y.shape[1]))
+            x = jnp.concatenate([x, maps], axis=-1)
+            for level in range(self.depth):
+                x = nn.relu(Conv(self.config.features << level, (4, 4), strides=(2, 2), dtype=self.dtype)(x))
+            x = x.reshape(x.shape[0], -1)
+        else:
+            x = jnp.concatenate([x.reshape(x.shape[0], -1), y], axis=-1)
+            for units in self.config.hidden:
+                x = nn.tanh(nn.Dense(units, dtype=self.dtype)(x))
         mean = nn.Dense(self.config.latent_dim, dtype=self.dtype)(x).astype(jnp.float32)
         log_variance = nn.Dense(self.config.latent_dim, dtype=self.dtype)(x).astype(jnp.float32)
         # Bounded, so that no early step overflows exp: variances from e^-8 to e^8.
@@ -58,94 +84,194 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """p(x|z), as logits: of the bits (Bernoulli) or of the mean (Gaussian)."""
+    """p(x|z), or p(x|z, y), as logits: of the bits (Bernoulli) or of the mean (the others)."""
 
     config: Config
     spec: Spec
 
     @nn.compact
-    def __call__(self, z: Array) -> Array:
-        """Latents z [batch, latent_dim] -> logits [batch, H, W, C]."""
-        (height, width), depth = pyramid(self.spec.image_shape, self.config.smallest, "vae")
-        layer = partial(ConvTranspose, kernel_size=(4, 4), strides=(2, 2), dtype=self.spec.compute_dtype)
-        features = self.config.features << (depth - 1)
-        x = nn.Dense(height * width * features, dtype=self.spec.compute_dtype)(z)
-        x = nn.relu(x).reshape(-1, height, width, features)
-        for level in reversed(range(depth - 1)):
-            x = nn.relu(layer(self.config.features << level)(x))
-        x = layer(self.spec.image_shape[-1], use_bias=False)(x).astype(jnp.float32)
+    def __call__(self, z: Array, y: Array) -> Array:
+        """Latents z [batch, latent_dim], one-hot y [batch, classes or 0] -> logits [batch, H, W, C]."""
+        config, shape, dtype = self.config, self.spec.image_shape, self.spec.compute_dtype
+        x = jnp.concatenate([z, y], axis=-1)
+        if config.network == "conv":
+            (height, width), depth = pyramid(shape, config.smallest, "vae")
+            layer = partial(ConvTranspose, kernel_size=(4, 4), strides=(2, 2), dtype=dtype)
+            features = config.features << (depth - 1)
+            x = nn.relu(nn.Dense(height * width * features, dtype=dtype)(x)).reshape(-1, height, width, features)
+            for level in reversed(range(depth - 1)):
+                x = nn.relu(layer(config.features << level)(x))
+            x = layer(shape[-1], use_bias=False)(x)
+        else:
+            for units in reversed(config.hidden):
+                x = nn.tanh(nn.Dense(units, dtype=dtype)(x))
+            x = nn.Dense(int(np.prod(shape)), use_bias=False, dtype=dtype)(x).reshape(-1, *shape)
         # Starting at the data's mean image leaves the latents to explain what differs from it.
         mean = np.clip(self.spec.mean, 0.01, 0.99)
         bias = np.log(mean / (1 - mean)).astype(np.float32)
-        return x + self.param("bias", lambda _: jnp.asarray(bias))
+        return x.astype(jnp.float32) + self.param("bias", lambda _: jnp.asarray(bias))
+
+
+def check(config: Config) -> None:
+    """Raises UserError for values that cannot be, or do not go together."""
+    names = ("latent_dim", "features", "smallest", "beta", "importance_samples", "learning_rate", "adam_epsilon")
+    check_positive(config, *names)
+    for name in ("deviation", "stage_steps"):
+        if isinstance(getattr(config, name), int | float):
+            check_positive(config, name)
+    for name in ("warmup_steps", "free_bits"):
+        if not 0 <= getattr(config, name) < float("inf"):
+            raise UserError(f"{name} must be at least 0 and finite, not {getattr(config, name)}")
+    if min(config.hidden, default=1) < 1:
+        raise UserError(f"hidden must be numbers above 0, not {config.hidden}")
+    if config.importance_samples > 1 and (config.beta, config.warmup_steps, config.free_bits) != (1, 0, 0):
+        raise UserError(
+            "beta, warmup_steps and free_bits weight the ELBO's KL term, which the importance-weighted objective "
+            "does not have: leave them out, or importance_samples at 1"
+        )
+    if config.importance_samples > 1 and (config.likelihood, config.deviation) == ("gaussian", "optimal"):
+        raise UserError("deviation optimal is the ELBO's optimum: leave importance_samples at 1, or have it learned")
 
 
 def make(config: Config, spec: Spec) -> Model:
-    """The VAE for `spec`'s images. Raises UserError for an image size that does not halve."""
-    check_positive(config, "latent_dim", "features", "smallest", "deviation", "learning_rate")
-    _, depth = pyramid(spec.image_shape, config.smallest, "vae")
+    """The VAE for `spec`'s images. Raises UserError as `check`, and for an image size that conv cannot halve."""
+    check(config)
+    depth = pyramid(spec.image_shape, config.smallest, "vae")[1] if config.network == "conv" else 0
     encoder, decoder = Encoder(config, depth, spec.compute_dtype), Decoder(config, spec)
-    optimizer = optax.adam(config.learning_rate)
-    binary = config.likelihood == "bernoulli"
+    rate = config.learning_rate
+    if config.stage_steps is not None:
+        ends = [config.stage_steps * (3**stage - 1) // 2 for stage in range(1, STAGES)]
+        rate = optax.piecewise_constant_schedule(rate, dict.fromkeys(ends, 10 ** (-1 / (STAGES - 1))))
+    optimizer = optax.adam(rate, eps=config.adam_epsilon)
+    likelihood, classes = config.likelihood, spec.num_classes if config.conditional else 0
+    learned = likelihood == "logistic" or (likelihood, config.deviation) == ("gaussian", "learned")
+    optimal = (likelihood, config.deviation) == ("gaussian", "optimal")
 
-    def data(batch):
-        return to_binary(batch["image"]) if binary else to_unit(batch["image"])
+    def pixels(batch):
+        return to_binary(batch["image"]) if likelihood == "bernoulli" else to_unit(batch["image"])
+
+    def label(batch, num):
+        """One-hot [num, classes], of no classes where the model is not conditional."""
+        return jax.nn.one_hot(batch["label"], classes) if config.conditional else jnp.zeros((num, 0))
 
     def init(key, batch):
         k_encoder, k_decoder = jax.random.split(key)
+        x, z = pixels(batch), jnp.zeros((1, config.latent_dim))
         params = {
-            "encoder": encoder.init(k_encoder, data(batch))["params"],
-            "decoder": decoder.init(k_decoder, jnp.zeros((1, config.latent_dim)))["params"],
+            "encoder": encoder.init(k_encoder, x, label(batch, len(x)))["params"],
+            "decoder": decoder.init(k_decoder, z, jnp.zeros((1, classes)))["params"],
         }
-        return State(jnp.int32(0), params, optimizer.init(params))
+        if learned:
+            # One for all pixels: had each its own, one that never changes would have a density without limit.
+            params["log_scale"] = jnp.float32(np.log(NOISE) / 2)
+        return State(jnp.int32(0), params, optimizer.init(params), jnp.float32(NOISE) if optimal else ())
 
-    def elbo_terms(key, params, x):
-        """E_q[log p(x|z)] by one z an example, and KL(q(z|x) || p(z)); nats [batch]."""
-        mean, log_variance = encoder.apply({"params": params["encoder"]}, x)
-        z = mean + jnp.exp(log_variance / 2) * jax.random.normal(key, mean.shape)
-        logits = decoder.apply({"params": params["decoder"]}, z)
-        if binary:
-            reconstruction = bernoulli_log_prob(x, logits)
+    def posterior(params, batch):
+        """Mean and log-variance of q(z|x), [batch, latent_dim] each."""
+        x = pixels(batch)
+        return encoder.apply({"params": params["encoder"]}, x, label(batch, len(x)))
+
+    def draw(key, mean, log_variance):
+        return mean + jnp.exp(log_variance / 2) * jax.random.normal(key, mean.shape)
+
+    def logits(params, z, batch):
+        return decoder.apply({"params": params["decoder"]}, z, label(batch, len(z)))
+
+    def pixels_log_prob(params, variance, x, logits):
+        """Log p(x|z), nats [batch]; `variance` is not used but by optimal."""
+        if likelihood == "bernoulli":
+            return bernoulli_log_prob(x, logits)
+        if likelihood == "logistic":
+            return discretised_logistic_log_prob(x, nn.sigmoid(logits), params["log_scale"])
+        if optimal:
+            log_variance = jnp.log(variance)
         else:
-            log_variance_x = 2 * float(np.log(config.deviation))
-            reconstruction = gaussian_log_prob(x, nn.sigmoid(logits), log_variance_x)
-        return reconstruction, gaussian_kl(mean, log_variance)
+            log_variance = 2 * (params["log_scale"] if learned else float(np.log(config.deviation)))
+        return gaussian_log_prob(x, nn.sigmoid(logits), log_variance)
+
+    def objective(params, key, batch, step):
+        """The loss; and the means of reconstruction and KL terms, nats, and the optimal variance if it is that."""
+        k = config.importance_samples
+        mean, log_variance = (jnp.repeat(a, k, axis=0) for a in posterior(params, batch))  # K of each, side by side
+        batch = {name: jnp.repeat(entry, k, axis=0) for name, entry in batch.items()}
+        z, x = draw(key, mean, log_variance), pixels(batch)
+        decoded = logits(params, z, batch)
+        # The variance of highest likelihood is the mean squared error: Rybkin et al. 2021, section 4.
+        variance = jnp.maximum(((x - nn.sigmoid(decoded)) ** 2).mean(), ROUNDING) if optimal else None
+        reconstruction, kl = pixels_log_prob(params, variance, x, decoded), gaussian_kl(mean, log_variance)
+        terms = (reconstruction.mean(), kl.mean(), variance)
+        if k > 1:
+            log_weight = reconstruction + log_prior(None, z) - gaussian_log_prob(z, mean, log_variance)
+            return -(jax.nn.logsumexp(log_weight.reshape(-1, k), axis=1) - float(np.log(k))).mean(), terms
+        if config.free_bits:  # Kingma et al. 2016, equation 15, each latent a group of its own
+            each = gaussian_kl(mean.reshape(-1, 1), log_variance.reshape(-1, 1)).reshape(mean.shape)
+            kl = jnp.maximum(each.mean(0), config.free_bits).sum()
+        beta = config.beta
+        if config.warmup_steps:
+            beta *= jnp.minimum(step.astype(jnp.float32) / config.warmup_steps, 1)
+        return -(reconstruction - beta * kl).mean(), terms
 
     def step(key, state, batch):
-        def loss(params):
-            reconstruction, kl = elbo_terms(key, params, data(batch))
-            return -(reconstruction - kl).mean(), (reconstruction.mean(), kl.mean())
-
-        (value, (reconstruction, kl)), gradients = jax.value_and_grad(loss, has_aux=True)(state.params)
+        gradient = jax.value_and_grad(objective, has_aux=True)
+        (value, (reconstruction, kl, variance)), gradients = gradient(state.params, key, batch, state.step)
         params, opt_state = descend(optimizer, gradients, state.opt_state, state.params)
-        metrics = {"loss": value, "reconstruction": reconstruction, "kl": kl}
-        return state._replace(params=params, opt_state=opt_state), metrics
+        state = state._replace(params=params, opt_state=opt_state)
+        if optimal:  # the mean of all batches' at first, then of the last hundred or so
+            share = jnp.maximum(1 / (1 + state.step.astype(jnp.float32)), 0.01)
+            state = state._replace(extra=(1 - share) * state.extra + share * variance)
+        return state, {"loss": value, "reconstruction": reconstruction, "kl": kl}
 
-    def decode(state, z):
-        return nn.sigmoid(decoder.apply({"params": state.params["decoder"]}, z))
+    def decode(state, z, condition=None):
+        return nn.sigmoid(logits(state.params, z, condition))
+
+    def sample_prior(key, state, num):
+        return jax.random.normal(key, (num, config.latent_dim))
+
+    def log_prior(state, z):
+        return gaussian_log_prob(z, jnp.zeros_like(z), 0.0)
+
+    def sample_posterior(key, state, batch):
+        mean, log_variance = posterior(state.params, batch)
+        z = draw(key, mean, log_variance)
+        return z, gaussian_log_prob(z, mean, log_variance)
+
+    def log_likelihood(state, batch, z):
+        # The variance of optimal is the stored one: log p(x) of an example does not depend on its batch.
+        return pixels_log_prob(state.params, state.extra, pixels(batch), logits(state.params, z, batch))
 
     def sample(key, state, num, condition=None):
-        z = jax.random.normal(key, (num, config.latent_dim))
-        return {"image": from_unit(decode(state, z))}
+        condition = condition or {}
+        if config.conditional and not condition:
+            k_label, key = jax.random.split(key)
+            log_shares = jnp.log(jnp.asarray(spec.class_shares, jnp.float32))
+            condition = {"label": jax.random.categorical(k_label, log_shares, shape=(num,)).astype(jnp.int32)}
+        return {"image": from_unit(decode(state, sample_prior(key, state, num), condition)), **condition}
 
     def log_prob(key, state, batch):
-        reconstruction, kl = elbo_terms(key, state.params, data(batch))
-        return reconstruction - kl
+        mean, log_variance = posterior(state.params, batch)
+        return log_likelihood(state, batch, draw(key, mean, log_variance)) - gaussian_kl(mean, log_variance)
 
     def encode(key, state, batch):
-        return encoder.apply({"params": state.params["encoder"]}, data(batch))[0]
+        return posterior(state.params, batch)[0]
 
+    space, note = {
+        "bernoulli": ("binary", "bits are pixels >= 128"),
+        "gaussian": ("continuous", "pixels in [0, 1], not dequantised"),
+        "logistic": ("uint8", "of the 256 levels"),
+    }[likelihood]
+    bound = "ELBO of log p(x|label)" if config.conditional else "ELBO"
     return Model(
         init,
         (Phase("train", step),),
-        needs=("image",),
+        needs=("image", "label") if config.conditional else ("image",),
         sample=sample,
+        conditions=("label",) if config.conditional else (),
         sampling="means of p(x|z), z from the prior",
         log_prob=log_prob,
-        likelihood=Likelihood("binary", "bound", "ELBO, one z an image; bits are pixels >= 128")
-        if binary
-        else Likelihood("continuous", "bound", "ELBO, one z an image; pixels in [0, 1], not dequantised"),
+        likelihood=Likelihood(space, "bound", f"{bound}, one z an image; {note}"),
+        latent=Latent(sample_prior, log_prior, sample_posterior, log_likelihood),
         encode=encode,
         decode=decode,
+        prior=Prior(sample_prior, "gaussian"),
         precisions=("float32", "bfloat16"),
     )

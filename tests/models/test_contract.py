@@ -15,6 +15,8 @@ SMALL = {
     "dcgan": {"features": 4, "latent_dim": 5},
 }
 ALL = list(models.MODELS)
+WITH_LATENTS = ["vae"]
+WITH_PRIOR = {"vae": "gaussian", "dcgan": "uniform"}
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +108,73 @@ def test_log_prob_says_what_it_measures(name, digits):
     if model.likelihood:
         assert model.likelihood.space in ("binary", "uint8", "continuous")
         assert model.likelihood.kind in ("exact", "bound")
+
+
+@pytest.mark.parametrize("name", WITH_LATENTS)
+def test_latent_densities_are_of_each_example_alone(name, digits, batch):
+    """Another z or image for one example leaves the others' densities as they are; gradients are finite."""
+    model = make(name, digits.spec)
+    assert model.likelihood
+    latent, few = model.latent, {entry: values[:6] for entry, values in batch.items()}
+    state = jax.jit(model.init)(jax.random.key(0), few)
+    z, log_q = latent.sample_posterior(jax.random.key(1), state, few)
+    prior = latent.sample_prior(jax.random.key(2), state, 6)
+    assert (z.shape, z.dtype) == (prior.shape, prior.dtype) == ((6, *prior.shape[1:]), np.float32)
+
+    def densities(batch, z):
+        return latent.log_prior(state, z), latent.log_likelihood(state, batch, z)
+
+    before = (*densities(few, z), log_q)
+    assert all((density.shape, density.dtype) == ((6,), np.float32) for density in before)
+    others = np.arange(6) != 2
+    for old, new in zip(before, densities(few, z.at[2].set(prior[2])), strict=False):
+        np.testing.assert_allclose(new[others], old[others], rtol=1e-6)
+        assert abs(new[2] - old[2]) > 1e-3
+    changed = {entry: np.concatenate([values[:2], values[:1], values[3:]]) for entry, values in few.items()}
+    new = (*densities(changed, z), latent.sample_posterior(jax.random.key(1), state, changed)[1])
+    for old, density in zip(before, new, strict=True):
+        np.testing.assert_allclose(density[others], old[others], rtol=1e-6)
+    gradient = jax.grad(lambda z: sum(density.sum() for density in densities(few, z)))(z)
+    assert np.isfinite(gradient).all()
+    assert (gradient != 0).any(axis=tuple(range(1, z.ndim))).all()
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_models_with_latent_densities_are_tested_for_them(name, digits):
+    assert (make(name, digits.spec).latent is not None) == (name in WITH_LATENTS)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_models_with_a_prior_are_tested_for_it(name, digits):
+    model = make(name, digits.spec)
+    assert (model.prior and model.prior.kind) == WITH_PRIOR.get(name)
+    assert model.decode or not model.prior
+
+
+@pytest.mark.parametrize("name", WITH_PRIOR)
+def test_the_prior_is_of_its_kind(name, digits, batch):
+    """The first four moments of N(0, 1) or of uniform numbers in (-1, 1), within 5 standard errors."""
+    model = make(name, digits.spec)
+    z = np.asarray(model.prior.sample(jax.random.key(5), jax.jit(model.init)(jax.random.key(0), batch), 20_000))
+    assert z.dtype == np.float32
+    even = {"gaussian": [1, 1, 3, 15, 105], "uniform": [1, 1 / 3, 1 / 5, 1 / 7, 1 / 9]}[model.prior.kind]
+    for order in (1, 2, 3, 4):
+        moment = 0 if order % 2 else even[order // 2]
+        error = np.sqrt((even[order] - moment**2) / z.size)
+        assert abs((z.astype(np.float64) ** order).mean() - moment) < 5 * error
+    assert abs(np.corrcoef(z[:, 0], z[:, 1])[0, 1]) < 5 / np.sqrt(len(z))
+
+
+@pytest.mark.parametrize("name", WITH_PRIOR)
+def test_samples_are_decoded_draws_of_the_prior(name, digits, batch):
+    """At the same key, after a step: what BatchNorm's mode or the range of pixels would show."""
+    model = make(name, digits.spec)
+    state, _ = jax.jit(model.phases[0].step)(jax.random.key(1), jax.jit(model.init)(jax.random.key(0), batch), batch)
+    image = np.asarray(model.sample(jax.random.key(3), state, 10, None)["image"])
+    pixels = model.decode(state, model.prior.sample(jax.random.key(3), state, 10))
+    assert np.abs(255 * np.asarray(pixels, np.float64) - image).max() < 0.501
+    assert pixels.min() >= 0
+    assert pixels.max() <= 1
 
 
 @pytest.mark.parametrize(("name", "metric", "bound"), [("vae", "reconstruction", -3.0), ("classifier", "loss", 0.01)])

@@ -42,6 +42,7 @@ def products(jaxpr):
                 yield from products(parameter)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_products_are_bfloat16_and_all_that_is_kept_is_float32(name):
     digits = data.load("digits")

@@ -1,12 +1,17 @@
 """The VAE's terms against closed forms."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
 import scipy.stats
 
-from jaxgen.losses import bernoulli_log_prob, gaussian_kl, gaussian_log_prob
+from jaxgen.errors import UserError
+from jaxgen.evaluation.likelihood import annealed_importance, importance_bound
+from jaxgen.losses import bernoulli_log_prob, discretised_logistic_log_prob, gaussian_kl, gaussian_log_prob
 from jaxgen.model import Spec
 from jaxgen.models import vae
 
@@ -62,6 +67,10 @@ def test_bernoulli_log_prob_stays_finite(logit):
 def test_shapes_that_would_broadcast_are_refused():
     with pytest.raises(AssertionError):
         bernoulli_log_prob(jnp.zeros((2, 4)), jnp.zeros((2, 1)))
+
+
+def no_label(num):
+    return jnp.zeros((num, 0))
 
 
 def zeroed(params):
@@ -123,11 +132,13 @@ def test_log_prob_equals_the_terms_worked_out_from_the_networks(spec):
     key = jax.random.key(7)
     bits = (batch["image"] >= 128).astype(np.float32)
     encoder, decoder = vae.Encoder(config, 1, spec.compute_dtype), vae.Decoder(config, spec)
-    mean, log_variance = encoder.apply({"params": state.params["encoder"]}, bits)
+    mean, log_variance = encoder.apply({"params": state.params["encoder"]}, bits, no_label(5))
     np.testing.assert_allclose(model.encode(key, state, batch), mean, rtol=1e-5, atol=1e-6)
     mean, log_variance = np.asarray(mean, np.float64), np.asarray(log_variance, np.float64)
     z = mean + np.sqrt(np.exp(log_variance)) * np.asarray(jax.random.normal(key, mean.shape), np.float64)
-    logits = np.asarray(decoder.apply({"params": state.params["decoder"]}, jnp.asarray(z, jnp.float32)), np.float64)
+    logits = np.asarray(
+        decoder.apply({"params": state.params["decoder"]}, jnp.asarray(z, jnp.float32), no_label(5)), np.float64
+    )
     np.testing.assert_allclose(model.decode(state, jnp.asarray(z, jnp.float32)), 1 / (1 + np.exp(-logits)), rtol=1e-5)
     expected = scipy.stats.bernoulli.logpmf(bits, 1 / (1 + np.exp(-logits))).sum((1, 2, 3))
     deviation = np.exp(log_variance / 2)
@@ -140,3 +151,562 @@ def test_first_decoded_images_are_the_data_mean_without_latents(spec):
     state = jax.jit(model.init)(jax.random.key(0), {"image": images(2)})
     params = {**state.params, "decoder": {**zeroed(state.params["decoder"]), "bias": state.params["decoder"]["bias"]}}
     np.testing.assert_allclose(model.decode(state._replace(params=params), jnp.zeros((1, 2))), 0.3, rtol=1e-5)
+
+
+def moved(spec, likelihood, scale=0.3, **fields):
+    """A model with weights away from their start, where q(z|x) is near no standard normal, and its state."""
+    model = vae.make(vae.Config(features=4, likelihood=likelihood, deviation=0.25, **fields), spec)
+    state = jax.jit(model.init)(jax.random.key(0), {"image": images(2)})
+    leaves, tree = jax.tree.flatten(state.params)
+    rng = np.random.default_rng(4)
+    leaves = [leaf + scale * rng.standard_normal(leaf.shape).astype(np.float32) for leaf in leaves]
+    return model, state._replace(params=jax.tree.unflatten(tree, leaves))
+
+
+def encoded(spec, state, batch, likelihood):
+    """Mean and log-variance of q(z|x), float32 [batch, 3]."""
+    x = (batch["image"] >= 128).astype(np.float32) if likelihood == "bernoulli" else np.float32(batch["image"] / 255)
+    encoder = vae.Encoder(vae.Config(features=4, latent_dim=3), 1, spec.compute_dtype)
+    return encoder.apply({"params": state.params["encoder"]}, x, no_label(len(x)))
+
+
+def posterior(spec, state, batch, likelihood):
+    """Mean and deviation of q(z|x), float64 [batch, 3]."""
+    mean, log_variance = (np.asarray(a, np.float64) for a in encoded(spec, state, batch, likelihood))
+    return mean, np.exp(log_variance / 2)
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
+def test_latent_densities_equal_scipy(spec, likelihood):
+    model, state = moved(spec, likelihood, latent_dim=3)
+    batch, key = {"image": images(5)}, jax.random.key(2)
+    z, log_q = model.latent.sample_posterior(key, state, batch)
+    expected = scipy.stats.norm.logpdf(z, *posterior(spec, state, batch, likelihood)).sum(1)
+    np.testing.assert_allclose(log_q, expected, rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(model.latent.log_prior(state, z), scipy.stats.norm.logpdf(z).sum(1), rtol=1e-5)
+
+    mean = np.asarray(model.decode(state, z), np.float64)
+    if likelihood == "bernoulli":
+        expected = scipy.stats.bernoulli.logpmf(batch["image"] >= 128, mean)
+    else:
+        expected = scipy.stats.norm.logpdf(batch["image"] / 255, mean, 0.25)
+    np.testing.assert_allclose(model.latent.log_likelihood(state, batch, z), expected.sum((1, 2, 3)), rtol=1e-5)
+
+    kl = gaussian_kl(*encoded(spec, state, batch, likelihood))
+    elbo = model.latent.log_likelihood(state, batch, z) - kl
+    np.testing.assert_allclose(model.log_prob(key, state, batch), elbo, rtol=1e-6)  # the same key, the same z
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
+def test_latents_are_drawn_from_q_and_from_the_prior(spec, likelihood):
+    model, state = moved(spec, likelihood, latent_dim=3)
+    batch = {"image": np.repeat(images(1), 4000, axis=0)}
+    z, _ = model.latent.sample_posterior(jax.random.key(1), state, batch)
+    mean, deviation = posterior(spec, state, batch, likelihood)
+    assert np.abs(np.log(deviation[0])).max() > 0.1  # no standard normal
+    for standard in (*((z - mean) / deviation).T, *model.latent.sample_prior(jax.random.key(3), state, 4000).T):
+        assert scipy.stats.kstest(standard, "norm").pvalue > 1e-3
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
+def test_latent_densities_average_to_the_elbo(spec, likelihood):
+    """E_q[log p(x|z) + log p(z) - log q(z|x)], the KL by sampling, against log_prob's analytic one."""
+    model, state = moved(spec, likelihood, latent_dim=3)
+    batch = {"image": np.repeat(images(1), 5000, axis=0)}
+    log_weights = np.asarray(importance_bound(jax.random.key(5), model.latent, state, batch, samples=1), np.float64)
+    elbo = np.asarray(jax.jit(model.log_prob)(jax.random.key(6), state, batch), np.float64)
+    error = np.sqrt((log_weights.var() + elbo.var()) / 5000)
+    assert abs(log_weights.mean() - elbo.mean()) < 3 * error
+
+
+def test_estimates_average_to_the_integral_over_one_latent(spec):
+    """p(x), the integral of N(z) p(x|z), on a grid: the expectation of both estimates' exponentials."""
+    model, state = moved(spec, "bernoulli", scale=0.05, latent_dim=1)
+    grid = np.linspace(-8, 8, 1001)
+    for image in images(2)[:, None]:
+        batch = {"image": np.repeat(image, len(grid), axis=0)}
+        values = model.latent.log_likelihood(state, batch, jnp.asarray(grid[:, None], jnp.float32))
+        terms = np.asarray(values, np.float64) + scipy.stats.norm.logpdf(grid) + np.log(grid[1] - grid[0])
+        exact = scipy.special.logsumexp(terms)
+        batch = {"image": np.repeat(image, 400, axis=0)}
+        importance = importance_bound(jax.random.key(1), model.latent, state, batch, samples=200)
+        annealed = annealed_importance(
+            jax.random.key(2), model.latent, state, batch, temperatures=50, chains=1, leapfrog_steps=3
+        )
+        for estimate in (importance, annealed):
+            ratio = np.exp(np.asarray(estimate, np.float64) - exact)
+            error = ratio.std() / 20
+            assert error < 0.05
+            assert abs(ratio.mean() - 1) < 3 * error
+        elbo = np.asarray(jax.jit(model.log_prob)(jax.random.key(3), state, batch), np.float64)
+        assert elbo.mean() + 3 * elbo.std() / 20 < exact
+
+
+# The discretised logistic
+
+
+def logistic_mass(level, mean, scale):
+    """Log of the distribution's mass of each level, by SciPy in float64."""
+    upper = np.where(level == 255, np.inf, (level + 0.5) / 255)
+    lower = np.where(level == 0, -np.inf, (level - 0.5) / 255)
+    # Above the mean by the survival function: there the difference of distribution functions loses all digits.
+    logistic = scipy.stats.logistic(mean, scale)
+    above = logistic.sf(lower) - logistic.sf(upper)
+    return np.log(np.where(lower > mean, above, logistic.cdf(upper) - logistic.cdf(lower)))
+
+
+@jax.jit
+def of_levels(mean, log_scale):
+    """Log p of each of the 256 levels, for means [num, 1] and log-scales [num, 1]: [num, 256]."""
+    x = jnp.broadcast_to(jnp.arange(256, dtype=jnp.float32) / 255, (len(mean), 256)).reshape(-1, 1)
+    mean, log_scale = (jnp.repeat(a, 256, axis=0) for a in (mean, log_scale))
+    return discretised_logistic_log_prob(x, mean, log_scale).reshape(-1, 256)
+
+
+def test_discretised_logistic_sums_to_1_over_the_levels():
+    """Whatever the mean (inside, at an edge, outside) and the scale, from a millionth of a level to a million."""
+    means, log_scales = np.meshgrid(
+        [-3.0, 0.0, 0.2, 0.5 / 255, 0.7313, 1.0, 40.0], np.log([4e-9, 1e-4, 0.003, 0.1, 1e6])
+    )
+    mass = of_levels(jnp.float32(means.reshape(-1, 1)), jnp.float32(log_scales.reshape(-1, 1)))
+    assert np.isfinite(mass).all()
+    np.testing.assert_allclose(np.exp(np.asarray(mass, np.float64)).sum(1), 1, rtol=3e-5)
+
+
+def test_discretised_logistic_equals_differences_of_the_distribution_function():
+    means, scales = np.array([[0.0], [0.31], [0.9], [1.3]]), np.array([[0.02], [0.05], [0.4], [3.0]])
+    mass = of_levels(jnp.float32(means), jnp.float32(np.log(scales)))
+    np.testing.assert_allclose(mass, logistic_mass(np.arange(256), means, scales), rtol=2e-5, atol=2e-5)
+
+
+def test_discretised_logistic_adds_pixels_up():
+    x, mean = images(3) / 255, np.random.default_rng(3).uniform(size=(3, 8, 8, 1))
+    actual = discretised_logistic_log_prob(jnp.float32(x), jnp.float32(mean), float(np.log(0.2)))
+    np.testing.assert_allclose(actual, logistic_mass(np.round(255 * x), mean, 0.2).sum((1, 2, 3)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("log_scale", [-20.0, 0.0, 20.0])
+def test_discretised_logistic_stays_finite(log_scale):
+    """Means from -1e4 to 1e4: the tails are those of the logistic, linear, and so are the gradients."""
+    x = jnp.float32([[0.0], [0.0], [1.0], [1.0], [0.5], [0.5]])
+    mean = jnp.float32([[1e4], [-1e4], [1e4], [-1e4], [1e4], [-1e4]])
+    value, gradient = jax.value_and_grad(
+        lambda mean, log_scale: discretised_logistic_log_prob(x, mean, log_scale).sum(), argnums=(0, 1)
+    )(mean, jnp.float32(log_scale))
+    assert all(np.isfinite(leaf).all() for leaf in (value, *gradient))
+    if log_scale == 0.0:
+        # Level 0 far below the mean: log sigmoid(a) = a = .5 / 255 - 1e4; far above it, no loss at all.
+        np.testing.assert_allclose(gradient[0][:4, 0], [-1, 0, 0, 1], atol=1e-6)
+        np.testing.assert_allclose(value, -4e4 - 2 * np.log(255), rtol=1e-3)
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian", "logistic"])
+@pytest.mark.parametrize("logit", [-1e4, 1e4])
+def test_log_likelihoods_stay_finite_at_logits_of_10000(spec, likelihood, logit):
+    model = vae.make(vae.Config(latent_dim=2, network="mlp", hidden=(), likelihood=likelihood), spec)
+    batch = {"image": images(2)}
+    state = jax.jit(model.init)(jax.random.key(0), batch)
+    params = zeroed(state.params)
+    params["decoder"]["bias"] = jnp.full((8, 8, 1), logit)
+    state = state._replace(params=params)
+    value, gradient = jax.value_and_grad(
+        lambda state: model.latent.log_likelihood(state, batch, jnp.zeros((2, 2))).sum(), allow_int=True
+    )(state)
+    assert np.isfinite(value)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient.params))
+    if likelihood == "bernoulli":
+        wrong = (batch["image"] >= 128) != (logit > 0)
+        np.testing.assert_allclose(value, -1e4 * wrong.sum(), rtol=1e-6)
+
+
+# The deviation of the Gaussian, and the logistic's scale
+
+
+def gaussian_of(spec, **fields):
+    """An mlp's model and state with random weights, a batch, and x and the decoder's mean of z = 0, float64."""
+    config = vae.Config(**{"latent_dim": 2, "network": "mlp", "hidden": (6,), "likelihood": "gaussian"} | fields)
+    model = vae.make(config, spec)
+    batch = {"image": images(6)}
+    state = jax.jit(model.init)(jax.random.key(0), batch)
+    return model, state, batch
+
+
+def test_optimal_deviation_is_the_root_mean_squared_error_of_the_batch(spec):
+    """Then log p(x|z), over the batch, is -D/2 (log(2 pi mse) + 1) an image (Rybkin et al. 2021, equation 8)."""
+    model, state, batch = gaussian_of(spec, deviation="optimal")
+    key, x = jax.random.key(3), batch["image"] / 255
+    z, _ = model.latent.sample_posterior(key, state, batch)  # the step's own, by the same key
+    mse = ((x - np.asarray(model.decode(state, z), np.float64)) ** 2).mean()
+    new, metrics = jax.jit(model.phases[0].step)(key, state, batch)
+    np.testing.assert_allclose(metrics["reconstruction"], -32 * (np.log(2 * np.pi * mse) + 1), rtol=1e-5)
+    np.testing.assert_allclose(new.extra, mse, rtol=1e-5)
+    worse = scipy.stats.norm.logpdf(
+        x, model.decode(state, z), np.reshape([1.1, 0.9], (2, 1, 1, 1, 1)) * np.sqrt(mse)
+    ).sum((2, 3, 4))
+    assert (worse.mean(1) < float(metrics["reconstruction"])).all()
+
+
+def test_optimal_deviation_is_averaged_over_the_steps_and_stored(spec):
+    """A plain mean at first, 1/(1 + n) of the new; then at least 1% of it. An example's log p is by it alone."""
+    model, state, batch = gaussian_of(spec, deviation="optimal")
+    step, key = jax.jit(model.phases[0].step), jax.random.key(3)
+    mse = float(step(key, state, batch)[0].extra)
+    for steps, share in ((0, 1), (1, 1 / 2), (3, 1 / 4), (99, 1 / 100), (5000, 1 / 100)):
+        new, _ = step(key, state._replace(step=jnp.int32(steps), extra=jnp.float32(2.0)), batch)
+        np.testing.assert_allclose(new.extra, 2 + share * (mse - 2), rtol=1e-5)
+    state = state._replace(extra=jnp.float32(0.04))
+    z = jnp.ones((6, 2))
+    expected = scipy.stats.norm.logpdf(batch["image"] / 255, model.decode(state, z), 0.2).sum((1, 2, 3))
+    np.testing.assert_allclose(model.latent.log_likelihood(state, batch, z), expected, rtol=1e-5)
+    one = {"image": batch["image"][:1]}
+    np.testing.assert_allclose(model.latent.log_likelihood(state, one, z[:1]), expected[:1], rtol=1e-5)
+
+
+def test_optimal_deviation_of_images_learned_by_heart_is_that_of_rounding(spec):
+    model, state, _ = gaussian_of(spec, deviation="optimal")
+    params = zeroed(state.params)
+    params["decoder"]["bias"] = jnp.full((8, 8, 1), np.float32(np.log(51 / 204)))
+    batch = {"image": np.full((4, 8, 8, 1), 51, np.uint8)}  # 51 / 255 = 1/5, the mean that is decoded
+    new, metrics = jax.jit(model.phases[0].step)(jax.random.key(1), state._replace(params=params), batch)
+    np.testing.assert_allclose(new.extra, (1 / 255) ** 2 / 12, rtol=1e-6)
+    assert np.isfinite(metrics["loss"])
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(new.params))
+
+
+def test_learned_deviations_gradient(spec):
+    """Of log p(x|z) with respect to log s: SSE / s^2 - D an image, 0 where s^2 is the mean squared error."""
+    model, state, batch = gaussian_of(spec, deviation="learned")
+    z = jnp.float32(np.random.default_rng(0).normal(size=(6, 2)))
+    np.testing.assert_allclose(np.exp(2 * state.params["log_scale"]), 1 / 12, rtol=1e-6)
+
+    @jax.jit
+    def gradient(log_scale):
+        def total(log_scale):
+            new = state._replace(params=state.params | {"log_scale": log_scale})
+            return model.latent.log_likelihood(new, batch, z).sum()
+
+        return jax.grad(total)(log_scale)
+
+    square = ((batch["image"] / 255 - np.asarray(model.decode(state, z), np.float64)) ** 2).sum()
+    for deviation in (0.1, 0.5):
+        expected = square / deviation**2 - 6 * 64
+        np.testing.assert_allclose(gradient(jnp.float32(np.log(deviation))), expected, rtol=1e-4)
+    assert abs(gradient(jnp.float32(np.log(square / (6 * 64)) / 2))) < 0.01
+
+
+# Objectives
+
+
+def test_importance_weighted_objective_equals_the_one_in_float64(spec):
+    """Equation 8 of Burda et al. from q's parameters and the same noise; the gradients by their normalised weights."""
+    k = 4
+    model, state, batch = gaussian_of(spec, importance_samples=k, deviation=0.7)
+    key = jax.random.key(5)
+    new, metrics = jax.jit(model.phases[0].step)(key, state, batch)
+    mean, deviation = (np.repeat(a, k, 0) for a in q_of(model, state, batch))
+    noise = np.asarray(jax.random.normal(key, mean.shape), np.float64)
+    z = mean + deviation * noise
+    decoded = np.asarray(model.decode(state, jnp.float32(z)), np.float64)
+    x = np.repeat(batch["image"] / 255, k, 0)
+    reconstruction = scipy.stats.norm.logpdf(x, decoded, 0.7).sum((1, 2, 3))
+    log_weight = reconstruction + (scipy.stats.norm.logpdf(z) - scipy.stats.norm.logpdf(z, mean, deviation)).sum(1)
+    bound = scipy.special.logsumexp(log_weight.reshape(6, k), axis=1) - np.log(k)
+    np.testing.assert_allclose(metrics["loss"], -bound.mean(), rtol=1e-5)
+    share = np.exp(log_weight - np.repeat(bound + np.log(k), k))
+    slope = (x - decoded) / 0.7**2 * decoded * (1 - decoded)  # of log p(x|z), by the decoder's bias
+    gradient = -(share[:, None, None, None] * slope).sum(0) / 6
+    first_moment = new.opt_state[0].mu["decoder"]["bias"]  # of Adam after one step: a tenth of the gradient
+    np.testing.assert_allclose(first_moment, 0.1 * gradient, rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(metrics["reconstruction"], reconstruction.mean(), rtol=1e-5)
+    kl = (mean**2 + deviation**2 - 1 - 2 * np.log(deviation)).sum(1) / 2
+    np.testing.assert_allclose(metrics["kl"], kl.mean(), rtol=1e-5)
+
+
+def q_of(model, state, batch):
+    """Mean and deviation of q(z|x), float64, from two draws of the same noise's log-density."""
+    mean = np.asarray(model.encode(None, state, batch), np.float64)
+    key = jax.random.key(0)
+    z, _ = model.latent.sample_posterior(key, state, batch)
+    return mean, (np.asarray(z, np.float64) - mean) / np.asarray(jax.random.normal(key, mean.shape), np.float64)
+
+
+def fixed_kl(spec, **fields):
+    """A step whose q(z|x) is set by biases, means (.5, -1, 0, 0) and variances 1: latents' KL (1/8, 1/2, 0, 0)."""
+    config = vae.Config(latent_dim=4, network="mlp", hidden=(), **fields)
+    model = vae.make(config, spec)
+    batch = {"image": images(4)}
+    state = jax.jit(model.init)(jax.random.key(0), batch)
+    params = zeroed(state.params)
+    params["encoder"]["Dense_0"]["bias"] = jnp.float32([0.5, -1, 0, 0])
+    return jax.jit(model.phases[0].step), state._replace(params=params), batch
+
+
+RECONSTRUCTION = -64 * np.log(2)  # of decoded logits 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "steps", "cost"),
+    [
+        ({}, 0, 0.625),
+        ({"beta": 4.0}, 7, 2.5),
+        ({"warmup_steps": 10}, 0, 0.0),
+        ({"warmup_steps": 10}, 4, 0.25),
+        ({"warmup_steps": 10}, 10, 0.625),
+        ({"warmup_steps": 10}, 25, 0.625),
+        ({"warmup_steps": 10, "beta": 2.0}, 4, 0.5),
+        ({"free_bits": 0.25}, 0, 0.25 + 0.5 + 0.25 + 0.25),
+        ({"free_bits": 0.25, "warmup_steps": 10}, 4, 0.5),
+    ],
+)
+def test_beta_warmup_and_free_bits_worked_by_hand(spec, fields, steps, cost):
+    step, state, batch = fixed_kl(spec, **fields)
+    _, metrics = step(jax.random.key(1), state._replace(step=jnp.int32(steps)), batch)
+    np.testing.assert_allclose(metrics["loss"], cost - RECONSTRUCTION, rtol=1e-6)
+    np.testing.assert_allclose([metrics["kl"], metrics["reconstruction"]], [0.625, RECONSTRUCTION], rtol=1e-6)
+
+
+def test_free_bits_are_of_the_batchs_mean_and_have_no_gradient_below(spec):
+    """Latent 0: KL 0 and 1/2 by image, 1/4 on average, below .3: it costs .3 and q's mean does not move. 1: above."""
+    config = vae.Config(latent_dim=2, network="mlp", hidden=(), free_bits=0.3)
+    model = vae.make(config, spec)
+    batch = {"image": np.stack([np.zeros((8, 8, 1), np.uint8), np.full((8, 8, 1), 255, np.uint8)])}
+    state = jax.jit(model.init)(jax.random.key(0), batch)
+    params = zeroed(state.params)
+    params["encoder"]["Dense_0"]["kernel"] = jnp.full((64, 2), 1 / 64)  # means (0, 0) and (1, 1)
+    params["encoder"]["Dense_0"]["bias"] = jnp.float32([0, 1])  # (0, 1) and (1, 2): KL 0, 1/2 and 1/2, 2
+    new, metrics = jax.jit(model.phases[0].step)(jax.random.key(1), state._replace(params=params), batch)
+    np.testing.assert_allclose(metrics["loss"], 0.3 + 1.25 - RECONSTRUCTION, rtol=1e-6)
+    moved = np.asarray(new.params["encoder"]["Dense_0"]["bias"]) - [0, 1]
+    np.testing.assert_allclose(moved, [0, -config.learning_rate], rtol=1e-3, atol=1e-7)
+
+
+def test_learning_rate_falls_by_iwaes_stages(spec):
+    """Stages of 2, 6, 18 and 54 steps, each of 10^(-1/7) the rate of that before; Adam's steps are of that size."""
+    config = vae.Config(latent_dim=2, network="mlp", hidden=(), stage_steps=2, adam_epsilon=1e-4, beta=1e4)
+    model = vae.make(config, spec)
+    batch = {"image": np.zeros((4, 8, 8, 1), np.uint8)}  # so that nothing but biases moves q
+    state = jax.jit(model.init)(jax.random.key(0), batch)
+    params = zeroed(state.params)
+    params["encoder"]["Dense_0"]["bias"] = jnp.float32(
+        [10, 10]
+    )  # the KL's gradient: beta times it, all but constant for 100 steps
+    state = state._replace(params=params)
+
+    def take(state, key):
+        new, _ = model.phases[0].step(key, state, batch)
+        bias = new.params["encoder"]["Dense_0"]["bias"], state.params["encoder"]["Dense_0"]["bias"]
+        return new, bias[1] - bias[0]
+
+    _, sizes = jax.jit(lambda state: jax.lax.scan(take, state, jax.random.split(jax.random.key(1), 100)))(state)
+    stage = np.searchsorted([2, 8, 26, 80], np.arange(100), side="right")
+    for n in range(5):
+        np.testing.assert_allclose(np.mean(sizes[stage == n]), 1e-3 * 10 ** (-n / 7), rtol=0.01)
+
+
+# A linear-Gaussian VAE, whose exact likelihood is probabilistic PCA's
+
+
+def test_bounds_rise_to_the_exact_likelihood_of_a_linear_gaussian_vae(spec):
+    """Linear encoder and decoder, and a q(z|x) that is deliberately wrong: ELBO < IWAE-5 < IWAE-50 < exact.
+
+    The decoder's sigmoid is linear to one part in 100 of the noise, as is checked, over the latents that occur.
+    """
+    noise, num = 0.05, 2000
+    rng = np.random.default_rng(0)
+    kernel = 0.07 * rng.normal(size=(3, 64))  # of logits; of pixels in [0, 1] a quarter of it
+    loadings = kernel / 4
+    precision = np.eye(3) + loadings @ loadings.T / noise**2
+    exact_map = np.linalg.solve(precision, loadings) / noise**2  # E[z|x] = map (x - 1/2)
+    spread = np.sqrt(np.diag(np.linalg.inv(precision)))
+    model = vae.make(
+        vae.Config(latent_dim=3, network="mlp", hidden=(), likelihood="gaussian", deviation=noise),
+        spec._replace(mean=np.full((8, 8, 1), 0.5)),
+    )
+    z = rng.normal(size=(num, 3))
+    levels = 255 * (0.5 + z @ loadings + noise * rng.normal(size=(num, 64)))
+    batch = {"image": np.clip(np.round(levels), 0, 255).astype(np.uint8).reshape(num, 8, 8, 1)}
+    state = jax.jit(model.init)(jax.random.key(0), {"image": batch["image"][:2]})
+    wrong_map = 0.97 * exact_map
+    params = {
+        "encoder": {
+            "Dense_0": {"kernel": wrong_map.T, "bias": spread - wrong_map.sum(1) / 2},
+            "Dense_1": {"kernel": np.zeros((64, 3)), "bias": 8 * np.arctanh(2 * np.log(1.4 * spread) / 8)},
+        },
+        "decoder": {"Dense_0": {"kernel": kernel}, "bias": np.zeros((8, 8, 1))},
+    }
+    state = state._replace(params=jax.tree.map(jnp.float32, params))
+    assert jax.tree.structure(state.params) == jax.tree.structure(
+        jax.eval_shape(lambda: model.init(jax.random.key(0), batch)).params
+    )
+    curved = np.asarray(model.decode(state, jnp.float32(z))).reshape(num, 64) - (0.5 + z @ loadings)
+    assert np.sqrt((curved**2).mean()) < noise / 100
+    x = batch["image"].reshape(num, 64) / 255
+    exact = scipy.stats.multivariate_normal(np.full(64, 0.5), loadings.T @ loadings + noise**2 * np.eye(64)).logpdf(x)
+    bounds = [jax.jit(model.log_prob)(jax.random.key(1), state, batch)]
+    bounds += [importance_bound(jax.random.key(k), model.latent, state, batch, samples=k) for k in (5, 50)]
+    rising = [*(np.asarray(bound, np.float64) for bound in bounds), exact]
+    for lower, higher in itertools.pairwise(rising):
+        gain = higher - lower
+        assert gain.mean() > 3 * gain.std() / np.sqrt(num)
+    assert (exact - rising[2]).mean() < 0.3
+
+
+# Conditional
+
+
+@pytest.fixture(scope="module")
+def two_classes():
+    """Label 0: the left half is on with probability .9, else .1; label 1: the right half. Shares 3/4 and 1/4."""
+    rng = np.random.default_rng(0)
+    label = (np.arange(4000) % 4 == 0).astype(np.int32)
+    on = np.stack([np.where(np.arange(8) < 4, 0.9, 0.1), np.where(np.arange(8) < 4, 0.1, 0.9)])
+    on = np.broadcast_to(on[:, None, :, None], (2, 8, 8, 1))
+    image = np.where(rng.uniform(size=(4000, 8, 8, 1)) < on[label], 255, 0).astype(np.uint8)
+    entries = {"image": jax.ShapeDtypeStruct((8, 8, 1), np.uint8), "label": jax.ShapeDtypeStruct((), np.int32)}
+    spec = Spec(entries, 4000, 2, np.array([0.75, 0.25]), mean=image.mean(0) / 255)
+    return {"image": image, "label": label}, spec, on
+
+
+def trained(model, batch, steps, size=100):
+    state = jax.jit(model.init)(jax.random.key(0), {name: entry[:2] for name, entry in batch.items()})
+
+    @jax.jit
+    def fit(state):
+        def take(i, state):
+            k_rows, k_step = jax.random.split(jax.random.fold_in(jax.random.key(1), i))
+            rows = jax.random.randint(k_rows, (size,), 0, len(batch["image"]))
+            state, _ = model.phases[0].step(
+                k_step, state, {name: jnp.asarray(entry)[rows] for name, entry in batch.items()}
+            )
+            return state._replace(step=state.step + 1)
+
+        return jax.lax.fori_loop(0, steps, take, state)
+
+    return fit(state)
+
+
+@pytest.mark.parametrize("network", ["mlp", "conv"])
+def test_conditional_vae_learns_each_labels_distribution(two_classes, network):
+    """Pixels independent given the label: the entropy, 64 x .325 nats, is reached, and each label drawn as it is."""
+    batch, spec, on = two_classes
+    config = vae.Config(latent_dim=2, network=network, hidden=(32,), features=8, conditional=True, learning_rate=1e-2)
+    model = vae.make(config, spec)
+    assert (model.needs, model.conditions) == (("image", "label"), ("label",))
+    state = trained(model, batch, 400)
+    entropy = -64 * (0.9 * np.log(0.9) + 0.1 * np.log(0.1))
+    value = np.asarray(jax.jit(model.log_prob)(jax.random.key(2), state, batch), np.float64)
+    assert abs(value.mean() + entropy) < 0.6
+    # Told the wrong label, 51.2 of 64 pixels lose log 9 nats each, of which z wins back less than half.
+    wrong = jax.jit(model.log_prob)(jax.random.key(2), state, batch | {"label": 1 - batch["label"]})
+    assert np.mean(wrong) < value.mean() - 51.2 * np.log(9) / 2
+    label = np.repeat(np.int32([0, 1]), 50)
+    drawn = jax.jit(model.sample, static_argnums=2)(jax.random.key(3), state, 100, {"label": label})
+    np.testing.assert_array_equal(drawn["label"], label)
+    np.testing.assert_allclose(np.asarray(drawn["image"][:50]).mean(0) / 255, on[0], atol=0.08)
+    np.testing.assert_allclose(np.asarray(drawn["image"][50:]).mean(0) / 255, on[1], atol=0.08)
+    means = np.asarray(model.decode(state, jnp.zeros((2, 2)), {"label": np.int32([1, 0])}))
+    np.testing.assert_allclose(means, on[::-1], atol=0.08)
+
+
+def test_labels_are_drawn_as_the_training_data_have_them(two_classes):
+    batch, spec, _ = two_classes
+    model = vae.make(vae.Config(latent_dim=2, network="mlp", hidden=(), conditional=True), spec)
+    state = jax.jit(model.init)(jax.random.key(0), {name: entry[:2] for name, entry in batch.items()})
+    drawn = jax.jit(model.sample, static_argnums=2)(jax.random.key(3), state, 4000)
+    assert drawn["label"].dtype == np.int32
+    assert abs(drawn["label"].mean() - 0.25) < 4 * np.sqrt(0.25 * 0.75 / 4000)
+
+
+# Learning by heart
+
+
+@pytest.mark.parametrize(
+    ("fields", "steps", "bound"),
+    [
+        # All of 16 images told apart and decoded: bits to 3 nats; levels to 2 bits a pixel, from 8.
+        ({"network": "mlp", "hidden": (64,)}, 1000, -3.0),
+        ({"network": "mlp", "hidden": (64,), "likelihood": "logistic"}, 2500, -64 * 2 * np.log(2)),
+    ],
+)
+def test_variants_learn_images_by_heart(spec, fields, steps, bound):
+    batch = {"image": images(16)}
+    model = vae.make(vae.Config(latent_dim=8, learning_rate=5e-3, **fields), spec)
+    state = jax.jit(model.init)(jax.random.key(0), batch)
+    if "log_scale" in state.params:
+        start = model.latent.log_likelihood(state, batch, jnp.zeros((16, 8))).mean()
+        assert start < bound
+
+    @jax.jit
+    def fit(state):
+        def take(i, state):
+            return model.phases[0].step(jax.random.fold_in(jax.random.key(1), i), state, batch)[0]
+
+        return jax.lax.fori_loop(0, steps, take, state)
+
+    _, metrics = jax.jit(model.phases[0].step)(jax.random.key(2), fit(state), batch)
+    assert metrics["reconstruction"] > bound
+
+
+@pytest.mark.parametrize("likelihood", ["gaussian", "logistic"])
+def test_learned_scales_find_the_noise(spec, likelihood):
+    """Pixels of .5 and noise of a known scale, nothing to encode: it is found to 5%."""
+    rng = np.random.default_rng(0)
+    noise = rng.normal(0, 0.1, (500, 8, 8, 1)) if likelihood == "gaussian" else rng.logistic(0, 0.05, (500, 8, 8, 1))
+    batch = {"image": np.clip(np.round(255 * (0.5 + noise)), 0, 255).astype(np.uint8)}
+    config = vae.Config(
+        latent_dim=1,
+        network="mlp",
+        hidden=(),
+        likelihood=likelihood,
+        deviation="learned",
+        learning_rate=1e-2,
+        beta=10.0,
+    )
+    state = trained(vae.make(config, spec), batch, 600)
+    np.testing.assert_allclose(np.exp(state.params["log_scale"]), 0.1 if likelihood == "gaussian" else 0.05, rtol=0.05)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"network": "mlp", "hidden": (8, 4), "importance_samples": 3},
+        {"likelihood": "logistic", "conditional": True},
+        {"likelihood": "gaussian", "deviation": "optimal", "free_bits": 0.1},
+    ],
+)
+def test_bfloat16_is_of_layers_only(spec, two_classes, fields):
+    batch = {name: entry[:8] for name, entry in two_classes[0].items()}
+    model = vae.make(
+        vae.Config(latent_dim=2, features=4, **fields), two_classes[1]._replace(compute_dtype=jnp.dtype("bfloat16"))
+    )
+    full = vae.make(vae.Config(latent_dim=2, features=4, **fields), two_classes[1])
+    state = jax.jit(model.init)(jax.random.key(0), batch)
+    new, metrics = jax.jit(model.phases[0].step)(jax.random.key(1), state, batch)
+    assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves((new.params, metrics)))
+    _, expected = jax.jit(full.phases[0].step)(jax.random.key(1), state, batch)
+    assert metrics["loss"] != expected["loss"]
+    np.testing.assert_allclose(metrics["loss"], expected["loss"], rtol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"importance_samples": 5, "beta": 2.0}, "leave them out, or importance_samples at 1"),
+        ({"importance_samples": 5, "warmup_steps": 9}, "leave them out, or importance_samples at 1"),
+        ({"importance_samples": 5, "free_bits": 0.1}, "leave them out, or importance_samples at 1"),
+        (
+            {"importance_samples": 5, "likelihood": "gaussian", "deviation": "optimal"},
+            "deviation optimal is the ELBO's",
+        ),
+        ({"importance_samples": 0}, "importance_samples must be above 0"),
+        ({"free_bits": -0.1}, "free_bits must be at least 0"),
+        ({"warmup_steps": -1}, "warmup_steps must be at least 0"),
+        ({"stage_steps": 0}, "stage_steps must be above 0"),
+        ({"hidden": (10, 0)}, "hidden must be numbers above 0"),
+        ({"beta": 0.0}, "beta must be above 0"),
+    ],
+)
+def test_what_does_not_go_together_is_refused_in_a_line(spec, fields, words):
+    with pytest.raises(UserError, match=words) as caught:
+        vae.make(vae.Config(**fields), spec)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,38 @@
+"""The log-likelihood of a VAE of one stochastic layer on dynamically binarised MNIST.
+
+The architecture and the optimizer of Burda et al. 2016 (https://arxiv.org/abs/1509.00519): encoder and decoder of two
+layers of 200 tanh units, 50 latents, Adam with epsilon 1e-4, batches of 20, the learning rate falling by stages of
+1, 3, 9, ... epochs; here for 100 epochs, of the 3,280 of all eight. The bound is of K = 5,000 importance samples on
+every tenth test image, whose bits were drawn once and are the same for every model and seed.
+
+    jaxgen data prepare mnist
+    jaxgen compare experiments/vae_mnist_nll.py
+
+`jaxgen train vae` with the same options and `--steps 9020000` is the whole schedule: 3,280 epochs of 2,750 steps.
+
+Time: not measured yet; 275,000 steps of three seeds. Expected: IWAE above -92 nats for each seed. Burda et al. report
+-86.76 for this VAE, trained on the whole schedule and scored with K = 5,000 on all test images.
+"""
+
+from jaxgen.comparison import Arm, Experiment
+from jaxgen.evaluation.scoring import Scoring
+from jaxgen.training import Settings
+
+EPOCH = 2_750  # steps: 55,000 images in batches of 20
+
+experiment = Experiment(
+    title="Log-likelihood of a VAE on dynamically binarised MNIST",
+    settings=Settings(
+        dataset="mnist", binarize="dynamic", seeds=(0, 1, 2), steps=100 * EPOCH, batch_size=20, log_every=EPOCH,
+        sample_every=10 * EPOCH, checkpoint_every=10 * EPOCH,
+    ),
+    arms={
+        "vae": Arm(
+            "vae",
+            {"network": "mlp", "hidden": (200, 200), "latent_dim": 50, "adam_epsilon": 1e-4, "stage_steps": EPOCH},
+        ),
+    },
+    scoring=Scoring(
+        metrics=("log_prob", "iwae", "rate_distortion", "active_units"), importance_samples=5_000, examples=1_000
+    ),
+)  # fmt: skip
