@@ -8,8 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from experiments import summary
 from jaxgen import cli, data, models
+from jaxgen.comparison.extractors import SHIPPED, WEIGHTS, load_classifier
 from jaxgen.data import Info
+from jaxgen.evaluation.scores import FAMILIES
+from jaxgen.evaluation.scoring import Scoring
 from jaxgen.training.settings import Settings
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
@@ -26,21 +30,45 @@ def test_the_table_of_models_is_the_programs():
     assert [row[:4] for row in rows] == expected
 
 
+def test_the_measured_results_are_those_that_are_kept():
+    """`python -m experiments.summary` writes them."""
+    assert summary.table(README) == README
+
+
 def test_every_command_has_a_row_and_an_example():
     rows = re.findall(r"^\| `jaxgen (\w+)[^`]*` \| .+ \| `jaxgen (\w+)[^`]*` \|$", README, re.MULTILINE)
-    assert rows == [
-        (name, name) for name in ("models", "train", "digest", "sample", "evaluate", "compare", *3 * ["data"])
-    ]
+    names = "models train digest sample evaluate evaluate metrics compare data data data extractor"
+    assert rows == [(name, name) for name in names.split()]
     assert {name for name, _ in rows} == set(cli.COMMANDS)
 
 
 def test_the_options_of_the_examples_exist():
     known = {f"--{name.replace('_', '-')}" for name in Settings.__dataclass_fields__} | {"--out", "--num", "--resume"}
+    known |= {f"--{name.replace('_', '-')}" for name in Scoring.__dataclass_fields__} | {"--images"}
+    known |= {"--kind", "--steps", "--dims", "--around", "--groups"}  # of `jaxgen sample`
     known |= {"--latent-dim", "--noise", "--from"}  # of the VAE, and of the README's own model
-    examples = re.findall(r"`(jaxgen (?:train|sample|compare|data) [^`]+)`", README)
+    examples = re.findall(r"`(jaxgen (?:train|sample|evaluate|compare|data|extractor) [^`]+)`", README)
     examples += re.findall(r"^(jaxgen .+)$", README, re.MULTILINE)
     options = {word for example in examples for word in shlex.split(example) if word.startswith("--")}
     assert options - {"--help"} <= known
+
+
+def test_the_table_of_metrics_is_the_programs():
+    table = README.partition("## Evaluation")[2].partition("Every table")[0]
+    cells = [line.partition(" | ")[0] for line in table.splitlines() if re.match(r"\| (\*\*)?`", line)]
+    named = [name for cell in cells for name in re.findall(r"`(\w+)`", cell)]
+    assert sorted(named) == sorted(FAMILIES)
+    bold = {name for cell in cells for name in re.findall(r"\*\*`(\w+)`\*\*", cell)}
+    assert bold == {name for name, family in FAMILIES.items() if family.usual}
+
+
+def test_the_accuracy_of_the_shipped_classifiers():
+    rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| ([\d.]+)% \| ([\d.]+)% \|$", README, re.MULTILINE)
+    named = {name: row[1:] for row in rows for name in re.findall(r"\w+", row[0])}
+    assert set(named) == set(SHIPPED)
+    for name, shown in named.items():
+        files = (WEIGHTS / f"{SHIPPED[name]}-{role}.safetensors" for role in ("extractor", "judge"))
+        assert shown == tuple(f"{100 * load_classifier(file).accuracy:.2f}" for file in files)
 
 
 def test_a_dataset_added_as_it_says_is_loaded(monkeypatch):

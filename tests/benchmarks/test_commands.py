@@ -67,6 +67,7 @@ def check_ratios(result):
         assert (one["low"], one["high"]) == (by_round.min(), by_round.max())
 
 
+@pytest.mark.slow
 def test_train_step_against_flax(measured):
     result = measured(train_step, *TINY, "--against", "flax", "flax-scan")
     check_ratios(result)
@@ -129,6 +130,7 @@ def test_seeds(measured):
     }
 
 
+@pytest.mark.slow
 def test_pipeline(measured):
     result = measured(pipeline, "--batch", "32", "--features", "4", "--rounds", "2")
     assert result["arguments"] == {
@@ -147,6 +149,7 @@ def test_pipeline(measured):
 GRAIN = ["--pipeline", "grain", *TINY, "--examples", "20", "--chunk", "2"]
 
 
+@pytest.mark.slow
 def test_pipeline_by_grain(measured):
     result = measured(pipeline, *GRAIN)
     seconds = {name: contender["seconds_a_step"] for name, contender in result["contenders"].items()}
@@ -189,10 +192,10 @@ def test_the_pipeline_has_the_batches_of_the_training_loop(from_files, monkeypat
     """In chunks of three steps, each as the loop's program has it: 15 steps, one and a half times the examples."""
     batches = []
 
-    def program(keys, state, alive, data, indices, weights, mirrored, count):
+    def program(keys, state, alive, data, indices, weights, anew, count):
         batches.extend(np.asarray(data["image"])[indices[:count]])
         assert (weights == 1).all()
-        assert mirrored is None
+        assert anew is None
         return state, alive, {}, np.ones(1)
 
     monkeypatch.setattr(training_seeds, "chunk_program", lambda phase, how, devices: program)

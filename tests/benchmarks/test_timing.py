@@ -148,7 +148,7 @@ def test_help_explains_every_option(capsys):
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        (["--rounds", "many"], "Error parsing --rounds"),
+        (["--rounds", "many"], "--rounds takes a whole number, not 'many'"),
         (["--round", "1"], "Unrecognized options: --round"),
         (["--rounds", "0"], "rounds must be above 0"),
         (["--out", "missing/result.json"], "cannot write missing/result.json: there is no folder missing"),
