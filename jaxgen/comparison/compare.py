@@ -158,9 +158,11 @@ def _rule(checkpoint: str | None, tables: list[dict[str, Any]]) -> str:
 
 
 def _scores(table: dict[str, Any], arm: str, key: str) -> list[float | None]:
-    """Of an arm's seeds, None for one that has none."""
+    """Of an arm's seeds, None for one that diverged. Raises UserError where the arm has no such column."""
     values = next(row["values"] for row in table["rows"] if row["kind"] == "trained" and row["name"] == arm)
-    return values.get(key) or [None] * len(table["seeds"])
+    if key not in values:
+        raise UserError(f"{arm} has no {key} on {table['label']}, which was asked for")
+    return values[key]
 
 
 def _answers(chosen: Experiment, tables: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -202,7 +204,10 @@ def _across(tables: list[dict[str, Any]]) -> list[dict[str, Any]]:
         metric = next(metric for metric in tables[0]["metrics"] if metric["key"] == key)
         rows = []
         for arm in [row["name"] for row in tables[0]["rows"] if row["kind"] == "trained"]:
-            each = [_scores(table, arm, key) for table in tables]
+            trained = [
+                row for table in tables for row in table["rows"] if (row["kind"], row["name"]) == ("trained", arm)
+            ]
+            each = [row["values"].get(key, [None]) for row in trained]
             if any(value is None for values in each for value in values):
                 continue  # it has no such score somewhere, or a seed diverged
             runs, tasks = (scores := np.array(each, np.float64).T).shape

@@ -186,10 +186,15 @@ class Scorer:
 
     def lacks_column(self, key: str, model: Model) -> str:
         """Why a model cannot have a column; "" where it can."""
-        space = key.removeprefix("log_prob_")
-        if space in SPACES and model.likelihood and model.likelihood.space != space:
-            return likelihood_notes(model)[key]
-        return self.lacks(COLUMNS[key].family, model)
+        family, space = COLUMNS[key].family, model.likelihood and model.likelihood.space
+        if words := self.lacks(family, model):
+            return words
+        if family == "reconstruction" and (space == "binary") != key.endswith("_binary"):
+            return f"its reconstructions are {'' if space == 'binary' else 'not '}of bits"
+        asked = "uint8" if key == "bits_per_dimension" else key.rpartition("_")[2]
+        if family in MODELS and family != "reconstruction" and asked in SPACES and asked != space:
+            return f"its likelihood is of {space} images"
+        return ""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -227,6 +232,7 @@ class Scorer:
         """Labels of images by a classifier that is trained on the examples."""
         return networks.learned(examples.values, examples.labels, self.dataset, self.scoring.sampling_seed)(images)
 
+    @cached_property
     def _depends(self) -> dict[str, Any]:
         """What all scores depend on beside what is scored."""
         return {
@@ -257,22 +263,22 @@ class Scorer:
         for family, score in families.items():
             self._bar.say(f"{name}: {family}")
             with _told(family):
-                scores |= cached([family, own, self._depends()], lambda score=score: score(self.sides, fake))
+                scores |= cached([family, own, self._depends], lambda score=score: score(self.sides, fake))
             self._bar.advance()
         return scores
 
-    def of_model(self, plan: Plan, name: str, keys, state: State) -> dict[str, list[float]]:
-        """Every metric of a model's seeds that needs no samples."""
+    def of_model(self, plan: Plan, name: str, seeds: tuple[int, ...], keys, state: State) -> dict[str, list[float]]:
+        """Every metric of these seeds of a model that needs no samples."""
         families = self.families(MODELS, plan.model, False)
         options = [self.scoring.importance_samples, self.scoring.temperatures, self.scoring.examples]
-        own = [plan.described(), plan.sources(), seed_axis.digests(plan.settings.seeds, state), options]
+        own = [plan.described(), plan.sources(), seed_axis.digests(seeds, state), options]
         scores = {}
         self._bar.more(len(families))
         for family, score in families.items():
             self._bar.say(f"{name}: {family}")
             with _told(family):
                 scores |= cached(
-                    [family, own, self._depends()],
+                    [family, own, self._depends],
                     lambda score=score: score(plan.model, keys, state, self.dataset, self.scoring),
                 )
             self._bar.advance()
@@ -290,7 +296,9 @@ class Scorer:
         rows = np.sort(order[: self.num])
         values, labels = train[self.entry][rows], train["label"][rows] if "label" in train else None
         what = f"{len(rows):,} of the training examples" if len(rows) < len(order) else "the training examples"
-        sets = {"real against real": (values, f"{what}, which extractor and judge learned from")}
+        if self.judge:
+            what += f", which {'the judge' if self.scoring.extractor else 'extractor and judge'} learned from"
+        sets = {"real against real": (values, what)}
         draws_bits = any(model.likelihood and model.likelihood.space == "binary" for model in arms)
         if draws_bits and not self.dataset.options["binarize"]:
             words = f"the same, pixels of at least {BINARY_THRESHOLD} white, the others black"
@@ -355,7 +363,7 @@ class Scorer:
             for seed, some, of in zip(going, drawn[self.entry], labels, strict=True):
                 for key, score in self.of_samples(f"{name}, seed {seeds[seed]}", some, of).items():
                     of_seeds.setdefault(key, []).append(score)
-        of_seeds |= self.of_model(plan, name, keys[:, 1], state)
+        of_seeds |= self.of_model(plan, name, tuple(seeds[seed] for seed in going), keys[:, 1], state)
         values = {key: [None] * len(seeds) for key in of_seeds}
         for key, scores in of_seeds.items():
             for seed, score in zip(going, scores, strict=True):

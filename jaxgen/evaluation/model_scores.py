@@ -12,9 +12,9 @@ import numpy as np
 
 from jaxgen.data import Dataset, pipeline
 from jaxgen.evaluation import likelihood
+from jaxgen.evaluation.diversity import SIDE
 from jaxgen.evaluation.extractor import BATCH
 from jaxgen.evaluation.reconstruction import reconstruction_errors
-from jaxgen.evaluation.samples import SMALLEST_SSIM
 from jaxgen.evaluation.scoring import Scoring
 from jaxgen.model import Array, Model, State
 from jaxgen.nn.image import to_binary
@@ -97,7 +97,7 @@ def reconstruction(model: Model, keys: Array, state: State, dataset: Dataset, sc
     if model.likelihood and model.likelihood.space == "binary":
         real, of = (255 * np.asarray(to_binary(real))).astype(np.uint8), "_binary"
     found = [reconstruction_errors(real, each) for each in images]
-    names = ("mse", "psnr", "ssim") if min(dataset.spec.image_shape[:2]) >= SMALLEST_SSIM else ("mse", "psnr")
+    names = ("mse", "psnr", "ssim") if min(dataset.spec.image_shape[:2]) >= SIDE else ("mse", "psnr")
     return {name + of: [float(getattr(each, name).mean()) for each in found] for name in names}
 
 

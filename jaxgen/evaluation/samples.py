@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxgen.data import Dataset, gaussians
-from jaxgen.evaluation.diversity import feature_diversity, within_class_diversity
+from jaxgen.evaluation.diversity import SIDE, feature_diversity, within_class_diversity
 from jaxgen.evaluation.extractor import Extractor
 from jaxgen.evaluation.frechet import frechet_distance, frechet_distance_infinity
 from jaxgen.evaluation.inception_score import inception_score
@@ -29,9 +29,6 @@ SPLITS = 10
 
 SUBSET = 1000
 """Samples of a subset of the kernel distance, at most."""
-
-SMALLEST_SSIM = 11
-"""Pixels a side below which there is no structural similarity."""
 
 PARZEN_DEVIATIONS = np.logspace(-2.5, 0.5, 31)
 """Of the Parzen windows, in pixels of [0, 1] or the points' unit; one is chosen on the validation split."""
@@ -165,6 +162,6 @@ def diversity(sides: Sides, fake: Examples) -> dict[str, float]:
         raise ValueError("2 samples of a class are needed, and there are none")
     labels = labels[kept]
     scores = {"feature_diversity": float(feature_diversity(fake.features[kept], labels, seed=sides.seed).mean.mean())}
-    if fake.values.ndim == 4 and min(fake.values.shape[1:3]) >= SMALLEST_SSIM:
+    if fake.values.ndim == 4 and min(fake.values.shape[1:3]) >= SIDE:
         scores["ms_ssim"] = float(within_class_diversity(fake.values[kept], labels, seed=sides.seed).mean.mean())
     return scores

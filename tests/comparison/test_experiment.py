@@ -99,6 +99,16 @@ def test_a_fault_is_one_line_that_names_the_field(tmp_path, changes, words):
             "by log_prob_uint8, but one (vae) has none: its likelihood is of binary images",
         ),
         (
+            "arms={'one': Arm('vae'), 'two': Arm('vae', {'latent_dim': 2})}, scoring=Scoring(metrics=('iwae',)), "
+            "comparisons=[Comparison('one', 'two', 'iwae_uint8')]",
+            "by iwae_uint8, but one (vae) has none: its likelihood is of binary images",
+        ),
+        (
+            "arms={'one': Arm('vae'), 'two': Arm('vae', {'latent_dim': 2})}, scoring=Scoring(('reconstruction',)), "
+            "comparisons=[Comparison('one', 'two', 'mse')]",
+            "by mse, but one (vae) has none: its reconstructions are of bits",
+        ),
+        (
             "comparisons=[Comparison('one', 'two', 'kid')]",
             "the comparison of one and two is by kid, but the metrics do not name kid",
         ),

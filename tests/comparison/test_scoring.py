@@ -175,6 +175,19 @@ def test_folders_that_are_no_classes_are_no_labels(folder):
     assert said == "metric nearest_neighbor is not for these examples: its samples have no labels"
 
 
+def test_a_diverged_seed_has_no_score_and_leaves_the_others_theirs(runs):
+    run = open_run(runs / "vae")
+    scoring = Scoring(("fd", "log_prob", "active_units", "reconstruction"), samples=60)
+    with Scorer(run.plan.dataset, scoring, False) as scorer:
+        both = scorer.values(run.plan, "", run.state, set())
+        one = scorer.values(run.plan, "", run.state, {SEEDS[0]})
+        assert scorer.values(run.plan, "", run.state, set(SEEDS)) == {}
+    assert both.keys() == one.keys()
+    for key, (_, second) in both.items():
+        assert one[key][0] is None
+        assert one[key][1] == pytest.approx(second, rel=1e-5)
+
+
 def test_a_users_extractor(runs, tmp_path, digits):
     (tmp_path / "mine.py").write_text("def features(images):\n    return images.reshape(len(images), -1)[:, 100:110]\n")
     scoring = Scoring(metrics=("fd",), samples=50, extractor=str(tmp_path / "mine.py"))
