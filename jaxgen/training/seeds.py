@@ -1,7 +1,7 @@
 """Models over the seed axis: every leaf of a state has a leading [seeds] axis, on a CPU too.
 
-A step is taken by all seeds in one program, either side by side (`vmap`) or one after the other
-(`map`). Which of them is fixed by backend in one table, never chosen by a timing at run time, since
+A chunk of steps is taken by all seeds in one program, either side by side (`vmap`) or one seed after the
+other (`map`). Which of them is fixed by backend in one table, never chosen by a timing at run time, since
 the two differ in bits. On several devices the seeds are divided among them, then each step's batch.
 """
 
@@ -33,16 +33,6 @@ COMPILER_OPTIONS = {"cpu": {"xla_backend_optimization_level": 1}}
 def axis(choice: str) -> str:
     """How the seed axis runs, vmap or map: the table's for this backend where `choice` is auto."""
     return AXIS.get(jax.default_backend(), "vmap") if choice == "auto" else choice
-
-
-def over_seeds(function: Callable, how: str, *, own_batches: bool = False) -> Callable:
-    """`function(key, state, batch)` over keys and states [seeds], all with the same batch or each with its own."""
-    axes = (0, 0, 0 if own_batches else None)
-    if how == "vmap":
-        return jax.vmap(function, in_axes=axes)
-    if own_batches:
-        return lambda *operands: jax.lax.map(lambda one: function(*one), operands)
-    return lambda keys, state, batch: jax.lax.map(lambda one: function(*one, batch), (keys, state))
 
 
 def mesh_shape(num_seeds: int, batch_size: int, devices: int) -> tuple[int, int]:
@@ -124,40 +114,39 @@ def chunk_program(phase: Phase, how: str, devices: Mesh | None = None, own_order
     """
     several = devices is not None and devices.size > 1
 
-    def one_seed(key, state, batch):
-        if several:
-            batch = jax.lax.with_sharding_constraint(batch, PartitionSpec("batch"))
-        return phase.step(key, state, batch)
-
-    # Jitted, so that it is traced once for its result's shapes and its place in the loop.
-    step = jax.jit(over_seeds(one_seed, how, own_batches=own_order))
-
-    def chunk(keys, state, alive, data, indices, weights, anew, count):
+    def one_seed(key, state, alive, data, indices, anew, weights, count):
         def batch_of(i):
-            row = (slice(None), i) if own_order else i
-            rows = indices[row]
-            batch = {name: entry[rows] for name, entry in data.items()}
+            batch = {name: entry[indices[i]] for name, entry in data.items()}
             if anew and anew.mirrored is not None:
-                flip = anew.mirrored[row][..., None, None, None]
+                flip = anew.mirrored[i][:, None, None, None]
                 batch["image"] = jnp.where(flip, batch["image"][..., ::-1, :], batch["image"])
             if anew and anew.bits is not None:
-                draw = jax.vmap(drawn_bits) if own_order else drawn_bits
-                batch["image"] = draw(anew.bits[row], batch["image"])
-            return batch | {"weight": jnp.broadcast_to(weights[i], rows.shape)}
+                batch["image"] = drawn_bits(anew.bits[i], batch["image"])
+            batch |= {"weight": weights[i]}
+            return jax.lax.with_sharding_constraint(batch, PartitionSpec("batch")) if several else batch
 
         def take(i, carry):
             state, alive, sums, steps = carry
-            step_keys = jax.vmap(jax.random.fold_in)(keys, state.step)
-            new, metrics = step(step_keys, state, batch_of(i))
+            new, metrics = step(jax.random.fold_in(key, state.step), state, batch_of(i))
             new = new._replace(step=state.step + 1)
             alive = alive & finite((metrics, new.params))
-            state = jax.tree.map(lambda n, o: jnp.where(_like(alive, n), n, o), new, state)
+            state = jax.tree.map(partial(jnp.where, alive), new, state)
             sums = jax.tree.map(lambda s, m: s + jnp.where(alive, m, 0), sums, metrics)
             return state, alive, sums, steps + alive.astype(jnp.float32)
 
-        _, metrics = jax.eval_shape(step, keys, state, batch_of(0))
+        # Jitted, so that it is traced once for its result's shapes and its place in the loop.
+        step = jax.jit(phase.step)
+        _, metrics = jax.eval_shape(step, key, state, batch_of(0))
         sums = jax.tree.map(lambda m: jnp.zeros(m.shape, m.dtype), metrics)
-        return jax.lax.fori_loop(0, count, take, (state, alive, sums, jnp.zeros(len(alive))))
+        return jax.lax.fori_loop(0, count, take, (state, alive, sums, jnp.float32(0)))
+
+    def chunk(keys, state, alive, data, indices, weights, anew, count):
+        def one(own):
+            key, state, alive, *order = own
+            return one_seed(key, state, alive, data, *(order or (indices, anew)), weights, count)
+
+        own = (keys, state, alive, *((indices, anew) if own_order else ()))
+        return jax.vmap(one)(own) if how == "vmap" else jax.lax.map(one, own)
 
     if several:
         shares, whole = PartitionSpec("seeds"), PartitionSpec()
@@ -174,14 +163,8 @@ def chunk_program(phase: Phase, how: str, devices: Mesh | None = None, own_order
 
 
 def finite(tree: Any) -> Array:
-    """Whether all that a seed has in `tree`, leaves [seeds, ...], is finite: bool [seeds]."""
-    leaves = jax.tree.leaves(jax.tree.map(lambda x: jnp.isfinite(x).reshape(len(x), -1).all(1), tree))
-    return jnp.stack(leaves).all(0)
-
-
-def _like(alive: Array, leaf: Array) -> Array:
-    """`alive` [seeds] with as many axes as `leaf`."""
-    return alive.reshape(alive.shape + (1,) * (leaf.ndim - 1))
+    """Whether all numbers of `tree` are finite."""
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
 
 
 def sample_parts(model: Model) -> Callable:
