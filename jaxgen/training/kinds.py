@@ -17,8 +17,9 @@ from jaxgen.training import seeds as seed_axis
 from jaxgen.training.record import GRID, grid_condition, grid_file, grid_steps
 from jaxgen.training.run import Run
 
-ROWS, STEPS, IMAGES = 8, 9, 32
-"""If not given otherwise: paths, dimensions or images of a class; images along a path; reconstructed images."""
+ROWS, STEPS, IMAGES, SIDE = 8, 9, 32, 20
+"""If not given otherwise: paths, dimensions or images of a class; images along a path; reconstructed images; rows and
+columns of a plane."""
 
 ON_PATH, IN_TRAINING, LAST = 100, 250, 2000
 """Milliseconds of an animation's frame: on a path, in training, and of the trained model."""
@@ -145,6 +146,21 @@ def animation(run: Run, asked: Asked) -> Drawn:
     return Drawn(frames=frames, milliseconds=[IN_TRAINING] * (len(frames) - 1) + [LAST])
 
 
+def manifold(run: Run, asked: Asked) -> Drawn:
+    """A plane of images, of codes of two numbers at even steps of the prior's probability, as on the axes of a plot.
+
+    Source: Kingma & Welling 2014 (https://arxiv.org/abs/1312.6114), figure 4 and appendix A.
+    """
+    model, side = run.plan.model, asked.steps or SIDE
+    size = latents.drawn(model, _keys(run, "manifold"), run.state, 1)[0].size
+    if size != 2:
+        raise UserError(f"a manifold is of latents of 2 numbers, not of {size}, as trained with --latent-dim 2")
+    values = latents.even(model.prior.kind, side)
+    plane = np.stack(np.meshgrid(values, values[::-1]), axis=-1)  # the second number grows upwards
+    codes = np.tile(plane, (len(run.plan.settings.seeds), 1, 1, 1))
+    return _along(run, codes, [0] * side, {"value": values})
+
+
 class Kind(NamedTuple):
     """A row of the table of kinds."""
 
@@ -165,6 +181,7 @@ KINDS = {
     "arithmetic": Kind(arithmetic, STILL, ("encode", "decode", "prior"), ("num", "groups"), unconditional=True),
     "reconstructions": Kind(reconstructions, STILL, ("encode", "decode"), ("num",)),
     "animation": Kind(animation, MOVING, ("sample",), ()),
+    "manifold": Kind(manifold, STILL, ("decode", "prior"), ("steps",)),
 }
 """By the names that `--kind` takes."""
 

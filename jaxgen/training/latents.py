@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.special import ndtri
 
 from jaxgen.data import pipeline
 from jaxgen.model import Array, Condition, Model, State
@@ -74,6 +75,15 @@ def _direction(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Vectors [..., d] at length 1, and their lengths [..., 1]; one of length 0 stays so."""
     length = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return vectors / np.where(length > 0, length, 1), length
+
+
+def even(kind: str, num: int) -> np.ndarray:
+    """Numbers of a prior of this kind, with the same probability from each to the next: float64 [num], rising.
+
+    The quantiles at (i + 1/2) / num of N(0, 1), or of the uniform distribution over (-1, 1).
+    """
+    shares = (np.arange(num) + 0.5) / num
+    return ndtri(shares) if kind == "gaussian" else 2 * shares - 1
 
 
 PATHS: dict[str, Callable] = {"gaussian": spherical, "uniform": linear}

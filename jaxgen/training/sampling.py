@@ -46,9 +46,11 @@ def sample(
                      codes; in a last row the images of the classes' mean codes, and of a - b + c of these.
     reconstructions  the first `num` (32) test images, each above the image of its code.
     animation        the sample grids that training saved, a frame each, with the step above.
+    manifold         `steps` (20) rows of as many images, of codes of two numbers: the first grows to the right, the
+                     second upwards, by even shares of their prior's probability.
 
     A conditional model's paths have, all along, the condition of a test example: row i that of the i-th, a traversal
-    that of `around`, or of the first.
+    that of `around`, or of the first, and so a manifold.
 
     Args:
         run: the run folder.

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 from PIL import Image
 
 from jaxgen import data
@@ -303,12 +304,36 @@ def test_only_steps_of_all_seeds_are_shown(runs, tmp_path):
         sample(run, "animation", out=tmp_path / "other.gif")
 
 
+# Manifolds
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "uniform"])
+def test_a_manifold_is_a_plane_of_codes(kind, runs, opened, monkeypatch):
+    """Rows from above down, columns to the right; between quantiles of the prior lie even shares of it."""
+    run = opened["bands"]
+    model = run.plan.model._replace(prior=run.plan.model.prior._replace(kind=kind))
+    monkeypatch.setattr(
+        "jaxgen.training.sampling.open_run", lambda path: run._replace(plan=run.plan._replace(model=model))
+    )
+    arrays, pixels = drawn(runs / "bands", "manifold", steps=4)
+    shares = np.array([1, 3, 5, 7]) / 8
+    values = scipy.stats.norm.ppf(shares) if kind == "gaussian" else scipy.stats.uniform(-1, 2).ppf(shares)
+    np.testing.assert_allclose(arrays["value"], values, rtol=1e-12)
+    for seed, row, column in np.ndindex(2, 4, 4):
+        np.testing.assert_allclose(arrays["z"][seed, row, column], [values[column], values[3 - row]], rtol=1e-6)
+    label = data.load("digits").test["label"][0]
+    np.testing.assert_array_equal(arrays["label"], [label] * 4)
+    bright = np.clip(255 * (arrays["z"][..., 0] + 1) / 2, 0, 255)
+    assert np.abs(arrays["image"][:, :, :, label % 8, :, 0] - bright[..., None]).max() < 0.501
+    np.testing.assert_array_equal(cells(pixels, 2, 4, 4), arrays["image"])
+
+
 # Files, and what cannot be drawn
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_the_same_call_writes_the_same_file_and_no_other_over_it(kind, runs, tmp_path):
-    run = shutil.copytree(runs / "vae", tmp_path / "run")
+    run = shutil.copytree(runs / ("bands" if kind == "manifold" else "vae"), tmp_path / "run")
     options = {"groups": ("0", "1", "2")} if kind == "arithmetic" else {}
     file = sample(run, kind, **options)
     assert file == run / f"{kind}{'.gif' if kind == 'animation' else '.png'}"
@@ -332,7 +357,7 @@ def test_the_same_call_writes_the_same_file_and_no_other_over_it(kind, runs, tmp
         ("vae", "interpolation", {"out": "a.jpg"},
          "interpolation can be written as .png, .npz, .gif or .webp, not as 'a.jpg'"),
         ("vae", "interpolation", {"dims": (1,)}, "--dims is of traversal, not of interpolation"),
-        ("vae", "samples", {"steps": 3}, "--steps is of interpolation, traversal, not of samples"),
+        ("vae", "samples", {"steps": 3}, "--steps is of interpolation, traversal, manifold, not of samples"),
         ("vae", "reconstructions", {"groups": ("1", "2", "3")}, "--groups is of arithmetic, not of reconstructions"),
         ("vae", "animation", {"num": 3}, "not of animation"),
         ("vae", "animation", {"out": "a.png"}, "animation can be written as .gif or .webp, not as 'a.png'"),
@@ -348,6 +373,8 @@ def test_the_same_call_writes_the_same_file_and_no_other_over_it(kind, runs, tmp
         ("vae", "traversal", {"dims": ()}, "--dims must name at least one dimension"),
         ("vae", "traversal", {"dims": (1,), "num": 3}, "--dims says which rows there are: leave --num out"),
         ("vae", "traversal", {"around": 899}, "--around must lie between 0 and 898, not 899"),
+        ("vae", "manifold", {}, "a manifold is of latents of 2 numbers, not of 10, as trained with --latent-dim 2"),
+        ("vae", "manifold", {"num": 3}, "--num is of samples, interpolation, traversal, "),
         ("dcgan", "traversal", {"around": 0}, "dcgan does not encode images: leave --around out"),
         ("dcgan", "reconstructions", {}, "dcgan does not encode images; models that can: vae"),
         ("dcgan", "arithmetic", {"groups": ("1", "2", "3")}, "dcgan does not encode images; models that can: vae"),
