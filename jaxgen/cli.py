@@ -165,7 +165,7 @@ def train_command(argv: list[str]) -> None:
     if not dataclasses.is_dataclass(config_class):
         raise UserError(f"{model}: Config is no dataclass")
     both = {f.name for f in dataclasses.fields(config_class)} & (
-        {f.name for f in dataclasses.fields(Settings)} | {"out", "resume"}
+        {f.name for f in dataclasses.fields(Settings)} | {"out", "resume", "wandb"}
     )
     if both:
         raise UserError(f"{model}: Config's field {both.pop()} has the name of a setting of every run")
@@ -176,6 +176,7 @@ def train_command(argv: list[str]) -> None:
         settings: Annotated[Settings, flat],
         out: Path | None = None,
         resume: bool = False,
+        wandb: str | None = None,
     ) -> None:
         """Train a model for several seeds at once, into a run folder.
 
@@ -184,10 +185,11 @@ def train_command(argv: list[str]) -> None:
         Args:
             out: the run folder, which must not exist; runs/MODEL-DATASET if not given
             resume: go on with the run in that folder, from its newest checkpoint
+            wandb: a project of Weights & Biases that is told the metrics and sample grids, a run a seed
         """
         from jaxgen.training import train
 
-        run = train(model, config, settings, out=out, resume=resume)
+        run = train(model, config, settings, out=out, resume=resume, wandb=wandb)
         print(f"{run.path}: {run.step} steps")
         _print_digests(run)
 

@@ -24,6 +24,7 @@ from jaxgen.training.progress import Progress
 from jaxgen.training.record import Record, grid_condition
 from jaxgen.training.run import Plan, Run
 from jaxgen.training.settings import Settings
+from jaxgen.training.tracking import check_wandb
 
 
 class Stretch(NamedTuple):
@@ -62,6 +63,7 @@ def train(
     out: str | Path | None = None,
     resume: bool = False,
     minutes: float | None = None,
+    wandb: str | None = None,
     progress: bool = True,
 ) -> Run:
     """Trains a model for every seed of `settings`, in one program, into a run folder.
@@ -75,6 +77,7 @@ def train(
             as it was. Before the first checkpoint it starts at step 0; a finished run is opened.
         minutes: of training, without compilation, after which the run ends, if `settings.steps` are not done before.
             config.json then holds the steps taken, so that without `minutes` the same run can be made again.
+        wandb: a project of Weights & Biases that is told the metrics and sample grids of every seed, or None.
         progress: show a progress bar on stderr.
 
     Returns:
@@ -91,6 +94,8 @@ def train(
     out = Path(out) if out else Path("runs") / f"{Path(model).stem}-{data_name}"
     if minutes is not None and not 0 < minutes < math.inf:
         raise UserError(f"minutes must be above 0 and finite, not {minutes}")
+    if wandb is not None:
+        check_wandb(wandb)
     restored, spent = None, 0.0
     lines = []
     if resume and (out / folder.CONFIG).exists():
@@ -116,7 +121,7 @@ def train(
     with Progress(plan, shown=progress) as bar:
         for line in lines:
             bar.say(line)
-        run = _train(plan, out, restored, bar, minutes)
+        run = _train(plan, out, restored, bar, minutes, wandb)
     folder.write_json(out / folder.CONFIG, run.plan.described())
     result = {
         "step": run.step,
@@ -161,7 +166,7 @@ class Clock:
         return time.monotonic()
 
 
-def _train(plan: Plan, out: Path, restored, bar: Progress, minutes: float | None) -> Run:
+def _train(plan: Plan, out: Path, restored, bar: Progress, minutes: float | None, wandb: str | None) -> Run:
     model, settings, dataset = plan.model, plan.settings, plan.dataset
     num_examples = dataset.spec.num_examples
     devices = seed_axis.mesh(len(settings.seeds), settings.batch_size)
@@ -197,7 +202,7 @@ def _train(plan: Plan, out: Path, restored, bar: Progress, minutes: float | None
             later.append(partial(write_samples, step, list(draw(keys.sample, state, grid, condition))))
 
     with (
-        Record(out, plan.described(), start) as record,
+        Record(out, plan.described(), start, wandb) as record,
         Checkpoints(out / folder.CHECKPOINTS, dataset.fingerprint, settings.keep_checkpoints) as checkpoints,
     ):
         clock = Clock(checkpoints.seconds(start) if restored else 0.0)

@@ -1,5 +1,6 @@
-"""What a run leaves to look at: metrics.jsonl, TensorBoard events, sample grids."""
+"""What a run leaves to look at: metrics.jsonl, TensorBoard events, sample grids; and what it sends to W&B."""
 
+import itertools
 import json
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +12,7 @@ from jaxgen.errors import UserError
 from jaxgen.model import Condition, Model, Spec
 from jaxgen.pictures import image_grid, legible_scale, to_png
 from jaxgen.training.run import EVENTS, METRICS, SAMPLES
+from jaxgen.training.tracking import WandbWriter
 
 GRID = 64  # samples a grid, about
 
@@ -18,11 +20,12 @@ GRID = 64  # samples a grid, about
 class Record:
     """Writes a run's rows and pictures; on resuming, first drops what lies beyond `step`.
 
-    described: the run as config.json holds it.
+    described: the run as config.json holds it. wandb: the project of W&B that is told the same, or None.
     """
 
-    def __init__(self, path: Path, described: dict[str, Any], step: int):
+    def __init__(self, path: Path, described: dict[str, Any], step: int, wandb: str | None):
         self._path, self._seeds, self._described = path, tuple(described["settings"]["seeds"]), described
+        self._wandb = wandb
         kept = [row for row in read_rows(path / METRICS) if row["step"] <= step]
         # Whole or not at all, so that a stop between here and the next row loses none.
         part = path / (METRICS + ".part")
@@ -32,7 +35,8 @@ class Record:
         self._purge = {"purge_step": step + 1} if (path / EVENTS).exists() else {}
 
     @cached_property
-    def _events(self):
+    def _writers(self) -> dict[int, tuple[Any, ...]]:
+        """Of each seed."""
         from tensorboardX import SummaryWriter  # which imports PyTorch if it can: a second
 
         events = {seed: SummaryWriter(str(self._path / EVENTS / f"seed-{seed}"), **self._purge) for seed in self._seeds}
@@ -40,15 +44,20 @@ class Record:
             lines = json.dumps(self._described, indent=2).splitlines()
             for writer in events.values():  # Markdown's form of what is printed as it is
                 writer.add_text("config", "\n".join("    " + line for line in lines), 0)
-        return events
+        if self._wandb is None:
+            return {seed: (writer,) for seed, writer in events.items()}
+        return {
+            seed: (writer, WandbWriter(self._wandb, self._path, self._described, seed))
+            for seed, writer in events.items()
+        }
 
     def __enter__(self) -> "Record":
         return self
 
     def __exit__(self, *_) -> None:
         self._rows.close()
-        if "_events" in vars(self):  # written to
-            for writer in self._events.values():
+        if "_writers" in vars(self):  # written to
+            for writer in itertools.chain(*self._writers.values()):
                 writer.close()
 
     def metrics(self, step: int, phase: str, sums: dict[str, np.ndarray], steps: np.ndarray) -> str:
@@ -61,8 +70,8 @@ class Record:
             if steps[i]:
                 means = {name: float(values[i] / steps[i]) for name, values in sums.items()}
                 self._rows.write(json.dumps({"step": step, "seed": seed, "phase": phase, **means}) + "\n")
-                for name, value in means.items():
-                    self._events[seed].add_scalar(name, value, step)
+                for writer, (name, value) in itertools.product(self._writers[seed], means.items()):
+                    writer.add_scalar(name, value, step)
         self._rows.flush()
         return "  ".join(f"{name} {values.sum() / going:.4g}" for name, values in sums.items())
 
@@ -73,7 +82,8 @@ class Record:
             file = grid_file(self._path, seed, step)
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(to_png(grid, legible_scale(some.shape[1])))
-            self._events[seed].add_image("samples", grid, step, dataformats="HWC")
+            for writer in self._writers[seed]:
+                writer.add_image("samples", grid, step, dataformats="HWC")
 
 
 def grid_file(run: Path, seed: int, step: int) -> Path:

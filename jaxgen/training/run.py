@@ -6,6 +6,7 @@ vocabulary.json     of the captions, where the data have them: the words by id
 environment.json    versions, source files, device kind and count, XLA flags, commit of a checkout, dataset fingerprint
 metrics.jsonl       a row a seed at every logging, sampling and checkpoint step: means since the row before
 events/             the same for TensorBoard, a folder a seed
+wandb/, wandb.json  W&B's own files, and its run of every seed, where it was asked for
 samples/            a PNG grid a seed and sampling step
 checkpoints/        the newest two, or as many as are kept, by step
 result.json         written at the end: step, seconds, diverged seeds, digests

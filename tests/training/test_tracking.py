@@ -1,0 +1,93 @@
+"""What W&B is told, read from the files that it keeps offline."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxgen.errors import UserError
+from jaxgen.training import Settings, tracking, train
+
+
+def quiet(out, **options):
+    settings = Settings(seeds=(4, 1), steps=options.pop("steps", 2000), batch_size=100, log_every=2, sample_every=4)
+    return train("naive_bayes", None, settings, out=out, progress=False, **options)
+
+
+def records(file):
+    """A .wandb file's records: after 7 bytes blocks of 32 KiB, of parts of a checksum, 4 bytes, a length, 2, a kind, 1.
+
+    Of kinds 1 (whole), 2 (first), 3 (middle) and 4 (last): LevelDB's log.
+    """
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    data, start, found, part = file.read_bytes(), 7, [], b""
+    while start < len(data):
+        left = 2**15 - start % 2**15
+        if left < 7:
+            start += left
+            continue
+        length, kind = int.from_bytes(data[start + 4 : start + 6], "little"), data[start + 6]
+        part += data[start + 7 : start + 7 + length]
+        start += 7 + length
+        if kind in (1, 4):
+            found, part = [*found, Record.FromString(part)], b""
+    return found
+
+
+def told(file):
+    """(the run, its config, {step: {name: value}}), names of nested values with dots."""
+    run, config, rows = None, {}, {}
+    for record in records(file):
+        if record.HasField("run"):
+            run = record.run
+            config |= {item.key: json.loads(item.value_json) for item in run.config.update}
+        for item in record.history.item:
+            rows.setdefault(record.history.step.num, {})[".".join(item.nested_key)] = json.loads(item.value_json)
+    return run, config, rows
+
+
+@pytest.mark.slow
+def test_wandb_is_told_what_tensorboard_is(tmp_path, monkeypatch):
+    """A run a seed, resumed with the run; metrics, config and the grids' pixels."""
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "config"))
+    path = tmp_path / "counts"
+    quiet(path, steps=6, wandb="digits")
+    quiet(path, resume=True, wandb="digits")
+    kept = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    ids = json.loads((path / "wandb.json").read_text())
+    assert list(ids) == ["4", "1"]
+    for seed in (4, 1):
+        files = sorted(
+            path.glob(f"wandb/offline-run-*/run-{ids[str(seed)]}.wandb"), key=lambda file: file.stat().st_mtime
+        )
+        (run, config, first), (again, _, second) = map(told, files)
+        assert (run.project, run.run_group, run.display_name) == ("digits", "counts", f"counts-seed-{seed}")
+        assert run.run_id == again.run_id == ids[str(seed)]
+        assert (config["model"], config["seed"]) == ("naive_bayes", seed)
+        assert config["settings"]["batch_size"] == 100
+        rows = {step: row["examples"] for step, row in {**first, **second}.items() if "examples" in row}
+        assert rows == {row["step"]: row["examples"] for row in kept if row["seed"] == seed}
+        assert sorted(rows) == [2, 4, 6, 8, 9]
+        pictures = {step: row["samples.path"] for step, row in {**first, **second}.items() if "samples.path" in row}
+        assert sorted(pictures) == [0, 4, 6, 8, 9]
+        (image,) = path.glob(f"wandb/offline-run-*{ids[str(seed)]}/files/{pictures[8]}")
+        grid = np.asarray(Image.open(path / "samples" / f"seed-{seed}" / "step-0000008.png"))
+        np.testing.assert_array_equal(np.asarray(Image.open(image).convert("L")), grid[::4, ::4])
+
+
+def test_what_cannot_be_sent_is_said_before_anything_is_written(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match="wandb must name a project"):
+        quiet(tmp_path / "run", wandb=" ")
+    monkeypatch.setitem(sys.modules, "wandb", None)  # as where it is not installed
+    with pytest.raises(UserError, match=r"wandb is not installed: pip install 'jaxgen\[wandb\]'"):
+        quiet(tmp_path / "run", wandb="digits")
+    monkeypatch.setitem(sys.modules, "wandb", type("", (), {"login": lambda prompt: False}))
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    with pytest.raises(UserError, match="not logged in to W&B: run `wandb login`, or set WANDB_MODE=offline"):
+        tracking.check_wandb("digits")
+    assert not list(tmp_path.iterdir())
