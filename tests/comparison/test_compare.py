@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -21,7 +24,7 @@ from jaxgen.training import Settings
 
 experiment = Experiment(
     title="Small",
-    settings=Settings(seeds=(0, 1), steps=160, log_every=40),
+    settings=Settings(seeds=(0, 1), steps=160, log_every=40, checkpoint_every=80),
     arms={
         "counts": Arm("naive_bayes"),
         "latent": Arm("vae", {"features": 8, "latent_dim": 3, "learning_rate": 3e-3}),
@@ -122,6 +125,55 @@ def test_again_and_after_a_lost_arm_it_ends_with_the_same_table(compared, tmp_pa
         assert one["values"] == other["values"]
         assert one.get("digests") == other.get("digests")
     assert by_name(table(half))["latent"]["digests"] != by_name(table(results))["latent"]["digests"]
+
+
+@pytest.mark.slow
+def test_killed_and_started_again_it_ends_with_the_same_table(compared, tmp_path):
+    """In the middle of the third arm's training, then with all trained and none scored, then not any more."""
+    killed = """
+import os, signal, sys
+from jaxgen import cli
+from jaxgen.comparison import compare
+from jaxgen.training.record import Record
+
+def kill(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+metrics = Record.metrics
+def write(self, step, *rest):
+    if step == 120 and self._path.name == "game":
+        kill()
+    return metrics(self, step, *rest)
+
+at = sys.argv.pop(1)
+if at == "training":
+    Record.metrics = write
+if at == "scoring":
+    sys.modules[compare.__module__]._table = kill
+sys.exit(cli.main())
+"""
+
+    def run(at):
+        command = [sys.executable, "-c", killed, at, "compare", str(compared[0] / "small.py"), "--out", "out"]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+
+    out = tmp_path / "out"
+    assert run("training").returncode == -signal.SIGKILL
+    assert {file.parent.name for file in out.glob("*/result.json")} == {"counts", "latent"}
+    assert (out / "game" / "checkpoints" / "80").is_dir()
+    kept = {name: (out / name / "result.json").stat().st_mtime_ns for name in ("counts", "latent")}
+    again = run("scoring")
+    assert again.returncode == -signal.SIGKILL
+    assert "resuming out/game at step 80" in again.stderr
+    assert not (out / "results.json").exists()
+    last = run("never")
+    assert last.returncode == 0
+    assert {name: (out / name / "result.json").stat().st_mtime_ns for name in kept} == kept
+    results = json.loads((out / "results.json").read_text())
+    for row, before in zip(table(results)["rows"], table(compared[1])["rows"], strict=True):
+        assert row["values"] == before["values"]
+        assert row.get("digests") == before.get("digests")
+    assert results["verdicts"] == compared[1]["verdicts"]
 
 
 def test_another_comparison_in_the_folder_is_refused(compared, tmp_path):
