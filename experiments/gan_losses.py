@@ -3,7 +3,7 @@
     jaxgen data prepare mnist
     jaxgen compare experiments/gan_losses.py
 
-One pair of networks, LayerNorm in D (a gradient penalty rules BatchNorm out), one batch of 120 images a step
+One pair of networks, LayerNorm in D (a gradient penalty rules BatchNorm out), one batch of 60 images a step
 and one Adam; what differs is the loss. Wasserstein has what its paper says it needs, the gradient penalty, and
 divides its batch among three updates of D for each of G, so that all arms see the same images and cost much
 the same.
@@ -27,7 +27,7 @@ shared = {
 
 experiment = Experiment(
     title="Losses of a GAN on MNIST",
-    settings=Settings(dataset="mnist", seeds=(0, 1, 2, 3, 4), steps=3000, batch_size=120),
+    settings=Settings(dataset="mnist", seeds=(0, 1, 2, 3, 4), steps=1200, batch_size=60),
     arms={
         "minimax": Arm("dcgan", {**shared, "loss": "minimax"}),
         "non_saturating": Arm("dcgan", {**shared, "loss": "non_saturating"}),

@@ -22,12 +22,12 @@ from jaxgen.training import Settings
 
 experiment = Experiment(
     title="Likelihoods of a VAE on MNIST",
-    settings=Settings(dataset="mnist", seeds=(0, 1, 2, 3, 4), steps=3000, batch_size=128),
+    settings=Settings(dataset="mnist", seeds=(0, 1, 2, 3, 4), steps=1000, batch_size=128),
     arms={
-        "bernoulli": Arm("vae", {"likelihood": "bernoulli"}),
-        "gaussian_learned": Arm("vae", {"likelihood": "gaussian", "deviation": "learned"}),
-        "gaussian_optimal": Arm("vae", {"likelihood": "gaussian", "deviation": "optimal"}),
-        "logistic": Arm("vae", {"likelihood": "logistic"}),
+        "bernoulli": Arm("vae", {"features": 16, "likelihood": "bernoulli"}),
+        "gaussian_learned": Arm("vae", {"features": 16, "likelihood": "gaussian", "deviation": "learned"}),
+        "gaussian_optimal": Arm("vae", {"features": 16, "likelihood": "gaussian", "deviation": "optimal"}),
+        "logistic": Arm("vae", {"features": 16, "likelihood": "logistic"}),
     },
     scoring=Scoring(metrics=("fd", "neighbors", "recognised", "log_prob", "rate_distortion", "active_units")),
     comparisons=(

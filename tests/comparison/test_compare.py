@@ -6,13 +6,16 @@ import signal
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 
-from jaxgen import data
+from jaxgen import data, models
 from jaxgen.comparison import compare, evaluate
-from jaxgen.comparison.experiment import shipped
+from jaxgen.comparison.experiment import load_experiment, shipped
 from jaxgen.errors import UserError
+from jaxgen.fields import configured
+from jaxgen.model import Spec
 
 EXPERIMENT = '''
 """Three small models.
@@ -206,3 +209,16 @@ def test_evaluate_gives_the_comparisons_numbers(compared):
 
 def test_experiments_come_with_the_package():
     assert "digits" in shipped()
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_shipped_experiments_can_be_made(name):
+    """Their arms, for images of 28x28 in ten classes; their docstrings say how to run them, and what to expect."""
+    loaded = load_experiment(name)
+    for part in (f"jaxgen compare experiments/{name}.py", "Time: ", "Expected"):
+        assert part in loaded.description
+    entries = {"image": jax.ShapeDtypeStruct((28, 28, 1), np.uint8), "label": jax.ShapeDtypeStruct((), np.int32)}
+    spec = Spec(entries, 55_000, 10, np.full(10, 0.1), np.full((28, 28, 1), 0.13))
+    for arm in loaded.experiment.arms.values():
+        module = models.load(arm.model)
+        assert module.make(configured(module.Config, arm.config, name), spec).needs
