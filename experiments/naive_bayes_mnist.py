@@ -12,7 +12,7 @@ GaussianNB and CategoricalNB to 0.1% (tests/models/test_naive_bayes.py).
 What is compared is FD-mnist, of draws from p(x|y) against the grey images; what bits cost real images stands in a row
 of its own.
 
-Time: a few minutes on 2 CPU cores, by an estimate. Expected: accuracies of 0.80 to 0.85; every arm far below its
+Time: 10 minutes on 2 CPU cores, by an estimate. Expected: accuracies of 0.79 to 0.85; every arm well below its
 untrained self in FD-mnist, and far above real images: pixels drawn independently make speckled digits. Measured: not
 yet.
 """

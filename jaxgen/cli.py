@@ -227,7 +227,7 @@ def sample_command(argv: list[str]) -> None:
 
     def sample_(
         kind: Literal[
-            "samples", "interpolation", "traversal", "arithmetic", "reconstructions", "animation"
+            "samples", "interpolation", "traversal", "arithmetic", "reconstructions", "animation", "classified"
         ] = "samples",
         num: int | None = None,
         steps: int | None = None,
@@ -240,9 +240,10 @@ def sample_command(argv: list[str]) -> None:
 
         Args:
             kind: samples; paths between two draws of the prior; latent numbers moved one by one; codes of classes A - B
-                + C; test images above their reconstructions; the training's sample grids, step after step
+                + C; test images above their reconstructions; the training's sample grids, step after step; test images
+                that a classifier names rightly and wrongly
             num: of each seed: samples (64, a whole number a class where the model is conditional), paths (8), latent
-                numbers (8), images of each class (8), test images (32)
+                numbers (8), images of each class (8), test images (32), of classified (16 of each)
             steps: images along a path or of a latent number (9)
             dims: the latent numbers of a traversal; those that vary most over the test images if not given
             around: the test image whose code a traversal moves; if not given, the prior's mean, or a draw of it where
