@@ -229,7 +229,14 @@ def sample_command(argv: list[str]) -> None:
 
     def sample_(
         kind: Literal[
-            "samples", "interpolation", "traversal", "arithmetic", "reconstructions", "animation", "manifold"
+            "samples",
+            "interpolation",
+            "traversal",
+            "arithmetic",
+            "reconstructions",
+            "animation",
+            "manifold",
+            "classified",
         ] = "samples",
         num: int | None = None,
         steps: int | None = None,
@@ -243,9 +250,9 @@ def sample_command(argv: list[str]) -> None:
         Args:
             kind: samples; paths between two draws of the prior; latent numbers moved one by one; codes of classes A - B
                 + C; test images above their reconstructions; the training's sample grids, step after step; the plane
-                of two latents
+                of two latents; test images that a classifier names rightly and wrongly
             num: of each seed: samples (64, a whole number a class where the model is conditional), paths (8), latent
-                numbers (8), images of each class (8), test images (32)
+                numbers (8), images of each class (8), test images (32), of classified (16 of each)
             steps: images along a path or of a latent number (9), or a side of the plane (20)
             dims: the latent numbers of a traversal; those that vary most over the test images if not given
             around: the test image whose code a traversal moves; if not given, the prior's mean, or a draw of it where

@@ -13,7 +13,10 @@ GAP = 4
 """Pixels between the grids of two seeds."""
 
 CAPTION = 18
-"""Pixels of height of a line of words above a picture."""
+"""Pixels of height of a line of words above a picture or below an image."""
+
+CAPTION_FONT = 12
+"""Pixels of its letters."""
 
 WEBP_SIDE = 16_383
 """The most pixels a side that the format has."""
@@ -119,10 +122,36 @@ def stacked(grids) -> np.ndarray:
 
 def captioned(image: np.ndarray, words: str) -> np.ndarray:
     """The image, uint8 [H, W, C], below a black line of 18 pixels with white words: uint8 [18 + H, W, C]."""
-    line = Image.new("L", (image.shape[1], CAPTION))
-    ImageDraw.Draw(line).text((GAP, 2), words, 255, ImageFont.load_default(12))
-    line = np.broadcast_to(np.asarray(line)[:, :, None], (CAPTION, *image.shape[1:]))
-    return np.concatenate([line, image])
+    return np.concatenate([_line(words, image.shape[1:]), image])
+
+
+def labelled(images, words) -> np.ndarray:
+    """Images, each above black lines of 18 pixels with white words, all as wide as the widest words need.
+
+    Args:
+      images: uint8 [n, H, W, C].
+      words: the lines of each image, as many of all.
+
+    Returns:
+      uint8 [n, H + 18 * lines, W', C], the images in the middle of black.
+    """
+    font = ImageFont.load_default(CAPTION_FONT)
+    wanted = max(math.ceil(font.getlength(line)) + 2 * GAP for lines in words for line in lines)
+    space = max(wanted - images.shape[2], 0)
+    images = np.pad(images, ((0, 0), (0, 0), (space // 2, space - space // 2), (0, 0)))
+    return np.stack(
+        [
+            np.concatenate([image, *(_line(line, image.shape[1:]) for line in lines)])
+            for image, lines in zip(images, words, strict=True)
+        ]
+    )
+
+
+def _line(words: str, shape: tuple[int, int]) -> np.ndarray:
+    """A black line with white words, uint8 [18, *shape]."""
+    line = Image.new("L", (shape[0], CAPTION))
+    ImageDraw.Draw(line).text((GAP, 2), words, 255, ImageFont.load_default(CAPTION_FONT))
+    return np.broadcast_to(np.asarray(line)[:, :, None], (CAPTION, *shape))
 
 
 def legible_scale(height: int) -> int:

@@ -16,6 +16,7 @@ from jaxgen.pictures import (
     captioned,
     enlarged,
     image_grid,
+    labelled,
     mesh_images,
     point_image,
     stacked,
@@ -105,6 +106,28 @@ def test_words_stand_above_a_picture(channels):
     assert not expected[:, -4:].any()
     for channel in range(channels):
         np.testing.assert_array_equal(whole[:18, :, channel], expected)
+
+
+def test_words_stand_below_images():
+    images = np.random.default_rng(2).integers(256, size=(2, 5, 21, 1)).astype(np.uint8)
+    words = [("is Ankle boot", "as 3"), ("is 3", "as 3")]
+    whole = labelled(images, words)
+    font = ImageFont.load_default(12)
+    width = int(np.ceil(font.getlength("is Ankle boot"))) + 8
+    assert whole.shape == (2, 5 + 18 + 18, width, 1)
+    left = (width - 21) // 2
+    np.testing.assert_array_equal(whole[:, :5, left : left + 21], images)
+    assert not whole[:, :5, :left].any()
+    assert not whole[:, :5, left + 21 :].any()
+    for cell, lines in zip(whole, words, strict=True):
+        for place, line in enumerate(lines):
+            expected = Image.new("L", (width, 18))
+            ImageDraw.Draw(expected).text((4, 2), line, 255, font)
+            shown = cell[5 + 18 * place :][:18, :, 0]
+            np.testing.assert_array_equal(shown, np.asarray(expected))
+            assert shown.max() > 200
+            assert not shown[:, -4:].any()  # nothing is cut off
+    assert labelled(images[:, :, :, [0, 0, 0]], [("a",), ("b",)]).shape == (2, 5 + 18, 21, 3)  # wider than their words
 
 
 # Animations

@@ -26,14 +26,14 @@ class Entry(NamedTuple):
 
 MODELS = {
     "classifier": Entry(
-        "Convolutional classifier",
+        "Classifiers: logistic regression, LeNet, VGG, ResNet",
         "LeCun et al. 1998, Gradient-based learning applied to document recognition",
         "https://doi.org/10.1109/5.726791",
-        "2.2",
+        "1, 2.1, 2.2",
     ),
     "naive_bayes": Entry(
         "Naive Bayes",
-        "Bernoulli and Gaussian event models; Hastie, Tibshirani & Friedman 2009, section 6.6.3",
+        "Bernoulli, Gaussian and categorical event models; Hastie, Tibshirani & Friedman 2009, section 6.6.3",
         "https://hastie.su.domains/ElemStatLearn/",
         "2.3.1",
     ),

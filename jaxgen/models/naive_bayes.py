@@ -2,9 +2,10 @@
 
     p(x, y) = p(y) prod_j p(x_j|y),    p(y|x) = p(x, y) / sum_y' p(x, y'),    p(x) = sum_y p(x, y)
 
-Bernoulli pixels with Laplace smoothing, or Gaussian pixels with a floor under their variance (the
-floor of scikit-learn's GaussianNB: a share of the largest variance of any pixel over all classes).
-No optimizer: one pass over the data counts, in exact integers.
+Bernoulli pixels, or categorical ones (grey levels in equal bins, in each of which a bin's probability is
+spread evenly over its levels), both with Laplace smoothing; or Gaussian pixels with a floor under their
+variance (the floor of scikit-learn's GaussianNB: a share of the largest variance of any pixel over all
+classes). No optimizer: one pass over the data counts, in exact integers.
 
 Exactness. Sums of uint8 pixels and of their squares are kept in uint32, the squares modulo 2^32. With
 q the mean's nearest integer and r = sum x - n q, the centred sum sum (x - q)^2 = sum x^2 - q (sum x + r)
@@ -12,14 +13,16 @@ is an integer below 2^32 up to 264,000 examples, hence exact; then var = sum (x 
 with |r / n| <= 1/2, which loses no digits in float32.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxgen.errors import UserError, check_positive
-from jaxgen.model import Array, Likelihood, Model, Phase, Spec, State
+from jaxgen.model import Array, Key, Likelihood, Model, Phase, Spec, State
 from jaxgen.nn.image import from_unit, to_binary, to_unit
 
 MOST_EXAMPLES = 264_000
@@ -29,9 +32,10 @@ MOST_EXAMPLES = 264_000
 class Config:
     """Naive Bayes."""
 
-    likelihood: Literal["bernoulli", "gaussian"] = "bernoulli"  # p(x_j|y): binary pixels, or levels
-    smoothing: float = 1.0  # Laplace's alpha: imagined 0s and 1s a class and pixel, for bernoulli
+    likelihood: Literal["bernoulli", "gaussian", "categorical"] = "bernoulli"  # p(x_j|y): bits, densities, levels
+    smoothing: float = 1.0  # Laplace's alpha: imagined examples a class, pixel and value, for bernoulli, categorical
     variance_floor: float = 1e-2  # added to variances, as a share of the largest; for gaussian
+    levels: int = 16  # equal bins of the 256 grey levels, a power of two; for categorical
 
 
 def gaussian_parameters(n: Array, total: Array, squares: Array) -> tuple[Array, Array]:
@@ -47,48 +51,70 @@ def gaussian_parameters(n: Array, total: Array, squares: Array) -> tuple[Array, 
     return mean / 255, jnp.maximum(variance, 0) / 255**2
 
 
-def make(config: Config, spec: Spec) -> Model:
-    """Naive Bayes over `spec`'s images and labels.
+Params = Mapping[str, Array]  # examples uint32 [classes], and the sums of the likelihood
 
-    Raises UserError beyond 264,000 training examples, where the integer sums would no longer be exact.
-    """
-    check_positive(config, "smoothing", "variance_floor")
-    if spec.num_examples > MOST_EXAMPLES:
-        raise UserError(
-            f"naive_bayes counts exactly up to {MOST_EXAMPLES} examples; this dataset has {spec.num_examples}"
-        )
-    binary = config.likelihood == "bernoulli"
-    classes = spec.num_classes
 
-    def init(key, batch):
-        zeros = jnp.zeros((classes, *spec.image_shape), jnp.uint32)
-        sums = {"pixels": zeros} if binary else {"pixels": zeros, "squares": zeros}
-        return State(jnp.int32(0), {"examples": jnp.zeros(classes, jnp.uint32), **sums})
+class Pixels(NamedTuple):
+    """p(x_j|y) of all pixels and classes, from sums over the training images."""
 
-    def count(key, state, batch):
-        member = (batch["label"][:, None] == jnp.arange(classes)) & (batch["weight"][:, None] > 0)
-        member = member.astype(jnp.uint32)  # [batch, classes]
-        x = (to_binary(batch["image"]) if binary else batch["image"]).astype(jnp.uint32)
-        counts = {"examples": member.sum(0), "pixels": jnp.einsum("bk,bhwc->khwc", member, x)}
-        if not binary:
-            counts["squares"] = jnp.einsum("bk,bhwc->khwc", member, x * x)
-        params = jax.tree.map(jnp.add, state.params, counts)
-        return state._replace(params=params), {"examples": params["examples"].sum().astype(jnp.float32)}
+    sums: Mapping[str, tuple[int, ...]]  # the shapes of the sums, which start at 0
+    add: Callable[[Params, Array, Array, Array], Params]
+    """(params, image uint8 [batch, H, W, C], label [batch], counted [batch]) -> the sums with these images."""
+    log_likelihood: Callable[[Params, Array], Array]  # (params, image) -> log p(x|y) [batch, classes]
+    draw: Callable[[Key, Params, Array], Array]  # (key, params, label [num]) -> uint8 [num, H, W, C]
+    likelihood: Likelihood
 
-    def log_prior(params):
-        """Log p(y) [classes]; uniform before any example was counted."""
-        n = params["examples"].astype(jnp.float32)
-        share = jnp.where(n.sum() > 0, n / jnp.maximum(n.sum(), 1), 1 / classes)
-        return jnp.log(share)
 
-    def bernoulli(params):
+def class_sums(values: Array, label: Array, counted: Array, classes: int) -> Array:
+    """Sums by class [classes, H, W, C] of integers [batch, H, W, C], of the images that are counted, modulo 2^32."""
+    member = (label[:, None] == jnp.arange(classes)) & counted[:, None]
+    return jnp.einsum("bk,bhwc->khwc", member.astype(jnp.uint32), values.astype(jnp.uint32))
+
+
+def log_prior(params: Params) -> Array:
+    """Log p(y) [classes]; uniform before any example was counted."""
+    n = params["examples"].astype(jnp.float32)
+    share = jnp.where(n.sum() > 0, n / jnp.maximum(n.sum(), 1), 1 / len(n))
+    return jnp.log(share)
+
+
+def bernoulli(config: Config, spec: Spec) -> Pixels:
+    """Pixels as bits, 1 where at least 128."""
+    shape = (spec.num_classes, *spec.image_shape)
+
+    def add(params, image, label, counted):
+        return {"pixels": params["pixels"] + class_sums(to_binary(image), label, counted, spec.num_classes)}
+
+    def log_probabilities(params):
         """Log p(x_j = 1|y) and log p(x_j = 0|y) [classes, H, W, C], each from its own count."""
         n, ones = params["examples"][:, None, None, None], params["pixels"]
         ones, zeros, n = (count.astype(jnp.float32) for count in (ones, n - ones, n))
         total = jnp.log(n + 2 * config.smoothing)
         return jnp.log(ones + config.smoothing) - total, jnp.log(zeros + config.smoothing) - total
 
-    def gaussian(params):
+    def log_likelihood(params, image):
+        x, (log_one, log_zero) = to_binary(image), log_probabilities(params)
+        ones = jnp.einsum("bhwc,khwc->bk", x, log_one, precision="highest")
+        return ones + jnp.einsum("bhwc,khwc->bk", 1 - x, log_zero, precision="highest")
+
+    def draw(key, params, label):
+        x = jax.random.bernoulli(key, jnp.exp(log_probabilities(params)[0])[label])
+        return from_unit(x.astype(jnp.float32))
+
+    likelihood = Likelihood("binary", "exact", "bits are pixels >= 128")
+    return Pixels({"pixels": shape}, add, log_likelihood, draw, likelihood)
+
+
+def gaussian(config: Config, spec: Spec) -> Pixels:
+    """Pixels as numbers in [0, 1], each normally distributed."""
+    shape = (spec.num_classes, *spec.image_shape)
+
+    def add(params, image, label, counted):
+        x = image.astype(jnp.uint32)
+        values = {"pixels": x, "squares": x * x}
+        return {name: params[name] + class_sums(x, label, counted, spec.num_classes) for name, x in values.items()}
+
+    def moments(params):
         """Mean and variance of x_j given y [classes, H, W, C]; of uniform noise before any example."""
         n = params["examples"][:, None, None, None]
         mean, variance = gaussian_parameters(jnp.maximum(n, 1), params["pixels"], params["squares"])
@@ -97,18 +123,85 @@ def make(config: Config, spec: Spec) -> Model:
         overall = (share * (variance + (mean - (share * mean).sum(0)) ** 2)).sum(0)
         return mean, variance + config.variance_floor * overall.max()
 
+    def log_likelihood(params, image):
+        x, (mean, variance) = to_unit(image)[:, None], moments(params)
+        terms = (x - mean) ** 2 / variance + jnp.log(2 * jnp.pi * variance)
+        return -0.5 * terms.sum((2, 3, 4))
+
+    def draw(key, params, label):
+        mean, variance = moments(params)
+        return from_unit(mean[label] + jnp.sqrt(variance[label]) * jax.random.normal(key, mean[label].shape))
+
+    likelihood = Likelihood("continuous", "exact", "pixels in [0, 1], not dequantised")
+    return Pixels({"pixels": shape, "squares": shape}, add, log_likelihood, draw, likelihood)
+
+
+def categorical(config: Config, spec: Spec) -> Pixels:
+    """Pixels as one of `levels` bins, each of 256 / levels grey levels that are equally likely."""
+    levels, classes, pixels = config.levels, spec.num_classes, int(np.prod(spec.image_shape))
+    if levels not in (2, 4, 8, 16, 32, 64, 128, 256):
+        raise UserError(f"levels must be a power of two from 2 to 256, not {levels}")
+    width, each = 256 // levels, jnp.arange(pixels)
+
+    def bins(image):
+        """[batch, pixels]."""
+        return image.reshape(-1, pixels).astype(jnp.int32) // width
+
+    def add(params, image, label, counted):
+        place = (label[:, None], each, bins(image))
+        return {"levels": params["levels"].at[place].add(counted[:, None].astype(jnp.uint32))}
+
+    def log_probabilities(params):
+        """Log p(bin of x_j|y) [classes, pixels, levels]."""
+        n, count = (params[name].astype(jnp.float32) for name in ("examples", "levels"))
+        return jnp.log(count + config.smoothing) - jnp.log(n + levels * config.smoothing)[:, None, None]
+
+    def log_likelihood(params, image):
+        by_pixel = log_probabilities(params).transpose(1, 2, 0)
+        return by_pixel[each, bins(image)].sum(1) - float(pixels * np.log(width))
+
+    def draw(key, params, label):
+        k_bin, k_level = jax.random.split(key)
+        cumulative = jnp.exp(log_probabilities(params)).cumsum(-1)
+        u, place = jax.random.uniform(k_bin, (len(label), pixels)), jnp.zeros((len(label), pixels), jnp.int32)
+        for bit in reversed(range(levels.bit_length() - 1)):  # the number of bins that end at u or below, by bisection
+            place += jnp.where(cumulative[label[:, None], each, place + (1 << bit) - 1] <= u, 1 << bit, 0)
+        level = place * width + jax.random.randint(k_level, place.shape, 0, width)
+        return level.astype(jnp.uint8).reshape(-1, *spec.image_shape)
+
+    likelihood = Likelihood("uint8", "exact", f"of the 256 levels, in {levels} bins of equally likely ones")
+    return Pixels({"levels": (classes, pixels, levels)}, add, log_likelihood, draw, likelihood)
+
+
+LIKELIHOODS = {"bernoulli": bernoulli, "gaussian": gaussian, "categorical": categorical}
+
+
+def make(config: Config, spec: Spec) -> Model:
+    """Naive Bayes over `spec`'s images and labels.
+
+    Raises UserError beyond 264,000 training examples, where the integer sums would no longer be exact, and for a
+    number of levels that does not divide 256.
+    """
+    check_positive(config, "smoothing", "variance_floor")
+    if spec.num_examples > MOST_EXAMPLES:
+        raise UserError(
+            f"naive_bayes counts exactly up to {MOST_EXAMPLES} examples; this dataset has {spec.num_examples}"
+        )
+    pixels = LIKELIHOODS[config.likelihood](config, spec)
+
+    def init(key, batch):
+        zeros = {name: jnp.zeros(shape, jnp.uint32) for name, shape in pixels.sums.items()}
+        return State(jnp.int32(0), {"examples": jnp.zeros(spec.num_classes, jnp.uint32), **zeros})
+
+    def count(key, state, batch):
+        label, counted = batch["label"], batch["weight"] > 0
+        examples = state.params["examples"].at[label].add(counted.astype(jnp.uint32))
+        params = {"examples": examples, **pixels.add(state.params, batch["image"], label, counted)}
+        return state._replace(params=params), {"examples": examples.sum().astype(jnp.float32)}
+
     def classify(state, batch):
         """Log p(x, y) [batch, classes]: logits of p(y|x)."""
-        if binary:
-            x, (log_one, log_zero) = to_binary(batch["image"]), bernoulli(state.params)
-            ones = jnp.einsum("bhwc,khwc->bk", x, log_one, precision="highest")
-            log_likelihood = ones + jnp.einsum("bhwc,khwc->bk", 1 - x, log_zero, precision="highest")
-        else:
-            x = to_unit(batch["image"])[:, None]
-            mean, variance = gaussian(state.params)
-            terms = (x - mean) ** 2 / variance + jnp.log(2 * jnp.pi * variance)
-            log_likelihood = -0.5 * terms.sum((2, 3, 4))
-        return log_prior(state.params) + log_likelihood
+        return log_prior(state.params) + pixels.log_likelihood(state.params, batch["image"])
 
     def log_prob(key, state, batch):
         return jax.nn.logsumexp(classify(state, batch), -1)
@@ -120,12 +213,7 @@ def make(config: Config, spec: Spec) -> Model:
             if condition is None
             else condition["label"]
         )
-        if binary:
-            x = jax.random.bernoulli(k_pixel, jnp.exp(bernoulli(state.params)[0])[label]).astype(jnp.float32)
-        else:
-            mean, variance = gaussian(state.params)
-            x = mean[label] + jnp.sqrt(variance[label]) * jax.random.normal(k_pixel, mean[label].shape)
-        return {"image": from_unit(x), "label": label}
+        return {"image": pixels.draw(k_pixel, state.params, label), "label": label}
 
     return Model(
         init,
@@ -135,8 +223,6 @@ def make(config: Config, spec: Spec) -> Model:
         conditions=("label",),
         sampling="draws from p(x|y)",
         log_prob=log_prob,
-        likelihood=Likelihood("binary", "exact", "bits are pixels >= 128")
-        if binary
-        else Likelihood("continuous", "exact", "pixels in [0, 1], not dequantised"),
+        likelihood=pixels.likelihood,
         classify=classify,
     )

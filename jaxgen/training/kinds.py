@@ -6,20 +6,24 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import scipy.special
 from PIL import Image
 
 from jaxgen.data import Dataset
 from jaxgen.errors import UserError
 from jaxgen.model import Array
-from jaxgen.pictures import captioned, enlarged, image_grid, legible_scale, stacked
+from jaxgen.pictures import PADDING, captioned, enlarged, image_grid, labelled, legible_scale, stacked
 from jaxgen.training import latents
 from jaxgen.training import seeds as seed_axis
 from jaxgen.training.record import GRID, grid_condition, grid_file, grid_steps
 from jaxgen.training.run import Run
 
-ROWS, STEPS, IMAGES, SIDE = 8, 9, 32, 20
+ROWS, STEPS, IMAGES, SIDE, CLASSIFIED = 8, 9, 32, 20, 16
 """If not given otherwise: paths, dimensions or images of a class; images along a path; reconstructed images; rows and
-columns of a plane."""
+columns of a plane; images that are classified rightly, and as many wrongly."""
+
+ACROSS, LABELLED_SIDE = 8, 56
+"""Images with words below: so many a row, and the least pixels of height that each is shown at."""
 
 ON_PATH, IN_TRAINING, LAST = 100, 250, 2000
 """Milliseconds of an animation's frame: on a path, in training, and of the trained model."""
@@ -42,6 +46,7 @@ class Drawn(NamedTuple):
     arrays: Mapping[str, np.ndarray] | None = None  # of an npz file
     frames: Sequence[np.ndarray] = ()  # of an animation, uint8 [H, W, C], enlarged
     milliseconds: Sequence[int] = ()  # of each frame
+    legible: bool = False  # whether the grids are as large as they are to be shown
 
 
 def samples(run: Run, asked: Asked) -> Drawn:
@@ -161,6 +166,38 @@ def manifold(run: Run, asked: Asked) -> Drawn:
     return _along(run, codes, [0] * side, {"value": values})
 
 
+def classified(run: Run, asked: Asked) -> Drawn:
+    """Of each seed the first test images classified rightly and the first wrongly, above their class and that given."""
+    dataset = run.plan.dataset
+    names, label = _class_names(dataset), np.asarray(dataset.test["label"])
+    num = asked.num or min(CLASSIFIED, len(label))
+    _check_num(num, len(label), f"test images of {dataset.name}")
+    entries = _examples(run, np.arange(len(label)))
+    logits = latents.logits(run.plan.model, _keys(run, "classified"), run.state, entries)
+    titles, blocks = [], []
+    for seed, each in zip(run.plan.settings.seeds, logits, strict=True):
+        predicted, probability = each.argmax(-1).astype(np.int32), scipy.special.softmax(each, -1).max(-1)
+        for how, chosen in (("rightly", predicted == label), ("wrongly", predicted != label)):
+            of_all = {"image": entries["image"], "label": label, "predicted": predicted, "probability": probability}
+            block = {name: entry[chosen][:num] for name, entry in of_all.items()}
+            blocks.append(block | {"seed": np.full(len(block["label"]), seed, np.int64)})
+            titles.append(f"seed {seed}: {how} classified, {chosen.sum():,} of {len(label):,}")
+    arrays = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+    words = [(f"is {names[a]}", f"as {names[b]}") for a, b in zip(arrays["label"], arrays["predicted"], strict=True)]
+    scale = -(-LABELLED_SIDE // arrays["image"].shape[1])
+    cells = labelled(arrays["image"].repeat(scale, axis=1).repeat(scale, axis=2), words)  # of one width
+    ends = np.cumsum([len(block["seed"]) for block in blocks])
+    grids = [_places(some, num) for some in np.split(cells, ends[:-1])]
+    grids = [captioned(grid, title) for grid, title in zip(grids, titles, strict=True)]
+    return Drawn([stacked(pair) for pair in zip(grids[::2], grids[1::2], strict=True)], arrays, legible=True)
+
+
+def _places(cells: np.ndarray, num: int) -> np.ndarray:
+    """A grid of `num` places or a few more, eight a row; grey where there are fewer cells."""
+    blank = np.full((-(-num // ACROSS) * ACROSS - len(cells), *cells.shape[1:]), PADDING, np.uint8)
+    return image_grid(np.concatenate([cells, blank]), ACROSS)
+
+
 class Kind(NamedTuple):
     """A row of the table of kinds."""
 
@@ -182,6 +219,7 @@ KINDS = {
     "reconstructions": Kind(reconstructions, STILL, ("encode", "decode"), ("num",)),
     "animation": Kind(animation, MOVING, ("sample",), ()),
     "manifold": Kind(manifold, STILL, ("decode", "prior"), ("steps",)),
+    "classified": Kind(classified, STILL, ("classify",), ("num",)),
 }
 """By the names that `--kind` takes."""
 
@@ -230,13 +268,17 @@ def _members(dataset: Dataset, name: str, num: int) -> np.ndarray:
     """The first `num` test examples of a class."""
     if "label" not in dataset.test:
         raise UserError(f"--groups names classes, which dataset {dataset.name} does not have")
-    names = dataset.classes or tuple(map(str, range(dataset.spec.num_classes)))
+    names = _class_names(dataset)
     if name not in names:
         listed = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
         raise UserError(f"unknown class {name!r}: {dataset.name} has {listed}")
     found = np.flatnonzero(np.asarray(dataset.test["label"]) == names.index(name))
     _check_num(num, len(found), f"test images of class {name}")
     return found[:num]
+
+
+def _class_names(dataset: Dataset) -> tuple[str, ...]:
+    return dataset.classes or tuple(map(str, range(dataset.spec.num_classes)))
 
 
 def _check_num(num: int, most: int, what: str) -> None:

@@ -136,6 +136,11 @@ def reconstructed(model: Model, keys: Array, state: State, entries: Mapping[str,
     return _over_examples(reconstruct, keys, state, entries)
 
 
+def logits(model: Model, keys: Array, state: State, entries: Mapping[str, np.ndarray]) -> np.ndarray:
+    """What a classifier gives examples, entries [num, ...]: float32 [seeds, num, classes]."""
+    return _over_examples(lambda key, state, batch: model.classify(state, batch), keys, state, entries)
+
+
 def decoded(model: Model, state: State, codes: np.ndarray, condition: Condition) -> np.ndarray:
     """The images of codes.
 

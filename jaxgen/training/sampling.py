@@ -17,6 +17,7 @@ LACKS = {
     "encode": "does not encode images",
     "decode": "does not decode latents",
     "prior": "has no prior of its latents",
+    "classify": "does not classify",
 }
 
 
@@ -48,6 +49,8 @@ def sample(
     animation        the sample grids that training saved, a frame each, with the step above.
     manifold         `steps` (20) rows of as many images, of codes of two numbers: the first grows to the right, the
                      second upwards, by even shares of their prior's probability.
+    classified       the first `num` (16) test images that are classified rightly and, below, the first wrongly, each
+                     above the names of its class and of the one given to it.
 
     A conditional model's paths have, all along, the condition of a test example: row i that of the i-th, a traversal
     that of `around`, or of the first, and so a manifold.
@@ -60,7 +63,8 @@ def sample(
             path, there and back (all rows' images of a step in a frame), or of a training. RUN/KIND.png, or
             RUN/animation.gif, if not given. An npz holds image uint8 [seeds, rows, columns, H, W, C] (reconstructions:
             [seeds, num, 2, H, W, C]), seed int64 [seeds], z and what the rows and columns are; of samples image uint8
-            [seeds * num, H, W, C], seed int64 [seeds * num], and the condition's entries.
+            [seeds * num, H, W, C], seed int64 [seeds * num], and the condition's entries; of classified image uint8
+            [n, H, W, C], seed int64 [n], label and predicted int32 [n], and the latter's probability float32 [n].
 
     Returns:
         The file.
@@ -132,7 +136,8 @@ def _content(drawn: Drawn, suffix: str, plan: Plan) -> bytes:
         np.savez_compressed(file, **drawn.arrays)
         return file.getvalue()
     if suffix == ".png":
-        return to_png(stacked(drawn.grids), legible_scale(plan.dataset.spec.image_shape[0]))
+        scale = 1 if drawn.legible else legible_scale(plan.dataset.spec.image_shape[0])
+        return to_png(stacked(drawn.grids), scale)
     try:
         return to_animation(drawn.frames, drawn.milliseconds, suffix)
     except ValueError as error:

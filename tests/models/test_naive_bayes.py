@@ -4,11 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from sklearn.naive_bayes import BernoulliNB, GaussianNB
+from sklearn.naive_bayes import BernoulliNB, CategoricalNB, GaussianNB
 
 from jaxgen import data
 from jaxgen.data import pipeline
 from jaxgen.errors import UserError
+from jaxgen.model import Spec
 from jaxgen.models import naive_bayes
 
 BATCH = 100  # 808 training images: eight full batches and one of 8
@@ -22,11 +23,15 @@ def digits():
 def counted(config, dataset, batch_size=BATCH):
     """The model and its state after one pass over the training images."""
     model = naive_bayes.make(config, dataset.spec)
+    return model, after_a_pass(model, dataset.train, batch_size)
+
+
+def after_a_pass(model, examples, batch_size):
     state = model.init(jax.random.key(0), {})
     count = jax.jit(model.phases[0].step)
-    for batch in pipeline.batches(dataset.train, batch_size):
+    for batch in pipeline.batches(examples, batch_size):
         state, _ = count(jax.random.key(1), state, batch)
-    return model, state
+    return state
 
 
 def flat(images, binary):
@@ -56,6 +61,60 @@ def test_bernoulli_with_any_smoothing(digits, alpha):
     reference.fit(flat(digits.train["image"], True), digits.train["label"])
     expected = reference.predict_joint_log_proba(flat(digits.test["image"], True))
     np.testing.assert_allclose(joint(model, state, digits.test["image"]), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("levels", "alpha"), [(16, 1.0), (2, 1e-3), (256, 1.0), (64, 10.0)])
+def test_categorical_equals_scikit_learn(digits, levels, alpha):
+    """Whose log-probability is that of the bins; each of a bin's levels has its share of it."""
+    model, state = counted(naive_bayes.Config("categorical", smoothing=alpha, levels=levels), digits)
+    width = 256 // levels
+    train, test = (split["image"].reshape(-1, 256) // width for split in (digits.train, digits.test))
+    reference = CategoricalNB(alpha=alpha, min_categories=levels).fit(train, digits.train["label"])
+    expected = reference.predict_joint_log_proba(test) - 256 * np.log(width)
+    np.testing.assert_allclose(joint(model, state, digits.test["image"]), expected, rtol=1e-5)
+
+
+def of_two_pixels(levels):
+    """Categorical Naive Bayes over images of two pixels, 40 of them counted in three classes."""
+    rng = np.random.Generator(np.random.Philox(0))
+    examples = {
+        "image": rng.integers(0, 256, (40, 1, 2, 1), dtype=np.uint8),
+        "label": rng.integers(0, 3, 40, dtype=np.int32),
+    }
+    spec = Spec({"image": jax.ShapeDtypeStruct((1, 2, 1), np.uint8)}, 40, 3)
+    model = naive_bayes.make(naive_bayes.Config("categorical", smoothing=0.5, levels=levels), spec)
+    return model, after_a_pass(model, examples, 16), examples
+
+
+@pytest.mark.parametrize("levels", [4, 256])
+def test_categorical_probabilities_of_all_images_sum_to_1(levels):
+    """All 65,536 images of two pixels of 256 levels; one of them is worked out by hand."""
+    model, state, examples = of_two_pixels(levels)
+    image = np.stack(np.meshgrid(np.arange(256), np.arange(256), indexing="ij"), -1).astype(np.uint8)
+    log_prob = np.asarray(jax.jit(model.log_prob)(None, state, {"image": image.reshape(-1, 1, 2, 1)}), np.float64)
+    assert np.exp(log_prob).sum() == pytest.approx(1, abs=1e-5)
+
+    bins, asked, expected = examples["image"].reshape(40, 2) // (256 // levels), np.array([200, 9]), 0
+    for label in range(3):
+        of = bins[examples["label"] == label]
+        same = (of == asked // (256 // levels)).sum(0)
+        expected += len(of) / 40 * ((same + 0.5) / (len(of) + 0.5 * levels) * levels / 256).prod()
+    assert np.exp(log_prob.reshape(256, 256)[200, 9]) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("levels", [4, 256])
+def test_categorical_samples_have_their_probabilities(levels):
+    """Every level of 200,000 samples of a class, within 5 standard errors."""
+    model, state, examples = of_two_pixels(levels)
+    num, width = 200_000, 256 // levels
+    image = model.sample(jax.random.key(3), state, num, {"label": jnp.full(num, 1, jnp.int32)})["image"]
+    assert image.dtype == np.uint8
+    of = examples["image"].reshape(40, 2)[examples["label"] == 1]
+    for pixel in range(2):
+        bins = np.bincount(of[:, pixel] // width, minlength=levels)
+        expected = np.repeat((bins + 0.5) / (len(of) + 0.5 * levels) / width, width)
+        shares = np.bincount(np.asarray(image)[:, 0, pixel, 0], minlength=256) / num
+        assert (np.abs(shares - expected) < 5 * np.sqrt(expected / num)).all()
 
 
 def test_gaussian_equals_scikit_learn(digits):
@@ -101,12 +160,13 @@ def test_gaussian_parameters_are_exact(values):
     np.testing.assert_allclose(float(variance), values.var() / 255**2, rtol=1e-6)
 
 
-@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian", "categorical"])
 def test_streaming_equals_one_batch(digits, likelihood):
     config = naive_bayes.Config(likelihood)
-    _, small = counted(config, digits, 37)
     _, whole = counted(config, digits, 808)
-    jax.tree.map(np.testing.assert_array_equal, small.params, whole.params)
+    for batch_size in (37, 101):
+        _, small = counted(config, digits, batch_size)
+        jax.tree.map(np.testing.assert_array_equal, small.params, whole.params)
     assert np.asarray(small.params["examples"]).tolist() == np.bincount(digits.train["label"]).tolist()
 
 
@@ -146,6 +206,31 @@ def test_unconditional_samples_have_the_classes_shares(digits):
     shares = np.bincount(label, minlength=10) / 5000
     error = np.sqrt(digits.spec.class_shares * (1 - digits.spec.class_shares) / 5000)
     assert (np.abs(shares - digits.spec.class_shares) < 5 * error).all()
+
+
+@pytest.mark.slow
+def test_mnist_is_classified_as_by_scikit_learn(mnist):
+    """Its whole training set; accuracy to 0.1% of the test set's 10,000 images."""
+    train, test = mnist["train"], mnist["t10k"]
+    spec = Spec({"image": jax.ShapeDtypeStruct((28, 28, 1), np.uint8)}, len(train["label"]), 10)
+    bins = {name: split["image"].reshape(-1, 784) // 16 for name, split in mnist.items()}
+    for likelihood, reference, x, x_test in (
+        ("bernoulli", BernoulliNB(alpha=1.0), *(bins[name] >= 8 for name in ("train", "t10k"))),
+        ("gaussian", GaussianNB(var_smoothing=1e-2), *(flat(split["image"], False) for split in (train, test))),
+        ("categorical", CategoricalNB(alpha=1.0, min_categories=16), bins["train"], bins["t10k"]),
+    ):
+        model = naive_bayes.make(naive_bayes.Config(likelihood), spec)
+        state = after_a_pass(model, train, 1000)
+        classify = jax.jit(model.classify)
+        found = [classify(state, {"image": part}).argmax(-1) for part in np.split(test["image"], 10)]
+        expected = reference.fit(x, train["label"]).score(x_test, test["label"])
+        assert (np.concatenate(found) == test["label"]).mean() == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize("levels", [1, 48, 512])
+def test_levels_that_do_not_divide_256(digits, levels):
+    with pytest.raises(UserError, match=f"levels must be a power of two from 2 to 256, not {levels}"):
+        naive_bayes.make(naive_bayes.Config("categorical", levels=levels), digits.spec)
 
 
 def test_too_many_examples_to_count_exactly(digits):

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from jaxgen import data, models
-from jaxgen.models import dcgan
+from jaxgen.models import classifier, dcgan
 
 SMALL = {
-    "classifier": {"features": 8, "embedding_dim": 16, "dropout": 0.0},
+    "classifier": {"features": 8, "embedding_dim": 16, "dropout": 0.0, "blocks": 1},
     "vae": {"features": 8, "latent_dim": 4},
     "dcgan": {"features": 8, "latent_dim": 8},
 }
@@ -24,9 +24,9 @@ def test_models_with_layers_heed_the_precision():
     assert sorted(heed) == sorted(SMALL)
 
 
-def make(name, spec, dtype=jnp.float32):
+def make(name, spec, dtype=jnp.float32, **fields):
     module = models.load(name)
-    config = dataclasses.replace(module.Config(), **SMALL.get(name, {}))
+    config = dataclasses.replace(module.Config(), **SMALL.get(name, {}), **fields)
     return module.make(config, spec._replace(compute_dtype=jnp.dtype(dtype)))
 
 
@@ -43,12 +43,16 @@ def products(jaxpr):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", SMALL)
-def test_products_are_bfloat16_and_all_that_is_kept_is_float32(name):
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [(name, {}) for name in SMALL]
+    + [("classifier", {"network": network}) for network in classifier.NETWORKS if network != "strided"],
+)
+def test_products_are_bfloat16_and_all_that_is_kept_is_float32(name, fields):
     digits = data.load("digits")
     batch = {entry: jnp.asarray(values[:64]) for entry, values in digits.train.items()} | {"weight": jnp.ones(64)}
     key = jax.random.key(0)
-    narrow, wide = make(name, digits.spec, jnp.bfloat16), make(name, digits.spec)
+    narrow, wide = make(name, digits.spec, jnp.bfloat16, **fields), make(name, digits.spec, **fields)
     state = narrow.init(key, batch)
     step = narrow.phases[0].step
 

@@ -15,11 +15,11 @@ from jaxgen import data
 from jaxgen.errors import UserError
 from jaxgen.keys import streams
 from jaxgen.model import Spec
-from jaxgen.pictures import captioned
+from jaxgen.pictures import captioned, labelled
 from jaxgen.training import Settings, latents, open_run, sample, train
 from jaxgen.training.kinds import KINDS
 
-SEEDS = {"vae": (5, 3), "dcgan": (1,), "bands": (0, 2)}
+SEEDS = {"vae": (5, 3), "dcgan": (1,), "bands": (0, 2), "classifier": (4, 2)}
 
 # Conditional, with latents: z is how bright the row of the class is.
 BANDS = """
@@ -57,6 +57,8 @@ def runs(tmp_path_factory):
     train("vae", {"features": 4, "latent_dim": 10}, Settings(seeds=SEEDS["vae"], **some), out=folder / "vae")
     train("dcgan", {"features": 4, "latent_dim": 6}, Settings(seeds=SEEDS["dcgan"], **some), out=folder / "dcgan")
     train(str(folder / "bands.py"), None, Settings(seeds=SEEDS["bands"], **some), out=folder / "bands")
+    logistic = {"network": "logistic", "learning_rate": 0.01}
+    train("classifier", logistic, Settings(seeds=SEEDS["classifier"], **some), out=folder / "classifier")
     return folder
 
 
@@ -328,12 +330,75 @@ def test_a_manifold_is_a_plane_of_codes(kind, runs, opened, monkeypatch):
     np.testing.assert_array_equal(cells(pixels, 2, 4, 4), arrays["image"])
 
 
+# Images classified rightly and wrongly
+
+
+def test_classified_images_stand_above_their_classes(runs, opened, tmp_path):
+    test = data.load("digits").test
+    with np.load(sample(runs / "classifier", "classified", out=tmp_path / "a.npz", num=10)) as file:
+        arrays = dict(file)
+    expected, titles = {name: [] for name in ("image", "label", "predicted", "probability", "seed")}, []
+    for i, seed in enumerate(SEEDS["classifier"]):
+        logits = np.asarray(
+            opened["classifier"].plan.model.classify(of_seed(opened["classifier"], i), test), np.float64
+        )
+        predicted = logits.argmax(-1)
+        probability = (np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)).max(-1)
+        for how, chosen in (("rightly", predicted == test["label"]), ("wrongly", predicted != test["label"])):
+            titles.append(f"seed {seed}: {how} classified, {chosen.sum()} of 899")
+            entries = {
+                "image": test["image"],
+                "label": test["label"],
+                "predicted": predicted,
+                "probability": probability,
+            }
+            for name, entry in entries.items():
+                expected[name].extend(entry[chosen][:10])
+            expected["seed"].extend([seed] * 10)
+    assert set(arrays) == set(expected)
+    for name, entry in expected.items():
+        np.testing.assert_allclose(arrays[name], entry, rtol=1e-5)
+    assert len(arrays["seed"]) == 40
+    assert (arrays["predicted"][:20] != arrays["predicted"][20:]).any()
+
+    with Image.open(sample(runs / "classifier", "classified", out=tmp_path / "a.png", num=10)) as picture:
+        pixels = np.asarray(picture)[:, :, None]
+    words = [(f"is {a}", f"as {b}") for a, b in zip(arrays["label"], arrays["predicted"], strict=True)]
+    cells = labelled(arrays["image"].repeat(7, 1).repeat(7, 2), words)  # 56 pixels high
+    height, width = cells.shape[1:3]
+    assert height == 56 + 36
+    tall = 18 + 2 * (height + 1) - 1  # ten places are two rows of eight
+    assert pixels.shape == (4 * (tall + 4) - 4, 8 * (width + 1) - 1, 1)
+    for block in range(4):
+        shown = pixels[block * (tall + 4) :][:tall]
+        np.testing.assert_array_equal(shown[:18], captioned(shown[:0], titles[block]))
+        assert not shown[:18, -4:].any()  # nothing is cut off
+        for place in range(16):
+            row, column = divmod(place, 8)
+            cell = shown[18 + row * (height + 1) :, column * (width + 1) :][:height, :width]
+            np.testing.assert_array_equal(cell, cells[10 * block + place] if place < 10 else np.full_like(cell, 128))
+
+
+def test_a_classifier_that_is_always_right(opened, tmp_path, monkeypatch):
+    """The places of images classified wrongly are grey."""
+    run = opened["classifier"]
+    model = run.plan.model._replace(classify=lambda state, batch: 50 * jax.nn.one_hot(batch["label"], 10))
+    changed = run._replace(plan=run.plan._replace(model=model))
+    monkeypatch.setattr("jaxgen.training.sampling.open_run", lambda path: changed)
+    with np.load(sample("run", "classified", out=tmp_path / "a.npz", num=3)) as file:
+        assert file["seed"].tolist() == [4, 4, 4, 2, 2, 2]
+        np.testing.assert_array_equal(file["label"], file["predicted"])
+    with Image.open(sample("run", "classified", out=tmp_path / "a.png", num=3)) as picture:
+        pixels = np.asarray(picture)
+    assert (pixels[18 + 92 + 4 + 18 :][:92] == 128).all()
+
+
 # Files, and what cannot be drawn
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_the_same_call_writes_the_same_file_and_no_other_over_it(kind, runs, tmp_path):
-    run = shutil.copytree(runs / ("bands" if kind == "manifold" else "vae"), tmp_path / "run")
+    run = shutil.copytree(runs / {"manifold": "bands", "classified": "classifier"}.get(kind, "vae"), tmp_path / "run")
     options = {"groups": ("0", "1", "2")} if kind == "arithmetic" else {}
     file = sample(run, kind, **options)
     assert file == run / f"{kind}{'.gif' if kind == 'animation' else '.png'}"
@@ -380,6 +445,7 @@ def test_the_same_call_writes_the_same_file_and_no_other_over_it(kind, runs, tmp
         ("dcgan", "arithmetic", {"groups": ("1", "2", "3")}, "dcgan does not encode images; models that can: vae"),
         ("bands", "arithmetic", {"groups": ("1", "2", "3")},
          "./bands.py is given the label beside its codes; models that can: vae"),
+        ("vae", "classified", {}, "vae does not classify; models that can: classifier, naive_bayes"),
         ("bands", "samples", {}, "./bands.py cannot sample; models that can: naive_bayes, vae, dcgan"),
         ("bands", "animation", {}, "./bands.py cannot sample; models that can: naive_bayes, vae, dcgan"),
     ],

@@ -1,0 +1,266 @@
+"""Classifiers: losses, parameters and layers worked out in NumPy, and logistic regression against scikit-learn."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.signal
+import scipy.special
+from flax import traverse_util
+from sklearn.linear_model import LogisticRegression
+
+from jaxgen import data
+from jaxgen.comparison.extractors import fit
+from jaxgen.errors import UserError
+from jaxgen.model import Spec
+from jaxgen.models import classifier
+
+NETWORKS = ["strided", "logistic", "lenet", "vgg", "resnet"]
+SMALL = {"features": 4, "embedding_dim": 8, "blocks": 1}
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return data.load("digits")
+
+
+@pytest.fixture(scope="module")
+def batch(digits):
+    return {name: entry[:32] for name, entry in digits.train.items()} | {"weight": np.ones(32, np.float32)}
+
+
+def make(spec, network="strided", **fields):
+    return classifier.make(classifier.Config(network, **{**SMALL, **fields}), spec)
+
+
+def of_size(height, width, channels, classes=10):
+    return Spec({"image": jax.ShapeDtypeStruct((height, width, channels), np.uint8)}, 100, classes)
+
+
+def shapes(model, shape):
+    return jax.eval_shape(model.init, jax.random.key(0), {"image": np.zeros((2, *shape), np.uint8)})
+
+
+# Losses
+
+
+def test_label_smoothing_is_its_formula(digits, batch):
+    """Of logits that are large, too: - sum_k q_k log p_k, q = .7 onehot + .3 / K."""
+    logits = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32) * np.float32(
+        [[1], [1], [1], [30], [90], [0]]
+    )
+    label = np.array([0, 3, 1, 2, 0, 1])
+    log_p = scipy.special.log_softmax(logits.astype(np.float64), -1)
+    q = 0.7 * np.eye(4)[label] + 0.3 / 4
+    np.testing.assert_allclose(classifier.cross_entropy(logits, label, 0.3), -(q * log_p).sum(-1), rtol=2e-6)
+    np.testing.assert_allclose(
+        classifier.cross_entropy(logits, label, 0.0), -log_p[np.arange(6), label], rtol=2e-6, atol=1e-6
+    )
+    model = make(digits.spec, "logistic", label_smoothing=0.3)
+    state = jax.jit(model.init)(jax.random.key(0), batch)
+    log_p = scipy.special.log_softmax(np.asarray(jax.jit(model.classify)(state, batch), np.float64), -1)
+    expected = -((0.7 * np.eye(10)[batch["label"]] + 0.03) * log_p).sum(-1).mean()
+    _, metrics = jax.jit(model.phases[0].step)(jax.random.key(1), state, batch)
+    assert float(metrics["loss"]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_penalty_is_of_kernels(digits, batch):
+    losses = []
+    for l2 in (0.01, 0.0):
+        model = make(digits.spec, "logistic", l2=l2)
+        state = jax.jit(model.init)(jax.random.key(0), batch)
+        losses.append(jax.jit(model.phases[0].step)(jax.random.key(1), state, batch)[1]["loss"])
+    kernel = np.asarray(state.params["Dense_0"]["kernel"], np.float64)
+    assert float(losses[0] - losses[1]) == pytest.approx(0.005 * (kernel**2).sum(), rel=1e-4)
+
+
+def test_the_penaltys_gradient_is_twice_the_kernels_and_0_elsewhere(digits, batch):
+    params = jax.jit(make(digits.spec, "resnet").init)(jax.random.key(0), batch).params
+    flat, gradients = (
+        traverse_util.flatten_dict(tree) for tree in (params, jax.jit(jax.grad(classifier.squared_kernels))(params))
+    )
+    kernels = {path for path in flat if path[-1] == "kernel"}
+    # 1 at first, 2 in each of 3 blocks, 2 projections, 1 dense; the others are a bias, and BatchNorm's gains and biases
+    assert (len(kernels), len(flat)) == (10, 10 + 1 + 2 * 9)
+    for path, parameter in flat.items():
+        np.testing.assert_allclose(gradients[path], 2 * parameter if path in kernels else 0 * parameter)
+
+
+# Networks
+
+
+def test_max_pooling_by_hand():
+    x = np.arange(30, dtype=np.float32).reshape(1, 5, 3, 2)  # the fifth row and the third column are cut
+    assert classifier.max_pool(jnp.asarray(x)).tolist() == [[[[8, 9]], [[20, 21]]]]
+
+
+@pytest.mark.parametrize(
+    ("network", "expected"),
+    [
+        # 28x28 grey images, 10 classes, features 4, embedding_dim 8; the last layer has 8 * 10 + 10
+        ("strided", (25 * 4 + 4) + (9 * 4 * 8 + 8) + (9 * 8 * 8 + 8) + (7 * 7 * 8 * 8 + 8) + 90),
+        ("logistic", 784 * 10 + 10),
+        ("lenet", (25 * 4 + 4) + (25 * 4 * 8 + 8) + (7 * 7 * 8 * 8 + 8) + 90),
+        # pooled to 14, 7 and 3; gains and biases of BatchNorm, and no biases of convolutions
+        ("vgg", 9 * (4 + 16) + 16 + 9 * (32 + 64) + 32 + 9 * (128 + 256) + 64 + (3 * 3 * 16 * 8 + 8) + 90),
+        # two blocks at each size, of 4, 8 and 16 channels; projections to 8 and 16; BatchNorm after every convolution
+        (
+            "resnet",
+            (9 * 4 + 8)
+            + (9 * 4 * 16 + 4 * 8)
+            + (9 * (32 + 3 * 64) + 4 * 16 + 32 + 16)
+            + (9 * (128 + 3 * 256) + 4 * 32 + 128 + 32)
+            + (16 * 10 + 10),
+        ),
+    ],
+)
+def test_numbers_of_parameters(network, expected):
+    state = shapes(make(of_size(28, 28, 1), network, blocks=2), (28, 28, 1))
+    assert sum(leaf.size for leaf in jax.tree.leaves(state.params)) == expected
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("shape", [(8, 8, 1), (28, 28, 1), (33, 47, 3), (64, 64, 3)])
+def test_images_of_any_size(network, shape):
+    model = make(of_size(*shape, classes=7), network)
+    images = {"image": np.zeros((2, *shape), np.uint8)}
+    state = shapes(model, shape)
+    assert jax.eval_shape(model.classify, state, images).shape == (2, 7)
+    width = {"logistic": int(np.prod(shape)), "resnet": 16}.get(network, 8)
+    assert jax.eval_shape(model.encode, jax.random.key(0), state, images).shape == (2, width)
+
+
+@pytest.mark.parametrize("network", ["lenet", "vgg"])
+def test_images_too_small_to_pool(network):
+    with pytest.raises(UserError, match=f"{network} pools images of at least 4 pixels a side, not 3x9"):
+        make(of_size(3, 9, 1), network)
+    make(of_size(3, 9, 1), "resnet")
+
+
+def test_lenet_in_numpy(digits):
+    """Of an image: correlations by scipy, the rest by hand."""
+    model = make(digits.spec, "lenet")
+    image = digits.test["image"][:1]
+    state = jax.jit(model.init)(jax.random.key(0), {"image": image})
+    params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), state.params)
+    x = image[0] / 255.0
+    for name in ("Conv_0", "Conv_1"):
+        kernel, bias = params[name]["kernel"], params[name]["bias"]
+        maps = [
+            sum(scipy.signal.correlate2d(x[:, :, i], kernel[:, :, i, o], "same") for i in range(x.shape[2])) + bias[o]
+            for o in range(kernel.shape[3])
+        ]
+        y = np.maximum(np.stack(maps, -1), 0)
+        x = np.maximum.reduce([y[::2, ::2], y[1::2, ::2], y[::2, 1::2], y[1::2, 1::2]])
+    embedding = np.maximum(x.reshape(-1) @ params["Dense_0"]["kernel"] + params["Dense_0"]["bias"], 0)
+    logits = embedding @ params["Dense_1"]["kernel"] + params["Dense_1"]["bias"]
+    encode, classify = jax.jit(model.encode), jax.jit(model.classify)
+    np.testing.assert_allclose(encode(None, state, {"image": image})[0], embedding, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(classify(state, {"image": image})[0], logits, rtol=1e-4, atol=1e-6)
+
+
+def test_shortcuts_of_a_resnet_carry_the_image(digits):
+    """Where the last gains of all blocks are 0: the first convolution, two projections, and the mean."""
+    model = make(digits.spec, "resnet")
+    image = digits.test["image"][:1]
+    state = jax.jit(model.init)(jax.random.key(0), {"image": image})
+    params = jax.tree.map(np.asarray, state.params)
+    # In order of the layers: 0 at first; 1 and 2 of a block, 3 and 4 (5 its projection), 6 and 7 (8)
+    for last in (2, 4, 7):
+        params[f"BatchNorm_{last}"]["scale"] = np.zeros_like(params[f"BatchNorm_{last}"]["scale"])
+    embedding = jax.jit(model.encode)(None, state._replace(params=params), {"image": image})[0]
+    kernels = [params[f"Conv_{i}"]["kernel"] for i in (0, 5, 8)]
+    assert [kernel.shape for kernel in kernels] == [(3, 3, 1, 4), (1, 1, 4, 8), (1, 1, 8, 16)]
+    unit = 1 / np.sqrt(1 + 1e-5)  # BatchNorm's, before any training
+    first = [scipy.signal.correlate2d(image[0, :, :, 0] / 255.0, kernels[0][:, :, 0, o], "same") for o in range(4)]
+    x = np.maximum(unit * np.stack(first, -1), 0)
+    for kernel in kernels[1:]:
+        x = np.maximum(unit * x[::2, ::2] @ kernel[0, 0], 0)
+    np.testing.assert_allclose(embedding, x.mean((0, 1)), rtol=1e-5, atol=1e-7)
+
+
+def test_batch_norm_in_training_and_in_evaluation(digits, batch):
+    """Averages move a tenth of the way to the batch's statistics; with these for averages, both modes are the same."""
+    model = make(digits.spec, "resnet")
+    state = jax.jit(model.init)(jax.random.key(0), batch)
+    new, metrics = jax.jit(model.phases[0].step)(jax.random.key(1), state, batch)
+    assert jax.tree.structure(new) == jax.tree.structure(state)
+    kernel = np.asarray(state.params["Conv_0"]["kernel"], np.float64)
+    x = batch["image"][..., 0] / 255.0
+    first = np.stack([[scipy.signal.correlate2d(each, kernel[:, :, 0, o], "same") for each in x] for o in range(4)])
+    averages = new.extra["batch_stats"]["BatchNorm_0"]
+    np.testing.assert_allclose(averages["mean"], 0.1 * first.mean((1, 2, 3)), rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(averages["var"], 0.9 + 0.1 * first.var((1, 2, 3)), rtol=1e-5)
+
+    statistics = jax.tree.map(lambda a, b: (b - 0.9 * a) / 0.1, state.extra, new.extra)
+    classify = jax.jit(model.classify)
+    log_p = scipy.special.log_softmax(np.asarray(classify(state._replace(extra=statistics), batch), np.float64), -1)
+    assert float(metrics["loss"]) == pytest.approx(-log_p[np.arange(32), batch["label"]].mean(), rel=1e-4)
+
+    logits = np.asarray(classify(new, batch))
+    few = {name: entry[:3] for name, entry in batch.items()}
+    np.testing.assert_allclose(
+        jax.jit(model.classify)(new, few), logits[:3], rtol=1e-4, atol=1e-5
+    )  # alone or among others
+    with_others = np.asarray(classify(state, batch))
+    assert np.abs(with_others - logits).max() > 1e-3
+
+
+@pytest.mark.parametrize("network", ["logistic", "lenet", "vgg", "resnet"])
+def test_one_batch_can_be_overfitted(network, digits, batch):
+    """16 images learned by heart, in training and in evaluation."""
+    few = {entry: values[:16] for entry, values in batch.items()}
+    rate = 0.1 if network == "logistic" else 0.01
+    model = make(digits.spec, network, dropout=0.0, learning_rate=rate, weight_decay=0.0)
+
+    @jax.jit
+    def fitted(state):
+        def take(state, key):
+            return model.phases[0].step(key, state, few)
+
+        return jax.lax.scan(take, state, jax.random.split(jax.random.key(1), 200))
+
+    state, metrics = fitted(jax.jit(model.init)(jax.random.key(0), few))
+    assert metrics["loss"][0] > 1
+    assert metrics["loss"][-1] < 0.02
+    assert metrics["accuracy"][-1] == 1
+    assert (np.asarray(model.classify(state, few)).argmax(-1) == few["label"]).all()
+
+
+# Logistic regression
+
+
+def objective(kernel, bias, x, label, l2):
+    """Mean cross-entropy and penalty, in float64."""
+    log_p = scipy.special.log_softmax(x @ np.asarray(kernel, np.float64) + np.asarray(bias, np.float64), -1)
+    return -log_p[np.arange(len(label)), label].mean() + l2 / 2 * (np.asarray(kernel, np.float64) ** 2).sum()
+
+
+def losses(train, spec, l2, steps, batch_size, rate):
+    """The objective of logistic regression as trained here, and as scikit-learn finds it by L-BFGS."""
+    fields = {"l2": l2, "learning_rate": rate, "decay_steps": steps, "weight_decay": 0.0}
+    model = make(spec, "logistic", **fields)
+    state = fit(jax.random.key(0), model, train, steps, batch_size, title="", progress=False)
+    x, label = train["image"].reshape(len(train["label"]), -1) / 255.0, train["label"]
+    reference = LogisticRegression(C=1 / (len(x) * l2), tol=1e-6, max_iter=2000).fit(x, label)
+    params = state.params["Dense_0"]
+    return objective(params["kernel"], params["bias"], x, label, l2), objective(
+        reference.coef_.T, reference.intercept_, x, label, l2
+    )
+
+
+def test_logistic_regression_reaches_the_optimum(digits):
+    found, optimum = losses(digits.train, digits.spec, l2=1e-3, steps=2000, batch_size=101, rate=0.05)
+    assert optimum - 1e-5 < found < optimum + 1e-3
+
+
+@pytest.mark.slow
+def test_logistic_regression_reaches_the_optimum_on_mnist(mnist):
+    found, optimum = losses(mnist["train"], of_size(28, 28, 1), l2=1e-3, steps=4000, batch_size=500, rate=0.02)
+    assert optimum - 1e-5 < found < optimum + 1e-3
+
+
+@pytest.mark.parametrize("field", ["l2", "label_smoothing", "blocks", "features"])
+def test_values_that_cannot_be_run(field, digits):
+    with pytest.raises(UserError, match=field):
+        make(digits.spec, "resnet", **{field: -1})
