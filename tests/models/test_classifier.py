@@ -242,7 +242,7 @@ def losses(train, spec, l2, steps, batch_size, rate):
     model = make(spec, "logistic", **fields)
     state = fit(jax.random.key(0), model, train, steps, batch_size, title="", progress=False)
     x, label = train["image"].reshape(len(train["label"]), -1) / 255.0, train["label"]
-    reference = LogisticRegression(C=1 / (len(x) * l2), tol=1e-6, max_iter=2000).fit(x, label)
+    reference = LogisticRegression(C=1 / (len(x) * l2), tol=1e-5, max_iter=2000).fit(x, label)
     params = state.params["Dense_0"]
     return objective(params["kernel"], params["bias"], x, label, l2), objective(
         reference.coef_.T, reference.intercept_, x, label, l2
@@ -256,7 +256,9 @@ def test_logistic_regression_reaches_the_optimum(digits):
 
 @pytest.mark.slow
 def test_logistic_regression_reaches_the_optimum_on_mnist(mnist):
-    found, optimum = losses(mnist["train"], of_size(28, 28, 1), l2=1e-3, steps=4000, batch_size=500, rate=0.02)
+    """Of the first 10,000 training images: L-BFGS takes minutes on all 60,000."""
+    some = {name: entry[:10_000] for name, entry in mnist["train"].items()}
+    found, optimum = losses(some, of_size(28, 28, 1), l2=1e-2, steps=2400, batch_size=500, rate=0.02)
     assert optimum - 1e-5 < found < optimum + 1e-3
 
 
