@@ -37,6 +37,12 @@ MODELS = {
         "https://hastie.su.domains/ElemStatLearn/",
         "2.3.1",
     ),
+    "autoencoder": Entry(
+        "Autoencoder, convolutional or linear",
+        "Bank, Koenigstein & Giryes 2021, Autoencoders",
+        "https://arxiv.org/abs/2003.05991",
+        "2.3.3",
+    ),
     "vae": Entry(
         "Variational autoencoder",
         "Kingma & Welling 2014, Auto-Encoding Variational Bayes",

@@ -349,12 +349,13 @@ def test_the_same_call_writes_the_same_file_and_no_other_over_it(kind, runs, tmp
         ("vae", "traversal", {"dims": (1,), "num": 3}, "--dims says which rows there are: leave --num out"),
         ("vae", "traversal", {"around": 899}, "--around must lie between 0 and 898, not 899"),
         ("dcgan", "traversal", {"around": 0}, "dcgan does not encode images: leave --around out"),
-        ("dcgan", "reconstructions", {}, "dcgan does not encode images; models that can: vae"),
-        ("dcgan", "arithmetic", {"groups": ("1", "2", "3")}, "dcgan does not encode images; models that can: vae"),
+        ("dcgan", "reconstructions", {}, "dcgan does not encode images; models that can: autoencoder, vae"),
+        ("dcgan", "arithmetic", {"groups": ("1", "2", "3")},
+         "dcgan does not encode images; models that can: autoencoder, vae"),
         ("bands", "arithmetic", {"groups": ("1", "2", "3")},
-         "./bands.py is given the label beside its codes; models that can: vae"),
-        ("bands", "samples", {}, "./bands.py cannot sample; models that can: naive_bayes, vae, dcgan"),
-        ("bands", "animation", {}, "./bands.py cannot sample; models that can: naive_bayes, vae, dcgan"),
+         "./bands.py is given the label beside its codes; models that can: autoencoder, vae"),
+        ("bands", "samples", {}, "./bands.py cannot sample; models that can: naive_bayes, autoencoder, vae, dcgan"),
+        ("bands", "animation", {}, "./bands.py cannot sample; models that can: naive_bayes, autoencoder, vae, dcgan"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_drawn(name, kind, options, words, runs, opened, tmp_path, monkeypatch):
