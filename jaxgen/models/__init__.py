@@ -49,6 +49,12 @@ MODELS = {
         "https://arxiv.org/abs/1312.6114",
         "2.3.3",
     ),
+    "vaegan": Entry(
+        "VAE/GAN",
+        "Larsen et al. 2016, Autoencoding beyond pixels using a learned similarity metric",
+        "https://arxiv.org/abs/1512.09300",
+        "2.3.3",
+    ),
     "dcgan": Entry(
         "Deep convolutional GAN",
         "Radford, Metz & Chintala 2016, Unsupervised Representation Learning with DCGANs",

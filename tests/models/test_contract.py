@@ -13,11 +13,12 @@ SMALL = {
     "naive_bayes": {},
     "autoencoder": {"features": 4, "latent_dim": 3},
     "vae": {"features": 4, "latent_dim": 3},
+    "vaegan": {"features": 4, "latent_dim": 3},
     "dcgan": {"features": 4, "latent_dim": 5},
 }
 ALL = list(models.MODELS)
 WITH_LATENTS = ["vae"]
-WITH_PRIOR = {"autoencoder": "gaussian", "vae": "gaussian", "dcgan": "uniform"}
+WITH_PRIOR = {"autoencoder": "gaussian", "vae": "gaussian", "vaegan": "gaussian", "dcgan": "uniform"}
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +81,7 @@ def test_steps_are_finite_pure_and_keep_the_state_a_fixed_point_of_types(name, d
         assert any(moved)
 
 
-@pytest.mark.parametrize("name", ["classifier", "autoencoder", "vae", "dcgan"])
+@pytest.mark.parametrize("name", ["classifier", "autoencoder", "vae", "vaegan", "dcgan"])
 def test_another_key_gives_another_start(name, digits, batch):
     model = make(name, digits.spec)
     init = jax.jit(model.init)
@@ -206,7 +207,8 @@ def test_one_batch_can_be_overfitted(name, metric, bound, digits, batch):
 
 @pytest.mark.parametrize(
     ("name", "field", "value"),
-    [("autoencoder", "decay_steps", 0), ("vae", "latent_dim", 0), ("vae", "deviation", -1.0), ("dcgan", "beta1", 1.0),
+    [("autoencoder", "decay_steps", 0), ("vae", "latent_dim", 0), ("vae", "deviation", -1.0), ("vaegan", "gamma", 1.0),
+     ("dcgan", "beta1", 1.0),
      ("dcgan", "generator_learning_rate", 0.0),
      ("classifier", "dropout", 1.0), ("naive_bayes", "smoothing", float("nan"))],
 )  # fmt: skip

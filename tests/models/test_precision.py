@@ -14,6 +14,7 @@ SMALL = {
     "classifier": {"features": 8, "embedding_dim": 16, "dropout": 0.0},
     "autoencoder": {"features": 8, "latent_dim": 4},
     "vae": {"features": 8, "latent_dim": 4},
+    "vaegan": {"features": 8, "latent_dim": 4},
     "dcgan": {"features": 8, "latent_dim": 8},
 }
 PRODUCTS = {"dot_general", "conv", "conv_dx", "conv_dw"}

@@ -20,6 +20,7 @@ SMALL = {
     "naive_bayes": {},
     "autoencoder": {"features": 4, "latent_dim": 3},
     "vae": {"features": 4, "latent_dim": 3},
+    "vaegan": {"features": 4, "latent_dim": 3},
     "dcgan": {"features": 4, "latent_dim": 5},
 }
 
