@@ -151,7 +151,7 @@ class Players(NamedTuple):
     encode: Callable  # (state, x) -> mean of q(z|x) [batch, latent_dim]
     decode: Callable  # (state, z) -> images in (-1, 1)
     losses: Callable  # (params, key, averages, x) -> losses by name, (halves of L_GAN, averages moved)
-    gradients: Callable  # (key, state, x) -> gradients by player, losses by name, halves of L_GAN, averages moved
+    gradients: Callable  # (key, state, x, routing) -> gradients by player, losses, halves of L_GAN, averages moved
     move: Callable  # (state, gradients, halves of L_GAN) -> State, the players that were moved
 
 
@@ -165,7 +165,7 @@ def players(config: Config, spec: Spec) -> Players:
         "decoder": Decoder(config, spec.image_shape, spec.compute_dtype),
         "discriminator": Discriminator(config, depth, spec.compute_dtype),
     }
-    optimizer, weights = optax.rmsprop(config.learning_rate), routing(config.gamma)
+    optimizer = optax.rmsprop(config.learning_rate)
 
     def init(key, batch):
         x = to_signed(batch["image"])
@@ -201,18 +201,18 @@ def players(config: Config, spec: Spec) -> Players:
         }
         return values, (halves, moved)
 
-    def gradients(key, state, x):
+    def gradients(key, state, x, routing):
         values, pullback, (halves, moved) = jax.vjp(
             lambda params: losses(params, key, state.extra, x), state.params, has_aux=True
         )
         taught = {
             player: pullback({name: jnp.float32(weight) for name, weight in row.items()})[0][player]
-            for player, row in weights.items()
+            for player, row in routing.items()
         }
         return taught, values, halves, moved
 
     def move(state, gradients, halves):
-        moves = turns(**halves) if config.equilibrium else dict.fromkeys(weights, jnp.bool(True))
+        moves = turns(**halves) if config.equilibrium else dict.fromkeys(nets, jnp.bool(True))
         params, opt_state = {}, {}
         for player, old in state.params.items():
             new = descend(optimizer, gradients[player], state.opt_state[player], old)
@@ -234,10 +234,10 @@ def players(config: Config, spec: Spec) -> Players:
 
 def make(config: Config, spec: Spec) -> Model:
     """The VAE/GAN for `spec`'s images. Raises UserError for a value or an image size that will not do."""
-    play = players(config, spec)
+    play, weights = players(config, spec), routing(config.gamma)
 
     def step(key, state, batch):
-        gradients, values, halves, averages = play.gradients(key, state, to_signed(batch["image"]))
+        gradients, values, halves, averages = play.gradients(key, state, to_signed(batch["image"]), weights)
         state, moves = play.move(state, gradients, halves)
         metrics = {name: values[name] for name in ("prior", "similarity")}
         metrics |= {f"{half}_loss": value for half, value in halves.items()}

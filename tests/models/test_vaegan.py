@@ -1,9 +1,12 @@
 """VAE/GAN: whom each loss teaches, the losses written out, the equilibrium rule."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
 import scipy.stats
 
 from jaxgen.errors import UserError
@@ -37,92 +40,90 @@ def x(batch):
 
 
 @pytest.fixture(scope="module")
-def game(batch, x):
-    """(the players, a state, what `gradients` gives of it, every loss's gradient with respect to all players)."""
+def play():
+    """The players, compiled."""
     play = vaegan.players(vaegan.Config(**CONFIG), spec())
-    state = jax.jit(play.init)(jax.random.key(0), batch)
-    found = jax.jit(play.gradients)(jax.random.key(1), state, x)
-
-    def of(name):
-        return jax.jit(jax.grad(lambda p: play.losses(p, jax.random.key(1), state.extra, x)[0][name]))(state.params)
-
-    return play, state, found, {name: of(name) for name in TAUGHT}
+    return play._replace(init=jax.jit(play.init), gradients=jax.jit(play.gradients), move=jax.jit(play.move))
 
 
-def norm(tree):
-    return float(sum(jnp.abs(leaf).sum() for leaf in jax.tree.leaves(tree)))
+@pytest.fixture(scope="module")
+def state(play, batch):
+    return play.init(jax.random.key(0), batch)
 
 
-def test_losses_reach_players_that_they_must_not_teach(game):
-    """Without routing, the similarity would teach the discriminator and the game the encoder."""
-    for name, by in game[3].items():
-        assert {player for player in PLAYERS if norm(by[player]) > 0} == set(REACHED[name])
+@pytest.fixture(scope="module")
+def whole(play, state, x):
+    """Every loss's gradient with respect to every player's parameters, not routed: {player: leaves [losses, ...]}."""
+
+    def losses(params):
+        values = play.losses(params, jax.random.key(1), state.extra, x)[0]
+        return jnp.stack([values[name] for name in TAUGHT])
+
+    return jax.jit(jax.jacrev(losses))(state.params)
+
+
+def zero(tree):
+    """Whether each leaf is."""
+    return [not np.asarray(leaf).any() for leaf in jax.tree.leaves(tree)]
+
+
+def test_losses_reach_players_that_they_must_not_teach(whole):
+    """Without routing, the similarity would teach the discriminator, and the game the encoder."""
+    for i, (name, reached) in enumerate(REACHED.items()):
+        of = {player: jax.tree.map(lambda leaf, i=i: leaf[i], whole[player]) for player in PLAYERS}
+        assert {player for player in PLAYERS if not all(zero(of[player]))} == set(reached), name
 
 
 @pytest.mark.parametrize("name", TAUGHT)
-@pytest.mark.parametrize("player", PLAYERS)
-def test_whom_a_loss_teaches(name, player, game, x, monkeypatch):
-    """With the other losses left out: exactly zero, or the loss's gradient times its weight, not zero in any leaf."""
+def test_whom_a_loss_teaches(name, play, state, x, whole):
+    """With the other losses left out: exactly zero, or the loss's gradient times its weight, and not zero."""
     rows = {p: {n: w * (n == name) for n, w in row.items()} for p, row in vaegan.routing(0.25).items()}
-    monkeypatch.setattr(vaegan, "routing", lambda gamma: rows)
-    play = vaegan.players(vaegan.Config(**CONFIG), spec())
-    only = jax.jit(play.gradients)(jax.random.key(1), game[1], x)[0][player]
-    weight = TAUGHT[name].get(player)
-    if weight is None:
-        assert all(not np.asarray(leaf).any() for leaf in jax.tree.leaves(only))
-        return
-    full = game[3][name][player]
-    assert all(np.asarray(leaf).any() for leaf in jax.tree.leaves(full)) or name == "similarity"
-    jax.tree.map(
-        lambda g, whole: np.testing.assert_allclose(g, weight * whole, rtol=1e-4, atol=1e-5 * norm(full)), only, full
-    )
-
-
-def test_players_descend_the_sums_of_the_losses_that_teach_them(game):
-    """RMSProp's first average of squares is a tenth of the gradient's, here written out; others' are as they were."""
-    play, state, (gradients, _, halves, _), of = game
-    after, _ = jax.jit(play.move)(state, gradients, halves)
-    expected = {
-        "encoder": jax.tree.map(lambda a, b: a + b, of["prior"]["encoder"], of["similarity"]["encoder"]),
-        "decoder": jax.tree.map(lambda a, b: 0.25 * a - 0.75 * b, of["similarity"]["decoder"], of["gan"]["decoder"]),
-        "discriminator": of["gan"]["discriminator"],
-    }
+    only = play.gradients(jax.random.key(1), state, x, rows)[0]
     for player in PLAYERS:
-        largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(expected[player]))
-        (squares,) = (part.nu for part in jax.tree.leaves(after.opt_state[player], is_leaf=is_rms) if is_rms(part))
-        jax.tree.map(
-            lambda nu, g, largest=largest: np.testing.assert_allclose(
-                np.sqrt(10 * nu), jnp.abs(g), rtol=1e-3, atol=1e-4 * largest
-            ),
-            squares,
-            expected[player],
+        weight = TAUGHT[name].get(player)
+        if weight is None:
+            assert all(zero(only[player]))
+            continue
+        assert not all(zero(only[player]))
+        expected = jax.tree.map(lambda leaf, w=weight: w * leaf[list(TAUGHT).index(name)], whole[player])
+        check_close(only[player], expected)
+
+
+def check_close(found, expected):
+    largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(expected))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4 * largest), found, expected)
+
+
+def test_a_step_descends_for_each_player_the_losses_that_teach_it(state, batch, whole):
+    """RMSProp's first average of squares is a tenth of the squared gradient's, written out here by algorithm 1."""
+    model = vaegan.make(vaegan.Config(**CONFIG, equilibrium=False), spec())
+    after, _ = jax.jit(model.phases[0].step)(jax.random.key(1), state, batch)
+    rows = {"encoder": (1, 1, 0), "decoder": (0, 0.25, -0.75), "discriminator": (0, 0, 1)}
+    for player, weights in rows.items():
+        expected = jax.tree.map(
+            lambda leaf, w=weights: jnp.abs(w[0] * leaf[0] + w[1] * leaf[1] + w[2] * leaf[2]), whole[player]
         )
-
-
-def is_rms(part):
-    return hasattr(part, "nu")
+        (squares,) = (part.nu for part in after.opt_state[player] if hasattr(part, "nu"))
+        check_close(jax.tree.map(lambda nu: jnp.sqrt(10 * nu), squares), expected)
+    # Running averages: a tenth of the way from 0 to the means over all that a net was given; Dis has none.
+    kernel = np.asarray(state.params["encoder"]["Conv_0"]["kernel"], np.float64)
+    padded = np.pad(batch["image"] / 127.5 - 1, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (4, 4), axis=(1, 2))[:, ::2, ::2, 0]
+    mean = np.einsum("bpquv,uvo->o", windows, kernel[:, :, 0]) / (8 * 16)
+    np.testing.assert_allclose(after.extra["encoder"]["BatchNorm_0"]["mean"], 0.1 * mean, rtol=1e-4, atol=1e-6)
+    assert after.extra["discriminator"] == {}
 
 
 @pytest.mark.parametrize("player", ["decoder", "discriminator"])
-def test_a_player_that_is_held_stays_as_it_is_and_the_others_move(player, game):
-    """By halves of L_GAN that hold it."""
-    play, state, (gradients, *_), _ = game
+def test_a_player_that_is_held_stays_as_it_is_and_the_others_move(player, play, state, x):
+    gradients = play.gradients(jax.random.key(1), state, x, vaegan.routing(0.25))[0]
     halves = {"decoder": (2.0, 0.7), "discriminator": (0.7, 0.1)}[player]
-    after, moves = jax.jit(play.move)(
-        state, gradients, dict(zip(("real", "fake"), map(jnp.float32, halves), strict=True))
-    )
+    after, moves = play.move(state, gradients, dict(zip(("real", "fake"), map(jnp.float32, halves), strict=True)))
     for other in PLAYERS:
-        pairs = [
-            (np.asarray(a), np.asarray(b))
-            for a, b in zip(
-                *(jax.tree.leaves((s.params[other], s.opt_state[other])) for s in (state, after)), strict=True
-            )
-        ]
+        before, now = ((s.params[other], s.opt_state[other]) for s in (state, after))
+        same = zero(jax.tree.map(lambda a, b: a != b, before, now))
         assert bool(moves[other]) == (other != player)
-        if other == player:
-            assert all((a == b).all() for a, b in pairs)
-        else:
-            assert any((a != b).any() for a, b in pairs)
+        assert all(same) if other == player else not any(same)
 
 
 # Losses of Dis on real and generated images -> whether decoder and discriminator are moved; bounds .33 and 1.03.
@@ -147,55 +148,35 @@ def test_the_equilibrium_rule(halves):
     assert (bool(moves["decoder"]), bool(moves["discriminator"])) == TABLE[halves]
 
 
-def test_without_the_rule_all_players_move(game, batch):
-    play = vaegan.players(vaegan.Config(**CONFIG, equilibrium=False), spec())
-    _, moves = play.move(game[1], game[2][0], {"real": jnp.float32(0), "fake": jnp.float32(0)})
-    assert all(moves[player] for player in PLAYERS)
-
-
 @pytest.mark.parametrize("sees", ["both", "prior"])
-def test_losses_equal_scipy(sees, batch, x):
+def test_losses_equal_scipy(sees, state, x):
     """From the nets' outputs, one image at a time where no BatchNorm is: KL, the Gaussian in Dis_l, cross-entropies."""
     config = vaegan.Config(**CONFIG, discriminator_sees=sees)
-    play, size = vaegan.players(config, spec()), len(x)
-    state = jax.jit(play.init)(jax.random.key(0), batch)
-    key = jax.random.key(5)
-    values, (halves, _) = jax.jit(play.losses)(state.params, key, state.extra, x)
+    losses, size, key = jax.jit(vaegan.players(config, spec()).losses), len(x), jax.random.key(5)
+    values, (halves, _) = losses(state.params, key, state.extra, x)
 
-    def passed(net, player, given):
+    def passing(net, player):
         variables = {"params": state.params[player], "batch_stats": state.extra[player]}
-        return net.apply(variables, given, training=True, mutable=["batch_stats"])[0]
+        apply = jax.jit(partial(net.apply, training=True, mutable=["batch_stats"]))
+        return lambda given: apply(variables, given)[0]
 
-    mean, log_variance = passed(vaegan.Encoder(config, 2, np.float32), "encoder", x)
+    mean, log_variance = passing(vaegan.Encoder(config, 2, np.float32), "encoder")(x)
     mean, variance = np.asarray(mean, np.float64), np.exp(np.asarray(log_variance, np.float64))
     kl = 0.5 * (mean**2 + variance - 1 - np.log(variance)).sum(1)
     np.testing.assert_allclose(values["prior"], kl.mean(), rtol=1e-4)
     k_posterior, k_prior = jax.random.split(key)
     z = mean + np.sqrt(variance) * np.asarray(jax.random.normal(k_posterior, mean.shape))
     z = np.concatenate([z, jax.random.normal(k_prior, mean.shape)]).astype(np.float32)
-    made = passed(vaegan.Decoder(config, (8, 8, 1), np.float32), "decoder", z)
-    net = vaegan.Discriminator(config, 2, np.float32)
-    logits, hidden = zip(*(passed(net, "discriminator", image[None]) for image in (*x, *made)), strict=True)
-    logits, hidden = np.concatenate(logits).astype(np.float64), np.concatenate(hidden)
+    made = passing(vaegan.Decoder(config, (8, 8, 1), np.float32), "decoder")(z)
+    discriminate = passing(vaegan.Discriminator(config, 2, np.float32), "discriminator")
+    alone = [discriminate(image[None]) for image in (*x, *made)]
+    logits, hidden = (np.concatenate(each).astype(np.float64) for each in zip(*alone, strict=True))
     similarity = -scipy.stats.norm.logpdf(hidden[:size], hidden[size : 2 * size]).sum((1, 2, 3))
     np.testing.assert_allclose(values["similarity"], similarity.mean(), rtol=1e-4)
     real = -np.log(scipy.special.expit(logits[:size])).mean()
     fake = -np.log(scipy.special.expit(-logits[size if sees == "both" else 2 * size :])).mean()
     np.testing.assert_allclose([halves["real"], halves["fake"]], [real, fake], rtol=1e-4)
     np.testing.assert_allclose(values["gan"], real + fake, rtol=1e-4)
-
-
-def test_a_step_moves_the_running_averages_by_one_pass_each(game, batch):
-    """A tenth of the way from 0 to the means over all that a net was given; the discriminator has none."""
-    _, state, (_, _, _, moved), _ = game
-    after, _ = jax.jit(vaegan.make(vaegan.Config(**CONFIG), spec()).phases[0].step)(jax.random.key(1), state, batch)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), after.extra, moved)
-    kernel = np.asarray(state.params["encoder"]["Conv_0"]["kernel"], np.float64)
-    padded = np.pad(batch["image"] / 127.5 - 1, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (4, 4), axis=(1, 2))[:, ::2, ::2, 0]
-    mean = np.einsum("bpquv,uvo->o", windows, kernel[:, :, 0]) / (8 * 16)
-    np.testing.assert_allclose(after.extra["encoder"]["BatchNorm_0"]["mean"], 0.1 * mean, rtol=1e-4, atol=1e-6)
-    assert after.extra["discriminator"] == {}
 
 
 def test_images_that_cannot_be_halved_and_a_gamma_that_is_no_share():
