@@ -17,7 +17,8 @@ give real and generated images the same weight, and the equilibrium rule are the
 not moved in a step in which either half of L_GAN (real images; generated ones) is over .68 + .35, nor the discriminator
 where either is under .68 - .35; both are moved where neither would be. "prior" leaves x~ out of L_GAN.
 
-gamma depends on how many features there are, as L_llike is their sum; the papers' 1e-6 is of images of 64x64.
+gamma depends on how many features there are, as L_llike is their sum: the paper's 1e-6 is of 64x64 images, 1e-2 of
+28x28 ones and small nets.
 
 A step passes each net once: the encoder over x, the decoder over z and z_p as one batch, the discriminator over x, x~
 and x_p. The first two have the paper's BatchNorm; their pass moves its running averages, whether or not the player is
@@ -54,10 +55,10 @@ EQUILIBRIUM, MARGIN = 0.68, 0.35
 class Config:
     """A VAE/GAN."""
 
-    latent_dim: int = 32  # dimensions of z; 128 in the paper, for faces
+    latent_dim: int = 16  # dimensions of z; 128 in the paper, for faces
     features: int = 32  # channels of the largest hidden map, doubled at every further halving
     smallest: int = 4  # side of the smallest map: images are halved while they stay at least so large
-    gamma: float = 1e-3  # weight of L_llike in the decoder's loss, L_GAN's being 1 - gamma
+    gamma: float = 1e-2  # weight of L_llike in the decoder's loss, L_GAN's being 1 - gamma
     discriminator_sees: Literal["both", "prior"] = "both"  # reconstructions and prior samples, or these only
     equilibrium: bool = True  # a player too far ahead is not moved
     learning_rate: float = 3e-4  # of RMSProp
