@@ -1,7 +1,7 @@
 """A VAE and the VAE/GAN on MNIST: errors of pixels, and of features that a discriminator learns.
 
     jaxgen data prepare mnist
-    jaxgen compare experiments/vaegan.py
+    jaxgen compare experiments/vaegan_mnist.py
 
 The VAE's pixels are Gaussian with one learned deviation. The VAE/GAN's discriminator sees reconstructions and prior
 samples, as in the paper, or prior samples only, as in the authors' scripts. Latents, channels, batches and steps are
