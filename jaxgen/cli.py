@@ -237,12 +237,13 @@ def sample_command(argv: list[str]) -> None:
             "animation",
             "manifold",
             "classified",
+            "attribute",
         ] = "samples",
         num: int | None = None,
         steps: int | None = None,
         dims: tuple[int, ...] | None = None,
         around: int | None = None,
-        groups: tuple[str, str, str] | None = None,
+        groups: tuple[str, ...] | None = None,
         out: Path | None = None,
     ) -> None:
         """Draw samples, interpolations and other pictures of a run: PNG, npz, GIF, WebP.
@@ -250,14 +251,15 @@ def sample_command(argv: list[str]) -> None:
         Args:
             kind: samples; paths between two draws of the prior; latent numbers moved one by one; codes of classes A - B
                 + C; test images above their reconstructions; the training's sample grids, step after step; the plane
-                of two latents; test images that a classifier names rightly and wrongly
+                of two latents; test images that a classifier names rightly and wrongly; codes of images of B moved
+                along the mean code of A - B
             num: of each seed: samples (64, a whole number a class where the model is conditional), paths (8), latent
-                numbers (8), images of each class (8), test images (32), of classified (16 of each)
+                numbers (8), images of a class (8), test images (32), of classified (16 of each)
             steps: images along a path or of a latent number (9), or a side of the plane (20)
             dims: the latent numbers of a traversal; those that vary most over the test images if not given
             around: the test image whose code a traversal moves; if not given, the prior's mean, or a draw of it where
                 the model does not encode
-            groups: the three classes of arithmetic
+            groups: the three classes of arithmetic, the two of attribute
             out: the file: .png, .npz (arrays), and of paths .gif and .webp, the training's two; RUN/KIND.png or
                 RUN/animation.gif if not given
         """

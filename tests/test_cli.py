@@ -573,11 +573,14 @@ def test_samples_replace_no_other_file(run, here):
         (["--num", "-20"], "--num must be at least 10, one a class, not -20"),
         (["--num", "9"], "--num must be at least 10, one a class, not 9"),
         (["--nun", "9"], "Perhaps you meant: --num"),
-        (["--kind", "interpolation"], "naive_bayes does not decode latents; models that can: vae, dcgan"),
+        (
+            ["--kind", "interpolation"],
+            "naive_bayes does not decode latents; models that can: autoencoder, vae, vaegan, dcgan",
+        ),
         (["--kind", "reconstruction"], "invalid choice 'reconstruction'"),
         (["--kind", "animation", "--out", "a.png"], "animation can be written as .gif or .webp, not as 'a.png'"),
-        (["--kind", "arithmetic", "--groups", "1", "2"], "--groups"),
-        (["--groups", "1", "2", "3"], "--groups is of arithmetic, not of samples"),
+        (["--kind", "attribute", "--groups", "1", "2"], "naive_bayes does not encode images; models that can: "),
+        (["--groups", "1", "2", "3"], "--groups is of arithmetic, attribute, not of samples"),
     ],
 )
 def test_samples_that_cannot_be_written(run, here, argv, words):

@@ -37,10 +37,22 @@ MODELS = {
         "https://hastie.su.domains/ElemStatLearn/",
         "2.3.1",
     ),
+    "autoencoder": Entry(
+        "Autoencoder, convolutional or linear",
+        "Bank, Koenigstein & Giryes 2021, Autoencoders",
+        "https://arxiv.org/abs/2003.05991",
+        "2.3.3",
+    ),
     "vae": Entry(
         "Variational autoencoder",
         "Kingma & Welling 2014, Auto-Encoding Variational Bayes",
         "https://arxiv.org/abs/1312.6114",
+        "2.3.3",
+    ),
+    "vaegan": Entry(
+        "VAE/GAN",
+        "Larsen et al. 2016, Autoencoding beyond pixels using a learned similarity metric",
+        "https://arxiv.org/abs/1512.09300",
         "2.3.3",
     ),
     "dcgan": Entry(

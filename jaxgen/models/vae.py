@@ -13,7 +13,6 @@ a prior that knows no y). Sums over pixels and latents, in nats; the mean over t
 """
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
 import flax.linen as nn
@@ -25,9 +24,9 @@ import optax
 from jaxgen.errors import UserError, check_positive
 from jaxgen.losses import bernoulli_log_prob, discretised_logistic_log_prob, gaussian_kl, gaussian_log_prob
 from jaxgen.model import Array, Latent, Likelihood, Model, Phase, Prior, Spec, State
-from jaxgen.nn.conv import Conv, ConvTranspose
-from jaxgen.nn.image import from_unit, pyramid, to_binary, to_unit
+from jaxgen.nn.image import from_unit, logits_of_mean, pyramid, to_binary, to_unit
 from jaxgen.nn.optimizer import descend
+from jaxgen.nn.stacks import doubled, halved
 
 STAGES = 8
 NOISE = 1 / 12
@@ -69,10 +68,7 @@ class Encoder(nn.Module):
         """X [batch, H, W, C], one-hot y [batch, classes or 0] -> mean, log-variance [batch, latent_dim]."""
         if self.config.network == "conv":
             maps = jnp.broadcast_to(y[:, None, None], (*x.shape[:3], y.shape[1]))
-            x = jnp.concatenate([x, maps], axis=-1)
-            for level in range(self.depth):
-                x = nn.relu(Conv(self.config.features << level, (4, 4), strides=(2, 2), dtype=self.dtype)(x))
-            x = x.reshape(x.shape[0], -1)
+            x = halved(jnp.concatenate([x, maps], axis=-1), self.config.features, self.depth, self.dtype)
         else:
             x = jnp.concatenate([x.reshape(x.shape[0], -1), y], axis=-1)
             for units in self.config.hidden:
@@ -95,21 +91,14 @@ class Decoder(nn.Module):
         config, shape, dtype = self.config, self.spec.image_shape, self.spec.compute_dtype
         x = jnp.concatenate([z, y], axis=-1)
         if config.network == "conv":
-            (height, width), depth = pyramid(shape, config.smallest, "vae")
-            layer = partial(ConvTranspose, kernel_size=(4, 4), strides=(2, 2), dtype=dtype)
-            features = config.features << (depth - 1)
-            x = nn.relu(nn.Dense(height * width * features, dtype=dtype)(x)).reshape(-1, height, width, features)
-            for level in reversed(range(depth - 1)):
-                x = nn.relu(layer(config.features << level)(x))
-            x = layer(shape[-1], use_bias=False)(x)
+            smallest, depth = pyramid(shape, config.smallest, "vae")
+            x = doubled(x, smallest, config.features, shape[-1], depth, dtype)
         else:
             for units in reversed(config.hidden):
                 x = nn.tanh(nn.Dense(units, dtype=dtype)(x))
             x = nn.Dense(int(np.prod(shape)), use_bias=False, dtype=dtype)(x).reshape(-1, *shape)
         # Starting at the data's mean image leaves the latents to explain what differs from it.
-        mean = np.clip(self.spec.mean, 0.01, 0.99)
-        bias = np.log(mean / (1 - mean)).astype(np.float32)
-        return x.astype(jnp.float32) + self.param("bias", lambda _: jnp.asarray(bias))
+        return x.astype(jnp.float32) + self.param("bias", lambda _: logits_of_mean(self.spec.mean))
 
 
 def check(config: Config) -> None:

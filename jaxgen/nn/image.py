@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxgen.errors import UserError
 from jaxgen.model import BINARY_THRESHOLD, Array, Key
@@ -35,6 +36,12 @@ def to_binary(image: Array) -> Array:
 def drawn_bits(key: Key, image: Array) -> Array:
     """uint8 images of 0 and 255, each pixel 255 with the probability of its level / 255: dynamic binarisation."""
     return jnp.where(jax.random.bernoulli(key, to_unit(image)), jnp.uint8(255), jnp.uint8(0))
+
+
+def logits_of_mean(mean: np.ndarray) -> Array:
+    """The logits of a mean image in [0, 1], held within .01 and .99: where a decoder's last bias starts."""
+    mean = np.clip(mean, 0.01, 0.99)
+    return jnp.asarray(np.log(mean / (1 - mean)).astype(np.float32))
 
 
 def pyramid(image_shape: tuple[int, int, int], smallest: int, model: str) -> tuple[tuple[int, int], int]:

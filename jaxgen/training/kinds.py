@@ -36,7 +36,7 @@ class Asked(NamedTuple):
     steps: int | None = None
     dims: tuple[int, ...] | None = None
     around: int | None = None
-    groups: tuple[str, str, str] | None = None
+    groups: tuple[str, ...] | None = None
 
 
 class Drawn(NamedTuple):
@@ -127,6 +127,25 @@ def arithmetic(run: Run, asked: Asked) -> Drawn:
     return Drawn(_row_grids(table), _arrays(run, table, {"z": codes.astype(np.float32)}))
 
 
+def attribute(run: Run, asked: Asked) -> Drawn:
+    """Rows of images whose codes move from those of test images of class b along the attribute vector of a against b.
+
+    The vector is the mean code of all test images of a minus that of b; an image's code has none of it, then more and
+    more, then all.
+
+    Source: Larsen et al. 2016 (https://arxiv.org/abs/1512.09300), section 4.1.1.
+    """
+    model, dataset, num = run.plan.model, run.plan.dataset, asked.num or ROWS
+    shares = np.linspace(0, 1, asked.steps or STEPS)
+    rows = _members(dataset, asked.groups[1], num)
+    members = [_members(dataset, name) for name in asked.groups]
+    keys = _keys(run, "attribute")
+    a, b = (latents.encoded(model, keys, run.state, _examples(run, each)).astype(np.float64) for each in members)
+    ends = b[:, :num] + (a.mean(1) - b.mean(1))[:, None]
+    codes = np.stack([latents.linear(*each, shares) for each in zip(b[:, :num], ends, strict=True)])
+    return _along(run, codes, rows, {"share": shares, "example": rows})
+
+
 def reconstructions(run: Run, asked: Asked) -> Drawn:
     """The first test images, each above its code's image."""
     there = len(run.plan.dataset.test["image"])
@@ -206,6 +225,7 @@ class Kind(NamedTuple):
     needs: tuple[str, ...]  # functions of the model
     takes: tuple[str, ...]  # options
     unconditional: bool = False  # whether it is of models without conditions only
+    groups: int = 0  # classes that --groups names
 
 
 STILL, MOVING = (".png", ".npz"), (".gif", ".webp")
@@ -215,11 +235,14 @@ KINDS = {
     "samples": Kind(samples, STILL, ("sample",), ("num",)),
     "interpolation": Kind(interpolation, STILL + MOVING, ("decode", "prior"), ("num", "steps")),
     "traversal": Kind(traversal, STILL + MOVING, ("decode", "prior"), ("num", "steps", "dims", "around")),
-    "arithmetic": Kind(arithmetic, STILL, ("encode", "decode", "prior"), ("num", "groups"), unconditional=True),
+    "arithmetic": Kind(arithmetic, STILL, ("encode", "decode", "prior"), ("num", "groups"), True, groups=3),
     "reconstructions": Kind(reconstructions, STILL, ("encode", "decode"), ("num",)),
     "animation": Kind(animation, MOVING, ("sample",), ()),
     "manifold": Kind(manifold, STILL, ("decode", "prior"), ("steps",)),
     "classified": Kind(classified, STILL, ("classify",), ("num",)),
+    "attribute": Kind(
+        attribute, STILL + MOVING, ("encode", "decode", "prior"), ("num", "steps", "groups"), True, groups=2
+    ),
 }
 """By the names that `--kind` takes."""
 
@@ -264,8 +287,8 @@ def _arrays(run: Run, table: np.ndarray, others: dict[str, Any]) -> dict[str, np
     return {"image": table, "seed": np.asarray(run.plan.settings.seeds, np.int64), **others}
 
 
-def _members(dataset: Dataset, name: str, num: int) -> np.ndarray:
-    """The first `num` test examples of a class."""
+def _members(dataset: Dataset, name: str, num: int | None = None) -> np.ndarray:
+    """The first `num` test examples of a class, or all."""
     if "label" not in dataset.test:
         raise UserError(f"--groups names classes, which dataset {dataset.name} does not have")
     names = _class_names(dataset)
@@ -273,7 +296,7 @@ def _members(dataset: Dataset, name: str, num: int) -> np.ndarray:
         listed = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
         raise UserError(f"unknown class {name!r}: {dataset.name} has {listed}")
     found = np.flatnonzero(np.asarray(dataset.test["label"]) == names.index(name))
-    _check_num(num, len(found), f"test images of class {name}")
+    _check_num(num or 1, len(found), f"test images of class {name}")
     return found[:num]
 
 

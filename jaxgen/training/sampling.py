@@ -29,7 +29,7 @@ def sample(
     steps: int | None = None,
     dims: tuple[int, ...] | None = None,
     around: int | None = None,
-    groups: tuple[str, str, str] | None = None,
+    groups: tuple[str, ...] | None = None,
     out: str | Path | None = None,
 ) -> Path:
     """Writes a picture of every seed of a run; the same call writes the same file.
@@ -45,6 +45,9 @@ def sample(
                      most over the test images, by seed; of a model that does not encode, the first ones.
     arithmetic       `num` (8) rows: a test image of each of three classes, `groups`, and the image of a - b + c, their
                      codes; in a last row the images of the classes' mean codes, and of a - b + c of these.
+    attribute        `num` (8) rows of `steps` (9) images: the codes of the first test images of the second of two
+                     classes, `groups`, moved in equal steps along the mean code of the first class's test images minus
+                     that of the second's; each row begins with the image of its own code.
     reconstructions  the first `num` (32) test images, each above the image of its code.
     animation        the sample grids that training saved, a frame each, with the step above.
     manifold         `steps` (20) rows of as many images, of codes of two numbers: the first grows to the right, the
@@ -101,8 +104,9 @@ def _check_options(kind: str, asked: Asked, plan: Plan) -> None:
         if value is not None and name not in takes:
             takers = ", ".join(other for other, row in KINDS.items() if name in row.takes)
             raise UserError(f"--{name} is of {takers}, not of {kind}")
-    if "groups" in takes and asked.groups is None:
-        raise UserError(f"--kind {kind} needs --groups A B C, three classes of {plan.dataset.name}")
+    if len(asked.groups or ()) != KINDS[kind].groups:
+        named, number = {2: ("A B", "two"), 3: ("A B C", "three")}[KINDS[kind].groups]
+        raise UserError(f"--kind {kind} needs --groups {named}, {number} classes of {plan.dataset.name}")
     if asked.dims is not None and asked.num is not None:
         raise UserError("--dims says which rows there are: leave --num out")
     if asked.dims == ():

@@ -11,12 +11,14 @@ from jaxgen import data, models
 SMALL = {
     "classifier": {"features": 4, "embedding_dim": 8},
     "naive_bayes": {},
+    "autoencoder": {"features": 4, "latent_dim": 3},
     "vae": {"features": 4, "latent_dim": 3},
+    "vaegan": {"features": 4, "latent_dim": 3},
     "dcgan": {"features": 4, "latent_dim": 5},
 }
 ALL = list(models.MODELS)
 WITH_LATENTS = ["vae"]
-WITH_PRIOR = {"vae": "gaussian", "dcgan": "uniform"}
+WITH_PRIOR = {"autoencoder": "gaussian", "vae": "gaussian", "vaegan": "gaussian", "dcgan": "uniform"}
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +81,7 @@ def test_steps_are_finite_pure_and_keep_the_state_a_fixed_point_of_types(name, d
         assert any(moved)
 
 
-@pytest.mark.parametrize("name", ["classifier", "vae", "dcgan"])
+@pytest.mark.parametrize("name", ["classifier", "autoencoder", "vae", "vaegan", "dcgan"])
 def test_another_key_gives_another_start(name, digits, batch):
     model = make(name, digits.spec)
     init = jax.jit(model.init)
@@ -177,12 +179,16 @@ def test_samples_are_decoded_draws_of_the_prior(name, digits, batch):
     assert pixels.max() <= 1
 
 
-@pytest.mark.parametrize(("name", "metric", "bound"), [("vae", "reconstruction", -3.0), ("classifier", "loss", 0.01)])
+@pytest.mark.parametrize(
+    ("name", "metric", "bound"),
+    [("vae", "reconstruction", -3.0), ("autoencoder", "loss", 0.02), ("classifier", "loss", 0.01)],
+)
 def test_one_batch_can_be_overfitted(name, metric, bound, digits, batch):
-    """16 images learned by heart: the VAE's 64 bits to 3 nats, the classifier's labels to .01."""
+    """16 images learned by heart: the VAE's 64 bits to 3 nats, 64 pixels to .02, the classifier's labels to .01."""
     few = {entry: values[:16] for entry, values in batch.items()}
     fields = {
         "vae": {"features": 16, "latent_dim": 8, "learning_rate": 5e-3},
+        "autoencoder": {"features": 16, "latent_dim": 8, "learning_rate": 5e-3},
         "classifier": {"features": 8, "dropout": 0.0},
     }[name]
     model = make(name, digits.spec, **fields)
@@ -201,7 +207,8 @@ def test_one_batch_can_be_overfitted(name, metric, bound, digits, batch):
 
 @pytest.mark.parametrize(
     ("name", "field", "value"),
-    [("vae", "latent_dim", 0), ("vae", "deviation", -1.0), ("dcgan", "beta1", 1.0),
+    [("autoencoder", "decay_steps", 0), ("vae", "latent_dim", 0), ("vae", "deviation", -1.0), ("vaegan", "gamma", 1.0),
+     ("dcgan", "beta1", 1.0),
      ("dcgan", "generator_learning_rate", 0.0),
      ("classifier", "dropout", 1.0), ("naive_bayes", "smoothing", float("nan"))],
 )  # fmt: skip

@@ -12,7 +12,9 @@ from jaxgen.models import classifier, dcgan
 
 SMALL = {
     "classifier": {"features": 8, "embedding_dim": 16, "dropout": 0.0, "blocks": 1},
+    "autoencoder": {"features": 8, "latent_dim": 4},
     "vae": {"features": 8, "latent_dim": 4},
+    "vaegan": {"features": 8, "latent_dim": 4},
     "dcgan": {"features": 8, "latent_dim": 8},
 }
 PRODUCTS = {"dot_general", "conv", "conv_dx", "conv_dw"}
@@ -72,7 +74,7 @@ def test_products_are_bfloat16_and_all_that_is_kept_is_float32(name, fields):
         np.testing.assert_allclose(metrics[metric], value, rtol=0.02, atol=0.02, err_msg=metric)
 
 
-@pytest.mark.parametrize("name", ["classifier", "vae"])
+@pytest.mark.parametrize("name", ["classifier", "autoencoder", "vae"])
 def test_bfloat16_learns_as_float32_does(name):
     digits = data.load("digits")
     batch = {entry: jnp.asarray(values[:32]) for entry, values in digits.train.items()} | {"weight": jnp.ones(32)}

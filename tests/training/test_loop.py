@@ -18,7 +18,9 @@ from jaxgen.training.record import read_rows
 SMALL = {
     "classifier": {"features": 4, "embedding_dim": 8},
     "naive_bayes": {},
+    "autoencoder": {"features": 4, "latent_dim": 3},
     "vae": {"features": 4, "latent_dim": 3},
+    "vaegan": {"features": 4, "latent_dim": 3},
     "dcgan": {"features": 4, "latent_dim": 5},
 }
 

@@ -244,6 +244,24 @@ def test_arithmetic_of_classes(runs, opened):
     np.testing.assert_array_equal(cells(pixels, 2, 7, 4), arrays["image"])
 
 
+# Attribute vectors
+
+
+def test_attribute_vectors_are_differences_of_mean_codes(runs, opened):
+    arrays, pixels = drawn(runs / "vae", "attribute", groups=("7", "1"), num=3, steps=5)
+    test = data.load("digits").test
+    a, b = (codes_of(opened["vae"], test["image"][test["label"] == label]).astype(np.float64) for label in (7, 1))
+    vector = a.mean(1) - b.mean(1)  # [2, 10]
+    shares = np.array([0, 0.25, 0.5, 0.75, 1])
+    expected = b[:, :3, None] + shares[:, None] * vector[:, None, None]
+    np.testing.assert_allclose(arrays["z"], expected, rtol=1e-4, atol=1e-5)
+    assert np.abs(vector).max() > 0.01
+    assert arrays["share"].tolist() == shares.tolist()
+    assert arrays["example"].tolist() == np.flatnonzero(test["label"] == 1)[:3].tolist()
+    check_decoded(opened["vae"], arrays["image"], arrays["z"])
+    np.testing.assert_array_equal(cells(pixels, 2, 3, 5), arrays["image"])
+
+
 # Reconstructions
 
 
@@ -399,7 +417,8 @@ def test_a_classifier_that_is_always_right(opened, tmp_path, monkeypatch):
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_the_same_call_writes_the_same_file_and_no_other_over_it(kind, runs, tmp_path):
     run = shutil.copytree(runs / {"manifold": "bands", "classified": "classifier"}.get(kind, "vae"), tmp_path / "run")
-    options = {"groups": ("0", "1", "2")} if kind == "arithmetic" else {}
+    groups = {"arithmetic": ("0", "1", "2"), "attribute": ("0", "1")}
+    options = {"groups": groups[kind]} if kind in groups else {}
     file = sample(run, kind, **options)
     assert file == run / f"{kind}{'.gif' if kind == 'animation' else '.png'}"
     first = file.read_bytes()
@@ -422,11 +441,19 @@ def test_the_same_call_writes_the_same_file_and_no_other_over_it(kind, runs, tmp
         ("vae", "interpolation", {"out": "a.jpg"},
          "interpolation can be written as .png, .npz, .gif or .webp, not as 'a.jpg'"),
         ("vae", "interpolation", {"dims": (1,)}, "--dims is of traversal, not of interpolation"),
-        ("vae", "samples", {"steps": 3}, "--steps is of interpolation, traversal, manifold, not of samples"),
-        ("vae", "reconstructions", {"groups": ("1", "2", "3")}, "--groups is of arithmetic, not of reconstructions"),
+        ("vae", "samples", {"steps": 3},
+         "--steps is of interpolation, traversal, manifold, attribute, not of samples"),
+        ("vae", "reconstructions", {"groups": ("1", "2", "3")},
+         "--groups is of arithmetic, attribute, not of reconstructions"),
         ("vae", "animation", {"num": 3}, "not of animation"),
         ("vae", "animation", {"out": "a.png"}, "animation can be written as .gif or .webp, not as 'a.png'"),
         ("vae", "arithmetic", {}, "--kind arithmetic needs --groups A B C, three classes of digits"),
+        ("vae", "arithmetic", {"groups": ("1", "2")}, "--kind arithmetic needs --groups A B C, three classes"),
+        ("vae", "attribute", {}, "--kind attribute needs --groups A B, two classes of digits"),
+        ("vae", "attribute", {"groups": ("1", "2", "3")}, "--kind attribute needs --groups A B, two classes"),
+        ("vae", "attribute", {"groups": ("ten", "2")}, "unknown class 'ten': digits has 0, 1, 2, 3"),
+        ("vae", "attribute", {"groups": ("2", "1"), "num": 92},
+         "--num must be at most 91, the test images of class 1, not 92"),
         ("vae", "arithmetic", {"groups": ("1", "2", "ten")},
          "unknown class 'ten': digits has 0, 1, 2, 3, 4, 5, 6, 7, 8, 9"),
         ("vae", "arithmetic", {"groups": ("1", "2", "3"), "num": 100},
@@ -441,13 +468,16 @@ def test_the_same_call_writes_the_same_file_and_no_other_over_it(kind, runs, tmp
         ("vae", "manifold", {}, "a manifold is of latents of 2 numbers, not of 10, as trained with --latent-dim 2"),
         ("vae", "manifold", {"num": 3}, "--num is of samples, interpolation, traversal, "),
         ("dcgan", "traversal", {"around": 0}, "dcgan does not encode images: leave --around out"),
-        ("dcgan", "reconstructions", {}, "dcgan does not encode images; models that can: vae"),
-        ("dcgan", "arithmetic", {"groups": ("1", "2", "3")}, "dcgan does not encode images; models that can: vae"),
+        ("dcgan", "reconstructions", {}, "dcgan does not encode images; models that can: autoencoder, vae, vaegan"),
+        ("dcgan", "arithmetic", {"groups": ("1", "2", "3")},
+         "dcgan does not encode images; models that can: autoencoder, vae, vaegan"),
         ("bands", "arithmetic", {"groups": ("1", "2", "3")},
-         "./bands.py is given the label beside its codes; models that can: vae"),
+         "./bands.py is given the label beside its codes; models that can: autoencoder, vae, vaegan"),
         ("vae", "classified", {}, "vae does not classify; models that can: classifier, naive_bayes"),
-        ("bands", "samples", {}, "./bands.py cannot sample; models that can: naive_bayes, vae, dcgan"),
-        ("bands", "animation", {}, "./bands.py cannot sample; models that can: naive_bayes, vae, dcgan"),
+        ("bands", "samples", {},
+         "./bands.py cannot sample; models that can: naive_bayes, autoencoder, vae, vaegan, dcgan"),
+        ("bands", "animation", {},
+         "./bands.py cannot sample; models that can: naive_bayes, autoencoder, vae, vaegan, dcgan"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_drawn(name, kind, options, words, runs, opened, tmp_path, monkeypatch):

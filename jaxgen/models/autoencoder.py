@@ -1,0 +1,156 @@
+"""The autoencoder: Bank, Koenigstein & Giryes 2021, https://arxiv.org/abs/2003.05991; section 2.3.3 of the review.
+
+    min_{A, B}  E |x - B(A(x))|^2,    A the encoder, B the decoder                                     (equation 1)
+
+The squared error is summed over pixels in [0, 1]; the mean over the batch is taken last. Where A and B are one affine
+map each, the minimum is PCA's: B spans the first principal components, and any other stationary point is a saddle
+(Baldi & Hornik 1989, "Neural networks and principal component analysis").
+
+Codes have no distribution of their own to draw from. A Gaussian is fitted to those of the training data: their mean
+and covariance, over all batches at first and then over the last hundred or so, so that there is one at every step and
+it is of the parameters as they are now but for what these moved in a hundred steps: nothing, where the learning rate
+has come down to 0. `encode` and `decode` work with codes in whose coordinates that Gaussian is N(0, I), as `prior` is.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxgen.errors import check_positive
+from jaxgen.model import Array, Model, Phase, Prior, Spec, State
+from jaxgen.nn.image import from_unit, logits_of_mean, pyramid, to_unit
+from jaxgen.nn.optimizer import descend
+from jaxgen.nn.stacks import doubled, halved
+
+FLOOR = 1e-6
+"""Added to every code's variance, as a share of their sum: a code that is always the same has a scale too."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """An autoencoder."""
+
+    latent_dim: int = 16  # numbers of a code
+    network: Literal["conv", "linear"] = "conv"  # encoder and decoder: convolutions, or one affine map each
+    features: int = 32  # of conv: channels at half the image size, doubled at every further halving
+    smallest: int = 4  # of conv: side of the smallest map; images are halved while they stay at least so large
+    learning_rate: float = 1e-3  # of Adam
+    decay_steps: int | None = None  # the learning rate falls to 0 along a cosine over so many steps; constant without
+
+
+class Encoder(nn.Module):
+    """A: images to codes."""
+
+    config: Config
+    spec: Spec
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """X in [0, 1] [batch, H, W, C] -> codes [batch, latent_dim]."""
+        config, dtype = self.config, self.spec.compute_dtype
+        x = x - jnp.asarray(self.spec.mean, jnp.float32)  # affine still, and sooner at the minimum
+        if config.network == "conv":
+            x = halved(x, config.features, pyramid(x.shape[1:], config.smallest, "autoencoder")[1], dtype)
+        return nn.Dense(config.latent_dim, dtype=dtype)(x.reshape(x.shape[0], -1)).astype(jnp.float32)
+
+
+class Decoder(nn.Module):
+    """B: codes to images."""
+
+    config: Config
+    spec: Spec
+
+    @nn.compact
+    def __call__(self, z: Array) -> Array:
+        """Codes z [batch, latent_dim] -> pixels [batch, H, W, C], in (0, 1) but for linear."""
+        config, shape, dtype = self.config, self.spec.image_shape, self.spec.compute_dtype
+        # Starting at the data's mean image leaves the codes to explain what differs from it.
+        if config.network == "linear":
+            x = nn.Dense(int(np.prod(shape)), use_bias=False, dtype=dtype)(z).reshape(-1, *shape)
+            return x.astype(jnp.float32) + self.param("bias", lambda _: jnp.asarray(self.spec.mean, jnp.float32))
+        smallest, depth = pyramid(shape, config.smallest, "autoencoder")
+        x = doubled(z, smallest, config.features, shape[-1], depth, dtype).astype(jnp.float32)
+        return nn.sigmoid(x + self.param("bias", lambda _: logits_of_mean(self.spec.mean)))
+
+
+def moved(moments: dict[str, Array], z: Array, share: Array) -> dict[str, Array]:
+    """Mean [d] and covariance [d, d] of a mixture: codes z [batch, d] with weight `share`, else of `moments`."""
+    mean = z.mean(0)
+    covariance = jnp.matmul((z - mean).T, z - mean, precision="highest") / len(z)
+    difference = mean - moments["mean"]
+    between = share * (1 - share) * jnp.outer(difference, difference)
+    return {
+        "mean": moments["mean"] + share * difference,
+        "covariance": (1 - share) * moments["covariance"] + share * covariance + between,
+    }
+
+
+def make(config: Config, spec: Spec) -> Model:
+    """The autoencoder for `spec`'s images. Raises UserError for a value that cannot be, or a size conv cannot halve."""
+    check_positive(config, "latent_dim", "features", "smallest", "learning_rate")
+    rate = config.learning_rate
+    if config.decay_steps is not None:
+        check_positive(config, "decay_steps")
+        rate = optax.cosine_decay_schedule(rate, config.decay_steps)
+    if config.network == "conv":
+        pyramid(spec.image_shape, config.smallest, "autoencoder")
+    encoder, decoder, optimizer = Encoder(config, spec), Decoder(config, spec), optax.adam(rate)
+
+    def init(key, batch):
+        k_encoder, k_decoder = jax.random.split(key)
+        params = {
+            "encoder": encoder.init(k_encoder, to_unit(batch["image"]))["params"],
+            "decoder": decoder.init(k_decoder, jnp.zeros((1, config.latent_dim)))["params"],
+        }
+        moments = {"mean": jnp.zeros(config.latent_dim), "covariance": jnp.eye(config.latent_dim)}
+        return State(jnp.int32(0), params, optimizer.init(params), moments)
+
+    def step(key, state, batch):
+        def loss(params):
+            x = to_unit(batch["image"])
+            z = encoder.apply({"params": params["encoder"]}, x)
+            error = ((x - decoder.apply({"params": params["decoder"]}, z)) ** 2).sum((1, 2, 3))
+            return error.mean(), z
+
+        (value, z), gradients = jax.value_and_grad(loss, has_aux=True)(state.params)
+        params, opt_state = descend(optimizer, gradients, state.opt_state, state.params)
+        share = jnp.maximum(1 / (1 + state.step.astype(jnp.float32)), 0.01)
+        moments = moved(state.extra, z, share)
+        return state._replace(params=params, opt_state=opt_state, extra=moments), {"loss": value}
+
+    def scale(state):
+        """L of the codes' covariance L L', lower triangular: z = mean + L u, u of N(0, I)."""
+        covariance = state.extra["covariance"]
+        floor = FLOOR * jnp.trace(covariance) + jnp.finfo(jnp.float32).tiny
+        return jnp.linalg.cholesky(covariance + floor * jnp.eye(config.latent_dim))
+
+    def encode(key, state, batch):
+        z = encoder.apply({"params": state.params["encoder"]}, to_unit(batch["image"]))
+        return jax.scipy.linalg.solve_triangular(scale(state), (z - state.extra["mean"]).T, lower=True).T
+
+    def decode(state, u):
+        z = state.extra["mean"] + jnp.matmul(u, scale(state).T, precision="highest")
+        return jnp.clip(decoder.apply({"params": state.params["decoder"]}, z), 0, 1)
+
+    def prior(key, state, num):
+        return jax.random.normal(key, (num, config.latent_dim))
+
+    def sample(key, state, num, condition=None):
+        return {"image": from_unit(decode(state, prior(key, state, num)))}
+
+    return Model(
+        init,
+        (Phase("train", step),),
+        needs=("image",),
+        sample=sample,
+        sampling="decoded draws of a Gaussian fitted to the codes of the training images",
+        encode=encode,
+        decode=decode,
+        prior=Prior(prior, "gaussian"),
+        precisions=("float32", "bfloat16"),
+    )

@@ -1,0 +1,265 @@
+"""VAE/GAN: Larsen, Sønderby, Larochelle & Winther 2016, https://arxiv.org/abs/1512.09300; section 2.3.3 of the review.
+
+    q(z|x) = N(mu(x), diag sigma(x)^2),  x~ = Dec(z),  z ~ q(z|x),    x_p = Dec(z_p),  z_p ~ N(0, I)
+    L_prior = KL(q(z|x) || N(0, I))                                                              (equation 4)
+    L_llike = -log N(Dis_l(x) | Dis_l(x~), I),  Dis_l a hidden layer of the discriminator        (equations 7 and 8)
+    L_GAN   = -log Dis(x) - 1/2 log(1 - Dis(x~)) - 1/2 log(1 - Dis(x_p)),  here what Dis makes small
+
+The reconstruction error is measured in features that the discriminator learns, not in pixels. Three players, each
+with an RMSProp of its own, move by (algorithm 1)
+
+    encoder         grad of L_prior + L_llike
+    decoder         grad of gamma L_llike - (1 - gamma) L_GAN
+    discriminator   grad of L_GAN
+
+so that L_llike teaches the discriminator nothing and L_GAN the encoder nothing. The weight 1 - gamma, the halves that
+give real and generated images the same weight, and the equilibrium rule are the authors' code's. There, the decoder is
+not moved in a step in which either half of L_GAN (real images; generated ones) is over .68 + .35, nor the discriminator
+where either is under .68 - .35; both are moved where neither would be. "prior" leaves x~ out of L_GAN.
+
+gamma depends on how many features there are, as L_llike is their sum: the paper's 1e-6 is of 64x64 images, 1e-2 of
+28x28 ones and small nets.
+
+A step passes each net once: the encoder over x, the decoder over z and z_p as one batch, the discriminator over x, x~
+and x_p. The first two have the paper's BatchNorm; their pass moves its running averages, whether or not the player is
+moved, and codes, reconstructions and samples use these. The discriminator has LayerNorm in its place, so that Dis and
+Dis_l are functions of one image: with BatchNorm over real and generated images the decoder deceives it about the real
+ones, by shifting the batch's statistics with images of noise (seen on MNIST), and with a batch each for x and x~ their
+features would be told apart by statistics that are not theirs.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxgen.errors import check_positive, check_share
+from jaxgen.losses import gaussian_kl, gaussian_log_prob
+from jaxgen.model import Array, Model, Phase, Prior, Spec, State
+from jaxgen.nn.conv import Conv, ConvTranspose
+from jaxgen.nn.image import from_signed, pyramid, to_signed
+from jaxgen.nn.normalization import normalised
+from jaxgen.nn.optimizer import descend
+
+EQUILIBRIUM, MARGIN = 0.68, 0.35
+"""Of the halves of L_GAN, nats; where Dis tells nothing apart each is log 2."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """A VAE/GAN."""
+
+    latent_dim: int = 16  # dimensions of z; 128 in the paper, for faces
+    features: int = 32  # channels of the largest hidden map, doubled at every further halving
+    smallest: int = 4  # side of the smallest map: images are halved while they stay at least so large
+    gamma: float = 1e-2  # weight of L_llike in the decoder's loss, L_GAN's being 1 - gamma
+    discriminator_sees: Literal["both", "prior"] = "both"  # reconstructions and prior samples, or these only
+    equilibrium: bool = True  # a player too far ahead is not moved
+    learning_rate: float = 3e-4  # of RMSProp
+
+
+def convolved(x: Array, training: bool, config: Config, depth: int, dtype: np.dtype, norms: tuple) -> Array:
+    """Maps [batch, H, W, C] halved `depth` times; `norms` are the first layer's and the others'. For `nn.compact`."""
+    for level in range(depth):
+        norm = norms[min(level, 1)]
+        x = Conv(config.features << level, (4, 4), strides=(2, 2), use_bias=norm == "none", dtype=dtype)(x)
+        x = nn.relu(normalised(x, training, norm))
+    return x
+
+
+class Encoder(nn.Module):
+    """q(z|x)."""
+
+    config: Config
+    depth: int
+    dtype: np.dtype
+
+    @nn.compact
+    def __call__(self, x: Array, training: bool) -> tuple[Array, Array]:
+        """X [batch, H, W, C] in [-1, 1] -> mean, log-variance [batch, latent_dim]."""
+        x = convolved(x, training, self.config, self.depth, self.dtype, ("batch", "batch"))
+        x = x.reshape(x.shape[0], -1)
+        mean = nn.Dense(self.config.latent_dim, dtype=self.dtype)(x).astype(jnp.float32)
+        log_variance = nn.Dense(self.config.latent_dim, dtype=self.dtype)(x).astype(jnp.float32)
+        # Bounded, so that no early step overflows exp: variances from e^-8 to e^8.
+        return mean, 8 * jnp.tanh(log_variance / 8)
+
+
+class Decoder(nn.Module):
+    """Dec: z to images in (-1, 1)."""
+
+    config: Config
+    image_shape: tuple[int, int, int]
+    dtype: np.dtype
+
+    @nn.compact
+    def __call__(self, z: Array, training: bool) -> Array:
+        """Latents z [batch, latent_dim] -> [batch, H, W, C]."""
+        (height, width), depth = pyramid(self.image_shape, self.config.smallest, "vaegan")
+        features = self.config.features << (depth - 1)
+        layer = partial(ConvTranspose, kernel_size=(4, 4), strides=(2, 2), dtype=self.dtype)
+        x = nn.Dense(height * width * features, use_bias=False, dtype=self.dtype)(z)
+        x = nn.relu(normalised(x.reshape(-1, height, width, features), training))
+        for level in reversed(range(depth - 1)):
+            x = nn.relu(normalised(layer(self.config.features << level, use_bias=False)(x), training))
+        return nn.tanh(layer(self.image_shape[-1])(x).astype(jnp.float32))
+
+
+class Discriminator(nn.Module):
+    """Dis, and its hidden layer Dis_l: the last map of its convolutions."""
+
+    config: Config
+    depth: int
+    dtype: np.dtype
+
+    @nn.compact
+    def __call__(self, x: Array, training: bool) -> tuple[Array, Array]:
+        """X [batch, H, W, C] in [-1, 1] -> logits of being real [batch], Dis_l(x) [batch, height, width, channels]."""
+        hidden = convolved(x, training, self.config, self.depth, self.dtype, ("none", "layer"))
+        x = hidden.reshape(hidden.shape[0], -1)
+        x = nn.Dense(self.config.features << self.depth, use_bias=False, dtype=self.dtype)(x)
+        x = nn.relu(normalised(x[:, None, None], training, "layer"))[:, 0, 0]
+        return nn.Dense(1, dtype=self.dtype)(x)[:, 0].astype(jnp.float32), hidden.astype(jnp.float32)
+
+
+def turns(real: Array, fake: Array) -> dict[str, Array]:
+    """Whether each player is moved, bools []: by the mean losses of Dis on real and on generated images, nats []."""
+    decoder = (real <= EQUILIBRIUM + MARGIN) & (fake <= EQUILIBRIUM + MARGIN)
+    discriminator = (real >= EQUILIBRIUM - MARGIN) & (fake >= EQUILIBRIUM - MARGIN)
+    neither = ~(decoder | discriminator)
+    return {"encoder": jnp.bool(True), "decoder": decoder | neither, "discriminator": discriminator | neither}
+
+
+def routing(gamma: float) -> dict[str, dict[str, float]]:
+    """What each player makes small: the weight of every loss in it."""
+    return {
+        "encoder": {"prior": 1.0, "similarity": 1.0, "gan": 0.0},
+        "decoder": {"prior": 0.0, "similarity": gamma, "gan": gamma - 1},
+        "discriminator": {"prior": 0.0, "similarity": 0.0, "gan": 1.0},
+    }
+
+
+class Players(NamedTuple):
+    """The parts of a step."""
+
+    init: Callable  # (key, batch) -> State
+    encode: Callable  # (state, x) -> mean of q(z|x) [batch, latent_dim]
+    decode: Callable  # (state, z) -> images in (-1, 1)
+    losses: Callable  # (params, key, averages, x) -> losses by name, (halves of L_GAN, averages moved)
+    gradients: Callable  # (key, state, x, routing) -> gradients by player, losses, halves of L_GAN, averages moved
+    move: Callable  # (state, gradients, halves of L_GAN) -> State, the players that were moved
+
+
+def players(config: Config, spec: Spec) -> Players:
+    """The players for `spec`'s images. Raises UserError for a value or an image size that will not do."""
+    check_positive(config, "latent_dim", "features", "smallest", "learning_rate")
+    check_share(config, "gamma")
+    _, depth = pyramid(spec.image_shape, config.smallest, "vaegan")
+    nets = {
+        "encoder": Encoder(config, depth, spec.compute_dtype),
+        "decoder": Decoder(config, spec.image_shape, spec.compute_dtype),
+        "discriminator": Discriminator(config, depth, spec.compute_dtype),
+    }
+    optimizer = optax.rmsprop(config.learning_rate)
+
+    def init(key, batch):
+        x = to_signed(batch["image"])
+        inputs = {"encoder": x, "decoder": jnp.zeros((1, config.latent_dim)), "discriminator": x}
+        keys = dict(zip(nets, jax.random.split(key, len(nets)), strict=True))
+        variables = {player: net.init(keys[player], inputs[player], training=False) for player, net in nets.items()}
+        params = {player: v["params"] for player, v in variables.items()}
+        opt_state = {player: optimizer.init(p) for player, p in params.items()}
+        return State(
+            jnp.int32(0), params, opt_state, {player: v.get("batch_stats", {}) for player, v in variables.items()}
+        )
+
+    def losses(params, key, averages, x):
+        moved, num = {}, len(x)
+
+        def passed(player, given):
+            variables = {"params": params[player], "batch_stats": averages[player]}
+            out, new = nets[player].apply(variables, given, training=True, mutable=["batch_stats"])
+            moved[player] = new.get("batch_stats", {})
+            return out
+
+        k_posterior, k_prior = jax.random.split(key)
+        mean, log_variance = passed("encoder", x)
+        z = mean + jnp.exp(log_variance / 2) * jax.random.normal(k_posterior, mean.shape)
+        made = passed("decoder", jnp.concatenate([z, jax.random.normal(k_prior, mean.shape)]))
+        logits, hidden = passed("discriminator", jnp.concatenate([x, made]))
+        made_logits = logits[num:] if config.discriminator_sees == "both" else logits[2 * num :]
+        halves = {"real": nn.softplus(-logits[:num]).mean(), "fake": nn.softplus(made_logits).mean()}
+        values = {
+            "prior": gaussian_kl(mean, log_variance).mean(),
+            "similarity": -gaussian_log_prob(hidden[:num], hidden[num : 2 * num], 0.0).mean(),
+            "gan": halves["real"] + halves["fake"],
+        }
+        return values, (halves, moved)
+
+    def gradients(key, state, x, routing):
+        values, pullback, (halves, moved) = jax.vjp(
+            lambda params: losses(params, key, state.extra, x), state.params, has_aux=True
+        )
+        taught = {
+            player: pullback({name: jnp.float32(weight) for name, weight in row.items()})[0][player]
+            for player, row in routing.items()
+        }
+        return taught, values, halves, moved
+
+    def move(state, gradients, halves):
+        moves = turns(**halves) if config.equilibrium else dict.fromkeys(nets, jnp.bool(True))
+        params, opt_state = {}, {}
+        for player, old in state.params.items():
+            new = descend(optimizer, gradients[player], state.opt_state[player], old)
+            kept = (old, state.opt_state[player])
+            params[player], opt_state[player] = jax.tree.map(partial(jnp.where, moves[player]), new, kept)
+        return state._replace(params=params, opt_state=opt_state), moves
+
+    def variables(state, player):
+        return {"params": state.params[player], "batch_stats": state.extra[player]}
+
+    def encode(state, x):
+        return nets["encoder"].apply(variables(state, "encoder"), x, training=False)[0]
+
+    def decode(state, z):
+        return nets["decoder"].apply(variables(state, "decoder"), z, training=False)
+
+    return Players(init, encode, decode, losses, gradients, move)
+
+
+def make(config: Config, spec: Spec) -> Model:
+    """The VAE/GAN for `spec`'s images. Raises UserError for a value or an image size that will not do."""
+    play, weights = players(config, spec), routing(config.gamma)
+
+    def step(key, state, batch):
+        gradients, values, halves, averages = play.gradients(key, state, to_signed(batch["image"]), weights)
+        state, moves = play.move(state, gradients, halves)
+        metrics = {name: values[name] for name in ("prior", "similarity")}
+        metrics |= {f"{half}_loss": value for half, value in halves.items()}
+        if config.equilibrium:  # means over steps: the share in which a player was moved
+            metrics |= {f"{player}_moved": moves[player].astype(jnp.float32) for player in ("decoder", "discriminator")}
+        return state._replace(extra=averages), metrics
+
+    def prior(key, state, num):
+        return jax.random.normal(key, (num, config.latent_dim))
+
+    def sample(key, state, num, condition=None):
+        return {"image": from_signed(play.decode(state, prior(key, state, num)))}
+
+    return Model(
+        play.init,
+        (Phase("adversarial", step),),
+        needs=("image",),
+        sample=sample,
+        sampling="Dec(z) with BatchNorm's running averages, z from the prior",
+        encode=lambda key, state, batch: play.encode(state, to_signed(batch["image"])),
+        decode=lambda state, z: (play.decode(state, z) + 1) / 2,
+        prior=Prior(prior, "gaussian"),
+        precisions=("float32", "bfloat16"),
+    )

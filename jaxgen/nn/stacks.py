@@ -1,0 +1,29 @@
+"""Stacks of stride-2 convolutions between images and vectors; called within a module's `nn.compact`."""
+
+from functools import partial
+
+import flax.linen as nn
+import numpy as np
+
+from jaxgen.model import Array
+from jaxgen.nn.conv import Conv, ConvTranspose
+
+
+def halved(x: Array, features: int, depth: int, dtype: np.dtype) -> Array:
+    """Images [batch, H, W, C], halved `depth` times, as vectors [batch, units]; channels double from `features` on."""
+    for level in range(depth):
+        x = nn.relu(Conv(features << level, (4, 4), strides=(2, 2), dtype=dtype)(x))
+    return x.reshape(x.shape[0], -1)
+
+
+def doubled(z: Array, smallest: tuple[int, int], features: int, channels: int, depth: int, dtype: np.dtype) -> Array:
+    """Vectors [batch, d] as maps of `smallest` (height, width), doubled `depth` times: [batch, H, W, channels].
+
+    The mirror of `halved`; the last layer has neither bias nor nonlinearity.
+    """
+    layer = partial(ConvTranspose, kernel_size=(4, 4), strides=(2, 2), dtype=dtype)
+    first = features << (depth - 1)
+    x = nn.relu(nn.Dense(smallest[0] * smallest[1] * first, dtype=dtype)(z)).reshape(-1, *smallest, first)
+    for level in reversed(range(depth - 1)):
+        x = nn.relu(layer(features << level)(x))
+    return layer(channels, use_bias=False)(x)

@@ -1,0 +1,204 @@
+"""The autoencoder: the linear one against PCA, the Gaussian of its codes against NumPy."""
+
+import os
+import shutil
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from sklearn.decomposition import PCA
+
+from experiments import autoencoder_pca
+from jaxgen import data
+from jaxgen.errors import UserError
+from jaxgen.model import Spec
+from jaxgen.models import autoencoder
+from jaxgen.training import Settings, train
+
+
+def spec(size=8):
+    image = jax.ShapeDtypeStruct((size, size, 1), np.uint8)
+    return Spec({"image": image}, num_examples=64, mean=np.full((size, size, 1), 0.3))
+
+
+def images(num, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (num, 8, 8, 1), dtype=np.uint8)
+
+
+def made(**fields):
+    """The model, and its state before training."""
+    model = autoencoder.make(autoencoder.Config(**{"latent_dim": 3, "features": 4, **fields}), spec())
+    return model, jax.jit(model.init)(jax.random.key(0), {"image": images(1)})
+
+
+def linear_run(name, folder, **settings):
+    steps = settings["steps"]
+    config = {"network": "linear", "latent_dim": 10, "learning_rate": 1e-2, "decay_steps": steps}
+    how = Settings(name, sample_every=steps, checkpoint_every=steps, log_every=steps, **settings)
+    return train("autoencoder", config, how, out=folder / "run", progress=False)
+
+
+def check_pca(run):
+    """Each seed's error on the training images is within 1% of PCA's, its span within 5 degrees."""
+    x = run.plan.dataset.train["image"].reshape(run.plan.dataset.spec.num_examples, -1) / 255
+    pca = PCA(10, svd_solver="full" if len(x) < 1000 else "covariance_eigh").fit(x)
+    least = ((x - pca.inverse_transform(pca.transform(x))) ** 2).sum(1).mean()
+    for error, angle in autoencoder_pca.against_pca(run, pca, x):
+        assert least * (1 - 1e-6) < error < least * 1.01
+        assert angle < 5
+
+
+@pytest.fixture(scope="module")
+def digits_run(tmp_path_factory):
+    return linear_run("digits", tmp_path_factory.mktemp("linear"), steps=2000, batch_size=128, seeds=(0, 1))
+
+
+def test_linear_reaches_pca_on_digits(digits_run):
+    check_pca(digits_run)
+
+
+@pytest.mark.slow
+def test_linear_reaches_pca_on_mnist(tmp_path, monkeypatch):
+    folder = Path(os.environ.get("JAXGEN_TEST_DATA", "nowhere")) / "mnist"
+    if not folder.is_dir():
+        pytest.skip("JAXGEN_TEST_DATA names no folder with mnist/")
+    pytest.importorskip("tensorflow", reason="preparing MNIST needs TensorFlow")
+    data.prepare("mnist", folder)
+    check_pca(linear_run("mnist", tmp_path, steps=6000, batch_size=128))
+
+
+def test_what_is_measured_against_pca(digits_run):
+    """PCA's own maps have its error and no angle; one direction turned by 30 degrees into the 11th has 30."""
+    x = digits_run.plan.dataset.train["image"].reshape(808, 64) / 255
+    pca = PCA(11, svd_solver="full").fit(x)
+    kept, eleventh = pca.components_[:10], pca.components_[10]
+    turned = np.concatenate([kept[:9], np.cos(np.pi / 6) * kept[9:] + np.sin(np.pi / 6) * eleventh])
+    pca.components_ = kept
+    for span, angle in ((kept, 0), (turned, 30)):
+        params = {
+            "encoder": {"Dense_0": {"kernel": span.T[None], "bias": np.zeros((1, 10))}},
+            "decoder": {"Dense_0": {"kernel": span[None]}, "bias": pca.mean_.reshape(1, 8, 8, 1)},
+        }
+        run = digits_run._replace(state=digits_run.state._replace(params=params))
+        run = run._replace(plan=run.plan._replace(settings=Settings("digits", seeds=(0,))))
+        [(error, found)] = autoencoder_pca.against_pca(run, pca, x)
+        centred = x - x.mean(0)
+        assert error == pytest.approx((centred**2).sum(1).mean() - ((centred @ span.T) ** 2).sum(1).mean())
+        assert found == pytest.approx(angle, abs=1e-5)
+
+
+def test_loss_is_the_squared_error_summed_over_pixels():
+    """Linear with weights of 0 is the mean image: the loss is the mean over images of their distances from it."""
+    model, state = made(network="linear")
+    params = jax.tree.map(jnp.zeros_like, state.params)
+    params["decoder"]["bias"] = state.params["decoder"]["bias"]
+    batch = {"image": images(5)}
+    _, metrics = jax.jit(model.phases[0].step)(jax.random.key(1), state._replace(params=params), batch)
+    expected = ((batch["image"] / 255 - 0.3) ** 2).sum((1, 2, 3)).mean()
+    np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("network", ["conv", "linear"])
+def test_what_is_decoded_before_training_without_weights_is_the_mean_image(network):
+    model, state = made(network=network)
+    params = jax.tree.map(jnp.zeros_like, state.params)
+    params["decoder"]["bias"] = state.params["decoder"]["bias"]
+    pixels = jax.jit(model.decode)(state._replace(params=params), jnp.ones((2, 3)))
+    np.testing.assert_allclose(pixels, np.full((2, 8, 8, 1), 0.3), rtol=1e-6)
+
+
+def test_pixels_are_clipped():
+    model, state = made(network="linear")
+    pixels = np.asarray(model.decode(state, 100 * jax.random.normal(jax.random.key(2), (20, 3))))
+    assert (pixels.min(), pixels.max()) == (0, 1)
+
+
+def codes(state, image):
+    """The linear encoder's codes, in NumPy: float64 [num, latent_dim]."""
+    dense = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), state.params["encoder"]["Dense_0"])
+    return (image.reshape(len(image), -1) / 255 - 0.3) @ dense["kernel"] + dense["bias"]
+
+
+def test_the_gaussian_is_that_of_all_codes_at_first_and_then_of_the_last():
+    """With parameters that hardly move: NumPy's moments of all batches, each weighted as it was when it came."""
+    model, state = made(network="linear", learning_rate=1e-30)
+    step = jax.jit(model.phases[0].step)
+    batches = [images(16, seed) for seed in range(102)]
+    weights = np.zeros(102)
+    for i, image in enumerate(batches):
+        state, _ = step(jax.random.key(1), state._replace(step=jnp.int32(i)), {"image": image})
+        weights *= 1 - max(1 / (i + 1), 0.01)
+        weights[i] = max(1 / (i + 1), 0.01)
+        if i in (0, 4, 101):
+            z = np.concatenate([codes(state, image) for image in batches[: i + 1]])
+            each = weights[: i + 1].repeat(16)
+            np.testing.assert_allclose(state.extra["mean"], np.average(z, axis=0, weights=each), rtol=1e-5, atol=1e-5)
+            expected = np.cov(z.T, aweights=each, bias=True)
+            np.testing.assert_allclose(state.extra["covariance"], expected, rtol=1e-4, atol=1e-5 * expected.max())
+    assert weights[0] == pytest.approx(0.01 * 0.99**2)
+
+
+def test_codes_are_white_and_the_way_back_is_exact(digits_run):
+    """Of all training images after one step on them, which the moments are then of: mean 0, covariance I."""
+    model, image = digits_run.plan.model, digits_run.plan.dataset.train["image"]
+    state = jax.tree.map(lambda leaf: leaf[0], digits_run.state)
+    moments = jax.jit(model.phases[0].step)(jax.random.key(0), state._replace(step=jnp.int32(0)), {"image": image})[0]
+    state = state._replace(extra=moments.extra)
+    u = np.asarray(jax.jit(model.encode)(jax.random.key(0), state, {"image": image}), np.float64)
+    np.testing.assert_allclose(u.mean(0), np.zeros(10), atol=1e-4)
+    np.testing.assert_allclose(np.cov(u.T, bias=True), np.eye(10), atol=1e-3)
+    params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), state.params)
+    z = (image.reshape(808, -1) / 255 - image.reshape(808, -1).mean(0) / 255) @ params["encoder"]["Dense_0"]["kernel"]
+    z += params["encoder"]["Dense_0"]["bias"]
+    expected = z @ params["decoder"]["Dense_0"]["kernel"] + params["decoder"]["bias"].reshape(-1)
+    pixels = np.asarray(model.decode(state, jnp.float32(u))).reshape(808, -1)
+    np.testing.assert_allclose(pixels, expected.clip(0, 1), atol=1e-4)
+
+
+def test_the_codes_of_the_last_steps_are_those_of_the_final_parameters(digits_run):
+    """The Gaussian that training leaves behind, against the moments of all codes: within the noise of its batches."""
+    model, image = digits_run.plan.model, digits_run.plan.dataset.train["image"]
+    state = jax.tree.map(lambda leaf: leaf[0], digits_run.state)
+    u = np.asarray(jax.jit(model.encode)(jax.random.key(0), state, {"image": image}), np.float64)
+    assert np.abs(u.mean(0)).max() < 0.05
+    assert np.abs(np.cov(u.T, bias=True) - np.eye(10)).max() < 0.05
+
+
+def test_a_code_that_is_always_the_same_leaves_all_finite():
+    """Two equal columns of the encoder, and one of zeros: no covariance of full rank."""
+    model, state = made(network="linear")
+    kernel = state.params["encoder"]["Dense_0"]["kernel"]
+    state.params["encoder"]["Dense_0"]["kernel"] = kernel.at[:, 1].set(kernel[:, 0]).at[:, 2].set(0)
+    for image in (images(16), np.zeros((16, 8, 8, 1), np.uint8)):  # in the second all codes are the same
+        moments, _ = jax.jit(model.phases[0].step)(jax.random.key(1), state, {"image": image})
+        fitted = state._replace(extra=moments.extra)
+        u = jax.jit(model.encode)(jax.random.key(2), fitted, {"image": image})
+        assert np.isfinite(u).all()
+        params, bias = fitted.params, np.asarray(fitted.params["decoder"]["bias"]).reshape(-1)
+        expected = codes(fitted, image) @ np.asarray(params["decoder"]["Dense_0"]["kernel"], np.float64) + bias
+        pixels = np.asarray(jax.jit(model.decode)(fitted, u)).reshape(16, -1)
+        np.testing.assert_allclose(pixels, expected.clip(0, 1), atol=1e-4)
+        assert np.isfinite(jax.jit(model.sample, static_argnums=2)(jax.random.key(3), fitted, 4)["image"]).all()
+
+
+def test_images_that_cannot_be_halved_are_of_linear_only():
+    with pytest.raises(UserError, match="autoencoder cannot make images of 9x9"):
+        autoencoder.make(autoencoder.Config(), spec(9))
+    assert autoencoder.make(autoencoder.Config(network="linear"), spec(9)).sample
+
+
+@pytest.mark.slow
+def test_the_experiment_measures_digits(tmp_path, monkeypatch, capsys):
+    quick = ({"steps": 30, "batch_size": 64},) * 2
+    recipe = autoencoder_pca.RECIPES["digits"]._replace(settings=quick)
+    monkeypatch.setitem(autoencoder_pca.RECIPES, "digits", recipe)
+    autoencoder_pca.compare(("digits",), seeds=(0, 1), runs=tmp_path / "runs", out=tmp_path / "out.json")
+    first = (tmp_path / "out.json").read_text()
+    assert capsys.readouterr().out.count("digits") == 2
+    shutil.move(tmp_path / "out.json", tmp_path / "first.json")
+    autoencoder_pca.compare(("digits",), seeds=(0, 1), runs=tmp_path / "runs", out=tmp_path / "out.json")
+    assert (tmp_path / "out.json").read_text() == first
+    with pytest.raises(UserError, match="no recipe for 'shapes': there are digits, mnist"):
+        autoencoder_pca.compare(("shapes",))
