@@ -109,6 +109,19 @@ def measure(name: str, seeds: tuple[int, ...], folder: Path) -> dict[str, Any]:
     }
 
 
+def words(found: dict[str, Any]) -> str:
+    """README's, of what was measured."""
+    ratio = max(error / of["pca"]["train"] for of in found.values() for error in of["linear"]["train"])
+    angle = max(angle for of in found.values() for angle in of["linear"]["angle"])
+    conv = [
+        f"{name} {np.mean(of['conv']['test']):.2f} against PCA's {of['pca']['test']:.2f}" for name, of in found.items()
+    ]
+    return (
+        f"`autoencoder_pca`, {LATENT_DIM} numbers a code: linear, squared error at most {ratio:.4f} times PCA's and "
+        f"{angle:.1f} degrees from its subspace; convolutional, on the test images, {', '.join(conv)}"
+    )
+
+
 def compare(
     names: Annotated[tuple[str, ...], tyro.conf.Positional] = tuple(RECIPES),
     seeds: tuple[int, ...] = (0, 1, 2),
@@ -142,7 +155,8 @@ def compare(
     Console().print(table)
     if out:
         out.parent.mkdir(parents=True, exist_ok=True)
-        write_json(out, {"experiment": "autoencoder_pca", "latent_dim": LATENT_DIM, "seeds": seeds, "datasets": found})
+        measured = {"autoencoder": words(found)}
+        write_json(out, {"latent_dim": LATENT_DIM, "seeds": seeds, "datasets": found, "measured": measured})
         print(out)
 
 

@@ -4,7 +4,8 @@
 
 Of every comparison's folder given, the scores go into experiments/results/NAME.json: every seed's value of every
 row and column, the verdicts, versions and device. Then the column "measured result" of README's table is written anew
-from all such files, in the order of their names, and from the classifiers that are shipped as extractors.
+from all such files, in the order of their names, from the words that other experiments left there for a model, and
+from the classifiers that are shipped as extractors.
 """
 
 import json
@@ -49,10 +50,10 @@ def kept(results: dict[str, Any]) -> dict[str, Any]:
     return {name: results[name] for name in whole} | {"tables": tables}
 
 
-def measured(model: str, comparisons: list[dict[str, Any]]) -> str:
+def measured(model: str, results: list[dict[str, Any]]) -> str:
     """README's words of what was measured of a model: means over the seeds, a range where several arms are of it."""
-    words = []
-    for comparison in comparisons:
+    words = [of["measured"][model] for of in results if model in of.get("measured", ())]
+    for comparison in [of for of in results if "tables" in of]:
         for table in comparison["tables"]:
             arms = [row for row in table["rows"] if row["kind"] == "trained" and row["model"] == model]
             shown = [_scores(metric, arms) for metric in table["metrics"] if metric["key"] in SHOWN]
@@ -80,13 +81,12 @@ def _scores(metric: dict[str, Any], arms: list[dict[str, Any]]) -> str:
 
 def table(text: str) -> str:
     """README's text with the last column of its table of models as it was measured."""
-    comparisons = [json.loads(file.read_text()) for file in sorted(RESULTS.glob("*.json"))]
-    comparisons = [comparison for comparison in comparisons if "tables" in comparison]  # the others are benchmarks'
+    kept = [json.loads(file.read_text()) for file in sorted(RESULTS.glob("*.json"))]
     for model in MODELS:
-        cell = measured(model, comparisons)
-        text, found = re.subn(
-            rf"^(\| `{model}` \|.*\|)[^|]*\|$", lambda row, cell=cell: f"{row[1]} {cell} |", text, flags=re.M
-        )
+        cell = measured(model, kept)
+        # An experiment of that name has a row of fewer columns in another table.
+        row = rf"^(\| `{model}` \|(?:[^|\n]*\|){{2,}})[^|\n]*\|$"
+        text, found = re.subn(row, lambda row, cell=cell: f"{row[1]} {cell} |", text, flags=re.M)
         if found != 1:
             raise UserError(f"README's table of models has {found} rows of {model}")
     return text

@@ -61,6 +61,12 @@ def test_words_are_means_of_the_seeds_that_have_a_score():
     )
 
 
+def test_words_of_other_experiments():
+    found = [{"measured": {"vae": "`own`: 3"}}, summary.kept(results(row("one", "vae", fd=[2.0]))), {"rates": [1]}]
+    assert summary.measured("vae", found) == "`own`: 3; `small`: FD-digits 2.00"
+    assert summary.measured("dcgan", found) == "not measured yet"
+
+
 def test_several_arms_of_a_model_have_a_range():
     rows = (row("one", "dcgan", fd=[9.0, 10.0]), row("two", "dcgan", fd=[30.0]), row("three", "dcgan", fd=[20.0]))
     assert summary.measured("dcgan", [summary.kept(results(*rows))]) == "`small` of 3 arms: FD-digits 9.50 to 30.0"
@@ -71,6 +77,8 @@ def test_readme_is_written_from_all_that_is_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(summary, "README", tmp_path / "README.md")
     names = list(summary.MODELS)
     (tmp_path / "README.md").write_text("# Words\n" + "".join(f"| `{name}` | a | [b](c) | old |\n" for name in names))
+    with (tmp_path / "README.md").open("a") as file:
+        file.write("| `vae` | an experiment | old |\n")
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "results.json").write_text(json.dumps(results(row("one", "vae", fd=[3.0]))))
     (tmp_path / "benchmark.json").write_text("{}")
@@ -79,6 +87,7 @@ def test_readme_is_written_from_all_that_is_kept(tmp_path, monkeypatch):
     text = (tmp_path / "README.md").read_text()
     assert "| `vae` | a | [b](c) | `small`: FD-digits 3.00 |\n" in text
     assert "| `dcgan` | a | [b](c) | not measured yet |\n" in text
+    assert text.endswith("| `vae` | an experiment | old |\n")
     assert summary.table(text) == text
     with pytest.raises(UserError, match="README's table of models has 0 rows of classifier"):
         summary.table("")
