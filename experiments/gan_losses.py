@@ -27,7 +27,7 @@ shared = {
 
 experiment = Experiment(
     title="Losses of a GAN on MNIST",
-    settings=Settings(dataset="mnist", seeds=(0, 1, 2, 3, 4), steps=1200, batch_size=60),
+    settings=Settings(dataset="mnist", seeds=(0, 1, 2, 3, 4), steps=900, batch_size=60),
     arms={
         "minimax": Arm("dcgan", {**shared, "loss": "minimax"}),
         "non_saturating": Arm("dcgan", {**shared, "loss": "non_saturating"}),

@@ -22,7 +22,7 @@ from jaxgen.training import Settings
 
 experiment = Experiment(
     title="Likelihoods of a VAE on MNIST",
-    settings=Settings(dataset="mnist", seeds=(0, 1, 2, 3, 4), steps=1000, batch_size=128),
+    settings=Settings(dataset="mnist", seeds=(0, 1, 2, 3, 4), steps=700, batch_size=128),
     arms={
         "bernoulli": Arm("vae", {"features": 16, "likelihood": "bernoulli"}),
         "gaussian_learned": Arm("vae", {"features": 16, "likelihood": "gaussian", "deviation": "learned"}),
