@@ -1,5 +1,6 @@
 """What `jaxgen sample` draws of a run: a function a kind, of (run, what is asked for), and a row of the table KINDS."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -139,11 +140,12 @@ def attribute(run: Run, asked: Asked) -> Drawn:
     shares = np.linspace(0, 1, asked.steps or STEPS)
     rows = _members(dataset, asked.groups[1], num)
     members = [_members(dataset, name) for name in asked.groups]
-    keys = _keys(run, "attribute")
-    a, b = (latents.encoded(model, keys, run.state, _examples(run, each)).astype(np.float64) for each in members)
+    entries = _examples(run, np.concatenate(members))
+    codes = latents.encoded(model, _keys(run, "attribute"), run.state, entries).astype(np.float64)
+    a, b = np.split(codes, [len(members[0])], axis=1)
     ends = b[:, :num] + (a.mean(1) - b.mean(1))[:, None]
     codes = np.stack([latents.linear(*each, shares) for each in zip(b[:, :num], ends, strict=True)])
-    return _along(run, codes, rows, {"share": shares, "example": rows})
+    return _along(run, codes, None, {"share": shares, "example": rows})
 
 
 def reconstructions(run: Run, asked: Asked) -> Drawn:
@@ -176,19 +178,20 @@ def manifold(run: Run, asked: Asked) -> Drawn:
     Source: Kingma & Welling 2014 (https://arxiv.org/abs/1312.6114), figure 4 and appendix A.
     """
     model, side = run.plan.model, asked.steps or SIDE
-    size = latents.drawn(model, _keys(run, "manifold"), run.state, 1)[0].size
-    if size != 2:
-        raise UserError(f"a manifold is of latents of 2 numbers, not of {size}, as trained with --latent-dim 2")
+    _, _, *shape = latents.drawn(model, _keys(run, "manifold"), run.state, 1).shape
+    if math.prod(shape) != 2:
+        raise UserError(f"a manifold is of latents of 2 numbers (--latent-dim 2), not of {math.prod(shape)}")
     values = latents.even(model.prior.kind, side)
     plane = np.stack(np.meshgrid(values, values[::-1]), axis=-1)  # the second number grows upwards
-    codes = np.tile(plane, (len(run.plan.settings.seeds), 1, 1, 1))
-    return _along(run, codes, [0] * side, {"value": values})
+    codes = np.tile(plane.reshape(side, side, *shape), (len(run.plan.settings.seeds), *[1] * (2 + len(shape))))
+    return _along(run, codes, [0] * side, {"column": values, "row": values[::-1]})
 
 
 def classified(run: Run, asked: Asked) -> Drawn:
     """Of each seed the first test images classified rightly and the first wrongly, above their class and that given."""
     dataset = run.plan.dataset
-    names, label = _class_names(dataset), np.asarray(dataset.test["label"])
+    names = _class_names(dataset, "classified images stand above their classes")
+    label = np.asarray(dataset.test["label"])
     num = asked.num or min(CLASSIFIED, len(label))
     _check_num(num, len(label), f"test images of {dataset.name}")
     entries = _examples(run, np.arange(len(label)))
@@ -198,8 +201,8 @@ def classified(run: Run, asked: Asked) -> Drawn:
         predicted, probability = each.argmax(-1).astype(np.int32), scipy.special.softmax(each, -1).max(-1)
         for how, chosen in (("rightly", predicted == label), ("wrongly", predicted != label)):
             of_all = {"image": entries["image"], "label": label, "predicted": predicted, "probability": probability}
-            block = {name: entry[chosen][:num] for name, entry in of_all.items()}
-            blocks.append(block | {"seed": np.full(len(block["label"]), seed, np.int64)})
+            first = np.flatnonzero(chosen)[:num]
+            blocks.append({name: entry[first] for name, entry in of_all.items()} | {"seed": np.full(len(first), seed)})
             titles.append(f"seed {seed}: {how} classified, {chosen.sum():,} of {len(label):,}")
     arrays = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
     words = [(f"is {names[a]}", f"as {names[b]}") for a, b in zip(arrays["label"], arrays["predicted"], strict=True)]
@@ -221,28 +224,30 @@ class Kind(NamedTuple):
     """A row of the table of kinds."""
 
     draw: Callable[[Run, Asked], Drawn]
+    stream: int  # of its keys, among the last folds of a seed's `sample` stream; its own, and never another's
     suffixes: tuple[str, ...]  # of the files that it can be written as, the usual one first
     needs: tuple[str, ...]  # functions of the model
     takes: tuple[str, ...]  # options
     unconditional: bool = False  # whether it is of models without conditions only
-    groups: int = 0  # classes that --groups names
+    groups: tuple[str, ...] = ()  # what --groups names, where it is taken
 
 
 STILL, MOVING = (".png", ".npz"), (".gif", ".webp")
 """Suffixes."""
 
+CODES = ("encode", "decode", "prior")
+"""What moving about among the codes of images needs of a model."""
+
 KINDS = {
-    "samples": Kind(samples, STILL, ("sample",), ("num",)),
-    "interpolation": Kind(interpolation, STILL + MOVING, ("decode", "prior"), ("num", "steps")),
-    "traversal": Kind(traversal, STILL + MOVING, ("decode", "prior"), ("num", "steps", "dims", "around")),
-    "arithmetic": Kind(arithmetic, STILL, ("encode", "decode", "prior"), ("num", "groups"), True, groups=3),
-    "reconstructions": Kind(reconstructions, STILL, ("encode", "decode"), ("num",)),
-    "animation": Kind(animation, MOVING, ("sample",), ()),
-    "manifold": Kind(manifold, STILL, ("decode", "prior"), ("steps",)),
-    "classified": Kind(classified, STILL, ("classify",), ("num",)),
-    "attribute": Kind(
-        attribute, STILL + MOVING, ("encode", "decode", "prior"), ("num", "steps", "groups"), True, groups=2
-    ),
+    "samples": Kind(samples, 0, STILL, ("sample",), ("num",)),
+    "interpolation": Kind(interpolation, 1, STILL + MOVING, ("decode", "prior"), ("num", "steps")),
+    "traversal": Kind(traversal, 2, STILL + MOVING, ("decode", "prior"), ("num", "steps", "dims", "around")),
+    "arithmetic": Kind(arithmetic, 3, STILL, CODES, ("num", "groups"), True, ("A", "B", "C")),
+    "reconstructions": Kind(reconstructions, 4, STILL, ("encode", "decode"), ("num",)),
+    "animation": Kind(animation, 5, MOVING, ("sample",), ()),
+    "manifold": Kind(manifold, 6, STILL, ("decode", "prior"), ("steps",)),
+    "classified": Kind(classified, 7, STILL, ("classify",), ("num",)),
+    "attribute": Kind(attribute, 8, STILL + MOVING, CODES, ("num", "steps", "groups"), True, ("A", "B")),
 }
 """By the names that `--kind` takes."""
 
@@ -250,7 +255,7 @@ KINDS = {
 def _keys(run: Run, kind: str) -> Array:
     """A key a seed; the training's grids take the sample stream's first folds, and each kind a late one of its own."""
     keys = seed_axis.all_streams(run.plan.settings.seeds).sample
-    return jax.vmap(jax.random.fold_in, (0, None))(keys, 2**31 + list(KINDS).index(kind))
+    return jax.vmap(jax.random.fold_in, (0, None))(keys, 2**31 + KINDS[kind].stream)
 
 
 def _examples(run: Run, rows) -> dict[str, np.ndarray]:
@@ -260,10 +265,12 @@ def _examples(run: Run, rows) -> dict[str, np.ndarray]:
 
 
 def _along(run: Run, codes: np.ndarray, examples, arrays: dict[str, np.ndarray]) -> Drawn:
-    """Images of codes [seeds, rows, steps, ...]; a row's condition is that of a test example, all along it."""
-    model, num_steps = run.plan.model, codes.shape[2]
-    examples = np.asarray(examples) % len(run.plan.dataset.test["image"])
-    given = {name: np.asarray(run.plan.dataset.test[name][examples]) for name in model.conditions}
+    """Images of codes [seeds, rows, steps, ...]; a row's condition is that of a test example, all along it.
+
+    `examples` are of the rows; not read where the model has no conditions.
+    """
+    model, num_steps, test = run.plan.model, codes.shape[2], run.plan.dataset.test
+    given = {name: np.asarray(test[name][np.asarray(examples) % len(test["image"])]) for name in model.conditions}
     table = _decoded_table(run, codes, {name: entry.repeat(num_steps, axis=0) for name, entry in given.items()})
     columns = int(np.ceil(np.sqrt(codes.shape[1])))
     still = [stacked([image_grid(rows[:, step], columns) for rows in table]) for step in range(num_steps)]
@@ -289,18 +296,21 @@ def _arrays(run: Run, table: np.ndarray, others: dict[str, Any]) -> dict[str, np
 
 def _members(dataset: Dataset, name: str, num: int | None = None) -> np.ndarray:
     """The first `num` test examples of a class, or all."""
-    if "label" not in dataset.test:
-        raise UserError(f"--groups names classes, which dataset {dataset.name} does not have")
-    names = _class_names(dataset)
+    names = _class_names(dataset, "--groups names classes")
     if name not in names:
         listed = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
         raise UserError(f"unknown class {name!r}: {dataset.name} has {listed}")
     found = np.flatnonzero(np.asarray(dataset.test["label"]) == names.index(name))
+    if not len(found):
+        raise UserError(f"dataset {dataset.name} has no test images of class {name}")
     _check_num(num or 1, len(found), f"test images of class {name}")
     return found[:num]
 
 
-def _class_names(dataset: Dataset) -> tuple[str, ...]:
+def _class_names(dataset: Dataset, why: str) -> tuple[str, ...]:
+    """Raises UserError where there are none."""
+    if "label" not in dataset.test:
+        raise UserError(f"{why}, which dataset {dataset.name} does not have")
     return dataset.classes or tuple(map(str, range(dataset.spec.num_classes)))
 
 

@@ -25,7 +25,7 @@ class Record:
 
     def __init__(self, path: Path, described: dict[str, Any], step: int, wandb: str | None):
         self._path, self._seeds, self._described = path, tuple(described["settings"]["seeds"]), described
-        self._wandb = wandb
+        self._wandb, self._tracked = wandb, {}
         kept = [row for row in read_rows(path / METRICS) if row["step"] <= step]
         # Whole or not at all, so that a stop between here and the next row loses none.
         part = path / (METRICS + ".part")
@@ -35,8 +35,7 @@ class Record:
         self._purge = {"purge_step": step + 1} if (path / EVENTS).exists() else {}
 
     @cached_property
-    def _writers(self) -> dict[int, tuple[Any, ...]]:
-        """Of each seed."""
+    def _events(self):
         from tensorboardX import SummaryWriter  # which imports PyTorch if it can: a second
 
         events = {seed: SummaryWriter(str(self._path / EVENTS / f"seed-{seed}"), **self._purge) for seed in self._seeds}
@@ -44,21 +43,30 @@ class Record:
             lines = json.dumps(self._described, indent=2).splitlines()
             for writer in events.values():  # Markdown's form of what is printed as it is
                 writer.add_text("config", "\n".join("    " + line for line in lines), 0)
-        if self._wandb is None:
-            return {seed: (writer,) for seed, writer in events.items()}
-        return {
-            seed: (writer, WandbWriter(self._wandb, self._path, self._described, seed))
-            for seed, writer in events.items()
-        }
+        return events
+
+    def _writers(self, seed: int) -> list[Any]:
+        return [self._events[seed], *([self._tracked[seed]] if self._tracked else [])]
 
     def __enter__(self) -> "Record":
+        try:
+            for seed in self._seeds if self._wandb else ():  # now, so that what W&B refuses costs no training
+                self._tracked[seed] = WandbWriter(self._wandb, self._path, self._described, seed)
+        except BaseException:
+            self._close(failed=True)
+            raise
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, kind, *_) -> None:
+        self._close(failed=kind is not None)
+
+    def _close(self, failed: bool) -> None:
         self._rows.close()
-        if "_writers" in vars(self):  # written to
-            for writer in itertools.chain(*self._writers.values()):
+        if "_events" in vars(self):  # written to
+            for writer in self._events.values():
                 writer.close()
+        for writer in self._tracked.values():
+            writer.close(failed)
 
     def metrics(self, step: int, phase: str, sums: dict[str, np.ndarray], steps: np.ndarray) -> str:
         """A row a seed: the means since its last row. A seed that took no step (diverged) has none.
@@ -70,7 +78,7 @@ class Record:
             if steps[i]:
                 means = {name: float(values[i] / steps[i]) for name, values in sums.items()}
                 self._rows.write(json.dumps({"step": step, "seed": seed, "phase": phase, **means}) + "\n")
-                for writer, (name, value) in itertools.product(self._writers[seed], means.items()):
+                for writer, (name, value) in itertools.product(self._writers(seed), means.items()):
                     writer.add_scalar(name, value, step)
         self._rows.flush()
         return "  ".join(f"{name} {values.sum() / going:.4g}" for name, values in sums.items())
@@ -82,7 +90,7 @@ class Record:
             file = grid_file(self._path, seed, step)
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(to_png(grid, legible_scale(some.shape[1])))
-            for writer in self._writers[seed]:
+            for writer in self._writers(seed):
                 writer.add_image("samples", grid, step, dataformats="HWC")
 
 

@@ -104,9 +104,10 @@ def _check_options(kind: str, asked: Asked, plan: Plan) -> None:
         if value is not None and name not in takes:
             takers = ", ".join(other for other, row in KINDS.items() if name in row.takes)
             raise UserError(f"--{name} is of {takers}, not of {kind}")
-    if len(asked.groups or ()) != KINDS[kind].groups:
-        named, number = {2: ("A B", "two"), 3: ("A B C", "three")}[KINDS[kind].groups]
-        raise UserError(f"--kind {kind} needs --groups {named}, {number} classes of {plan.dataset.name}")
+    named = KINDS[kind].groups
+    if len(asked.groups or ()) != len(named):
+        number = ("one", "two", "three")[len(named) - 1]
+        raise UserError(f"--kind {kind} needs --groups {' '.join(named)}, {number} classes of {plan.dataset.name}")
     if asked.dims is not None and asked.num is not None:
         raise UserError("--dims says which rows there are: leave --num out")
     if asked.dims == ():

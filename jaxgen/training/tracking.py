@@ -1,6 +1,5 @@
 """Weights & Biases, where asked for: a run a seed, with the calls of TensorBoard's writer."""
 
-import os
 import secrets
 from pathlib import Path
 from typing import Any
@@ -14,19 +13,30 @@ IDS = "wandb.json"
 
 
 def check_wandb(project: str) -> None:
-    """Raises UserError where nothing could be sent to W&B: a project of no name, no package, not logged in."""
-    if not project.strip():
-        raise UserError("wandb must name a project")
+    """Raises UserError where nothing could be sent to W&B: no package, not a project's name, not logged in."""
     try:
         import wandb
     except ImportError:
         raise UserError("wandb is not installed: pip install 'jaxgen[wandb]'") from None
-    if os.environ.get("WANDB_MODE", "online") == "online" and not wandb.login(prompt=False):
+    if not project.strip():
+        raise UserError("wandb must name a project")
+    try:
+        wandb.Settings(project=project)
+        logged_in = wandb.setup().settings.mode != "online" or wandb.login(prompt=False)
+    except (wandb.errors.Error, ValueError) as error:  # the latter is pydantic's
+        raise UserError(f"W&B cannot be told: {' '.join(str(error).split())[:200]}") from None
+    if not logged_in:
         raise UserError("not logged in to W&B: run `wandb login`, or set WANDB_MODE=offline to send the runs later")
 
 
 class WandbWriter:
-    """A seed's W&B run, in the group of the run's folder, where W&B keeps its own files too; resumed with the run."""
+    """A seed's W&B run, in the group of the run's folder, where W&B keeps its own files too.
+
+    It is resumed with the run. What W&B was told of a step stays, though a run that was killed after its last
+    checkpoint and resumed tells it again; metrics.jsonl and TensorBoard's events have the later.
+
+    Raises UserError where W&B refuses.
+    """
 
     def __init__(self, project: str, path: Path, described: dict[str, Any], seed: int):
         import wandb
@@ -34,12 +44,16 @@ class WandbWriter:
         ids = read_json(path / IDS) if (path / IDS).exists() else {}
         if str(seed) not in ids:
             write_json(path / IDS, ids := ids | {str(seed): secrets.token_hex(8)})
-        self._image = wandb.Image
-        self._run = wandb.init(
-            project=project, group=path.name, name=f"{path.name}-seed-{seed}", id=ids[str(seed)], resume="allow",
-            config=described | {"seed": seed}, dir=path, reinit="create_new",
-            settings=wandb.Settings(silent=True, console="off"),
-        )  # fmt: skip
+        self._image, name = wandb.Image, path.resolve().name
+        try:
+            self._run = wandb.init(
+                project=project, group=name, name=f"{name}-seed-{seed}", id=ids[str(seed)], resume="allow",
+                config=described | {"seed": seed}, dir=path, reinit="create_new",
+                settings=wandb.Settings(silent=True, console="off"),
+            )  # fmt: skip
+        except wandb.errors.Error as error:
+            words = " ".join(str(error).split())[:200]
+            raise UserError(f"W&B cannot be told: {words}; --resume goes on with {path}") from None
 
     def add_scalar(self, name: str, value: float, step: int) -> None:
         """A number of a step; steps come in order."""
@@ -49,6 +63,6 @@ class WandbWriter:
         """A picture of a step, uint8 [H, W, C]."""
         self._run.log({name: self._image(image)}, step=step)
 
-    def close(self) -> None:
-        """Waits until all is written."""
-        self._run.finish()
+    def close(self, failed: bool) -> None:
+        """Waits until all is written; `failed` where training ended by an error."""
+        self._run.finish(exit_code=int(failed))

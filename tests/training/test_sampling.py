@@ -338,7 +338,8 @@ def test_a_manifold_is_a_plane_of_codes(kind, runs, opened, monkeypatch):
     arrays, pixels = drawn(runs / "bands", "manifold", steps=4)
     shares = np.array([1, 3, 5, 7]) / 8
     values = scipy.stats.norm.ppf(shares) if kind == "gaussian" else scipy.stats.uniform(-1, 2).ppf(shares)
-    np.testing.assert_allclose(arrays["value"], values, rtol=1e-12)
+    np.testing.assert_allclose(arrays["column"], values, rtol=1e-12)
+    np.testing.assert_array_equal(arrays["row"], arrays["column"][::-1])
     for seed, row, column in np.ndindex(2, 4, 4):
         np.testing.assert_allclose(arrays["z"][seed, row, column], [values[column], values[3 - row]], rtol=1e-6)
     label = data.load("digits").test["label"][0]
@@ -411,6 +412,14 @@ def test_a_classifier_that_is_always_right(opened, tmp_path, monkeypatch):
     assert (pixels[18 + 92 + 4 + 18 :][:92] == 128).all()
 
 
+def test_a_kinds_keys_are_its_own_for_good():
+    """Were a number changed, the same command would draw another picture."""
+    assert {name: kind.stream for name, kind in KINDS.items()} == {
+        "samples": 0, "interpolation": 1, "traversal": 2, "arithmetic": 3, "reconstructions": 4, "animation": 5,
+        "manifold": 6, "classified": 7, "attribute": 8,
+    }  # fmt: skip
+
+
 # Files, and what cannot be drawn
 
 
@@ -465,7 +474,7 @@ def test_the_same_call_writes_the_same_file_and_no_other_over_it(kind, runs, tmp
         ("vae", "traversal", {"dims": ()}, "--dims must name at least one dimension"),
         ("vae", "traversal", {"dims": (1,), "num": 3}, "--dims says which rows there are: leave --num out"),
         ("vae", "traversal", {"around": 899}, "--around must lie between 0 and 898, not 899"),
-        ("vae", "manifold", {}, "a manifold is of latents of 2 numbers, not of 10, as trained with --latent-dim 2"),
+        ("vae", "manifold", {}, "a manifold is of latents of 2 numbers (--latent-dim 2), not of 10"),
         ("vae", "manifold", {"num": 3}, "--num is of samples, interpolation, traversal, "),
         ("dcgan", "traversal", {"around": 0}, "dcgan does not encode images: leave --around out"),
         ("dcgan", "reconstructions", {}, "dcgan does not encode images; models that can: autoencoder, vae, vaegan"),
@@ -501,6 +510,15 @@ def test_data_without_labels_or_images(runs, opened, monkeypatch):
     with_data(dataset._replace(test={"image": dataset.test["image"]}))
     with pytest.raises(UserError, match="--groups names classes, which dataset digits does not have"):
         sample("run", "arithmetic", groups=("1", "2", "3"))
+    with_data(dataset._replace(test={**dataset.test, "label": np.maximum(dataset.test["label"], 1)}))
+    with pytest.raises(UserError, match="dataset digits has no test images of class 0"):
+        sample("run", "attribute", groups=("0", "1"))
+    unlabelled = dataset._replace(test={"image": dataset.test["image"]})
+    model = opened["vae"].plan.model._replace(classify=lambda state, batch: jnp.zeros((len(batch["image"]), 10)))
+    run = opened["vae"]._replace(plan=opened["vae"].plan._replace(dataset=unlabelled, model=model))
+    monkeypatch.setattr("jaxgen.training.sampling.open_run", lambda path: run)
+    with pytest.raises(UserError, match="classified images stand above their classes, which dataset digits does not"):
+        sample("run", "classified")
     with_data(dataset._replace(name="ring", spec=Spec({"point": jax.ShapeDtypeStruct((2,), np.float32)}, 1)))
     with pytest.raises(UserError, match="pictures are of models of images, which dataset ring does not have"):
         sample("run", "interpolation")

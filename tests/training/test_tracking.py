@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from jaxgen.errors import UserError
-from jaxgen.training import Settings, tracking, train
+from jaxgen.training import Settings, train
+from jaxgen.training.record import Record
 
 
 def quiet(out, **options):
@@ -52,7 +53,7 @@ def told(file):
 @pytest.mark.slow
 def test_wandb_is_told_what_tensorboard_is(tmp_path, monkeypatch):
     """A run a seed, resumed with the run; metrics, config and the grids' pixels."""
-    pytest.importorskip("wandb")
+    pytest.importorskip("wandb").teardown()
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "config"))
     path = tmp_path / "counts"
@@ -80,14 +81,48 @@ def test_wandb_is_told_what_tensorboard_is(tmp_path, monkeypatch):
         np.testing.assert_array_equal(np.asarray(Image.open(image).convert("L")), grid[::4, ::4])
 
 
-def test_what_cannot_be_sent_is_said_before_anything_is_written(tmp_path, monkeypatch):
-    with pytest.raises(UserError, match="wandb must name a project"):
-        quiet(tmp_path / "run", wandb=" ")
-    monkeypatch.setitem(sys.modules, "wandb", None)  # as where it is not installed
+def test_without_the_package_it_is_said_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(UserError, match=r"wandb is not installed: pip install 'jaxgen\[wandb\]'"):
         quiet(tmp_path / "run", wandb="digits")
-    monkeypatch.setitem(sys.modules, "wandb", type("", (), {"login": lambda prompt: False}))
-    monkeypatch.delenv("WANDB_MODE", raising=False)
-    with pytest.raises(UserError, match="not logged in to W&B: run `wandb login`, or set WANDB_MODE=offline"):
-        tracking.check_wandb("digits")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_what_wandb_refuses_is_said_before_anything_is_written(tmp_path, monkeypatch):
+    wandb = pytest.importorskip("wandb")
+    wandb.teardown()  # a process reads its settings once
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "config"))
+
+    def refused(words, project="digits"):
+        with pytest.raises(UserError, match=words) as raised:
+            quiet(tmp_path / "run", wandb=project)
+        assert "\n" not in str(raised.value)
+        assert not (tmp_path / "run").exists()
+
+    refused("wandb must name a project", " ")
+    refused("W&B cannot be told: .*project", "team/digits")
+    monkeypatch.setattr(wandb, "login", lambda prompt: False)
+    refused("not logged in to W&B: run `wandb login`, or set WANDB_MODE=offline to send the runs later")
+
+    def fail(prompt):
+        raise wandb.errors.AuthenticationError("the key\nwas revoked")
+
+    monkeypatch.setattr(wandb, "login", fail)
+    refused("W&B cannot be told: the key was revoked")
+
+
+@pytest.mark.slow
+def test_a_run_that_ends_by_an_error_is_told_to_have_failed(tmp_path, monkeypatch):
+    pytest.importorskip("wandb").teardown()
+    monkeypatch.setenv("WANDB_MODE", "offline")
+
+    def fail(*_):
+        raise RuntimeError("full disk")
+
+    monkeypatch.setattr(Record, "metrics", fail)
+    with pytest.raises(RuntimeError, match="full disk"):
+        quiet(tmp_path / "run", wandb="digits")
+    files = list(tmp_path.glob("run/wandb/offline-run-*/run-*.wandb"))
+    assert [record.exit.exit_code for file in files for record in records(file) if record.HasField("exit")] == [1, 1]
