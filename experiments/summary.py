@@ -68,7 +68,7 @@ def measured(model: str, results: list[dict[str, Any]]) -> str:
         names = sorted(set(SHIPPED.values()))
         accuracy = {name: load_classifier(WEIGHTS / f"{name}-extractor.safetensors").accuracy for name in names}
         shown = ", ".join(f"{name} {100 * share:.1f}%" for name, share in accuracy.items())
-        words.append(f"of the test images, as feature extractor: {shown}")
+        words.append(f"of the test images, the feature extractors (`strided`): {shown}")
     return "; ".join(words) or "not measured yet"
 
 

@@ -5,11 +5,22 @@ class UserError(Exception):
     """Shown as one line, without a traceback; the command exits with status 2."""
 
 
+LEAST, MOST = 2.0**-126, 2.0**127
+"""Of float32's normal numbers: a value beyond would be 0 or infinite where models compute."""
+
+
 def check_positive(config, *names: str) -> None:
-    """Raises UserError where one of these fields of a Config is not a finite number above 0."""
+    """Raises UserError where one of these fields of a Config is not a finite number above 0, of float32."""
     for name in names:
-        if not 0 < getattr(config, name) < float("inf"):
-            raise UserError(f"{name} must be above 0 and finite, not {getattr(config, name)}")
+        if not LEAST <= getattr(config, name) <= MOST:
+            raise UserError(f"{name} must be above 0 and finite (from 1e-37 to 1e38), not {getattr(config, name)}")
+
+
+def check_not_negative(config, *names: str) -> None:
+    """Raises UserError where one of these fields of a Config is not at least 0 and finite, of float32."""
+    for name in names:
+        if not 0 <= getattr(config, name) <= MOST:
+            raise UserError(f"{name} must be at least 0 and finite, not {getattr(config, name)}")
 
 
 def check_share(config, *names: str) -> None:

@@ -209,6 +209,8 @@ def load_classifier(path: Path) -> Extractor:
         like = jax.eval_shape(model.init, jax.random.key(0), {"image": np.zeros((1, *described["image"]), np.uint8)})
         if jax.tree.map(np.shape, state.params) != jax.tree.map(np.shape, like.params):
             raise ValueError("parameters of other shapes")
+        if like.extra:
+            raise ValueError("a network with running averages, which such files do not hold")
         about = {name: described[name] for name in ("name", "accuracy", "note")}
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} does not hold a classifier of this version of jaxgen: {error}") from None

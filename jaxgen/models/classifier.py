@@ -12,7 +12,8 @@
     loss = E[- sum_k q_k log p(k|x)] + l2/2 sum of the kernels' squares,    q = (1 - s) onehot(y) + s/K
 
 with s the label smoothing of Szegedy et al. 2016, https://arxiv.org/abs/1512.00567, section 7. Biases and BatchNorm's
-parameters are not penalised. `encode` gives the activations before the last layer, of logistic the pixels.
+parameters are not penalised; AdamW's decay is of all parameters. `encode` gives the activations before the last layer,
+of logistic the pixels.
 """
 
 from collections.abc import Callable
@@ -25,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxgen.errors import UserError, check_positive, check_share
+from jaxgen.errors import UserError, check_not_negative, check_positive, check_share
 from jaxgen.model import Array, Model, Phase, PyTree, Spec, State
 from jaxgen.nn.conv import Conv
 from jaxgen.nn.image import to_unit
@@ -46,7 +47,7 @@ class Config:
     l2: float = 0.0  # penalty in the loss: half of it times the sum of all kernels' squares
     learning_rate: float = 1e-3  # of AdamW
     decay_steps: int | None = None  # the learning rate falls to 0 along a cosine over so many steps; constant without
-    weight_decay: float = 1e-4  # of AdamW
+    weight_decay: float = 1e-4  # of AdamW, of all parameters
 
 
 def max_pool(x: Array) -> Array:
@@ -160,7 +161,8 @@ def make(config: Config, spec: Spec) -> Model:
     Raises UserError for a value that cannot be, and for images too small for lenet or vgg, below 4 pixels a side.
     """
     check_positive(config, "features", "embedding_dim", "blocks", "learning_rate")
-    check_share(config, "dropout", "label_smoothing", "l2", "weight_decay")
+    check_share(config, "dropout", "label_smoothing", "weight_decay")
+    check_not_negative(config, "l2")
     height, width, _ = spec.image_shape
     if config.network in ("lenet", "vgg") and min(height, width) < 4:
         raise UserError(f"{config.network} pools images of at least 4 pixels a side, not {height}x{width}")

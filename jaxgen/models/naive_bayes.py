@@ -157,8 +157,10 @@ def categorical(config: Config, spec: Spec) -> Pixels:
         return jnp.log(count + config.smoothing) - jnp.log(n + levels * config.smoothing)[:, None, None]
 
     def log_likelihood(params, image):
-        by_pixel = log_probabilities(params).transpose(1, 2, 0)
-        return by_pixel[each, bins(image)].sum(1) - float(pixels * np.log(width))
+        place = bins(image)
+        # A class at a time: with 1,000 classes those of all together would not fit.
+        by_class = jax.lax.map(lambda table: table[each, place].sum(1), log_probabilities(params))
+        return by_class.T - float(pixels * np.log(width))
 
     def draw(key, params, label):
         k_bin, k_level = jax.random.split(key)

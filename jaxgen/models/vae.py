@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxgen.errors import UserError, check_positive
+from jaxgen.errors import UserError, check_not_negative, check_positive
 from jaxgen.losses import bernoulli_log_prob, discretised_logistic_log_prob, gaussian_kl, gaussian_log_prob
 from jaxgen.model import Array, Latent, Likelihood, Model, Phase, Prior, Spec, State
 from jaxgen.nn.image import from_unit, logits_of_mean, pyramid, to_binary, to_unit
@@ -108,9 +108,7 @@ def check(config: Config) -> None:
     for name in ("deviation", "stage_steps"):
         if isinstance(getattr(config, name), int | float):
             check_positive(config, name)
-    for name in ("warmup_steps", "free_bits"):
-        if not 0 <= getattr(config, name) < float("inf"):
-            raise UserError(f"{name} must be at least 0 and finite, not {getattr(config, name)}")
+    check_not_negative(config, "warmup_steps", "free_bits")
     if min(config.hidden, default=1) < 1:
         raise UserError(f"hidden must be numbers above 0, not {config.hidden}")
     if config.importance_samples > 1 and (config.beta, config.warmup_steps, config.free_bits) != (1, 0, 0):

@@ -17,8 +17,8 @@ give real and generated images the same weight, and the equilibrium rule are the
 not moved in a step in which either half of L_GAN (real images; generated ones) is over .68 + .35, nor the discriminator
 where either is under .68 - .35; both are moved where neither would be. "prior" leaves x~ out of L_GAN.
 
-gamma depends on how many features there are, as L_llike is their sum: the paper's 1e-6 is of 64x64 images, 1e-2 of
-28x28 ones and small nets.
+gamma's 1e-2 is for these nets on small images, by short trials on MNIST; the paper's 1e-6 is for its own, on faces of
+64x64. L_llike is a sum over features, so that it grows with their number and their scale, which LayerNorm sets here.
 
 A step passes each net once: the encoder over x, the decoder over z and z_p as one batch, the discriminator over x, x~
 and x_p. The first two have the paper's BatchNorm; their pass moves its running averages, whether or not the player is

@@ -1,8 +1,6 @@
 """The autoencoder: the linear one against PCA, the Gaussian of its codes against NumPy."""
 
-import os
 import shutil
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -12,10 +10,10 @@ from sklearn.decomposition import PCA
 
 from experiments import autoencoder_pca
 from jaxgen import data
+from jaxgen.comparison.extractors import fit
 from jaxgen.errors import UserError
 from jaxgen.model import Spec
 from jaxgen.models import autoencoder
-from jaxgen.training import Settings, train
 
 
 def spec(size=8):
@@ -33,57 +31,59 @@ def made(**fields):
     return model, jax.jit(model.init)(jax.random.key(0), {"image": images(1)})
 
 
-def linear_run(name, folder, **settings):
-    steps = settings["steps"]
-    config = {"network": "linear", "latent_dim": 10, "learning_rate": 1e-2, "decay_steps": steps}
-    how = Settings(name, sample_every=steps, checkpoint_every=steps, log_every=steps, **settings)
-    return train("autoencoder", config, how, out=folder / "run", progress=False)
+def fitted_linear(key, images, steps):
+    """(model, state) of the linear one, with a learning rate that has come down to 0."""
+    mean = images.mean(0, dtype=np.float64) / 255
+    spec = Spec({"image": jax.ShapeDtypeStruct(images.shape[1:], np.uint8)}, len(images), mean=mean)
+    config = autoencoder.Config(network="linear", latent_dim=10, learning_rate=1e-2, decay_steps=steps)
+    model = autoencoder.make(config, spec)
+    return model, fit(jax.random.key(key), model, {"image": images}, steps, 128, title="", progress=False)
 
 
-def check_pca(run):
-    """Each seed's error on the training images is within 1% of PCA's, its span within 5 degrees."""
-    x = run.plan.dataset.train["image"].reshape(run.plan.dataset.spec.num_examples, -1) / 255
+def check_pca(params, images):
+    """The error on the training images is within 1% of PCA's, the span within 5 degrees."""
+    x = images.reshape(len(images), -1) / 255
     pca = PCA(10, svd_solver="full" if len(x) < 1000 else "covariance_eigh").fit(x)
     least = ((x - pca.inverse_transform(pca.transform(x))) ** 2).sum(1).mean()
-    for error, angle in autoencoder_pca.against_pca(run, pca, x):
-        assert least * (1 - 1e-6) < error < least * 1.01
-        assert angle < 5
+    error, angle = autoencoder_pca.against_pca(params, images.mean(0, dtype=np.float64) / 255, pca, x)
+    assert least * (1 - 1e-6) < error < least * 1.01
+    assert angle < 5
 
 
 @pytest.fixture(scope="module")
-def digits_run(tmp_path_factory):
-    return linear_run("digits", tmp_path_factory.mktemp("linear"), steps=2000, batch_size=128, seeds=(0, 1))
+def digits():
+    return data.load("digits").train["image"]
 
 
-def test_linear_reaches_pca_on_digits(digits_run):
-    check_pca(digits_run)
+@pytest.fixture(scope="module")
+def linear(digits):
+    return fitted_linear(0, digits, 2000)
+
+
+def test_linear_reaches_pca_on_digits(linear, digits):
+    check_pca(linear[1].params, digits)
+    check_pca(fitted_linear(1, digits, 2000)[1].params, digits)
 
 
 @pytest.mark.slow
-def test_linear_reaches_pca_on_mnist(tmp_path, monkeypatch):
-    folder = Path(os.environ.get("JAXGEN_TEST_DATA", "nowhere")) / "mnist"
-    if not folder.is_dir():
-        pytest.skip("JAXGEN_TEST_DATA names no folder with mnist/")
-    pytest.importorskip("tensorflow", reason="preparing MNIST needs TensorFlow")
-    data.prepare("mnist", folder)
-    check_pca(linear_run("mnist", tmp_path, steps=6000, batch_size=128))
+def test_linear_reaches_pca_on_mnist(mnist):
+    images = mnist["train"]["image"]
+    check_pca(fitted_linear(0, images, 6000)[1].params, images)
 
 
-def test_what_is_measured_against_pca(digits_run):
+def test_what_is_measured_against_pca():
     """PCA's own maps have its error and no angle; one direction turned by 30 degrees into the 11th has 30."""
-    x = digits_run.plan.dataset.train["image"].reshape(808, 64) / 255
+    x = data.load("digits").train["image"].reshape(808, 64) / 255
     pca = PCA(11, svd_solver="full").fit(x)
     kept, eleventh = pca.components_[:10], pca.components_[10]
     turned = np.concatenate([kept[:9], np.cos(np.pi / 6) * kept[9:] + np.sin(np.pi / 6) * eleventh])
     pca.components_ = kept
     for span, angle in ((kept, 0), (turned, 30)):
         params = {
-            "encoder": {"Dense_0": {"kernel": span.T[None], "bias": np.zeros((1, 10))}},
-            "decoder": {"Dense_0": {"kernel": span[None]}, "bias": pca.mean_.reshape(1, 8, 8, 1)},
+            "encoder": {"Dense_0": {"kernel": span.T, "bias": np.zeros(10)}},
+            "decoder": {"Dense_0": {"kernel": span}, "bias": pca.mean_.reshape(8, 8, 1)},
         }
-        run = digits_run._replace(state=digits_run.state._replace(params=params))
-        run = run._replace(plan=run.plan._replace(settings=Settings("digits", seeds=(0,))))
-        [(error, found)] = autoencoder_pca.against_pca(run, pca, x)
+        error, found = autoencoder_pca.against_pca(params, pca.mean_, pca, x)
         centred = x - x.mean(0)
         assert error == pytest.approx((centred**2).sum(1).mean() - ((centred @ span.T) ** 2).sum(1).mean())
         assert found == pytest.approx(angle, abs=1e-5)
@@ -140,10 +140,9 @@ def test_the_gaussian_is_that_of_all_codes_at_first_and_then_of_the_last():
     assert weights[0] == pytest.approx(0.01 * 0.99**2)
 
 
-def test_codes_are_white_and_the_way_back_is_exact(digits_run):
+def test_codes_are_white_and_the_way_back_is_exact(linear, digits):
     """Of all training images after one step on them, which the moments are then of: mean 0, covariance I."""
-    model, image = digits_run.plan.model, digits_run.plan.dataset.train["image"]
-    state = jax.tree.map(lambda leaf: leaf[0], digits_run.state)
+    (model, state), image = linear, digits
     moments = jax.jit(model.phases[0].step)(jax.random.key(0), state._replace(step=jnp.int32(0)), {"image": image})[0]
     state = state._replace(extra=moments.extra)
     u = np.asarray(jax.jit(model.encode)(jax.random.key(0), state, {"image": image}), np.float64)
@@ -157,10 +156,9 @@ def test_codes_are_white_and_the_way_back_is_exact(digits_run):
     np.testing.assert_allclose(pixels, expected.clip(0, 1), atol=1e-4)
 
 
-def test_the_codes_of_the_last_steps_are_those_of_the_final_parameters(digits_run):
+def test_the_codes_of_the_last_steps_are_those_of_the_final_parameters(linear, digits):
     """The Gaussian that training leaves behind, against the moments of all codes: within the noise of its batches."""
-    model, image = digits_run.plan.model, digits_run.plan.dataset.train["image"]
-    state = jax.tree.map(lambda leaf: leaf[0], digits_run.state)
+    (model, state), image = linear, digits
     u = np.asarray(jax.jit(model.encode)(jax.random.key(0), state, {"image": image}), np.float64)
     assert np.abs(u.mean(0)).max() < 0.05
     assert np.abs(np.cov(u.T, bias=True) - np.eye(10)).max() < 0.05

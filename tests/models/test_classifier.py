@@ -262,7 +262,11 @@ def test_logistic_regression_reaches_the_optimum_on_mnist(mnist):
     assert optimum - 1e-5 < found < optimum + 1e-3
 
 
-@pytest.mark.parametrize("field", ["l2", "label_smoothing", "blocks", "features"])
-def test_values_that_cannot_be_run(field, digits):
-    with pytest.raises(UserError, match=field):
-        make(digits.spec, "resnet", **{field: -1})
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("l2", -1.0), ("l2", float("nan")), ("l2", 1e39), ("label_smoothing", -0.1), ("label_smoothing", 1.0),
+     ("blocks", 0), ("features", 0), ("learning_rate", 1e-46), ("weight_decay", 1.0)],
+)  # fmt: skip
+def test_values_that_cannot_be_run(field, value, digits):
+    with pytest.raises(UserError, match=f"{field} must be "):
+        make(digits.spec, "resnet", **{field: value})

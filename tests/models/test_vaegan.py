@@ -9,6 +9,7 @@ import pytest
 import scipy.special
 import scipy.stats
 
+from jaxgen import data
 from jaxgen.errors import UserError
 from jaxgen.model import Spec
 from jaxgen.models import vaegan
@@ -184,3 +185,32 @@ def test_images_that_cannot_be_halved_and_a_gamma_that_is_no_share():
         vaegan.make(vaegan.Config(), spec(9))
     with pytest.raises(UserError, match=r"gamma must be at least 0 and below 1, not 1\.0"):
         vaegan.make(vaegan.Config(gamma=1.0), spec())
+
+
+@pytest.mark.slow
+def test_one_batch_is_reconstructed_and_deceives():
+    """Each player's whole update goes its way: of 16 digits the codes' images come near, and Dis is kept in doubt."""
+    dataset = data.load("digits")
+    model = vaegan.make(
+        vaegan.Config(latent_dim=8, features=8, smallest=2, gamma=0.5, learning_rate=2e-3), dataset.spec
+    )
+    batch = {"image": dataset.train["image"][:16]}
+    state = jax.jit(model.init)(jax.random.key(0), batch)
+
+    def errors(state):
+        made = model.decode(state, model.encode(jax.random.key(1), state, batch))
+        return float(((made - batch["image"] / 255.0) ** 2).mean())
+
+    @jax.jit
+    def fit(state):
+        def take(i, state):
+            new, _ = model.phases[0].step(jax.random.fold_in(jax.random.key(2), i), state, batch)
+            return new._replace(step=new.step + 1)
+
+        return jax.lax.fori_loop(0, 400, take, state)
+
+    before, state = errors(state), fit(state)
+    assert errors(state) < before / 2
+    _, metrics = jax.jit(model.phases[0].step)(jax.random.key(3), state, batch)
+    assert max(metrics["real_loss"], metrics["fake_loss"]) < 3
+    assert max(metrics["real_loss"], metrics["fake_loss"]) > 0.1
