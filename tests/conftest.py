@@ -1,6 +1,7 @@
 """What all tests share: strict dtype promotion, the `--slow` option, and a cache folder of their own."""
 
 import os
+from pathlib import Path
 
 import jax
 import pytest
@@ -27,9 +28,11 @@ def session_data_dir(tmp_path_factory):
         base = base.parent  # the workers share one
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAXGEN_DATA_DIR", str(base / "jaxgen-data"))
-        # The same program is compiled once for a worker's tests and subprocesses. Workers cannot share: jax
-        # writes an entry in place, and another process that reads it then warns of a truncated stream.
-        compiled = str(tmp_path_factory.getbasetemp() / "compiled")
+        # The same program is compiled once for a worker's tests and subprocesses, or once for all sessions where the
+        # variable names a folder. Workers cannot share: jax writes an entry in place, and another process that reads
+        # it then warns of a truncated stream.
+        kept = os.environ.get("JAX_COMPILATION_CACHE_DIR", tmp_path_factory.getbasetemp() / "compiled")
+        compiled = str(Path(kept) / os.environ.get("PYTEST_XDIST_WORKER", "alone"))
         patch.setenv("JAX_COMPILATION_CACHE_DIR", compiled)
         patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
         jax.config.update("jax_compilation_cache_dir", compiled)
