@@ -22,6 +22,8 @@ KINDS = {
 }
 """What tyro's words for an option's type mean."""
 
+LESS_MEMORY = "a smaller model, --batch-size or number of seeds takes"
+
 NAME_FIRST = "{command} needs {what} first, as in `jaxgen {command} {example}`"
 
 
@@ -45,7 +47,8 @@ def main(argv: list[str] | None = None) -> int:
         words = str(error)
         if isinstance(error, RuntimeError) and "out of memory" not in words.lower():
             raise
-        return fail(f"out of memory; a smaller model, --batch-size or number of seeds takes less ({words[:200]})")
+        less = "fewer --num or --steps, or fewer seeds, take" if argv[0] == "sample" else LESS_MEMORY
+        return fail(f"out of memory; {less} less ({words[:200]})")
     except KeyboardInterrupt:
         way = {"train": "; --resume goes on from the newest checkpoint", "compare": "; the same command goes on"}
         print(f"jaxgen: stopped{way.get(argv[0], '')}", file=sys.stderr)

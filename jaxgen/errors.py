@@ -10,10 +10,13 @@ LEAST, MOST = 2.0**-126, 2.0**127
 
 
 def check_positive(config, *names: str) -> None:
-    """Raises UserError where one of these fields of a Config is not a finite number above 0, of float32."""
+    """Raises UserError where one of these fields of a Config is not a finite number above 0, of int32 or float32."""
     for name in names:
-        if not LEAST <= getattr(config, name) <= MOST:
-            raise UserError(f"{name} must be above 0 and finite (from 1e-37 to 1e38), not {getattr(config, name)}")
+        value = getattr(config, name)
+        if isinstance(value, int) and not 0 < value < 2**31:
+            raise UserError(f"{name} must be above 0 and below 2^31, not {value}")
+        if not LEAST <= value <= MOST:
+            raise UserError(f"{name} must be above 0 and finite (from 1e-37 to 1e38), not {value}")
 
 
 def check_not_negative(config, *names: str) -> None:

@@ -32,6 +32,15 @@ def configured(cls: type, values: dict[str, Any], what: str) -> Any:
     return cls(**{name: _as(value, hints[name]) for name, value in values.items()})
 
 
+def given(config: Any) -> list[str]:
+    """The names of a dataclass's fields that are not at their defaults."""
+
+    def default(field):
+        return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+
+    return [field.name for field in dataclasses.fields(config) if getattr(config, field.name) != default(field)]
+
+
 def _fits(value: Any, hint: Any) -> bool:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Literal:

@@ -144,6 +144,9 @@ def train_again(*argv) -> tuple:
         (["train", "vae", "vae"], "Unrecognized options: vae"),
         (["train", "vae", "--binarize", "yes"], "invalid choice 'yes' for argument '--binarize'"),
         (["train", "dcgan", "--image-size", "9"], "dcgan cannot make images of 9x9"),
+        (["train", "vae", "--latent-dim", "99999999999"], "latent_dim must be above 0 and below 2^31, not 99999999999"),
+        (["train", "vae", "--smallest", "5"], "smallest must be at most 4, half a side of images of 8x8, not 5"),
+        (["train", "vae", "--learning-rate", "1e300"], "learning_rate must be above 0 and finite (from 1e-37 to 1e38)"),
         (["train", "dcgan", "--critic-steps", "5"], "batch_size must be a multiple of 5, the parts that dcgan divides"),
         (["train", "dcgan", "--loss", "wasserstein"], "loss wasserstein takes penalty gradient or spectral_norm"),
         (["train", "vae", "--image-size", "0"], "image size must be a whole number from 1 on, not 0"),
@@ -180,7 +183,7 @@ def train_again(*argv) -> tuple:
         (["train", "vae", "--data-seed", "-1"], "data_seed must lie between 0 and 2^32 - 1, not -1"),
         (["train", "vae", "--resume", "True"], "Unrecognized options: True"),
         (["train", "vae", "--out", ""], ". exists; choose another --out"),
-        (["compare", "missing.py"], "no experiment file missing.py; those that come with jaxgen: digits"),
+        (["compare", "missing.py"], "no experiment file missing.py; those that come with jaxgen: classifiers, digits"),
         (["compare", "digits", "--steps", "0"], "steps must be at least 1, not 0"),
         (["compare", "digits", "--seeds"], "seeds must name at least one seed"),
         (["compare", "digits", "--seeds", "1", "1"], "seeds given twice: 1"),
@@ -250,9 +253,10 @@ def test_what_the_operating_system_refuses_is_one_line(monkeypatch):
 
 
 def test_memory_that_does_not_suffice_is_one_line():
-    status, _, err = call("train", "vae", "--latent-dim", 10**13, "--steps", 1)
+    status, _, err = call("train", "vae", "--latent-dim", 2 * 10**9, "--steps", 1)
     assert status == 2
     assert "jaxgen: error: out of memory; a smaller model, --batch-size or number of seeds takes less" in err
+    assert not Path("runs/vae-digits").exists()
 
 
 def test_an_error_of_jaxgens_own_keeps_its_traceback(monkeypatch):
@@ -579,7 +583,10 @@ def test_samples_replace_no_other_file(run, here):
         ),
         (["--kind", "reconstruction"], "invalid choice 'reconstruction'"),
         (["--kind", "animation", "--out", "a.png"], "animation can be written as .gif or .webp, not as 'a.png'"),
-        (["--kind", "attribute", "--groups", "1", "2"], "naive_bayes does not encode images; models that can: "),
+        (
+            ["--kind", "attribute", "--groups", "1", "2"],
+            "naive_bayes is given the label beside its codes; models that can: ",
+        ),
         (["--groups", "1", "2", "3"], "--groups is of arithmetic, attribute, not of samples"),
     ],
 )

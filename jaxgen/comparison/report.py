@@ -57,7 +57,8 @@ def write_report(results: dict, pictures: dict, path) -> Path:
             definition)}]; log-likelihoods have a column a space, with keys that begin with "log_prob",
           rows: [{name, kind: "real" | "trained" | "untrained", values: {metric key: list}, and of choice: title
             (the paper), model, steps, seconds, diverged (seeds), digests ({seed: digest}), notes ({metric key: what
-            to know of this row's number, or why there is none}), sampling, config, note, samples, run (its
+            to know of this row's number, or why there is none}), sampling, config, given (the fields of config
+            that are not its defaults), note, samples, run (its
             folder)}]. The values of a trained or untrained row stand in the order of `seeds`, None where a
             seed has none; those of a real row are as many as were measured. A row without a number has no entry,
             or an empty list.

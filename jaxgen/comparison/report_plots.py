@@ -100,7 +100,8 @@ def curve_panel(name: str, metric: str, lines: dict, seeds: list) -> dict:
     first, last = float(all_steps.min()), float(all_steps.max())
 
     def x(step):
-        return PANEL_LEFT + (PANEL_RIGHT - PANEL_LEFT) * (step - first) / ((last - first) or 1.0)
+        share = (step - first) / (last - first) if last > first else 0.5
+        return PANEL_LEFT + (PANEL_RIGHT - PANEL_LEFT) * share
 
     def y(value):
         return PANEL_BOTTOM - (PANEL_BOTTOM - PANEL_TOP) * (value - low) / (high - low)
@@ -109,18 +110,21 @@ def curve_panel(name: str, metric: str, lines: dict, seeds: list) -> dict:
         steps, values = _thin(steps, values)
         breaks = np.flatnonzero(np.diff(np.isfinite(values).astype(int))) + 1
         segments = [
-            # a point alone is drawn as a line to itself; far outside, SVG numbers are kept small
-            " ".join(
-                f"{x(step):.1f},{y(min(max(value, 2 * low - high), 2 * high - low)):.1f}"
-                for step, value in (zip(s, v, strict=True) if len(v) > 1 else [(s[0], v[0])] * 2)
-            )
+            # a point alone is drawn as a thick line to itself; far outside, SVG numbers are kept small
+            {
+                "alone": len(v) == 1,
+                "points": " ".join(
+                    f"{x(step):.1f},{y(min(max(value, 2 * low - high), 2 * high - low)):.1f}"
+                    for step, value in (zip(s, v, strict=True) if len(v) > 1 else [(s[0], v[0])] * 2)
+                ),
+            }
             for s, v in zip(np.split(steps, breaks), np.split(values, breaks), strict=True)
             if len(v) and np.isfinite(v[0])
         ]
         mark = seed_mark(seeds.index(seed)) if seed in seeds else seed_mark(0)
         panel["lines"].append({"seed": seed, "mark": mark, "segments": segments})
     panel["y_ticks"] = [{"y": round(y(tick), 1), "text": text} for tick, text in round_ticks(low, high, 6)]
-    panel["x_ticks"] = [{"x": PANEL_LEFT, "text": f"{first:,.0f}", "anchor": "start"}]
+    panel["x_ticks"] = [{"x": x(first), "text": f"{first:,.0f}", "anchor": "start" if last > first else "middle"}]
     if last > first:
         panel["x_ticks"].append({"x": PANEL_RIGHT, "text": f"{last:,.0f}", "anchor": "end"})
     return panel

@@ -23,6 +23,7 @@ from jaxgen.evaluation.cache import cached, content
 from jaxgen.evaluation.samples import Examples, Sides
 from jaxgen.evaluation.scores import COLUMNS, FAMILIES, MODELS, SAMPLES, SPACES, There, columns, likelihood_notes
 from jaxgen.evaluation.scoring import Scoring
+from jaxgen.fields import given
 from jaxgen.model import BINARY_THRESHOLD, Model, State
 from jaxgen.progress import Progress
 from jaxgen.sources import sources
@@ -325,6 +326,7 @@ class Scorer:
             "samples": self.num if plan.model.sample else None,
             "sampling": plan.model.sampling,
             "config": plan.described()["config"],
+            "given": {field: plan.described()["config"][field] for field in given(plan.config)},
             "notes": self.absent(plan.model, labelled) | likelihood_notes(plan.model),
         }
         changes = "; ".join(folder.environment_changes(run.path, plan).values())

@@ -199,7 +199,7 @@ def make(config: Config, spec: Spec) -> Model:
         label, counted = batch["label"], batch["weight"] > 0
         examples = state.params["examples"].at[label].add(counted.astype(jnp.uint32))
         params = {"examples": examples, **pixels.add(state.params, batch["image"], label, counted)}
-        return state._replace(params=params), {"examples": examples.sum().astype(jnp.float32)}
+        return state._replace(params=params), {"examples": counted.sum().astype(jnp.float32)}
 
     def classify(state, batch):
         """Log p(x, y) [batch, classes]: logits of p(y|x)."""

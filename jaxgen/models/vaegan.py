@@ -60,7 +60,7 @@ class Config:
     smallest: int = 4  # side of the smallest map: images are halved while they stay at least so large
     gamma: float = 1e-2  # weight of L_llike in the decoder's loss, L_GAN's being 1 - gamma
     discriminator_sees: Literal["both", "prior"] = "both"  # reconstructions and prior samples, or these only
-    equilibrium: bool = True  # a player too far ahead is not moved
+    moves: Literal["equilibrium", "all"] = "equilibrium"  # in a step: no player that is too far ahead; or all players
     learning_rate: float = 3e-4  # of RMSProp
 
 
@@ -213,7 +213,7 @@ def players(config: Config, spec: Spec) -> Players:
         return taught, values, halves, moved
 
     def move(state, gradients, halves):
-        moves = turns(**halves) if config.equilibrium else dict.fromkeys(nets, jnp.bool(True))
+        moves = turns(**halves) if config.moves == "equilibrium" else dict.fromkeys(nets, jnp.bool(True))
         params, opt_state = {}, {}
         for player, old in state.params.items():
             new = descend(optimizer, gradients[player], state.opt_state[player], old)
@@ -242,7 +242,7 @@ def make(config: Config, spec: Spec) -> Model:
         state, moves = play.move(state, gradients, halves)
         metrics = {name: values[name] for name in ("prior", "similarity")}
         metrics |= {f"{half}_loss": value for half, value in halves.items()}
-        if config.equilibrium:  # means over steps: the share in which a player was moved
+        if config.moves == "equilibrium":  # means over steps: the share in which a player was moved
             metrics |= {f"{player}_moved": moves[player].astype(jnp.float32) for player in ("decoder", "discriminator")}
         return state._replace(extra=averages), metrics
 

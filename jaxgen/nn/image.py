@@ -54,6 +54,9 @@ def pyramid(image_shape: tuple[int, int, int], smallest: int, model: str) -> tup
     (height, width, _), depth = image_shape, 0
     while height % 2 == width % 2 == 0 and min(height, width) >= 2 * smallest:
         height, width, depth = height // 2, width // 2, depth + 1
+    if depth == 0 and height % 2 == width % 2 == 0:
+        most = min(height, width) // 2
+        raise UserError(f"smallest must be at most {most}, half a side of images of {height}x{width}, not {smallest}")
     if depth == 0 or min(height, width) > 7:
         raise UserError(
             f"{model} cannot make images of {image_shape[0]}x{image_shape[1]}: halved while even and at least "

@@ -137,6 +137,8 @@ def attribute(run: Run, asked: Asked) -> Drawn:
     Source: Larsen et al. 2016 (https://arxiv.org/abs/1512.09300), section 4.1.1.
     """
     model, dataset, num = run.plan.model, run.plan.dataset, asked.num or ROWS
+    if len(set(asked.groups)) < 2:
+        raise UserError(f"--groups must name two classes, not {asked.groups[0]} twice")
     shares = np.linspace(0, 1, asked.steps or STEPS)
     rows = _members(dataset, asked.groups[1], num)
     members = [_members(dataset, name) for name in asked.groups]

@@ -4,6 +4,7 @@ import dataclasses
 import math
 import operator
 import re
+import shutil
 import time
 from collections.abc import Callable
 from functools import partial
@@ -97,7 +98,7 @@ def train(
     if wandb is not None:
         check_wandb(wandb)
     restored, spent = None, 0.0
-    lines = []
+    lines, created = [], False
     if resume and (out / folder.CONFIG).exists():
         folder.check_resume(out, plan)
         restored = folder.restore(out, plan)
@@ -116,12 +117,18 @@ def train(
             (out / folder.RESULT).unlink()
     else:
         folder.create(out, plan)
+        created = True
         if resume:
             lines = [f"nothing to resume in {out}: starting at step 0"]
-    with Progress(plan, shown=progress) as bar:
-        for line in lines:
-            bar.say(line)
-        run = _train(plan, out, restored, bar, minutes, wandb)
+    try:
+        with Progress(plan, shown=progress) as bar:
+            for line in lines:
+                bar.say(line)
+            run = _train(plan, out, restored, bar, minutes, wandb)
+    except BaseException:
+        if created and not folder.begun(out):  # it could not be trained at all
+            shutil.rmtree(out)
+        raise
     folder.write_json(out / folder.CONFIG, run.plan.described())
     result = {
         "step": run.step,

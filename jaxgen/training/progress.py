@@ -9,6 +9,9 @@ from rich.table import Column
 
 from jaxgen.training.run import Plan
 
+SOON = 0.5
+"""Seconds within which no rate is taken: what was dispatched ahead comes in all at once."""
+
 
 class Progress:
     """A bar on stderr: model, steps, images a second, the metrics' means over the seeds, time left."""
@@ -49,6 +52,8 @@ class Progress:
     def advance(self, step: int, metrics: str) -> None:
         """The run has come to `step`. The first stretch has no rate, as it holds the compilation."""
         now, (last, then) = time.monotonic(), self._last
-        rate = f"{(step - last) * self._images / (now - then):,.0f} images/s" if then else ""
-        self._bar.update(self._task, completed=step, rate=rate, metrics=metrics)
-        self._last = step, now
+        self._bar.update(self._task, completed=step, metrics=metrics)
+        if then is None or now - then > SOON:
+            rate = f"{(step - last) * self._images / (now - then):,.0f} images/s" if then else ""
+            self._bar.update(self._task, rate=rate)
+            self._last = step, now

@@ -167,6 +167,12 @@ def create(path: Path, plan: Plan) -> None:
         raise UserError(f"cannot write {path}: {error.strerror}") from None
 
 
+def begun(path: Path) -> bool:
+    """Whether a run has come to its first row, or its first checkpoint."""
+    rows = path / METRICS
+    return (rows.exists() and rows.stat().st_size > 0) or any((path / CHECKPOINTS).glob("[0-9]*"))
+
+
 def check_resume(path: Path, plan: Plan) -> None:
     """Raises UserError, naming the difference, where `plan` cannot go on with the run at `path`.
 

@@ -52,8 +52,7 @@ class WandbWriter:
                 settings=wandb.Settings(silent=True, console="off"),
             )  # fmt: skip
         except wandb.errors.Error as error:
-            words = " ".join(str(error).split())[:200]
-            raise UserError(f"W&B cannot be told: {words}; --resume goes on with {path}") from None
+            raise UserError(f"W&B cannot be told: {' '.join(str(error).split())[:200]}") from None
 
     def add_scalar(self, name: str, value: float, step: int) -> None:
         """A number of a step; steps come in order."""

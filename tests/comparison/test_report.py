@@ -517,6 +517,15 @@ def test_curves_by_hand(write):
     assert lines[:2] == ["48.0,121.6 162.0,67.0 276.0,12.4", "48.0,12.4 162.0,67.0 276.0,67.0"]
     # broken at the value that is not finite; a point alone is a line to itself
     assert lines[2:] == ["48.0,121.6 48.0,121.6", "219.0,67.0 276.0,12.4"]
+    alone = ["alone" in attrs["class"] for attrs, _ in Page(write()).all("polyline")]
+    assert alone == [False, False, True, False]
+
+
+def test_a_curve_of_one_step_is_a_dot_in_the_middle(write, curves):
+    curves["gan"]["loss"] = {12: (np.array([40]), np.array([0.7]))}
+    (attrs,) = [attrs for attrs, _ in Page(write()).all("polyline") if "s2" in attrs["class"]]
+    assert "alone" in attrs["class"]
+    assert {point.split(",")[0] for point in attrs["points"].split()} == {"162.0"}
 
 
 def test_a_spike_does_not_flatten_its_panel(write, curves):

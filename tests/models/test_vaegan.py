@@ -97,7 +97,7 @@ def check_close(found, expected):
 
 def test_a_step_descends_for_each_player_the_losses_that_teach_it(state, batch, whole):
     """RMSProp's first average of squares is a tenth of the squared gradient's, written out here by algorithm 1."""
-    model = vaegan.make(vaegan.Config(**CONFIG, equilibrium=False), spec())
+    model = vaegan.make(vaegan.Config(**CONFIG, moves="all"), spec())
     after, _ = jax.jit(model.phases[0].step)(jax.random.key(1), state, batch)
     rows = {"encoder": (1, 1, 0), "decoder": (0, 0.25, -0.75), "discriminator": (0, 0, 1)}
     for player, weights in rows.items():

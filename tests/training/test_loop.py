@@ -182,6 +182,22 @@ def test_stopped_by_an_error_and_resumed(tmp_path, monkeypatch, moment):
     assert rows(resumed) == rows(whole)
 
 
+def test_what_cannot_be_trained_at_all_leaves_no_folder(tmp_path, monkeypatch):
+    """But a run that was there keeps its folder."""
+
+    def broken(*_):
+        raise MemoryError("too large")
+
+    how = settings(seeds=(0,), steps=20)
+    quiet("naive_bayes", None, settings(seeds=(0,), steps=5), tmp_path / "there")
+    monkeypatch.setattr(loop.seed_axis, "chunk_program", broken)
+    for name in ("new", "there"):
+        with pytest.raises(MemoryError):
+            quiet("naive_bayes", None, how, tmp_path / name, resume=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]
+    assert open_run(tmp_path / "there").step == 5
+
+
 def test_a_config_with_a_tuple_is_resumed(model_file, tmp_path):
     file = model_file(KEYS.replace("size: int = 3", "widths: tuple[int, ...] = (4, 8)"))
     quiet(file, {"widths": (2, 3)}, settings(steps=5), tmp_path / "run")
@@ -207,7 +223,7 @@ def test_another_environment_is_said_and_kept(model_file, tmp_path, capfd):
 def test_values_from_python_are_checked_as_from_the_command_line(tmp_path):
     from jaxgen.models import naive_bayes
 
-    with pytest.raises(UserError, match="likelihood takes 'bernoulli' or 'gaussian', not 'Bernoulli'"):
+    with pytest.raises(UserError, match="likelihood takes 'bernoulli' or 'gaussian' or 'categorical', not 'Bernoulli'"):
         quiet("naive_bayes", naive_bayes.Config("Bernoulli"), settings(), tmp_path / "run")
     with pytest.raises(UserError, match="steps takes int, not '3'"):
         quiet("naive_bayes", None, settings(steps="3"), tmp_path / "run")

@@ -474,6 +474,7 @@ def test_the_same_call_writes_the_same_file_and_no_other_over_it(kind, runs, tmp
         ("vae", "traversal", {"dims": ()}, "--dims must name at least one dimension"),
         ("vae", "traversal", {"dims": (1,), "num": 3}, "--dims says which rows there are: leave --num out"),
         ("vae", "traversal", {"around": 899}, "--around must lie between 0 and 898, not 899"),
+        ("vae", "attribute", {"groups": ("7", "7")}, "--groups must name two classes, not 7 twice"),
         ("vae", "manifold", {}, "a manifold is of latents of 2 numbers (--latent-dim 2), not of 10"),
         ("vae", "manifold", {"num": 3}, "--num is of samples, interpolation, traversal, "),
         ("dcgan", "traversal", {"around": 0}, "dcgan does not encode images: leave --around out"),

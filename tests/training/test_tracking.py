@@ -118,8 +118,12 @@ def test_a_run_that_ends_by_an_error_is_told_to_have_failed(tmp_path, monkeypatc
     pytest.importorskip("wandb").teardown()
     monkeypatch.setenv("WANDB_MODE", "offline")
 
-    def fail(*_):
-        raise RuntimeError("full disk")
+    metrics = Record.metrics
+
+    def fail(self, step, *rest):
+        if step == 6:
+            raise RuntimeError("full disk")
+        return metrics(self, step, *rest)
 
     monkeypatch.setattr(Record, "metrics", fail)
     with pytest.raises(RuntimeError, match="full disk"):
