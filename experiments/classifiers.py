@@ -8,8 +8,18 @@ network, each narrow enough for a CPU: LeNet of 16 and 32 channels, VGG of three
 one block at each of three sizes. Logistic regression is penalised and does without weight decay, so that it has one
 optimum; longer training reaches it (tests/models/test_classifier.py, against scikit-learn).
 
-Time: 20 minutes on 2 CPU cores, by an estimate. Expected: logistic regression about 0.925, the three others over 0.985,
-LeNet and VGG over 0.990 (medians of the seeds). Measured: not yet.
+Time: 20 minutes on 2 CPU cores, by an estimate from processor time; measured 66, of which three quarters went to other
+work. Expected: logistic regression about 0.925, the three others over 0.985, LeNet over 0.990 (median of the seeds).
+
+Measured on a CPU (jax 0.10.2), accuracy on the 10,000 test images, mean and 95% t interval over the seeds, and median:
+
+    logistic   0.9255 [0.9250, 0.9259]   0.9253
+    lenet      0.9915 [0.9904, 0.9927]   0.9913
+    vgg        0.9923 [0.9916, 0.9931]   0.9926
+    resnet     0.9904 [0.9899, 0.9909]   0.9904
+
+Told apart by five seeds, with Holm's correction: LeNet and logistic regression, VGG and ResNet (p 0.032 each). Not
+told: VGG and LeNet (0.16), ResNet and LeNet (0.079).
 """
 
 from jaxgen.comparison import Arm, Comparison, Experiment, Scoring
