@@ -10,8 +10,17 @@ every tenth test image, whose bits were drawn once and are the same for every mo
 
 experiments/vae_mnist_nll_full.py is the whole schedule, of VAE and IWAE-50, dynamic and static, for a GPU.
 
-Time: not measured yet; 275,000 steps of three seeds. Expected: IWAE above -92 nats for each seed. Burda et al. report
--86.76 for this VAE, trained on the whole schedule and scored with K = 5,000 on all test images.
+Time: about 40 minutes on 2 CPU cores: half an hour of training by the 6.4 ms that a step of the three seeds takes on an
+otherwise idle machine, and the scoring. (The run below shared its cores with other work and trained for 91 minutes.)
+Expected: IWAE above -92 nats for each seed. Burda et al. report -86.76 for this VAE, trained on the whole schedule and
+scored with K = 5,000 on all test images.
+
+Measured on a CPU (jax 0.10.2), nats, mean and 95% t interval over the seeds:
+
+    IWAE, K = 5,000     -90.38 [-90.60, -90.16]   (-90.32, -90.48, -90.33)
+    ELBO                -96.0  [-96.3, -95.7]
+    rate, distortion     26.3, 69.7; 23 of the 50 units active in each seed
+    untrained, IWAE    -209.95 [-210.13, -209.76]
 """
 
 from jaxgen.comparison import Arm, Experiment
