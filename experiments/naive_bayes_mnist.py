@@ -28,7 +28,7 @@ experiment = Experiment(
         "gaussian": Arm("naive_bayes", {"likelihood": "gaussian"}),
         "categorical": Arm("naive_bayes", {"likelihood": "categorical", "levels": 16}),
     },
-    scoring=Scoring(metrics=("fd", "recognised", "log_prob", "accuracy")),
+    scoring=Scoring(metrics=("fd", "recognised", "log_prob", "accuracy"), samples=5_000),
     comparisons=(
         Comparison("categorical", "bernoulli", "fd"),
         Comparison("categorical", "gaussian", "fd"),

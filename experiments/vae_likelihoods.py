@@ -29,7 +29,7 @@ experiment = Experiment(
         "gaussian_optimal": Arm("vae", {"features": 16, "likelihood": "gaussian", "deviation": "optimal"}),
         "logistic": Arm("vae", {"features": 16, "likelihood": "logistic"}),
     },
-    scoring=Scoring(metrics=("fd", "neighbors", "recognised", "log_prob", "rate_distortion", "active_units")),
+    scoring=Scoring(metrics=("fd", "recognised", "log_prob", "rate_distortion", "active_units"), samples=5_000),
     comparisons=(
         Comparison("gaussian_optimal", "bernoulli", "fd"),
         Comparison("gaussian_optimal", "gaussian_learned", "fd"),
