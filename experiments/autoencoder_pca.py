@@ -8,8 +8,14 @@ is to be within 1% of that of scikit-learn's PCA, and no direction of its decode
 (the largest principal angle). The error is the squared one, summed over pixels in [0, 1], a mean over images: of the
 training images as the affine maps give it, and of the test images as they would be shown, in 256 levels.
 
-Time: about 15 minutes on 2 CPU cores, by an estimate. Expected: all ratios below 1.001 and all angles below 5 degrees;
-the convolutional error on MNIST's test images about half of PCA's. Measured: not yet.
+Time: 9 minutes on 2 CPU cores that were shared with other work. Expected: all ratios below 1.001 and all angles below 5
+degrees; the convolutional error on MNIST's test images about half of PCA's.
+
+Measured on a CPU (jax 0.10.2), three seeds:
+
+              train: PCA   linear    largest angle      test: PCA   linear   convolutional
+    digits        1.2127    1.2127   0.01 to 0.02 deg       1.188    1.188   0.643 to 0.700
+    mnist        26.977    26.978    0.47 deg              25.788   25.788   11.87 to 11.92
 """
 
 import sys
