@@ -13,8 +13,23 @@ of bits; what bits cost real images stands in a row of its own. Log-likelihoods 
 each space, where only the two Gaussians meet: between a probability of bits, a density and a probability of levels, no
 two numbers say which model is better. The same holds of distortions; rates are all in nats of z.
 
-Time: about an hour on 2 CPU cores, by an estimate. Expected: all four far below their untrained selves in FD-mnist;
-learned and optimal near each other, as both seek the same deviation. Measured: not yet.
+Time: 19 minutes on 2 CPU cores that were shared with other work, 13 of them training. Expected: all four far below their
+untrained selves in FD-mnist; the smaller a Gaussian's deviation comes to be, the more nats a code carries, and the
+farther draws of the prior are from the codes that the decoder has seen.
+
+Measured on a CPU (jax 0.10.2), mean and 95% t interval over the seeds:
+
+    row                FD-mnist            recognised             rate (nats)   log-likelihood, a bound (nats)
+    real against real    3.5               0.998
+    real as bits        11.2               0.995
+    bernoulli           475 [466, 484]     0.536 [0.527, 0.546]   25.0            -99.6, of bits
+    gaussian_learned    796 [776, 816]     0.397 [0.384, 0.409]   43.9            509.3, a density
+    gaussian_optimal    930 [907, 952]     0.341 [0.325, 0.357]   48.7            528.5, a density
+    logistic            501 [483, 519]     0.524 [0.507, 0.542]   26.3          -1320.9, of 256 levels: 2.431 bits/dim
+    untrained          1990
+
+All three comparisons with gaussian_optimal can be told by five seeds (p by Holm 0.024 each): its density is higher than
+gaussian_learned's after so few steps, and its samples are the worst of the four.
 """
 
 from jaxgen.comparison import Arm, Comparison, Experiment, Scoring
