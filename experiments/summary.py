@@ -75,7 +75,8 @@ def measured(model: str, results: list[dict[str, Any]]) -> str:
 def _scores(metric: dict[str, Any], arms: list[dict[str, Any]]) -> str:
     """A column's means over the seeds, "" where no arm has any."""
     values = [[value for value in arm["values"].get(metric["key"], ()) if value is not None] for arm in arms]
-    means = sorted({f"{np.mean(each):#.3g}" for each in values if each}, key=float)
+    means = [np.mean(each) for each in values if each]
+    means = sorted({f"{mean:.0f}" if abs(mean) >= 100 else f"{mean:#.3g}" for mean in means}, key=float)
     return f"{metric['title']} {' to '.join([means[0], means[-1]] if len(means) > 1 else means)}" if means else ""
 
 
