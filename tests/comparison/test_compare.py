@@ -134,7 +134,7 @@ def test_again_and_after_a_lost_arm_it_ends_with_the_same_table(compared, tmp_pa
 def test_killed_and_started_again_it_ends_with_the_same_table(compared, tmp_path):
     """In the middle of the third arm's training, then with all trained and none scored, then not any more."""
     killed = """
-import os, signal, sys
+import os, signal, sys, time
 from jaxgen import cli
 from jaxgen.comparison import compare
 from jaxgen.training.record import Record
@@ -145,6 +145,8 @@ def kill(*_):
 metrics = Record.metrics
 def write(self, step, *rest):
     if step == 120 and self._path.name == "game":
+        while not (self._path / "checkpoints" / "80").is_dir():  # saved in the background
+            time.sleep(0.01)
         kill()
     return metrics(self, step, *rest)
 
