@@ -1,4 +1,4 @@
-"""Real MNIST, where its published files are at hand."""
+"""The digits, and real MNIST where its published files are at hand."""
 
 import gzip
 import os
@@ -6,6 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from jaxgen import data
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return data.load("digits")
+
+
+@pytest.fixture(scope="module")
+def batch(digits):
+    return {name: entry[:32] for name, entry in digits.train.items()} | {"weight": np.ones(32, np.float32)}
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,6 @@ import scipy.special
 from flax import traverse_util
 from sklearn.linear_model import LogisticRegression
 
-from jaxgen import data
 from jaxgen.comparison.extractors import fit
 from jaxgen.errors import UserError
 from jaxgen.model import Spec
@@ -17,16 +16,6 @@ from jaxgen.models import classifier
 
 NETWORKS = ["strided", "logistic", "lenet", "vgg", "resnet"]
 SMALL = {"features": 4, "embedding_dim": 8, "blocks": 1}
-
-
-@pytest.fixture(scope="module")
-def digits():
-    return data.load("digits")
-
-
-@pytest.fixture(scope="module")
-def batch(digits):
-    return {name: entry[:32] for name, entry in digits.train.items()} | {"weight": np.ones(32, np.float32)}
 
 
 def make(spec, network="strided", **fields):

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxgen import data, models
+from jaxgen import models
 
 SMALL = {
     "classifier": {"features": 4, "embedding_dim": 8},
@@ -19,16 +19,6 @@ SMALL = {
 ALL = list(models.MODELS)
 WITH_LATENTS = ["vae"]
 WITH_PRIOR = {"autoencoder": "gaussian", "vae": "gaussian", "vaegan": "gaussian", "dcgan": "uniform"}
-
-
-@pytest.fixture(scope="module")
-def digits():
-    return data.load("digits")
-
-
-@pytest.fixture(scope="module")
-def batch(digits):
-    return {name: entry[:32] for name, entry in digits.train.items()} | {"weight": np.ones(32, np.float32)}
 
 
 def make(name, spec, **fields):
