@@ -171,5 +171,5 @@ def compare(
 if __name__ == "__main__":
     try:
         cli.parse(compare, sys.argv[1:], "python -m experiments.autoencoder_pca")
-    except UserError as error_:
+    except (UserError, OSError) as error_:  # the latter of --out
         sys.exit(cli.fail(str(error_)))

@@ -12,9 +12,20 @@ GaussianNB and CategoricalNB to 0.1% (tests/models/test_naive_bayes.py).
 What is compared is FD-mnist, of draws from p(x|y) against the grey images; what bits cost real images stands in a row
 of its own.
 
-Time: 10 minutes on 2 CPU cores, by an estimate. Expected: accuracies of 0.79 to 0.85; every arm well below its
-untrained self in FD-mnist, and far above real images: pixels drawn independently make speckled digits. Measured: not
-yet.
+Time: 2 to 3 minutes on 2 CPU cores. Expected: accuracies of 0.79 to 0.85; every arm well below its untrained self in
+FD-mnist, and far above real images: pixels drawn independently make speckled digits.
+
+Measured on a CPU (jax 0.10.2), mean and 95% t interval over the seeds:
+
+    row                  FD-mnist          accuracy    log p
+    real against real    3.5
+    real as bits          11
+    bernoulli            773 [769, 776]    0.8436       -168.9 of bits
+    categorical          874 [873, 875]    0.8475      -2653.5 of levels
+    gaussian             969 [967, 971]    0.7891        787.9, a density
+    untrained           1464 to 1590
+
+All three differences in FD-mnist can be told (p by Holm 0.024 each).
 """
 
 from jaxgen.comparison import Arm, Comparison, Experiment, Scoring

@@ -7,9 +7,19 @@ The VAE's pixels are Gaussian with one learned deviation. The VAE/GAN's discrimi
 samples, as in the paper, or prior samples only, as in the authors' scripts. Latents, channels, batches and steps are
 the same in all arms, and gamma is the 1e-2 at which short trials of 1e-3 and 1e-2 went better.
 
-Time: half an hour on 2 CPU cores, by an estimate. Expected: all arms far below their untrained selves in FD-mnist; the
-VAE ahead in the pixels' error, which is what it is trained for. Which is ahead in FD-mnist after so few steps is the
-question. Measured: not yet.
+Time: 8 minutes on 2 CPU cores. Expected: all arms far below their untrained selves in FD-mnist; the VAE ahead in the
+pixels' error, which is what it is trained for. Which is ahead in FD-mnist after so few steps is the question.
+
+Measured on a CPU (jax 0.10.2), mean and 95% t interval over the seeds:
+
+    row             FD-mnist          recognised            MSE
+    vae             825 [794, 856]    0.413 [0.384, 0.441]  0.0182 [0.0181, 0.0183]
+    vaegan          243 [182, 304]    0.666 [0.635, 0.698]  0.0302 [0.0289, 0.0315]
+    vaegan_prior    232 [128, 336]    0.665 [0.606, 0.724]  0.0312 [0.0301, 0.0322]
+    untrained      1951 to 1991       0.000                 0.068 and 0.233
+
+The VAE/GAN's samples are ahead, the VAE's pixels are (p by Holm 0.024 each). What the discriminator sees makes no
+difference that five seeds can tell (p 0.83).
 """
 
 from jaxgen.comparison import Arm, Comparison, Experiment, Scoring
@@ -19,7 +29,7 @@ shared = {"features": 16, "latent_dim": 10, "learning_rate": 1e-3}
 
 experiment = Experiment(
     title="A VAE and the VAE/GAN on MNIST",
-    settings=Settings(dataset="mnist", seeds=(0, 1, 2), steps=1200, batch_size=64),
+    settings=Settings(dataset="mnist", seeds=(0, 1, 2, 3, 4), steps=1200, batch_size=64),
     arms={
         "vae": Arm("vae", {**shared, "likelihood": "gaussian", "deviation": "learned"}),
         "vaegan": Arm("vaegan", {**shared, "discriminator_sees": "both"}),

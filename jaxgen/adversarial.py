@@ -1,10 +1,11 @@
 """What adversarial models share: the players' losses by name, and penalties on D's gradient, per example.
 
-D is a function of images to logits [batch], each example's from that example alone where it is penalised.
+Losses take logits of any shape, number by number. Where it is penalised, D is a function of examples [batch, ...] to
+logits [batch], each example's from that example alone.
 """
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import chex
 import flax.linen as nn
@@ -12,11 +13,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxgen.errors import UserError, check_positive
 from jaxgen.model import Array, Key
 
 LossName = Literal["minimax", "non_saturating", "least_squares", "hinge", "wasserstein"]
-PenaltyName = Literal["none", "gradient", "r1"]
+PenaltyName = Literal["none", "one_centred", "zero_centred"]
+PenaltyPlace = Literal["between", "real", "fake"]
 
 # Losses. From logits, through softplus: never the logarithm of a sigmoid.
 
@@ -71,60 +72,55 @@ class Loss(NamedTuple):
     discriminator: Callable[[Array, Array], Array]  # (real_logits, fake_logits) -> [batch]
     generator: Callable[[Array], Array]  # fake_logits -> [batch]
     output: Callable[[Array], Array]  # logits -> D's output
+    boundary: float | None  # the logit over which D takes an example for real; None where it says no such thing
 
 
 LOSSES: dict[LossName, Loss] = {
-    "minimax": Loss(discriminator_minimax, generator_minimax, nn.sigmoid),
-    "non_saturating": Loss(discriminator_minimax, generator_non_saturating, nn.sigmoid),
-    "least_squares": Loss(discriminator_least_squares, generator_least_squares, jnp.asarray),
-    "hinge": Loss(discriminator_hinge, generator_wasserstein, jnp.asarray),
-    "wasserstein": Loss(discriminator_wasserstein, generator_wasserstein, jnp.asarray),
+    "minimax": Loss(discriminator_minimax, generator_minimax, nn.sigmoid, 0.0),
+    "non_saturating": Loss(discriminator_minimax, generator_non_saturating, nn.sigmoid, 0.0),
+    "least_squares": Loss(discriminator_least_squares, generator_least_squares, jnp.asarray, 0.5),
+    "hinge": Loss(discriminator_hinge, generator_wasserstein, jnp.asarray, 0.0),
+    "wasserstein": Loss(discriminator_wasserstein, generator_wasserstein, jnp.asarray, None),
 }
 
-# Penalties. `critic`: a function of images [batch, ...] to logits [batch].
+# Penalties on the gradient of `critic`, a function of examples [batch, ...] to logits [batch].
 
 
-def _gradients(critic: Callable[[Array], Array], images: Array) -> Array:
-    """Each image's own gradient, as a row [batch, pixels]."""
-    return jax.grad(lambda x: critic(x).sum())(images).reshape(len(images), -1)
+def penalised_at(key: Key, place: PenaltyPlace, real: Array, fake: Array) -> Array:
+    """The examples [batch, ...] at which D's gradient is penalised: real, fake, or e x + (1 - e) G(z) of each pair.
 
-
-def gradient_penalty(key: Key, critic: Callable[[Array], Array], real: Array, fake: Array) -> Array:
-    """(|grad D(e x + (1 - e) G(z))| - 1)^2 per pair [batch], e uniform in [0, 1); real and fake [batch, ...].
-
-    Two-sided. Where grad D is exactly 0, as with dead units, the value is 1 and its gradient 0.
-
-    Source: Gulrajani et al. 2017, equation 3 and algorithm 1 (weight 10).
+    e is uniform in [0, 1), one number a pair; Gulrajani et al. 2017, algorithm 1.
     """
     chex.assert_equal_shape([real, fake])
+    if place != "between":
+        return real if place == "real" else fake
     e = jax.random.uniform(key, (len(real),) + (1,) * (real.ndim - 1), real.dtype)
-    norms = optax.safe_norm(_gradients(critic, e * real + (1 - e) * fake), 0.0, axis=1)
-    return (norms - 1) ** 2
+    return e * real + (1 - e) * fake
 
 
-def r1_penalty(critic: Callable[[Array], Array], real: Array) -> Array:
-    """|grad D(x)|^2 / 2 [batch], on real images [batch, ...]; Mescheder et al. 2018, equation 9 (weight 10)."""
-    return 0.5 * (_gradients(critic, real) ** 2).sum(1)
+def _gradients(critic: Callable[[Array], Array], x: Array) -> Array:
+    """Each example's own gradient, as a row [batch, numbers]."""
+    return jax.grad(lambda x: critic(x).sum())(x).reshape(len(x), -1)
 
 
-PENALTIES: dict[PenaltyName, Callable[..., Array]] = {  # (key, critic, real, fake) -> [batch]
-    "none": lambda key, critic, real, fake: jnp.zeros(len(real)),
-    "gradient": gradient_penalty,
-    "r1": lambda key, critic, real, fake: r1_penalty(critic, real),
+def one_centred(critic: Callable[[Array], Array], x: Array) -> Array:
+    """(|grad D(x)| - 1)^2 [batch], two-sided. Where grad D is exactly 0, as with dead units, its own gradient is 0.
+
+    Between real and fake examples with weight 10 it is WGAN-GP's; Gulrajani et al. 2017, equation 3.
+    """
+    return (optax.safe_norm(_gradients(critic, x), 0.0, axis=1) - 1) ** 2
+
+
+def zero_centred(critic: Callable[[Array], Array], x: Array) -> Array:
+    """|grad D(x)|^2 / 2 [batch].
+
+    On real examples R1, on fake ones R2, with weight gamma 10; Mescheder et al. 2018, equations 9 and 10. Between
+    both, at twice their lambda, that of Thanh-Tung et al. 2019 (https://arxiv.org/abs/1902.03984).
+    """
+    return 0.5 * (_gradients(critic, x) ** 2).sum(1)
+
+
+PENALTIES: dict[PenaltyName, Callable[[Callable[[Array], Array], Array], Array]] = {
+    "one_centred": one_centred,
+    "zero_centred": zero_centred,
 }
-
-
-def check_adversarial(config: Any) -> None:
-    """Raises UserError for a `loss`, `penalty`, `normalization` and `spectral_norm` that do not go together."""
-    check_positive(config, "penalty_weight", "critic_steps")
-    if config.loss == "wasserstein" and config.penalty != "gradient" and not config.spectral_norm:
-        raise UserError("loss wasserstein takes penalty gradient or spectral_norm: else D has no bound and only grows")
-    if config.penalty != "none" and config.normalization == "batch":
-        raise UserError(
-            f"penalty {config.penalty} takes normalization layer or none: it is of each image's own gradient, "
-            "which BatchNorm mixes over the batch"
-        )
-    if config.spectral_norm and config.normalization != "none":
-        raise UserError(
-            f"spectral_norm takes normalization none: {config.normalization} normalization undoes a kernel's scale"
-        )

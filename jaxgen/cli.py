@@ -22,6 +22,9 @@ KINDS = {
 }
 """What tyro's words for an option's type mean."""
 
+TOO_LARGE = ("out of memory", "array of size exceeding")
+"""What jax says of arrays that do not fit, and of those that nothing would fit."""
+
 LESS_MEMORY = "a smaller model, --batch-size or number of seeds takes"
 
 NAME_FIRST = "{command} needs {what} first, as in `jaxgen {command} {example}`"
@@ -30,6 +33,15 @@ NAME_FIRST = "{command} needs {what} first, as in `jaxgen {command} {example}`"
 def main(argv: list[str] | None = None) -> int:
     """Runs a command; the exit status. A user's mistake is one line on stderr and status 2."""
     argv = sys.argv[1:] if argv is None else argv
+    status = _status(argv)
+    if status and "--distributed" in argv:  # else JAX waits for the others, which wait for this process
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    return status
+
+
+def _status(argv: list[str]) -> int:
     try:
         return _run(argv)
     except SystemExit as stopped:  # --help
@@ -45,14 +57,14 @@ def main(argv: list[str] | None = None) -> int:
         return fail(f"cannot use {error.filename}: {error.strerror}" if error.filename else error.strerror)
     except (MemoryError, RuntimeError) as error:  # the latter is jax's, and starts with its status
         words = str(error)
-        if isinstance(error, RuntimeError) and "out of memory" not in words.lower():
+        if isinstance(error, RuntimeError) and not any(said in words.lower() for said in TOO_LARGE):
             raise
         less = "fewer --num or --steps, or fewer seeds, take" if argv[0] == "sample" else LESS_MEMORY
         return fail(f"out of memory; {less} less ({words[:200]})")
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stopped:  # by Ctrl-C or, while a run trained, a signal that it heeded
         way = {"train": "; --resume goes on from the newest checkpoint", "compare": "; the same command goes on"}
-        print(f"jaxgen: stopped{way.get(argv[0], '')}", file=sys.stderr)
-        return 130
+        print(f"jaxgen: {stopped or 'stopped'}{way.get(argv[0], '')}", file=sys.stderr)
+        return getattr(stopped, "status", 130)
 
 
 def fail(words: str) -> int:
@@ -157,6 +169,13 @@ def train_command(argv: list[str]) -> None:
     `make`. `jaxgen train MODEL --help` lists the fields of its Config and the settings of every run.
     """
     model, rest = _first(argv, "train", "a model", "MODEL")
+    from jaxgen.training.deterministic import prepare
+    from jaxgen.training.processes import join
+
+    if not {"-h", "--help"} & set(rest):  # a model file may start JAX
+        for option, before in (("--distributed", join), ("--deterministic", prepare)):
+            if option in rest:
+                before()
     import dataclasses
 
     import tyro
@@ -168,7 +187,7 @@ def train_command(argv: list[str]) -> None:
     if not dataclasses.is_dataclass(config_class):
         raise UserError(f"{model}: Config is no dataclass")
     both = {f.name for f in dataclasses.fields(config_class)} & (
-        {f.name for f in dataclasses.fields(Settings)} | {"out", "resume", "wandb"}
+        {f.name for f in dataclasses.fields(Settings)} | {"out", "resume", "deterministic", "distributed", "wandb"}
     )
     if both:
         raise UserError(f"{model}: Config's field {both.pop()} has the name of a setting of every run")
@@ -179,6 +198,8 @@ def train_command(argv: list[str]) -> None:
         settings: Annotated[Settings, flat],
         out: Path | None = None,
         resume: bool = False,
+        deterministic: bool = False,
+        distributed: bool = False,
         wandb: str | None = None,
     ) -> None:
         """Train a model for several seeds at once, into a run folder.
@@ -188,32 +209,94 @@ def train_command(argv: list[str]) -> None:
         Args:
             out: the run folder, which must not exist; runs/MODEL-DATASET if not given
             resume: go on with the run in that folder, from its newest checkpoint
+            deterministic: see to it that the same command gives the same bits, and try it with two short runs before
+            distributed: train over the processes that a cluster (Slurm, Open MPI, Kubernetes, a TPU's) has started, all
+                with this command and one file system
             wandb: a project of Weights & Biases that is told the metrics and sample grids, a run a seed
         """
         from jaxgen.training import train
 
-        run = train(model, config, settings, out=out, resume=resume, wandb=wandb)
+        run = train(model, config, settings, out=out, resume=resume, deterministic=deterministic, wandb=wandb)
         print(f"{run.path}: {run.step} steps")
         _print_digests(run)
 
     parse(train_, rest, f"jaxgen train {model}")
 
 
+def runs_command(argv: list[str]) -> None:
+    """List the runs below a folder: running, done, stopped, diverged or damaged."""
+    path, rest = (argv[0], argv[1:]) if argv and not argv[0].startswith("-") else ("runs", argv)
+
+    def runs_() -> None:
+        """List the runs below a folder: running, done, stopped, diverged or damaged.
+
+        jaxgen runs [FOLDER]     FOLDER is runs if not given
+
+        Damaged are those with a file or a checkpoint's record that cannot be read; `jaxgen verify` reads all.
+        """
+        from rich.console import Console
+
+        os.environ.setdefault("JAX_PLATFORMS", "cpu")  # a run may be training on the accelerator
+        from jaxgen.tables import runs_table
+        from jaxgen.training.standing import runs_below, standing
+
+        found = runs_below(path)
+        if not found:
+            print(f"no run below {path}")
+            return
+        Console().print(runs_table([standing(run) for run in found]))
+
+    parse(runs_, rest, "jaxgen runs [FOLDER]")
+
+
+def verify_command(argv: list[str]) -> None:
+    """Read all of a run anew: checkpoints, rows, pictures, data, digests.
+
+    A line a part, of every run below the folder. Exit status 2 where something is not as it was written.
+    """
+    path, rest = _first(argv, "verify", "a run folder", "RUN")
+
+    def verify() -> None:
+        """Read all of a run anew: checkpoints, rows, pictures, data, digests.
+
+        RUN is a run folder, or a folder of some. Prints a line a part and changes nothing. Exit status 2 where a part
+        is not as it was written.
+        """
+        os.environ.setdefault("JAX_PLATFORMS", "cpu")  # a run may be training on the accelerator
+        from jaxgen.training.standing import runs_below, verified
+
+        found, bad, count = runs_below(path), 0, 0
+        if not found:
+            raise UserError(f"no run below {path}")
+        for run in found:
+            print(run)
+            for what, words, whole in verified(run):
+                print(f"  {'ok' if whole else 'DAMAGED':8} {what:20} {words}", flush=True)
+                bad, count = bad + (not whole), count + 1
+        if bad:
+            raise UserError(f"{bad} of {count} parts of {path} are not as they were written")
+
+    parse(verify, rest, "jaxgen verify RUN")
+
+
 def digest_command(argv: list[str]) -> None:
     """Print the sha256 of the parameters of every seed of a run.
 
-    One line a seed, `digest SEED HEX`, read from the newest checkpoint.
+    One line a seed, `digest SEED HEX`.
     """
     path, rest = _first(argv, "digest", "a run folder", "RUN")
 
-    def digest() -> None:
+    def digest(checkpoint: str = "newest") -> None:
         """Print the sha256 of the parameters of every seed of a run.
 
-        One line a seed, `digest SEED HEX`, read from the newest checkpoint.
+        One line a seed, `digest SEED HEX`.
+
+        Args:
+            checkpoint: newest, a step, or best (each seed's, by the run's keep_best)
         """
         from jaxgen.training import open_run
 
-        _print_digests(open_run(path))
+        _print_digests(open_run(path, checkpoint))
 
     parse(digest, rest, "jaxgen digest RUN")
 
@@ -241,12 +324,14 @@ def sample_command(argv: list[str]) -> None:
             "manifold",
             "classified",
             "attribute",
+            "codes",
         ] = "samples",
         num: int | None = None,
         steps: int | None = None,
         dims: tuple[int, ...] | None = None,
         around: int | None = None,
         groups: tuple[str, ...] | None = None,
+        checkpoint: str = "newest",
         out: Path | None = None,
     ) -> None:
         """Draw samples, interpolations and other pictures of a run: PNG, npz, GIF, WebP.
@@ -255,20 +340,23 @@ def sample_command(argv: list[str]) -> None:
             kind: samples; paths between two draws of the prior; latent numbers moved one by one; codes of classes A - B
                 + C; test images above their reconstructions; the training's sample grids, step after step; the plane
                 of two latents; test images that a classifier names rightly and wrongly; codes of images of B moved
-                along the mean code of A - B
+                along the mean code of A - B; the codes that a model infers, moved one by one
             num: of each seed: samples (64, a whole number a class where the model is conditional), paths (8), latent
-                numbers (8), images of a class (8), test images (32), of classified (16 of each)
+                numbers (8), images of a class (8), test images (32), of classified (16 of each), rows of each
+                inferred code (as many as categories)
             steps: images along a path or of a latent number (9), or a side of the plane (20)
             dims: the latent numbers of a traversal; those that vary most over the test images if not given
             around: the test image whose code a traversal moves; if not given, the prior's mean, or a draw of it where
                 the model does not encode
             groups: the three classes of arithmetic, the two of attribute
+            checkpoint: newest, a step, or best (each seed's, by the run's keep_best)
             out: the file: .png, .npz (arrays), and of paths .gif and .webp, the training's two; RUN/KIND.png or
                 RUN/animation.gif if not given
         """
         from jaxgen.training import sample
 
-        print(sample(path, kind, num=num, steps=steps, dims=dims, around=around, groups=groups, out=out))
+        picture = {"num": num, "steps": steps, "dims": dims, "around": around, "groups": groups}
+        print(sample(path, kind, checkpoint=checkpoint, out=out, **picture))
 
     parse(sample_, rest, "jaxgen sample RUN")
 
@@ -289,16 +377,19 @@ def evaluate_command(argv: list[str]) -> None:
 
     from jaxgen.evaluation.scoring import Scoring
 
-    def evaluate_(scoring: Annotated[Scoring, tyro.conf.arg(name="")]) -> None:
+    def evaluate_(scoring: Annotated[Scoring, tyro.conf.arg(name="")], checkpoint: str = "newest") -> None:
         """Score a run, or images of any other system, beside real ones.
 
         Writes evaluation.json into the run folder and prints the table. `jaxgen metrics` lists the metrics;
         `jaxgen evaluate --images FOLDER --dataset NAME` scores images that another system made, and
         `jaxgen evaluate --images FOLDER --help` lists its options.
+
+        Args:
+            checkpoint: newest, a step, or best (each seed's, by the run's keep_best)
         """
         from jaxgen.comparison import evaluate
 
-        _print_scores(evaluate(path, scoring))
+        _print_scores(evaluate(path, scoring, checkpoint))
         print(Path(path) / "evaluation.json")
 
     return parse(evaluate_, rest, "jaxgen evaluate RUN")
@@ -536,6 +627,8 @@ def _dataset(argv: list[str], action: str) -> tuple[str, list[str]]:
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "models": models_command,
     "train": train_command,
+    "runs": runs_command,
+    "verify": verify_command,
     "digest": digest_command,
     "sample": sample_command,
     "evaluate": evaluate_command,

@@ -41,6 +41,20 @@ def given(config: Any) -> list[str]:
     return [field.name for field in dataclasses.fields(config) if getattr(config, field.name) != default(field)]
 
 
+def check_idle(config: Any, by: str, uses: Mapping[str, tuple[str, ...]]) -> None:
+    """Raises UserError where a field was given that is of another choice only, and would be without effect.
+
+    Args:
+        config: a dataclass.
+        by: its field that chooses.
+        uses: by the choices, their fields; one that is of no choice here is of all.
+    """
+    for name in given(config):
+        takers = [choice for choice, names in uses.items() if name in names]
+        if takers and getattr(config, by) not in takers:
+            raise UserError(f"{name} is of {by} {' or '.join(takers)}, not of {getattr(config, by)}")
+
+
 def _fits(value: Any, hint: Any) -> bool:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Literal:
@@ -48,8 +62,10 @@ def _fits(value: Any, hint: Any) -> bool:
     if origin in (typing.Union, types.UnionType):
         return any(_fits(value, argument) for argument in arguments)
     if origin is tuple:
-        inner = arguments[:1] * len(value) if isinstance(value, list | tuple) else ()
-        return isinstance(value, list | tuple) and all(map(_fits, value, inner))
+        if not isinstance(value, list | tuple):
+            return False
+        each = arguments[:1] * len(value) if arguments[-1] is ... else arguments
+        return len(value) == len(each) and all(map(_fits, value, each))
     if hint is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if hint is int:

@@ -33,6 +33,9 @@ Condition = Mapping[str, Array]
 BINARY_THRESHOLD = 128
 """A pixel of at least this value is 1 wherever images are binarised."""
 
+HIGH_QUALITY = 3
+"""A point of a mixture of Gaussians is of high quality nearer to its mode's centre than this many deviations."""
+
 
 class State(NamedTuple):
     """All that moves while a model is trained; donated to every step.
@@ -80,6 +83,20 @@ class Prior(NamedTuple):
     kind: Literal["gaussian", "uniform"]  # each number of z is of N(0, 1), or uniform in (-1, 1)
 
 
+class Codes(NamedTuple):
+    """Latents that `decode` takes of which some are codes that the model infers of images.
+
+    z is float32 [num, noise + categories + continuous]: first noise, then a one-hot categorical code, then continuous
+    codes, each uniform in (-1, 1).
+    """
+
+    noise: int
+    categories: int
+    continuous: int
+    sample: Callable[[Key, State, int], Array]  # (key, state, num) -> z
+    infer: Callable[[State, Batch], Array]  # (state, batch) -> logits [batch, categories] of the categorical code
+
+
 class Latent(NamedTuple):
     """The densities of a model p(x, z) = p(z) p(x|z) with an inference network q(z|x), in nats.
 
@@ -117,7 +134,11 @@ class Model(NamedTuple):
     decode: Callable[..., Array] | None = None  # (state, latents) -> floats in [0, 1]
     """With a third argument, the condition [num, ...], where the model has `conditions`."""
     prior: Prior | None = None  # of the latents: paths between them are drawn by `jaxgen sample`
+    codes: Codes | None = None  # of the latents, where some are codes that it infers
     classify: Callable[[State, Batch], Array] | None = None  # -> logits [batch, num_classes]
+
+    worries: Callable[[Mapping[str, float]], list[str]] = lambda metrics: []
+    """(means of a step's metrics) -> what they give to worry about, a line each: training says each once a seed."""
 
     precisions: tuple[str, ...] = ("float32",)
     """The dtypes that `spec.compute_dtype` may name, "bfloat16" among them where the layers heed it."""
@@ -133,6 +154,8 @@ class Spec(NamedTuple):
     mean: np.ndarray | None = None  # float64 [H, W, C] in [0, 1], the training images' mean
     num_words: int | None = None  # ids of the captions' vocabulary, padding (0) and unknown (1) among them
     faces: np.ndarray | None = None  # int32 [faces, 3], the vertices of each triangle of the meshes
+    mixture: tuple[np.ndarray, float] | None = None
+    """Of points of a known mixture of Gaussians: centres float64 [modes, 2], the deviation on both axes."""
     compute_dtype: np.dtype = np.dtype("float32")
     """What layers compute in. Parameters, averages, losses and optimizers are float32 whatever it is."""
 

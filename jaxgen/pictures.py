@@ -243,15 +243,16 @@ def _mesh_image(seen, places, faces, size):
     return np.asarray(image.reduce(SUPERSAMPLING))
 
 
-def point_image(points, size: int) -> np.ndarray:
+def point_image(points, size: int, around=None) -> np.ndarray:
     """A picture of where points lie: the more of them, the brighter.
 
     Brightness is the logarithm of their number, so that single points are seen beside many. The smallest square
-    around all of them is shown, with a small margin; x goes to the right and y upwards.
+    around all of them, or around others, is shown, with a small margin; x goes to the right and y upwards.
 
     Args:
-      points: float [n, 2]; those not finite are left out.
+      points: float [n, 2]; those not finite, and those outside the picture, are left out.
       size: pixels a side.
+      around: float [m, 2], the points that the picture is of, so that several pictures compare; `points` if not given.
 
     Returns:
       uint8 [size, size, 3], RGB.
@@ -263,7 +264,8 @@ def point_image(points, size: int) -> np.ndarray:
     if points.ndim != 2 or points.shape[1] != 2:
         raise ValueError(f"a picture of points needs them as [n, 2], got {list(points.shape)}")
     points = points[np.isfinite(points).all(1)]
-    columns, rows = np.floor(_to_pixels(points, size)).astype(int).T
+    places = _to_pixels(points, size, around)
+    columns, rows = np.floor(places[((places >= 0) & (places < size)).all(1)]).astype(int).T
     counts = np.zeros((size + 2, size + 2))  # with a border for the dots' sides
     for (row, column), share in np.ndenumerate(DOT):
         np.add.at(counts, (rows + row, columns + column), share)
@@ -271,11 +273,12 @@ def point_image(points, size: int) -> np.ndarray:
     return np.round(BACKGROUND + density / (density.max() or 1) * (SURFACE - BACKGROUND)).astype(np.uint8)
 
 
-def _to_pixels(points, size):
-    """Points [..., 2], y upwards, in pixels from the upper left corner; all within the margin."""
+def _to_pixels(points, size, around=None):
+    """Points [..., 2], y upwards, in pixels from the upper left corner; all of `around` (or they) within the margin."""
     if size < 1:
         raise ValueError(f"a picture's size is 1 pixel or more, got {size}")
-    finite = points[np.isfinite(points).all(-1)]
+    around = points if around is None else np.asarray(around, np.float64)
+    finite = around[np.isfinite(around).all(-1)]
     low, high = (finite.min(0), finite.max(0)) if len(finite) else np.zeros((2, 2))
     scale = (1 - 2 * MARGIN) * size / ((high - low).max() or 1)
     return size / 2 + scale * (points - (low + high) / 2) * [1, -1]

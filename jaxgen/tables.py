@@ -13,6 +13,7 @@ from jaxgen import data, models
 from jaxgen.comparison.statistics import t_interval
 from jaxgen.evaluation.scores import MODELS, SAMPLES
 from jaxgen.model import Spec
+from jaxgen.training.standing import Standing
 
 
 def _folding(*names: str, title: str) -> Table:
@@ -92,6 +93,21 @@ def scores_tables(results: dict, console: Console) -> list[Table]:
     notes = [f"{row['name']}: {row['note']}" for row in results["rows"] if row["kind"] == "real" and row.get("note")]
     tables[-1].caption, tables[-1].caption_justify = "\n".join(notes), "left"
     return tables
+
+
+def runs_table(standings: list[Standing]) -> Table:
+    """A row a run folder, as it stands."""
+    colours = {"running": "cyan", "done": "green", "stopped": "yellow", "diverged": "magenta", "damaged": "red"}
+    table = _folding("run", "state", "step", "model", "data", "seeds", "seconds", title="Runs")
+    for each in standings:
+        settings = each.described["settings"] if each.described else {}
+        words = Text.assemble((each.state, colours[each.state]), *(["\n", (each.note, "dim")] if each.note else []))
+        step = f"{each.step:,} of {each.steps:,}" if each.step is not None and each.steps else ""
+        model = each.described["model"] if each.described else ""
+        seconds = f"{each.seconds:,.0f}" if each.seconds is not None else ""
+        seeds = " ".join(map(str, settings.get("seeds", ())))
+        table.add_row(str(each.path), words, step, model, str(settings.get("dataset", "")), seeds, seconds)
+    return table
 
 
 def _scores(results: dict, metrics: list[dict]) -> Table:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import inspect
 import io
 import json
 import os
@@ -116,8 +117,8 @@ def train_again(*argv) -> tuple:
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        (["trian"], "unknown command 'trian': there are models, train, digest, sample, evaluate, metrics, "
-         "compare, data, extractor"),
+        (["trian"], "unknown command 'trian': there are models, train, runs, verify, digest, sample, evaluate, "
+         "metrics, compare, data, extractor"),
         (["--steps", "5", "train", "vae"], "unknown command '--steps'"),
         (["train"], "train needs a model first, as in `jaxgen train MODEL`"),
         (["train", "--steps", "5", "vae"], "train needs a model first"),
@@ -148,7 +149,8 @@ def train_again(*argv) -> tuple:
         (["train", "vae", "--smallest", "5"], "smallest must be at most 4, half a side of images of 8x8, not 5"),
         (["train", "vae", "--learning-rate", "1e300"], "learning_rate must be above 0 and finite (from 1e-37 to 1e38)"),
         (["train", "dcgan", "--critic-steps", "5"], "batch_size must be a multiple of 5, the parts that dcgan divides"),
-        (["train", "dcgan", "--loss", "wasserstein"], "loss wasserstein takes penalty gradient or spectral_norm"),
+        (["train", "gan", "--packing", "3"], "batch_size must be a multiple of 3, the parts that gan divides"),
+        (["train", "dcgan", "--loss", "wasserstein"], "loss wasserstein takes penalty one_centred or spectral_norm"),
         (["train", "vae", "--image-size", "0"], "image size must be a whole number from 1 on, not 0"),
         (["train", "vae", "--image-size", "5000"], "image size must be at most 4096, not 5000"),
         (["train", "vae", "--crop", "9"], "crop 9: there is an image of 8x8"),
@@ -183,7 +185,7 @@ def train_again(*argv) -> tuple:
         (["train", "vae", "--data-seed", "-1"], "data_seed must lie between 0 and 2^32 - 1, not -1"),
         (["train", "vae", "--resume", "True"], "Unrecognized options: True"),
         (["train", "vae", "--out", ""], ". exists; choose another --out"),
-        (["compare", "missing.py"], "no experiment file missing.py; those that come with jaxgen: classifiers, digits"),
+        (["compare", "missing.py"], "no experiment file missing.py; those that come with jaxgen: cgan_parzen"),
         (["compare", "digits", "--steps", "0"], "steps must be at least 1, not 0"),
         (["compare", "digits", "--seeds"], "seeds must name at least one seed"),
         (["compare", "digits", "--seeds", "1", "1"], "seeds given twice: 1"),
@@ -252,11 +254,12 @@ def test_what_the_operating_system_refuses_is_one_line(monkeypatch):
     assert refused("models") == "cannot use runs/vae/metrics.jsonl: No space left on device"
 
 
-def test_memory_that_does_not_suffice_is_one_line():
-    status, _, err = call("train", "vae", "--latent-dim", 2 * 10**9, "--steps", 1)
+@pytest.mark.parametrize("size", [("vae", "--latent-dim", 2 * 10**9), ("classifier", "--features", 2**31 - 1)])
+def test_memory_that_does_not_suffice_is_one_line(size):
+    status, _, err = call("train", *size, "--steps", 1)
     assert status == 2
     assert "jaxgen: error: out of memory; a smaller model, --batch-size or number of seeds takes less" in err
-    assert not Path("runs/vae-digits").exists()
+    assert not Path(f"runs/{size[0]}-digits").exists()
 
 
 def test_an_error_of_jaxgens_own_keeps_its_traceback(monkeypatch):
@@ -343,8 +346,10 @@ def test_a_damaged_checkpoint(run):
     for file in (run / "checkpoints/13").rglob("*"):
         if file.is_file():
             file.write_text("garbage")
-    assert refused("digest", "run").startswith("run/checkpoints/13 cannot be read; ")
-    assert refused(*train_again("--resume")).startswith("run/checkpoints/13 cannot be read; ")
+    assert refused("digest", "run").startswith("run/checkpoints/13 is damaged: ")
+    assert refused(*train_again("--resume")).startswith(
+        "no checkpoint of run is left to go on from; run/checkpoints/13 is"
+    )
 
 
 def test_a_run_without_a_checkpoint(run):
@@ -387,13 +392,10 @@ def unboxed(text: str) -> str:
 
 
 def field_comments(name: str) -> dict[str, str]:
-    """{field: comment} of a model's Config and of Settings, read from their lines."""
-    source = Path(models.load(name).__file__).read_text().partition("class Config")[2].partition("\ndef ")[0]
-    for part in (Options, Settings):
-        text = Path(sys.modules[part.__module__].__file__).read_text().partition(f"class {part.__name__}")[2]
-        source += text.partition("def check")[0]
-    found = re.findall(r"^    (\w+): .*?  # (.+)$", source, re.MULTILINE)
-    return dict(found)
+    """{field: comment} of a model's Config, with what it inherits, and of Settings, read from their lines."""
+    *inherited, _ = models.load(name).Config.__mro__  # the last is object
+    source = "".join(inspect.getsource(part) for part in (*reversed(inherited), Options, Settings))
+    return dict(re.findall(r"^    (\w+): .*?  # (.+)$", source, re.MULTILINE))
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -579,7 +581,7 @@ def test_samples_replace_no_other_file(run, here):
         (["--nun", "9"], "Perhaps you meant: --num"),
         (
             ["--kind", "interpolation"],
-            "naive_bayes does not decode latents; models that can: autoencoder, vae, vaegan, dcgan",
+            "naive_bayes does not decode latents; models that can: autoencoder, vae, vaegan, ",
         ),
         (["--kind", "reconstruction"], "invalid choice 'reconstruction'"),
         (["--kind", "animation", "--out", "a.png"], "animation can be written as .gif or .webp, not as 'a.png'"),
@@ -611,10 +613,10 @@ def test_every_kind_of_picture_has_its_name_on_the_command_line():
 def test_every_option_of_a_picture_is_handed_on(here, monkeypatch):
     monkeypatch.setattr("jaxgen.training.sample", lambda *given, **options: (given, options))
     printed = did("sample", "run", "--kind", "traversal", "--num", 3, "--steps", 5, "--dims", 1, 2, "--around", 4)
-    options = {"num": 3, "steps": 5, "dims": (1, 2), "around": 4, "groups": None, "out": None}
+    options = {"checkpoint": "newest", "out": None, "num": 3, "steps": 5, "dims": (1, 2), "around": 4, "groups": None}
     assert printed == f"{(('run', 'traversal'), options)}\n"
-    printed = did("sample", "run", "--kind", "arithmetic", "--groups", 7, 1, 4)
-    options = dict.fromkeys(options) | {"groups": ("7", "1", "4")}
+    printed = did("sample", "run", "--kind", "arithmetic", "--groups", 7, 1, 4, "--checkpoint", "best")
+    options = dict.fromkeys(options) | {"checkpoint": "best", "groups": ("7", "1", "4")}
     assert printed == f"{(('run', 'arithmetic'), options)}\n"
 
 

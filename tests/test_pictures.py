@@ -373,3 +373,12 @@ def test_points_refused():
         point_image(np.zeros((4, 3)), 8)
     with pytest.raises(ValueError, match="1 pixel or more"):
         point_image(np.zeros((4, 2)), 0)
+
+
+def test_points_are_drawn_in_the_frame_of_others():
+    """A point in the middle of the frame is in the picture's; one outside is left out."""
+    frame = [[-1, -1], [1, 1]]
+    inside = point_image([[0.0, 0.0]], 51, frame)
+    assert np.argwhere((inside == inside.max((0, 1))).all(-1)).tolist() == [[25, 25]]
+    np.testing.assert_array_equal(point_image([[0.0, 0.0], [5.0, 0.0], [0.0, -1.2]], 51, frame), inside)
+    np.testing.assert_array_equal(point_image([[3.0, 0.0]], 51, frame), np.full((51, 51, 3), [40, 44, 52]))

@@ -15,6 +15,7 @@ from jaxgen.data import Info
 from jaxgen.evaluation.scores import FAMILIES
 from jaxgen.evaluation.scoring import Scoring
 from jaxgen.training.settings import Settings
+from tests.faults import tally
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
@@ -35,9 +36,14 @@ def test_the_measured_results_are_those_that_are_kept():
     assert summary.table(README) == README
 
 
+def test_the_faults_are_those_that_were_counted():
+    """`python -m tests.faults.tally` writes them."""
+    assert tally.table(README) == README
+
+
 def test_every_command_has_a_row_and_an_example():
     rows = re.findall(r"^\| `jaxgen (\w+)[^`]*` \| .+ \| `jaxgen (\w+)[^`]*` \|$", README, re.MULTILINE)
-    names = "models train digest sample evaluate evaluate metrics compare data data data extractor"
+    names = "models train runs verify digest sample evaluate evaluate metrics compare data data data extractor"
     assert rows == [(name, name) for name in names.split()]
     assert {name for name, _ in rows} == set(cli.COMMANDS)
 
@@ -46,7 +52,7 @@ def test_the_options_of_the_examples_exist():
     known = {f"--{name.replace('_', '-')}" for name in Settings.__dataclass_fields__} | {"--out", "--num", "--resume"}
     known |= {f"--{name.replace('_', '-')}" for name in Scoring.__dataclass_fields__} | {"--images"}
     known |= {"--kind", "--steps", "--dims", "--around", "--groups"}  # of `jaxgen sample`
-    known |= {"--latent-dim", "--noise", "--from"}  # of the VAE, and of the README's own model
+    known |= {"--deterministic", "--latent-dim", "--noise", "--from"}  # of the VAE, and of the README's own model
     examples = re.findall(r"`(jaxgen (?:train|sample|evaluate|compare|data|extractor) [^`]+)`", README)
     examples += re.findall(r"^(jaxgen .+)$", README, re.MULTILINE)
     options = {word for example in examples for word in shlex.split(example) if word.startswith("--")}

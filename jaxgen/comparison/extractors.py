@@ -47,6 +47,7 @@ SHIPPED = {
 STEPS = 600  # of a classifier that is trained when it is needed
 CHUNK = 100  # steps a dispatch
 HEADER = "jaxgen"
+FORMAT = 2  # of the files: since then the header has a sha256 of its own
 
 
 class Network(NamedTuple):
@@ -165,7 +166,7 @@ def _own(network: Network, dataset: data.Dataset, progress: bool) -> Extractor:
     # How a run is fed does not change what it is measured by, nor does another commit of the same sources.
     options = options | {"flip": False, "pipeline": "auto", "workers": 0}
     described = environment(dataset._replace(options=options)) | {"commit": None}
-    depends = json.dumps([network, described, sources("jaxgen.models.classifier")], sort_keys=True)
+    depends = json.dumps([FORMAT, network, described, sources("jaxgen.models.classifier")], sort_keys=True)
     kept = data.data_dir() / "extractors" / f"{hashlib.sha256(depends.encode()).hexdigest()[:16]}.safetensors"
     if not kept.exists():
         save_classifier(kept, network, dataset, progress)
@@ -193,6 +194,12 @@ def save_classifier(path: Path, network: Network, dataset: data.Dataset, progres
         "fingerprint": dataset.fingerprint,
         "sha256": digest(flat),
     }
+    write_weights(path, flat, described)
+
+
+def write_weights(path: Path, flat: dict[str, np.ndarray], described: dict[str, Any]) -> None:
+    """Writes an extractor's file, whole or not at all: its arrays, and its header with a sha256 of its own."""
+    described = described | {"header_sha256": _header_sha256(described)}
     path.parent.mkdir(parents=True, exist_ok=True)
     # Renamed when it is whole: of two processes that train at once both write the same.
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
@@ -221,20 +228,26 @@ def read_weights(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """(arrays by name, what the header says) of an extractor's file.
 
     Raises:
-        UserError: it is none of jaxgen's, is damaged, or its arrays are not those whose sha256 it states.
+        UserError: it is none of jaxgen's, is damaged, or its arrays or its header are not what was written.
     """
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             described = json.loads((file.metadata() or {})[HEADER])
             flat = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        stated = str(described["sha256"])
+        stated, header = str(described["sha256"]), described.pop("header_sha256")
     except (OSError, KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
         raise UserError(f"{path} is no extractor file of jaxgen, or damaged ({str(error)[:200]})") from None
+    if header != _header_sha256(described):
+        raise UserError(f"{path} was changed: what its header says is not what was written (sha256)")
     if digest(flat) != stated:
         raise UserError(
             f"{path} was changed: the sha256 of its weights is {digest(flat)[:16]}..., not {stated[:16]}..."
         )
     return flat, described
+
+
+def _header_sha256(described: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
 
 def _classifier(config: dict[str, Any], image: tuple[int, int, int], num_classes: int) -> Model:

@@ -13,7 +13,7 @@ from jaxgen.training import Run
 from jaxgen.training import run as folder
 from jaxgen.training import seeds as seed_axis
 from jaxgen.training.kinds import Asked, interpolation
-from jaxgen.training.record import grid_condition, read_rows
+from jaxgen.training.record import CLOUD, grid_condition, pictured, read_rows
 
 REAL = 64  # real images, about as many as a grid of samples has
 PAIRS, STEPS = 4, 8  # of a seed's interpolations
@@ -22,11 +22,12 @@ NEAREST = 8  # samples a seed whose nearest training images are shown, or one a 
 
 def pictures(runs: dict[str, Run], dataset: Dataset) -> dict[str, Any]:
     """Of a dataset's runs by arm, what `write_report` shows: "real", "rows" by arm, and "curves" by arm."""
-    images = "image" in dataset.spec.entries
+    num = REAL if "image" in dataset.spec.entries else CLOUD
+    real = pictured(dataset, {name: entry[:num][None] for name, entry in dataset.train.items()})
     return {
-        "real": dataset.train["image"][:REAL] if images else np.zeros((0, 1, 1, 1), np.uint8),
+        "real": np.zeros((0, 1, 1, 1), np.uint8) if real is None else real[0],
         "curves": {name: _curves(run.path) for name, run in runs.items()},
-        "rows": {name: _row(run, dataset) for name, run in runs.items() if images and run.plan.model.sample},
+        "rows": {name: _row(run, dataset) for name, run in runs.items() if real is not None and run.plan.model.sample},
     }
 
 
@@ -37,7 +38,7 @@ def _row(run: Run, dataset: Dataset) -> dict[str, Any]:
         "columns": columns,
         "classes": list(dataset.classes) or None if condition else None,
         "interpolation": _interpolation(run),
-        "nearest": _nearest(run, dataset),
+        "nearest": _nearest(run, dataset) if "image" in dataset.spec.entries else None,
     }
 
 

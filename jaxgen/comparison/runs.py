@@ -104,7 +104,7 @@ def tuned(name: str, arm: Arm, label: str, options: list[Plan], place: Path, con
         run = trained(place / f"{i:03}", folder.plan(arm.model, plan.config, settings), context)
         with scorer:
             values = scorer.values(run.plan, f"{name}, candidate {i}", run.state, set(run.diverged))
-        seconds = folder.read_json(run.path / folder.RESULT)["seconds"]
+        seconds = folder.read_result(run.path)["seconds"]
         scores = values.get(sweep.metric, [None])
         mean = None if None in scores or not np.isfinite(scores).all() else float(np.mean(scores))
         trials.append({"config": fields, "value": mean, "seconds": seconds, "steps": run.step, "chosen": False})
@@ -131,14 +131,16 @@ def best_checkpoint(run: Run, column: str, context: Context) -> Run:
     """
     scoring = dataclasses.replace(context.experiment.scoring, metrics=(COLUMNS[column].family,))
     sign = 1 if COLUMNS[column].better == "higher" else -1
-    steps, states, scores = folder.checkpoint_steps(run.path, run.plan), [], []
+    every = run.plan.settings.checkpoint_every  # none of those that a signal left
+    steps = [step for step in folder.checkpoint_steps(run.path) if step % every == 0 or step == run.step]
+    states, scores = [], []
     with Scorer(run.plan.dataset, scoring, context.progress, split="validation") as scorer:
         for step in steps:
-            state, *_ = folder.restore(run.path, run.plan, step)
+            state = folder.restore(run.path, run.plan, step).state
             values = scorer.values(run.plan, f"{run.path.name}, step {step}", state, set(run.diverged))[column]
             states.append(jax.device_get(state))
             scores.append([-np.inf if value is None or not np.isfinite(value) else sign * value for value in values])
     rows = np.asarray(scores).argmax(axis=0)  # [seeds]
     rows[np.isneginf(scores).all(axis=0)] = len(steps) - 1
-    state = jax.tree.map(lambda *leaves: np.stack([leaves[row][seed] for seed, row in enumerate(rows)]), *states)
+    state = folder.of_each_seed([states[row] for row in rows])
     return run._replace(state=state, chosen=tuple(steps[row] for row in rows))

@@ -41,12 +41,15 @@ MOST = 10_000
 """Samples of a seed, if not said otherwise."""
 
 
-def evaluate(run: str | Path, scoring: Scoring | None = None, *, progress: bool = True) -> dict[str, Any]:
+def evaluate(
+    run: str | Path, scoring: Scoring | None = None, checkpoint: str | int = "newest", *, progress: bool = True
+) -> dict[str, Any]:
     """Scores a run's seeds beside real images and the untrained model; writes evaluation.json into it.
 
     Args:
         run: the run folder.
         scoring: the metrics, and how they are taken.
+        checkpoint: as `open_run` takes it.
         progress: show on stderr how far it is.
 
     Returns:
@@ -55,7 +58,7 @@ def evaluate(run: str | Path, scoring: Scoring | None = None, *, progress: bool 
     Raises:
         UserError: no run there, no checkpoint yet, a metric that the model cannot have, or one that needs more samples.
     """
-    opened = open_run(run)
+    opened = open_run(run, checkpoint)
     with Scorer(opened.plan.dataset, scoring or Scoring(), progress) as scorer:
         scorer.check([opened.plan])
         real = scorer.real_rows([opened.plan.model])
@@ -339,7 +342,7 @@ class Scorer:
             "values": {key: values.get(key, [None] * len(plan.settings.seeds)) for key in untrained},
             "steps": run.step,
             "checkpoints": list(run.chosen) or None,
-            "seconds": folder.read_json(run.path / folder.RESULT)["seconds"] if finished else None,
+            "seconds": folder.read_result(run.path)["seconds"] if finished else None,
             "diverged": sorted(run.diverged),
             "note": f"trained in another environment ({changes})" if changes else "",
             "digests": {str(seed): digest for seed, digest in run.digests().items()},

@@ -282,7 +282,7 @@ def load(name: str, *, progress: bool = True, **options: Any) -> Dataset:
     return Dataset(
         name=name,
         options=given,
-        spec=_spec(splits["train"], manifest.classes, mean, faces, vocabulary),
+        spec=_spec(splits["train"], manifest.classes, mean, faces, vocabulary, _mixture(row.name, chosen)),
         **splits,
         fingerprint=manifest.fingerprint,
         note=note + ".",
@@ -292,7 +292,15 @@ def load(name: str, *, progress: bool = True, **options: Any) -> Dataset:
     )
 
 
-def _spec(train, classes, mean, faces, vocabulary) -> "Spec":
+def _mixture(name: str, options: Options) -> tuple[np.ndarray, float] | None:
+    if name != "gaussians":
+        return None
+    from jaxgen.data.gaussians import modes
+
+    return modes(options.dataset_config)
+
+
+def _spec(train, classes, mean, faces, vocabulary, mixture) -> "Spec":
     import jax
 
     from jaxgen.model import Spec
@@ -307,4 +315,5 @@ def _spec(train, classes, mean, faces, vocabulary) -> "Spec":
         mean=mean,
         num_words=vocabulary and len(vocabulary),
         faces=faces,
+        mixture=mixture,
     )

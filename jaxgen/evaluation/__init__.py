@@ -1,5 +1,6 @@
 """Evaluation: metrics as pure functions of arrays, real before fake in every signature."""
 
+from jaxgen.evaluation.agreement import class_recall, label_agreement
 from jaxgen.evaluation.diversity import feature_diversity, ms_ssim, ssim, within_class_diversity
 from jaxgen.evaluation.frechet import frechet_distance, frechet_distance_infinity
 from jaxgen.evaluation.inception import load_inception
@@ -31,6 +32,7 @@ __all__ = [
     "bits_per_dimension",
     "choose_deviation",
     "class_modes",
+    "class_recall",
     "density_coverage",
     "feature_diversity",
     "frechet_distance",
@@ -38,6 +40,7 @@ __all__ = [
     "importance_bound",
     "inception_score",
     "kernel_distance",
+    "label_agreement",
     "load_inception",
     "memorisation",
     "ms_ssim",

@@ -4,7 +4,8 @@ Each is a function of (model, keys [seeds], state, dataset, scoring), every leaf
 and gives the scores of every seed.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ import numpy as np
 
 from jaxgen.data import Dataset, pipeline
 from jaxgen.evaluation import likelihood
+from jaxgen.evaluation.codes import code_error
 from jaxgen.evaluation.diversity import SIDE
 from jaxgen.evaluation.extractor import BATCH
 from jaxgen.evaluation.reconstruction import reconstruction_errors
@@ -44,6 +46,14 @@ def accuracy(model: Model, keys: Array, state: State, dataset: Dataset, scoring:
     classify = jax.vmap(lambda key, state, batch: model.classify(state, batch), in_axes=(0, 0, None))
     labels = _over_test(classify, model, keys, state, dataset).argmax(-1)
     return {"accuracy": (labels == dataset.test["label"]).mean(axis=1).tolist()}
+
+
+def codes(model: Model, keys: Array, state: State, dataset: Dataset, scoring: Scoring) -> Scores:
+    """The error of the categorical code that is inferred, as a classifier."""
+    infer = jax.vmap(lambda key, state, batch: model.codes.infer(state, batch), in_axes=(0, 0, None))
+    train, test = (_over(infer, model, keys, state, examples).argmax(-1) for examples in (dataset.train, dataset.test))
+    labels = dataset.train["label"][:], dataset.test["label"][:]
+    return {"code_error": [code_error(a, labels[0], b, labels[1]) for a, b in zip(train, test, strict=True)]}
 
 
 def iwae(model: Model, keys: Array, state: State, dataset: Dataset, scoring: Scoring) -> Scores:
@@ -103,13 +113,18 @@ def reconstruction(model: Model, keys: Array, state: State, dataset: Dataset, sc
 
 def _over_test(function: Callable, model: Model, keys: Array, state: State, dataset: Dataset) -> np.ndarray:
     """`function` (keys, state, batch) -> [seeds, batch, ...] of all test examples: [seeds, num, ...]."""
+    return _over(function, model, keys, state, dataset.test)
+
+
+def _over(function: Callable, model: Model, keys: Array, state: State, examples: Mapping[str, Any]) -> np.ndarray:
+    """The same of all examples of a split."""
     jitted = jax.jit(function)
-    entries = {name: dataset.test[name] for name in model.needs}
+    entries = {name: examples[name] for name in model.needs}
     rows = [
         jax.device_get(jitted(jax.vmap(jax.random.fold_in, (0, None))(keys, i), state, batch))
         for i, batch in enumerate(pipeline.batches(entries, BATCH))
     ]
-    values = np.concatenate(rows, axis=1)[:, : len(dataset.test["image"])]
+    values = np.concatenate(rows, axis=1)[:, : len(next(iter(entries.values())))]
     return values.astype(np.float64) if values.dtype.kind == "f" else values
 
 

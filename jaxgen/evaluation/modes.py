@@ -7,9 +7,7 @@ import numpy as np
 from scipy.spatial.distance import cdist
 
 from jaxgen.evaluation import checks
-
-WITHIN = 3
-"""A point is of high quality nearer to its mode's centre than this many deviations."""
+from jaxgen.model import HIGH_QUALITY
 
 
 class Modes(NamedTuple):
@@ -50,7 +48,7 @@ def point_modes(points, centers, deviation: float) -> Modes:
     if points.shape[1] != centers.shape[1]:
         raise ValueError(f"points have {points.shape[1]} dimensions, centers {centers.shape[1]}")
     distances = cdist(points, centers)
-    near = distances.min(axis=1) < WITHIN * deviation
+    near = distances.min(axis=1) < HIGH_QUALITY * deviation
     counts = np.bincount(distances.argmin(axis=1)[near], minlength=len(centers))
     return Modes(int((counts > 0).sum()), _kl_from_uniform(counts), float(near.mean()))
 

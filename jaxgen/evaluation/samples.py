@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxgen.data import Dataset, gaussians
+from jaxgen.data import Dataset
+from jaxgen.evaluation.agreement import class_recall, label_agreement
 from jaxgen.evaluation.diversity import SIDE, feature_diversity, within_class_diversity
 from jaxgen.evaluation.extractor import Extractor
 from jaxgen.evaluation.frechet import frechet_distance, frechet_distance_infinity
@@ -22,7 +23,7 @@ SURE = 0.9
 """A judge recognises an image where its largest class probability is at least this."""
 
 K = 5
-"""Neighbours of precision, recall, density and coverage."""
+"""Neighbours of precision, recall, density and coverage, and of a class's recall."""
 
 SPLITS = 10
 """Of the inception score."""
@@ -119,7 +120,7 @@ def recognised(sides: Sides, fake: Examples) -> dict[str, float]:
 def modes(sides: Sides, fake: Examples) -> dict[str, float]:
     """Modes found; of images, the classes that the judge names."""
     if fake.values.ndim == 2:
-        found = point_modes(fake.values, *gaussians.modes(sides.dataset.name.partition("/")[2]))
+        found = point_modes(fake.values, *sides.dataset.spec.mixture)
         return {"modes": float(found.modes), "modes_kl": found.kl, "high_quality": found.high_quality}
     found = class_modes(fake.judged.argmax(-1), fake.judged.shape[1])
     return {"modes": float(found.modes), "modes_kl": found.kl}
@@ -141,6 +142,14 @@ def nearest_neighbor(sides: Sides, fake: Examples) -> dict[str, float]:
     """Error of 1-NN on pixels."""
     error = nearest_neighbor_error(sides.test.flat, sides.test.labels, fake.flat, fake.labels)
     return {"nearest_neighbor": error}
+
+
+def agreement(sides: Sides, fake: Examples) -> dict[str, float]:
+    """The share on which the judge names the asked label, and recall within the classes."""
+    return {
+        "agreement": label_agreement(fake.judged.argmax(-1), fake.labels),
+        "class_recall": class_recall(sides.test.features, sides.test.labels, fake.features, fake.labels, K),
+    }
 
 
 def parzen(sides: Sides, fake: Examples) -> dict[str, float]:

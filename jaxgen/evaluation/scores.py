@@ -70,6 +70,12 @@ def _model(**functions: str) -> Callable[[There], str]:
     return lambda there: next((words for name, words in functions.items() if getattr(there.model, name) is None), "")
 
 
+def _codes(there: There) -> str:
+    if there.model.codes is None:
+        return "it infers no categorical code"
+    return "" if there.labels else "the data have no labels"
+
+
 _LATENT = {"latent": "it has no densities of latents"}
 
 SAMPLES = {
@@ -107,6 +113,12 @@ SAMPLES = {
         _labels,
     ),
     "nearest_neighbor": Family(samples.nearest_neighbor, "error of 1-NN among samples' pixels on real images", _labels),
+    "agreement": Family(
+        samples.agreement,
+        "share on which a judge names the asked class, and recall within classes",
+        lambda there: _judge(there) or _labels(there),
+        networks=True,
+    ),
     "parzen": Family(samples.parzen, "Parzen window log-likelihood, historical"),
     "memorisation": Family(samples.memorised, "whether samples lie closer to the training set than test examples"),
     "diversity": Family(
@@ -141,6 +153,7 @@ MODELS = {
         _model(classify="it does not classify"),
         True,
     ),
+    "codes": Family(model_scores.codes, "error of an inferred categorical code as a classifier", _codes),
 }
 """Families that score models."""
 
@@ -174,6 +187,8 @@ COLUMNS = {
     "two_sample_p": Column("two_sample", "higher", 4),
     "classification_accuracy": Column("classification_accuracy", "higher", 4),
     "nearest_neighbor": Column("nearest_neighbor", "lower", 4),
+    "agreement": Column("agreement", "higher", 4),
+    "class_recall": Column("agreement", "higher", 3),
     "parzen": Column("parzen", "higher", 1),
     "memorisation": Column("memorisation", None, 3),
     "feature_diversity": Column("diversity", None, 3),
@@ -192,10 +207,14 @@ COLUMNS = {
     "psnr_binary": Column("reconstruction", "higher", 2),
     "ssim_binary": Column("reconstruction", "higher", 4),
     "accuracy": Column("accuracy", "higher", 4),
+    "code_error": Column("codes", "lower", 4),
 }
 """In the order of a table. A log-likelihood, or an error of pixels, has a column for each space: no two compare."""
 
-SHARES = ("precision", "recall", "coverage", "recognised", "high_quality", "classification_accuracy", "accuracy")
+SHARES = (
+    "precision", "recall", "coverage", "recognised", "high_quality", "classification_accuracy", "agreement",
+    "class_recall", "accuracy",
+)  # fmt: skip
 """Columns from 0 to 1 on all data, of which means over several datasets can be taken."""
 
 
@@ -302,6 +321,17 @@ def _words(there: There, scoring: Scoring, num: int) -> dict[str, tuple[str, str
             "1-NN error",
             f"Error on {real} of the nearest neighbour among {num:,} samples with their labels, by pixels.",
         ),
+        "agreement": (
+            "agreement",
+            f"Share of the samples on which {judge} names the class that was asked for{right}. One image a class would "
+            "do: read it beside the recall within classes.",
+        ),
+        "class_recall": (
+            "class recall",
+            f"Mean over the classes of the share of a class's test images within a ball of one of its samples; balls "
+            f"reach to the {samples.K}th nearest neighbour, in {network}, of {both}. Read it beside the row of real "
+            "images.",
+        ),
         "parzen": (
             "Parzen",
             f"Log-likelihood, nats, of {real} under Gaussian windows on {num:,} samples, pixels in [0, 1], their width "
@@ -361,6 +391,11 @@ def _words(there: There, scoring: Scoring, num: int) -> dict[str, tuple[str, str
             for of, short_words, more in (("", "", ""), ("_binary", ", bits", ", which are bits (pixels >= 128)"))
         },
         "accuracy": ("accuracy", "Share of the test images classified rightly."),
+        "code_error": (
+            "code error",
+            f"Error on {real} of the inferred categorical code, each category read as the class most frequent among "
+            "the training images that have it.",
+        ),
     }
 
 

@@ -55,10 +55,34 @@ MODELS = {
         "https://arxiv.org/abs/1512.09300",
         "2.3.3",
     ),
+    "gan": Entry(
+        "Generative adversarial network",
+        "Goodfellow et al. 2014, Generative Adversarial Nets",
+        "https://arxiv.org/abs/1406.2661",
+        "2.3.2",
+    ),
     "dcgan": Entry(
         "Deep convolutional GAN",
         "Radford, Metz & Chintala 2016, Unsupervised Representation Learning with DCGANs",
         "https://arxiv.org/abs/1511.06434",
+        "2.3.2",
+    ),
+    "cgan": Entry(
+        "Conditional GAN",
+        "Mirza & Osindero 2014, Conditional Generative Adversarial Nets",
+        "https://arxiv.org/abs/1411.1784",
+        "2.3.2",
+    ),
+    "infogan": Entry(
+        "InfoGAN",
+        "Chen et al. 2016, InfoGAN: Interpretable Representation Learning by Information Maximizing GANs",
+        "https://arxiv.org/abs/1606.03657",
+        "2.3.2",
+    ),
+    "mggan": Entry(
+        "Manifold-guided GAN",
+        "Bang & Shim 2018, MGGAN: Solving Mode Collapse using Manifold Guided Training",
+        "https://arxiv.org/abs/1804.04391",
         "2.3.2",
     ),
 }

@@ -22,9 +22,10 @@ import numpy as np
 import optax
 
 from jaxgen.errors import check_positive
+from jaxgen.fields import check_idle
 from jaxgen.model import Array, Model, Phase, Prior, Spec, State
 from jaxgen.nn.image import from_unit, logits_of_mean, pyramid, to_unit
-from jaxgen.nn.optimizer import descend
+from jaxgen.nn.optimizer import decaying_rate, descend
 from jaxgen.nn.stacks import doubled, halved
 
 FLOOR = 1e-6
@@ -91,15 +92,15 @@ def moved(moments: dict[str, Array], z: Array, share: Array) -> dict[str, Array]
 
 
 def make(config: Config, spec: Spec) -> Model:
-    """The autoencoder for `spec`'s images. Raises UserError for a value that cannot be, or a size conv cannot halve."""
+    """The autoencoder for `spec`'s images.
+
+    Raises UserError for a value that cannot be, or is of another network, and for an image size that conv cannot halve.
+    """
     check_positive(config, "latent_dim", "features", "smallest", "learning_rate")
-    rate = config.learning_rate
-    if config.decay_steps is not None:
-        check_positive(config, "decay_steps")
-        rate = optax.cosine_decay_schedule(rate, config.decay_steps)
+    check_idle(config, "network", {"conv": ("features", "smallest")})
     if config.network == "conv":
         pyramid(spec.image_shape, config.smallest, "autoencoder")
-    encoder, decoder, optimizer = Encoder(config, spec), Decoder(config, spec), optax.adam(rate)
+    encoder, decoder, optimizer = Encoder(config, spec), Decoder(config, spec), optax.adam(decaying_rate(config))
 
     def init(key, batch):
         k_encoder, k_decoder = jax.random.split(key)

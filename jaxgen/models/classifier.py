@@ -27,10 +27,11 @@ import numpy as np
 import optax
 
 from jaxgen.errors import UserError, check_not_negative, check_positive, check_share
+from jaxgen.fields import check_idle
 from jaxgen.model import Array, Model, Phase, PyTree, Spec, State
 from jaxgen.nn.conv import Conv
 from jaxgen.nn.image import to_unit
-from jaxgen.nn.optimizer import descend
+from jaxgen.nn.optimizer import decaying_rate, descend
 from jaxgen.nn.promotion import library_promotion
 
 
@@ -70,7 +71,7 @@ def dense(x: Array, config: Config, dtype: np.dtype, training: bool) -> Array:
     return nn.relu(nn.Dense(config.embedding_dim, dtype=dtype)(x))
 
 
-# From images in [0, 1] [batch, H, W, C] to embeddings [batch, ...]; called within a module's `nn.compact`
+# From images in [0, 1] [batch, H, W, C] to embeddings [batch, units]; called within a module's `nn.compact`
 
 
 def strided(x, config, dtype, training):
@@ -135,7 +136,7 @@ class Classifier(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, training: bool) -> tuple[Array, Array]:
-        """X in [0, 1] [batch, H, W, C] -> logits [batch, classes], embedding [batch, ...]."""
+        """X in [0, 1] [batch, H, W, C] -> logits [batch, classes], embedding [batch, units]."""
         embedding = NETWORKS[self.config.network](x, self.config, self.dtype, training)
         logits = nn.Dense(self.num_classes, dtype=self.dtype)(embedding)
         return logits.astype(jnp.float32), embedding.astype(jnp.float32)
@@ -158,20 +159,20 @@ def squared_kernels(params: PyTree) -> Array:
 def make(config: Config, spec: Spec) -> Model:
     """The classifier of `spec.num_classes` classes.
 
-    Raises UserError for a value that cannot be, and for images too small for lenet or vgg, below 4 pixels a side.
+    Raises UserError for a value that cannot be, or is of another network, and for images too small for lenet or vgg,
+    below 4 pixels a side.
     """
     check_positive(config, "features", "embedding_dim", "blocks", "learning_rate")
     check_share(config, "dropout", "label_smoothing", "weight_decay")
     check_not_negative(config, "l2")
+    pooled = ("features", "embedding_dim", "dropout")
+    uses = {"strided": pooled, "lenet": pooled, "vgg": pooled, "resnet": ("features", "blocks")}
+    check_idle(config, "network", uses)
     height, width, _ = spec.image_shape
     if config.network in ("lenet", "vgg") and min(height, width) < 4:
         raise UserError(f"{config.network} pools images of at least 4 pixels a side, not {height}x{width}")
-    rate = config.learning_rate
-    if config.decay_steps is not None:
-        check_positive(config, "decay_steps")
-        rate = optax.cosine_decay_schedule(rate, config.decay_steps)
     net = Classifier(config, spec.num_classes, spec.compute_dtype)
-    optimizer = optax.adamw(rate, weight_decay=config.weight_decay)
+    optimizer = optax.adamw(decaying_rate(config), weight_decay=config.weight_decay)
 
     def init(key, batch):
         averages = dict(net.init(key, to_unit(batch["image"]), training=False))

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.errors import UserError, check_positive
+from jaxgen.fields import check_idle
 from jaxgen.model import Array, Key, Likelihood, Model, Phase, Spec, State
 from jaxgen.nn.image import from_unit, to_binary, to_unit
 
@@ -182,9 +183,11 @@ def make(config: Config, spec: Spec) -> Model:
     """Naive Bayes over `spec`'s images and labels.
 
     Raises UserError beyond 264,000 training examples, where the integer sums would no longer be exact, and for a
-    number of levels that does not divide 256.
+    value that cannot be, or is of another likelihood.
     """
     check_positive(config, "smoothing", "variance_floor")
+    uses = {"bernoulli": ("smoothing",), "gaussian": ("variance_floor",), "categorical": ("smoothing", "levels")}
+    check_idle(config, "likelihood", uses)
     if spec.num_examples > MOST_EXAMPLES:
         raise UserError(
             f"naive_bayes counts exactly up to {MOST_EXAMPLES} examples; this dataset has {spec.num_examples}"

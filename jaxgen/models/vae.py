@@ -22,13 +22,17 @@ import numpy as np
 import optax
 
 from jaxgen.errors import UserError, check_not_negative, check_positive
+from jaxgen.fields import check_idle
 from jaxgen.losses import bernoulli_log_prob, discretised_logistic_log_prob, gaussian_kl, gaussian_log_prob
 from jaxgen.model import Array, Latent, Likelihood, Model, Phase, Prior, Spec, State
+from jaxgen.nn.dense import mean_and_log_variance
 from jaxgen.nn.image import from_unit, logits_of_mean, pyramid, to_binary, to_unit
 from jaxgen.nn.optimizer import descend
 from jaxgen.nn.stacks import doubled, halved
 
 STAGES = 8
+NEVER = 2**31 - 1
+"""The last of int32's steps, where stages begin that no run comes to."""
 NOISE = 1 / 12
 """Variance of uniform noise: that of p(x|z) before anything is known of it."""
 ROUNDING = 1 / (12 * 255**2)
@@ -73,10 +77,7 @@ class Encoder(nn.Module):
             x = jnp.concatenate([x.reshape(x.shape[0], -1), y], axis=-1)
             for units in self.config.hidden:
                 x = nn.tanh(nn.Dense(units, dtype=self.dtype)(x))
-        mean = nn.Dense(self.config.latent_dim, dtype=self.dtype)(x).astype(jnp.float32)
-        log_variance = nn.Dense(self.config.latent_dim, dtype=self.dtype)(x).astype(jnp.float32)
-        # Bounded, so that no early step overflows exp: variances from e^-8 to e^8.
-        return mean, 8 * jnp.tanh(log_variance / 8)
+        return mean_and_log_variance(x, self.config.latent_dim, self.dtype)
 
 
 class Decoder(nn.Module):
@@ -109,6 +110,8 @@ def check(config: Config) -> None:
         if isinstance(getattr(config, name), int | float):
             check_positive(config, name)
     check_not_negative(config, "warmup_steps", "free_bits")
+    check_idle(config, "network", {"conv": ("features", "smallest"), "mlp": ("hidden",)})
+    check_idle(config, "likelihood", {"gaussian": ("deviation",)})
     if min(config.hidden, default=1) < 1:
         raise UserError(f"hidden must be numbers above 0, not {config.hidden}")
     if config.importance_samples > 1 and (config.beta, config.warmup_steps, config.free_bits) != (1, 0, 0):
@@ -127,7 +130,7 @@ def make(config: Config, spec: Spec) -> Model:
     encoder, decoder = Encoder(config, depth, spec.compute_dtype), Decoder(config, spec)
     rate = config.learning_rate
     if config.stage_steps is not None:
-        ends = [config.stage_steps * (3**stage - 1) // 2 for stage in range(1, STAGES)]
+        ends = [min(config.stage_steps * (3**stage - 1) // 2, NEVER) for stage in range(1, STAGES)]
         rate = optax.piecewise_constant_schedule(rate, dict.fromkeys(ends, 10 ** (-1 / (STAGES - 1))))
     optimizer = optax.adam(rate, eps=config.adam_epsilon)
     likelihood, classes = config.likelihood, spec.num_classes if config.conditional else 0

@@ -42,10 +42,12 @@ import optax
 from jaxgen.errors import check_positive, check_share
 from jaxgen.losses import gaussian_kl, gaussian_log_prob
 from jaxgen.model import Array, Model, Phase, Prior, Spec, State
-from jaxgen.nn.conv import Conv, ConvTranspose
+from jaxgen.nn.conv import Conv
+from jaxgen.nn.dense import mean_and_log_variance
 from jaxgen.nn.image import from_signed, pyramid, to_signed
 from jaxgen.nn.normalization import normalised
 from jaxgen.nn.optimizer import descend
+from jaxgen.nn.stacks import generated
 
 EQUILIBRIUM, MARGIN = 0.68, 0.35
 """Of the halves of L_GAN, nats; where Dis tells nothing apart each is log 2."""
@@ -85,10 +87,7 @@ class Encoder(nn.Module):
         """X [batch, H, W, C] in [-1, 1] -> mean, log-variance [batch, latent_dim]."""
         x = convolved(x, training, self.config, self.depth, self.dtype, ("batch", "batch"))
         x = x.reshape(x.shape[0], -1)
-        mean = nn.Dense(self.config.latent_dim, dtype=self.dtype)(x).astype(jnp.float32)
-        log_variance = nn.Dense(self.config.latent_dim, dtype=self.dtype)(x).astype(jnp.float32)
-        # Bounded, so that no early step overflows exp: variances from e^-8 to e^8.
-        return mean, 8 * jnp.tanh(log_variance / 8)
+        return mean_and_log_variance(x, self.config.latent_dim, self.dtype)
 
 
 class Decoder(nn.Module):
@@ -103,12 +102,9 @@ class Decoder(nn.Module):
         """Latents z [batch, latent_dim] -> [batch, H, W, C]."""
         (height, width), depth = pyramid(self.image_shape, self.config.smallest, "vaegan")
         features = self.config.features << (depth - 1)
-        layer = partial(ConvTranspose, kernel_size=(4, 4), strides=(2, 2), dtype=self.dtype)
         x = nn.Dense(height * width * features, use_bias=False, dtype=self.dtype)(z)
         x = nn.relu(normalised(x.reshape(-1, height, width, features), training))
-        for level in reversed(range(depth - 1)):
-            x = nn.relu(normalised(layer(self.config.features << level, use_bias=False)(x), training))
-        return nn.tanh(layer(self.image_shape[-1])(x).astype(jnp.float32))
+        return generated(x, self.config.features, self.image_shape[-1], depth, training, dtype=self.dtype)
 
 
 class Discriminator(nn.Module):

@@ -17,18 +17,19 @@ def gains(key, shape, dtype=jnp.float32):
     return 1 + 0.02 * jax.random.normal(key, shape, dtype)
 
 
-def normalised(x: Array, training: bool, kind: NormalizationName = "batch") -> Array:
+def normalised(x: Array, training: bool, kind: NormalizationName = "batch", affine: bool = True) -> Array:
     """Maps [batch, height, width, channels], normalised; called within a module's `nn.compact`.
 
     "batch": BatchNorm with statistics of the batch, or running averages where not `training`; Flax's
     momentum is one minus PyTorch's. "layer": of each image's whole maps, a gain and a bias a channel, as
-    in the code of Gulrajani et al. 2017. "none": x.
+    in the code of Gulrajani et al. 2017. "none": x. Not `affine`, neither has gains or biases.
     """
     if kind == "none":
         return x
+    common = {"dtype": x.dtype, "use_scale": affine, "use_bias": affine}
     if kind == "batch":
-        norm = nn.BatchNorm(not training, momentum=0.9, epsilon=1e-5, dtype=x.dtype, scale_init=gains)
+        norm = nn.BatchNorm(not training, momentum=0.9, epsilon=1e-5, scale_init=gains, **common)
     else:
-        norm = nn.LayerNorm(epsilon=1e-5, dtype=x.dtype, reduction_axes=(1, 2, 3))
+        norm = nn.LayerNorm(epsilon=1e-5, reduction_axes=(1, 2, 3), **common)
     with library_promotion():
         return norm(x)

@@ -1,7 +1,10 @@
-"""One step of an optax optimizer."""
+"""One step of an optax optimizer, and the learning rate along a cosine."""
+
+from typing import Any
 
 import optax
 
+from jaxgen.errors import check_positive
 from jaxgen.model import PyTree
 from jaxgen.nn.promotion import library_promotion
 
@@ -13,3 +16,14 @@ def descend(
     with library_promotion():  # adam, adamw and ema mix int32 counters with float32
         updates, opt_state = optimizer.update(gradients, opt_state, params)
         return optax.apply_updates(params, updates), opt_state
+
+
+def decaying_rate(config: Any) -> optax.ScalarOrSchedule:
+    """A Config's `learning_rate`, falling to 0 along a cosine over its `decay_steps`; constant where that is None.
+
+    Raises UserError for a `decay_steps` that cannot be.
+    """
+    if config.decay_steps is None:
+        return config.learning_rate
+    check_positive(config, "decay_steps")
+    return optax.cosine_decay_schedule(config.learning_rate, config.decay_steps)

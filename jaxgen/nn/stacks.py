@@ -1,12 +1,15 @@
 """Stacks of stride-2 convolutions between images and vectors; called within a module's `nn.compact`."""
 
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
+import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.model import Array
 from jaxgen.nn.conv import Conv, ConvTranspose
+from jaxgen.nn.normalization import normalised
 
 
 def halved(x: Array, features: int, depth: int, dtype: np.dtype) -> Array:
@@ -27,3 +30,16 @@ def doubled(z: Array, smallest: tuple[int, int], features: int, channels: int, d
     for level in reversed(range(depth - 1)):
         x = nn.relu(layer(features << level)(x))
     return layer(channels, use_bias=False)(x)
+
+
+def generated(
+    x: Array, features: int, channels: int, depth: int, training: bool, kernel: int = 4, **options: Any
+) -> Array:
+    """Maps [batch, h, w, features << (depth - 1)], doubled `depth` times to images in (-1, 1): DCGAN's way.
+
+    BatchNorm and ReLU between the layers, tanh at the end, of float32. `options` are the layers' dtype and kernel_init.
+    """
+    layer = partial(ConvTranspose, kernel_size=(kernel, kernel), strides=(2, 2), **options)
+    for level in reversed(range(depth - 1)):
+        x = nn.relu(normalised(layer(features << level, use_bias=False)(x), training))
+    return nn.tanh(layer(channels)(x).astype(jnp.float32))

@@ -1,10 +1,22 @@
-"""Checkpoints of a run's state, through orbax."""
+"""Checkpoints of a run's state, through orbax, each with the sha256 of all that it holds.
 
+Orbax alone restores a flipped bit as a value; what is read here is what was written, or refused as damaged.
+"""
+
+import hashlib
+import json
 import logging
+import math
+import re
+import sys
+import threading
+import traceback
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
 from jaxgen.errors import UserError
@@ -12,61 +24,230 @@ from jaxgen.model import PyTree
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Whether it is no warning of orbax that it removes what a killed process left of a save."""
-    return not (record.module == "atomicity" and "already exists" in str(record.msg))
+    """Whether it is nothing that orbax says where all is as it should be, or that it raises as well."""
+    words = str(record.msg)
+    removes = record.module == "atomicity" and "already exists" in words  # what a killed process left
+    raised = record.levelno == logging.ERROR and record.module in ("future", "async_checkpointer", "checkpoint_manager")
+    return not (removes or raised or words.startswith("Given directory is read only"))
+
+
+def _hear(unraisable: Any) -> None:
+    """Python's hook, but for what orbax leaves of reads and writes whose loop it closed when another one failed."""
+    coroutine = getattr(unraisable.object, "cr_code", None)
+    left = coroutine is not None and "orbax" in coroutine.co_filename
+    if not left and str(unraisable.exc_value) != "Event loop is closed":
+        _heard(unraisable)
+
+
+def _hear_thread(ended: Any) -> None:
+    """Python's hook, but for orbax's threads that a failed save ends: it raises the same in ours."""
+    if not any("orbax" in frame.f_code.co_filename for frame, _ in traceback.walk_tb(ended.exc_traceback)):
+        _heard_thread(ended)
 
 
 logging.getLogger("absl").addFilter(_is_news)
+_heard, sys.unraisablehook = sys.unraisablehook, _hear
+_heard_thread, threading.excepthook = threading.excepthook, _hear_thread
+
+
+class DamagedError(UserError):
+    """A checkpoint, a folder, that does not hold what was written."""
+
+    def __init__(self, checkpoint: Path, why: str):
+        super().__init__(f"{checkpoint} is damaged: {why}")
+        self.checkpoint = checkpoint
+
+
+class Keep(NamedTuple):
+    """Which checkpoints stay when another is saved."""
+
+    newest: int | None = None  # so many of the newest; None: all
+    best: str | None = None  # and, of every seed, that of the "lowest" or "highest" score
+
+
+def best_steps(scores: Mapping[int, Mapping[str, float | None]], best: str) -> dict[str, int]:
+    """By seed, the step of its best score, the first of equals. One that is None or not finite is never best.
+
+    scores: of every step, by seed. best: "lowest" or "highest". A seed with no finite score is left out.
+    """
+    sign = {"lowest": 1, "highest": -1}[best]
+    found: dict[str, tuple[float, int]] = {}
+    for step, row in sorted(scores.items()):
+        for seed, score in row.items():
+            if score is not None and math.isfinite(score):
+                found[seed] = min(found.get(seed, (math.inf, 0)), (sign * score, step))
+    return {seed: step for seed, (_, step) in found.items()}
 
 
 class Checkpoints:
-    """The checkpoints of one run folder, saved in the background; the newest `keep` are kept, or all.
+    """The checkpoints of one run folder, saved in the background; to read only, where `keep` is None.
 
-    Each holds the `fingerprint` of the data it was trained on.
+    Each says of itself, as JSON has it (its content): `belongs`, what the run that reads it must agree in, by name;
+    `seconds` of training until then; `order`, a hash of the data's order; `scores` by seed, None where there is none.
     """
 
-    def __init__(self, folder: Path, fingerprint: str, keep: int | None = None):
-        self._folder, self._fingerprint = folder, fingerprint
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
-        self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
+    def __init__(self, folder: Path, keep: Keep | None = None):
+        self._folder, self._keep = folder, keep or Keep()
+        own = jax.process_index()  # of several processes each reads for itself, and one writes
+        alone = ocp.options.MultiprocessingOptions(
+            primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"process{own}"
+        )
+        if keep is None:
+            how = {"read_only": True, "save_interval_steps": 0}
+        else:
+            how = {"preservation_policy": self}
+            folder.mkdir(exist_ok=True)
+        options = ocp.CheckpointManagerOptions(create=False, multiprocessing_options=alone, **how)
+        handlers = {"state": ocp.StandardCheckpointHandler(), "data": ocp.JsonCheckpointHandler()}
+        self._manager = ocp.CheckpointManager(folder.absolute(), options=options, item_handlers=handlers)
+        self._scores = {}
+        if self._keep.best:
+            for step in self.steps():
+                try:
+                    self._scores[step] = self.content(step).get("scores", {})
+                except DamagedError:
+                    continue
 
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *_) -> None:
-        self._manager.close()  # waits for a save under way, and raises what went wrong with it
+    def __exit__(self, kind, *_) -> None:
+        try:
+            self._manager.close()  # waits for a save under way, and raises what went wrong with it
+        except Exception as error:
+            if kind is None:
+                raise self._unsaved(error) from error
 
-    def newest(self) -> int | None:
-        """The step of the newest checkpoint; None where there is none."""
-        return self._manager.latest_step()
+    def _unsaved(self, error: Exception) -> UserError:
+        cause = re.search(r": ([^:]+) \[os_", str(error))  # the system's words, in tensorstore's
+        why = cause[1] if cause else _first_line(error)
+        return UserError(f"cannot save a checkpoint in {self._folder}: {why}. Those before it are kept")
+
+    def _damaged(self, step: int, why: str) -> DamagedError:
+        return DamagedError(self._folder / str(step), why)
 
     def steps(self) -> list[int]:
         """Of all checkpoints, ascending."""
         return sorted(self._manager.all_steps())
 
-    def save(self, step: int, tree: PyTree, seconds: float) -> None:
-        """Saves `tree` as the checkpoint of `step`, after so many seconds of training."""
-        data = {"fingerprint": self._fingerprint, "seconds": seconds}
-        args = ocp.args.Composite(state=ocp.args.StandardSave(tree), data=ocp.args.JsonSave(data))
-        self._manager.save(step, args=args)
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        """Orbax's question which of its checkpoints stay, oldest first."""
+        steps, newest = [each.step for each in checkpoints], self._keep.newest
+        kept = set(steps if newest is None else steps[-newest:])
+        if self._keep.best:
+            there = {step: self._scores[step] for step in steps if step in self._scores}
+            kept |= set(best_steps(there, self._keep.best).values()) | {step for step in steps if step not in there}
+        return [step in kept for step in steps]
 
-    def seconds(self, step: int) -> float:
-        """Of training, before the checkpoint of `step`."""
-        return self._data(step).get("seconds", 0.0)
-
-    def _data(self, step: int) -> dict[str, Any]:
-        return self._manager.restore(step, args=ocp.args.Composite(data=ocp.args.JsonRestore())).data
-
-    def restore(self, step: int, like: PyTree) -> PyTree:
-        """The tree saved at `step`, with the structure, shapes and dtypes of `like` (arrays or abstract).
+    def save(self, step: int, tree: PyTree, content: Mapping[str, Any]) -> None:
+        """Saves `tree`, of arrays, as the checkpoint of `step`, which no checkpoint has yet, in the background.
 
         Raises:
-            UserError: it was trained on other data.
+            UserError: it, or the one before, which was written meanwhile, cannot be saved.
         """
+        tree = jax.tree.map(np.array, tree)  # copied: the next step takes the state's memory
+        leaves = {name: _described(leaf) | {"sha256": _sha256(leaf)} for name, leaf in _named(tree).items()}
+        content = {**content, "leaves": leaves}
+        self._scores[step] = content.get("scores", {})  # of a damaged one they are not known: it is never deleted
+        args = ocp.args.Composite(
+            state=ocp.args.StandardSave(tree),
+            data=ocp.args.JsonSave({"content": content, "sha256": _sha256_of_json(content)}),
+        )
+        try:
+            self._manager.save(step, args=args)
+        except Exception as error:
+            raise self._unsaved(error) from error
+
+    def content(self, step: int) -> dict[str, Any]:
+        """What the checkpoint of `step` says of itself, and of its `leaves`; raises DamagedError."""
+        try:
+            data = self._manager.restore(step, args=ocp.args.Composite(data=ocp.args.JsonRestore())).data
+            content, expected = data["content"], data["sha256"]
+        except Exception as error:  # damage shows as whatever the reader stumbles over
+            raise self._damaged(step, _first_line(error)) from error
+        if _sha256_of_json(content) != expected:
+            raise self._damaged(step, "its data file was changed since it was written (sha256)")
+        return content
+
+    def verify(self, step: int) -> dict[str, Any]:
+        """The content of the checkpoint of `step`, all that it holds read and compared; raises DamagedError."""
+        content = self.content(step)
+        self._leaves(step, content["leaves"])
+        return content
+
+    def _leaves(self, step: int, described: Mapping[str, Any]) -> dict[str, jax.Array]:
+        """By name, what was saved at `step`, if it is as described; raises DamagedError."""
         device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-        abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), like)
-        data = self._data(step)
-        if data["fingerprint"] != self._fingerprint:
-            raise UserError(f"{self._folder / str(step)} was trained on data of other content (fingerprint)")
-        args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
-        return self._manager.restore(step, args=args).state
+        try:
+            saved = self._manager.item_metadata(step).state
+            like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), saved)
+            args = ocp.args.Composite(state=ocp.args.StandardRestore(like))
+            leaves = _named(self._manager.restore(step, args=args).state)
+        except Exception as error:
+            raise self._damaged(step, _first_line(error)) from error
+        if leaves.keys() != described.keys():
+            raise self._damaged(step, f"it lacks {', '.join(sorted(described.keys() ^ leaves.keys())[:3])}")
+        for name, leaf in leaves.items():
+            if _described(leaf) | {"sha256": _sha256(leaf)} != described[name]:
+                raise self._damaged(step, f"{name} is not as it was written (sha256)")
+        return leaves
+
+    def restore(self, step: int, like: PyTree, belongs: Mapping[str, Any]) -> tuple[PyTree, dict[str, Any]]:
+        """The tree saved at `step`, as `like` (of arrays, or abstract) is, and the content.
+
+        Raises:
+            DamagedError: it is not what was written.
+            UserError: it is of another run, or of a model with other parameters.
+        """
+        where = self._folder / str(step)
+        content = self.content(step)
+        if differing := differences(content["belongs"], belongs):
+            raise UserError(f"{where} was trained with another {differing[0]}")
+        leaves = self._leaves(step, content["leaves"])
+        wanted = _named(like)
+        for name in sorted(leaves.keys() ^ wanted.keys()):
+            raise UserError(f"{where} and the model differ: {name} is only in the {_one_of(name in leaves)}")
+        for name, leaf in wanted.items():
+            old, new = _described(leaves[name]), _described(leaf)
+            if old != new:
+                raise UserError(f"{where} and the model differ in {name}: {_words(old)} there, {_words(new)} here")
+        return jax.tree.unflatten(jax.tree.structure(like), [leaves[name] for name in wanted]), content
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """In what a checkpoint is not of this run; a field that a later version added has its default."""
+    names = sorted(before.keys() & now.keys())
+    return [f"{name}: {before[name]!r}, not {now[name]!r}" for name in names if before[name] != now[name]]
+
+
+def _one_of(saved: bool) -> str:
+    return "checkpoint" if saved else "model"
+
+
+def _words(described: dict[str, Any]) -> str:
+    return f"{described['dtype']} {described['shape']}"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
+def _named(tree: PyTree) -> dict[str, Any]:
+    """The leaves by name, the same for a tree's own containers and for the dicts and lists that orbax restores."""
+
+    def name(key: Any) -> str:
+        return str(next(getattr(key, part) for part in ("key", "name", "idx") if hasattr(key, part)))
+
+    return {"/".join(map(name, path)): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def _described(leaf: Any) -> dict[str, Any]:
+    return {"dtype": str(leaf.dtype), "shape": list(leaf.shape)}
+
+
+def _sha256(leaf: Any) -> str:
+    return hashlib.sha256(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8)).hexdigest()
+
+
+def _sha256_of_json(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

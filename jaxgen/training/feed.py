@@ -1,5 +1,6 @@
 """What a run's training program is given: whole arrays and the rows of each step, or batches read meanwhile."""
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -44,6 +45,18 @@ class Feed:
             spec = dataset.spec.entries
             example = sum(int(np.prod(spec[name].shape)) * spec[name].dtype.itemsize for name in needs)
             self.most = max(1, min(self.most, MOST_BYTES // (settings.batch_size * example)))
+
+    def indices(self, phase: Phase, first: int, step: int, seed: int) -> list[int]:
+        """The training examples in the batch of one step; of the seed at that place among the run's."""
+        rows = self._rows(phase, first, step)
+        return (rows[seed] if self._settings.own_order else rows)[0].tolist()
+
+    def order(self, phase: Phase, first: int, step: int) -> str:
+        """sha256 of the training examples in the batches of one step: another order of the data shows in it."""
+        return hashlib.sha256(self._rows(phase, first, step).tobytes()).hexdigest()
+
+    def _rows(self, phase: Phase, first: int, step: int) -> np.ndarray:
+        return chunk_rows(phase, self._keys, self._num_examples, self._settings, first, step, step + 1, 1)[0]
 
     @contextmanager
     def phase(self, phase: Phase, first: int, start: int, last: int) -> Iterator[Take]:

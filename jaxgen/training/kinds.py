@@ -16,7 +16,7 @@ from jaxgen.model import Array
 from jaxgen.pictures import PADDING, captioned, enlarged, image_grid, labelled, legible_scale, stacked
 from jaxgen.training import latents
 from jaxgen.training import seeds as seed_axis
-from jaxgen.training.record import GRID, grid_condition, grid_file, grid_steps
+from jaxgen.training.record import grid_condition, grid_file, grid_steps, pictured
 from jaxgen.training.run import Run
 
 ROWS, STEPS, IMAGES, SIDE, CLASSIFIED = 8, 9, 32, 20, 16
@@ -25,6 +25,9 @@ columns of a plane; images that are classified rightly, and as many wrongly."""
 
 ACROSS, LABELLED_SIDE = 8, 56
 """Images with words below: so many a row, and the least pixels of height that each is shown at."""
+
+BEYOND = 2.0
+"""How far from 0 a continuous code is moved, as in InfoGAN's figures."""
 
 ON_PATH, IN_TRAINING, LAST = 100, 250, 2000
 """Milliseconds of an animation's frame: on a path, in training, and of the trained model."""
@@ -51,13 +54,13 @@ class Drawn(NamedTuple):
 
 
 def samples(run: Run, asked: Asked) -> Drawn:
-    """Samples; a row a class where the model is conditional."""
+    """Samples; a row a class where the model is conditional; points, all in one picture."""
     model, seeds = run.plan.model, run.plan.settings.seeds
-    num, columns, condition = grid_condition(model, run.plan.dataset.spec, asked.num or GRID)
+    num, columns, condition = grid_condition(model, run.plan.dataset.spec, asked.num)
     batch = seed_axis.sampler(model)(_keys(run, "samples"), run.state, num, condition)
     arrays = {name: entry.reshape(-1, *entry.shape[2:]) for name, entry in batch.items()}
     arrays["seed"] = np.repeat(np.asarray(seeds, np.int64), num)
-    return Drawn([image_grid(images, columns) for images in batch["image"]], arrays)
+    return Drawn([image_grid(images, columns) for images in pictured(run.plan.dataset, batch)], arrays)
 
 
 def interpolation(run: Run, asked: Asked) -> Drawn:
@@ -216,6 +219,37 @@ def classified(run: Run, asked: Asked) -> Drawn:
     return Drawn([stacked(pair) for pair in zip(grids[::2], grids[1::2], strict=True)], arrays, legible=True)
 
 
+def code_blocks(run: Run, asked: Asked) -> Drawn:
+    """Of each seed a block of rows a code, which moves along them: the categorical one, then each continuous one.
+
+    Along a row the rest of z stays as it was drawn; row i of a continuous code is of category i. Columns are the
+    categories, and as many even steps of a continuous code from -2 to 2, which is twice as far as it is drawn.
+
+    Source: Chen et al. 2016 (https://arxiv.org/abs/1606.03657), figure 2.
+    """
+    model = run.plan.model
+    code, num = model.codes, asked.num or model.codes.categories
+    draw = jax.jit(jax.vmap(lambda key, state: code.sample(key, state, num)))
+    z = jax.device_get(draw(_keys(run, "codes"), run.state))
+    category, values = np.eye(code.categories), np.linspace(-BEYOND, BEYOND, code.categories)
+    first = slice(code.noise, code.noise + code.categories)
+    z = np.tile(z[:, None, :, None].astype(np.float64), (1, 1 + code.continuous, 1, code.categories, 1))
+    z[:, 0, :, :, first] = category
+    z[:, 1:, :, :, first] = category[np.arange(num) % code.categories][:, None]
+    for i in range(code.continuous):
+        z[:, 1 + i, :, :, first.stop + i] = values
+    table = _decoded_table(run, z.reshape(len(z), -1, *z.shape[3:]), {})
+    scale = legible_scale(table.shape[3])
+    words = ["categorical code", *[f"continuous code {i + 1}, -2 to 2" for i in range(code.continuous)]]
+    grids = []
+    for seed, rows in zip(run.plan.settings.seeds, table, strict=True):
+        blocks = [enlarged(grid, scale) for grid in _row_grids(np.split(rows, len(words)))]
+        titled = zip(blocks, words, strict=True)
+        grids.append(stacked([captioned(block, f"seed {seed}: {title}") for block, title in titled]))
+    images = table.reshape(*z.shape[:4], *table.shape[3:])
+    return Drawn(grids, _arrays(run, images, {"z": z.astype(np.float32), "value": values}), legible=True)
+
+
 def _places(cells: np.ndarray, num: int) -> np.ndarray:
     """A grid of `num` places or a few more, eight a row; grey where there are fewer cells."""
     blank = np.full((-(-num // ACROSS) * ACROSS - len(cells), *cells.shape[1:]), PADDING, np.uint8)
@@ -232,6 +266,7 @@ class Kind(NamedTuple):
     takes: tuple[str, ...]  # options
     unconditional: bool = False  # whether it is of models without conditions only
     groups: tuple[str, ...] = ()  # what --groups names, where it is taken
+    points: bool = False  # whether it is of points too
 
 
 STILL, MOVING = (".png", ".npz"), (".gif", ".webp")
@@ -241,15 +276,16 @@ CODES = ("encode", "decode", "prior")
 """What moving about among the codes of images needs of a model."""
 
 KINDS = {
-    "samples": Kind(samples, 0, STILL, ("sample",), ("num",)),
+    "samples": Kind(samples, 0, STILL, ("sample",), ("num",), points=True),
     "interpolation": Kind(interpolation, 1, STILL + MOVING, ("decode", "prior"), ("num", "steps")),
     "traversal": Kind(traversal, 2, STILL + MOVING, ("decode", "prior"), ("num", "steps", "dims", "around")),
     "arithmetic": Kind(arithmetic, 3, STILL, CODES, ("num", "groups"), True, ("A", "B", "C")),
     "reconstructions": Kind(reconstructions, 4, STILL, ("encode", "decode"), ("num",)),
-    "animation": Kind(animation, 5, MOVING, ("sample",), ()),
+    "animation": Kind(animation, 5, MOVING, ("sample",), (), points=True),
     "manifold": Kind(manifold, 6, STILL, ("decode", "prior"), ("steps",)),
     "classified": Kind(classified, 7, STILL, ("classify",), ("num",)),
     "attribute": Kind(attribute, 8, STILL + MOVING, CODES, ("num", "steps", "groups"), True, ("A", "B")),
+    "codes": Kind(code_blocks, 9, STILL, ("decode", "codes"), ("num",)),
 }
 """By the names that `--kind` takes."""
 

@@ -1,5 +1,6 @@
 """The training loop, one for all models. It knows `init`, the phases' `step`, and `sample`."""
 
+import contextlib
 import dataclasses
 import math
 import operator
@@ -15,17 +16,24 @@ import jax
 import numpy as np
 
 from jaxgen.data import pipeline
-from jaxgen.errors import UserError
+from jaxgen.errors import Stopped, UserError
 from jaxgen.model import Model, Phase
+from jaxgen.training import deterministic as determinism
+from jaxgen.training import processes
 from jaxgen.training import run as folder
 from jaxgen.training import seeds as seed_axis
-from jaxgen.training.checkpoints import Checkpoints
+from jaxgen.training.checkpoints import Checkpoints, Keep
 from jaxgen.training.feed import Feed
-from jaxgen.training.progress import Progress
-from jaxgen.training.record import Record, grid_condition
-from jaxgen.training.run import Plan, Run
+from jaxgen.training.lock import locked
+from jaxgen.training.progress import Progress, Worries
+from jaxgen.training.record import Record, grid_condition, means, pictured
+from jaxgen.training.run import Plan, Restored, Run
 from jaxgen.training.settings import Settings
+from jaxgen.training.signals import heeded
 from jaxgen.training.tracking import check_wandb
+
+FAILED = 1000
+"""What a process whose writing failed gives at the next row, where others give the signal that came."""
 
 
 class Stretch(NamedTuple):
@@ -56,6 +64,15 @@ def run_length(plan: Plan) -> int:
     return stretches(plan.model, plan.settings, plan.dataset.spec.num_examples)[-1].end
 
 
+def metric_names(plan: Plan) -> list[str]:
+    """The names of what the model's steps tell, traced and not computed."""
+    batch = seed_axis.blank_batch(plan.dataset.spec, plan.model.needs, plan.settings.batch_size)
+    key = jax.random.key(0)
+    state = jax.eval_shape(plan.model.init, key, batch)
+    told = [jax.eval_shape(phase.step, key, state, batch)[1] for phase in plan.model.phases]
+    return list(dict.fromkeys(name for metrics in told for name in metrics))
+
+
 def train(
     model: str,
     config: Any = None,
@@ -65,6 +82,7 @@ def train(
     resume: bool = False,
     minutes: float | None = None,
     wandb: str | None = None,
+    deterministic: bool = False,
     progress: bool = True,
 ) -> Run:
     """Trains a model for every seed of `settings`, in one program, into a run folder.
@@ -79,6 +97,8 @@ def train(
         minutes: of training, without compilation, after which the run ends, if `settings.steps` are not done before.
             config.json then holds the steps taken, so that without `minutes` the same run can be made again.
         wandb: a project of Weights & Biases that is told the metrics and sample grids of every seed, or None.
+        deterministic: see to it that the same call gives the same bits, and try it with two short runs before. On a GPU
+            XLA_FLAGS must hold what `jaxgen train --deterministic` puts there, before JAX starts.
         progress: show a progress bar on stderr.
 
     Returns:
@@ -86,7 +106,8 @@ def train(
         of device; one stopped and resumed ends with the same bits as one that was not.
 
     Raises:
-        UserError: a mistake in what was asked, before anything is compiled or written.
+        UserError: a mistake in what was asked, before anything is compiled or written; another process trains there.
+        Stopped: SIGTERM or Ctrl-C came; the steps up to the next row were done, and a checkpoint saved.
     """
     began = time.monotonic()
     settings = settings or Settings()
@@ -97,62 +118,88 @@ def train(
         raise UserError(f"minutes must be above 0 and finite, not {minutes}")
     if wandb is not None:
         check_wandb(wandb)
-    restored, spent = None, 0.0
-    lines, created = [], False
-    if resume and (out / folder.CONFIG).exists():
-        folder.check_resume(out, plan)
-        restored = folder.restore(out, plan)
-        changes = folder.environment_changes(out, plan)
-        if restored and (restored[1] == run_length(plan) or _timed_out(out, minutes)):
-            return Run(out, _of_steps(plan, restored[1]), *restored)
-        lines = [f"resuming {out} at step {restored[1] if restored else 0}"]
-        if changes:
-            words = "; ".join(changes.values())
-            lines.append(f"begun in another environment, so the bits may differ from an uninterrupted run's ({words})")
-            before = folder.read_json(out / folder.ENVIRONMENT)
-            folder.write_json(out / folder.ENVIRONMENT, plan.environment() | {"before": before})
-        folder.write_json(out / folder.CONFIG, plan.described())
-        if (out / folder.RESULT).exists():  # of fewer steps
-            spent = folder.read_json(out / folder.RESULT)["seconds"]
-            (out / folder.RESULT).unlink()
-    else:
-        folder.create(out, plan)
-        created = True
-        if resume:
+    if settings.keep_best and settings.keep_best[1] not in (names := metric_names(plan)):
+        raise UserError(f"keep_best: {model} has no metric {settings.keep_best[1]}; it has {', '.join(names)}")
+    there = resume and (out / folder.CONFIG).exists()
+    with processes.peer_failures(), contextlib.ExitStack() as held:
+        with processes.together():
+            if processes.is_first():
+                if not there:
+                    folder.create(out, plan)
+                held.enter_context(locked(out))
+        restored, spent, lines = None, 0.0, []
+        if there:
+            with processes.together():
+                folder.check_resume(out, plan)
+                restored, damaged = folder.newest_whole(out, plan)
+                result = folder.read_result(out) if (out / folder.RESULT).exists() else None
+                changes = folder.environment_changes(out, plan)
+            step = restored.step if restored else 0
+            newest = processes.agreed(step)
+            with processes.together():
+                if step < newest:
+                    raise UserError(f"this process cannot read {out / folder.CHECKPOINTS / str(newest)}, as others can")
+            with processes.together():
+                lines = folder.set_aside(out, damaged) if processes.is_first() else []
+            if result:
+                ended = result["step"] == run_length(plan) or (minutes is not None and result.get("minutes") == minutes)
+                if restored and step == result["step"] and ended:
+                    return Run(out, _of_steps(plan, step), restored.state, step, restored.diverged)
+                spent = result["seconds"]  # of fewer steps, or its checkpoint is damaged
+            lines.append(f"resuming {out} at step {step}")
+            if changes:
+                words = "begun in another environment, so the bits may differ from an uninterrupted run's"
+                lines.append(f"{words} ({'; '.join(changes.values())})")
+            with processes.together():
+                if processes.is_first():
+                    _begin_again(out, plan, bool(changes))
+        elif resume:
             lines = [f"nothing to resume in {out}: starting at step 0"]
-    try:
-        with Progress(plan, shown=progress) as bar:
-            for line in lines:
-                bar.say(line)
-            run = _train(plan, out, restored, bar, minutes, wandb)
-    except BaseException:
-        if created and not folder.begun(out):  # it could not be trained at all
-            shutil.rmtree(out)
-        raise
-    folder.write_json(out / folder.CONFIG, run.plan.described())
-    result = {
-        "step": run.step,
-        "minutes": minutes,
-        "seconds": spent + time.monotonic() - began,
-        "diverged": {str(seed): at for seed, at in run.diverged.items()},
-        "digests": {str(seed): digest for seed, digest in run.digests().items()},
-    }
-    folder.write_json(out / folder.RESULT, result)
+        try:
+            with Progress(plan, shown=progress, told=processes.is_first()) as bar:
+                for line in lines:
+                    bar.say(line)
+                if deterministic:
+                    bar.say(determinism.check(plan, _short_run))
+                run = _train(plan, out, restored, bar, minutes, wandb)
+        except BaseException:
+            if processes.is_first() and not there and not folder.begun(out):  # it could not be trained at all
+                shutil.rmtree(out)
+            raise
+        result = {
+            "step": run.step,
+            "minutes": minutes,
+            "seconds": spent + time.monotonic() - began,
+            "diverged": {str(seed): at for seed, at in run.diverged.items()},
+            "digests": {str(seed): digest for seed, digest in run.digests().items()},
+        }
+        with processes.together():
+            if processes.is_first():
+                folder.write_json(out / folder.CONFIG, run.plan.described())
+                folder.write_json(out / folder.RESULT, result)
     return run
+
+
+def _begin_again(out: Path, plan: Plan, changed: bool) -> None:
+    """Writes into the folder of a run that is resumed what is so from now on."""
+    if changed:
+        before = folder.read_json(out / folder.ENVIRONMENT)
+        folder.write_json(out / folder.ENVIRONMENT, plan.environment() | {"before": before})
+    folder.write_json(out / folder.CONFIG, plan.described())
+    (out / folder.RESULT).unlink(missing_ok=True)
+
+
+def _short_run(plan: Plan, out: Path) -> Run:
+    try:
+        with Progress(plan, shown=False, told=False) as bar:
+            return _train(plan, out, None, bar, None, None)
+    except Stopped as stopped:
+        raise Stopped("stopped before its first step", stopped.asked) from None
 
 
 def _of_steps(plan: Plan, step: int) -> Plan:
     """The plan of the run that ends at this step."""
     return plan._replace(settings=dataclasses.replace(plan.settings, steps=min(step, plan.settings.steps)))
-
-
-def _timed_out(out: Path, minutes: float | None) -> bool:
-    """Whether the run ended because it had trained for so long."""
-    return (
-        minutes is not None
-        and (out / folder.RESULT).exists()
-        and (folder.read_json(out / folder.RESULT).get("minutes") == minutes)
-    )
 
 
 class Clock:
@@ -173,46 +220,97 @@ class Clock:
         return time.monotonic()
 
 
-def _train(plan: Plan, out: Path, restored, bar: Progress, minutes: float | None, wandb: str | None) -> Run:
+def _train(
+    plan: Plan, out: Path, restored: Restored | None, bar: Progress, minutes: float | None, wandb: str | None
+) -> Run:
     model, settings, dataset = plan.model, plan.settings, plan.dataset
     num_examples = dataset.spec.num_examples
     devices = seed_axis.mesh(len(settings.seeds), settings.batch_size)
     keys = seed_axis.all_streams(settings.seeds)
     blank = seed_axis.blank_batch(dataset.spec, model.needs, settings.batch_size)
     state, start = restored[:2] if restored else (seed_axis.initial_state(model, keys.init, blank), 0)
-    state = seed_axis.placed(devices, state)
     alive = seed_axis.placed(devices, state.step == start)
+    state = seed_axis.placed(devices, state)
     train_keys = seed_axis.placed(devices, keys.train)
     feed = Feed(dataset, model.needs, settings, devices)
     parts = stretches(model, settings, num_examples)
     end = parts[-1].end
     draw = model.sample and seed_axis.sample_parts(model)
     grid, columns, condition = grid_condition(model, dataset.spec)
-    how = seed_axis.axis(settings.seeds_axis)
+    how, belongs = seed_axis.axis(settings.seeds_axis), folder.belonging(plan.described(), dataset.fingerprint)
+    keep = Keep(settings.keep_checkpoints, settings.keep_best and settings.keep_best[0])
+    scores = {}  # by seed, of the newest rows, what the best checkpoint is chosen by
     # What a chunk leaves to be fetched and written, which is done while the device runs the next one.
     later: list[Callable[[], None]] = []
+    worries, writes, leaving = Worries(), processes.is_first(), 0
+    failures: list[Exception] = []
+
+    def batch_of(step):
+        return next((part.phase, part.start, step) for part in parts if part.start <= step < part.end)
+
+    def divergence(seed, at):
+        return {"step": at, "batch": feed.indices(*batch_of(at), settings.seeds.index(seed))}
+
+    diverged = {seed: divergence(seed, at) for seed, at in (restored.diverged if restored else {}).items()}
+    if restored and restored.content["order"] != feed.order(*batch_of(start - 1)):
+        raise UserError(f"the order of dataset {dataset.name} is not what it was before step {start} of {out}")
 
     def write():
         while later:
             later.pop(0)()
 
-    def write_metrics(step, phase, sums, steps):
-        bar.advance(step, record.metrics(step, phase, *jax.device_get((sums, steps))))
+    def keep_in_files(action):
+        """Does what the first process alone does; of several, it says at the next row that it could not."""
+        try:
+            if writes:
+                action()
+        except (UserError, OSError) as error:
+            if jax.process_count() == 1:
+                raise
+            failures.append(error)
+
+    def write_metrics(begun, step, phase, sums, steps):
+        sums, steps = jax.device_get(processes.allgathered((sums, steps)))
+        rows = means(settings.seeds, sums, steps)
+        keep_in_files(lambda: record.metrics(step, phase, rows))
+        bar.advance(step, rows)
+        if settings.keep_best:
+            scores.update({str(seed): None for seed in settings.seeds})
+            scores.update({str(seed): row.get(settings.keep_best[1]) for seed, row in rows.items()})
+        for i, seed in enumerate(settings.seeds):
+            at = begun + int(steps[i])
+            if at < step and seed not in diverged:
+                diverged[seed] = divergence(seed, at)
+                keep_in_files(lambda: record.diverged(diverged))
+                words = "a metric, or a number of its state, was not finite; frozen before it"
+                bar.say(f"seed {seed} diverged at step {at}: {words}. Its batch stands in {folder.DIVERGED}")
+        for worry, seeds in worries.heard({seed: model.worries(row) for seed, row in rows.items()}).items():
+            bar.say(f"step {step}, seed{'s'[: len(seeds) > 1]} {' '.join(map(str, seeds))}: {worry}")
 
     def write_samples(step, parts):
-        images = seed_axis.gathered(parts).get("image")
+        images = pictured(dataset, seed_axis.gathered(parts))
         if images is not None:
-            record.samples(step, images, columns)
+            keep_in_files(lambda: record.samples(step, images, columns))
 
     def show(step):
         if draw:
-            later.append(partial(write_samples, step, list(draw(keys.sample, state, grid, condition))))
+            held = processes.allgathered(state)
+            if writes:
+                later.append(partial(write_samples, step, list(draw(keys.sample, held, grid, condition))))
 
-    with (
-        Record(out, plan.described(), start, wandb) as record,
-        Checkpoints(out / folder.CHECKPOINTS, dataset.fingerprint, settings.keep_checkpoints) as checkpoints,
-    ):
-        clock = Clock(checkpoints.seconds(start) if restored else 0.0)
+    def save(step, state):
+        regular = step % settings.checkpoint_every == 0  # what a signal left is never best: a whole run has it not
+        order = feed.order(*batch_of(step - 1))
+        chosen_by = dict(scores) if regular else {}
+        content = {"belongs": belongs, "seconds": clock.seconds, "order": order, "scores": chosen_by}
+        keep_in_files(lambda: checkpoints.save(step, state._asdict(), content))
+
+    with heeded(bar.say) as asked, contextlib.ExitStack() as open_files:
+        with processes.together():
+            if writes:
+                record = open_files.enter_context(Record(out, plan.described(), start, wandb))
+                checkpoints = open_files.enter_context(Checkpoints(out / folder.CHECKPOINTS, keep))
+        clock = Clock(restored.content["seconds"] if restored else 0.0)
         if start == 0:
             show(0)
         if devices.size < jax.device_count():
@@ -227,10 +325,11 @@ def _train(plan: Plan, out: Path, restored, bar: Progress, minutes: float | None
                 continue
             if start <= first:
                 batches = partial(pipeline.batches, feed.entries, settings.batch_size)
-                state = seed_axis.entered(phase, index, keys.init, state, batches)
+                state = seed_axis.entered(phase, index, keys.init, processes.allgathered(state), batches)
                 state = seed_axis.placed(devices, state)
             program = seed_axis.chunk_program(phase, how, devices, settings.own_order)
-            step, summed = max(first, start), None
+            begun = step = max(first, start)
+            summed = None
             with feed.phase(phase, first, step, last) as take:
                 while step < last:
                     stop = _next_stop(step, last, settings, feed.most)
@@ -239,19 +338,30 @@ def _train(plan: Plan, out: Path, restored, bar: Progress, minutes: float | None
                     write()
                     clock.chunk()
                     step = stop
-                    if minutes is not None and clock.seconds >= 60 * minutes:
+                    if minutes is not None and processes.agreed(clock.seconds >= 60 * minutes):
                         end = last = step
                     if step == last or _due(step, settings):
-                        later.append(partial(write_metrics, step, phase.name, *summed))
-                        summed = None
+                        later.append(partial(write_metrics, begun, step, phase.name, *summed))
+                        begun, summed = step, None
                     if step % settings.sample_every == 0 or step == end:
                         show(step)
-                    if step % settings.checkpoint_every == 0 or step == end:
+                    leaving = summed is None and processes.agreed(FAILED if failures else asked() or 0)
+                    if leaving == FAILED:
+                        raise failures[0] if failures else processes.other_failed()
+                    if step % settings.checkpoint_every == 0 or step == end or leaving:
                         write()
-                        checkpoints.save(step, state._asdict(), clock.seconds)
+                        save(step, processes.allgathered(state))
+                    if leaving:
+                        end = last = step
+        with processes.together():
+            open_files.close()  # what is still to be written is
+            if failures:
+                raise failures[0]
+        leaving = leaving or processes.agreed(asked() or 0)
+    state = processes.allgathered(state)
     stopped = {seed: int(at) for seed, at in zip(settings.seeds, state.step, strict=True) if at < end}
-    for seed, at in stopped.items():
-        bar.say(f"seed {seed} diverged at step {at}: a metric or parameter was not finite; frozen before it")
+    if leaving:
+        raise Stopped(f"stopped at step {end} of {parts[-1].end}, which is saved", leaving)
     if end < parts[-1].end:
         bar.say(f"ended at step {end}, after {minutes:g} minutes of training")
         plan = _of_steps(plan, end)

@@ -2,19 +2,22 @@
 
 import itertools
 import json
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from jaxgen.data import Dataset
 from jaxgen.errors import UserError
 from jaxgen.model import Condition, Model, Spec
-from jaxgen.pictures import image_grid, legible_scale, to_png
-from jaxgen.training.run import EVENTS, METRICS, SAMPLES
+from jaxgen.pictures import image_grid, legible_scale, point_image, to_png
+from jaxgen.training.run import DIVERGED, EVENTS, METRICS, SAMPLES, write_json
 from jaxgen.training.tracking import WandbWriter
 
 GRID = 64  # samples a grid, about
+CLOUD, CLOUD_SIDE = 1000, 240  # points of a picture, and its pixels a side
 
 
 class Record:
@@ -68,20 +71,17 @@ class Record:
         for writer in self._tracked.values():
             writer.close(failed)
 
-    def metrics(self, step: int, phase: str, sums: dict[str, np.ndarray], steps: np.ndarray) -> str:
-        """A row a seed: the means since its last row. A seed that took no step (diverged) has none.
-
-        Returns a line with the means over the seeds.
-        """
-        going = np.maximum(steps.sum(), 1)
-        for i, seed in enumerate(self._seeds):
-            if steps[i]:
-                means = {name: float(values[i] / steps[i]) for name, values in sums.items()}
-                self._rows.write(json.dumps({"step": step, "seed": seed, "phase": phase, **means}) + "\n")
-                for writer, (name, value) in itertools.product(self._writers(seed), means.items()):
-                    writer.add_scalar(name, value, step)
+    def metrics(self, step: int, phase: str, rows: dict[int, dict[str, float]]) -> None:
+        """A row a seed, of its `means`."""
+        for seed, row in rows.items():
+            self._rows.write(json.dumps({"step": step, "seed": seed, "phase": phase, **row}) + "\n")
+            for writer, (name, value) in itertools.product(self._writers(seed), row.items()):
+                writer.add_scalar(name, value, step)
         self._rows.flush()
-        return "  ".join(f"{name} {values.sum() / going:.4g}" for name, values in sums.items())
+
+    def diverged(self, seeds: dict[int, dict[str, Any]]) -> None:
+        """Of all seeds that diverged until now, the step, and the examples in its batch."""
+        write_json(self._path / DIVERGED, seeds)
 
     def samples(self, step: int, images: np.ndarray, columns: int) -> None:
         """A PNG grid a seed; images uint8 [seeds, num, H, W, C]."""
@@ -92,6 +92,15 @@ class Record:
             file.write_bytes(to_png(grid, legible_scale(some.shape[1])))
             for writer in self._writers(seed):
                 writer.add_image("samples", grid, step, dataformats="HWC")
+
+
+def means(seeds: tuple[int, ...], sums: dict[str, np.ndarray], steps: np.ndarray) -> dict[int, dict[str, float]]:
+    """By seed the mean of every metric over its `steps` [seeds]; a seed that took none (it diverged) is left out."""
+    return {
+        seed: {name: float(values[i] / steps[i]) for name, values in sums.items()}
+        for i, seed in enumerate(seeds)
+        if steps[i]
+    }
 
 
 def grid_file(run: Path, seed: int, step: int) -> Path:
@@ -107,21 +116,50 @@ def grid_steps(run: Path, seeds: tuple[int, ...]) -> list[int]:
 
 
 def read_rows(file: Path) -> list[dict]:
-    """The rows of a metrics.jsonl, without a torn last line; none where there is no file."""
+    """The rows of a metrics.jsonl, without a torn last line; none where there is no file.
+
+    Raises:
+        UserError: another line is damaged, or no row.
+    """
     if not file.exists():
         return []
-    lines = file.read_text().split("\n")
     try:
-        return [json.loads(line) for line in lines[:-1]]
+        rows = [json.loads(line) for line in file.read_text().split("\n")[:-1]]
     except ValueError as error:
         raise UserError(f"cannot read {file}: {error}") from None
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, dict) or not all(isinstance(row.get(name), int) for name in ("step", "seed")):
+            raise UserError(f"line {number} of {file} is no row: it has no step and seed")
+    return rows
 
 
-def grid_condition(model: Model, spec: Spec, num: int = GRID) -> tuple[int, int, Condition | None]:
-    """(number, columns, condition) of a grid of about `num` samples: a row a class where labels can be asked."""
+def torn(file: Path) -> bool:
+    """Whether the last line of a file is not ended, as when the process that wrote it was killed."""
+    return file.exists() and file.read_bytes()[-1:] not in (b"", b"\n")
+
+
+def grid_condition(model: Model, spec: Spec, num: int | None = None) -> tuple[int, int, Condition | None]:
+    """(number, columns, condition) of a grid of about `num` samples: a row a class where labels can be asked.
+
+    Points are all in one picture.
+    """
     if "label" not in model.conditions:
-        columns = int(np.ceil(np.sqrt(num)))
-        return num, columns, None
-    columns = max(1, num // spec.num_classes)
+        if "point" in spec.entries:
+            return num or CLOUD, 1, None
+        num = num or GRID
+        return num, int(np.ceil(np.sqrt(num))), None
+    columns = max(1, (num or GRID) // spec.num_classes)
     labels = np.repeat(np.arange(spec.num_classes, dtype=np.int32), columns)
     return len(labels), columns, {"label": labels}
+
+
+def pictured(dataset: Dataset, samples: Mapping[str, np.ndarray]) -> np.ndarray | None:
+    """Samples [seeds, num, ...] as images uint8 [seeds, n, H, W, C]; None where they are neither images nor points.
+
+    Points are one image a seed, of the square around the test points with half a side more of room.
+    """
+    if "point" not in samples:
+        return samples.get("image")
+    real = dataset.test["point"]
+    around = np.stack([1.25 * real.min(0) - 0.25 * real.max(0), 1.25 * real.max(0) - 0.25 * real.min(0)])
+    return np.stack([[point_image(points, CLOUD_SIDE, around)] for points in samples["point"]])

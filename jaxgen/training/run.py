@@ -8,7 +8,10 @@ metrics.jsonl       a row a seed at every logging, sampling and checkpoint step:
 events/             the same for TensorBoard, a folder a seed
 wandb/, wandb.json  W&B's own files, and its run of every seed, where it was asked for
 samples/            a PNG grid a seed and sampling step
-checkpoints/        the newest two, or as many as are kept, by step
+checkpoints/        the newest two, or as many as are kept, and each seed's best, by step, with the sha256 of every leaf
+diverged.json       of seeds that diverged, the step, and the training examples in its batch, where there are such
+damaged/            checkpoints that were not as they were written, set aside on resuming
+lock                which process trains there, or did last
 result.json         written at the end: step, seconds, diverged seeds, digests
 """
 
@@ -25,6 +28,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 import jaxgen
 from jaxgen import data, models
@@ -33,13 +37,13 @@ from jaxgen.fields import configured
 from jaxgen.model import Model, State
 from jaxgen.sources import sources
 from jaxgen.training import seeds as seed_axis
-from jaxgen.training.checkpoints import Checkpoints
+from jaxgen.training.checkpoints import Checkpoints, DamagedError, best_steps
 from jaxgen.training.compiled import keep_compiled
 from jaxgen.training.settings import Settings
 
 CONFIG, ENVIRONMENT, METRICS, RESULT = "config.json", "environment.json", "metrics.jsonl", "result.json"
 EVENTS, SAMPLES, CHECKPOINTS, MODEL_FILE = "events", "samples", "checkpoints", "model.py"
-VOCABULARY = "vocabulary.json"
+VOCABULARY, DAMAGED, DIVERGED = "vocabulary.json", "damaged", "diverged.json"
 
 
 class Plan(NamedTuple):
@@ -72,8 +76,17 @@ class Plan(NamedTuple):
         }
 
 
+class Restored(NamedTuple):
+    """What a checkpoint holds."""
+
+    state: State  # every leaf [seeds, ...]
+    step: int
+    diverged: dict[int, int]  # seed -> the step it was stopped at
+    content: dict[str, Any]  # what it says of itself
+
+
 class Run(NamedTuple):
-    """A run folder's content, with the state of its newest checkpoint."""
+    """A run folder's content, with the state of a checkpoint."""
 
     path: Path
     plan: Plan
@@ -180,8 +193,7 @@ def check_resume(path: Path, plan: Plan) -> None:
     """
     if found := differences(path, plan):
         raise UserError(f"{path} belongs to another run; what differs: {'; '.join(found)}")
-    with Checkpoints(path / CHECKPOINTS, plan.dataset.fingerprint) as checkpoints:
-        newest = checkpoints.newest() or 0
+    newest = max(checkpoint_steps(path), default=0)
     if newest > plan.settings.steps:
         raise UserError(f"{path} is already at step {newest}; --steps {plan.settings.steps} would go back")
 
@@ -220,51 +232,122 @@ def environment_changes(path: Path, plan: Plan) -> dict[str, str]:
     return found | {name: f"{name} was changed" for name in sorted(files)}
 
 
-def open_run(path: str | Path) -> Run:
-    """Opens a run folder at its newest checkpoint.
+def open_run(path: str | Path, checkpoint: str | int = "newest") -> Run:
+    """Opens a run folder at a checkpoint.
+
+    Args:
+        path: the folder.
+        checkpoint: newest; a step; or best: each seed's, by the run's `keep_best`, that of a seed without one
+            (it diverged before its first) the newest.
 
     Raises:
-        UserError: no run there, or none of its checkpoints was written yet.
+        UserError: no run there, or no such checkpoint, or a damaged one.
     """
     path = Path(path)
+    opened = planned(path)
+    steps = checkpoint_steps(path)
+    if not steps:
+        raise UserError(f"{path} has no checkpoint yet")
+    best = opened.settings.keep_best
+    if checkpoint == "best" and best is None:
+        raise UserError(f"{path} was trained without keep_best; it has checkpoints {', '.join(map(str, steps))}")
+    if checkpoint not in ("newest", "best") and str(checkpoint) not in map(str, steps):
+        raise UserError(f"{path} has no checkpoint {checkpoint}; it has newest, {', '.join(map(str, steps))}")
+    try:
+        if checkpoint != "best":
+            return Run(
+                path, opened, *restore(path, opened, steps[-1] if checkpoint == "newest" else int(checkpoint))[:3]
+            )
+        with Checkpoints(path / CHECKPOINTS) as checkpoints:
+            found = best_steps({step: checkpoints.content(step)["scores"] for step in steps}, best[0])
+        chosen = [found.get(str(seed), steps[-1]) for seed in opened.settings.seeds]
+        read = {step: restore(path, opened, step) for step in {*chosen, steps[-1]}}
+        state = of_each_seed([read[step].state for step in chosen])
+        return Run(path, opened, state, steps[-1], read[steps[-1]].diverged, tuple(chosen))
+    except DamagedError as damaged:
+        way = ". `jaxgen train --resume` goes on from the one before" if checkpoint == "newest" else ""
+        raise UserError(f"{damaged}{way}") from None
+
+
+def of_each_seed(states: list[State]) -> State:
+    """The state with each seed's part of its own: the first seed's of the first, and so on."""
+    states = [jax.device_get(state) for state in states]
+    return jax.tree.map(lambda *leaves: np.stack([leaf[seed] for seed, leaf in enumerate(leaves)]), *states)
+
+
+def planned(path: Path) -> Plan:
+    """The plan of the run at `path`, from its own files; raises UserError where there is none, or no longer such."""
     if not (path / CONFIG).is_file():
         raise UserError(f"{path} is no run folder: it has no {CONFIG}")
     described = read_config(path)
     own = path / MODEL_FILE
     settings = configured(Settings, described["settings"], "settings")
     model = str(own) if own.exists() else described["model"]
-    opened = plan(model, described["config"], settings, name=described["model"])
-    restored = restore(path, opened)
-    if restored is None:
-        raise UserError(f"{path} has no checkpoint yet")
-    return Run(path, opened, *restored)
+    return plan(model, described["config"], settings, name=described["model"])
 
 
-def restore(path: Path, plan: Plan, step: int | None = None) -> tuple[State, int, dict[int, int]] | None:
-    """(state, step, {diverged seed: step}) of a checkpoint, the newest if `step` is not given; None where is none."""
-    settings = plan.settings
-    with Checkpoints(path / CHECKPOINTS, plan.dataset.fingerprint) as checkpoints:
-        newest = checkpoints.newest() if step is None else step
-        if newest is None:
-            return None
-        batch = seed_axis.blank_batch(plan.dataset.spec, plan.model.needs, settings.batch_size)
-        keys = seed_axis.all_streams(settings.seeds).init
-        like = jax.eval_shape(lambda: seed_axis.initial_state(plan.model, keys, batch))
+def newest_whole(path: Path, plan: Plan) -> tuple[Restored | None, list[DamagedError]]:
+    """The newest checkpoint that is as it was written, None where there is none yet; and the damage of newer ones.
+
+    Raises:
+        UserError: all checkpoints are damaged, or they are of another run.
+    """
+    damaged = []
+    for step in reversed(checkpoint_steps(path)):
         try:
-            state = State(**checkpoints.restore(newest, like._asdict()))
-        except UserError:
-            raise
-        except Exception as error:  # damage shows as whatever the reader stumbles over
-            words = f"{path / CHECKPOINTS / str(newest)} cannot be read; delete it to go on from the one before"
-            raise UserError(f"{words} ({str(error)[:300]})") from error
+            return restore(path, plan, step), damaged
+        except DamagedError as error:
+            damaged.append(error)
+    if damaged:
+        raise UserError(f"no checkpoint of {path} is left to go on from; {'; '.join(map(str, damaged))}")
+    return None, []
+
+
+def set_aside(path: Path, damaged: list[DamagedError]) -> list[str]:
+    """Moves damaged checkpoints of the run at `path` into `damaged/`; the lines that tell of it."""
+    lines = []
+    for error in damaged:
+        aside = path / DAMAGED / error.checkpoint.name
+        while aside.exists():
+            aside = aside.with_name(aside.name + "+")
+        aside.parent.mkdir(exist_ok=True)
+        error.checkpoint.rename(aside)
+        lines.append(f"{error}. It is set aside, as {aside}")
+    return lines
+
+
+def restore(path: Path, plan: Plan, step: int) -> Restored:
+    """A checkpoint of a run.
+
+    Raises:
+        DamagedError: it does not hold what was written.
+        UserError: it is of another run, or the model has other parameters now.
+    """
+    settings = plan.settings
+    batch = seed_axis.blank_batch(plan.dataset.spec, plan.model.needs, settings.batch_size)
+    keys = seed_axis.all_streams(settings.seeds).init
+    like = jax.eval_shape(lambda: seed_axis.initial_state(plan.model, keys, batch))
+    with Checkpoints(path / CHECKPOINTS) as checkpoints:
+        tree, content = checkpoints.restore(step, like._asdict(), belonging(plan.described(), plan.dataset.fingerprint))
+    state = State(**tree)
     # A seed that diverged was frozen at its step, so the step tells.
-    stopped = {s: int(step) for s, step in zip(settings.seeds, state.step, strict=True) if step < newest}
-    return state, newest, stopped
+    stopped = {s: int(at) for s, at in zip(settings.seeds, state.step, strict=True) if at < step}
+    return Restored(state, step, stopped, content)
 
 
-def checkpoint_steps(path: Path, plan: Plan) -> list[int]:
+def belonging(described: dict[str, Any], fingerprint: str) -> dict[str, Any]:
+    """What a checkpoint must agree in with its run, by name: all but the steps.
+
+    described: the run, as config.json holds it. fingerprint: of its data.
+    """
+    fields = {name: value for part in ("config", "settings") for name, value in described[part].items()}
+    del fields["steps"]
+    return fields | {"model": described["model"], "content of the data (fingerprint)": fingerprint}
+
+
+def checkpoint_steps(path: Path) -> list[int]:
     """The steps of a run's checkpoints, ascending."""
-    with Checkpoints(path / CHECKPOINTS, plan.dataset.fingerprint) as checkpoints:
+    with Checkpoints(path / CHECKPOINTS) as checkpoints:
         return checkpoints.steps()
 
 
@@ -281,6 +364,7 @@ def environment(dataset: data.Dataset) -> dict[str, Any]:
         "backend": jax.default_backend(),
         "device": device.device_kind,
         "devices": jax.device_count(),
+        "processes": jax.process_count(),
         "cores": os.cpu_count(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "matmul_precision": jax.config.jax_default_matmul_precision or "default",
@@ -305,7 +389,8 @@ def commit() -> str | None:
 def read_environment(path: Path) -> dict[str, Any]:
     """A run's environment.json; raises UserError where it is missing, damaged, or holds something else."""
     past = read_json(path / ENVIRONMENT)
-    if not isinstance(past, dict) or "seeds_axis" not in past or "fingerprint" not in past.get("dataset", ()):
+    named = {"seeds_axis", "jax", "dataset"}
+    if not isinstance(past, dict) or not named <= past.keys() or "fingerprint" not in past["dataset"]:
         raise UserError(f"{path / ENVIRONMENT} does not hold a run's environment")
     return past
 
@@ -316,7 +401,19 @@ def read_config(path: Path) -> dict[str, Any]:
     parts = {"model": str, "config": dict, "settings": dict}
     if not isinstance(described, dict) or not all(isinstance(described.get(p), kind) for p, kind in parts.items()):
         raise UserError(f"{path / CONFIG} does not hold a run's model, config and settings")
+    configured(Settings, described["settings"], f"{path / CONFIG}: settings")
+    if not {"seeds", "steps"} <= described["settings"].keys():
+        raise UserError(f"{path / CONFIG} does not hold a run's seeds and steps")
     return described
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """A run's result.json; raises UserError where it is damaged or holds something else."""
+    result = read_json(path / RESULT)
+    kinds = {"step": int, "seconds": float, "diverged": dict, "digests": dict}
+    if not isinstance(result, dict) or not all(isinstance(result.get(name), kind) for name, kind in kinds.items()):
+        raise UserError(f"{path / RESULT} does not hold a run's result; without it, --resume makes it again")
+    return result
 
 
 def read_json(path: Path) -> Any:

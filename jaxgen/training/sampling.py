@@ -18,6 +18,7 @@ LACKS = {
     "decode": "does not decode latents",
     "prior": "has no prior of its latents",
     "classify": "does not classify",
+    "codes": "infers no codes",
 }
 
 
@@ -25,6 +26,7 @@ def sample(
     run: str | Path,
     kind: str = "samples",
     *,
+    checkpoint: str | int = "newest",
     num: int | None = None,
     steps: int | None = None,
     dims: tuple[int, ...] | None = None,
@@ -54,6 +56,9 @@ def sample(
                      second upwards, by even shares of their prior's probability.
     classified       the first `num` (16) test images that are classified rightly and, below, the first wrongly, each
                      above the names of its class and of the one given to it.
+    codes            a block of `num` (as many as categories) rows a code that the model infers, which moves along
+                     them while the rest of z stays: a column a category and, below, of each continuous code as many
+                     even steps from -2 to 2, row i of category i.
 
     A conditional model's paths have, all along, the condition of a test example: row i that of the i-th, a traversal
     that of `around`, or of the first, and so a manifold.
@@ -61,13 +66,15 @@ def sample(
     Args:
         run: the run folder.
         kind: one of these.
+        checkpoint: as `open_run` takes it.
         num: as above, as are `steps`, `dims`, `around` and `groups` (the names of classes).
         out: a .png (the seeds' grids one below the other, small images enlarged) or .npz file, or a .gif or .webp of a
             path, there and back (all rows' images of a step in a frame), or of a training. RUN/KIND.png, or
             RUN/animation.gif, if not given. An npz holds image uint8 [seeds, rows, columns, H, W, C] (reconstructions:
-            [seeds, num, 2, H, W, C]), seed int64 [seeds], z and what the rows and columns are; of samples image uint8
-            [seeds * num, H, W, C], seed int64 [seeds * num], and the condition's entries; of classified image uint8
-            [n, H, W, C], seed int64 [n], label and predicted int32 [n], and the latter's probability float32 [n].
+            [seeds, num, 2, H, W, C], codes: [seeds, codes, rows, columns, H, W, C]), seed int64 [seeds], z and what
+            the rows and columns are; of samples image uint8 [seeds * num, H, W, C], seed int64 [seeds * num], and the
+            condition's entries; of classified image uint8 [n, H, W, C], seed int64 [n], label and predicted int32 [n],
+            and the latter's probability float32 [n].
 
     Returns:
         The file.
@@ -76,13 +83,13 @@ def sample(
         UserError: a kind, an option or a class that there is not, a model that cannot be drawn so, a file of another
             suffix, or one that exists with another content.
     """
-    opened = open_run(run)
+    opened = open_run(run, checkpoint)
     asked = Asked(num, steps, dims, around, groups)
     if kind not in KINDS:
         raise UserError(f"unknown kind {kind!r}: there are {', '.join(KINDS)}")
     how = KINDS[kind]
-    if "image" not in opened.plan.dataset.spec.entries:
-        raise UserError(f"pictures are of models of images, which dataset {opened.plan.dataset.name} does not have")
+    if not {"image", "point" if how.points else "image"} & set(opened.plan.dataset.spec.entries):
+        raise UserError(f"{kind} shows images, which dataset {opened.plan.dataset.name} does not have")
     out = Path(out) if out else opened.path / f"{kind}{how.suffixes[0]}"
     if out.suffix not in how.suffixes:
         *others, last = how.suffixes
@@ -141,7 +148,8 @@ def _content(drawn: Drawn, suffix: str, plan: Plan) -> bytes:
         np.savez_compressed(file, **drawn.arrays)
         return file.getvalue()
     if suffix == ".png":
-        scale = 1 if drawn.legible else legible_scale(plan.dataset.spec.image_shape[0])
+        images = "image" in plan.dataset.spec.entries and not drawn.legible
+        scale = legible_scale(plan.dataset.spec.image_shape[0]) if images else 1
         return to_png(stacked(drawn.grids), scale)
     try:
         return to_animation(drawn.frames, drawn.milliseconds, suffix)

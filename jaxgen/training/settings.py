@@ -22,6 +22,7 @@ class Settings(Options):
     sample_every: int = 500  # steps between sample grids
     checkpoint_every: int = 500  # steps between checkpoints
     keep_checkpoints: int | None = 2  # the newest ones kept; None keeps all
+    keep_best: tuple[Literal["lowest", "highest"], str] | None = None  # metric by which each seed's best is kept too
 
     def check(self) -> None:
         """Raises UserError for a value that cannot be run."""

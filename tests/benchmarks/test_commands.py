@@ -9,7 +9,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jaxgen.experiments.benchmarks import pipeline, seeds, start, timing, train_step
+from jaxgen.experiments.benchmarks import checkpoints, pipeline, seeds, start, timing, train_step
 
 from jaxgen.data.pipeline import stream
 from jaxgen.keys import streams
@@ -128,6 +128,20 @@ def test_seeds(measured):
         "low": pytest.approx(by_round.min()),
         "high": pytest.approx(by_round.max()),
     }
+
+
+@pytest.mark.slow
+def test_checkpoints(measured):
+    result = measured(checkpoints, "--model", "vae", *TINY, "--every", "5", "--steps", "20")
+    seconds = {name: contender["seconds_a_step"] for name, contender in result["contenders"].items()}
+    by_round = np.divide(seconds["with checkpoints"], seconds["without"])
+    assert result["headline"] == {
+        "ratio": pytest.approx(np.median(by_round)),
+        "low": pytest.approx(by_round.min()),
+        "high": pytest.approx(by_round.max()),
+        "goal": 1.05,
+    }
+    assert 0 < result["save"]["megabytes"] < 1
 
 
 @pytest.mark.slow

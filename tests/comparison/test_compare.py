@@ -215,11 +215,13 @@ def test_experiments_come_with_the_package():
 
 @pytest.mark.parametrize("name", shipped())
 def test_shipped_experiments_can_be_made(name):
-    """Their arms, for images of 28x28 in ten classes; their docstrings say how to run them, and what to expect."""
+    """Their arms, for images of 28x28 in ten classes, or points; the docstrings say how to run them, what to expect."""
     loaded = load_experiment(name)
     for part in (f"jaxgen compare experiments/{name}.py", "Time: ", "Expected"):
         assert part in loaded.description
     entries = {"image": jax.ShapeDtypeStruct((28, 28, 1), np.uint8), "label": jax.ShapeDtypeStruct((), np.int32)}
+    if loaded.experiment.settings.dataset_name == "gaussians":
+        entries = {"point": jax.ShapeDtypeStruct((2,), np.float32)}
     spec = Spec(entries, 55_000, 10, np.full(10, 0.1), np.full((28, 28, 1), 0.13))
     for arm in loaded.experiment.arms.values():
         module = models.load(arm.model)

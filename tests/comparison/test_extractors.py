@@ -13,7 +13,16 @@ import scipy.ndimage
 
 from jaxgen import data
 from jaxgen.comparison import extractors as networks
-from jaxgen.comparison.extractors import EXTRACTOR, JUDGE, SHIPPED, WEIGHTS, chosen, load_classifier, save_classifier
+from jaxgen.comparison.extractors import (
+    EXTRACTOR,
+    JUDGE,
+    SHIPPED,
+    WEIGHTS,
+    chosen,
+    load_classifier,
+    save_classifier,
+    write_weights,
+)
 from jaxgen.errors import UserError
 from jaxgen.evaluation import frechet_distance
 
@@ -58,7 +67,7 @@ def test_shipped_accuracy_on_mnist():
     assert (made.logits(images).argmax(-1) == labels).mean() == pytest.approx(made.accuracy, abs=2e-4)
 
 
-@pytest.mark.parametrize("name", ["digits", "mnist"])
+@pytest.mark.parametrize("name", ["digits", pytest.param("mnist", marks=pytest.mark.slow)])
 def test_fd_grows_with_noise_blur_and_dropped_classes(name, digits):
     images, labels = (digits.test["image"], digits.test["label"]) if name == "digits" else mnist()
     made = load_classifier(WEIGHTS / f"{name}-extractor.safetensors")
@@ -117,8 +126,14 @@ def test_a_changed_or_foreign_file_is_refused(tmp_path):
     with pytest.raises(UserError, match="was changed"):
         chosen(tmp_path / "changed.safetensors")
 
-    other = json.loads(header["jaxgen"]) | {"config": {"features": 8}}
-    safetensors.numpy.save_file(arrays, tmp_path / "other.safetensors", metadata={"jaxgen": json.dumps(other)})
+    described = json.loads(header["jaxgen"])
+    told = described | {"accuracy": 0.999}
+    safetensors.numpy.save_file(arrays, tmp_path / "told.safetensors", metadata={"jaxgen": json.dumps(told)})
+    with pytest.raises(UserError, match="was changed: what its header says"):
+        chosen(tmp_path / "told.safetensors")
+
+    del described["header_sha256"]
+    write_weights(tmp_path / "other.safetensors", arrays, described | {"config": {"features": 8}})
     with pytest.raises(UserError, match="does not hold a classifier"):
         chosen(tmp_path / "other.safetensors")
 

@@ -121,7 +121,7 @@ def test_each_seed_has_its_best_checkpoint(compared):
     assert results["checkpoint"].endswith("that is best by log p, binary on the validation split")
     for label in ("grey", "bits"):
         run = open_run(path / "out" / label / "latent")
-        steps = folder.checkpoint_steps(run.path, run.plan)
+        steps = folder.checkpoint_steps(run.path)
         assert steps == [20, 40, 60]
         states = [folder.restore(run.path, run.plan, step)[0] for step in steps]
         with Scorer(run.plan.dataset, Scoring(("log_prob",), samples=50), False, split="validation") as scorer:

@@ -470,6 +470,7 @@ def real(tmp_path_factory):
     return place, source, scenes
 
 
+@pytest.mark.slow
 def test_real_counts(real):
     place, source, scenes = real
     assert {split: len(x) for split, x in source.splits.items()} == {
@@ -487,6 +488,7 @@ def test_real_counts(real):
     }
 
 
+@pytest.mark.slow
 def test_real_pictures_show_their_scenes_and_splits_share_nothing(real):
     """The centre of every object of every picture has the object's colour.
 

@@ -9,12 +9,13 @@ from sklearn.naive_bayes import BernoulliNB
 from jaxgen import data
 from jaxgen.data import pipeline
 from jaxgen.evaluation import frechet_distance, model_scores, samples
+from jaxgen.evaluation.codes import code_error
 from jaxgen.evaluation.extractor import Extractor, batched, fitted, of_classifier
 from jaxgen.evaluation.samples import Examples, Sides
 from jaxgen.evaluation.scores import FAMILIES, MODELS, SAMPLES, SPACES, There, columns, likelihood_notes
 from jaxgen.evaluation.scoring import Scoring
-from jaxgen.model import Latent, Likelihood, Model, State
-from jaxgen.models import classifier, dcgan, naive_bayes, vae
+from jaxgen.model import Codes, Latent, Likelihood, Model, State
+from jaxgen.models import classifier, dcgan, infogan, naive_bayes, vae
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +87,19 @@ def test_nearest_neighbor_and_learned_are_of_the_samples(sides, digits):
     assert found["classification_accuracy"] == pytest.approx((digits.test["label"] == 3).mean())
 
 
+def test_agreement_is_of_the_judges_names_and_the_asked_labels(sides, digits):
+    """4 dark and 6 bright images; the judge names 0 and 1. Asked for as they are but one; and one image a class."""
+    images = np.zeros((10, 8, 8, 1), np.uint8)
+    images[4:] = 255
+    label = np.repeat([0, 1], [4, 6])
+    label[0] = 1
+    assert samples.agreement(sides, examples(images, label))["agreement"] == pytest.approx(0.9)
+    real = samples.agreement(sides, examples(digits.train["image"], digits.train["label"]))["class_recall"]
+    first = digits.train["image"][[np.flatnonzero(digits.train["label"] == each)[0] for each in range(10)]]
+    alike = samples.agreement(sides, examples(first.repeat(80, axis=0), np.repeat(range(10), 80)))["class_recall"]
+    assert alike == 0 < 0.5 < real
+
+
 def test_points_are_their_own_features():
     ring = data.load("gaussians/ring")
     identity = Extractor("points", "", np.asarray)
@@ -150,6 +164,31 @@ def test_log_likelihood_and_accuracy_equal_scikit_learn(digits):
         joint = reference.predict_joint_log_proba(test)
         assert scores["log_prob_binary"][i] == pytest.approx(np.logaddexp.reduce(joint, axis=1).mean(), rel=1e-5)
         assert scores["accuracy"][i] == pytest.approx(reference.score(test, digits.test["label"]), abs=1e-9)
+
+
+def test_code_error_by_hand():
+    """Category 0 stands for class 1, 1 for 0 of a tie with 2, 2 for 1 too; none of the training images has 3 or 4."""
+    train = [0, 0, 0, 1, 1, 2], [1, 1, 2, 2, 0, 1]
+    codes, labels = [0, 0, 1, 1, 2, 3, 4], [1, 2, 0, 2, 1, 0, 1]
+    assert code_error(*train, codes, labels) == pytest.approx(4 / 7)
+    assert code_error(*train, [0, 1, 2], [1, 0, 1]) == 0
+    assert code_error([2, 0], [0, 1], [0, 2], [1, 3]) == 0.5  # a class that no training image is of
+
+
+def test_code_error_of_a_model_is_mapped_by_the_training_images(digits):
+    """Two seeds whose category is the label's shifted by their state; on test images of other labels, always wrong."""
+
+    def infer(state, batch):
+        return jax.nn.one_hot((batch["label"] + state.params) % 10, 10)
+
+    model = Model(
+        init=None, phases=(), needs=("image", "label"), codes=Codes(2, 10, 0, sample=None, infer=infer)
+    )  # fmt: skip
+    given = model, jax.random.split(jax.random.key(3), 2), State(np.zeros(2, np.int32), np.array([0, 3], np.int32))
+    assert model_scores.codes(*given, digits, Scoring()) == {"code_error": [0.0, 0.0]}
+    some = digits._replace(train={name: entry[digits.train["label"] < 5] for name, entry in digits.train.items()})
+    wrong = (digits.test["label"] >= 5).mean()
+    assert model_scores.codes(*given, some, Scoring())["code_error"] == [pytest.approx(wrong)] * 2
 
 
 def test_each_batch_has_its_key(digits):
@@ -259,11 +298,19 @@ def test_what_a_model_cannot_have(digits):
     assert FAMILIES["log_prob"].lacks(there(dcgan)) == "it has no likelihood"
     assert FAMILIES["accuracy"].lacks(there(vae)) == "it does not classify"
     assert not FAMILIES["iwae"].lacks(there(vae))
+    assert FAMILIES["codes"].lacks(there(vae)) == "it infers no categorical code"
+    assert not FAMILIES["codes"].lacks(there(infogan))
+    unlabelled = digits.spec._replace(entries={"image": digits.spec.entries["image"]})
+    without = there(infogan)._replace(dataset=digits._replace(spec=unlabelled))
+    assert FAMILIES["codes"].lacks(without) == "the data have no labels"
     assert (
         FAMILIES["nearest_neighbor"].lacks(There(digits, JUDGE, JUDGE, labelled=False)) == "its samples have no labels"
     )
+    assert FAMILIES["agreement"].lacks(There(digits, JUDGE, JUDGE, labelled=False)) == "its samples have no labels"
+    assert not FAMILIES["agreement"].lacks(There(digits, JUDGE, JUDGE))
     no_judge = There(digits, JUDGE._replace(logits=None), None)
     assert FAMILIES["recognised"].lacks(no_judge)
+    assert FAMILIES["agreement"].lacks(no_judge)
     assert FAMILIES["inception_score"].lacks(no_judge)
     assert likelihood_notes(dcgan.make(dcgan.Config(), digits.spec))["log_prob_binary"] == "it has no likelihood"
     notes = likelihood_notes(vae.make(vae.Config(), digits.spec))
@@ -279,10 +326,20 @@ def test_every_score_has_a_column(sides, untrained_vae, digits):
     for name in SAMPLES:
         given |= set(SAMPLES[name].score(sides, fake))
     scoring = Scoring(importance_samples=2, examples=20, temperatures=2)
-    for name in set(MODELS) - {"accuracy", "log_prob"}:
+    for name in set(MODELS) - {"accuracy", "codes", "log_prob"}:
         given |= set(MODELS[name].score(*untrained_vae, scoring))
     # of other models, spaces and larger images
-    given |= {"accuracy", "high_quality", "ms_ssim", "bits_per_dimension", "ssim_binary", "mse", "psnr", "ssim"}
+    given |= {
+        "accuracy",
+        "code_error",
+        "high_quality",
+        "ms_ssim",
+        "bits_per_dimension",
+        "ssim_binary",
+        "mse",
+        "psnr",
+        "ssim",
+    }
     given |= {f"{name}_{space}" for name in ("log_prob", "iwae", "ais", "distortion") for space in SPACES}
     found = columns(There(digits, JUDGE, JUDGE), scoring, 808, given)
     assert {metric.key for metric in found} == given

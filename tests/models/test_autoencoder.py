@@ -26,8 +26,8 @@ def images(num, seed=0):
 
 
 def made(**fields):
-    """The model, and its state before training."""
-    model = autoencoder.make(autoencoder.Config(**{"latent_dim": 3, "features": 4, **fields}), spec())
+    """The model, linear if not told otherwise, and its state before training."""
+    model = autoencoder.make(autoencoder.Config(**{"latent_dim": 3, "network": "linear", **fields}), spec())
     return model, jax.jit(model.init)(jax.random.key(0), {"image": images(1)})
 
 
@@ -91,7 +91,7 @@ def test_what_is_measured_against_pca():
 
 def test_loss_is_the_squared_error_summed_over_pixels():
     """Linear with weights of 0 is the mean image: the loss is the mean over images of their distances from it."""
-    model, state = made(network="linear")
+    model, state = made()
     params = jax.tree.map(jnp.zeros_like, state.params)
     params["decoder"]["bias"] = state.params["decoder"]["bias"]
     batch = {"image": images(5)}
@@ -100,9 +100,9 @@ def test_loss_is_the_squared_error_summed_over_pixels():
     np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("network", ["conv", "linear"])
-def test_what_is_decoded_before_training_without_weights_is_the_mean_image(network):
-    model, state = made(network=network)
+@pytest.mark.parametrize("fields", [{"network": "conv", "features": 4}, {}])
+def test_what_is_decoded_before_training_without_weights_is_the_mean_image(fields):
+    model, state = made(**fields)
     params = jax.tree.map(jnp.zeros_like, state.params)
     params["decoder"]["bias"] = state.params["decoder"]["bias"]
     pixels = jax.jit(model.decode)(state._replace(params=params), jnp.ones((2, 3)))
@@ -110,7 +110,7 @@ def test_what_is_decoded_before_training_without_weights_is_the_mean_image(netwo
 
 
 def test_pixels_are_clipped():
-    model, state = made(network="linear")
+    model, state = made()
     pixels = np.asarray(model.decode(state, 100 * jax.random.normal(jax.random.key(2), (20, 3))))
     assert (pixels.min(), pixels.max()) == (0, 1)
 
@@ -123,7 +123,7 @@ def codes(state, image):
 
 def test_the_gaussian_is_that_of_all_codes_at_first_and_then_of_the_last():
     """With parameters that hardly move: NumPy's moments of all batches, each weighted as it was when it came."""
-    model, state = made(network="linear", learning_rate=1e-30)
+    model, state = made(learning_rate=1e-30)
     step = jax.jit(model.phases[0].step)
     batches = [images(16, seed) for seed in range(102)]
     weights = np.zeros(102)
@@ -166,7 +166,7 @@ def test_the_codes_of_the_last_steps_are_those_of_the_final_parameters(linear, d
 
 def test_a_code_that_is_always_the_same_leaves_all_finite():
     """Two equal columns of the encoder, and one of zeros: no covariance of full rank."""
-    model, state = made(network="linear")
+    model, state = made()
     kernel = state.params["encoder"]["Dense_0"]["kernel"]
     state.params["encoder"]["Dense_0"]["kernel"] = kernel.at[:, 1].set(kernel[:, 0]).at[:, 2].set(0)
     for image in (images(16), np.zeros((16, 8, 8, 1), np.uint8)):  # in the second all codes are the same
@@ -179,6 +179,12 @@ def test_a_code_that_is_always_the_same_leaves_all_finite():
         pixels = np.asarray(jax.jit(model.decode)(fitted, u)).reshape(16, -1)
         np.testing.assert_allclose(pixels, expected.clip(0, 1), atol=1e-4)
         assert np.isfinite(jax.jit(model.sample, static_argnums=2)(jax.random.key(3), fitted, 4)["image"]).all()
+
+
+@pytest.mark.parametrize("name", ["features", "smallest"])
+def test_fields_of_conv_are_refused_by_linear(name):
+    with pytest.raises(UserError, match=f"{name} is of network conv, not of linear"):
+        made(**{name: 2})
 
 
 def test_images_that_cannot_be_halved_are_of_linear_only():

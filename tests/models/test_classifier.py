@@ -15,11 +15,12 @@ from jaxgen.model import Spec
 from jaxgen.models import classifier
 
 NETWORKS = ["strided", "logistic", "lenet", "vgg", "resnet"]
-SMALL = {"features": 4, "embedding_dim": 8, "blocks": 1}
+POOLED = {"features": 4, "embedding_dim": 8}
+SMALL = {"strided": POOLED, "logistic": {}, "lenet": POOLED, "vgg": POOLED, "resnet": {"features": 4, "blocks": 1}}
 
 
 def make(spec, network="strided", **fields):
-    return classifier.make(classifier.Config(network, **{**SMALL, **fields}), spec)
+    return classifier.make(classifier.Config(network, **{**SMALL[network], **fields}), spec)
 
 
 def of_size(height, width, channels, classes=10):
@@ -86,7 +87,7 @@ def test_max_pooling_by_hand():
 @pytest.mark.parametrize(
     ("network", "expected"),
     [
-        # 28x28 grey images, 10 classes, features 4, embedding_dim 8; the last layer has 8 * 10 + 10
+        # 28x28 grey images, 10 classes, features 4, embedding_dim 8, 2 blocks; the last layer has 8 * 10 + 10
         ("strided", (25 * 4 + 4) + (9 * 4 * 8 + 8) + (9 * 8 * 8 + 8) + (7 * 7 * 8 * 8 + 8) + 90),
         ("logistic", 784 * 10 + 10),
         ("lenet", (25 * 4 + 4) + (25 * 4 * 8 + 8) + (7 * 7 * 8 * 8 + 8) + 90),
@@ -104,7 +105,8 @@ def test_max_pooling_by_hand():
     ],
 )
 def test_numbers_of_parameters(network, expected):
-    state = shapes(make(of_size(28, 28, 1), network, blocks=2), (28, 28, 1))
+    fields = {"blocks": 2} if network == "resnet" else {}
+    state = shapes(make(of_size(28, 28, 1), network, **fields), (28, 28, 1))
     assert sum(leaf.size for leaf in jax.tree.leaves(state.params)) == expected
 
 
@@ -195,12 +197,19 @@ def test_batch_norm_in_training_and_in_evaluation(digits, batch):
     assert np.abs(with_others - logits).max() > 1e-3
 
 
-@pytest.mark.parametrize("network", ["logistic", "lenet", "vgg", "resnet"])
-def test_one_batch_can_be_overfitted(network, digits, batch):
+@pytest.mark.parametrize(
+    ("network", "fields"),
+    [
+        ("logistic", {"learning_rate": 0.1}),
+        ("lenet", {"learning_rate": 0.01, "dropout": 0.0}),
+        ("vgg", {"learning_rate": 0.01, "dropout": 0.0}),
+        ("resnet", {"learning_rate": 0.01}),
+    ],
+)
+def test_one_batch_can_be_overfitted(network, fields, digits, batch):
     """16 images learned by heart, in training and in evaluation."""
     few = {entry: values[:16] for entry, values in batch.items()}
-    rate = 0.1 if network == "logistic" else 0.01
-    model = make(digits.spec, network, dropout=0.0, learning_rate=rate, weight_decay=0.0)
+    model = make(digits.spec, network, weight_decay=0.0, **fields)
 
     @jax.jit
     def fitted(state):
@@ -259,3 +268,17 @@ def test_logistic_regression_reaches_the_optimum_on_mnist(mnist):
 def test_values_that_cannot_be_run(field, value, digits):
     with pytest.raises(UserError, match=f"{field} must be "):
         make(digits.spec, "resnet", **{field: value})
+
+
+@pytest.mark.parametrize(
+    ("network", "field", "value", "takers"),
+    [
+        ("logistic", "features", 4, "strided or lenet or vgg or resnet"),
+        ("resnet", "dropout", 0.5, "strided or lenet or vgg"),
+        ("resnet", "embedding_dim", 8, "strided or lenet or vgg"),
+        ("vgg", "blocks", 2, "resnet"),
+    ],
+)
+def test_fields_of_another_network_are_refused(network, field, value, takers, digits):
+    with pytest.raises(UserError, match=f"{field} is of network {takers}, not of {network}"):
+        make(digits.spec, network, **{field: value})

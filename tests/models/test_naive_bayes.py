@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 from sklearn.naive_bayes import BernoulliNB, CategoricalNB, GaussianNB
 
 from jaxgen import data
@@ -179,8 +180,8 @@ def test_log_prob_is_the_joint_summed_over_the_classes(digits):
 
 
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
-def test_samples_have_the_class_means(digits, likelihood):
-    """4,000 samples of a class: every pixel's mean within 5 standard errors of the model's."""
+def test_samples_have_the_moments_of_their_class(digits, likelihood):
+    """4,000 samples of a class: every pixel's mean, and of Gaussians the deviation, within 5 standard errors."""
     model, state = counted(naive_bayes.Config(likelihood), digits)
     num = 4000
     label = jnp.full(num, 3, jnp.int32)
@@ -193,11 +194,13 @@ def test_samples_have_the_class_means(digits, likelihood):
         expected = (train.sum(0) + 1) / (len(train) + 2)
         error = np.sqrt(expected * (1 - expected) / num)
         assert (np.abs(x.mean(0) - expected) < 5 * error).all()
-    else:  # pixels far from the bounds, which clip little
-        inner = (np.abs(train.mean(0) - 0.5) < 0.1) & (train.std(0) < 0.2)
-        assert inner.sum() >= 1
-        error = np.sqrt((train.var(0) + 0.01) / num)
-        assert (np.abs(x.mean(0) - train.mean(0))[inner] < 5 * error[inner] + 0.01).all()
+    else:  # clipped and rounded, as these quantiles of each pixel's distribution are
+        floor = 0.01 * (digits.train["image"] / 255).var(0).max()
+        quantiles = scipy.stats.norm.ppf((np.arange(10_000) + 0.5) / 10_000)[:, None, None, None]
+        values = np.round(255 * (train.mean(0) + np.sqrt(train.var(0) + floor) * quantiles).clip(0, 1)) / 255
+        assert (np.abs(x.mean(0) - values.mean(0)) < 5 * values.std(0) / np.sqrt(num)).all()
+        square, expected = (values - values.mean(0)) ** 2, values.var(0)
+        assert (np.abs(x.var(0) - expected) < 5 * square.std(0) / np.sqrt(num)).all()
 
 
 def test_unconditional_samples_have_the_classes_shares(digits):
@@ -225,6 +228,19 @@ def test_mnist_is_classified_as_by_scikit_learn(mnist):
         found = [classify(state, {"image": part}).argmax(-1) for part in np.split(test["image"], 10)]
         expected = reference.fit(x, train["label"]).score(x_test, test["label"])
         assert (np.concatenate(found) == test["label"]).mean() == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "field", "value", "takers"),
+    [
+        ("bernoulli", "levels", 4, "categorical"),
+        ("categorical", "variance_floor", 0.1, "gaussian"),
+        ("gaussian", "smoothing", 0.5, "bernoulli or categorical"),
+    ],
+)
+def test_fields_of_another_likelihood_are_refused(digits, likelihood, field, value, takers):
+    with pytest.raises(UserError, match=f"{field} is of likelihood {takers}, not of {likelihood}"):
+        naive_bayes.make(naive_bayes.Config(likelihood, **{field: value}), digits.spec)
 
 
 @pytest.mark.parametrize("levels", [1, 48, 512])

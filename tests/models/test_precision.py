@@ -1,7 +1,5 @@
 """bfloat16: what is computed in it, and what stays float32."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,13 +8,20 @@ import pytest
 from jaxgen import data, models
 from jaxgen.models import classifier, dcgan
 
+POOLED = {"features": 8, "embedding_dim": 16, "dropout": 0.0}
 SMALL = {
-    "classifier": {"features": 8, "embedding_dim": 16, "dropout": 0.0, "blocks": 1},
+    "classifier": POOLED,
     "autoencoder": {"features": 8, "latent_dim": 4},
     "vae": {"features": 8, "latent_dim": 4},
     "vaegan": {"features": 8, "latent_dim": 4},
+    "gan": {"generator_units": 16, "discriminator_units": 8, "pieces": 2, "latent_dim": 8},
     "dcgan": {"features": 8, "latent_dim": 8},
+    "infogan": {"features": 8, "dense_units": 64},
+    "cgan": {"features": 8, "latent_dim": 8},
+    "mggan": {"features": 8, "latent_dim": 8, "code_dim": 4, "manifold_units": 8},
 }
+NETWORKS = {"logistic": {}, "lenet": POOLED, "vgg": POOLED, "resnet": {"features": 8, "blocks": 1}}
+"""The other classifiers than strided."""
 STATISTICS = {"autoencoder": 1}
 """Products that are no layer's, and so of float32: the covariance of its codes."""
 PRODUCTS = {"dot_general", "conv", "conv_dx", "conv_dw"}
@@ -26,11 +31,12 @@ def test_models_with_layers_heed_the_precision():
     digits = data.load("digits")
     heed = [name for name in models.MODELS if "bfloat16" in make(name, digits.spec).precisions]
     assert sorted(heed) == sorted(SMALL)
+    assert {"strided", *NETWORKS} == set(classifier.NETWORKS)
 
 
 def make(name, spec, dtype=jnp.float32, **fields):
     module = models.load(name)
-    config = dataclasses.replace(module.Config(), **SMALL.get(name, {}), **fields)
+    config = module.Config(**(fields or SMALL.get(name, {})))
     return module.make(config, spec._replace(compute_dtype=jnp.dtype(dtype)))
 
 
@@ -48,34 +54,35 @@ def products(jaxpr):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "fields"),
-    [(name, {}) for name in SMALL]
-    + [("classifier", {"network": network}) for network in classifier.NETWORKS if network != "strided"],
+    ("name", "fields", "phase"),
+    [(name, {}, 0) for name in SMALL]
+    + [("mggan", {}, 1)]
+    + [("classifier", {"network": network, **fields}, 0) for network, fields in NETWORKS.items()],
 )
-def test_products_are_bfloat16_and_all_that_is_kept_is_float32(name, fields):
+def test_products_are_bfloat16_and_all_that_is_kept_is_float32(name, fields, phase):
     digits = data.load("digits")
     batch = {entry: jnp.asarray(values[:64]) for entry, values in digits.train.items()} | {"weight": jnp.ones(64)}
     key = jax.random.key(0)
     narrow, wide = make(name, digits.spec, jnp.bfloat16, **fields), make(name, digits.spec, **fields)
     state = narrow.init(key, batch)
-    step = narrow.phases[0].step
+    step, exact_step = (model.phases[phase].step for model in (narrow, wide))
 
     dtypes = list(products(jax.make_jaxpr(step)(key, state, batch).jaxpr))
     of_layers = [pair for pair in dtypes if pair == (jnp.dtype(jnp.bfloat16),) * 2]
     assert len(of_layers) >= 2
     assert len(dtypes) - len(of_layers) == STATISTICS.get(name, 0)
-    assert set(products(jax.make_jaxpr(wide.phases[0].step)(key, state, batch).jaxpr)) == {
-        (jnp.dtype(jnp.float32),) * 2
-    }
+    assert set(products(jax.make_jaxpr(exact_step)(key, state, batch).jaxpr)) == {(jnp.dtype(jnp.float32),) * 2}
 
     new, metrics = jax.jit(step)(key, state, batch)
     assert {leaf.dtype for leaf in jax.tree.leaves((new.params, new.extra, metrics))} == {jnp.dtype(jnp.float32)}
     assert jax.tree.map(jnp.shape, new) == jax.tree.map(jnp.shape, state)
     assert jax.tree.map(lambda a: a.dtype, new.opt_state) == jax.tree.map(lambda a: a.dtype, state.opt_state)
     # The same initial state, so what differs is the rounding of layers: 8 bits of mantissa, averaged over a batch.
-    _, exact = jax.jit(wide.phases[0].step)(key, state, batch)
+    _, exact = jax.jit(exact_step)(key, state, batch)
     for metric, value in exact.items():
-        np.testing.assert_allclose(metrics[metric], value, rtol=0.02, atol=0.02, err_msg=metric)
+        # gradients pass every BatchNorm, and what it subtracts leaves less of the 8 bits
+        rtol = 0.06 if metric.endswith("_gradient") else 0.02
+        np.testing.assert_allclose(metrics[metric], value, rtol=rtol, atol=0.02, err_msg=metric)
 
 
 @pytest.mark.parametrize("name", ["classifier", "autoencoder", "vae"])

@@ -69,6 +69,10 @@ def test_shapes_that_would_broadcast_are_refused():
         bernoulli_log_prob(jnp.zeros((2, 4)), jnp.zeros((2, 1)))
 
 
+LIKELIHOODS = {"bernoulli": {"likelihood": "bernoulli"}, "gaussian": {"likelihood": "gaussian", "deviation": 0.25}}
+"""Fields, by what the tests of two likelihoods call them."""
+
+
 def no_label(num):
     return jnp.zeros((num, 0))
 
@@ -80,8 +84,7 @@ def zeroed(params):
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
 def test_elbo_with_all_weights_zero_is_closed_form(spec, likelihood):
     """Zero weights: q(z|x) = N(0, I), so KL 0; logits 0, so p = 1/2 a bit, or mean 1/2 a level."""
-    config = vae.Config(latent_dim=3, features=4, likelihood=likelihood, deviation=0.25)
-    model = vae.make(config, spec)
+    model = vae.make(vae.Config(latent_dim=3, features=4, **LIKELIHOODS[likelihood]), spec)
     batch = {"image": images(5)}
     state = jax.jit(model.init)(jax.random.key(0), batch)
     state = state._replace(params=zeroed(state.params))
@@ -155,7 +158,7 @@ def test_first_decoded_images_are_the_data_mean_without_latents(spec):
 
 def moved(spec, likelihood, scale=0.3, **fields):
     """A model with weights away from their start, where q(z|x) is near no standard normal, and its state."""
-    model = vae.make(vae.Config(features=4, likelihood=likelihood, deviation=0.25, **fields), spec)
+    model = vae.make(vae.Config(features=4, **LIKELIHOODS[likelihood], **fields), spec)
     state = jax.jit(model.init)(jax.random.key(0), {"image": images(2)})
     leaves, tree = jax.tree.flatten(state.params)
     rng = np.random.default_rng(4)
@@ -503,6 +506,16 @@ def test_learning_rate_falls_by_iwaes_stages(spec):
         np.testing.assert_allclose(np.mean(sizes[stage == n]), 1e-3 * 10 ** (-n / 7), rtol=0.01)
 
 
+@pytest.mark.parametrize("stage_steps", [2**21, 2**31 - 1])
+def test_stages_that_no_run_comes_to(spec, stage_steps):
+    """Their first steps lie beyond int32's: the first stages are as they are."""
+    model = vae.make(vae.Config(latent_dim=2, network="mlp", hidden=(), stage_steps=stage_steps), spec)
+    state = jax.jit(model.init)(jax.random.key(0), {"image": images(4)})
+    new, _ = jax.jit(model.phases[0].step)(jax.random.key(1), state, {"image": images(4)})
+    change = new.params["encoder"]["Dense_0"]["bias"] - state.params["encoder"]["Dense_0"]["bias"]
+    np.testing.assert_allclose(np.abs(change), 1e-3, rtol=1e-3)  # Adam's first step is of the learning rate
+
+
 # A linear-Gaussian VAE, whose exact likelihood is probabilistic PCA's
 
 
@@ -585,12 +598,11 @@ def trained(model, batch, steps, size=100):
     return fit(state)
 
 
-@pytest.mark.parametrize("network", ["mlp", "conv"])
-def test_conditional_vae_learns_each_labels_distribution(two_classes, network):
+@pytest.mark.parametrize("fields", [{"network": "mlp", "hidden": (32,)}, {"features": 8}])
+def test_conditional_vae_learns_each_labels_distribution(two_classes, fields):
     """Pixels independent given the label: the entropy, 64 x .325 nats, is reached, and each label drawn as it is."""
     batch, spec, on = two_classes
-    config = vae.Config(latent_dim=2, network=network, hidden=(32,), features=8, conditional=True, learning_rate=1e-2)
-    model = vae.make(config, spec)
+    model = vae.make(vae.Config(latent_dim=2, conditional=True, learning_rate=1e-2, **fields), spec)
     assert (model.needs, model.conditions) == (("image", "label"), ("label",))
     state = trained(model, batch, 400)
     entropy = -64 * (0.9 * np.log(0.9) + 0.1 * np.log(0.1))
@@ -647,39 +659,33 @@ def test_variants_learn_images_by_heart(spec, fields, steps, bound):
     assert metrics["reconstruction"] > bound
 
 
-@pytest.mark.parametrize("likelihood", ["gaussian", "logistic"])
-def test_learned_scales_find_the_noise(spec, likelihood):
+@pytest.mark.parametrize(
+    ("fields", "scale"),
+    [({"likelihood": "gaussian", "deviation": "learned"}, 0.1), ({"likelihood": "logistic"}, 0.05)],
+)
+def test_learned_scales_find_the_noise(spec, fields, scale):
     """Pixels of .5 and noise of a known scale, nothing to encode: it is found to 5%."""
     rng = np.random.default_rng(0)
-    noise = rng.normal(0, 0.1, (500, 8, 8, 1)) if likelihood == "gaussian" else rng.logistic(0, 0.05, (500, 8, 8, 1))
+    draw = rng.normal if fields["likelihood"] == "gaussian" else rng.logistic
+    noise = draw(0, scale, (500, 8, 8, 1))
     batch = {"image": np.clip(np.round(255 * (0.5 + noise)), 0, 255).astype(np.uint8)}
-    config = vae.Config(
-        latent_dim=1,
-        network="mlp",
-        hidden=(),
-        likelihood=likelihood,
-        deviation="learned",
-        learning_rate=1e-2,
-        beta=10.0,
-    )
+    config = vae.Config(latent_dim=1, network="mlp", hidden=(), learning_rate=1e-2, beta=10.0, **fields)
     state = trained(vae.make(config, spec), batch, 600)
-    np.testing.assert_allclose(np.exp(state.params["log_scale"]), 0.1 if likelihood == "gaussian" else 0.05, rtol=0.05)
+    np.testing.assert_allclose(np.exp(state.params["log_scale"]), scale, rtol=0.05)
 
 
 @pytest.mark.parametrize(
     "fields",
     [
         {"network": "mlp", "hidden": (8, 4), "importance_samples": 3},
-        {"likelihood": "logistic", "conditional": True},
-        {"likelihood": "gaussian", "deviation": "optimal", "free_bits": 0.1},
+        {"features": 4, "likelihood": "logistic", "conditional": True},
+        {"features": 4, "likelihood": "gaussian", "deviation": "optimal", "free_bits": 0.1},
     ],
 )
 def test_bfloat16_is_of_layers_only(spec, two_classes, fields):
     batch = {name: entry[:8] for name, entry in two_classes[0].items()}
-    model = vae.make(
-        vae.Config(latent_dim=2, features=4, **fields), two_classes[1]._replace(compute_dtype=jnp.dtype("bfloat16"))
-    )
-    full = vae.make(vae.Config(latent_dim=2, features=4, **fields), two_classes[1])
+    model = vae.make(vae.Config(latent_dim=2, **fields), two_classes[1]._replace(compute_dtype=jnp.dtype("bfloat16")))
+    full = vae.make(vae.Config(latent_dim=2, **fields), two_classes[1])
     state = jax.jit(model.init)(jax.random.key(0), batch)
     new, metrics = jax.jit(model.phases[0].step)(jax.random.key(1), state, batch)
     assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves((new.params, metrics)))
@@ -701,9 +707,14 @@ def test_bfloat16_is_of_layers_only(spec, two_classes, fields):
         ({"importance_samples": 0}, "importance_samples must be above 0"),
         ({"free_bits": -0.1}, "free_bits must be at least 0"),
         ({"warmup_steps": -1}, "warmup_steps must be at least 0"),
+        ({"warmup_steps": 2**31}, r"warmup_steps must be at least 0 and below 2\^31"),
         ({"stage_steps": 0}, "stage_steps must be above 0"),
-        ({"hidden": (10, 0)}, "hidden must be numbers above 0"),
+        ({"network": "mlp", "hidden": (10, 0)}, "hidden must be numbers above 0"),
         ({"beta": 0.0}, "beta must be above 0"),
+        ({"network": "mlp", "features": 8}, "features is of network conv, not of mlp"),
+        ({"network": "mlp", "smallest": 2}, "smallest is of network conv, not of mlp"),
+        ({"hidden": (50,)}, "hidden is of network mlp, not of conv"),
+        ({"deviation": 0.5}, "deviation is of likelihood gaussian, not of bernoulli"),
     ],
 )
 def test_what_does_not_go_together_is_refused_in_a_line(spec, fields, words):

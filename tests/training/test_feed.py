@@ -16,6 +16,7 @@ from jaxgen.errors import UserError
 from jaxgen.keys import streams
 from jaxgen.training import Settings, feed, open_run, seeds, train
 from jaxgen.training.checkpoints import Checkpoints
+from jaxgen.training.run import belonging
 
 SMALL = {"features": 4, "latent_dim": 3}
 BATCH = 16
@@ -267,14 +268,16 @@ def test_a_run_holds_its_datas_fingerprint_and_refuses_others(spy, tmp_path, fol
     assert environment["dataset"]["fingerprint"] == fingerprint == run.plan.dataset.fingerprint
     assert environment["dataset"]["options"]["data_from"] == str(own)
     like = jax.eval_shape(lambda: run.state)._asdict()
-    with Checkpoints(run.path / "checkpoints", fingerprint) as checkpoints:
-        restored = checkpoints.restore(3, like)
+    belongs = belonging(run.plan.described(), fingerprint)
+    assert fingerprint in belongs.values()
+    with Checkpoints(run.path / "checkpoints") as checkpoints:
+        restored, _ = checkpoints.restore(3, like, belongs)
     np.testing.assert_array_equal(restored["params"]["seen"], run.state.params["seen"])
     with (
-        Checkpoints(run.path / "checkpoints", "another") as checkpoints,
-        pytest.raises(UserError, match=r"checkpoints/3 was trained on data of other content \(fingerprint\)$"),
+        Checkpoints(run.path / "checkpoints") as checkpoints,
+        pytest.raises(UserError, match=r"checkpoints/3 was trained with another data_seed: 0, not 1$"),
     ):
-        checkpoints.restore(3, like)
+        checkpoints.restore(3, like, belongs | {"data_seed": 1})
 
     Image.new("L", (5, 6)).save(own / "train" / "7.png")
     with pytest.raises(UserError) as caught:
@@ -282,7 +285,7 @@ def test_a_run_holds_its_datas_fingerprint_and_refuses_others(spy, tmp_path, fol
     assert str(caught.value) == (
         f"{run.path} belongs to another run; what differs: the content of dataset image_folder (fingerprint)"
     )
-    with pytest.raises(UserError, match="was trained on data of other content"):
+    with pytest.raises(UserError, match=r"was trained with another content of the data \(fingerprint\): "):
         open_run(run.path)
 
 

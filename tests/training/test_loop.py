@@ -12,7 +12,8 @@ from jaxgen.data import pipeline
 from jaxgen.errors import UserError
 from jaxgen.keys import streams
 from jaxgen.training import Settings, loop, open_run, train
-from jaxgen.training.checkpoints import Checkpoints
+from jaxgen.training.checkpoints import Checkpoints, Keep
+from jaxgen.training.progress import Worries
 from jaxgen.training.record import read_rows
 
 SMALL = {
@@ -21,7 +22,11 @@ SMALL = {
     "autoencoder": {"features": 4, "latent_dim": 3},
     "vae": {"features": 4, "latent_dim": 3},
     "vaegan": {"features": 4, "latent_dim": 3},
+    "gan": {"generator_units": 16, "discriminator_units": 8, "pieces": 2, "latent_dim": 5},
     "dcgan": {"features": 4, "latent_dim": 5},
+    "cgan": {"features": 4, "latent_dim": 5},
+    "infogan": {"features": 4, "noise_dim": 3, "dense_units": 8, "code_units": 8},
+    "mggan": {"features": 4, "latent_dim": 5, "code_dim": 3, "manifold_units": 8, "autoencoder_steps": 70},
 }
 
 HEADER = """
@@ -133,6 +138,11 @@ def test_a_diverged_seed_is_frozen_and_the_others_go_on(model_file, tmp_path):
     assert reopened.digests() == run.digests()
     result = json.loads((run.path / "result.json").read_text())
     assert result["diverged"] == {str(seed): 7 for seed in sorted(failed)}
+    batch = pipeline.stream(streams(0).data, run.plan.dataset.spec.num_examples, run.plan.settings.batch_size, 7, 1)[
+        0
+    ].tolist()
+    kept = json.loads((run.path / "diverged.json").read_text())
+    assert kept == {str(seed): {"step": 7, "batch": batch} for seed in failed}
 
 
 def test_parameters_that_overflow_are_not_kept(model_file, tmp_path):
@@ -150,6 +160,22 @@ def make(config, spec):
     )
     run = quiet(file, None, settings(seeds=(0,), steps=2), tmp_path / "run")
     assert float(run.state.params[0]) == pytest.approx(1e20)
+    assert run.diverged == {0: 1}
+
+
+def test_an_optimizer_that_overflows_ends_its_seed_before_the_parameters_do(model_file, tmp_path):
+    file = model_file(
+        HEADER
+        + """
+def make(config, spec):
+    def init(key, batch):
+        return State(jnp.int32(0), jnp.float32(1), jnp.float32(1))
+    def step(key, state, batch):
+        return state._replace(opt_state=state.opt_state * 1e20), {"value": state.params}
+    return Model(init, (Phase("train", step),), ("image",))
+"""
+    )
+    run = quiet(file, None, settings(seeds=(0,), steps=2), tmp_path / "run")
     assert run.diverged == {0: 1}
 
 
@@ -237,6 +263,44 @@ def test_diverged_stays_diverged_on_resuming(model_file, tmp_path):
     cut = quiet(file, None, settings(seeds=tuple(range(6)), steps=20), tmp_path / "cut", resume=True)
     assert cut.digests() == whole.digests()
     assert cut.diverged == whole.diverged
+
+
+def test_what_lasts_is_said_once_a_seed(model_file, tmp_path, capfd):
+    """In three rows in a row, with the step of the third: from step 30 on, but for some seeds not from 50 to 60."""
+    file = model_file(
+        HEADER
+        + """
+def worries(means):
+    return ["it is late"] * (means["late"] > 0.5)
+
+def make(config, spec):
+    def init(key, batch):
+        return State(jnp.int32(0), jax.random.uniform(key))
+    def step(key, state, batch):
+        quiet = (state.params > 0.5) & (state.step >= 50) & (state.step < 60)
+        return state, {"late": ((state.step >= 30) & ~quiet).astype(jnp.float32)}
+    return Model(init, (Phase("train", step),), ("image",), worries=worries)
+"""
+    )
+    run = quiet(file, None, settings(steps=120, seeds=tuple(range(6))), tmp_path / "run")
+    interrupted = np.asarray(run.state.params) > 0.5
+    assert 0 < interrupted.sum() < 6
+    said = [line.strip() for line in capfd.readouterr().err.splitlines() if "late" in line]
+    expected = []
+    for step, seeds in ((60, np.flatnonzero(~interrupted)), (90, np.flatnonzero(interrupted))):
+        expected.append(f"step {step}, seed{'s'[: len(seeds) > 1]} {' '.join(map(str, seeds))}: it is late")
+    assert said == expected
+
+
+def test_worries_are_counted_by_seed_and_line():
+    worries = Worries()
+    rows = [("a", "a"), ("ab", ""), ("ba", "a"), ("ab", "a"), ("", "a"), ("a", ""), ("a", "a"), ("a", "a"), ("", "a")]
+    heard = [worries.heard({0: list(first), 1: list(second)}) for first, second in rows]
+    # Of seed 0, "a" in its third row and "b" in its fourth; of seed 1 "a" in the third after it was away. Once each.
+    assert heard == [{}, {}, {"a": [0]}, {"b": [0]}, {"a": [1]}, {}, {}, {}, {}]
+    assert Worries().heard({0: ["a"], 1: ["a"]}) == {}
+    both = Worries()
+    assert [both.heard({0: ["a"], 2: ["a"]}) for _ in range(4)] == [{}, {}, {"a": [0, 2]}, {}]
 
 
 def test_phases_follow_each_other(model_file, tmp_path):
@@ -407,13 +471,14 @@ def test_batches_larger_than_the_data_are_told_of(tmp_path, capfd):
 
 def test_what_a_killed_save_left_is_removed_without_a_word(tmp_path, caplog):
     left = tmp_path / "3.orbax-checkpoint-tmp"
-    with Checkpoints(tmp_path, "data") as checkpoints:
+    with Checkpoints(tmp_path, Keep()) as checkpoints:
         left.mkdir()
-        checkpoints.save(3, {"a": np.arange(2)}, 1.5)
-        assert checkpoints.seconds(3) == 1.5
+        checkpoints.save(3, {"a": np.arange(2, dtype=np.int32)}, {"belongs": {"model": "m"}, "seconds": 1.5})
+        assert checkpoints.content(3)["seconds"] == 1.5
     assert not left.exists()
     assert not caplog.records
-    assert Checkpoints(tmp_path, "data").restore(3, {"a": np.arange(2)})["a"].tolist() == [0, 1]
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.restore(3, {"a": np.arange(2, dtype=np.int32)}, {"model": "m"})[0]["a"].tolist() == [0, 1]
 
 
 def events(file):

@@ -19,7 +19,7 @@ from jaxgen.pictures import captioned, labelled
 from jaxgen.training import Settings, latents, open_run, sample, train
 from jaxgen.training.kinds import KINDS
 
-SEEDS = {"vae": (5, 3), "dcgan": (1,), "bands": (0, 2), "classifier": (4, 2)}
+SEEDS = {"vae": (5, 3), "dcgan": (1,), "bands": (0, 2), "classifier": (4, 2), "infogan": (6, 2)}
 
 # Conditional, with latents: z is how bright the row of the class is.
 BANDS = """
@@ -57,6 +57,9 @@ def runs(tmp_path_factory):
     train("vae", {"features": 4, "latent_dim": 10}, Settings(seeds=SEEDS["vae"], **some), out=folder / "vae")
     train("dcgan", {"features": 4, "latent_dim": 6}, Settings(seeds=SEEDS["dcgan"], **some), out=folder / "dcgan")
     train(str(folder / "bands.py"), None, Settings(seeds=SEEDS["bands"], **some), out=folder / "bands")
+    small = {"noise_dim": 3, "categories": 4, "features": 2, "smallest": 2, "dense_units": 8, "code_units": 4}
+    small["generator_learning_rate"] = 0.02  # grey images would all be alike
+    train("infogan", small, Settings(seeds=SEEDS["infogan"], **some), out=folder / "infogan")
     logistic = {"network": "logistic", "learning_rate": 0.01}
     train("classifier", logistic, Settings(seeds=SEEDS["classifier"], **some), out=folder / "classifier")
     return folder
@@ -103,7 +106,7 @@ def check_decoded(run, images, codes):
 
 
 def key_of(seed, kind):
-    place = {"samples": 0, "interpolation": 1, "traversal": 2, "arithmetic": 3, "reconstructions": 4}[kind]
+    place = {"samples": 0, "interpolation": 1, "traversal": 2, "arithmetic": 3, "reconstructions": 4, "codes": 9}[kind]
     return jax.random.fold_in(streams(seed).sample, 2**31 + place)
 
 
@@ -333,7 +336,7 @@ def test_a_manifold_is_a_plane_of_codes(kind, runs, opened, monkeypatch):
     run = opened["bands"]
     model = run.plan.model._replace(prior=run.plan.model.prior._replace(kind=kind))
     monkeypatch.setattr(
-        "jaxgen.training.sampling.open_run", lambda path: run._replace(plan=run.plan._replace(model=model))
+        "jaxgen.training.sampling.open_run", lambda path, checkpoint: run._replace(plan=run.plan._replace(model=model))
     )
     arrays, pixels = drawn(runs / "bands", "manifold", steps=4)
     shares = np.array([1, 3, 5, 7]) / 8
@@ -403,7 +406,7 @@ def test_a_classifier_that_is_always_right(opened, tmp_path, monkeypatch):
     run = opened["classifier"]
     model = run.plan.model._replace(classify=lambda state, batch: 50 * jax.nn.one_hot(batch["label"], 10))
     changed = run._replace(plan=run.plan._replace(model=model))
-    monkeypatch.setattr("jaxgen.training.sampling.open_run", lambda path: changed)
+    monkeypatch.setattr("jaxgen.training.sampling.open_run", lambda path, checkpoint: changed)
     with np.load(sample("run", "classified", out=tmp_path / "a.npz", num=3)) as file:
         assert file["seed"].tolist() == [4, 4, 4, 2, 2, 2]
         np.testing.assert_array_equal(file["label"], file["predicted"])
@@ -412,11 +415,50 @@ def test_a_classifier_that_is_always_right(opened, tmp_path, monkeypatch):
     assert (pixels[18 + 92 + 4 + 18 :][:92] == 128).all()
 
 
+# Codes that a model infers
+
+
+@pytest.mark.parametrize("num", [None, 5])
+def test_each_code_moves_along_its_rows(num, runs, opened, tmp_path):
+    """The categorical one's columns are its categories; a continuous one goes from -2 to 2, row i of category i."""
+    run, options = opened["infogan"], {} if num is None else {"num": num}
+    with np.load(sample(runs / "infogan", "codes", out=tmp_path / "a.npz", **options)) as file:
+        arrays = dict(file)
+    rows, steps = num or 4, [-2, -2 / 3, 2 / 3, 2]
+    expected = np.zeros((2, 3, rows, 4, 9))
+    for i, seed in enumerate(SEEDS["infogan"]):
+        drawn = run.plan.model.codes.sample(key_of(seed, "codes"), of_seed(run, i), rows)
+        for row, column in np.ndindex(rows, 4):
+            expected[i, :, row, column] = drawn[row]
+            expected[i, :, row, column, 3:7] = 0
+            expected[i, 0, row, column, 3 + column] = 1
+            expected[i, 1:, row, column, 3 + row % 4] = 1
+            expected[i, 1, row, column, 7] = steps[column]
+            expected[i, 2, row, column, 8] = steps[column]
+    np.testing.assert_array_equal(arrays["z"], expected.astype(np.float32))
+    np.testing.assert_allclose(arrays["value"], steps, rtol=1e-12)
+    assert arrays["seed"].tolist() == list(SEEDS["infogan"])
+    assert arrays["image"].shape == (2, 3, rows, 4, 8, 8, 1)
+    check_decoded(run, arrays["image"], expected)
+
+    with Image.open(sample(runs / "infogan", "codes", out=tmp_path / "a.png", **options)) as picture:
+        pixels = np.asarray(picture)[:, :, None]
+    titles = ("categorical code", "continuous code 1, -2 to 2", "continuous code 2, -2 to 2")
+    tall = 18 + 4 * (9 * rows - 1)  # the words, and the images enlarged
+    assert pixels.shape == (6 * (tall + 4) - 4, 4 * (9 * 4 - 1), 1)
+    for i, block in np.ndindex(2, 3):
+        shown = pixels[(3 * i + block) * (tall + 4) :][:tall]
+        words = captioned(shown[:0], f"seed {SEEDS['infogan'][i]}: {titles[block]}")
+        np.testing.assert_array_equal(shown[:18], words)
+        images = cells(shown[18::4, ::4, 0], 1, rows, 4)[0]
+        np.testing.assert_array_equal(images, arrays["image"][i, block])
+
+
 def test_a_kinds_keys_are_its_own_for_good():
     """Were a number changed, the same command would draw another picture."""
     assert {name: kind.stream for name, kind in KINDS.items()} == {
         "samples": 0, "interpolation": 1, "traversal": 2, "arithmetic": 3, "reconstructions": 4, "animation": 5,
-        "manifold": 6, "classified": 7, "attribute": 8,
+        "manifold": 6, "classified": 7, "attribute": 8, "codes": 9,
     }  # fmt: skip
 
 
@@ -425,7 +467,9 @@ def test_a_kinds_keys_are_its_own_for_good():
 
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_the_same_call_writes_the_same_file_and_no_other_over_it(kind, runs, tmp_path):
-    run = shutil.copytree(runs / {"manifold": "bands", "classified": "classifier"}.get(kind, "vae"), tmp_path / "run")
+    run = shutil.copytree(
+        runs / {"manifold": "bands", "classified": "classifier", "codes": "infogan"}.get(kind, "vae"), tmp_path / "run"
+    )
     groups = {"arithmetic": ("0", "1", "2"), "attribute": ("0", "1")}
     options = {"groups": groups[kind]} if kind in groups else {}
     file = sample(run, kind, **options)
@@ -483,16 +527,19 @@ def test_the_same_call_writes_the_same_file_and_no_other_over_it(kind, runs, tmp
          "dcgan does not encode images; models that can: autoencoder, vae, vaegan"),
         ("bands", "arithmetic", {"groups": ("1", "2", "3")},
          "./bands.py is given the label beside its codes; models that can: autoencoder, vae, vaegan"),
+        ("vae", "codes", {}, "vae infers no codes; models that can: infogan"),
+        ("infogan", "codes", {"steps": 5}, "--steps is of interpolation"),
+        ("infogan", "interpolation", {}, "infogan has no prior of its latents; models that can: autoencoder, vae"),
         ("vae", "classified", {}, "vae does not classify; models that can: classifier, naive_bayes"),
         ("bands", "samples", {},
-         "./bands.py cannot sample; models that can: naive_bayes, autoencoder, vae, vaegan, dcgan"),
+         "./bands.py cannot sample; models that can: naive_bayes, autoencoder, vae, vaegan, "),
         ("bands", "animation", {},
-         "./bands.py cannot sample; models that can: naive_bayes, autoencoder, vae, vaegan, dcgan"),
+         "./bands.py cannot sample; models that can: naive_bayes, autoencoder, vae, vaegan, "),
     ],
 )  # fmt: skip
 def test_what_cannot_be_drawn(name, kind, options, words, runs, opened, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("jaxgen.training.sampling.open_run", lambda path: opened[name])
+    monkeypatch.setattr("jaxgen.training.sampling.open_run", lambda path, checkpoint: opened[name])
     before = sorted(runs.rglob("*.*"))
     with pytest.raises(UserError, match=re.escape(words)) as raised:
         sample(runs / name, kind, **options)
@@ -506,7 +553,7 @@ def test_data_without_labels_or_images(runs, opened, monkeypatch):
 
     def with_data(changed):
         run = opened["vae"]._replace(plan=opened["vae"].plan._replace(dataset=changed))
-        monkeypatch.setattr("jaxgen.training.sampling.open_run", lambda path: run)
+        monkeypatch.setattr("jaxgen.training.sampling.open_run", lambda path, checkpoint: run)
 
     with_data(dataset._replace(test={"image": dataset.test["image"]}))
     with pytest.raises(UserError, match="--groups names classes, which dataset digits does not have"):
@@ -517,11 +564,11 @@ def test_data_without_labels_or_images(runs, opened, monkeypatch):
     unlabelled = dataset._replace(test={"image": dataset.test["image"]})
     model = opened["vae"].plan.model._replace(classify=lambda state, batch: jnp.zeros((len(batch["image"]), 10)))
     run = opened["vae"]._replace(plan=opened["vae"].plan._replace(dataset=unlabelled, model=model))
-    monkeypatch.setattr("jaxgen.training.sampling.open_run", lambda path: run)
+    monkeypatch.setattr("jaxgen.training.sampling.open_run", lambda path, checkpoint: run)
     with pytest.raises(UserError, match="classified images stand above their classes, which dataset digits does not"):
         sample("run", "classified")
     with_data(dataset._replace(name="ring", spec=Spec({"point": jax.ShapeDtypeStruct((2,), np.float32)}, 1)))
-    with pytest.raises(UserError, match="pictures are of models of images, which dataset ring does not have"):
+    with pytest.raises(UserError, match="interpolation shows images, which dataset ring does not have"):
         sample("run", "interpolation")
 
 

@@ -1,0 +1,222 @@
+"""GAN: Goodfellow et al. 2014, https://arxiv.org/abs/1406.2661; section 2.3.2 and equation 6 of the review.
+
+    min_G max_D  E_x[log D(x)] + E_z[log(1 - D(G(z)))]                                               (equation 1)
+
+The review prints its equation 6 with the players exchanged (min over D, max over G); this is Goodfellow's, with the
+generator's non-saturating loss -log D(G(z)) (section 3) unless another `loss` is chosen.
+
+The defaults are the authors' for MNIST, by the paper and its code: z of 100 uniform numbers, G of two layers of 1200
+ReLU and a sigmoid whose bias starts at the data's marginals, D of two layers of 240 maxout units of 5 pieces with
+dropout (a half of the units, a fifth of the pixels); SGD with rate .1, which shrinks by 1.000004 a step, and
+momentum from .5 to .7 over the 250 epochs. Batches of 100. Not theirs: Flax's initial weights (the code draws uniform
+ones in +-.05 and +-.005) and no bound on the columns' norms. Points, which have no bounds, are put out as they are.
+
+For points in the plane a small net and Adam do better:
+
+    --generator-units 128 --discriminator-units 128 --pieces 1 --dropout 0 --optimizer adam --learning-rate 5e-4
+    --latent-dim 2 --prior gaussian
+
+Two remedies for mode collapse, here because they are compared with it:
+
+    packing     D judges so many examples at once, all real or all fake: Lin et al. 2018 (PacGAN),
+                https://arxiv.org/abs/1712.04086. The packs are of the batch, which they divide.
+    unrolled    G's loss looks so many updates of D ahead, and G's gradient flows through them: Metz et al. 2017,
+                https://arxiv.org/abs/1611.02163.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxgen.errors import UserError, check_not_negative, check_positive, check_share
+from jaxgen.game import Game, GameConfig, Judged, Nets, check_game, game, passed, sampled_from, worries
+from jaxgen.model import HIGH_QUALITY, Array, Model, Phase, Prior, Spec
+from jaxgen.nn.dense import maxout, perceptron
+from jaxgen.nn.image import from_unit, logits_of_mean, to_unit
+
+DECAY, MOMENTUM, MOMENTUM_STEPS = 1 / 1.000004, (0.5, 0.7), 125_000
+"""Of the authors' SGD: of the learning rate, a step; momentum at the start and after 250 epochs of 500 steps."""
+
+
+@dataclass(frozen=True)
+class Config(GameConfig):
+    """A GAN of dense nets, of images or points."""
+
+    latent_dim: int = 100  # dimensions of z
+    prior: Literal["uniform", "gaussian"] = "uniform"  # of z: in (-1, 1), or N(0, 1)
+    generator_units: int = 1200  # of each hidden layer of G
+    generator_layers: int = 2  # hidden layers of G
+    generator_batch_norm: bool = False  # in G's hidden layers
+    discriminator_units: int = 240  # of each hidden layer of D
+    discriminator_layers: int = 2  # hidden layers of D
+    pieces: int = 5  # linear pieces of D's maxout units; 1 for ReLU
+    dropout: float = 0.5  # share of D's hidden units that is dropped; of its inputs two fifths of that
+    optimizer: Literal["sgd", "adam"] = "sgd"  # the authors' schedule of SGD, or Adam
+    learning_rate: float = 0.1  # of both players
+    beta1: float = 0.5  # of Adam
+    beta2: float = 0.999  # of Adam
+    packing: int = 1  # examples that D judges at once
+    unrolled: int = 0  # updates of D that G's loss looks ahead
+
+
+class Generator(nn.Module):
+    """G: z to images in (0, 1), or to points."""
+
+    config: Config
+    shape: tuple[int, ...]  # of an example
+    bias: np.ndarray | None  # the last layer's at the start, [H, W, C], of images
+    dtype: np.dtype
+
+    @nn.compact
+    def __call__(self, z: Array, training: bool) -> Array:
+        """Noise z [batch, latent_dim] -> [batch, *shape]."""
+        config = self.config
+        x = perceptron(
+            z, config.generator_units, config.generator_layers, training, config.generator_batch_norm, self.dtype
+        )
+        x = nn.Dense(int(np.prod(self.shape)), dtype=self.dtype)(x).astype(jnp.float32).reshape(-1, *self.shape)
+        if self.bias is None:
+            return x
+        bias = self.param("marginals", lambda key: logits_of_mean(self.bias))
+        return nn.sigmoid(x + bias)
+
+
+class Discriminator(nn.Module):
+    """D: packs of examples to the logit of being real."""
+
+    config: Config
+    dtype: np.dtype
+
+    @nn.compact
+    def __call__(self, x: Array, training: bool) -> Array:
+        """X [batch, ...] -> logits [batch, 1]; dropout while training, drawn by the key "dropout"."""
+        config = self.config
+        x = x.reshape(len(x), -1)
+        x = nn.Dropout(0.4 * config.dropout, deterministic=not training)(x)
+        for _ in range(config.discriminator_layers):
+            x = maxout(x, config.discriminator_units, config.pieces, self.dtype)
+            x = nn.Dropout(config.dropout, deterministic=not training)(x)
+        return nn.Dense(1, dtype=self.dtype)(x).astype(jnp.float32)
+
+
+def check_dense(config: Config) -> None:
+    """Raises UserError for values of a Config that cannot be run."""
+    check_positive(config, "latent_dim", "generator_units", "generator_layers", "discriminator_units", "pieces")
+    check_positive(config, "discriminator_layers", "learning_rate", "packing")
+    check_not_negative(config, "unrolled")
+    check_share(config, "dropout", "beta1", "beta2")
+    if config.packing > 1 and (config.augment or config.consistency):
+        raise UserError("packing takes neither augment nor consistency, which are of single images")
+
+
+def optimizers(config: Config) -> dict[str, optax.GradientTransformation]:
+    """Of each player."""
+    if config.optimizer == "adam":
+        # Where a gradient is exactly 0, as at a ReLU that is off, the root of its square has no gradient of its own.
+        eps_root = 1e-16 if config.unrolled else 0.0
+        moves = optax.adam(config.learning_rate, config.beta1, config.beta2, eps_root=eps_root)
+    else:
+        moves = annealed_sgd(config.learning_rate, DECAY)
+    return {"generator": moves, "discriminator": moves}
+
+
+def annealed_sgd(learning_rate: float, decay: float, least: float | None = None) -> optax.GradientTransformation:
+    """SGD whose rate is multiplied by `decay` every step, down to `least`, and whose momentum rises."""
+    rate = optax.exponential_decay(learning_rate, 1, decay, end_value=least)
+    return optax.inject_hyperparams(optax.sgd)(rate, optax.linear_schedule(*MOMENTUM, MOMENTUM_STEPS))
+
+
+def draw_prior(config: Config, key: Array, num: int) -> Array:
+    """Noise z [num, latent_dim]."""
+    shape = (num, config.latent_dim)
+    return jax.random.normal(key, shape) if config.prior == "gaussian" else jax.random.uniform(key, shape, minval=-1)
+
+
+def seen_modes(spec: Spec, points: Array) -> dict[str, Array]:
+    """Of points [n, 2] of a known mixture: the share of its modes that they fall on, and of those near to a centre."""
+    if spec.mixture is None:
+        return {}
+    centers, deviation = spec.mixture
+    distances = jnp.linalg.norm(points[:, None] - jnp.asarray(centers, jnp.float32), axis=-1)
+    near = distances < HIGH_QUALITY * deviation  # so near to one centre only, as modes lie farther apart
+    return {"modes": near.any(0).astype(jnp.float32).mean(), "high_quality": near.any(1).astype(jnp.float32).mean()}
+
+
+def make(config: Config, spec: Spec) -> Model:
+    """The GAN for `spec`'s images or points. Raises UserError for a value that will not do."""
+    play, generator, entry = players(config, spec)
+
+    def prior(key, state, num):
+        return draw_prior(config, key, num)
+
+    def images(state, z):
+        return generator.apply(sampled_from(config, state), z, training=False)
+
+    def sample(key, state, num, condition=None):
+        x = images(state, prior(key, state, num))
+        return {entry: from_unit(x) if entry == "image" else x}
+
+    return Model(
+        play.init,
+        (Phase("adversarial", play.step),),
+        needs=(entry,),
+        sample=sample,
+        batch_parts=config.critic_steps * config.packing,
+        sampling=("the averaged " if config.average else "")
+        + "G(z)"
+        + (" with BatchNorm's running averages" if config.generator_batch_norm else ""),
+        decode=images if entry == "image" else None,
+        prior=Prior(prior, config.prior) if entry == "image" else None,
+        precisions=("float32", "bfloat16"),
+        worries=worries,
+    )
+
+
+def players(config: Config, spec: Spec) -> tuple[Game, Generator, str]:
+    """The game, its G, and the entry that it makes. Raises UserError as `make`."""
+    parts, generator, entry = nets(config, spec)
+    return game(config, parts, optimizers(config), config.unrolled), generator, entry
+
+
+def nets(config: Config, spec: Spec) -> tuple[Nets, Generator, str]:
+    """The nets of the game, G, and the entry that it makes. Raises UserError as `make`."""
+    entry = "image" if "image" in spec.entries else "point"
+    if entry not in spec.entries:
+        raise UserError(f"gan makes images or points: the data have {', '.join(spec.entries)}")
+    shape = spec.entries[entry].shape
+    check_dense(config)
+    check_game(config, images=entry == "image", batch_norm=False)
+    generator = Generator(config, shape, spec.mean if entry == "image" else None, spec.compute_dtype)
+    discriminator = Discriminator(config, spec.compute_dtype)
+
+    def packed(x):
+        return x.reshape(-1, config.packing, *shape) if config.packing > 1 else x
+
+    def init(key, batch):
+        k_generator, k_discriminator = jax.random.split(key)
+        return {
+            "generator": generator.init(k_generator, jnp.zeros((1, config.latent_dim)), training=False),
+            "discriminator": discriminator.init(k_discriminator, real(batch), training=False),
+        }
+
+    def real(batch):
+        return packed(to_unit(batch["image"]) if entry == "image" else batch["point"])
+
+    def generate(params, extra, z):
+        x, averages = passed(generator, params, extra["generator"], z)
+        return packed(x), averages
+
+    def discriminate(key, params, extra, x, batch):
+        logits, averages = passed(discriminator, params, extra["discriminator"], x, key=key)
+        return Judged(logits), averages
+
+    def draw(key, batch):
+        return draw_prior(config, key, len(batch[entry]))
+
+    parts = Nets(init, real, draw, generate, discriminate, look=lambda x: seen_modes(spec, x.reshape(-1, *shape)))
+    return parts, generator, entry

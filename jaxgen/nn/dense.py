@@ -1,0 +1,34 @@
+"""Nets of dense layers; called within a module's `nn.compact`."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgen.model import Array
+from jaxgen.nn.normalization import normalised
+
+
+def maxout(x: Array, units: int, pieces: int, dtype: np.dtype) -> Array:
+    """Vectors [batch, d] -> [batch, units], each the largest of `pieces` linear ones; Goodfellow et al. 2013.
+
+    One piece would be linear: it is ReLU.
+    """
+    if pieces == 1:
+        return nn.relu(nn.Dense(units, dtype=dtype)(x))
+    return nn.Dense(units * pieces, dtype=dtype)(x).reshape(*x.shape[:-1], units, pieces).max(-1)
+
+
+def perceptron(x: Array, units: int, layers: int, training: bool, batch_norm: bool, dtype: np.dtype) -> Array:
+    """Vectors [batch, d] through layers of ReLU: [batch, units]."""
+    for _ in range(layers):
+        x = nn.Dense(units, use_bias=not batch_norm, dtype=dtype)(x)
+        x = nn.relu(normalised(x[:, None, None], training)[:, 0, 0] if batch_norm else x)
+    return x
+
+
+def mean_and_log_variance(x: Array, latent_dim: int, dtype: np.dtype) -> tuple[Array, Array]:
+    """Vectors [batch, d] -> mean and log-variance of a q(z|x), float32 [batch, latent_dim] each."""
+    mean = nn.Dense(latent_dim, dtype=dtype)(x).astype(jnp.float32)
+    log_variance = nn.Dense(latent_dim, dtype=dtype)(x).astype(jnp.float32)
+    # Bounded, so that no early step overflows exp: variances from e^-8 to e^8.
+    return mean, 8 * jnp.tanh(log_variance / 8)

@@ -1,0 +1,63 @@
+"""Programs that give the same bits every time: what a backend needs for it, and the proof by two short runs."""
+
+import dataclasses
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+
+from jaxgen.errors import UserError
+from jaxgen.training.run import Plan, Run
+
+FLAGS = {"gpu": "--xla_gpu_deterministic_ops=true"}
+"""What XLA must be told before it starts, by backend: no atomic additions, and no choice of kernels by timing them."""
+
+COSTS = {
+    "gpu": "scatters and sums run in a fixed order and kernels are not chosen by timing, so steps take longer",
+    "cpu": "a CPU needs nothing for it: the bits are the same for the same number of cores, and no step takes longer",
+    "tpu": "a TPU needs nothing for it, and no step takes longer",
+}
+
+SHORT = 4  # steps of each phase
+
+
+def prepare() -> None:
+    """Tells XLA what the backend needs, in XLA_FLAGS; to be called before JAX has started one."""
+    before = os.environ.get("XLA_FLAGS", "")
+    os.environ["XLA_FLAGS"] = " ".join([before, *FLAGS.values()]).strip()
+    if jax.default_backend() not in FLAGS:  # read by now; a run's environment is to show what matters to it
+        os.environ["XLA_FLAGS"] = before
+        if not before:
+            del os.environ["XLA_FLAGS"]
+
+
+def check(plan: Plan, train: Callable[[Plan, Path], Run]) -> str:
+    """Takes a few steps of every phase twice, from the start; the line that says what determinism takes and costs.
+
+    train: (plan, an empty folder) -> the run.
+
+    Raises:
+        UserError: the backend was not told what it needs, or the two end with other bits.
+    """
+    backend = jax.default_backend()
+    flag = FLAGS.get(backend, "")
+    if flag not in os.environ.get("XLA_FLAGS", ""):
+        raise UserError(f"deterministic on a {backend.upper()} needs XLA_FLAGS={flag} before JAX starts")
+    began = time.monotonic()
+    phases = tuple(phase._replace(steps=SHORT, passes=None) for phase in plan.model.phases)
+    settings = dataclasses.replace(plan.settings, steps=SHORT * len(phases), keep_best=None)
+    short = plan._replace(model=plan.model._replace(phases=phases), settings=settings)
+    digests = []
+    for _ in range(2):
+        with tempfile.TemporaryDirectory() as folder:
+            digests.append(train(short, Path(folder)).digests())
+    differ = [str(seed) for seed, digest in digests[0].items() if digests[1][seed] != digest]
+    if differ:
+        words = f"two runs of the same {settings.steps} steps ended with other bits for seed{'s'[: len(differ) > 1]}"
+        raise UserError(f"not deterministic: {words} {' '.join(differ)}")
+    cost = COSTS.get(backend, "what it costs here was not measured")
+    took = time.monotonic() - began
+    return f"deterministic: two runs of {settings.steps} steps ended with the same bits, in {took:.1f} s; {cost}"

@@ -1,0 +1,64 @@
+"""One process at a time trains in a run folder."""
+
+import fcntl
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from jaxgen.errors import UserError
+
+LOCK = "lock"
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Holds a run folder for this process.
+
+    The operating system lets go of the lock when the process ends, however it ends, so none is left behind by a
+    dead one. The file names who holds it, or held it last.
+
+    Raises:
+        UserError: another process holds it, or the folder cannot be written.
+    """
+    try:
+        file = (folder / LOCK).open("a+")
+    except OSError as error:
+        raise UserError(f"cannot write {folder}: {error.strerror}") from None
+    with file:
+        if not any(_taken(file) or time.sleep(0.05) for _ in range(10)):  # `is_locked` holds it for a moment
+            raise UserError(f"{folder} is in use by {owner(folder)}")
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        yield
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a process trains there now."""
+    try:
+        with (folder / LOCK).open() as file:
+            return not _taken(file)
+    except OSError:
+        return False
+
+
+def owner(folder: Path) -> str:
+    """Who holds a run folder, or held it last."""
+    try:
+        return (folder / LOCK).read_text(errors="replace").strip()[:100] or "another process"
+    except OSError:
+        return "another process"
+
+
+def _taken(file) -> bool:
+    """Takes the lock of an open file if it is free."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        pass
+    return True

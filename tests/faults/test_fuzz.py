@@ -1,0 +1,330 @@
+"""Commands, experiment files, images, meshes, checkpoints and extractors that are not what they should be.
+
+Each is refused in one line, or is right by a second reading; nothing else is raised. JAXGEN_FUZZ is the number of cases
+of each kind, 200 if not set; half of it or a quarter where a case takes long.
+"""
+
+import contextlib
+import importlib
+import io
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from jaxgen import cli, data
+from jaxgen.comparison.experiment import load_experiment
+from jaxgen.comparison.extractors import WEIGHTS, load_classifier
+from jaxgen.comparison.runs import plans
+from jaxgen.data import folders, meshes
+from jaxgen.data.options import Options
+from jaxgen.errors import UserError
+from jaxgen.training import Settings, loop, open_run, train
+from tests.data.test_meshes import FACES, VERTICES, obj, off, ply
+
+pytestmark = pytest.mark.slow
+
+CASES = int(os.environ.get("JAXGEN_FUZZ", "200"))
+
+
+def cases(share: int = 1):
+    """So many cases, the same every time; a share of them where one takes long."""
+    count, slow = max(1, CASES // share), (HealthCheck.too_slow, HealthCheck.data_too_large)
+    how = settings(max_examples=count, deadline=None, derandomize=True, database=None, suppress_health_check=slow)
+    return lambda test: pytest.mark.cases(count)(how(test))
+
+
+def tried(call):
+    """(what it gives, None), or (None, the words by which it is refused)."""
+    try:
+        return call(), None
+    except UserError as error:
+        words = str(error)
+    assert words.strip()
+    return None, words
+
+
+EDITS = st.lists(
+    st.tuples(
+        st.sampled_from(("flip", "cut", "drop", "insert", "twice")),
+        st.floats(0, 1, exclude_max=True),
+        st.integers(0, 255),
+        st.integers(1, 40),
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+def edited(content: bytes, edits) -> bytes:
+    """A bit flipped, the rest cut off, some bytes dropped, put in or repeated: as disks, transfers and people do."""
+    for how, share, byte, length in edits:
+        at = int(share * len(content))
+        content = {
+            "flip": content[:at] + bytes(b ^ (1 << byte % 8) for b in content[at : at + 1]) + content[at + 1 :],
+            "cut": content[:at],
+            "drop": content[:at] + content[at + length :],
+            "insert": content[:at] + bytes([byte]) * length + content[at:],
+            "twice": content[: at + length] + content[at:],
+        }[how]
+    return content
+
+
+WORDS = (
+    *cli.COMMANDS,
+    *("vae", "dcgan", "gan", "mggan", "naive_bayes", "classifier", "digits", "gaussians", "mnist", "shapes", "prepare"),
+    *(
+        "list",
+        "show",
+        "convert",
+        "--help",
+        "--version",
+        "-h",
+        "--",
+        "-",
+        "",
+        " ",
+        "none",
+        "runs",
+        "x/../y",
+        "\0",
+        "--out",
+    ),
+    *("--out", "--steps", "--seeds", "--num", "--kind", "--dims", "--groups", "--latent-dim", "--hidden", "--features"),
+    *("--batch-size", "--learning-rate", "--image-size", "--dataset", "--resume", "--images", "--metrics", "--samples"),
+    *("--keep-best", "lowest", "highest", "loss", "--checkpoint", "best", "--precision", "--minutes", "--binarize"),
+    *("0", "1", "-1", "3", "1e400", "nan", "inf", "2147483648", "99999999999999999999", "0.5", "1e-300", "a,b", "🙂"),
+)
+
+
+@cases(4)
+@given(
+    st.one_of(st.sampled_from(sorted(cli.COMMANDS)), st.sampled_from(WORDS)),
+    st.lists(st.one_of(st.sampled_from(WORDS), st.text(max_size=6)), max_size=6),
+)
+def test_commands(tmp_path_factory, first, rest):
+    """Exit status 0, or 2 with one line on stderr. What would train or download says so instead."""
+    argv = [first, *rest]
+
+    def begun(*_, **__):
+        raise UserError("it would begin")
+
+    with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as held:
+        folder = tmp_path_factory.mktemp("here")
+        patch.chdir(folder)
+        patch.setattr(loop, "_train", begun)
+        patch.setattr(data, "prepare", begun)
+        patch.setattr(importlib.import_module("jaxgen.comparison.compare"), "trained", begun)
+        out, err = io.StringIO(), io.StringIO()
+        held.enter_context(contextlib.redirect_stdout(out))
+        held.enter_context(contextlib.redirect_stderr(err))
+        status = cli.main(argv)
+    assert status in (0, 2), argv
+    if status:
+        (line,) = err.getvalue().splitlines()
+        assert line.startswith("jaxgen: error: "), argv
+    shutil.rmtree(folder)
+
+
+EXPERIMENT = '''"""Fuzzed."""
+from jaxgen.comparison import Arm, Comparison, Experiment, LogUniform, Scoring, Sweep, Uniform
+from jaxgen.training import Settings
+
+experiment = Experiment(
+    title={title},
+    settings=Settings(seeds={seeds}, steps={steps}, batch_size={batch}),
+    arms={{{name}: Arm({model}, {config}, {sweep})}},
+    scoring=Scoring(metrics={metrics}, samples={samples}),
+    minutes={minutes},
+    checkpoint={checkpoint},
+    comparisons={comparisons},
+)
+'''
+
+VALUES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-3, 2**33),
+    st.floats(),
+    st.text(max_size=5),
+    st.sampled_from(("vae", "fd", "log_prob", "one", "../x", (0, 1), (), [1], {}, {"latent_dim": 2}, {"a": 1})),
+    st.tuples(st.integers(-1, 2), st.integers(-1, 2)),
+)
+
+SOUND = {
+    "title": "T",
+    "seeds": (0, 1),
+    "steps": 4,
+    "batch": 8,
+    "name": "one",
+    "model": "vae",
+    "config": {"latent_dim": 2},
+    "sweep": None,
+    "metrics": ("log_prob",),
+    "samples": 10,
+    "minutes": None,
+    "checkpoint": None,
+    "comparisons": (),
+}
+
+
+@cases(2)
+@given(st.dictionaries(st.sampled_from(sorted(SOUND)), VALUES, min_size=1, max_size=3), st.one_of(st.none(), EDITS))
+def test_experiment_files(tmp_path_factory, changes, edits):
+    """What is accepted is planned with the values that were written."""
+    file = tmp_path_factory.mktemp("experiment") / "fuzzed.py"
+    text = EXPERIMENT.format(**{name: repr(value) for name, value in (SOUND | changes).items()})
+    names = {"nan": float("nan"), "inf": float("inf")}
+    text = "nan, inf = float('nan'), float('inf')\n" + text if any(n in text for n in names) else text
+    file.write_bytes(edited(text.encode("utf-8", "replace"), edits or []))
+    planned, refused = tried(lambda: plans(load_experiment(file).experiment))
+    if not refused and edits is None:
+        for arms in planned.values():
+            for name, (plan, *_) in arms.items():
+                assert name == (SOUND | changes)["name"]
+                assert plan.settings.steps == (SOUND | changes)["steps"]
+                assert plan.settings.seeds == tuple((SOUND | changes)["seeds"])
+
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
+
+
+def encoded(kind: str) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(PIXELS).save(file, kind)
+    return file.getvalue()
+
+
+@cases()
+@given(st.sampled_from(("png", "jpeg")), EDITS)
+def test_images(kind, edits):
+    """A PNG has checksums: it is refused, or shows what it showed. A JPEG has none, so it is an image, or refused."""
+    content = edited(encoded(kind), edits)
+    image, refused = tried(lambda: folders.decoded(content, "an image"))
+    if refused:
+        assert refused.startswith("cannot decode an image (")
+        return
+    assert image.dtype == np.uint8
+    assert image.shape[2] in (1, 3)
+    if kind == "png":
+        np.testing.assert_array_equal(image, PIXELS)
+
+
+def _names(line: str, path: str) -> bool:
+    with contextlib.suppress(ValueError, TypeError, KeyError):
+        return json.loads(line)["file"] == path
+    return False
+
+
+NAMES = st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=8)
+
+
+@cases(2)
+@given(
+    st.lists(st.tuples(NAMES, NAMES), min_size=1, max_size=6),
+    st.one_of(st.none(), st.lists(st.one_of(st.text(max_size=20), st.tuples(NAMES, st.text(max_size=9))), max_size=6)),
+)
+def test_folders_of_images(tmp_path_factory, files, captions):
+    """What is accepted has every image of the folder once, with its own label and caption."""
+    folder = tmp_path_factory.mktemp("images")
+    written = {}
+    for place, name in files:
+        if {place, name} & {".", ".."} or len(f"{name}.png".encode()) > 200:
+            continue
+        path = folder / place / f"{name}.png"
+        with contextlib.suppress(OSError):
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(encoded("png"))
+            written[f"{place}/{name}.png"] = place
+    if captions is not None:
+        lines = [c if isinstance(c, str) else json.dumps({"file": c[0], "caption": c[1]}) for c in captions]
+        lines += [json.dumps({"file": path, "caption": "c"}) for path in written][: len(captions)]
+        (folder / "captions.jsonl").write_text("\n".join(lines), encoding="utf-8", errors="replace")
+    source, refused = tried(lambda: folders.read(Options("image_folder", data_from=str(folder))))
+    if refused:
+        return
+    splits = list(source.splits.values())
+    named = [Path(records.name(i)) for records in splits for i in range(len(records))]
+    hidden = [path for path in written if any(part.startswith(".") for part in path.split("/"))]
+    assert len(named) == len(set(named))
+    assert {str(path.relative_to(folder)) for path in named} >= set(written) - set(hidden)
+    for records in splits:
+        for i in range(len(records)):
+            example = records[i]
+            np.testing.assert_array_equal(example["image"], PIXELS)
+            if captions is not None:
+                own = Path(records.name(i)).relative_to(folder).as_posix()
+                texts = [json.loads(line)["caption"] for line in lines if _names(line, own)]
+                assert [example["caption"]] == texts
+            if source.classes:
+                assert source.classes[example["label"]] in Path(records.name(i)).relative_to(folder).parts
+
+
+MESHES = {
+    ".obj": obj().encode(),
+    ".off": off().encode(),
+    ".ply": ply("ascii"),
+    ".PLY": ply("binary_little_endian"),
+}
+
+
+@cases()
+@given(st.sampled_from(sorted(MESHES)), EDITS)
+def test_meshes(tmp_path_factory, suffix, edits):
+    """What is accepted has finite vertices and faces among them, and one connectivity."""
+    folder = tmp_path_factory.mktemp("meshes")
+    for name, content in (("a", MESHES[suffix]), ("b", edited(MESHES[suffix], edits)), ("c", MESHES[suffix])):
+        (folder / f"{name}{suffix}").write_bytes(content)
+    source, refused = tried(lambda: meshes.read(Options("mesh_folder", data_from=str(folder))))
+    if refused:
+        return
+    np.testing.assert_array_equal(source.faces, FACES)
+    for split in source.splits.values():
+        assert split["mesh"].shape == (1, *VERTICES.shape)
+        assert np.isfinite(split["mesh"]).all()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    how = Settings(seeds=(0,), steps=2, batch_size=8, log_every=2, checkpoint_every=2, sample_every=9)
+    small = {"network": "mlp", "hidden": (4,), "latent_dim": 2}
+    return train("vae", small, how, out=tmp_path_factory.mktemp("fuzzed") / "run", progress=False)
+
+
+@cases(2)
+@given(st.floats(0, 1, exclude_max=True), EDITS)
+def test_runs(run, tmp_path_factory, which, edits):
+    """Any file of a run: it is refused, or opens with the parameters that were saved."""
+    copy = tmp_path_factory.mktemp("copy") / "run"
+    shutil.copytree(run.path, copy)
+    files = sorted(file for file in copy.rglob("*") if file.is_file())
+    file = files[int(which * len(files))]
+    file.write_bytes(edited(file.read_bytes(), edits))
+    opened, refused = tried(lambda: open_run(copy))
+    assert refused or opened.digests() == run.digests()
+    shutil.rmtree(copy.parent)
+
+
+CLASSIFIER = min(WEIGHTS.glob("*.safetensors"), key=lambda file: file.stat().st_size)
+
+
+@cases(4)
+@given(st.sampled_from((1.0, 0.02)), EDITS)
+def test_extractors(tmp_path_factory, near, edits):
+    """It is refused, or is the extractor that it was; half of the edits are in the header."""
+    file = tmp_path_factory.mktemp("extractor") / "edited.safetensors"
+    content = CLASSIFIER.read_bytes()
+    file.write_bytes(edited(content, [(how, near * share, byte, length) for how, share, byte, length in edits]))
+    loaded, refused = tried(lambda: load_classifier(file))
+    file.unlink()
+    if refused:
+        return
+    expected = load_classifier(CLASSIFIER)
+    told, written = ({name: v for name, v in e._asdict().items() if not callable(v)} for e in (loaded, expected))
+    assert told == written

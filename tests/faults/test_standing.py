@@ -1,0 +1,172 @@
+"""`jaxgen runs` and `jaxgen verify`: how runs stand, and what of them is not as it was written."""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from jaxgen import cli
+from jaxgen.errors import UserError
+from jaxgen.training import Settings, train
+from jaxgen.training.lock import locked
+from jaxgen.training.standing import runs_below, standing, verified
+from tests.faults.test_damage import DAMAGES
+
+SMALL = {"network": "mlp", "hidden": (8,), "latent_dim": 2}
+HOW = Settings(seeds=(0, 1), steps=8, batch_size=8, log_every=4, sample_every=8, checkpoint_every=4)
+
+# The seed whose first number is above a half fails at step 5.
+FAILING = """
+from dataclasses import dataclass
+import jax, jax.numpy as jnp
+from jaxgen.model import Model, Phase, State
+
+@dataclass(frozen=True)
+class Config:
+    fails: float = 0.5  # above it
+
+def make(config, spec):
+    def init(key, batch):
+        return State(jnp.int32(0), {"start": jax.random.uniform(key)})
+    def step(key, state, batch):
+        fails = (state.params["start"] > config.fails) & (state.step == 5)
+        return state, {"loss": jnp.where(fails, jnp.nan, state.params["start"])}
+    return Model(init, (Phase("train", step),), ("image",))
+"""
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return train("vae", SMALL, HOW, out=tmp_path_factory.mktemp("whole") / "run", progress=False)
+
+
+@pytest.fixture
+def run(whole, tmp_path):
+    return Path(shutil.copytree(whole.path, tmp_path / "run"))
+
+
+def bad(run: Path) -> dict[str, str]:
+    """The words of the parts that are not as they were written."""
+    return {what: words for what, words, is_whole in verified(run) if not is_whole}
+
+
+def test_how_runs_stand(run, tmp_path, capsys):
+    assert standing(run)[1:4] == ("done", 8, 8)
+    (run / "result.json").unlink()
+    assert standing(run)[1:4] == ("stopped", 8, 8)
+    with locked(run):
+        assert standing(run).state == "running"
+        assert "process" in standing(run).note
+        ((what, words, _),) = verified(run)
+        assert (what, words.startswith("in use by process ")) == ("lock", True)
+    (tmp_path / "fails.py").write_text(FAILING)
+    how = dataclasses.replace(HOW, seeds=tuple(range(6)))
+    failed = train(str(tmp_path / "fails.py"), None, how, out=tmp_path / "more" / "failed", progress=False)
+    assert 0 < len(failed.diverged) < 6
+    seeds = ", ".join(f"{seed} at step 5" for seed in failed.diverged)
+    assert standing(failed.path)[1:4] == ("diverged", 8, 8)
+    assert standing(failed.path).note.startswith("diverged: seed")
+    assert standing(failed.path).note.endswith(seeds)
+    assert not bad(failed.path)
+    (failed.path / "model.py").write_text(FAILING + "\n")
+    assert list(bad(failed.path)) == ["model.py"]
+    (failed.path / "result.json").unlink()  # as while it trains, or after it was stopped
+    assert standing(failed.path).state == "stopped"
+    assert standing(failed.path).note.endswith(seeds)
+    shutil.copytree(run, tmp_path / "broken")
+    (tmp_path / "broken" / "config.json").write_text("{")
+    assert standing(tmp_path / "broken")[1:4] == ("damaged", None, None)
+    shutil.copytree(run, tmp_path / "lacking")
+    (tmp_path / "lacking" / "environment.json").unlink()
+    assert standing(tmp_path / "lacking").state == "damaged"
+    assert runs_below(tmp_path) == [tmp_path / "broken", tmp_path / "lacking", failed.path, run]
+    capsys.readouterr()
+    assert cli.main(["runs", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert [out.count(word) for word in ("damaged", "stopped")] == [2, 2], out
+    assert cli.main(["runs", str(tmp_path / "broken" / "samples")]) == 0
+    assert capsys.readouterr().out.startswith("no run below ")
+
+
+def test_a_run_that_is_whole(run, whole, capsys):
+    files = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
+    assert not bad(run)
+    assert cli.main(["verify", str(run.parent)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == str(run)
+    assert [line.split()[:2] for line in lines[1:]] == [
+        ["ok", name]
+        for name in (
+            *("config.json", "environment.json", "data", "metrics.jsonl", "samples", "checkpoints/4", "checkpoints/8"),
+            "result.json",
+        )
+    ]
+    assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == files
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_is_found(run, damage):
+    damage(run / "checkpoints" / "4")
+    assert list(bad(run)) == ["checkpoints/4"]
+
+
+def edit(file: Path, change) -> None:
+    content = json.loads(file.read_text())
+    change(content)
+    file.write_text(json.dumps(content))
+
+
+def test_each_other_part_that_is_damaged_is_found(run, capsys):
+    rows = (run / "metrics.jsonl").read_text()
+    for text, words in [
+        (rows[:-9], "is torn"),
+        (rows + rows.splitlines()[0] + "\n", "line 5 of .* is not a row after those before"),
+        (rows.replace('"seed": 1', '"seed": 2'), "line 2 of .* is not a row after those before"),
+        (rows[4:], "cannot read"),
+        ("7\n", "line 1 of .* is no row: it has no step and seed"),
+        ('{"step": [], "seed": {}}\n', "line 1 of .* is no row"),
+    ]:
+        (run / "metrics.jsonl").write_text(text)
+        assert list(bad(run)) == ["metrics.jsonl"]
+        with pytest.raises(UserError, match=words):
+            raise UserError(bad(run)["metrics.jsonl"])
+    (run / "metrics.jsonl").write_text(rows)
+    edit(run / "result.json", lambda result: result["digests"].update({"1": result["digests"]["0"]}))
+    assert "has other digests than checkpoint 8" in bad(run)["result.json"]
+    (run / "result.json").write_text("[]")
+    assert "does not hold a run's result" in bad(run)["result.json"]
+    (run / "result.json").unlink()
+    picture = run / "samples" / "seed-1" / "step-0000008.png"
+    picture.write_bytes(picture.read_bytes()[:60])
+    assert "cannot be decoded" in bad(run)["samples"]
+    picture.unlink()
+    edit(run / "environment.json", lambda content: content["dataset"].update(fingerprint="0" * 64))
+    assert list(bad(run)) == ["data", "checkpoints/4", "checkpoints/8"]
+    capsys.readouterr()
+    assert cli.main(["verify", str(run)]) == 2
+    out, err = capsys.readouterr()
+    assert out.count("DAMAGED") == 3
+    assert err == f"jaxgen: error: 3 of 7 parts of {run} are not as they were written\n"
+    edit(run / "config.json", lambda content: content["config"].update(latent_dims=3))
+    assert "no field 'latent_dims'" in bad(run)["plan"]
+    for change in (
+        lambda content: content["settings"].pop("seeds"),
+        lambda content: content["settings"].update(seeds="0"),
+        lambda content: content.update(settings=[]),
+    ):
+        edit(run / "config.json", change)
+        assert "config.json" in bad(run)
+        assert standing(run).state == "damaged"
+    (run / "config.json").unlink()
+    assert cli.main(["verify", str(run)]) == 2
+
+
+def test_a_result_that_is_none_is_refused_on_resuming_and_made_again_without(run, whole):
+    (run / "result.json").write_text("[]")
+    with pytest.raises(UserError, match=r"result\.json does not hold a run's result; without it, --resume"):
+        train("vae", SMALL, HOW, out=run, resume=True, progress=False)
+    (run / "result.json").unlink()
+    assert train("vae", SMALL, HOW, out=run, resume=True, progress=False).digests() == whole.digests()
+    assert not bad(run)

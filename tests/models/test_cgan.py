@@ -1,0 +1,314 @@
+"""Conditional GAN: where the label goes, whom it is given to, the maxout nets written out, what is drawn."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.special
+
+from jaxgen import data
+from jaxgen.comparison.extractors import extractors
+from jaxgen.errors import UserError
+from jaxgen.evaluation import label_agreement
+from jaxgen.model import Spec
+from jaxgen.models import cgan
+from jaxgen.nn.conv import conv, conv_transpose
+
+TINY = {
+    "convolutional": {"latent_dim": 3, "features": 2, "smallest": 2},
+    "maxout": {
+        "network": "maxout", "latent_dim": 3, "generator_units": (4, 5, 6), "discriminator_units": (4, 3, 5)
+    },
+}  # fmt: skip
+NETWORKS = list(TINY)
+SHARES = np.array([0.5, 0.2, 0.3])
+
+
+def spec(size=8, **fields):
+    entries = {
+        "image": jax.ShapeDtypeStruct((size, size, 1), np.uint8),
+        "label": jax.ShapeDtypeStruct((), np.int32),
+    }
+    mean = np.linspace(0.2, 0.6, size * size).reshape(size, size, 1)
+    return Spec(entries, 64, 3, SHARES, mean=mean)._replace(**fields)
+
+
+@pytest.fixture(scope="module")
+def batch():
+    rng = np.random.default_rng(1)
+    images = rng.integers(0, 256, (6, 8, 8, 1), dtype=np.uint8)
+    return {"image": images, "label": np.array([0, 1, 2, 0, 1, 1], np.int32), "weight": np.ones(6, np.float32)}
+
+
+@pytest.fixture(scope="module")
+def start(batch):
+    """By network: config, model, initial state with kernels of some size, so that a label's effect can be seen."""
+    made = {}
+    for network, fields in TINY.items():
+        config = cgan.Config(**fields)
+        model = cgan.make(config, spec())
+        state = jax.jit(model.init)(jax.random.key(0), batch)
+        if network == "convolutional":
+            state = state._replace(params=jax.tree.map(lambda p: 10 * p, state.params))
+        made[network] = config, model, state
+    return made
+
+
+def nets(config, state):
+    """G of (params, z, y) and D of (params, x, y), as when samples are drawn."""
+
+    def net(i, player):
+        module = cgan.NETWORKS[config.network][i](config, spec())
+        averages = state.extra[player]
+        return jax.jit(lambda params, x, y: module.apply({"params": params, "batch_stats": averages}, x, y, False))
+
+    return net(0, "generator"), net(1, "discriminator")
+
+
+def inputs(batch):
+    z = jax.random.uniform(jax.random.key(7), (6, 3), minval=-1)
+    return {"generator": z, "discriminator": jnp.asarray(batch["image"], jnp.float32) / 127.5 - 1}
+
+
+def label_parts(config, player, params):
+    """By where the label enters a player's net: the parameters with the label's weights there set to 0."""
+
+    def cut(path, rows):
+        *names, name = path
+        changed = jax.tree.map(lambda leaf: leaf, params)
+        inner = changed
+        for each in names:
+            inner = inner[each]
+        inner[name] = inner[name].at[rows].set(0)
+        return changed
+
+    if config.network == "maxout":
+        return {"hidden": cut(("Dense_1", "kernel"), slice(None))}
+    places = {name: cut((name, "kernel"), slice(None)) for name in params if name.startswith("label_")}
+    return places | {"dense": cut(("Dense_0", "kernel"), slice(-3, None))}
+
+
+@pytest.mark.parametrize("player", ["generator", "discriminator"])
+@pytest.mark.parametrize("network", NETWORKS)
+def test_the_label_reaches_every_layer(network, player, start, batch):
+    """Another label changes the output, by each layer that is given it alone, and by none but these."""
+    config, _, state = start[network]
+    apply = nets(config, state)[player == "discriminator"]
+    given, params = inputs(batch)[player], state.params[player]
+    y = jax.nn.one_hot(batch["label"], 3)
+    other = jax.nn.one_hot((batch["label"] + 1) % 3, 3)
+    parts = label_parts(config, player, params)
+    assert len(parts) == (3 if network == "convolutional" else 1)  # 8x8 is halved twice
+    none = params
+    for name in parts:
+        none = label_parts(config, player, none)[name]
+
+    def change(params):
+        return np.abs(apply(params, given, y) - apply(params, given, other)).reshape(6, -1).max(1)
+
+    assert change(none).max() == 0  # each label's weights, and only these, tell labels apart
+    for name, without in parts.items():
+        only = jax.tree.map(lambda p, cut, whole: whole + p - cut, params, without, none)
+        assert change(only).min() > 1e-4, name
+        assert np.abs(apply(params, given, y) - apply(without, given, y)).max() > 1e-4
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("kernel", [4, 5])
+def test_a_labelled_layer_is_the_layer_of_the_label_appended_at_every_pixel(transposed, kernel):
+    from functools import partial
+
+    import flax.linen as nn
+
+    layer = partial(
+        cgan.ConvTranspose if transposed else cgan.Conv, kernel_size=(kernel,) * 2, strides=(2, 2), use_bias=False
+    )
+
+    class Net(nn.Module):
+        @nn.compact
+        def __call__(self, x, y):
+            return cgan.labelled(layer, 5, x, y, "label")
+
+    x, y = jax.random.normal(jax.random.key(0), (4, 6, 8, 2)), jax.nn.one_hot(np.array([2, 0, 1, 2]), 3)
+    params = Net().init(jax.random.key(1), x, y)["params"]
+    of_maps = params["ConvTranspose_0" if transposed else "Conv_0"]["kernel"]
+    of_label = params["label"]["kernel"]
+    maps = jnp.concatenate([x, jnp.broadcast_to(y[:, None, None], (4, 6, 8, 3))], axis=-1)
+    if transposed:  # kernels [kh, kw, out, in]
+        joined = jnp.concatenate([of_maps, of_label.reshape(kernel, kernel, 3, 5).swapaxes(2, 3)], axis=3)
+        expected = conv_transpose(maps, joined, strides=(2, 2))
+    else:
+        joined = jnp.concatenate([of_maps, of_label.reshape(kernel, kernel, 3, 5)], axis=2)
+        expected = conv(maps, joined, strides=(2, 2))
+    np.testing.assert_allclose(Net().apply({"params": params}, x, y), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_d_is_given_the_batchs_label_with_real_and_with_fake_images(start, batch):
+    """The losses of both players, from D's outputs: -log D(x|y) - log(1 - D(G|y)), and -log D(G|y)."""
+    config, _, state = start["convolutional"]
+    play = cgan.players(config, spec())
+    net = cgan.ConvolutionalDiscriminator(config, spec())
+    variables = {"params": state.params["discriminator"], "batch_stats": state.extra["discriminator"]}
+    fakes = play.generate(jax.random.key(1), state, batch)
+    np.testing.assert_array_equal(fakes.drawn[1], np.eye(3)[batch["label"]])
+
+    @jax.jit
+    def logits(x, label):
+        return net.apply(variables, x, jax.nn.one_hot(label, 3), True, mutable=["batch_stats"])[0][:, 0]
+
+    def losses(label):
+        real, fake = (
+            np.asarray(logits(x, label), np.float64) for x in (inputs(batch)["discriminator"], fakes.x)
+        )  # fmt: skip
+        log_sigmoid = scipy.special.log_expit
+        return -log_sigmoid(real).mean() - log_sigmoid(-fake).mean(), -log_sigmoid(fake).mean()
+
+    (d_loss, g_loss), others = losses(batch["label"]), losses((batch["label"] + 1) % 3)
+    metrics = jax.jit(lambda s: play.discriminator_turn(jax.random.key(2), s, batch, fakes)[1])(state)
+    np.testing.assert_allclose(metrics["discriminator_loss"], d_loss, rtol=1e-4)
+    (_, value), _ = jax.jit(lambda s: play.generator_loss(jax.random.key(2), s, batch, fakes))(state)
+    np.testing.assert_allclose(value, g_loss, rtol=1e-4)
+    assert abs(others[0] - d_loss) > 1e-2 * d_loss
+    assert abs(others[1] - g_loss) > 1e-2 * g_loss
+
+
+@pytest.mark.parametrize("normalization", ["batch", "layer", "none"])
+def test_normalisation_has_no_scale_or_shift_and_layers_no_bias(normalization, batch):
+    config = cgan.Config(**TINY["convolutional"], normalization=normalization)
+    state = jax.eval_shape(cgan.make(config, spec()).init, jax.random.key(0), batch)
+    names = {path[-1].key for path, _ in jax.tree_util.tree_leaves_with_path(state.params)}
+    assert names == {"kernel"}
+    assert bool(state.extra["discriminator"]) == (normalization == "batch")
+    assert set(state.extra["generator"]) == {"BatchNorm_0", "BatchNorm_1"}
+
+
+def test_maxout_nets_equal_numpy(start, batch):
+    config, model, state = start["maxout"]
+    generate, discriminate = nets(config, state)
+    # no bias is 0, or its place would not be seen
+    params = jax.tree.map(lambda p: p + 0.1 * np.arange(p.size, dtype=np.float32).reshape(p.shape) % 0.7, state.params)
+    z, y = np.asarray(inputs(batch)["generator"], np.float64), np.eye(3)[batch["label"]]
+    x = batch["image"].reshape(6, -1) / 255
+    g, d = (jax.tree.map(lambda p: np.asarray(p, np.float64), params[p]) for p in ("generator", "discriminator"))
+
+    def dense(layer, x):
+        return x @ layer["kernel"] + layer.get("bias", 0)
+
+    hidden = np.concatenate([dense(g["Dense_0"], z), dense(g["Dense_1"], y)], axis=1).clip(0)
+    hidden = dense(g["Dense_2"], hidden).clip(0)
+    image = scipy.special.expit(dense(g["Dense_3"], hidden).reshape(6, 8, 8, 1) + g["marginals"])
+    np.testing.assert_allclose(generate(params["generator"], z.astype(np.float32), y), image, rtol=1e-4)
+    np.testing.assert_allclose(scipy.special.expit(state.params["generator"]["marginals"]), spec().mean, rtol=1e-5)
+
+    def largest(layer, x, units, pieces):
+        return np.stack([dense(layer, x)[:, i * pieces : (i + 1) * pieces].max(1) for i in range(units)], axis=1)
+
+    hidden = np.concatenate([largest(d["Dense_0"], x, 4, 5), largest(d["Dense_1"], y, 3, 5)], axis=1)
+    logits = dense(d["Dense_3"], largest(d["Dense_2"], hidden, 5, 4))
+    given = (x.reshape(6, 8, 8, 1).astype(np.float32), y.astype(np.float32))
+    np.testing.assert_allclose(discriminate(params["discriminator"], *given), logits, rtol=1e-4)
+    condition = {"label": batch["label"]}
+    changed = state._replace(params=params)
+    decoded = model.decode(changed, z.astype(np.float32), condition)
+    np.testing.assert_allclose(decoded, image, rtol=1e-4)
+
+
+def test_maxout_drops_half_of_the_hidden_units_of_both_players(start, batch):
+    """By its key while training: all of a G's hidden units at 0 leave the marginals, at dropout .99; none when not."""
+    config = cgan.Config(**TINY["maxout"], dropout=0.99)
+    _, _, state = start["maxout"]
+    play = cgan.players(config, spec())
+    fakes = play.generate(jax.random.key(1), state, batch)
+    left = np.abs(np.asarray(fakes.x) - spec().mean).reshape(6, -1).max(1) < 1e-6
+    assert left.sum() >= 4  # of 6; each is left with a probability of .99 ** 6
+    other = play.generate(jax.random.key(1), state, batch)
+    np.testing.assert_array_equal(fakes.x, other.x)
+    (_, first), _ = play.generator_loss(jax.random.key(2), state, batch, fakes)
+    bias = state.params["discriminator"]["Dense_3"]["bias"]
+    assert abs(first - np.log1p(np.exp(-float(bias[0])))) < 0.2 * abs(first)
+
+
+def test_optimizers_are_the_papers():
+    """Maxout: .1 / 1.00004^n down to 1e-6, momentum from .5 to .7; convolutional: Adam's 2e-4, or the rate given."""
+    sgd = cgan.optimizer(cgan.Config(network="maxout"))
+    state = sgd.init(jnp.zeros(2))
+    for count, rate, momentum in ((0, 0.1, 0.5), (62_500, 0.1 / 1.00004**62_500, 0.6), (500_000, 1e-6, 0.7)):
+        then = jax.tree.map(lambda leaf, n=count: jnp.int32(n) if leaf.dtype == jnp.int32 else leaf, state)
+        _, after = sgd.update(jnp.ones(2), then, jnp.zeros(2))
+        np.testing.assert_allclose(after.hyperparams["learning_rate"], rate, rtol=1e-3)
+        np.testing.assert_allclose(after.hyperparams["momentum"], momentum, rtol=1e-5)
+    for given, rate in ((None, 2e-4), (0.03, 0.03)):
+        adam = cgan.optimizer(cgan.Config(learning_rate=given))
+        with jax.numpy_dtype_promotion("standard"):
+            update, _ = adam.update(jnp.full(2, 5.0), adam.init(jnp.zeros(2)))
+        np.testing.assert_allclose(update, -rate, rtol=1e-4)  # Adam's first step is the sign
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_samples_are_of_the_labels_asked_for_and_drawn_ones_of_the_datas_shares(network, start):
+    _, model, state = start[network]
+    label = np.arange(12, dtype=np.int32) % 3
+    made = model.sample(jax.random.key(1), state, 12, {"label": label})
+    np.testing.assert_array_equal(made["label"], label)
+    z = model.prior.sample(jax.random.key(1), state, 12)
+    images = np.asarray(made["image"], np.float64)
+    assert np.abs(255 * np.asarray(model.decode(state, z, {"label": label})) - images).max() < 0.501
+    assert np.abs(255 * np.asarray(model.decode(state, z, {"label": (label + 1) % 3})) - images).max() > 1
+    num = 4000
+    drawn = jax.jit(lambda key: model.sample(key, state, num)["label"])(jax.random.key(2))
+    assert drawn.dtype == np.int32
+    shares = np.bincount(drawn, minlength=3) / num
+    assert (np.abs(shares - SHARES) < 5 * np.sqrt(SHARES * (1 - SHARES) / num)).all()
+
+
+@pytest.mark.parametrize(
+    ("fields", "of_spec", "words"),
+    [
+        ({}, {"size": 9}, "cgan cannot make images of 9x9"),
+        ({}, {"entries": {"image": jax.ShapeDtypeStruct((8, 8, 1), np.uint8)}}, "from labels: the data have image"),
+        ({}, {"entries": {"point": jax.ShapeDtypeStruct((2,), np.float32)}}, "makes images of classes.*have point"),
+        ({}, {"num_classes": None}, "makes images of classes"),
+        ({"learning_rate": 0.0}, {}, "learning_rate must be above 0"),
+        ({"dropout": 1.0}, {}, "dropout must be at least 0 and below 1"),
+        ({"generator_units": (4, 0, 4)}, {}, r"generator_units must be three numbers above 0, not \(4, 0, 4\)"),
+        ({"discriminator_units": (4, 4)}, {}, "discriminator_units must be three numbers"),
+        ({"penalty": "zero_centred"}, {}, "penalty zero_centred takes a discriminator without BatchNorm"),
+        ({"network": "maxout", "batches": "joint"}, {}, "batches joint is for a discriminator with BatchNorm"),
+    ],
+)
+def test_what_cannot_be(fields, of_spec, words):
+    with pytest.raises(UserError, match=words):
+        cgan.make(cgan.Config(**fields), spec(**of_spec))
+
+
+def test_maxout_makes_images_that_cannot_be_halved():
+    batch = {"image": np.zeros((2, 9, 9, 1), np.uint8), "label": np.zeros(2, np.int32)}
+    model = cgan.make(cgan.Config(**TINY["maxout"]), spec(9))
+    state = jax.eval_shape(model.init, jax.random.key(0), batch)
+    assert jax.eval_shape(lambda s: model.sample(jax.random.key(1), s, 4), state)["image"].shape == (4, 9, 9, 1)
+
+
+@pytest.mark.slow
+def test_a_judge_names_the_labels_asked_for():
+    digits = data.load("digits")
+    config = cgan.Config(latent_dim=16, features=16, smallest=2, learning_rate=1e-3)
+    model = cgan.make(config, digits.spec)
+    train = {name: jnp.asarray(digits.train[name]) for name in model.needs}
+
+    @jax.jit
+    def trained(state):
+        def take(state, i):
+            k_rows, k_step = jax.random.split(jax.random.fold_in(jax.random.key(1), i))
+            rows = jax.random.randint(k_rows, (64,), 0, len(train["label"]))
+            part = {name: entry[rows] for name, entry in train.items()}
+            return model.phases[0].step(k_step, state, part)[0], None
+
+        return jax.lax.scan(take, state, jnp.arange(600))[0]
+
+    state = trained(jax.jit(model.init)(jax.random.key(0), {name: entry[:64] for name, entry in train.items()}))
+    _, judge = extractors(digits, progress=False)
+    label = np.arange(500, dtype=np.int32) % 10
+    made = model.sample(jax.random.key(2), state, 500, {"label": label})
+    found = label_agreement(judge.logits(np.asarray(made["image"])).argmax(1), label)
+    print("agreement", found)
+    assert found > 0.8

@@ -1,0 +1,266 @@
+"""GAN: its nets, its optimizer, packing and looking ahead, points and their modes. Its game: tests/test_game.py."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from optax.tree_utils import tree_get
+
+from jaxgen.data import gaussians
+from jaxgen.errors import UserError
+from jaxgen.evaluation.modes import point_modes
+from jaxgen.model import Spec
+from jaxgen.models import gan
+from jaxgen.nn.dense import maxout
+from jaxgen.nn.optimizer import descend
+
+POINTS = Spec({"point": jax.ShapeDtypeStruct((2,), np.float32)}, 100_000, mixture=gaussians.modes("ring"))
+MEAN = np.random.default_rng(0).uniform(0, 1, (4, 4, 1))
+IMAGES = Spec({"image": jax.ShapeDtypeStruct((4, 4, 1), np.uint8)}, 64, mean=MEAN)
+SMALL = {"generator_units": 16, "discriminator_units": 8, "latent_dim": 3}
+FOR_POINTS = {"pieces": 1, "dropout": 0.0, "optimizer": "adam", "learning_rate": 5e-4, "prior": "gaussian"}
+
+
+@pytest.fixture(scope="module")
+def batch():
+    points = gaussians.draw(np.random.default_rng(1), *gaussians.modes("ring"), 12)["point"]
+    return {"point": points, "weight": np.ones(12, np.float32)}
+
+
+def dense(params, x, name):
+    return x @ np.asarray(params[name]["kernel"], np.float64) + np.asarray(params[name]["bias"], np.float64)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"packing": 0}, "packing must be above 0"),
+        ({"unrolled": -1}, "unrolled must be at least 0"),
+        ({"dropout": 1.0}, "dropout must be at least 0 and below 1"),
+        ({"pieces": 0}, "pieces must be above 0"),
+        ({"packing": 2, "augment": ("color",)}, "packing takes neither augment nor consistency"),
+        ({"packing": 2, "consistency": 1.0}, "packing takes neither augment nor consistency"),
+        ({"loss": "wasserstein"}, "loss wasserstein takes penalty one_centred or spectral_norm"),
+        ({"batches": "joint"}, "batches joint is for a discriminator with BatchNorm"),
+    ],
+)
+def test_values_that_cannot_be_run(fields, words):
+    with pytest.raises(UserError, match=words) as raised:
+        gan.make(gan.Config(**SMALL, **fields), IMAGES)
+    assert "\n" not in str(raised.value)
+
+
+def test_data_that_are_neither_images_nor_points():
+    meshes = Spec({"mesh": jax.ShapeDtypeStruct((20, 3), np.float32)}, 64)
+    with pytest.raises(UserError, match=r"^gan makes images or points: the data have mesh$"):
+        gan.make(gan.Config(), meshes)
+
+
+def test_points_have_no_decoder_and_no_prior_to_draw_paths_by(batch):
+    model = gan.make(gan.Config(**SMALL, critic_steps=3, packing=2, generator_batch_norm=True, average=0.5), POINTS)
+    assert (model.needs, model.batch_parts, model.decode, model.prior) == (("point",), 6, None, None)
+    assert model.sampling == "the averaged G(z) with BatchNorm's running averages"
+    samples = model.sample(jax.random.key(1), jax.jit(model.init)(jax.random.key(0), batch), 5)
+    assert {name: (x.shape, x.dtype) for name, x in samples.items()} == {"point": ((5, 2), np.float32)}
+
+
+def test_the_authors_schedule():
+    """Rate .1 / 1.000004^n, momentum .5 + .2 n / 125,000: two steps by hand, and what it is after 250 epochs."""
+    optimizer = gan.optimizers(gan.Config())["generator"]
+    params = jnp.float32(1.0)
+    state = optimizer.init(params)
+    params, state = descend(optimizer, jnp.float32(1.0), state, params)
+    np.testing.assert_allclose(params, 1 - 0.1, rtol=1e-6)
+    params, state = descend(optimizer, jnp.float32(2.0), state, params)
+    momentum = 0.5 + 0.2 / 125_000
+    np.testing.assert_allclose(params, 0.9 - 0.1 / 1.000004 * (2 + momentum), rtol=1e-6)
+
+    def after(steps):
+        return state._replace(hyperparams_states=jax.tree.map(lambda _: jnp.int32(steps), state.hyperparams_states))
+
+    late = after(125_000)
+    trace = 2 + momentum
+    moved, late = descend(optimizer, jnp.float32(1.0), late, params)
+    # float32's 1.000004^-1 is off by up to 3e-8, and so its 125,000th power by up to .4%.
+    np.testing.assert_allclose(moved - params, -0.1 * np.exp(-0.5) * (1 + 0.7 * trace), rtol=4e-3)
+    assert float(late.hyperparams["momentum"]) == pytest.approx(0.7, rel=1e-6)
+    # Momentum rises no further.
+    beyond = descend(optimizer, jnp.float32(1.0), after(10**6), params)[1]
+    assert float(beyond.hyperparams["momentum"]) == pytest.approx(0.7, rel=1e-6)
+
+
+class Unit(nn.Module):
+    """Three units of `pieces` pieces."""
+
+    pieces: int
+
+    @nn.compact
+    def __call__(self, x):
+        return maxout(x, 3, self.pieces, np.dtype("float32"))
+
+
+def test_maxout_is_the_largest_of_its_pieces():
+    x = np.random.default_rng(0).normal(size=(7, 5)).astype(np.float32)
+    variables = Unit(4).init(jax.random.key(0), x)
+    linear = dense(variables["params"], x, "Dense_0")
+    expected = np.stack([linear[:, 4 * unit : 4 * unit + 4].max(1) for unit in range(3)], axis=1)
+    np.testing.assert_allclose(Unit(4).apply(variables, x), expected, rtol=1e-4, atol=1e-6)
+    assert (expected < 0).any()  # no ReLU
+    variables = Unit(1).init(jax.random.key(0), x)
+    expected = np.maximum(dense(variables["params"], x, "Dense_0"), 0)
+    np.testing.assert_allclose(Unit(1).apply(variables, x), expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.25])
+def test_dropout_is_of_inputs_and_of_hidden_units_while_training(share):
+    """A D that adds its 1,000 inputs up, by hidden units of one input each: what is kept of them is scaled up."""
+    net = gan.Discriminator(
+        gan.Config(pieces=1, discriminator_units=1000, discriminator_layers=1, dropout=share), np.dtype("float32")
+    )
+    weights = {"Dense_0": {"kernel": jnp.eye(1000), "bias": jnp.zeros(1000)}}
+    weights["Dense_1"] = {"kernel": jnp.ones((1000, 1)), "bias": jnp.zeros(1)}
+    x = jnp.ones((8, 1000))
+
+    def logits(training, key):
+        return np.asarray(net.apply({"params": weights}, x, training, rngs={"dropout": key}), np.float64)[:, 0]
+
+    np.testing.assert_allclose(logits(False, jax.random.key(0)), 1000)
+    kept = (1 - 0.4 * share) * (1 - share)
+    counts = logits(True, jax.random.key(0)) * kept  # of inputs that are neither dropped nor is their unit
+    np.testing.assert_allclose(counts, np.round(counts), atol=1e-2)
+    assert abs(counts.sum() - 8000 * kept) < 5 * np.sqrt(8000 * kept * (1 - kept))
+    assert len(set(counts)) > 1
+    assert not np.array_equal(counts, logits(True, jax.random.key(1)) * kept)
+
+
+def test_a_turn_draws_its_dropout_by_its_key(batch):
+    losses = {}
+    for dropout in (0.0, 0.5):
+        play, _, _ = gan.players(gan.Config(**SMALL, dropout=dropout), POINTS)
+        state = jax.jit(play.init)(jax.random.key(0), batch)
+        turn = jax.jit(
+            lambda key, play=play, state=state: play.discriminator_turn(
+                key, state, batch, play.generate(jax.random.key(1), state, batch)
+            )[1]["discriminator_loss"]
+        )
+        losses[dropout] = [float(turn(jax.random.key(seed))) for seed in (2, 3)]
+    assert losses[0.0][0] == losses[0.0][1]
+    assert losses[0.5][0] != losses[0.5][1]
+
+
+def test_images_start_at_the_datas_marginals():
+    """Whatever z is, but for the last layer's kernel; those of pixels that are always off or on at .01 and .99."""
+    model = gan.make(gan.Config(**SMALL), IMAGES)
+    state = jax.jit(model.init)(jax.random.key(0), {"image": np.zeros((2, 4, 4, 1), np.uint8)})
+    params = state.params["generator"]
+    last = jax.tree.map(jnp.zeros_like, params["Dense_2"])
+    state = state._replace(params={"generator": {**params, "Dense_2": last}})
+    z = model.prior.sample(jax.random.key(1), state, 3)
+    np.testing.assert_allclose(model.decode(state, z), np.stack([MEAN.clip(0.01, 0.99)] * 3), rtol=1e-5)
+
+
+def test_packs_are_judged_as_one_example(batch):
+    """A step's loss by hand: six packs of two points, each one vector of four numbers to D, all real or all fake."""
+    config = gan.Config(**SMALL, **FOR_POINTS, packing=2)
+    play, _, _ = gan.players(config, POINTS)
+    state = jax.jit(play.init)(jax.random.key(0), batch)
+    after, metrics = jax.jit(play.step)(jax.random.key(5), state, batch)
+    assert state.params["discriminator"]["Dense_0"]["kernel"].shape == (4, 8)
+    k_drawn = jax.random.split(jax.random.key(5), (1, 3))[0, 0]
+    x = np.asarray(jax.random.normal(k_drawn, (12, 3)), np.float64)
+    for layer in ("Dense_0", "Dense_1"):
+        x = np.maximum(dense(state.params["generator"], x, layer), 0)
+    fake = dense(state.params["generator"], x, "Dense_2")
+
+    def softplus_of(params, points, sign):
+        x = np.float64(points).reshape(6, 4)
+        for layer in ("Dense_0", "Dense_1"):
+            x = np.maximum(dense(params, x, layer), 0)
+        return np.logaddexp(0, sign * dense(params, x, "Dense_2")).mean()
+
+    d = state.params["discriminator"]
+    expected = softplus_of(d, batch["point"], -1) + softplus_of(d, fake, 1)
+    np.testing.assert_allclose(metrics["discriminator_loss"], expected, rtol=1e-5)
+    expected = softplus_of(after.params["discriminator"], fake, -1)
+    np.testing.assert_allclose(metrics["generator_loss"], expected, rtol=1e-5)
+    spreads = [np.float64(x).reshape(6, 4).var(0).sum() for x in (fake, batch["point"])]
+    np.testing.assert_allclose(metrics["spread"], spreads[0] / spreads[1], rtol=1e-5)
+
+
+def test_looking_ahead_past_units_that_are_off_has_a_gradient(batch):
+    """With every hidden unit of D off, gradients are exactly 0, where the root that Adam takes has no slope."""
+    config = gan.Config(**SMALL, **FOR_POINTS, unrolled=2)
+    play, _, _ = gan.players(config, POINTS)
+    state = jax.jit(play.init)(jax.random.key(0), batch)
+    d = state.params["discriminator"]
+    off = {**d, "Dense_0": {**d["Dense_0"], "bias": jnp.full(8, -100.0)}}
+    step = jax.jit(play.step)
+    for params in (d, off):
+        given = state._replace(params={**state.params, "discriminator": params})
+        after, metrics = step(jax.random.key(5), given, batch)
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((after, metrics)))
+        assert (float(metrics["generator_gradient"]) == 0) == (params is off)
+    assert int(tree_get(after.opt_state["discriminator"], "count")) == 1
+
+
+def test_modes_seen_are_point_modes(batch):
+    """Of the fakes of a step, around some of themselves; and of real points with noise."""
+    config = gan.Config(**SMALL, **FOR_POINTS)
+    play, _, _ = gan.players(config, POINTS)
+    state = jax.jit(play.init)(jax.random.key(0), batch)
+    k_drawn = jax.random.split(jax.random.key(5), (1, 3))[0, 0]
+    fake = np.asarray(play.generate(k_drawn, state, batch).x)
+    mixture = np.float64([fake[0], fake[0] + 10, fake[fake[:, 0].argmax()], fake[0] - 10]), 0.005
+    around, _, _ = gan.players(config, POINTS._replace(mixture=mixture))
+    metrics = jax.jit(around.step)(jax.random.key(5), state, batch)[1]
+    found = point_modes(fake, *mixture)
+    assert 0 < found.modes < 4
+    np.testing.assert_allclose(metrics["modes"], found.modes / 4, rtol=1e-6)
+    np.testing.assert_allclose(metrics["high_quality"], found.high_quality, rtol=1e-6)
+
+    rng = np.random.default_rng(2)
+    points = gaussians.draw(rng, *gaussians.modes("ring"), 40)["point"][:7]
+    points = np.concatenate([points, points + rng.normal(0, 0.02, points.shape).astype(np.float32)])
+    found, seen = point_modes(points, *POINTS.mixture), gan.seen_modes(POINTS, jnp.asarray(points))
+    assert 0 < found.high_quality < 1
+    np.testing.assert_allclose([seen["modes"], seen["high_quality"]], [found.modes / 8, found.high_quality], rtol=1e-6)
+    assert gan.seen_modes(POINTS._replace(mixture=None), jnp.asarray(points)) == {}
+
+
+def energy_distance(x, y):
+    """2 E|X - Y| - E|X - X'| - E|Y - Y'|, 0 for equal distributions; Szekely & Rizzo 2013."""
+
+    def mean_distance(a, b):
+        return np.linalg.norm(np.float64(a)[:, None] - b[None], axis=-1).mean()
+
+    return 2 * mean_distance(x, y) - mean_distance(x, x) - mean_distance(y, y)
+
+
+@pytest.mark.slow
+def test_a_ring_is_learned():
+    """The docstring's small net for points, 6,000 steps of 128: a third of the distance, half of the modes."""
+    points = gaussians.draw(np.random.default_rng(0), *POINTS.mixture, 100_000)["point"]
+    config = gan.Config(
+        **FOR_POINTS | {"generator_units": 128, "discriminator_units": 128, "latent_dim": 2, "penalty": "none"}
+    )
+    model = gan.make(config, POINTS)
+    given = {"point": points[:128], "weight": np.ones(128, np.float32)}
+    before = jax.jit(model.init)(jax.random.key(0), given)
+
+    @jax.jit
+    def trained(state):
+        def step(state, key):
+            k_rows, k_step = jax.random.split(key)
+            rows = jax.random.randint(k_rows, (128,), 0, len(points))
+            return model.phases[0].step(k_step, state, {"point": jnp.asarray(points)[rows]})
+
+        return jax.lax.scan(step, state, jax.random.split(jax.random.key(1), 6000))
+
+    after, metrics = trained(before)
+    made = [np.asarray(model.sample(jax.random.key(2), state, 2500)["point"]) for state in (before, after)]
+    distances = [energy_distance(x[:1000], points[:1000]) for x in made]
+    found = [point_modes(x, *POINTS.mixture) for x in made]
+    assert distances[1] < distances[0] / 3
+    assert found[1].modes >= found[0].modes + 3
+    assert metrics["high_quality"][-100:].mean() > metrics["high_quality"][:100].mean()

@@ -1,0 +1,271 @@
+"""InfoGAN: the information by scipy, whom it teaches, how z is drawn, what Q infers."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.special
+import scipy.stats
+
+from jaxgen import data
+from jaxgen.errors import UserError
+from jaxgen.model import Spec
+from jaxgen.models import infogan
+
+CONFIG = infogan.Config(
+    noise_dim=3, categories=4, continuous=2, information_weight=0.5, features=2, smallest=2, dense_units=6, code_units=5
+)
+
+
+def spec(size=8):
+    image = jax.ShapeDtypeStruct((size, size, 1), np.uint8)
+    return Spec({"image": image}, num_examples=64, mean=np.full((size, size, 1), 0.3))
+
+
+@pytest.fixture(scope="module")
+def batch():
+    images = np.random.default_rng(1).integers(0, 256, (8, 8, 8, 1), dtype=np.uint8)
+    return {"image": images, "weight": np.ones(8, np.float32)}
+
+
+@pytest.fixture(scope="module")
+def x(batch):
+    return jnp.asarray(batch["image"], jnp.float32) / 127.5 - 1
+
+
+@pytest.fixture(scope="module")
+def play():
+    """The game, compiled."""
+    play = infogan.players(CONFIG, spec())
+    return play._replace(
+        init=jax.jit(play.init),
+        discriminator_turn=jax.jit(play.discriminator_turn),
+        generator_turn=jax.jit(lambda *given: play.generator_turn(*given)),
+    )
+
+
+@pytest.fixture(scope="module")
+def state(play, batch):
+    return play.init(jax.random.key(0), batch)
+
+
+@pytest.fixture(scope="module")
+def z():
+    return infogan.draw(CONFIG, jax.random.key(1), 8)
+
+
+def generated(params, state, z):
+    net = infogan.Generator(CONFIG, (8, 8, 1), np.float32)
+    variables = {"params": params, "batch_stats": state.extra["generator"]}
+    return net.apply(variables, z, training=True, mutable=["batch_stats"])[0]
+
+
+def judged(params, state, x, training=True):
+    net = infogan.Discriminator(CONFIG, 2, np.float32)
+    variables = {"params": params, "batch_stats": state.extra["discriminator"]}
+    return net.apply(variables, x, training=training, mutable=["batch_stats"])[0]
+
+
+def written_out(judged, z):
+    """log Q(c|x) of each of z [n, 9], in jax."""
+    logits, means = judged.codes
+    log_category = jnp.log(jnp.exp(logits) / jnp.exp(logits).sum(1, keepdims=True))
+    log_density = -((z[:, 7:] - means) ** 2) / 2 - 0.5 * jnp.log(2 * jnp.pi).astype(jnp.float32)
+    return log_category[jnp.arange(len(z)), z[:, 3:7].argmax(1)] + log_density.sum(1)
+
+
+def test_information_equals_scipy():
+    """Of outputs that are anything; and of perfect ones what the module says."""
+    z = np.asarray(infogan.draw(CONFIG, jax.random.key(2), 50))
+    rng = np.random.default_rng(0)
+    logits, means = 3 * rng.normal(size=(50, 4)), rng.normal(size=(50, 2))
+    outputs = infogan.Judged(jnp.zeros((50, 1)), (jnp.float32(logits), jnp.float32(means)))
+    shares = scipy.special.softmax(logits, 1)
+    log_q = [
+        scipy.stats.multinomial.logpmf(c, 1, p) + scipy.stats.norm.logpdf(u, m).sum()
+        for c, p, u, m in zip(z[:, 3:7].astype(int), shares, z[:, 7:], means, strict=True)
+    ]
+    entropy = scipy.stats.entropy(np.full(4, 1 / 4)) + 2 * scipy.stats.uniform(-1, 2).entropy()
+    np.testing.assert_allclose(infogan.information(CONFIG, outputs, z), 0.5 * (np.array(log_q) + entropy), rtol=1e-5)
+    perfect = infogan.Judged(outputs.logits, (jnp.float32(100 * z[:, 3:7]), jnp.float32(z[:, 7:])))
+    np.testing.assert_allclose(infogan.information(CONFIG, perfect, z), 0.5 * (np.log(4) - 2 * 0.2258), atol=1e-4)
+
+
+def check_close(found, expected):
+    largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(expected))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4 * largest), found, expected)
+
+
+def gradient(state):
+    """What Adam was given, after its first step with beta1 .5."""
+    return jax.tree.map(lambda moment: 2 * moment, state.mu)
+
+
+def test_the_information_is_subtracted_from_both_losses(play, state, batch, x, z):
+    """D's and Q's, and G's gradients are those of the losses written out with the nets."""
+    fakes = play.generate(jax.random.key(1), state, batch)
+    np.testing.assert_array_equal(fakes.drawn, z)
+    after, metrics = play.discriminator_turn(jax.random.key(3), state, batch, fakes)
+
+    def d_loss(params):
+        real, fake = judged(params, state, x), judged(params, state, fakes.x)
+        of_game = jax.nn.softplus(-real.logits).mean() + jax.nn.softplus(fake.logits).mean()
+        return of_game - 0.5 * written_out(fake, z).mean(), of_game
+
+    expected, of_game = jax.jit(jax.grad(d_loss, has_aux=True))(state.params["discriminator"])
+    check_close(gradient(after.opt_state["discriminator"][0]), expected)
+    np.testing.assert_allclose(metrics["discriminator_loss"], of_game, rtol=1e-5)
+
+    (_, value), cotangent = play.generator_loss(jax.random.key(4), state, batch, fakes)
+
+    def g_loss(params):
+        fake = judged(state.params["discriminator"], state, generated(params, state, z))
+        of_game = jax.nn.softplus(-fake.logits).mean()
+        return of_game - 0.5 * written_out(fake, z).mean(), of_game
+
+    expected, of_game = jax.jit(jax.grad(g_loss, has_aux=True))(state.params["generator"])
+    check_close(fakes.pullback(cotangent)[0], expected)
+    np.testing.assert_allclose(value, of_game, rtol=1e-5)
+
+
+def test_whom_the_information_teaches(state, z):
+    """G, Q and the layers that Q shares with D; not D's last layer, which alone gives the logit of being real."""
+
+    def gain(params):
+        fake = generated(params["generator"], state, z)
+        return written_out(judged(params["discriminator"], state, fake), z).mean()
+
+    taught = jax.jit(jax.grad(gain))(state.params)
+    flat, _ = jax.tree_util.tree_flatten_with_path(taught)
+    untaught = {jax.tree_util.keystr(path[:2]) for path, leaf in flat if not np.asarray(leaf).any()}
+    assert untaught == {"['discriminator']['Dense_4']"}
+    assert taught["discriminator"]["Dense_4"]["kernel"].shape == (6, 1)
+
+
+def test_a_weight_of_zero_teaches_nothing(state, batch):
+    """The game's gradient is then what it is without Q, whose own layers have none."""
+    still = infogan.players(dataclasses.replace(CONFIG, information_weight=0.0), spec())
+    fakes = still.generate(jax.random.key(1), state, batch)
+    after, metrics = jax.jit(still.discriminator_turn)(jax.random.key(3), state, batch, fakes)
+    moments = after.opt_state["discriminator"][0].mu
+    assert metrics["information"] == 0
+    for layer in ("Dense_1", "Dense_2", "Dense_3"):
+        assert not any(np.asarray(leaf).any() for leaf in jax.tree.leaves(moments[layer]))
+    assert np.asarray(moments["Dense_0"]["kernel"]).any()
+
+
+def test_z_is_drawn_as_stated():
+    config = infogan.Config(noise_dim=3, categories=5, continuous=2)
+    z = np.asarray(infogan.draw(config, jax.random.key(0), 20_000), np.float64)
+    assert z.shape == (20_000, 10)
+    for code in (*z[:, :3].T, *z[:, 8:].T):
+        assert code.min() >= -1
+        assert code.max() < 1
+        assert scipy.stats.kstest(code, scipy.stats.uniform(-1, 2).cdf).pvalue > 1e-6
+    category = z[:, 3:8]
+    assert set(np.unique(category)) == {0, 1}
+    assert (category.sum(1) == 1).all()
+    assert (np.abs(category.mean(0) - 0.2) < 5 * np.sqrt(0.2 * 0.8 / 20_000)).all()
+    independent = np.ones((10, 10), bool)
+    independent[3:8, 3:8] = False
+    correlations = np.corrcoef(z.T)[independent & ~np.eye(10, dtype=bool)]
+    assert np.abs(correlations).max() < 5 / np.sqrt(20_000)
+
+
+def test_codes_are_drawn_decoded_and_inferred(batch, x):
+    """Of one state whose averages have moved: samples are decoded draws, Q is the net in evaluation mode."""
+    model = infogan.make(CONFIG, spec())
+    state = jax.jit(model.init)(jax.random.key(0), batch)
+    state, metrics = jax.jit(model.phases[0].step)(jax.random.key(1), state, batch)
+    assert set(metrics) >= {"information", "discriminator_loss", "generator_loss", "spread"}
+    z = model.codes.sample(jax.random.key(3), state, 10)
+    assert (model.codes.noise, model.codes.categories, model.codes.continuous) == (3, 4, 2)
+    np.testing.assert_array_equal(z, infogan.draw(CONFIG, jax.random.key(3), 10))
+    image = np.asarray(model.sample(jax.random.key(3), state, 10, None)["image"])
+    pixels = model.decode(state, z)
+    assert np.abs(255 * np.asarray(pixels, np.float64) - image).max() < 0.501
+    assert pixels.min() >= 0
+    assert pixels.max() <= 1
+    logits = model.codes.infer(state, batch)
+    np.testing.assert_allclose(
+        logits, judged(state.params["discriminator"], state, x, training=False).codes[0], rtol=1e-5, atol=1e-6
+    )
+    alone = model.codes.infer(state, {"image": batch["image"][:1]})  # running averages: of no other image
+    np.testing.assert_allclose(alone, logits[:1], rtol=1e-4, atol=1e-6)
+
+
+def test_running_averages_pass_from_real_to_fake(play, state, batch, x):
+    """Momentum .9: after D's turn Q's own average is .09 of real's and .1 of fake's mean, from 0."""
+    fakes = play.generate(jax.random.key(1), state, batch)
+    after, _ = play.discriminator_turn(jax.random.key(3), state, batch, fakes)
+    moved = state.extra["discriminator"]
+    for given in (x, fakes.x):
+        net = infogan.Discriminator(CONFIG, 2, np.float32)
+        variables = {"params": state.params["discriminator"], "batch_stats": moved}
+        moved = net.apply(variables, given, training=True, mutable=["batch_stats"])[1]["batch_stats"]
+    check_close(after.extra["discriminator"], moved)
+    later, _ = play.generator_turn(jax.random.key(4), after, batch, fakes)
+    jax.tree.map(np.testing.assert_array_equal, later.extra, after.extra)
+
+
+def test_the_papers_nets_for_mnist():
+    """Appendix C.1, table 1."""
+    state = jax.eval_shape(
+        infogan.make(infogan.Config(), spec(28)).init, jax.random.key(0), {"image": np.zeros((2, 28, 28, 1), np.uint8)}
+    )
+    kernels = {
+        player: sorted(leaf.shape for leaf in jax.tree.leaves(params) if leaf.ndim > 1)
+        for player, params in state.params.items()
+    }
+    # Transposed convolutions' kernels are [height, width, out, in].
+    assert kernels["generator"] == sorted([(74, 1024), (1024, 7 * 7 * 128), (4, 4, 64, 128), (4, 4, 1, 64)])
+    assert kernels["discriminator"] == sorted(
+        [(4, 4, 1, 64), (4, 4, 64, 128), (7 * 7 * 128, 1024), (1024, 1), (1024, 128), (128, 10), (128, 2)]
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"categories": 1}, "categories must be at least 2, so that there is something to tell, not 1"),
+        ({"continuous": -1}, "continuous must be at least 0"),
+        ({"information_weight": -0.1}, "information_weight must be at least 0"),
+        ({"noise_dim": 0}, "noise_dim must be above 0"),
+        ({"penalty": "one_centred"}, "penalty one_centred takes a discriminator without BatchNorm"),
+        ({"loss": "wasserstein"}, "loss wasserstein takes penalty one_centred or spectral_norm"),
+    ],
+)
+def test_values_that_cannot_be_run(fields, words):
+    with pytest.raises(UserError, match=words):
+        infogan.make(infogan.Config(**fields), spec())
+
+
+def test_images_that_cannot_be_halved():
+    with pytest.raises(UserError, match="infogan cannot make images of 9x9"):
+        infogan.make(infogan.Config(), spec(9))
+
+
+@pytest.mark.slow
+def test_the_information_rises_toward_its_bound():
+    """On digits, from that of codes that nothing tells, log categories away from the bound, to near it."""
+    dataset = data.load("digits")
+    small = {"noise_dim": 8, "features": 8, "smallest": 2, "dense_units": 32, "code_units": 16}
+    config = infogan.Config(**small, generator_learning_rate=5e-3, discriminator_learning_rate=2e-3)
+    model = infogan.make(config, dataset.spec)
+    batch = {"image": dataset.train["image"][:64], "weight": np.ones(64, np.float32)}
+
+    @jax.jit
+    def fit(state):
+        def take(state, i):
+            state, metrics = model.phases[0].step(jax.random.fold_in(jax.random.key(2), i), state, batch)
+            return state, metrics["information"]
+
+        return jax.lax.scan(take, state, jnp.arange(400))[1]
+
+    found = fit(jax.jit(model.init)(jax.random.key(0), batch))
+    most = np.log(10) - 2 * 0.2258
+    assert found[0] < most - np.log(10)
+    assert found[-20:].mean() > most - 0.4
+    assert found.max() < most + 0.2  # a batch's mean of continuous codes varies about it

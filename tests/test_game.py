@@ -1,0 +1,591 @@
+"""The game that all GANs play: whose parameters a turn moves, its losses and penalties, its step, its metrics.
+
+On tiny DCGANs, and on a linear G and a D of one hidden layer where a game has what a DCGAN lacks.
+"""
+
+import functools
+from dataclasses import dataclass
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from optax.tree_utils import tree_get
+
+from jaxgen.adversarial import LOSSES
+from jaxgen.errors import UserError
+from jaxgen.game import GameConfig, Judged, Nets, game, worries
+from jaxgen.model import Spec
+from jaxgen.models import dcgan, gan
+from jaxgen.nn.augmentation import augmented
+from jaxgen.nn.conv import conv
+from jaxgen.nn.spectral import spectrally_normalised
+
+SHAPE = (8, 8, 1)
+SPEC = Spec({"image": jax.ShapeDtypeStruct(SHAPE, np.uint8)}, num_examples=64, mean=np.full(SHAPE, 0.3))
+TINY = {"latent_dim": 3, "features": 2, "smallest": 2}
+ALL_THREE = ("color", "translation", "cutout")
+GAMES = {
+    "minimax, clipped": {"loss": "minimax", "clip": 0.01},
+    "non_saturating": {"loss": "non_saturating"},
+    "least_squares, joint": {"loss": "least_squares", "batches": "joint", "augment": ALL_THREE, "consistency": 2.0},
+    "hinge": {"loss": "hinge", "spectral_norm": True, "normalization": "none"},
+    "wasserstein": {"loss": "wasserstein", "penalty": "one_centred", "normalization": "layer"},
+    "one-centred on fakes": {"penalty": "one_centred", "penalty_at": "fake", "normalization": "none"},
+    "r1": {"penalty": "zero_centred", "penalty_at": "real", "normalization": "none", "average": 0.9},
+    "r2, consistent": {
+        **{"penalty": "zero_centred", "penalty_at": "fake", "penalty_weight": 3.0, "normalization": "layer"},
+        "consistency": 2.0,
+    },
+    "zero-centred between, augmented": {"penalty": "zero_centred", "normalization": "none", "augment": ALL_THREE},
+}
+
+compiled = functools.partial(
+    jax.jit,
+    # What is compiled here runs once or twice: half the time without LLVM's optimisation.
+    compiler_options={"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True},
+)
+
+
+@pytest.fixture(scope="module")
+def batch():
+    return images()
+
+
+def images():
+    drawn = np.random.default_rng(1).integers(0, 256, (8, *SHAPE), dtype=np.uint8)
+    return {"image": drawn, "weight": np.ones(8, np.float32)}
+
+
+def signed(batch):
+    return jnp.asarray(batch["image"], jnp.float32) / 127.5 - 1
+
+
+def changed(before, after):
+    return [not np.array_equal(a, b) for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True)]
+
+
+def close(actual, expected, rtol=1e-3):
+    """Trees, each leaf to rounding of its largest number."""
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=rtol, atol=1e-5 * float(jnp.abs(b).max()) + 1e-9),
+        actual,
+        expected,
+    )
+
+
+def moment(state, player):
+    """Adam's first moment: after one step half the gradient, as beta1 is .5."""
+    return tree_get(state.opt_state[player], "mu")
+
+
+@functools.cache
+def played(name):
+    """A game's turns on one batch, and what they should come to: the losses written out with the nets' modules."""
+    config = dcgan.Config(**TINY, **GAMES[name])
+    play = dcgan.players(config, SPEC)
+    G, D = dcgan.Generator(config, SHAPE, np.float32), dcgan.Discriminator(config, 2, np.float32)
+    loss, joint = LOSSES[config.loss], config.batches == "joint"
+    k_init, k_drawn, k_turn, k_generator = jax.random.split(jax.random.key(0), 4)
+
+    def logits(params, extra, x):
+        if config.spectral_norm:
+            params = spectrally_normalised(params, extra["vectors"])[0]
+        variables = {"params": params, "batch_stats": extra["discriminator"]}
+        return D.apply(variables, x, training=True, mutable=["batch_stats"])[0][:, 0]
+
+    def both(params, extra, real, fake):
+        if not joint:
+            return logits(params, extra, real), logits(params, extra, fake)
+        return jnp.split(logits(params, extra, jnp.concatenate([real, fake])), 2)
+
+    def seen(key, x):
+        return augmented(key, x, config.augment) if config.augment else x
+
+    def penalty(params, key, extra, real, fake):
+        e = jax.random.uniform(key, (8, 1, 1, 1))
+        at = {"real": real, "fake": fake, "between": e * real + (1 - e) * fake}[config.penalty_at]
+        squares = (jax.grad(lambda x: logits(params, extra, x).sum())(at) ** 2).sum((1, 2, 3))
+        return (squares / 2 if config.penalty == "zero_centred" else (jnp.sqrt(squares) - 1) ** 2).mean()
+
+    def consistency(params, key, extra, real, fake):
+        k_real, k_fake = jax.random.split(key)
+        pairs = ((real, augmented(k_real, real, ("translation",))), (fake, augmented(k_fake, fake, ("translation",))))
+        return sum(((logits(params, extra, x) - logits(params, extra, y)) ** 2).mean() for x, y in pairs)
+
+    def d_loss(params, extra, real, fake):
+        k_judge, k_penalty, k_consistency, _ = jax.random.split(k_turn, 4)
+        _, _, k_real, k_fake = jax.random.split(k_judge, 4)
+        of_real, of_fake = both(params, extra, seen(k_real, real), seen(k_fake, fake))
+        parts = {"discriminator_loss": loss.discriminator(of_real, of_fake).mean()}
+        parts |= {"real_score": loss.output(of_real).mean(), "fake_score": loss.output(of_fake).mean()}
+        total = parts["discriminator_loss"]
+        if config.penalty != "none":
+            parts["penalty"] = penalty(params, k_penalty, extra, real, fake)
+            total += config.penalty_weight * parts["penalty"]
+        if config.consistency:
+            parts["consistency"] = consistency(params, k_consistency, extra, real, fake)
+            total += config.consistency * parts["consistency"]
+        return total, parts
+
+    def g_loss(params, state, z, real):
+        variables = {"params": params, "batch_stats": state.extra["generator"]}
+        fake, _ = G.apply(variables, z, training=True, mutable=["batch_stats"])
+        k_judge, _ = jax.random.split(k_generator)
+        if joint:
+            _, _, k_real, k_fake = jax.random.split(k_judge, 4)
+            of_fake = both(state.params["discriminator"], state.extra, seen(k_real, real), seen(k_fake, fake))[1]
+        else:
+            of_fake = logits(state.params["discriminator"], state.extra, seen(k_judge, fake))
+        return loss.generator(of_fake).mean()
+
+    @compiled
+    def run(batch):
+        state, real = play.init(k_init, batch), signed(batch)
+        fakes = play.generate(k_drawn, state, batch)
+        after, of_d = play.discriminator_turn(k_turn, state, batch, fakes)
+        later, of_g = play.generator_turn(k_generator, after, batch, fakes)
+        gradients, parts = jax.grad(d_loss, has_aux=True)(state.params["discriminator"], state.extra, real, fakes.x)
+        value, of_generator = jax.value_and_grad(g_loss)(state.params["generator"], after, fakes.drawn, real)
+        return {
+            **{"state": state, "fake": fakes.x, "after": after, "later": later, "metrics": of_d | of_g},
+            "k_turn": k_turn,
+            "parts": parts | {"generator_loss": value},
+            "gradients": {"discriminator": gradients, "generator": of_generator},
+        }
+
+    return config, run(images())
+
+
+@pytest.mark.parametrize("name", GAMES)
+def test_each_turn_moves_its_own_player_only(name):
+    config, found = played(name)
+    state, after, later = (found[when] for when in ("state", "after", "later"))
+    old, new = ({**s.params["discriminator"]} for s in (state, after))
+    if config.loss in ("hinge", "wasserstein"):  # they see differences of logits, so the last bias has no gradient
+        old["Dense_0"], new["Dense_0"] = old["Dense_0"]["kernel"], new["Dense_0"]["kernel"]
+    assert all(changed(old, new))
+    assert not any(changed(state.params["generator"], after.params["generator"]))
+    assert not any(changed(state.opt_state["generator"], after.opt_state["generator"]))
+    assert not any(changed(state.extra["generator"], after.extra["generator"]))
+    assert not any(changed(state.extra.get("average"), after.extra.get("average")))
+    assert all(changed(state.extra["discriminator"], after.extra["discriminator"]))
+    assert bool(jax.tree.leaves(after.extra["discriminator"])) == (config.normalization == "batch")
+    if config.spectral_norm:  # the last layer's unit vector has one component: 1 or -1
+        assert changed(state.extra["vectors"], after.extra["vectors"])[:2] == [True, True]
+
+    assert all(changed(after.params["generator"], later.params["generator"]))
+    assert not any(changed(after.params["discriminator"], later.params["discriminator"]))
+    assert not any(changed(after.opt_state["discriminator"], later.opt_state["discriminator"]))
+    assert not any(changed(after.extra, later.extra))
+
+
+@pytest.mark.parametrize("name", GAMES)
+def test_turns_descend_the_games_losses(name):
+    """Each turn's gradient is that of the loss written out: D's at the old D, G's whole, past the D just updated."""
+    config, found = played(name)
+    metrics, parts = found["metrics"], found["parts"]
+    for player, state in (("discriminator", found["after"]), ("generator", found["later"])):
+        gradients = found["gradients"][player]
+        norm = np.sqrt(sum((np.asarray(g, np.float64) ** 2).sum() for g in jax.tree.leaves(gradients)))
+        np.testing.assert_allclose(metrics[f"{player}_gradient"], norm, rtol=1e-4)
+        share = 1.0
+        if config.clip:
+            share = config.clip / norm
+            assert share < 0.5
+        close(moment(state, player), jax.tree.map(lambda g, share=share: g * share / 2, gradients))
+    for part, value in parts.items():
+        np.testing.assert_allclose(metrics[part], value, rtol=1e-4, atol=1e-6, err_msg=part)
+    assert ("penalty" in metrics) == (config.penalty != "none")
+    assert ("consistency" in metrics) == (config.consistency > 0)
+    assert ("real_accuracy" in metrics) == ("fake_accuracy" in metrics) == (config.loss != "wasserstein")
+
+
+def before_norm(found, x):
+    """The mean and variance of each channel that enters D's only BatchNorm."""
+    d = found["state"].params["discriminator"]
+    x = conv(x, d["Conv_0"]["kernel"], strides=(2, 2)) + d["Conv_0"]["bias"]
+    x = conv(nn.leaky_relu(x, 0.2), d["Conv_1"]["kernel"], strides=(2, 2))
+    return x.mean((0, 1, 2)), x.var((0, 1, 2))
+
+
+def test_running_averages_pass_from_real_to_fake(batch):
+    """momentum .9: after the turn, D's average is .81 old + .09 real's + .1 fake's statistics."""
+    _, found = played("non_saturating")
+    averages = found["after"].extra["discriminator"]["BatchNorm_0"]
+    (real_mean, real_var), (fake_mean, fake_var) = (before_norm(found, x) for x in (signed(batch), found["fake"]))
+    np.testing.assert_allclose(averages["mean"], 0.09 * real_mean + 0.1 * fake_mean, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(averages["var"], 0.81 + 0.09 * real_var + 0.1 * fake_var, rtol=1e-4)
+
+
+def test_a_joint_batch_moves_running_averages_once(batch):
+    _, found = played("least_squares, joint")
+    averages = found["after"].extra["discriminator"]["BatchNorm_0"]
+    _, _, k_real, k_fake = jax.random.split(jax.random.split(found["k_turn"], 4)[0], 4)
+    seen = [augmented(k, x, ALL_THREE) for k, x in ((k_real, signed(batch)), (k_fake, found["fake"]))]
+    mean, var = before_norm(found, jnp.concatenate(seen))
+    np.testing.assert_allclose(averages["mean"], 0.1 * mean, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(averages["var"], 0.9 + 0.1 * var, rtol=1e-4)
+
+
+def test_a_step_divides_its_batch_among_the_discriminators_turns(batch):
+    """Algorithm 1: each turn of D with its own half and noise, both with one G; then G's, with the last noise."""
+    config = dcgan.Config(**TINY, critic_steps=2, average=0.75, normalization="layer", penalty="one_centred")
+    model, play = dcgan.make(config, SPEC), dcgan.players(config, SPEC)
+    assert model.batch_parts == 2
+    state, key = compiled(play.init)(jax.random.key(0), batch), jax.random.key(5)
+    after, metrics = compiled(model.phases[0].step)(key, state, batch)
+
+    @compiled
+    def by_turns(state):
+        expected = state
+        keys = jax.random.split(key, (2, 3))
+        for i, (k_drawn, k_turn, _) in enumerate(keys):
+            part = {name: entry[4 * i : 4 * i + 4] for name, entry in batch.items()}
+            fakes = play.generate(k_drawn, state, part)
+            expected, turn = play.discriminator_turn(k_turn, expected, part, fakes)
+        expected, _ = play.generator_turn(keys[-1, 2], expected, part, fakes)
+        return expected, turn, fakes.averages, fakes.x
+
+    expected, turn, averages, fake = by_turns(state)
+    for player in ("generator", "discriminator"):
+        assert int(tree_get(after.opt_state[player], "count")) == {"generator": 1, "discriminator": 2}[player]
+        close(moment(after, player), moment(expected, player))
+    np.testing.assert_allclose(metrics["penalty"], turn["penalty"], rtol=1e-4)
+    close(after.extra["generator"], averages)
+    # The last half's: how much its fakes vary, against its real examples.
+    spreads = [np.asarray(x, np.float64).reshape(4, -1).var(0).sum() for x in (fake, signed(batch)[4:])]
+    np.testing.assert_allclose(metrics["spread"], spreads[0] / spreads[1], rtol=1e-4)
+
+    # The averaged G: a quarter of the way from the initial one to the new, its running averages too.
+    for part, old, new in (("params", state.params, after.params), ("batch_stats", state.extra, after.extra)):
+        jax.tree.map(
+            lambda a, b, c: np.testing.assert_allclose(a, 0.75 * b + 0.25 * c, rtol=1e-5, atol=1e-7),
+            after.extra["average"][part],
+            old["generator"],
+            new["generator"],
+        )
+    average = after.extra["average"]
+    plain = dcgan.make(dcgan.Config(**TINY), SPEC)
+    as_newest = after._replace(params={"generator": average["params"]}, extra={"generator": average["batch_stats"]})
+    samples, expected = (
+        compiled(lambda state, model=model: model.sample(jax.random.key(1), state, 16)["image"])(state)
+        for model, state in ((model, after), (plain, as_newest))
+    )
+    np.testing.assert_array_equal(samples, expected)
+    assert (model.sampling, plain.sampling) == (
+        "the averaged " + plain.sampling,
+        "G(z) with BatchNorm's running averages",
+    )
+
+
+def test_a_step_is_both_turns_on_one_set_of_fakes(batch):
+    """D first, then G past the D just updated; both networks' running averages move."""
+    config = dcgan.Config(**TINY)
+    play, key = dcgan.players(config, SPEC), jax.random.key(4)
+    state = compiled(play.init)(jax.random.key(0), batch)
+    after, metrics = compiled(play.step)(key, state, batch)
+
+    @compiled
+    def by_turns(state):
+        ((k_drawn, k_turn, k_generator),) = jax.random.split(key, (1, 3))
+        fakes = play.generate(k_drawn, state, batch)
+        middle, of_d = play.discriminator_turn(k_turn, state, batch, fakes)
+        expected, of_g = play.generator_turn(k_generator, middle, batch, fakes)
+        early = play.generator_turn(k_generator, state, batch, fakes)[1]["generator_loss"]
+        return expected._replace(extra={**expected.extra, "generator": fakes.averages}), of_d | of_g, early
+
+    expected, of_turns, early = by_turns(state)
+    # Adam's moments hold the gradients; the parameters' first step is but their signs, which rounding may flip.
+    for part in ("opt_state", "extra"):
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6),
+            getattr(after, part),
+            getattr(expected, part),
+        )
+    assert all(changed(state.params, after.params))
+    for name, value in of_turns.items():
+        np.testing.assert_allclose(metrics[name], value, rtol=2e-5, err_msg=name)
+    assert set(metrics) == {*of_turns, "spread"}
+    assert not np.isclose(early, metrics["generator_loss"], rtol=2e-5, atol=0)
+    assert all(changed(state.extra["generator"], after.extra["generator"]))
+
+
+def test_with_spectral_norm_the_scale_of_kernels_does_not_matter(batch):
+    config = dcgan.Config(**TINY, spectral_norm=True, normalization="none")
+    play = dcgan.players(config, SPEC)
+    state = compiled(play.init)(jax.random.key(0), batch)
+
+    @compiled
+    def turn(state):
+        return play.discriminator_turn(jax.random.key(2), state, batch, play.generate(jax.random.key(1), state, batch))
+
+    scaled = jax.tree.map(lambda p: 7 * p if p.ndim > 1 else p, state.params["discriminator"])
+    scaled = state._replace(params={**state.params, "discriminator": scaled})
+    (after, metrics), (other, expected) = turn(scaled), turn(state)
+    for name, value in expected.items():
+        if name != "discriminator_gradient":  # of kernels 7 times as large
+            np.testing.assert_allclose(metrics[name], value, rtol=1e-5)
+    for a, b in zip(jax.tree.leaves(after.extra["vectors"]), jax.tree.leaves(other.extra["vectors"]), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+    # One step of the iteration from the turn's own parameters, whatever passes through D.
+    once = spectrally_normalised(state.params["discriminator"], state.extra["vectors"])[1]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), other.extra["vectors"], once)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"loss": "wasserstein"}, "loss wasserstein takes penalty one_centred or spectral_norm"),
+        ({"loss": "wasserstein", "penalty": "zero_centred", "normalization": "none"}, "loss wasserstein takes penalty"),
+        ({"penalty": "one_centred"}, r"penalty one_centred takes .* \(normalization layer or none\)"),
+        ({"penalty": "zero_centred"}, r"penalty zero_centred takes .* \(normalization layer or none\)"),
+        ({"spectral_norm": True}, "spectral_norm takes normalization none"),
+        ({"spectral_norm": True, "normalization": "layer"}, "spectral_norm takes normalization none"),
+        ({"batches": "joint", "normalization": "layer"}, "batches joint is for a discriminator with BatchNorm"),
+        ({"critic_steps": 0}, "critic_steps must be above 0"),
+        ({"penalty_weight": 0.0}, "penalty_weight must be above 0"),
+        ({"average": 1.0}, "average must be at least 0 and below 1"),
+        ({"consistency": -1.0}, "consistency must be at least 0"),
+        ({"clip": -1.0}, "clip must be at least 0"),
+    ],
+)
+def test_what_does_not_go_together(fields, words):
+    with pytest.raises(UserError, match=words) as raised:
+        dcgan.make(dcgan.Config(**fields), SPEC)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("fields", [{"augment": ("translation",)}, {"consistency": 1.0}])
+def test_points_are_not_shifted(fields):
+    points = Spec({"point": jax.ShapeDtypeStruct((2,), np.float32)}, num_examples=64)
+    (name,) = fields
+    with pytest.raises(UserError, match=f"{name} is for images"):
+        gan.make(gan.Config(**fields), points)
+
+
+# Nets made by hand: G(z) = z A + b in the plane, D(x) = tanh(x W) V with a row of codes beside its logits.
+
+
+@dataclass(frozen=True)
+class Toy(GameConfig):
+    """Adam's and the nets' numbers."""
+
+    heads: int = 1
+    informed: bool = False
+    weights: tuple[float, ...] = (1.0,)
+    unrolled: int = 0
+
+
+RATE, BETA1, BETA2, ROOT = 0.05, 0.5, 0.9, 1e-12
+POINTS = {"point": np.random.default_rng(2).normal(0.5, 1, (12, 2)).astype(np.float32)}
+
+
+def made(params, drawn):
+    return drawn @ params["A"] + params["b"]
+
+
+def judged(params, x):
+    hidden = jnp.tanh(x @ params["W"])
+    return Judged(hidden @ params["V"] + params["bias"], hidden @ params["codes"])
+
+
+def gained(codes, drawn):
+    """Nats that codes tell of the first two numbers of what fakes were drawn from, [batch]."""
+    return -((codes - drawn[:, :2]) ** 2).sum(1)
+
+
+def toy(config):
+    def init(key, batch):
+        shapes = {"W": (2, 5), "V": (5, config.heads), "codes": (5, 2)}
+        keys = jax.random.split(key, 4)
+        of_d = {name: jax.random.normal(k, shape) for k, (name, shape) in zip(keys[1:], shapes.items(), strict=True)}
+        of_g = {"A": jax.random.normal(keys[0], (3, 2)), "b": jnp.zeros(2)}
+        return {"generator": {"params": of_g}, "discriminator": {"params": {**of_d, "bias": jnp.zeros(config.heads)}}}
+
+    nets = Nets(
+        init,
+        real=lambda batch: batch["point"],
+        draw=lambda key, batch: jax.random.normal(key, (len(batch["point"]), 3)),
+        generate=lambda params, extra, drawn: (made(params, drawn), extra["generator"]),
+        discriminate=lambda key, params, extra, x, batch: (judged(params, x), extra["discriminator"]),
+        information=(lambda out, drawn: gained(out.codes, drawn)) if config.informed else None,
+        weights=config.weights,
+        look=lambda fake: {"furthest": jnp.abs(fake).max()},
+    )
+    optimizer = optax.adam(RATE, BETA1, BETA2, eps_root=ROOT)
+    return game(config, nets, {"generator": optimizer, "discriminator": optimizer}, config.unrolled)
+
+
+def turns(config):
+    """A state in the midst of training (moments and all), the fakes of its next step, and its turns."""
+    play = toy(config)
+
+    @compiled
+    def run():
+        state = play.init(jax.random.key(0), POINTS)
+        keys = jax.random.split(jax.random.key(1), 2)
+        state = jax.lax.scan(lambda state, key: (play.step(key, state, POINTS)[0], None), state, keys)[0]
+        fakes = play.generate(jax.random.key(2), state, POINTS)
+        after, of_d = play.discriminator_turn(jax.random.key(3), state, POINTS, fakes)
+        later, of_g = play.generator_turn(jax.random.key(4), after, POINTS, fakes)
+        return state, after, later, of_d | of_g, fakes.drawn
+
+    return run()
+
+
+def gradient_taken(before, after, player):
+    """The gradient of a turn, from Adam's first moment before and after."""
+    return jax.tree.map(
+        lambda old, new: (new - BETA1 * old) / (1 - BETA1), moment(before, player), moment(after, player)
+    )
+
+
+def toy_d_loss(config, params, x):
+    """D's loss on POINTS and fakes x, with the non-saturating game's softplus written out."""
+    of_real, of_fake = judged(params, POINTS["point"]).logits, judged(params, x).logits
+    return (jnp.log1p(jnp.exp(-of_real)) + jnp.log1p(jnp.exp(of_fake))).mean(0).sum()
+
+
+def test_each_head_has_its_weight_in_the_generators_loss_and_all_are_penalised():
+    """D's loss is the sum of its heads' and the penalties of each head's gradient; scores are the first head's."""
+    config = Toy(heads=2, weights=(1.0, 0.25), penalty="zero_centred", penalty_at="fake", penalty_weight=3.0)
+    state, after, later, metrics, drawn = turns(config)
+
+    def d_loss(params):
+        x = made(state.params["generator"], drawn)
+        slopes = jax.vmap(jax.jacrev(lambda x: judged(params, x).logits.reshape(2)))(x)  # [examples, heads, 2]
+        return toy_d_loss(config, params, x) + 3 * (slopes**2).sum((1, 2)).mean() / 2
+
+    def g_loss(params):
+        logits = judged(after.params["discriminator"], made(params, drawn)).logits
+        return (jnp.log1p(jnp.exp(-logits)) * jnp.array([1.0, 0.25])).sum(1).mean()
+
+    close(gradient_taken(state, after, "discriminator"), jax.grad(d_loss)(state.params["discriminator"]))
+    close(gradient_taken(after, later, "generator"), jax.grad(g_loss)(state.params["generator"]))
+    np.testing.assert_allclose(metrics["generator_loss"], g_loss(state.params["generator"]), rtol=1e-5)
+    np.testing.assert_allclose(
+        metrics["discriminator_loss"],
+        toy_d_loss(config, state.params["discriminator"], made(state.params["generator"], drawn)),
+        rtol=1e-5,
+    )
+    first = judged(state.params["discriminator"], POINTS["point"]).logits[:, 0]
+    np.testing.assert_allclose(metrics["real_score"], (1 / (1 + np.exp(-first))).mean(), rtol=1e-5)
+
+
+def test_both_players_make_the_information_large():
+    """The losses that metrics show are without it."""
+    config = Toy(informed=True)
+    state, after, later, metrics, drawn = turns(config)
+
+    def gain(d, g):
+        x = made(g, drawn)
+        return gained(judged(d, x).codes, drawn).mean()
+
+    def d_loss(params):
+        return toy_d_loss(config, params, made(state.params["generator"], drawn)) - gain(
+            params, state.params["generator"]
+        )
+
+    def g_loss(params):
+        logits = judged(after.params["discriminator"], made(params, drawn)).logits
+        return jnp.log1p(jnp.exp(-logits)).mean() - gain(after.params["discriminator"], params)
+
+    of_d = gradient_taken(state, after, "discriminator")
+    close(of_d, jax.grad(d_loss)(state.params["discriminator"]))
+    assert np.abs(of_d["codes"]).min() > 0
+    close(gradient_taken(after, later, "generator"), jax.grad(g_loss)(state.params["generator"]))
+    before = [state.params[player] for player in ("discriminator", "generator")]
+    np.testing.assert_allclose(metrics["information"], gain(*before), rtol=1e-5)
+    np.testing.assert_allclose(
+        metrics["discriminator_loss"], toy_d_loss(config, before[0], made(before[1], drawn)), rtol=1e-5
+    )
+    plain = judged(after.params["discriminator"], made(before[1], drawn)).logits
+    np.testing.assert_allclose(metrics["generator_loss"], jnp.log1p(jnp.exp(-plain)).mean(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("unrolled", [1, 3])
+def test_the_generator_looks_ahead_through_the_discriminators_updates(unrolled):
+    """Its gradient is that through Adam's steps of D, written out here; D itself takes one step, as without."""
+    config = Toy(unrolled=unrolled)
+    state, after, later, metrics, drawn = turns(config)
+
+    def ahead(x, steps):
+        """D's parameters so many steps of Adam after `after`, on the same examples."""
+        d = after.params["discriminator"]
+        first, second, count = (tree_get(after.opt_state["discriminator"], part) for part in ("mu", "nu", "count"))
+        for step in range(1, steps + 1):
+            g = jax.grad(lambda d: toy_d_loss(config, d, x))(d)
+            first = jax.tree.map(lambda m, g: BETA1 * m + (1 - BETA1) * g, first, g)
+            second = jax.tree.map(lambda v, g: BETA2 * v + (1 - BETA2) * g**2, second, g)
+            taken = (count + step).astype(jnp.float32)
+            bias1, bias2 = 1 - BETA1**taken, 1 - BETA2**taken
+            d = jax.tree.map(
+                lambda p, m, v, b=bias1, c=bias2: p - RATE * (m / b) / (jnp.sqrt(v / c + ROOT) + 1e-8), d, first, second
+            )
+        return d
+
+    def g_loss(params, steps, fixed=False):
+        x = made(params, drawn)
+        d = ahead(x, steps)
+        logits = judged(jax.lax.stop_gradient(d) if fixed else d, x).logits
+        return jnp.log1p(jnp.exp(-logits)).mean()
+
+    value, expected = compiled(jax.value_and_grad(lambda p: g_loss(p, unrolled)))(state.params["generator"])
+    taken = gradient_taken(after, later, "generator")
+    close(taken, expected)
+    np.testing.assert_allclose(metrics["generator_loss"], value, rtol=1e-5)
+    others = [
+        jax.grad(g_loss)(state.params["generator"], 0),
+        jax.grad(g_loss)(state.params["generator"], unrolled, True),
+    ]
+    for other in others:  # as without looking ahead, and without the gradient through D's updates
+        assert np.abs(taken["A"] - other["A"]).max() > 1e-3 * np.abs(taken["A"]).max()
+
+    assert int(tree_get(after.opt_state["discriminator"], "count")) == 3
+    assert not any(changed(after.params["discriminator"], later.params["discriminator"]))
+    assert not any(changed(after.opt_state["discriminator"], later.opt_state["discriminator"]))
+    # From the same state, D's turn is that of the game that does not look ahead.
+    fake = made(state.params["generator"], drawn)
+    of_d = jax.grad(lambda d: toy_d_loss(config, d, fake))(state.params["discriminator"])
+    close(gradient_taken(state, after, "discriminator"), of_d)
+
+
+@pytest.mark.parametrize(("loss", "boundary"), [("non_saturating", 0), ("least_squares", 0.5), ("hinge", 0)])
+def test_metrics_are_numpys(loss, boundary):
+    config = Toy(loss=loss)
+    play = toy(config)
+    state = play.init(jax.random.key(0), POINTS)
+    after, metrics = compiled(play.step)(jax.random.key(7), state, POINTS)
+    k_drawn = jax.random.split(jax.random.key(7), (1, 3))[0, 0]
+    x = np.asarray(made(state.params["generator"], jax.random.normal(k_drawn, (12, 3))), np.float64)
+    d = jax.tree.map(lambda p: np.asarray(p, np.float64), state.params["discriminator"])
+    real, fake = ((np.tanh(x @ d["W"]) @ d["V"] + d["bias"])[:, 0] for x in (POINTS["point"], x))
+    np.testing.assert_allclose(metrics["real_accuracy"], (real > boundary).mean(), rtol=1e-6)
+    np.testing.assert_allclose(metrics["fake_accuracy"], (fake <= boundary).mean(), rtol=1e-6)
+    if boundary:
+        assert (real > 0).mean() != (real > boundary).mean() or (fake > 0).mean() != (fake > boundary).mean()
+    np.testing.assert_allclose(metrics["spread"], x.var(0).sum() / POINTS["point"].var(0).sum(), rtol=1e-5)
+    np.testing.assert_allclose(metrics["furthest"], np.abs(x).max(), rtol=1e-5)
+    for player in ("generator", "discriminator"):
+        gradients = jax.tree.leaves(gradient_taken(state, after, player))
+        norm = np.sqrt(sum((np.asarray(g, np.float64) ** 2).sum() for g in gradients))
+        np.testing.assert_allclose(metrics[f"{player}_gradient"], norm, rtol=1e-5)
+
+
+def test_what_there_is_to_worry_about():
+    fine = {"real_accuracy": 0.999, "fake_accuracy": 0.9, "spread": 0.8, "modes": 1.0, "generator_loss": 1.0}
+    assert worries(fine) == []
+    assert worries({"spread": 0.06}) == []  # of Wasserstein's game, which has no accuracies
+    won, collapsed, missing = (
+        worries(fine | found) for found in ({"fake_accuracy": 0.995}, {"spread": 0.04, "modes": 0.1}, {"modes": 0.4})
+    )
+    assert [lines[0].split()[0:3] for lines in (won, collapsed, missing)] == [
+        ["the", "discriminator", "has"],
+        ["the", "samples", "have"],
+        ["modes", "are", "missing:"],
+    ]
+    assert len(won) == len(collapsed) == len(missing) == 1  # what has collapsed has few modes anyway
+    assert worries(fine | {"fake_accuracy": 0.995, "modes": 0.4}) == [*won, *missing]

@@ -1,0 +1,56 @@
+"""A run of points: pictures of where they lie, while it trains and afterwards."""
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxgen import data
+from jaxgen.keys import streams
+from jaxgen.pictures import point_image
+from jaxgen.training import Settings, open_run, sample, train
+
+SMALL = {"latent_dim": 2, "generator_units": 4, "discriminator_units": 4, "pieces": 1}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    settings = Settings(dataset="gaussians/grid", steps=4, sample_every=4, checkpoint_every=4, seeds=(3, 1))
+    return train("gan", SMALL, settings, out=tmp_path_factory.mktemp("runs") / "gan", progress=False)
+
+
+def pixels(file):
+    with Image.open(file) as picture:
+        return np.asarray(picture)
+
+
+def test_samples_are_drawn_in_the_frame_of_real_points(run, tmp_path):
+    """The frame is the test points' box with half a side more of room, so that pictures of all steps compare."""
+    files = [sample(run.path, "samples", out=tmp_path / name, num=50) for name in ("a.npz", "a.png")]
+    with np.load(files[0]) as arrays:
+        points, seeds = arrays["point"], arrays["seed"]
+    assert seeds.tolist() == [3] * 50 + [1] * 50
+    real = data.load("gaussians/grid").test["point"]
+    low, high = real.min(0), real.max(0)
+    box = [low - (high - low) / 4, high + (high - low) / 4]
+    first, second = (point_image(points[seeds == seed], 240, box) for seed in (3, 1))
+    picture = pixels(files[1])
+    np.testing.assert_array_equal(picture[:240], first)
+    np.testing.assert_array_equal(picture[-240:], second)
+    assert not np.array_equal(first, second)
+    opened = open_run(run.path)
+    key = jax.random.fold_in(jax.random.fold_in(streams(3).sample, 2**31), 0)
+    state = jax.tree.map(lambda leaf: leaf[0], opened.state)
+    expected = opened.plan.model.sample(key, state, 50, None)["point"]
+    np.testing.assert_allclose(points[:50], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_training_leaves_a_picture_of_every_sampling_step(run):
+    files = sorted(path.relative_to(run.path).as_posix() for path in run.path.glob("samples/*/*.png"))
+    assert files == [f"samples/seed-{seed}/step-{step:07d}.png" for seed in (1, 3) for step in (0, 4)]
+    before, after = (pixels(run.path / file) for file in files[:2])
+    assert before.shape == (240, 240, 3)
+    assert not np.array_equal(before, after)
+    animation = sample(run.path, "animation", out=run.path / "training.gif")
+    with Image.open(animation) as picture:
+        assert picture.n_frames == 2
