@@ -31,6 +31,7 @@ from jaxgen.fields import check_idle
 from jaxgen.model import Array, Model, Phase, PyTree, Spec, State
 from jaxgen.nn.conv import Conv
 from jaxgen.nn.image import to_unit
+from jaxgen.nn.maximum import larger
 from jaxgen.nn.optimizer import decaying_rate, descend
 from jaxgen.nn.promotion import library_promotion
 
@@ -54,8 +55,9 @@ class Config:
 def max_pool(x: Array) -> Array:
     """Maps [batch, H, W, channels] -> [batch, H // 2, W // 2, channels]: the largest of 2x2; an odd last one is cut."""
     batch, height, width, channels = x.shape
-    x = x[:, : height // 2 * 2, : width // 2 * 2]
-    return x.reshape(batch, height // 2, 2, width // 2, 2, channels).max((2, 4))
+    x = x[:, : height // 2 * 2, : width // 2 * 2].reshape(batch, height // 2, 2, width // 2, 2, channels)
+    x = larger(x[:, :, 0], x[:, :, 1])
+    return larger(x[:, :, :, 0], x[:, :, :, 1])
 
 
 def batch_norm(x: Array, training: bool) -> Array:

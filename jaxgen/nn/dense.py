@@ -1,10 +1,13 @@
 """Nets of dense layers; called within a module's `nn.compact`."""
 
+import functools
+
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.model import Array
+from jaxgen.nn.maximum import larger
 from jaxgen.nn.normalization import normalised
 
 
@@ -15,7 +18,7 @@ def maxout(x: Array, units: int, pieces: int, dtype: np.dtype) -> Array:
     """
     if pieces == 1:
         return nn.relu(nn.Dense(units, dtype=dtype)(x))
-    return nn.Dense(units * pieces, dtype=dtype)(x).reshape(*x.shape[:-1], units, pieces).max(-1)
+    return functools.reduce(larger, jnp.split(nn.Dense(units * pieces, dtype=dtype)(x), pieces, axis=-1))
 
 
 def perceptron(x: Array, units: int, layers: int, training: bool, batch_norm: bool, dtype: np.dtype) -> Array:

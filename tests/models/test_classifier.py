@@ -82,6 +82,9 @@ def test_the_penaltys_gradient_is_twice_the_kernels_and_0_elsewhere(digits, batc
 def test_max_pooling_by_hand():
     x = np.arange(30, dtype=np.float32).reshape(1, 5, 3, 2)  # the fifth row and the third column are cut
     assert classifier.max_pool(jnp.asarray(x)).tolist() == [[[[8, 9]], [[20, 21]]]]
+    x = jnp.asarray([[3.0, 1, 2, 2], [0, 2, 2, 2]])[None, :, :, None]
+    pooled, pull = jax.vjp(classifier.max_pool, x)
+    assert pull(jnp.asarray([8.0, 4]).reshape(pooled.shape))[0][0, :, :, 0].tolist() == [[8, 0, 4, 0], [0, 0, 0, 0]]
 
 
 @pytest.mark.parametrize(
