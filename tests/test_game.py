@@ -42,12 +42,6 @@ GAMES = {
     "zero-centred between, augmented": {"penalty": "zero_centred", "normalization": "none", "augment": ALL_THREE},
 }
 
-compiled = functools.partial(
-    jax.jit,
-    # What is compiled here runs once or twice: half the time without LLVM's optimisation.
-    compiler_options={"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True},
-)
-
 
 @pytest.fixture(scope="module")
 def batch():
@@ -141,7 +135,7 @@ def played(name):
             of_fake = logits(state.params["discriminator"], state.extra, seen(k_judge, fake))
         return loss.generator(of_fake).mean()
 
-    @compiled
+    @jax.jit
     def run(batch):
         state, real = play.init(k_init, batch), signed(batch)
         fakes = play.generate(k_drawn, state, batch)
@@ -235,10 +229,10 @@ def test_a_step_divides_its_batch_among_the_discriminators_turns(batch):
     config = dcgan.Config(**TINY, critic_steps=2, average=0.75, normalization="layer", penalty="one_centred")
     model, play = dcgan.make(config, SPEC), dcgan.players(config, SPEC)
     assert model.batch_parts == 2
-    state, key = compiled(play.init)(jax.random.key(0), batch), jax.random.key(5)
-    after, metrics = compiled(model.phases[0].step)(key, state, batch)
+    state, key = jax.jit(play.init)(jax.random.key(0), batch), jax.random.key(5)
+    after, metrics = jax.jit(model.phases[0].step)(key, state, batch)
 
-    @compiled
+    @jax.jit
     def by_turns(state):
         expected = state
         keys = jax.random.split(key, (2, 3))
@@ -271,7 +265,7 @@ def test_a_step_divides_its_batch_among_the_discriminators_turns(batch):
     plain = dcgan.make(dcgan.Config(**TINY), SPEC)
     as_newest = after._replace(params={"generator": average["params"]}, extra={"generator": average["batch_stats"]})
     samples, expected = (
-        compiled(lambda state, model=model: model.sample(jax.random.key(1), state, 16)["image"])(state)
+        jax.jit(lambda state, model=model: model.sample(jax.random.key(1), state, 16)["image"])(state)
         for model, state in ((model, after), (plain, as_newest))
     )
     np.testing.assert_array_equal(samples, expected)
@@ -285,10 +279,10 @@ def test_a_step_is_both_turns_on_one_set_of_fakes(batch):
     """D first, then G past the D just updated; both networks' running averages move."""
     config = dcgan.Config(**TINY)
     play, key = dcgan.players(config, SPEC), jax.random.key(4)
-    state = compiled(play.init)(jax.random.key(0), batch)
-    after, metrics = compiled(play.step)(key, state, batch)
+    state = jax.jit(play.init)(jax.random.key(0), batch)
+    after, metrics = jax.jit(play.step)(key, state, batch)
 
-    @compiled
+    @jax.jit
     def by_turns(state):
         ((k_drawn, k_turn, k_generator),) = jax.random.split(key, (1, 3))
         fakes = play.generate(k_drawn, state, batch)
@@ -316,9 +310,9 @@ def test_a_step_is_both_turns_on_one_set_of_fakes(batch):
 def test_with_spectral_norm_the_scale_of_kernels_does_not_matter(batch):
     config = dcgan.Config(**TINY, spectral_norm=True, normalization="none")
     play = dcgan.players(config, SPEC)
-    state = compiled(play.init)(jax.random.key(0), batch)
+    state = jax.jit(play.init)(jax.random.key(0), batch)
 
-    @compiled
+    @jax.jit
     def turn(state):
         return play.discriminator_turn(jax.random.key(2), state, batch, play.generate(jax.random.key(1), state, batch))
 
@@ -423,7 +417,7 @@ def turns(config):
     """A state in the midst of training (moments and all), the fakes of its next step, and its turns."""
     play = toy(config)
 
-    @compiled
+    @jax.jit
     def run():
         state = play.init(jax.random.key(0), POINTS)
         keys = jax.random.split(jax.random.key(1), 2)
@@ -533,7 +527,7 @@ def test_the_generator_looks_ahead_through_the_discriminators_updates(unrolled):
         logits = judged(jax.lax.stop_gradient(d) if fixed else d, x).logits
         return jnp.log1p(jnp.exp(-logits)).mean()
 
-    value, expected = compiled(jax.value_and_grad(lambda p: g_loss(p, unrolled)))(state.params["generator"])
+    value, expected = jax.jit(jax.value_and_grad(lambda p: g_loss(p, unrolled)))(state.params["generator"])
     taken = gradient_taken(after, later, "generator")
     close(taken, expected)
     np.testing.assert_allclose(metrics["generator_loss"], value, rtol=1e-5)
@@ -558,7 +552,7 @@ def test_metrics_are_numpys(loss, boundary):
     config = Toy(loss=loss)
     play = toy(config)
     state = play.init(jax.random.key(0), POINTS)
-    after, metrics = compiled(play.step)(jax.random.key(7), state, POINTS)
+    after, metrics = jax.jit(play.step)(jax.random.key(7), state, POINTS)
     k_drawn = jax.random.split(jax.random.key(7), (1, 3))[0, 0]
     x = np.asarray(made(state.params["generator"], jax.random.normal(k_drawn, (12, 3))), np.float64)
     d = jax.tree.map(lambda p: np.asarray(p, np.float64), state.params["discriminator"])

@@ -26,7 +26,6 @@ def free_port() -> int:
 
 
 def start(out: Path, steps: int, *resume: str, seeds: str = "0,1") -> list[subprocess.Popen]:
-    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
     port = free_port()
     command = [sys.executable, "-m", "tests.faults.peer", str(port)]
     return [
@@ -35,7 +34,6 @@ def start(out: Path, steps: int, *resume: str, seeds: str = "0,1") -> list[subpr
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=environment,
         )
         for number in (0, 1)
     ]
@@ -77,7 +75,7 @@ def one_process(out: Path, seeds: str, steps: int) -> list[str]:
         f"run = train('vae', peer.CONFIG, how, out={str(out)!r}, progress=False)\n"
         "print(*(f'digest {seed} {digest}' for seed, digest in run.digests().items()), sep='\\n')"
     )
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    environment = os.environ | {"XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=2"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     return [line for line in done.stdout.splitlines() if line.startswith("digest")]
 
@@ -160,8 +158,7 @@ def test_the_command_line_joins_the_processes_of_a_cluster(whole, tmp_path):
     names = ("steps", "batch_size", "log_every", "sample_every", "checkpoint_every", "out")
     options = [f"--{name.replace('_', '-')}={how[name]}" for name in names]
     command = [sys.executable, "-m", "jaxgen", "train", *model, *options, "--distributed"]
-    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
-    environment |= {"SLURM_JOB_ID": "7", "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2"}
+    environment = os.environ | {"SLURM_JOB_ID": "7", "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2"}
     environment |= {"JAX_COORDINATOR_PORT": str(free_port())}
     processes = [
         subprocess.Popen(

@@ -39,7 +39,8 @@ def run(case, folder, **changes):
 def eight(tmp_path_factory):
     """The run folders of all cases, made on eight devices."""
     folder = tmp_path_factory.mktemp("eight")
-    env = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8", "PYTHONWARNINGS": "error"}
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
+    env = {**os.environ, "XLA_FLAGS": flags, "PYTHONWARNINGS": "error"}
     subprocess.run([sys.executable, __file__, str(folder)], env=env, check=True)
     return folder
 
