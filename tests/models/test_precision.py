@@ -41,9 +41,9 @@ def make(name, spec, dtype=jnp.float32, **fields):
 
 
 def products(jaxpr):
-    """The operands' dtypes of every product in a jaxpr, those within its calls too."""
+    """The operands' dtypes of every product in a jaxpr, those within its calls too; those with a vector are sums."""
     for equation in jaxpr.eqns:
-        if equation.primitive.name in PRODUCTS:
+        if equation.primitive.name in PRODUCTS and min(operand.aval.ndim for operand in equation.invars) > 1:
             yield tuple(operand.aval.dtype for operand in equation.invars)
         for parameter in jax.tree.leaves(equation.params, is_leaf=lambda p: hasattr(p, "jaxpr")):
             if hasattr(parameter, "jaxpr"):
