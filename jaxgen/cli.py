@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import jaxgen
+from jaxgen import signals
 from jaxgen.errors import UserError
 
 KINDS = {
@@ -19,6 +20,7 @@ KINDS = {
     "{None}|INT": "a whole number",
     "[INT": "whole numbers with spaces between them",
     "FLOAT": "a number",
+    "{None}|{{lowest,highest}": "lowest or highest, and a metric's name",
 }
 """What tyro's words for an option's type mean."""
 
@@ -33,7 +35,8 @@ NAME_FIRST = "{command} needs {what} first, as in `jaxgen {command} {example}`"
 def main(argv: list[str] | None = None) -> int:
     """Runs a command; the exit status. A user's mistake is one line on stderr and status 2."""
     argv = sys.argv[1:] if argv is None else argv
-    status = _status(argv)
+    with signals.handled(signals.end):
+        status = _status(argv)
     if status and "--distributed" in argv:  # else JAX waits for the others, which wait for this process
         sys.stdout.flush()
         sys.stderr.flush()
@@ -61,9 +64,10 @@ def _status(argv: list[str]) -> int:
             raise
         less = "fewer --num or --steps, or fewer seeds, take" if argv[0] == "sample" else LESS_MEMORY
         return fail(f"out of memory; {less} less ({words[:200]})")
-    except KeyboardInterrupt as stopped:  # by Ctrl-C or, while a run trained, a signal that it heeded
+    except KeyboardInterrupt as stopped:  # by a signal; where a run trained it has words
         way = {"train": "; --resume goes on from the newest checkpoint", "compare": "; the same command goes on"}
-        print(f"jaxgen: {stopped or 'stopped'}{way.get(argv[0], '')}", file=sys.stderr)
+        told = f"{stopped}{way.get(argv[0], '')}" if str(stopped) else "stopped"
+        print(f"jaxgen: {told}", file=sys.stderr)
         return getattr(stopped, "status", 130)
 
 

@@ -106,7 +106,7 @@ def runs_table(standings: list[Standing]) -> Table:
         model = each.described["model"] if each.described else ""
         seconds = f"{each.seconds:,.0f}" if each.seconds is not None else ""
         seeds = " ".join(map(str, settings.get("seeds", ())))
-        table.add_row(str(each.path), words, step, model, str(settings.get("dataset", "")), seeds, seconds)
+        table.add_row(Text(str(each.path)), words, step, model, str(settings.get("dataset", "")), seeds, seconds)
     return table
 
 

@@ -13,7 +13,8 @@ from jaxgen.training import Run
 from jaxgen.training import run as folder
 from jaxgen.training import seeds as seed_axis
 from jaxgen.training.kinds import Asked, interpolation
-from jaxgen.training.record import CLOUD, grid_condition, pictured, read_rows
+from jaxgen.training.record import CLOUD, grid_condition, pictured
+from jaxgen.training.rows import read_rows
 
 REAL = 64  # real images, about as many as a grid of samples has
 PAIRS, STEPS = 4, 8  # of a seed's interpolations

@@ -8,6 +8,7 @@ import json
 import logging
 import math
 import re
+import shutil
 import sys
 import threading
 import traceback
@@ -22,13 +23,27 @@ import orbax.checkpoint as ocp
 from jaxgen.errors import UserError
 from jaxgen.model import PyTree
 
+REMOVED = "removed"
+"""Where checkpoints go first that are not kept, each at once, so that none is seen in part; then they are deleted."""
+
 
 def _is_news(record: logging.LogRecord) -> bool:
     """Whether it is nothing that orbax says where all is as it should be, or that it raises as well."""
     words = str(record.msg)
     removes = record.module == "atomicity" and "already exists" in words  # what a killed process left
     raised = record.levelno == logging.ERROR and record.module in ("future", "async_checkpointer", "checkpoint_manager")
-    return not (removes or raised or words.startswith("Given directory is read only"))
+    return not (removes or raised or words.startswith(("Given directory is read only", "Metadata file does not exist")))
+
+
+def _of_orbax(error: BaseException | None) -> bool:
+    """Whether an error went through its code."""
+    frames = traceback.walk_tb(error.__traceback__) if error else ()
+    return any("orbax" in frame.f_code.co_filename for frame, _ in frames)
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Whether it is no error of a read that orbax gave up where another one failed."""
+    return not (record.exc_info and _of_orbax(record.exc_info[1]))
 
 
 def _hear(unraisable: Any) -> None:
@@ -41,11 +56,12 @@ def _hear(unraisable: Any) -> None:
 
 def _hear_thread(ended: Any) -> None:
     """Python's hook, but for orbax's threads that a failed save ends: it raises the same in ours."""
-    if not any("orbax" in frame.f_code.co_filename for frame, _ in traceback.walk_tb(ended.exc_traceback)):
+    if not _of_orbax(ended.exc_value):
         _heard_thread(ended)
 
 
 logging.getLogger("absl").addFilter(_is_news)
+logging.getLogger("asyncio").addFilter(_is_ours)
 _heard, sys.unraisablehook = sys.unraisablehook, _hear
 _heard_thread, threading.excepthook = threading.excepthook, _hear_thread
 
@@ -87,16 +103,17 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path, keep: Keep | None = None):
-        self._folder, self._keep = folder, keep or Keep()
+        self._folder, self._keep, self._writes = folder, keep or Keep(), keep is not None
         own = jax.process_index()  # of several processes each reads for itself, and one writes
         alone = ocp.options.MultiprocessingOptions(
             primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"process{own}"
         )
-        if keep is None:
+        if not self._writes:
             how = {"read_only": True, "save_interval_steps": 0}
         else:
-            how = {"preservation_policy": self}
+            how = {"preservation_policy": self, "todelete_subdir": REMOVED}
             folder.mkdir(exist_ok=True)
+            self._sweep()  # what a killed process left
         options = ocp.CheckpointManagerOptions(create=False, multiprocessing_options=alone, **how)
         handlers = {"state": ocp.StandardCheckpointHandler(), "data": ocp.JsonCheckpointHandler()}
         self._manager = ocp.CheckpointManager(folder.absolute(), options=options, item_handlers=handlers)
@@ -114,9 +131,14 @@ class Checkpoints:
     def __exit__(self, kind, *_) -> None:
         try:
             self._manager.close()  # waits for a save under way, and raises what went wrong with it
+            if self._writes:
+                self._sweep()
         except Exception as error:
             if kind is None:
                 raise self._unsaved(error) from error
+
+    def _sweep(self) -> None:
+        shutil.rmtree(self._folder / REMOVED, ignore_errors=True)
 
     def _unsaved(self, error: Exception) -> UserError:
         cause = re.search(r": ([^:]+) \[os_", str(error))  # the system's words, in tensorstore's
@@ -154,6 +176,8 @@ class Checkpoints:
             data=ocp.args.JsonSave({"content": content, "sha256": _sha256_of_json(content)}),
         )
         try:
+            self._manager.wait_until_finished()
+            self._sweep()
             self._manager.save(step, args=args)
         except Exception as error:
             raise self._unsaved(error) from error

@@ -18,6 +18,7 @@ import numpy as np
 from jaxgen.data import pipeline
 from jaxgen.errors import Stopped, UserError
 from jaxgen.model import Model, Phase
+from jaxgen.signals import heeded
 from jaxgen.training import deterministic as determinism
 from jaxgen.training import processes
 from jaxgen.training import run as folder
@@ -27,9 +28,9 @@ from jaxgen.training.feed import Feed
 from jaxgen.training.lock import locked
 from jaxgen.training.progress import Progress, Worries
 from jaxgen.training.record import Record, grid_condition, means, pictured
+from jaxgen.training.rows import lacks, lost_rows, read_rows
 from jaxgen.training.run import Plan, Restored, Run
 from jaxgen.training.settings import Settings
-from jaxgen.training.signals import heeded
 from jaxgen.training.tracking import check_wandb
 
 FAILED = 1000
@@ -114,6 +115,8 @@ def train(
     plan = folder.plan(model, config, settings, progress=progress)
     data_name = re.sub(r"[^\w.-]+", "-", settings.dataset)
     out = Path(out) if out else Path("runs") / f"{Path(model).stem}-{data_name}"
+    if "[" in str(out.absolute()):
+        raise UserError(f"a run cannot be saved in {out.absolute()}: orbax takes [ for a pattern; choose another --out")
     if minutes is not None and not 0 < minutes < math.inf:
         raise UserError(f"minutes must be above 0 and finite, not {minutes}")
     if wandb is not None:
@@ -132,7 +135,7 @@ def train(
             with processes.together():
                 folder.check_resume(out, plan)
                 restored, damaged = folder.newest_whole(out, plan)
-                result = folder.read_result(out) if (out / folder.RESULT).exists() else None
+                result, unread = folder.result_there(out)
                 changes = folder.environment_changes(out, plan)
             step = restored.step if restored else 0
             newest = processes.agreed(step)
@@ -140,13 +143,19 @@ def train(
                 if step < newest:
                     raise UserError(f"this process cannot read {out / folder.CHECKPOINTS / str(newest)}, as others can")
             with processes.together():
-                lines = folder.set_aside(out, damaged) if processes.is_first() else []
+                lines = [*unread, *folder.set_aside(out, damaged)] if processes.is_first() else []
             if result:
                 ended = result["step"] == run_length(plan) or (minutes is not None and result.get("minutes") == minutes)
                 if restored and step == result["step"] and ended:
-                    return Run(out, _of_steps(plan, step), restored.state, step, restored.diverged)
+                    run = Run(out, _of_steps(plan, step), restored.state, step, restored.diverged)
+                    if run.named_digests() == result["digests"]:
+                        return run
+                    lines.append(f"{out / folder.RESULT} has other digests than checkpoint {step}; it is written anew")
                 spent = result["seconds"]  # of fewer steps, or its checkpoint is damaged
             lines.append(f"resuming {out} at step {step}")
+            rows, ended_at = read_rows(out / folder.METRICS), restored.diverged if restored else {}
+            if lost := lost_rows(rows, plan.described(), step, ended_at):
+                lines.append(f"{out / folder.METRICS} {lacks(lost)}; they are not made again")
             if changes:
                 words = "begun in another environment, so the bits may differ from an uninterrupted run's"
                 lines.append(f"{words} ({'; '.join(changes.values())})")
@@ -171,7 +180,7 @@ def train(
             "minutes": minutes,
             "seconds": spent + time.monotonic() - began,
             "diverged": {str(seed): at for seed, at in run.diverged.items()},
-            "digests": {str(seed): digest for seed, digest in run.digests().items()},
+            "digests": run.named_digests(),
         }
         with processes.together():
             if processes.is_first():

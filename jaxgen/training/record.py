@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from jaxgen.data import Dataset
-from jaxgen.errors import UserError
 from jaxgen.model import Condition, Model, Spec
 from jaxgen.pictures import image_grid, legible_scale, point_image, to_png
+from jaxgen.training.rows import read_rows
 from jaxgen.training.run import DIVERGED, EVENTS, METRICS, SAMPLES, write_json
 from jaxgen.training.tracking import WandbWriter
 
@@ -113,29 +113,6 @@ def grid_steps(run: Path, seeds: tuple[int, ...]) -> list[int]:
     files = grid_file(run, seeds[0], 0).parent.glob("step-*.png")
     steps = sorted(int(number) for file in files if (number := file.stem.removeprefix("step-")).isdecimal())
     return [step for step in steps if all(grid_file(run, seed, step).is_file() for seed in seeds)]
-
-
-def read_rows(file: Path) -> list[dict]:
-    """The rows of a metrics.jsonl, without a torn last line; none where there is no file.
-
-    Raises:
-        UserError: another line is damaged, or no row.
-    """
-    if not file.exists():
-        return []
-    try:
-        rows = [json.loads(line) for line in file.read_text().split("\n")[:-1]]
-    except ValueError as error:
-        raise UserError(f"cannot read {file}: {error}") from None
-    for number, row in enumerate(rows, 1):
-        if not isinstance(row, dict) or not all(isinstance(row.get(name), int) for name in ("step", "seed")):
-            raise UserError(f"line {number} of {file} is no row: it has no step and seed")
-    return rows
-
-
-def torn(file: Path) -> bool:
-    """Whether the last line of a file is not ended, as when the process that wrote it was killed."""
-    return file.exists() and file.read_bytes()[-1:] not in (b"", b"\n")
 
 
 def grid_condition(model: Model, spec: Spec, num: int | None = None) -> tuple[int, int, Condition | None]:

@@ -39,6 +39,8 @@ from jaxgen.sources import sources
 from jaxgen.training import seeds as seed_axis
 from jaxgen.training.checkpoints import Checkpoints, DamagedError, best_steps
 from jaxgen.training.compiled import keep_compiled
+from jaxgen.training.lock import LOCK, is_locked
+from jaxgen.training.rows import read_rows
 from jaxgen.training.settings import Settings
 
 CONFIG, ENVIRONMENT, METRICS, RESULT = "config.json", "environment.json", "metrics.jsonl", "result.json"
@@ -98,6 +100,10 @@ class Run(NamedTuple):
     def digests(self) -> dict[int, str]:
         """sha256 of each seed's parameters, and of what else its model is (averages, codebooks)."""
         return seed_axis.digests(self.plan.settings.seeds, self.state)
+
+    def named_digests(self) -> dict[str, str]:
+        """The digests as result.json holds them."""
+        return {str(seed): digest for seed, digest in self.digests().items()}
 
 
 def plan(model: str, config: Any, settings: Settings, name: str | None = None, progress: bool = False) -> Plan:
@@ -160,8 +166,13 @@ def build(module: Any, config: Any, dataset: data.Dataset, precision: str) -> Mo
 
 
 def create(path: Path, plan: Plan) -> None:
-    """Starts a run folder, whole or not at all. Raises UserError where `path` exists or cannot be written."""
-    if path.exists():
+    """Starts a run folder, whole or not at all. Raises UserError where `path` exists or cannot be written.
+
+    One whose process was killed before its first row, with nothing to go on from, is replaced.
+    """
+    if _left_unbegun(path) and not is_locked(path):
+        shutil.rmtree(path)
+    if path.exists() or path.is_symlink():
         way = ", or --resume to go on with it" if (path / CONFIG).exists() else ""
         raise UserError(f"{path} exists; choose another --out{way}")
     try:
@@ -184,6 +195,13 @@ def begun(path: Path) -> bool:
     """Whether a run has come to its first row, or its first checkpoint."""
     rows = path / METRICS
     return (rows.exists() and rows.stat().st_size > 0) or any((path / CHECKPOINTS).glob("[0-9]*"))
+
+
+def _left_unbegun(path: Path) -> bool:
+    """Whether it is a run folder, with nothing else, that holds no step."""
+    first = {CONFIG, ENVIRONMENT, MODEL_FILE, VOCABULARY, LOCK, METRICS, EVENTS, SAMPLES, CHECKPOINTS}
+    there = {file.name for file in path.iterdir()} if path.is_dir() else set()
+    return {CONFIG, ENVIRONMENT} <= there <= first and not begun(path)
 
 
 def check_resume(path: Path, plan: Plan) -> None:
@@ -252,7 +270,8 @@ def open_run(path: str | Path, checkpoint: str | int = "newest") -> Run:
     if checkpoint == "best" and best is None:
         raise UserError(f"{path} was trained without keep_best; it has checkpoints {', '.join(map(str, steps))}")
     if checkpoint not in ("newest", "best") and str(checkpoint) not in map(str, steps):
-        raise UserError(f"{path} has no checkpoint {checkpoint}; it has newest, {', '.join(map(str, steps))}")
+        names = ["newest", *(["best"] if best else []), *map(str, steps)]
+        raise UserError(f"{path} has no checkpoint {checkpoint}; it has {', '.join(names)}")
     try:
         if checkpoint != "best":
             return Run(
@@ -265,6 +284,8 @@ def open_run(path: str | Path, checkpoint: str | int = "newest") -> Run:
         state = of_each_seed([read[step].state for step in chosen])
         return Run(path, opened, state, steps[-1], read[steps[-1]].diverged, tuple(chosen))
     except DamagedError as damaged:
+        if not damaged.checkpoint.exists():  # the run is training, and has removed it since its steps were read
+            return open_run(path, checkpoint)
         way = ". `jaxgen train --resume` goes on from the one before" if checkpoint == "newest" else ""
         raise UserError(f"{damaged}{way}") from None
 
@@ -290,7 +311,7 @@ def newest_whole(path: Path, plan: Plan) -> tuple[Restored | None, list[DamagedE
     """The newest checkpoint that is as it was written, None where there is none yet; and the damage of newer ones.
 
     Raises:
-        UserError: all checkpoints are damaged, or they are of another run.
+        UserError: all checkpoints are damaged, or lost, or they are of another run.
     """
     damaged = []
     for step in reversed(checkpoint_steps(path)):
@@ -298,8 +319,14 @@ def newest_whole(path: Path, plan: Plan) -> tuple[Restored | None, list[DamagedE
             return restore(path, plan, step), damaged
         except DamagedError as error:
             damaged.append(error)
+    more = f"; {len(damaged) - 1} more" if damaged[1:] else ""
     if damaged:
-        raise UserError(f"no checkpoint of {path} is left to go on from; {'; '.join(map(str, damaged))}")
+        raise UserError(f"no checkpoint of {path} is left to go on from; {damaged[0]}{more}")
+    # A row beyond two intervals is written after the first checkpoint is.
+    reached = max((row["step"] for row in read_rows(path / METRICS)), default=0)
+    if (path / RESULT).exists() or reached > 2 * plan.settings.checkpoint_every:
+        lost = f"no checkpoint of {path} is left to go on from, though it came to step {reached}"
+        raise UserError(f"{lost}; another --out begins anew")
     return None, []
 
 
@@ -412,8 +439,16 @@ def read_result(path: Path) -> dict[str, Any]:
     result = read_json(path / RESULT)
     kinds = {"step": int, "seconds": float, "diverged": dict, "digests": dict}
     if not isinstance(result, dict) or not all(isinstance(result.get(name), kind) for name, kind in kinds.items()):
-        raise UserError(f"{path / RESULT} does not hold a run's result; without it, --resume makes it again")
+        raise UserError(f"{path / RESULT} does not hold a run's result")
     return result
+
+
+def result_there(path: Path) -> tuple[dict[str, Any] | None, list[str]]:
+    """A run's result.json, None where there is none; where it cannot be read, None and the line that tells of it."""
+    try:
+        return (read_result(path) if (path / RESULT).exists() else None), []
+    except UserError as error:
+        return None, [f"{error}. It is written anew"]
 
 
 def read_json(path: Path) -> Any:

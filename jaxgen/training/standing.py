@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from jaxgen.errors import UserError
 from jaxgen.training import run as folder
 from jaxgen.training.checkpoints import Checkpoints, differences
 from jaxgen.training.lock import is_locked, owner
-from jaxgen.training.record import read_rows, torn
+from jaxgen.training.record import grid_steps
+from jaxgen.training.rows import lacks, lost_rows, read_rows, torn
 
 
 class Standing(NamedTuple):
@@ -70,8 +71,9 @@ def standing(path: Path) -> Standing:
 def verified(path: Path) -> Iterator[tuple[str, str, bool]]:
     """Reads all of a run anew: yields (what, words, whether it is as it was written) of each part of it.
 
-    Checkpoints, the data and a model file by their sha256; rows that each is one, after those before it; pictures that
-    they can be decoded. Of a run that trains now nothing is read.
+    Checkpoints, the data and a model file by their sha256; rows and pictures that each is one, and that none is missing
+    of those up to the newest checkpoint. Of a run that trains now nothing is read, and without a config.json nothing
+    but that.
     """
     if is_locked(path):
         yield "lock", f"in use by {owner(path)}: to be read when it has ended", True
@@ -83,7 +85,12 @@ def verified(path: Path) -> Iterator[tuple[str, str, bool]]:
         except UserError as error:
             return name, str(error), False
 
-    yield part(folder.CONFIG, lambda: folder.read_config(path)["model"])
+    config = part(folder.CONFIG, lambda: folder.read_config(path)["model"])
+    yield config
+    if not config[2]:
+        return
+    steps = folder.checkpoint_steps(path)
+    reached = max(steps, default=0)
     yield part(folder.ENVIRONMENT, lambda: f"jax {folder.read_environment(path)['jax']}")
     planned = part("plan", lambda: folder.planned(path))
     plan = planned[1] if planned[2] else None
@@ -93,11 +100,10 @@ def verified(path: Path) -> Iterator[tuple[str, str, bool]]:
         yield part("data", lambda: _data(path, plan))
     if (path / folder.MODEL_FILE).exists():
         yield part(folder.MODEL_FILE, lambda: _model_file(path))
-    yield part(folder.METRICS, lambda: _rows(path))
-    yield part(folder.SAMPLES, lambda: _pictures(path))
-    steps = folder.checkpoint_steps(path)
+    yield part(folder.METRICS, lambda: _rows(path, reached))
+    yield part(folder.SAMPLES, lambda: _pictures(path, reached, plan))
     if not steps:
-        yield folder.CHECKPOINTS, "there is none yet", True
+        yield part(folder.CHECKPOINTS, lambda: _none(path))
     for step in steps:
         yield part(f"{folder.CHECKPOINTS}/{step}", lambda step=step: _checkpoint(path, step))
     if (path / folder.RESULT).exists():
@@ -132,26 +138,41 @@ def _model_file(path: Path) -> str:
     return f"sha256 {found[:12]}"
 
 
-def _rows(path: Path) -> str:
-    """Every row is of a seed of the run, and a seed's steps ascend."""
-    file, seeds = path / folder.METRICS, folder.read_config(path)["settings"]["seeds"]
-    rows, last = read_rows(file), dict.fromkeys(seeds, -1)
+def _none(path: Path) -> str:
+    if (path / folder.RESULT).exists():
+        raise UserError(f"there is none, though the run is done: {path / folder.RESULT}")
+    return "there is none yet"
+
+
+def _rows(path: Path, reached: int) -> str:
+    """Every row is of a seed of the run, a seed's steps ascend, and none up to step `reached` is missing."""
+    file, described = path / folder.METRICS, folder.read_config(path)
+    rows, last = read_rows(file), dict.fromkeys(described["settings"]["seeds"], -1)
     for number, row in enumerate(rows, 1):
         if row["seed"] not in last or row["step"] <= last[row["seed"]]:
             raise UserError(f"line {number} of {file} is not a row after those before it")
         last[row["seed"]] = row["step"]
     if torn(file):
         raise UserError(f"the last line of {file} is torn; to resume the run mends it")
+    if lost := lost_rows(rows, described, reached, {int(seed): step for seed, step in _diverged(path).items()}):
+        raise UserError(f"{file} {lacks(lost)}")
     return f"{len(rows):,} rows"
 
 
-def _pictures(path: Path) -> str:
+def _pictures(path: Path, reached: int, plan: folder.Plan | None) -> str:
     files = sorted((path / folder.SAMPLES).rglob("*.png"))
     for file in files:
         try:
             Image.open(io.BytesIO(file.read_bytes())).load()
+        except UnidentifiedImageError:
+            raise UserError(f"{file} is no picture") from None
         except (OSError, SyntaxError, ValueError) as error:
             raise UserError(f"{file} cannot be decoded: {error}") from None
+    pictured = plan and plan.model.sample and {"image", "point"} & set(plan.dataset.spec.entries)
+    if pictured and reached:
+        there, every = grid_steps(path, plan.settings.seeds), plan.settings.sample_every
+        if lost := sorted(set(range(0, reached + 1, every)) - set(there)):
+            raise UserError(f"{path / folder.SAMPLES} lacks the grids of {len(lost):,} steps, the first {lost[0]}")
     return f"{len(files):,} sample grids"
 
 
@@ -171,6 +192,6 @@ def _result(path: Path, plan: folder.Plan | None) -> str:
     if plan is None:
         raise UserError("its digests were not compared: see plan")
     run = folder.open_run(path, result["step"])
-    if {str(seed): digest for seed, digest in run.digests().items()} != result["digests"]:
+    if run.named_digests() != result["digests"]:
         raise UserError(f"{path / folder.RESULT} has other digests than checkpoint {run.step}")
     return f"step {run.step}, {len(result['digests'])} digests"

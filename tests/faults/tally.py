@@ -42,6 +42,11 @@ FAULTS = [
         "the steps up to the next row are finished and saved; exit status 75 or 130; resuming loses no bit and no row",
         r"test_a_signal_saves|test_a_signal_to_one",
     ),
+    Fault(
+        "SIGTERM or Ctrl-C before a run has begun, or to another command",
+        "one line; exit status 75 or 130; nothing is left",
+        r"test_signals.py",
+    ),
     Fault("a second signal in that save", "ends at once; no checkpoint is lost", r"test_a_second_signal"),
     Fault(
         "a checkpoint truncated, emptied, with a bit flipped or a file deleted",
@@ -49,7 +54,21 @@ FAULTS = [
         r"test_what_is_damaged|test_every_flipped_bit|test_damage.py.*another_record",
     ),
     Fault("any file of a run edited at random", "refused, or the same parameters", r"test_runs$"),
-    Fault("all checkpoints damaged", "refused; never begun anew", r"test_where_all_are_damaged"),
+    Fault(
+        "all checkpoints damaged or lost",
+        "refused; never begun anew",
+        r"test_where_all_are_damaged|test_a_run_whose_checkpoints_are_lost",
+    ),
+    Fault(
+        "SIGKILL while an old checkpoint is deleted, or before the first step",
+        "no damage: the deletion is ended; the folder is begun anew, if nothing else is in it",
+        r"test_a_deletion_that|test_a_folder_that_was_left",
+    ),
+    Fault(
+        "rows, pictures or the result lost or wrong",
+        "found by `jaxgen verify`; told on resuming, and the result is made again",
+        r"test_each_other_part|test_rows_that_are_lost|test_a_result_that_is_not",
+    ),
     Fault(
         "a disk that is full, a file that may not grow",
         "one line, exit status 2; what was saved before is whole, and resuming goes on from it",

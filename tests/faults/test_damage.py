@@ -13,7 +13,7 @@ from jaxgen.data import pipeline
 from jaxgen.errors import UserError
 from jaxgen.training import Settings, open_run, train
 from jaxgen.training.checkpoints import Checkpoints, Keep, best_steps
-from jaxgen.training.record import read_rows
+from jaxgen.training.rows import read_rows
 from jaxgen.training.run import checkpoint_steps
 
 SMALL = {"network": "mlp", "hidden": (8,), "latent_dim": 2}

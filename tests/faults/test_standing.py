@@ -10,6 +10,8 @@ import pytest
 from jaxgen import cli
 from jaxgen.errors import UserError
 from jaxgen.training import Settings, train
+from jaxgen.training import run as folder
+from jaxgen.training.checkpoints import DamagedError
 from jaxgen.training.lock import locked
 from jaxgen.training.standing import runs_below, standing, verified
 from tests.faults.test_damage import DAMAGES
@@ -122,6 +124,8 @@ def test_each_other_part_that_is_damaged_is_found(run, capsys):
     rows = (run / "metrics.jsonl").read_text()
     for text, words in [
         (rows[:-9], "is torn"),
+        ("".join(rows.splitlines(keepends=True)[:3]), "lacks 1 rows, the first of seed 1 at step 8"),
+        ("", "lacks 4 rows, the first of seed 0 at step 4"),
         (rows + rows.splitlines()[0] + "\n", "line 5 of .* is not a row after those before"),
         (rows.replace('"seed": 1', '"seed": 2'), "line 2 of .* is not a row after those before"),
         (rows[4:], "cannot read"),
@@ -139,9 +143,14 @@ def test_each_other_part_that_is_damaged_is_found(run, capsys):
     assert "does not hold a run's result" in bad(run)["result.json"]
     (run / "result.json").unlink()
     picture = run / "samples" / "seed-1" / "step-0000008.png"
-    picture.write_bytes(picture.read_bytes()[:60])
-    assert "cannot be decoded" in bad(run)["samples"]
+    whole_picture = picture.read_bytes()
+    picture.write_bytes(whole_picture[:60])
+    assert bad(run)["samples"].startswith(f"{picture} cannot be decoded: ")
+    picture.write_bytes(b"none")
+    assert bad(run)["samples"] == f"{picture} is no picture"
     picture.unlink()
+    assert bad(run)["samples"] == f"{run / 'samples'} lacks the grids of 1 steps, the first 8"
+    picture.write_bytes(whole_picture)
     edit(run / "environment.json", lambda content: content["dataset"].update(fingerprint="0" * 64))
     assert list(bad(run)) == ["data", "checkpoints/4", "checkpoints/8"]
     capsys.readouterr()
@@ -163,10 +172,87 @@ def test_each_other_part_that_is_damaged_is_found(run, capsys):
     assert cli.main(["verify", str(run)]) == 2
 
 
-def test_a_result_that_is_none_is_refused_on_resuming_and_made_again_without(run, whole):
-    (run / "result.json").write_text("[]")
-    with pytest.raises(UserError, match=r"result\.json does not hold a run's result; without it, --resume"):
-        train("vae", SMALL, HOW, out=run, resume=True, progress=False)
-    (run / "result.json").unlink()
-    assert train("vae", SMALL, HOW, out=run, resume=True, progress=False).digests() == whole.digests()
+@pytest.mark.parametrize("content", ["[]", "{", None, "other"])
+def test_a_result_that_is_not_the_runs_is_made_again_on_resuming(run, whole, content, capsys):
+    if content == "other":
+        edit(run / "result.json", lambda result: result["digests"].update({"1": result["digests"]["0"]}))
+    elif content:
+        (run / "result.json").write_text(content)
+    else:
+        (run / "result.json").unlink()
+    assert train("vae", SMALL, HOW, out=run, resume=True).digests() == whole.digests()
     assert not bad(run)
+    assert capsys.readouterr().err.count("written anew") == bool(content)
+
+
+def test_rows_that_are_lost_are_told_of_on_resuming(run, capsys):
+    rows = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (run / "metrics.jsonl").write_text("".join(rows[2:]))
+    train("vae", SMALL, dataclasses.replace(HOW, steps=12), out=run, resume=True)
+    words = " ".join(capsys.readouterr().err.split())
+    assert "metrics.jsonl lacks 2 rows, the first of seed 0 at step 4; they are not made again" in words
+
+
+def test_a_run_whose_checkpoints_are_lost_is_not_begun_anew(run):
+    shutil.rmtree(run / "checkpoints")
+    files = {file: file.read_bytes() for file in run.rglob("*") if file.is_file() and file.name != "lock"}
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"no checkpoint of .* is left to go on from, though it came to step 8"):
+            train("vae", SMALL, dataclasses.replace(HOW, checkpoint_every=4), out=run, resume=True, progress=False)
+        assert {file: file.read_bytes() for file in files} == files
+    assert bad(run)["checkpoints"].startswith("there is none, though the run is done")
+    (run / "result.json").unlink()
+    rows = (run / "metrics.jsonl").read_text()
+    (run / "metrics.jsonl").write_text(rows + rows.replace('"step": 8', '"step": 9').replace('"step": 4', '"step": 9'))
+    with pytest.raises(UserError, match="though it came to step 9"):
+        train("vae", SMALL, HOW, out=run, resume=True, progress=False)
+
+
+def test_a_checkpoint_that_is_removed_while_it_is_read_is_not_damaged(run, whole, monkeypatch):
+    """The run trains on: the newest then is read."""
+    read, seen = folder.restore, []
+
+    def removed_first(path, plan, step):
+        seen.append(step)
+        if len(seen) == 1:
+            (run / "checkpoints" / "8").rename(run / "checkpoints" / "12")
+            raise DamagedError(run / "checkpoints" / "8", "NOT_FOUND")
+        return read(path, plan, step)
+
+    monkeypatch.setattr(folder, "restore", removed_first)
+    opened = folder.open_run(run)
+    assert seen == [8, 12]
+    assert opened.digests() == whole.digests()
+
+
+def test_a_folder_that_was_left_before_the_first_step_is_begun_anew(run, whole, tmp_path):
+    """By a process that was killed; but one with anything else in it, or of a run that has begun, is not touched."""
+    for file in ("metrics.jsonl", "result.json"):
+        (run / file).unlink()
+    shutil.rmtree(run / "checkpoints")
+    for other in ("notes.txt", "result.json"):
+        (run / other).write_text("{}")
+        with pytest.raises(UserError, match="exists; choose another --out, or --resume"):
+            train("vae", SMALL, HOW, out=run, progress=False)
+        assert (run / other).read_text() == "{}"
+        (run / other).unlink()
+    with locked(run), pytest.raises(UserError, match="exists"):
+        train("vae", SMALL, HOW, out=run, progress=False)
+    assert train("vae", SMALL, HOW, out=run, progress=False).digests() == whole.digests()
+    assert not bad(run)
+
+
+def test_a_deletion_that_a_kill_broke_off_is_ended_and_no_damage(run, whole):
+    left = run / "checkpoints" / "removed" / "2"
+    shutil.copytree(run / "checkpoints" / "4", left)
+    shutil.rmtree(left / "data")
+    assert not bad(run)
+    assert standing(run).state == "done"
+    train("vae", SMALL, dataclasses.replace(HOW, steps=16), out=run, resume=True, progress=False)
+    assert sorted(file.name for file in (run / "checkpoints").iterdir()) == ["12", "16"]
+
+
+def test_a_folder_that_orbax_would_take_for_a_pattern_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"cannot be saved in .*a\[1\]/run: orbax takes \[ for a pattern"):
+        train("vae", SMALL, HOW, out=tmp_path / "a[1]" / "run", progress=False)
+    assert not list(tmp_path.iterdir())

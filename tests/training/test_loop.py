@@ -14,7 +14,7 @@ from jaxgen.keys import streams
 from jaxgen.training import Settings, loop, open_run, train
 from jaxgen.training.checkpoints import Checkpoints, Keep
 from jaxgen.training.progress import Worries
-from jaxgen.training.record import read_rows
+from jaxgen.training.rows import read_rows
 
 SMALL = {
     "classifier": {"features": 4, "embedding_dim": 8},

@@ -1,0 +1,64 @@
+"""SIGTERM and Ctrl-C: a command ends in one line; while a run trains, it saves a checkpoint before it leaves."""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from jaxgen.errors import Stopped
+
+HEEDED = signal.SIGTERM, signal.SIGINT
+AGAIN = 0.05
+"""Seconds after which a signal is sent anew that came where Python drops what is raised."""
+
+
+@contextmanager
+def handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Has `handler` called for each; but one that the process was started to ignore stays ignored.
+
+    Only the main thread can; in another one nothing changes.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    heard = [each for each in HEEDED if main and signal.getsignal(each) is not signal.SIG_IGN]
+    before = {each: signal.signal(each, handler) for each in heard}
+    try:
+        yield
+    finally:
+        for each, handler_before in before.items():
+            signal.signal(each, handler_before)
+
+
+def end(number: int, frame: FrameType | None) -> None:
+    """A handler: raises `Stopped`, at which a command ends."""
+    stopped, running = Stopped("", signal.Signals(number)), []
+    while frame:
+        running.append(frame.f_code)
+        frame = frame.f_back
+    if any(code.co_name == "_xla_gc_callback" for code in running):
+        threading.Timer(AGAIN, os.kill, (os.getpid(), number)).start()
+        return
+    if any("importlib" in code.co_filename for code in running):  # a C extension would raise something else
+        print("jaxgen: stopped", file=sys.stderr, flush=True)
+        os._exit(stopped.status)
+    raise stopped
+
+
+@contextmanager
+def heeded(say: Callable[[str], None]) -> Iterator[Callable[[], signal.Signals | None]]:
+    """Gives the function that tells which of the signals came, if any.
+
+    A second one ends the process at once.
+    """
+    came = []
+
+    def note(number: int, _) -> None:
+        came.append(signal.Signals(number))
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        say(f"{came[0].name}: stopping after the steps up to the next row; once more ends at once, without saving")
+
+    with handled(note):
+        yield lambda: came[0] if came else None

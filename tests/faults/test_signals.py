@@ -1,0 +1,85 @@
+"""Signals to a command that trains nothing yet: it ends in a line, with the status that says why."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from jaxgen import cli, signals
+from jaxgen.errors import Stopped
+from jaxgen.training import run as folder
+
+SEND = "import os, signal, time; os.kill(os.getpid(), signal.{name}); time.sleep(5)"
+STATUS = {"SIGINT": 130, "SIGTERM": 75}
+
+
+def child(code: str, tmp_path, **how) -> tuple[int, str]:
+    """The exit status and stderr of a Python process."""
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from jaxgen import signals\n{code}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, **how)
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("name", STATUS)
+def test_while_a_module_is_imported(name, tmp_path):
+    (tmp_path / "slow.py").write_text(SEND.format(name=name))
+    code = "with signals.handled(signals.end):\n    import slow"
+    assert child(code, tmp_path) == (STATUS[name], "jaxgen: stopped\n")
+
+
+@pytest.mark.parametrize("name", STATUS)
+def test_before_a_run_is_begun(name, tmp_path, monkeypatch, capsys):
+    before = {each: signal.getsignal(each) for each in signals.HEEDED}
+
+    def stopped(*_, **__):
+        os.kill(os.getpid(), getattr(signal, name))
+        raise AssertionError("never here")
+
+    monkeypatch.setattr(folder, "plan", stopped)
+    assert cli.main(["train", "vae", "--out", str(tmp_path / "run")]) == STATUS[name]
+    assert capsys.readouterr().err == "jaxgen: stopped\n"
+    assert not list(tmp_path.iterdir())
+    assert {each: signal.getsignal(each) for each in signals.HEEDED} == before
+
+
+def test_one_that_comes_where_python_drops_what_is_raised_comes_again(tmp_path):
+    code = """
+import gc, os, signal, time
+def _xla_gc_callback(phase, info):
+    if phase == "start":
+        gc.callbacks.clear()
+        os.kill(os.getpid(), signal.SIGINT)
+        for _ in range(1000):  # the handler runs between two steps of it
+            pass
+gc.callbacks.append(_xla_gc_callback)
+with signals.handled(signals.end):
+    gc.collect()
+    try:
+        time.sleep(20)
+    except KeyboardInterrupt as stopped:
+        sys.exit(stopped.status)
+"""
+    assert child(code, tmp_path) == (130, "")
+
+
+def test_one_that_is_to_be_ignored_stays_ignored(tmp_path):
+    """As in a job of a shell script in the background."""
+    code = """
+import os, signal
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+with signals.handled(signals.end), signals.heeded(print) as asked:
+    os.kill(os.getpid(), signal.SIGINT)
+    assert asked() is None
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert asked() == signal.SIGTERM
+assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+"""
+    assert child(code, tmp_path) == (0, "")
+
+
+def test_its_words_and_status():
+    with pytest.raises(Stopped) as stopped:
+        signals.end(signal.SIGTERM, sys._getframe())
+    assert (str(stopped.value), stopped.value.status) == ("", 75)
