@@ -89,9 +89,7 @@ def test_where_all_are_damaged_nothing_is_begun_anew(run):
     for step in (4, 8):
         flip(run / "checkpoints" / str(step))
     before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file() and file.name != "lock"}
-    with pytest.raises(
-        UserError, match=rf"^no checkpoint of {run} is left to go on from; .*8 is damaged.*4 is damaged"
-    ):
+    with pytest.raises(UserError, match=rf"^no checkpoint of {run} is left to go on from; .*8 is damaged.*; 1 more$"):
         train("vae", SMALL, HOW, out=run, resume=True, progress=False)
     assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file() and file.name != "lock"} == before
 

@@ -185,7 +185,8 @@ def test_a_result_that_is_not_the_runs_is_made_again_on_resuming(run, whole, con
     assert capsys.readouterr().err.count("written anew") == bool(content)
 
 
-def test_rows_that_are_lost_are_told_of_on_resuming(run, capsys):
+def test_rows_that_are_lost_are_told_of_on_resuming(run, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "400")
     rows = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
     (run / "metrics.jsonl").write_text("".join(rows[2:]))
     train("vae", SMALL, dataclasses.replace(HOW, steps=12), out=run, resume=True)
