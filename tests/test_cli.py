@@ -134,7 +134,7 @@ def train_again(*argv) -> tuple:
         (["train", "vae", "--latant-dim", "5"], "Perhaps you meant: --latent-dim INT dimensions of z (default: 16)"),
         (["train", "vae", "--latent-dim", "many"], "--latent-dim takes a whole number, not 'many'"),
         (["train", "vae", "--crop", "nan"], "--crop takes a whole number, not 'nan'"),
-        (["train", "vae", "--keep-best", "most", "loss"], "--keep-best takes lowest or highest, and a metric's name, not"),
+        (["train", "vae", "--keep-best", "most", "loss"], "--keep-best takes lowest or highest, and a metric's name"),
         (["train", "vae", "--learning-rate", "it's"], "--learning-rate takes a number, not \"it's\""),
         (["train", "vae", "--latent-dim"], "Missing value for argument '--latent-dim'"),
         (["train", "vae", "--latent-dim", "0"], "latent_dim must be above 0"),
