@@ -40,7 +40,9 @@ def end(number: int, frame: FrameType | None) -> None:
     if any(code.co_name == "_xla_gc_callback" for code in running):
         threading.Timer(AGAIN, os.kill, (os.getpid(), number)).start()
         return
-    if any("importlib" in code.co_filename for code in running):  # a C extension would raise something else
+    if any(
+        code.co_filename.startswith("<frozen importlib") for code in running
+    ):  # a C extension would raise something else
         print("jaxgen: stopped", file=sys.stderr, flush=True)
         os._exit(stopped.status)
     raise stopped
@@ -56,8 +58,9 @@ def heeded(say: Callable[[str], None]) -> Iterator[Callable[[], signal.Signals |
 
     def note(number: int, _) -> None:
         came.append(signal.Signals(number))
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for each, at_once in ((signal.SIGTERM, signal.SIG_DFL), (signal.SIGINT, signal.default_int_handler)):
+            if signal.getsignal(each) is not signal.SIG_IGN:
+                signal.signal(each, at_once)
         say(f"{came[0].name}: stopping after the steps up to the next row; once more ends at once, without saving")
 
     with handled(note):

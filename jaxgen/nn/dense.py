@@ -18,7 +18,8 @@ def maxout(x: Array, units: int, pieces: int, dtype: np.dtype) -> Array:
     """
     if pieces == 1:
         return nn.relu(nn.Dense(units, dtype=dtype)(x))
-    return functools.reduce(larger, jnp.split(nn.Dense(units * pieces, dtype=dtype)(x), pieces, axis=-1))
+    x = nn.Dense(units * pieces, dtype=dtype)(x).reshape(*x.shape[:-1], units, pieces)
+    return functools.reduce(larger, (x[..., piece] for piece in range(pieces)))
 
 
 def perceptron(x: Array, units: int, layers: int, training: bool, batch_norm: bool, dtype: np.dtype) -> Array:

@@ -136,6 +136,7 @@ def train(
                 folder.check_resume(out, plan)
                 restored, damaged = folder.newest_whole(out, plan)
                 result, unread = folder.result_there(out)
+                rows = read_rows(out / folder.METRICS)
                 changes = folder.environment_changes(out, plan)
             step = restored.step if restored else 0
             newest = processes.agreed(step)
@@ -144,6 +145,8 @@ def train(
                     raise UserError(f"this process cannot read {out / folder.CHECKPOINTS / str(newest)}, as others can")
             with processes.together():
                 lines = [*unread, *folder.set_aside(out, damaged)] if processes.is_first() else []
+            if processes.agreed(result is None):  # of several processes none may go another way
+                result = None
             if result:
                 ended = result["step"] == run_length(plan) or (minutes is not None and result.get("minutes") == minutes)
                 if restored and step == result["step"] and ended:
@@ -153,8 +156,7 @@ def train(
                     lines.append(f"{out / folder.RESULT} has other digests than checkpoint {step}; it is written anew")
                 spent = result["seconds"]  # of fewer steps, or its checkpoint is damaged
             lines.append(f"resuming {out} at step {step}")
-            rows, ended_at = read_rows(out / folder.METRICS), restored.diverged if restored else {}
-            if lost := lost_rows(rows, plan.described(), step, ended_at):
+            if lost := lost_rows(rows, plan.settings, step, restored.diverged if restored else {}):
                 lines.append(f"{out / folder.METRICS} {lacks(lost)}; they are not made again")
             if changes:
                 words = "begun in another environment, so the bits may differ from an uninterrupted run's"
@@ -320,6 +322,8 @@ def _train(
                 record = open_files.enter_context(Record(out, plan.described(), start, wandb))
                 checkpoints = open_files.enter_context(Checkpoints(out / folder.CHECKPOINTS, keep))
         clock = Clock(restored.content["seconds"] if restored else 0.0)
+        if minutes is not None and start and processes.agreed(clock.seconds >= 60 * minutes):
+            end = start
         if start == 0:
             show(0)
         if devices.size < jax.device_count():
@@ -330,7 +334,7 @@ def _train(
             bar.say(f"batches of {settings.batch_size} repeat examples: there are {num_examples} to train on")
         bar.start(start, end)
         for index, (phase, first, last) in enumerate(parts):
-            if last <= start or end <= first:
+            if last <= start or end <= max(first, start):
                 continue
             if start <= first:
                 batches = partial(pipeline.batches, feed.entries, settings.batch_size)

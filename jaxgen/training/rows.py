@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxgen.errors import UserError
+from jaxgen.training.settings import Settings
 
 
 def read_rows(file: Path) -> list[dict[str, Any]]:
@@ -32,13 +33,13 @@ def torn(file: Path) -> bool:
 
 
 def lost_rows(
-    rows: list[dict[str, Any]], described: Mapping[str, Any], reached: int, diverged: Mapping[int, int]
+    rows: list[dict[str, Any]], settings: Settings, reached: int, diverged: Mapping[int, int]
 ) -> dict[int, list[int]]:
     """By seed, the multiples of log_every of which there is no row, though the run came to step `reached`.
 
-    described: the run as config.json holds it. diverged: by seed, the step from which it has none.
+    diverged: by seed, the step from which it has none.
     """
-    seeds, every = described["settings"]["seeds"], described["settings"]["log_every"]
+    seeds, every = settings.seeds, settings.log_every
     there = {(row["seed"], row["step"]) for row in rows}
     wanted = {seed: range(every, min(reached, diverged.get(seed, reached)) + 1, every) for seed in seeds}
     lost = {seed: [step for step in steps if (seed, step) not in there] for seed, steps in wanted.items()}

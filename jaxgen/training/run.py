@@ -39,7 +39,6 @@ from jaxgen.sources import sources
 from jaxgen.training import seeds as seed_axis
 from jaxgen.training.checkpoints import Checkpoints, DamagedError, best_steps
 from jaxgen.training.compiled import keep_compiled
-from jaxgen.training.lock import LOCK, is_locked
 from jaxgen.training.rows import read_rows
 from jaxgen.training.settings import Settings
 
@@ -166,12 +165,7 @@ def build(module: Any, config: Any, dataset: data.Dataset, precision: str) -> Mo
 
 
 def create(path: Path, plan: Plan) -> None:
-    """Starts a run folder, whole or not at all. Raises UserError where `path` exists or cannot be written.
-
-    One whose process was killed before its first row, with nothing to go on from, is replaced.
-    """
-    if _left_unbegun(path) and not is_locked(path):
-        shutil.rmtree(path)
+    """Starts a run folder, whole or not at all. Raises UserError where `path` exists or cannot be written."""
     if path.exists() or path.is_symlink():
         way = ", or --resume to go on with it" if (path / CONFIG).exists() else ""
         raise UserError(f"{path} exists; choose another --out{way}")
@@ -195,13 +189,6 @@ def begun(path: Path) -> bool:
     """Whether a run has come to its first row, or its first checkpoint."""
     rows = path / METRICS
     return (rows.exists() and rows.stat().st_size > 0) or any((path / CHECKPOINTS).glob("[0-9]*"))
-
-
-def _left_unbegun(path: Path) -> bool:
-    """Whether it is a run folder, with nothing else, that holds no step."""
-    first = {CONFIG, ENVIRONMENT, MODEL_FILE, VOCABULARY, LOCK, METRICS, EVENTS, SAMPLES, CHECKPOINTS}
-    there = {file.name for file in path.iterdir()} if path.is_dir() else set()
-    return {CONFIG, ENVIRONMENT} <= there <= first and not begun(path)
 
 
 def check_resume(path: Path, plan: Plan) -> None:
@@ -428,7 +415,7 @@ def read_config(path: Path) -> dict[str, Any]:
     parts = {"model": str, "config": dict, "settings": dict}
     if not isinstance(described, dict) or not all(isinstance(described.get(p), kind) for p, kind in parts.items()):
         raise UserError(f"{path / CONFIG} does not hold a run's model, config and settings")
-    configured(Settings, described["settings"], f"{path / CONFIG}: settings")
+    configured(Settings, described["settings"], f"{path / CONFIG}: settings").check()
     if not {"seeds", "steps"} <= described["settings"].keys():
         raise UserError(f"{path / CONFIG} does not hold a run's seeds and steps")
     return described

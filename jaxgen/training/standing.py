@@ -10,11 +10,13 @@ from typing import Any, NamedTuple
 from PIL import Image, UnidentifiedImageError
 
 from jaxgen.errors import UserError
+from jaxgen.fields import configured
 from jaxgen.training import run as folder
 from jaxgen.training.checkpoints import Checkpoints, differences
 from jaxgen.training.lock import is_locked, owner
 from jaxgen.training.record import grid_steps
 from jaxgen.training.rows import lacks, lost_rows, read_rows, torn
+from jaxgen.training.settings import Settings
 
 
 class Standing(NamedTuple):
@@ -114,12 +116,12 @@ def _steps(described: dict[str, Any] | None) -> int | None:
     return described and described["settings"].get("steps")
 
 
-def _diverged(path: Path) -> dict[str, int]:
+def _diverged(path: Path) -> dict[int, int]:
     """By seed, the step at which it diverged, of a run that is not done."""
     file = path / folder.DIVERGED
     try:
-        return {seed: at["step"] for seed, at in folder.read_json(file).items()} if file.exists() else {}
-    except (UserError, AttributeError, KeyError, TypeError):  # it is derived, and written again on resuming
+        return {int(seed): at["step"] for seed, at in folder.read_json(file).items()} if file.exists() else {}
+    except (UserError, AttributeError, KeyError, TypeError, ValueError):  # it is derived, and written again on resuming
         return {}
 
 
@@ -146,15 +148,15 @@ def _none(path: Path) -> str:
 
 def _rows(path: Path, reached: int) -> str:
     """Every row is of a seed of the run, a seed's steps ascend, and none up to step `reached` is missing."""
-    file, described = path / folder.METRICS, folder.read_config(path)
-    rows, last = read_rows(file), dict.fromkeys(described["settings"]["seeds"], -1)
+    file, settings = path / folder.METRICS, configured(Settings, folder.read_config(path)["settings"], str(path))
+    rows, last = read_rows(file), dict.fromkeys(settings.seeds, -1)
     for number, row in enumerate(rows, 1):
         if row["seed"] not in last or row["step"] <= last[row["seed"]]:
             raise UserError(f"line {number} of {file} is not a row after those before it")
         last[row["seed"]] = row["step"]
     if torn(file):
         raise UserError(f"the last line of {file} is torn; to resume the run mends it")
-    if lost := lost_rows(rows, described, reached, {int(seed): step for seed, step in _diverged(path).items()}):
+    if lost := lost_rows(rows, settings, reached, _diverged(path)):
         raise UserError(f"{file} {lacks(lost)}")
     return f"{len(rows):,} rows"
 

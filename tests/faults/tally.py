@@ -45,7 +45,7 @@ FAULTS = [
     Fault(
         "SIGTERM or Ctrl-C before a run has begun, or to another command",
         "one line; exit status 75 or 130; nothing is left",
-        r"test_signals.py",
+        r"test_signals.py::test_(while|before|one_that_comes)",
     ),
     Fault("a second signal in that save", "ends at once; no checkpoint is lost", r"test_a_second_signal"),
     Fault(
@@ -56,12 +56,12 @@ FAULTS = [
     Fault("any file of a run edited at random", "refused, or the same parameters", r"test_runs$"),
     Fault(
         "all checkpoints damaged or lost",
-        "refused; never begun anew",
+        "refused; not begun anew (but where there are rows of two intervals of checkpoints at most, and no result)",
         r"test_where_all_are_damaged|test_a_run_whose_checkpoints_are_lost",
     ),
     Fault(
         "SIGKILL while an old checkpoint is deleted, or before the first step",
-        "no damage: the deletion is ended; the folder is begun anew, if nothing else is in it",
+        "no damage: the deletion is ended; resuming begins at step 0",
         r"test_a_deletion_that|test_a_folder_that_was_left",
     ),
     Fault(

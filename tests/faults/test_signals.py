@@ -74,6 +74,7 @@ with signals.handled(signals.end), signals.heeded(print) as asked:
     assert asked() is None
     os.kill(os.getpid(), signal.SIGTERM)
     assert asked() == signal.SIGTERM
+    assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
 assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 """
     assert child(code, tmp_path) == (0, "")

@@ -11,7 +11,7 @@ from jaxgen import cli
 from jaxgen.errors import UserError
 from jaxgen.training import Settings, train
 from jaxgen.training import run as folder
-from jaxgen.training.checkpoints import DamagedError
+from jaxgen.training.checkpoints import Checkpoints, DamagedError
 from jaxgen.training.lock import locked
 from jaxgen.training.standing import runs_below, standing, verified
 from tests.faults.test_damage import DAMAGES
@@ -158,6 +158,14 @@ def test_each_other_part_that_is_damaged_is_found(run, capsys):
     out, err = capsys.readouterr()
     assert out.count("DAMAGED") == 3
     assert err == f"jaxgen: error: 3 of 7 parts of {run} are not as they were written\n"
+    for odd in ({"log_every": 0}, {"log_every": "4"}):
+        kept = (run / "config.json").read_text()
+        edit(run / "config.json", lambda content, odd=odd: content["settings"].update(odd))
+        assert "config.json" in bad(run)
+        (run / "config.json").write_text(kept)
+    (run / "diverged.json").write_text('{"x": {"step": 1}}')
+    assert "metrics.jsonl" not in bad(run)
+    (run / "diverged.json").unlink()
     edit(run / "config.json", lambda content: content["config"].update(latent_dims=3))
     assert "no field 'latent_dims'" in bad(run)["plan"]
     for change in (
@@ -226,24 +234,18 @@ def test_a_checkpoint_that_is_removed_while_it_is_read_is_not_damaged(run, whole
     assert opened.digests() == whole.digests()
 
 
-def test_a_folder_that_was_left_before_the_first_step_is_begun_anew(run, whole, tmp_path):
-    """By a process that was killed; but one with anything else in it, or of a run that has begun, is not touched."""
+def test_a_folder_that_was_left_before_the_first_step_is_gone_on_with(run, whole):
+    """By a process that was killed."""
     for file in ("metrics.jsonl", "result.json"):
         (run / file).unlink()
     shutil.rmtree(run / "checkpoints")
-    for other in ("notes.txt", "result.json"):
-        (run / other).write_text("{}")
-        with pytest.raises(UserError, match="exists; choose another --out, or --resume"):
-            train("vae", SMALL, HOW, out=run, progress=False)
-        assert (run / other).read_text() == "{}"
-        (run / other).unlink()
-    with locked(run), pytest.raises(UserError, match="exists"):
+    with pytest.raises(UserError, match="exists; choose another --out, or --resume"):
         train("vae", SMALL, HOW, out=run, progress=False)
-    assert train("vae", SMALL, HOW, out=run, progress=False).digests() == whole.digests()
+    assert train("vae", SMALL, HOW, out=run, resume=True, progress=False).digests() == whole.digests()
     assert not bad(run)
 
 
-def test_a_deletion_that_a_kill_broke_off_is_ended_and_no_damage(run, whole):
+def test_a_deletion_that_a_kill_broke_off_is_ended_and_no_damage(run, monkeypatch):
     left = run / "checkpoints" / "removed" / "2"
     shutil.copytree(run / "checkpoints" / "4", left)
     shutil.rmtree(left / "data")
@@ -251,6 +253,10 @@ def test_a_deletion_that_a_kill_broke_off_is_ended_and_no_damage(run, whole):
     assert standing(run).state == "done"
     train("vae", SMALL, dataclasses.replace(HOW, steps=16), out=run, resume=True, progress=False)
     assert sorted(file.name for file in (run / "checkpoints").iterdir()) == ["12", "16"]
+    monkeypatch.setattr(Checkpoints, "_sweep", lambda self: None)  # what is seen between the two halves of a deletion
+    train("vae", SMALL, dataclasses.replace(HOW, steps=20), out=run, resume=True, progress=False)
+    assert sorted(file.name for file in (run / "checkpoints").iterdir()) == ["16", "20", "removed"]
+    assert {file.name for file in (run / "checkpoints" / "removed" / "12").iterdir()} > {"data", "state"}
 
 
 def test_a_folder_that_orbax_would_take_for_a_pattern_is_refused(tmp_path):

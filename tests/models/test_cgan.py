@@ -201,7 +201,7 @@ def test_maxout_nets_equal_numpy(start, batch):
     np.testing.assert_allclose(scipy.special.expit(state.params["generator"]["marginals"]), spec().mean, rtol=1e-5)
 
     def largest(layer, x, units, pieces):
-        return dense(layer, x).reshape(6, pieces, units).max(1)
+        return dense(layer, x).reshape(6, units, pieces).max(2)
 
     hidden = np.concatenate([largest(d["Dense_0"], x, 4, 5), largest(d["Dense_1"], y, 3, 5)], axis=1)
     logits = dense(d["Dense_3"], largest(d["Dense_2"], hidden, 5, 4))

@@ -104,7 +104,7 @@ def test_maxout_is_the_largest_of_its_pieces():
     x = np.random.default_rng(0).normal(size=(7, 5)).astype(np.float32)
     variables = Unit(4).init(jax.random.key(0), x)
     linear = dense(variables["params"], x, "Dense_0")
-    expected = linear.reshape(7, 4, 3).max(1)
+    expected = linear.reshape(7, 3, 4).max(2)
     np.testing.assert_allclose(Unit(4).apply(variables, x), expected, rtol=1e-4, atol=1e-6)
     assert (expected < 0).any()  # no ReLU
     variables = Unit(1).init(jax.random.key(0), x)
