@@ -511,6 +511,10 @@ def test_a_run_by_time_ends_early_and_can_be_made_again_by_its_steps(tmp_path, m
         again = quiet("vae", SMALL["vae"], long, tmp_path / "timed", minutes=3, resume=True)
     assert again.digests() == timed.digests()
     assert again.plan.settings.steps == 25
+    (tmp_path / "timed" / "result.json").write_text("{")
+    again = quiet("vae", SMALL["vae"], long, tmp_path / "timed", minutes=3, resume=True)
+    assert (again.step, again.digests()) == (25, timed.digests())
+    assert json.loads((tmp_path / "timed" / "result.json").read_text())["minutes"] == 3
     # of three minutes more, none is lost: those before count, and the first chunk of a process does not
     longer = quiet("vae", SMALL["vae"], long, tmp_path / "timed", minutes=6, resume=True)
     assert longer.step == 50
