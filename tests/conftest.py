@@ -1,6 +1,7 @@
 """What all tests share: strict dtype promotion, the `--slow` option, and a cache folder of their own."""
 
 import os
+import signal
 from pathlib import Path
 
 import jax
@@ -10,6 +11,10 @@ import pytest
 # processors' time that it does by default.
 QUICK = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
 os.environ["XLA_FLAGS"] = f"{QUICK} {os.environ.get('XLA_FLAGS', '')}".strip()
+
+# A job in the background is started to ignore Ctrl-C, and so would be what the tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
