@@ -26,7 +26,10 @@ from jaxgen.training.run import read_json, write_json
 RESULTS = Path(__file__).parent / "results"
 README = Path(__file__).parents[1] / "README.md"
 
-SHOWN = ("fd", "modes", "log_prob_binary", "log_prob_uint8", "log_prob_continuous", "iwae_binary", "accuracy")
+SHOWN = (
+    "fd", "modes", "nearest_neighbor", "agreement", "class_recall", "parzen", "code_error",
+    "log_prob_binary", "log_prob_uint8", "log_prob_continuous", "iwae_binary", "accuracy",
+)  # fmt: skip
 """The columns of a comparison that README's table shows, where there are such scores."""
 
 

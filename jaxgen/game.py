@@ -28,7 +28,7 @@ import optax
 from jaxgen.adversarial import LOSSES, PENALTIES, LossName, PenaltyName, PenaltyPlace, penalised_at
 from jaxgen.errors import UserError, check_not_negative, check_positive, check_share
 from jaxgen.fields import given
-from jaxgen.model import Array, Batch, Key, PyTree, State
+from jaxgen.model import FEW, Array, Batch, Key, PyTree, State
 from jaxgen.nn.augmentation import Augmentation, augmented
 from jaxgen.nn.optimizer import descend
 from jaxgen.nn.spectral import singular_vectors, spectrally_normalised
@@ -313,5 +313,5 @@ def worries(metrics: dict[str, float]) -> list[str]:
     return found
 
 
-SURE, ALIKE, FEW = 0.99, 0.05, 0.5
-"""D's accuracy over which it has won; of real examples' variance, and of the modes, shares under which G collapsed."""
+SURE, ALIKE = 0.99, 0.05
+"""D's accuracy over which it has won; of real examples' variance, the share under which G has collapsed."""

@@ -36,6 +36,9 @@ BINARY_THRESHOLD = 128
 HIGH_QUALITY = 3
 """A point of a mixture of Gaussians is of high quality nearer to its mode's centre than this many deviations."""
 
+FEW = 0.5
+"""Samples that fall on a smaller share of the known modes have collapsed."""
+
 
 class State(NamedTuple):
     """All that moves while a model is trained; donated to every step.

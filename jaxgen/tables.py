@@ -10,8 +10,8 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from jaxgen import data, models
-from jaxgen.comparison.statistics import t_interval
-from jaxgen.evaluation.scores import MODELS, SAMPLES
+from jaxgen.comparison.statistics import rate_interval, t_interval
+from jaxgen.evaluation.scores import MODELS, RATES, SAMPLES
 from jaxgen.model import Spec
 from jaxgen.training.standing import Standing
 
@@ -121,20 +121,21 @@ def _scores(results: dict, metrics: list[dict]) -> Table:
         if last not in (None, row["kind"]):
             table.add_section()
         last = row["kind"]
-        cells = [_cell(row["values"].get(metric["key"]), metric["digits"]) for metric in metrics]
+        cells = [_cell(row["values"].get(metric["key"]), metric) for metric in metrics]
         notes = [f"{row['samples']:,} samples"] if row.get("samples") not in (None, results["samples"]) else []
         notes += [f"{len(row['diverged'])} diverged"] if row.get("diverged") else []
         table.add_row("\n".join([row["name"], *notes]), *cells)
     return table
 
 
-def _cell(values: list[float | None] | None, digits: int) -> Text:
+def _cell(values: list[float | None] | None, metric: dict) -> Text:
+    digits = metric["digits"]
     known = [value for value in values or [] if value is not None and math.isfinite(value)]
     if not known:
         return Text("-" if not values else "not finite")
     if len(values) == 1:
         return Text(f"{known[0]:.{digits}f}")
-    interval = t_interval(known)
+    interval = (rate_interval if metric["key"] in RATES else t_interval)(known)
     each = " ".join("diverged" if value is None else f"{value:.{digits}f}" for value in values)
     bounds = f" [{interval.low:.{digits}f}, {interval.high:.{digits}f}]" if interval.n > 1 else ""
     return Text.assemble((f"{interval.mean:.{digits}f}", "bold"), bounds, "\n", (each, "dim"))

@@ -18,8 +18,9 @@ import markupsafe
 
 from jaxgen.comparison import report_pictures
 from jaxgen.comparison.report_plots import curve_panel, finite_values, interval_plot, seed_mark
-from jaxgen.comparison.statistics import t_interval
+from jaxgen.comparison.statistics import rate_interval, t_interval
 from jaxgen.errors import UserError
+from jaxgen.evaluation.scores import RATES
 
 MAX_BYTES = 20_000_000
 """The largest page written: one that a browser on a phone still opens."""
@@ -187,7 +188,7 @@ def _cell(row: dict, metric: dict, seeds: list) -> dict:
     """A row's number in a column: the mean, its interval, and every value that it rests on."""
     values, digits = row["values"].get(metric["key"], []), metric["digits"]
     finite, diverged = finite_values(values), row.get("diverged") or []
-    interval = t_interval(finite) if finite else None
+    interval = (rate_interval if metric["key"] in RATES else t_interval)(finite) if finite else None
     # a real row's values are draws of the same images, no training seeds: they have no interval
     bounded = interval is not None and interval.n > 1 and row["kind"] != "real"
     labels = seeds if row["kind"] != "real" else [None] * len(values)

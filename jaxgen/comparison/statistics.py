@@ -52,6 +52,34 @@ def t_interval(values, confidence: float = 0.95) -> Interval:
     return Interval(mean, mean - half_width, mean + half_width, n)
 
 
+def rate_interval(values, confidence: float = 0.95) -> Interval:
+    """Clopper and Pearson's interval of the probability that a training seed has a property.
+
+    It is exact for a binomial count: it covers the probability at least as often as is asked, at every n. With ten
+    seeds of which none has the property it reaches from 0 to .31, where a t interval would say 0 to 0.
+
+    Args:
+      values: [n], a seed's 1 where it has the property, 0 where it has not.
+      confidence: between 0 and 1.
+
+    Returns:
+      The share of ones and the interval; with one value, bounds of nan, as `t_interval`.
+
+    Raises:
+      ValueError: as `t_interval`, or a value that is neither 0 nor 1.
+
+    Source: Clopper & Pearson 1934, "The use of confidence or fiducial limits illustrated in the case of the binomial".
+    """
+    values = _checked(values, confidence)
+    if not np.isin(values, (0, 1)).all():
+        raise ValueError("a rate is of values that are 0 or 1")
+    n, mean = len(values), float(values.mean())
+    if n == 1:
+        return Interval(mean, float("nan"), float("nan"), 1)
+    low, high = scipy.stats.binomtest(int(values.sum()), n).proportion_ci(confidence)
+    return Interval(mean, float(low), float(high), n)
+
+
 def bca_interval(values, confidence: float = 0.95, *, resamples: int = 9_999, seed: int = 0) -> Interval:
     """The bias-corrected and accelerated bootstrap interval of the mean over training seeds.
 

@@ -1,5 +1,6 @@
 """Scores of a set of examples, whatever made them, against real ones: a function a family of metrics."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +19,7 @@ from jaxgen.evaluation.modes import class_modes, point_modes
 from jaxgen.evaluation.neighbors import memorisation, nearest_neighbor_error, neighbor_scores
 from jaxgen.evaluation.parzen import choose_deviation, parzen_log_likelihood
 from jaxgen.evaluation.two_sample import two_sample_test
+from jaxgen.model import FEW
 
 SURE = 0.9
 """A judge recognises an image where its largest class probability is at least this."""
@@ -120,10 +122,13 @@ def recognised(sides: Sides, fake: Examples) -> dict[str, float]:
 def modes(sides: Sides, fake: Examples) -> dict[str, float]:
     """Modes found; of images, the classes that the judge names."""
     if fake.values.ndim == 2:
-        found = point_modes(fake.values, *sides.dataset.spec.mixture)
-        return {"modes": float(found.modes), "modes_kl": found.kl, "high_quality": found.high_quality}
-    found = class_modes(fake.judged.argmax(-1), fake.judged.shape[1])
-    return {"modes": float(found.modes), "modes_kl": found.kl}
+        centers, deviation = sides.dataset.spec.mixture
+        found, known = point_modes(fake.values, centers, deviation), len(centers)
+    else:
+        known = fake.judged.shape[1]
+        found = class_modes(fake.judged.argmax(-1), known)
+    scores = {"modes": float(found.modes), "modes_kl": found.kl, "collapsed": float(found.modes < FEW * known)}
+    return scores if math.isnan(found.high_quality) else {**scores, "high_quality": found.high_quality}
 
 
 def two_sample(sides: Sides, fake: Examples) -> dict[str, float]:

@@ -9,7 +9,7 @@ from jaxgen.data import Dataset
 from jaxgen.evaluation import model_scores, samples
 from jaxgen.evaluation.extractor import Extractor
 from jaxgen.evaluation.scoring import Scoring
-from jaxgen.model import Model
+from jaxgen.model import FEW, Model
 
 SPACES = {
     "binary": "of the test images as bits (pixels >= 128)",
@@ -183,6 +183,7 @@ COLUMNS = {
     "modes": Column("modes", "higher", 1),
     "modes_kl": Column("modes", "lower", 4),
     "high_quality": Column("modes", "higher", 4),
+    "collapsed": Column("modes", "lower", 2),
     "two_sample": Column("two_sample", "lower", 3),
     "two_sample_p": Column("two_sample", "higher", 4),
     "classification_accuracy": Column("classification_accuracy", "higher", 4),
@@ -216,6 +217,9 @@ SHARES = (
     "class_recall", "accuracy",
 )  # fmt: skip
 """Columns from 0 to 1 on all data, of which means over several datasets can be taken."""
+
+RATES = ("collapsed",)
+"""Columns in which a seed has 1 or 0: their means are shares of the seeds."""
 
 
 class Metric(NamedTuple):
@@ -306,6 +310,11 @@ def _words(there: There, scoring: Scoring, num: int) -> dict[str, tuple[str, str
         ),
         "modes_kl": ("KL of modes", "KL divergence of the modes' shares from equal ones, nats."),
         "high_quality": ("high quality", "Share of points within 3 standard deviations of a mode."),
+        "collapsed": (
+            "collapsed",
+            f"Share of the seeds whose samples fall on fewer than {FEW:.0%} of the modes; its interval is "
+            "Clopper and Pearson's.",
+        ),
         "two_sample": (
             "two-sample",
             "Accuracy on held-out examples of a small network that tells samples from test examples by "

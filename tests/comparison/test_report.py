@@ -8,11 +8,13 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from jaxgen.comparison import report, report_pictures, report_plots
 from jaxgen.comparison.report import write_report
 from jaxgen.errors import UserError
 from jaxgen.pictures import image_grid, to_png
+from jaxgen.tables import scores_tables
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 
@@ -243,6 +245,16 @@ def test_one_seed_has_no_interval(write, results, table):
     table["rows"] = [{"name": "vae", "kind": "trained", "values": {"fd": [-0.001]}}]
     # and what rounds to zero has no sign
     assert Page(write()).cells("vae")[0] == "0.00 one seed, no interval 0.00"
+
+
+def test_a_rate_has_the_interval_of_a_count(write, results, table):
+    table["metrics"] = [{"key": "collapsed", "title": "collapsed", "better": "lower", "digits": 2, "note": ""}]
+    table["rows"] = [{"name": "vae", "kind": "trained", "values": {"collapsed": [0, 0, 0, 0, 0]}}]
+    # none of five: up to 1 - .025^(1/5)
+    assert Page(write()).cells("vae")[0].startswith("0.00 [0.00, 0.52]")
+    console = Console(width=100, file=io.StringIO())
+    console.print(*scores_tables(results | table | {"dataset": {"test": 1}}, console))
+    assert "0.00 [0.00, 0.52]" in console.file.getvalue()
 
 
 def test_words(write):

@@ -12,6 +12,7 @@ from jaxgen.comparison.statistics import (
     hedges_g,
     interquartile_mean,
     probability_of_improvement,
+    rate_interval,
     stratified_bootstrap_interval,
     t_interval,
 )
@@ -82,7 +83,7 @@ def test_a_percentile_bootstrap_falls_short_at_five_seeds():
     assert 0.93 < np.mean((intervals[:, 0] <= 10) & (intervals[:, 1] >= 10)) < 0.97
 
 
-@pytest.mark.parametrize("interval", [t_interval, bca_interval])
+@pytest.mark.parametrize("interval", [t_interval, rate_interval, bca_interval])
 @pytest.mark.parametrize("values", [[], [[1.0, 2.0]], 3.0, [1.0, math.nan], [1.0, math.inf]])
 def test_values_refused(values, interval):
     with pytest.raises(ValueError, match="an interval needs"):
@@ -93,6 +94,7 @@ def test_values_refused(values, interval):
 def test_confidence_refused(confidence):
     for interval in (
         lambda: t_interval([1, 2], confidence),
+        lambda: rate_interval([0, 1], confidence),
         lambda: bca_interval([1, 2], confidence),
         lambda: stratified_bootstrap_interval([[1], [2]], "higher", confidence),
         lambda: probability_of_improvement([1, 2], [3, 4], "higher", confidence),
@@ -100,6 +102,33 @@ def test_confidence_refused(confidence):
     ):
         with pytest.raises(ValueError, match="between 0 and 1"):
             interval()
+
+
+# Rates
+
+
+def test_rates_by_closed_forms():
+    # none of n: the upper bound p has (1 - p)^n = .025
+    assert rate_interval(np.zeros(10)) == pytest.approx((0, 0, 1 - 0.025**0.1, 10), rel=1e-9)
+    assert rate_interval(np.ones(10)) == pytest.approx((1, 0.025**0.1, 1, 10), rel=1e-9)
+    mean, low, high, n = rate_interval([1, 0, 0, 1, 0, 0, 0, 0], 0.9)
+    assert (mean, n) == (0.25, 8)
+    # at the lower bound 2 or more, at the upper 2 or fewer, come up 5% of the time
+    assert [scipy.stats.binom.sf(1, 8, low), scipy.stats.binom.cdf(2, 8, high)] == pytest.approx([0.05, 0.05], rel=1e-9)
+    assert np.isnan(rate_interval([1.0])[1:3]).all()
+
+
+@pytest.mark.parametrize("n", [3, 10])
+def test_rates_are_covered_at_every_probability(n):
+    bounds = np.array([rate_interval(np.arange(n) < k)[1:3] for k in range(n + 1)])
+    for p in np.linspace(0, 1, 101):
+        inside = (bounds[:, 0] <= p) & (p <= bounds[:, 1])
+        assert scipy.stats.binom.pmf(np.arange(n + 1), n, p)[inside].sum() >= 0.95
+
+
+def test_a_rate_is_of_ones_and_zeros():
+    with pytest.raises(ValueError, match="0 or 1"):
+        rate_interval([0, 0.5])
 
 
 # BCa

@@ -55,7 +55,7 @@ def test_recognised_by_hand(sides):
     assert samples.recognised(sides, examples(images)) == {"recognised": pytest.approx(0.8), "classes": 2.0}
     assert samples.recognised(sides, examples(np.zeros_like(images))) == {"recognised": 1.0, "classes": 1.0}
     found = samples.modes(sides, examples(images[:4]))  # 3 of class 1, and the unsure one is brighter than dark
-    assert found == {"modes": 1.0, "modes_kl": pytest.approx(np.log(2))}
+    assert found == {"modes": 1.0, "modes_kl": pytest.approx(np.log(2)), "collapsed": 0.0}  # one of two is half
 
 
 def test_distances_are_from_the_test_images(sides, digits):
@@ -109,7 +109,10 @@ def test_points_are_their_own_features():
     assert found["modes"] == 8
     assert found["high_quality"] == pytest.approx(1 - np.exp(-4.5), abs=0.01)
     half = ring.test["point"][ring.test["label"] < 4]
-    assert samples.modes(sides, Examples(half, None, identity, None))["modes"] == 4
+    fewer = ring.test["point"][ring.test["label"] < 3]
+    for points, modes, collapsed in ((half, 4, 0), (fewer, 3, 1)):
+        found = samples.modes(sides, Examples(points, None, identity, None))
+        assert (found["modes"], found["collapsed"]) == (modes, collapsed)
 
 
 def test_batched_counts_every_example_once(digits):
