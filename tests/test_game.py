@@ -127,12 +127,12 @@ def played(name):
     def g_loss(params, state, z, real):
         variables = {"params": params, "batch_stats": state.extra["generator"]}
         fake, _ = G.apply(variables, z, training=True, mutable=["batch_stats"])
-        k_judge, _ = jax.random.split(k_generator)
+        k_seen, k_judge, _ = jax.random.split(k_generator, 3)
         if joint:
             _, _, k_real, k_fake = jax.random.split(k_judge, 4)
             of_fake = both(state.params["discriminator"], state.extra, seen(k_real, real), seen(k_fake, fake))[1]
         else:
-            of_fake = logits(state.params["discriminator"], state.extra, seen(k_judge, fake))
+            of_fake = logits(state.params["discriminator"], state.extra, seen(k_seen, fake))
         return loss.generator(of_fake).mean()
 
     @jax.jit
@@ -341,6 +341,8 @@ def test_with_spectral_norm_the_scale_of_kernels_does_not_matter(batch):
         ({"batches": "joint", "normalization": "layer"}, "batches joint is for a discriminator with BatchNorm"),
         ({"critic_steps": 0}, "critic_steps must be above 0"),
         ({"penalty_weight": 0.0}, "penalty_weight must be above 0"),
+        ({"penalty_weight": 3.0}, "penalty_weight is of a penalty: choose penalty one_centred or zero_centred"),
+        ({"penalty_at": "real"}, "penalty_at is of a penalty"),
         ({"average": 1.0}, "average must be at least 0 and below 1"),
         ({"consistency": -1.0}, "consistency must be at least 0"),
         ({"clip": -1.0}, "clip must be at least 0"),
@@ -367,9 +369,8 @@ def test_points_are_not_shifted(fields):
 class Toy(GameConfig):
     """Adam's and the nets' numbers."""
 
-    heads: int = 1
+    heads: tuple[float, ...] = (1.0,)
     informed: bool = False
-    weights: tuple[float, ...] = (1.0,)
     unrolled: int = 0
 
 
@@ -393,11 +394,14 @@ def gained(codes, drawn):
 
 def toy(config):
     def init(key, batch):
-        shapes = {"W": (2, 5), "V": (5, config.heads), "codes": (5, 2)}
+        shapes = {"W": (2, 5), "V": (5, len(config.heads)), "codes": (5, 2)}
         keys = jax.random.split(key, 4)
         of_d = {name: jax.random.normal(k, shape) for k, (name, shape) in zip(keys[1:], shapes.items(), strict=True)}
         of_g = {"A": jax.random.normal(keys[0], (3, 2)), "b": jnp.zeros(2)}
-        return {"generator": {"params": of_g}, "discriminator": {"params": {**of_d, "bias": jnp.zeros(config.heads)}}}
+        return {
+            "generator": {"params": of_g},
+            "discriminator": {"params": {**of_d, "bias": jnp.zeros(len(config.heads))}},
+        }
 
     nets = Nets(
         init,
@@ -406,8 +410,8 @@ def toy(config):
         generate=lambda params, extra, drawn: (made(params, drawn), extra["generator"]),
         discriminate=lambda key, params, extra, x, batch: (judged(params, x), extra["discriminator"]),
         information=(lambda out, drawn: gained(out.codes, drawn)) if config.informed else None,
-        weights=config.weights,
-        look=lambda fake: {"furthest": jnp.abs(fake).max()},
+        heads=dict(zip(("", "second_"), config.heads, strict=False)),
+        look=lambda x: {"furthest": jnp.abs(x).max()},
     )
     optimizer = optax.adam(RATE, BETA1, BETA2, eps_root=ROOT)
     return game(config, nets, {"generator": optimizer, "discriminator": optimizer}, config.unrolled)
@@ -444,8 +448,8 @@ def toy_d_loss(config, params, x):
 
 
 def test_each_head_has_its_weight_in_the_generators_loss_and_all_are_penalised():
-    """D's loss is the sum of its heads' and the penalties of each head's gradient; scores are the first head's."""
-    config = Toy(heads=2, weights=(1.0, 0.25), penalty="zero_centred", penalty_at="fake", penalty_weight=3.0)
+    """D's loss is the sum of its heads' and the penalties of each head's gradient; each has scores of its own."""
+    config = Toy(heads=(1.0, 0.25), penalty="zero_centred", penalty_at="fake", penalty_weight=3.0)
     state, after, later, metrics, drawn = turns(config)
 
     def d_loss(params):
@@ -465,8 +469,10 @@ def test_each_head_has_its_weight_in_the_generators_loss_and_all_are_penalised()
         toy_d_loss(config, state.params["discriminator"], made(state.params["generator"], drawn)),
         rtol=1e-5,
     )
-    first = judged(state.params["discriminator"], POINTS["point"]).logits[:, 0]
+    first, second = judged(state.params["discriminator"], POINTS["point"]).logits.T
     np.testing.assert_allclose(metrics["real_score"], (1 / (1 + np.exp(-first))).mean(), rtol=1e-5)
+    np.testing.assert_allclose(metrics["second_real_score"], (1 / (1 + np.exp(-second))).mean(), rtol=1e-5)
+    np.testing.assert_allclose(metrics["second_real_accuracy"], (second > 0).mean(), rtol=1e-6)
 
 
 def test_both_players_make_the_information_large():
@@ -563,6 +569,7 @@ def test_metrics_are_numpys(loss, boundary):
         assert (real > 0).mean() != (real > boundary).mean() or (fake > 0).mean() != (fake > boundary).mean()
     np.testing.assert_allclose(metrics["spread"], x.var(0).sum() / POINTS["point"].var(0).sum(), rtol=1e-5)
     np.testing.assert_allclose(metrics["furthest"], np.abs(x).max(), rtol=1e-5)
+    np.testing.assert_allclose(metrics["real_furthest"], np.abs(POINTS["point"]).max(), rtol=1e-5)
     for player in ("generator", "discriminator"):
         gradients = jax.tree.leaves(gradient_taken(state, after, player))
         norm = np.sqrt(sum((np.asarray(g, np.float64) ** 2).sum() for g in gradients))
@@ -583,3 +590,6 @@ def test_what_there_is_to_worry_about():
     ]
     assert len(won) == len(collapsed) == len(missing) == 1  # what has collapsed has few modes anyway
     assert worries(fine | {"fake_accuracy": 0.995, "modes": 0.4}) == [*won, *missing]
+    assert worries(fine | {"modes": 0.4, "real_modes": 0.7}) == []  # few examples fall on few modes
+    of_codes = {"manifold_real_accuracy": 0.995, "manifold_fake_accuracy": 0.995}
+    assert [line[:31] for line in worries(fine | of_codes)] == ["the manifold discriminator has won"[:31]]

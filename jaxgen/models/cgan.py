@@ -17,7 +17,8 @@ Two pairs of nets:
                     for the 1-NN errors of their section 5: every layer of both players is given the one-hot label
                     beside its input, as maps that are 1 or 0 all over; BatchNorm has no scale or shift, and layers no
                     bias, which the label's kernels hold for each class. Not theirs: no dense layers of 1024 units, no
-                    l2, kernels of 4x4. All else is as in `dcgan`.
+                    l2, kernels of 4x4, images in (-1, 1) by tanh. All else is as in `dcgan`. A spectral norm is of
+                    an image's kernels and of its label's, each by itself.
 """
 
 from collections.abc import Callable
@@ -32,6 +33,7 @@ import numpy as np
 import optax
 
 from jaxgen.errors import UserError, check_positive, check_share
+from jaxgen.fields import check_idle
 from jaxgen.game import Game, GameConfig, Judged, Nets, check_game, game, passed, sampled_from, worries
 from jaxgen.model import Array, Model, Phase, Prior, Spec
 from jaxgen.models.dcgan import draw_prior, weights
@@ -64,6 +66,13 @@ class Config(GameConfig):
     generator_units: tuple[int, int, int] = (200, 1000, 1200)  # of maxout: G's for z, for the label, for both
     discriminator_units: tuple[int, int, int] = (240, 50, 240)  # of maxout: D's for images, for the label, for both
     dropout: float = 0.5  # of maxout: share of both players' hidden units that is dropped
+
+
+USES = {
+    "convolutional": ("features", "smallest", "kernel", "normalization", "beta1", "beta2"),
+    "maxout": ("generator_units", "discriminator_units", "dropout"),
+}
+"""Fields of one pair of nets only."""
 
 
 # Convolutional.
@@ -177,6 +186,7 @@ def check(config: Config, spec: Spec) -> None:
     if not {"image", "label"} <= set(spec.entries) or spec.num_classes is None:
         raise UserError(f"cgan makes images of classes, from labels: the data have {', '.join(spec.entries)}")
     check_positive(config, "latent_dim", "features", "smallest")
+    check_idle(config, "network", USES)
     if config.learning_rate is not None:
         check_positive(config, "learning_rate")
     check_share(config, "beta1", "beta2", "dropout")
@@ -229,7 +239,7 @@ def players(config: Config, spec: Spec) -> Game:
         return Judged(logits), averages
 
     moves = optimizer(config)
-    nets = Nets(init, real, draw, generate, discriminate)
+    nets = Nets(init, real, draw, generate, discriminate, signed=config.network == "convolutional")
     return game(config, nets, {"generator": moves, "discriminator": moves})
 
 

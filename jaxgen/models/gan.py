@@ -34,6 +34,7 @@ import numpy as np
 import optax
 
 from jaxgen.errors import UserError, check_not_negative, check_positive, check_share
+from jaxgen.fields import check_idle
 from jaxgen.game import Game, GameConfig, Judged, Nets, check_game, game, passed, sampled_from, worries
 from jaxgen.model import HIGH_QUALITY, Array, Model, Phase, Prior, Spec
 from jaxgen.nn.dense import maxout, perceptron
@@ -112,6 +113,9 @@ def check_dense(config: Config) -> None:
     check_share(config, "dropout", "beta1", "beta2")
     if config.packing > 1 and (config.augment or config.consistency):
         raise UserError("packing takes neither augment nor consistency, which are of single images")
+    if config.unrolled and config.clip:
+        raise UserError("unrolled takes no clip: where D's gradient is 0, a bound on its norm has no derivative")
+    check_idle(config, "optimizer", {"adam": ("beta1", "beta2")})
 
 
 def optimizers(config: Config) -> dict[str, optax.GradientTransformation]:
@@ -218,5 +222,8 @@ def nets(config: Config, spec: Spec) -> tuple[Nets, Generator, str]:
     def draw(key, batch):
         return draw_prior(config, key, len(batch[entry]))
 
-    parts = Nets(init, real, draw, generate, discriminate, look=lambda x: seen_modes(spec, x.reshape(-1, *shape)))
+    def look(x):
+        return seen_modes(spec, x.reshape(-1, *shape))
+
+    parts = Nets(init, real, draw, generate, discriminate, look=look, signed=False)
     return parts, generator, entry

@@ -130,6 +130,8 @@ def players(config: Config, spec: Spec) -> Game:
     check_share(config, "beta1")
     if config.categories < 2:
         raise UserError(f"categories must be at least 2, so that there is something to tell, not {config.categories}")
+    if config.penalty != "none" or config.spectral_norm or config.loss == "wasserstein":
+        raise UserError("infogan's D has BatchNorm, as the paper's: no penalty, spectral_norm or loss wasserstein goes")
     check_game(config, images=True, batch_norm=True)
     _, depth = pyramid(spec.image_shape, config.smallest, "infogan")
     generator = Generator(config, spec.image_shape, spec.compute_dtype)

@@ -210,8 +210,8 @@ def guided(config: Config, spec: Spec) -> Guided:
         variables = {"params": state.params["encoder"], "batch_stats": state.extra["encoder"]}
         return state._replace(extra={**state.extra, "encoder": variables})
 
-    weights = (1.0, config.manifold_weight)
-    nets = base._replace(init=init_nets, discriminate=discriminate, weights=weights)
+    heads = {"": 1.0, "manifold_": config.manifold_weight}
+    nets = base._replace(init=init_nets, discriminate=discriminate, heads=heads)
     play = game(config, nets, optimizers, unrolled)
     return Guided(init, reconstruct, play, frozen)
 

@@ -233,8 +233,8 @@ def test_the_papers_nets_for_mnist():
         ({"continuous": -1}, "continuous must be at least 0"),
         ({"information_weight": -0.1}, "information_weight must be at least 0"),
         ({"noise_dim": 0}, "noise_dim must be above 0"),
-        ({"penalty": "one_centred"}, "penalty one_centred takes a discriminator without BatchNorm"),
-        ({"loss": "wasserstein"}, "loss wasserstein takes penalty one_centred or spectral_norm"),
+        ({"penalty": "one_centred"}, "infogan's D has BatchNorm"),
+        ({"loss": "wasserstein"}, "no penalty, spectral_norm or loss wasserstein"),
     ],
 )
 def test_values_that_cannot_be_run(fields, words):
