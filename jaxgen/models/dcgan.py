@@ -11,7 +11,8 @@ Adam with learning rate 2e-4 and beta1 .5. Depth follows the image size: 4x4, th
 (to 7x7, as 28 pixels have it), doubled to the image. Images of 16 pixels want 2x2: with two layers no
 unit of D sees the whole image, and digits come out as patchworks of digits' parts. The paper does not
 state its kernel: its code has 5x5; 4x4 here, as is common, since stride 2 divides it evenly. On MNIST
-the code also adds 2.5e-5 times each weight to its gradient (`l2`).
+the code also adds 2.5e-5 times each weight to its gradient (`l2`). The width is that of its code for MNIST;
+for faces of 64 pixels it has 128 maps for the 64 of `features`.
 
 WGAN-GP (Gulrajani et al. 2017): --loss wasserstein --penalty one_centred --normalization layer
 --critic-steps 5, Adam 1e-4, beta1 0, beta2 .9. R1 (Mescheder et al. 2018): --penalty zero_centred
