@@ -9,7 +9,7 @@ of two Gaussian numbers, Adam with one rate, and batches of 128; a step takes th
     pacgan2    D judges two examples at once: 64 pairs a step
     unrolled   G's loss looks two updates of D ahead
     wgan_gp    Wasserstein with the gradient penalty; four updates of D for one of G, each on 32 examples
-    mggan      a second D on the codes of a frozen denoising autoencoder, which is trained in the first 2,000 steps
+    mggan      a second D on the codes of a denoising autoencoder, which 2,000 steps train first
 
 The flag makes two devices of a CPU, each with five seeds: the same bits, in less than half of the time.
 
