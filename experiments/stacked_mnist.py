@@ -3,8 +3,8 @@
     jaxgen data prepare mnist
     jaxgen compare experiments/stacked_mnist.py
 
-Both arms have DCGAN's nets at an eighth of the paper's width for faces, and one epoch and a half of the 128,000 stacks; modes are
-counted in 26,000 samples, as in PacGAN. MGGAN trains its autoencoder in the first 300 of the steps.
+Both arms have DCGAN's nets at an eighth of the paper's width for faces, and one epoch and a half of the 128,000 stacks;
+modes are counted in 26,000 samples, as in PacGAN. MGGAN trains its autoencoder in the first 300 of the steps.
 
 On a GPU, PacGAN's protocol (https://arxiv.org/abs/1712.04086, section 4.2), 50 epochs of 64 stacks:
 
