@@ -101,8 +101,10 @@ class Discriminator(nn.Module):
             x = activated(x, "batch" if level else "none")
         x = activated(dense(self.config.dense_units, use_bias=False)(x.reshape(x.shape[0], -1)))
         hidden = activated(dense(self.config.code_units, use_bias=False)(x))
-        codes = [dense(num)(hidden).astype(jnp.float32) for num in (self.config.categories, self.config.continuous)]
-        return Judged(dense(1)(x).astype(jnp.float32), tuple(codes))
+        categories = dense(self.config.categories)(hidden).astype(jnp.float32)
+        # Of no codes there is no layer: a parameter of no numbers cannot be saved.
+        means = dense(self.config.continuous)(hidden) if self.config.continuous else hidden[:, :0]
+        return Judged(dense(1)(x).astype(jnp.float32), (categories, means.astype(jnp.float32)))
 
 
 def draw(config: Config, key: Array, num: int) -> Array:
