@@ -371,6 +371,7 @@ class Toy(GameConfig):
 
     heads: tuple[float, ...] = (1.0,)
     informed: bool = False
+    noisy: bool = False  # D, by its key
     unrolled: int = 0
 
 
@@ -387,6 +388,14 @@ def judged(params, x):
     return Judged(hidden @ params["V"] + params["bias"], hidden @ params["codes"])
 
 
+def noised(key, params, x):
+    """As `judged`, with a normal number for each example, times a parameter, added to its logits where D is noisy."""
+    out = judged(params, x)
+    if "noise" not in params:
+        return out
+    return out._replace(logits=out.logits + params["noise"] * jax.random.normal(key, (len(x), 1)))
+
+
 def gained(codes, drawn):
     """Nats that codes tell of the first two numbers of what fakes were drawn from, [batch]."""
     return -((codes - drawn[:, :2]) ** 2).sum(1)
@@ -397,6 +406,8 @@ def toy(config):
         shapes = {"W": (2, 5), "V": (5, len(config.heads)), "codes": (5, 2)}
         keys = jax.random.split(key, 4)
         of_d = {name: jax.random.normal(k, shape) for k, (name, shape) in zip(keys[1:], shapes.items(), strict=True)}
+        if config.noisy:
+            of_d["noise"] = jnp.float32(1)
         of_g = {"A": jax.random.normal(keys[0], (3, 2)), "b": jnp.zeros(2)}
         return {
             "generator": {"params": of_g},
@@ -408,7 +419,7 @@ def toy(config):
         real=lambda batch: batch["point"],
         draw=lambda key, batch: jax.random.normal(key, (len(batch["point"]), 3)),
         generate=lambda params, extra, drawn: (made(params, drawn), extra["generator"]),
-        discriminate=lambda key, params, extra, x, batch: (judged(params, x), extra["discriminator"]),
+        discriminate=lambda key, params, extra, x, batch: (noised(key, params, x), extra["discriminator"]),
         information=(lambda out, drawn: gained(out.codes, drawn)) if config.informed else None,
         heads=dict(zip(("", "second_"), config.heads, strict=False)),
         look=lambda x: {"furthest": jnp.abs(x).max()},
@@ -441,9 +452,10 @@ def gradient_taken(before, after, player):
     )
 
 
-def toy_d_loss(config, params, x):
-    """D's loss on POINTS and fakes x, with the non-saturating game's softplus written out."""
-    of_real, of_fake = judged(params, POINTS["point"]).logits, judged(params, x).logits
+def toy_d_loss(config, params, x, key=None):
+    """D's loss on POINTS and fakes x, the non-saturating game's softplus written out; where noisy by its turn's key."""
+    k_real, k_fake, _, _ = jax.random.split(jax.random.split(key, 4)[0], 4) if config.noisy else [None] * 4
+    of_real, of_fake = noised(k_real, params, POINTS["point"]).logits, noised(k_fake, params, x).logits
     return (jnp.log1p(jnp.exp(-of_real)) + jnp.log1p(jnp.exp(of_fake))).mean(0).sum()
 
 
@@ -506,18 +518,22 @@ def test_both_players_make_the_information_large():
     np.testing.assert_allclose(metrics["generator_loss"], jnp.log1p(jnp.exp(-plain)).mean(), rtol=1e-5)
 
 
-@pytest.mark.parametrize("unrolled", [1, 3])
-def test_the_generator_looks_ahead_through_the_discriminators_updates(unrolled):
-    """Its gradient is that through Adam's steps of D, written out here; D itself takes one step, as without."""
-    config = Toy(unrolled=unrolled)
-    state, after, later, metrics, drawn = turns(config)
+@pytest.mark.parametrize(("unrolled", "noisy"), [(1, False), (3, False), (2, True)])
+def test_the_generator_looks_ahead_through_the_discriminators_updates(unrolled, noisy):
+    """Its gradient is that through Adam's steps of D, written out here; D itself takes one step, as without.
 
-    def ahead(x, steps):
-        """D's parameters so many steps of Adam after `after`, on the same examples."""
+    Each step ahead has a key of its own, which a noisy D shows.
+    """
+    config = Toy(unrolled=unrolled, noisy=noisy)
+    state, after, later, metrics, drawn = turns(config)
+    _, k_judge, k_ahead = jax.random.split(jax.random.key(4), 3)
+
+    def ahead(x, keys):
+        """D's parameters a step of Adam for each key after `after`, on the same examples."""
         d = after.params["discriminator"]
         first, second, count = (tree_get(after.opt_state["discriminator"], part) for part in ("mu", "nu", "count"))
-        for step in range(1, steps + 1):
-            g = jax.grad(lambda d: toy_d_loss(config, d, x))(d)
+        for step, key in enumerate(keys, 1):
+            g = jax.grad(lambda d, key=key: toy_d_loss(config, d, x, key))(d)
             first = jax.tree.map(lambda m, g: BETA1 * m + (1 - BETA1) * g, first, g)
             second = jax.tree.map(lambda v, g: BETA2 * v + (1 - BETA2) * g**2, second, g)
             taken = (count + step).astype(jnp.float32)
@@ -527,21 +543,28 @@ def test_the_generator_looks_ahead_through_the_discriminators_updates(unrolled):
             )
         return d
 
-    def g_loss(params, steps, fixed=False):
+    def g_loss(params, keys, fixed=False):
         x = made(params, drawn)
-        d = ahead(x, steps)
-        logits = judged(jax.lax.stop_gradient(d) if fixed else d, x).logits
+        d = ahead(x, keys)
+        logits = noised(k_judge, jax.lax.stop_gradient(d) if fixed else d, x).logits
         return jnp.log1p(jnp.exp(-logits)).mean()
 
-    value, expected = jax.jit(jax.value_and_grad(lambda p: g_loss(p, unrolled)))(state.params["generator"])
+    keys = list(jax.random.split(k_ahead, unrolled))
+
+    @jax.jit
+    def gradients(params):
+        """Of G's loss, and of what it is not: without looking ahead, without the gradient through D's updates.
+
+        And with one key for all of them.
+        """
+        others = [([], False), (keys, True), *([([keys[0]] * unrolled, False)] if noisy else [])]
+        return jax.value_and_grad(g_loss)(params, keys), [jax.grad(g_loss)(params, *other) for other in others]
+
+    (value, expected), others = gradients(state.params["generator"])
     taken = gradient_taken(after, later, "generator")
     close(taken, expected)
     np.testing.assert_allclose(metrics["generator_loss"], value, rtol=1e-5)
-    others = [
-        jax.grad(g_loss)(state.params["generator"], 0),
-        jax.grad(g_loss)(state.params["generator"], unrolled, True),
-    ]
-    for other in others:  # as without looking ahead, and without the gradient through D's updates
+    for other in others:
         assert np.abs(taken["A"] - other["A"]).max() > 1e-3 * np.abs(taken["A"]).max()
 
     assert int(tree_get(after.opt_state["discriminator"], "count")) == 3
@@ -549,8 +572,55 @@ def test_the_generator_looks_ahead_through_the_discriminators_updates(unrolled):
     assert not any(changed(after.opt_state["discriminator"], later.opt_state["discriminator"]))
     # From the same state, D's turn is that of the game that does not look ahead.
     fake = made(state.params["generator"], drawn)
-    of_d = jax.grad(lambda d: toy_d_loss(config, d, fake))(state.params["discriminator"])
+    of_d = jax.grad(lambda d: toy_d_loss(config, d, fake, jax.random.key(3)))(state.params["discriminator"])
     close(gradient_taken(state, after, "discriminator"), of_d)
+
+
+def test_images_of_zero_to_one_are_altered_as_if_signed():
+    """DiffAugment and consistency, for nets that are not signed: D sees (T(2x - 1) + 1) / 2, in both turns."""
+    config = Toy(augment=("cutout",), consistency=2.0)
+    rng = np.random.default_rng(3)
+    d = {"W": jnp.float32(rng.normal(size=(16, 5))), "V": jnp.float32(rng.normal(size=(5, 1)))}
+    g, batch = {"A": jnp.float32(rng.normal(size=(3, 16)))}, {"image": jnp.float32(rng.uniform(size=(12, 4, 4, 1)))}
+
+    def logits(params, x):
+        return jnp.tanh(x.reshape(len(x), -1) @ params["W"]) @ params["V"]
+
+    nets = Nets(
+        init=lambda key, batch: {"generator": {"params": g}, "discriminator": {"params": d}},
+        real=lambda batch: batch["image"],
+        draw=lambda key, batch: jax.random.normal(key, (len(batch["image"]), 3)),
+        generate=lambda params, extra, z: (nn.sigmoid(z @ params["A"]).reshape(-1, 4, 4, 1), {}),
+        discriminate=lambda key, params, extra, x, batch: (Judged(logits(params, x)), {}),
+        signed=False,
+    )
+    play = game(config, nets, dict.fromkeys(("generator", "discriminator"), optax.sgd(0.1)))
+    k_turn, k_generator = jax.random.key(2), jax.random.key(3)
+
+    def seen(key, x, policy=config.augment):
+        return (augmented(key, 2 * x - 1, policy) + 1) / 2
+
+    @jax.jit
+    def run():
+        state = play.init(jax.random.key(0), batch)
+        fakes = play.generate(jax.random.key(1), state, batch)
+        after, of_d = play.discriminator_turn(k_turn, state, batch, fakes)
+        _, of_g = play.generator_turn(k_generator, after, batch, fakes)
+        k_judge, _, k_consistency, _ = jax.random.split(k_turn, 4)
+        _, _, k_real, k_fake = jax.random.split(k_judge, 4)
+        of_real, of_fake = logits(d, seen(k_real, batch["image"])), logits(d, seen(k_fake, fakes.x))
+        pairs = zip(jax.random.split(k_consistency), (batch["image"], fakes.x), strict=True)
+        changes = [((logits(d, x) - logits(d, seen(k, x, ("translation",)))) ** 2).mean() for k, x in pairs]
+        later = logits(after.params["discriminator"], seen(jax.random.split(k_generator, 3)[0], fakes.x))
+        return of_d | of_g, {
+            "discriminator_loss": (nn.softplus(-of_real) + nn.softplus(of_fake)).mean(),
+            "consistency": sum(changes),
+            "generator_loss": nn.softplus(-later).mean(),
+        }
+
+    found, expected = run()
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-5, err_msg=name)
 
 
 @pytest.mark.parametrize(("loss", "boundary"), [("non_saturating", 0), ("least_squares", 0.5), ("hinge", 0)])

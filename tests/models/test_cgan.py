@@ -12,7 +12,10 @@ from jaxgen.errors import UserError
 from jaxgen.evaluation import label_agreement
 from jaxgen.model import Spec
 from jaxgen.models import cgan
+from jaxgen.nn.augmentation import augmented
 from jaxgen.nn.conv import conv, conv_transpose
+from tests.models import by_hand
+from tests.models.by_hand import anything, batch_norm, dense, in_float64, relu
 
 TINY = {
     "convolutional": {"latent_dim": 3, "features": 2, "smallest": 2},
@@ -182,6 +185,36 @@ def test_normalisation_has_no_scale_or_shift_and_layers_no_bias(normalization, b
     assert set(state.extra["generator"]) == {"BatchNorm_0", "BatchNorm_1"}
 
 
+def test_convolutional_nets_equal_numpy(start, batch):
+    """While training: labels as maps beside each layer's, BatchNorm by the batch's statistics, slope .2, G's tanh."""
+    config, _, state = start["convolutional"]
+    G, D = (net(config, spec()) for net in cgan.NETWORKS["convolutional"])
+    given, y, params = inputs(batch), np.eye(3)[batch["label"]], anything(state.params)
+    g, d = in_float64(params["generator"]), in_float64(params["discriminator"])
+
+    def found(net, player):
+        variables = {"params": params[player], "batch_stats": state.extra[player]}
+        return net.apply(variables, given[player], jnp.float32(y), True, mutable=["batch_stats"])[0]
+
+    def labelled(layer, of_maps, of_label, x):
+        """A layer of maps and one of the label's, which has a column of kernels for each class."""
+        maps = np.broadcast_to(y[:, None, None], (*x.shape[:3], 3))
+        kernel = of_label["kernel"].reshape(4, 4, 3, -1)
+        if layer is by_hand.conv_transpose:
+            kernel = kernel.swapaxes(2, 3)
+        return layer(of_maps, x) + layer({"kernel": kernel}, maps)
+
+    h = dense(g["Dense_0"], np.concatenate([given["generator"], y], axis=1)).reshape(6, 2, 2, 4)
+    h = labelled(by_hand.conv_transpose, g["ConvTranspose_0"], g["label_1"], relu(batch_norm(h)))
+    h = labelled(by_hand.conv_transpose, g["ConvTranspose_1"], g["label_0"], relu(batch_norm(h)))
+    np.testing.assert_allclose(found(G, "generator"), np.tanh(h), rtol=1e-4, atol=1e-5)
+
+    h = relu(labelled(by_hand.conv, d["Conv_0"], d["label_0"], np.float64(given["discriminator"])), 0.2)
+    h = relu(batch_norm(labelled(by_hand.conv, d["Conv_1"], d["label_1"], h)), 0.2)
+    logits = dense(d["Dense_0"], np.concatenate([h.reshape(6, -1), y], axis=1))
+    np.testing.assert_allclose(found(D, "discriminator"), logits, rtol=1e-4, atol=1e-4)
+
+
 def test_maxout_nets_equal_numpy(start, batch):
     config, model, state = start["maxout"]
     generate, discriminate = nets(config, state)
@@ -190,9 +223,6 @@ def test_maxout_nets_equal_numpy(start, batch):
     z, y = np.asarray(inputs(batch)["generator"], np.float64), np.eye(3)[batch["label"]]
     x = batch["image"].reshape(6, -1) / 255
     g, d = (jax.tree.map(lambda p: np.asarray(p, np.float64), params[p]) for p in ("generator", "discriminator"))
-
-    def dense(layer, x):
-        return x @ layer["kernel"] + layer.get("bias", 0)
 
     hidden = np.concatenate([dense(g["Dense_0"], z), dense(g["Dense_1"], y)], axis=1).clip(0)
     hidden = dense(g["Dense_2"], hidden).clip(0)
@@ -213,19 +243,75 @@ def test_maxout_nets_equal_numpy(start, batch):
     np.testing.assert_allclose(decoded, image, rtol=1e-4)
 
 
-def test_maxout_drops_half_of_the_hidden_units_of_both_players(start, batch):
-    """By its key while training: all of a G's hidden units at 0 leave the marginals, at dropout .99; none when not."""
-    config = cgan.Config(**TINY["maxout"], dropout=0.99)
+@pytest.mark.parametrize("player", ["generator", "discriminator"])
+def test_maxout_drops_half_of_the_hidden_units(player, batch):
+    """While training each unit of the three layers is 0 or doubled, and the layers after it are given it so."""
+    units = (300, 400, 500)
+    config = cgan.Config(network="maxout", latent_dim=3, generator_units=units, discriminator_units=units)
+    net = cgan.NETWORKS["maxout"][player == "discriminator"](config, spec())
+    x, y = jnp.abs(inputs(batch)[player]), jax.nn.one_hot(batch["label"], 3)
+    params = anything(net.init(jax.random.key(0), x, y, training=False)["params"])
+    out, state = net.apply(
+        {"params": params}, x, y, True, rngs={"dropout": jax.random.key(1)},
+        capture_intermediates=True, mutable=["intermediates"],
+    )  # fmt: skip
+    outputs = state["intermediates"]
+    seen = {name: np.float64(outputs[name]["__call__"][0]) for name in outputs if name != "__call__"}
+    for i, pieces in enumerate(cgan.PIECES):
+        linear, kept = seen[f"Dense_{i}"], seen[f"Dropout_{i}"]
+        unit = linear.clip(0) if player == "generator" else linear.reshape(6, units[i], pieces).max(2)
+        factors = (kept / np.where(unit == 0, 1, unit))[unit != 0]
+        np.testing.assert_allclose(factors, np.where(factors > 1, 2, 0), rtol=1e-5)
+        assert abs((factors > 1).mean() - 0.5) < 5 * 0.5 / np.sqrt(factors.size)
+        assert factors.size > 500
+    both = np.concatenate([seen["Dropout_0"], seen["Dropout_1"]], axis=1)
+    np.testing.assert_allclose(seen["Dense_2"], dense(in_float64(params["Dense_2"]), both), rtol=1e-4, atol=1e-3)
+    last = dense(in_float64(params["Dense_3"]), seen["Dropout_2"])
+    if player == "generator":
+        last = scipy.special.expit(last.reshape(6, 8, 8, 1) + params["marginals"])
+    np.testing.assert_allclose(out, last, rtol=1e-4, atol=1e-3)
+
+
+def test_maxouts_dropout_is_drawn_in_both_turns_by_their_keys(start, batch):
+    """G's by the key that its fakes were drawn with, D's in G's turn by the second of three that the turn's gives."""
+    config, _, state = start["maxout"]
+    play, (G, D) = cgan.players(config, spec()), (net(config, spec()) for net in cgan.NETWORKS["maxout"])
+    state = state._replace(params=anything(state.params))
+    g, d = ({"params": state.params[player]} for player in ("generator", "discriminator"))
+
+    @jax.jit
+    def run():
+        fakes = play.generate(jax.random.key(1), state, batch)
+        z, y, key = fakes.drawn
+        (_, value), _ = play.generator_loss(jax.random.key(2), state, batch, fakes)
+        k_judge = jax.random.split(jax.random.key(2), 3)[1]
+        images = [G.apply(g, z, y, training, rngs={"dropout": key}) for training in (True, False)]
+        logits = [D.apply(d, fakes.x, y, training, rngs={"dropout": k_judge}) for training in (True, False)]
+        return (fakes.x, *images), (value, *(jax.nn.softplus(-each).mean() for each in logits))
+
+    for found, dropped, whole in run():
+        np.testing.assert_allclose(found, dropped, rtol=1e-5)
+        assert np.abs(found - whole).max() > 0.01
+
+
+def test_maxouts_images_are_augmented_in_their_range(start, batch):
+    """From 0 to 1: D's loss is that of (T(2x - 1) + 1) / 2, real and fake."""
     _, _, state = start["maxout"]
-    play = cgan.players(config, spec())
-    fakes = play.generate(jax.random.key(1), state, batch)
-    left = np.abs(np.asarray(fakes.x) - spec().mean).reshape(6, -1).max(1) < 1e-6
-    assert left.sum() >= 4  # of 6; each is left with a probability of .99 ** 6
-    other = play.generate(jax.random.key(1), state, batch)
-    np.testing.assert_array_equal(fakes.x, other.x)
-    (_, first), _ = play.generator_loss(jax.random.key(2), state, batch, fakes)
-    bias = state.params["discriminator"]["Dense_3"]["bias"]
-    assert abs(first - np.log1p(np.exp(-float(bias[0])))) < 0.2 * abs(first)
+    config = cgan.Config(**TINY["maxout"], dropout=0.0, augment=("cutout",))
+    play, D = cgan.players(config, spec()), cgan.MaxoutDiscriminator(config, spec())
+    variables, key = {"params": state.params["discriminator"]}, jax.random.key(2)
+    _, _, k_real, k_fake = jax.random.split(jax.random.split(key, 4)[0], 4)
+
+    @jax.jit
+    def run():
+        fakes = play.generate(jax.random.key(1), state, batch)
+        pairs = ((k_real, batch["image"].astype(np.float32) / 255), (k_fake, fakes.x))
+        seen = [(augmented(k, 2 * x - 1, config.augment) + 1) / 2 for k, x in pairs]
+        of_real, of_fake = (D.apply(variables, x, fakes.drawn[1], False) for x in seen)
+        metrics = play.discriminator_turn(key, state, batch, fakes)[1]
+        return metrics["discriminator_loss"], (jax.nn.softplus(-of_real) + jax.nn.softplus(of_fake)).mean()
+
+    np.testing.assert_allclose(*run(), rtol=1e-5)
 
 
 def test_optimizers_are_the_papers():
@@ -269,16 +355,23 @@ def test_samples_are_of_the_labels_asked_for_and_drawn_ones_of_the_datas_shares(
         ({}, {"entries": {"point": jax.ShapeDtypeStruct((2,), np.float32)}}, "makes images of classes.*have point"),
         ({}, {"num_classes": None}, "makes images of classes"),
         ({"learning_rate": 0.0}, {}, "learning_rate must be above 0"),
-        ({"dropout": 1.0}, {}, "dropout must be at least 0 and below 1"),
-        ({"generator_units": (4, 0, 4)}, {}, r"generator_units must be three numbers above 0, not \(4, 0, 4\)"),
-        ({"discriminator_units": (4, 4)}, {}, "discriminator_units must be three numbers"),
+        ({"network": "maxout", "dropout": 1.0}, {}, "dropout must be at least 0 and below 1"),
+        (
+            {"network": "maxout", "generator_units": (4, 0, 4)},
+            {},
+            r"generator_units must be three numbers above 0, not \(4",
+        ),
+        ({"network": "maxout", "discriminator_units": (4, 4)}, {}, "discriminator_units must be three numbers"),
         ({"penalty": "zero_centred"}, {}, "penalty zero_centred takes a discriminator without BatchNorm"),
+        ({"dropout": 0.3}, {}, "dropout is of network maxout, not of convolutional"),
+        ({"network": "maxout", "features": 8}, {}, "features is of network convolutional, not of maxout"),
         ({"network": "maxout", "batches": "joint"}, {}, "batches joint is for a discriminator with BatchNorm"),
     ],
 )
 def test_what_cannot_be(fields, of_spec, words):
-    with pytest.raises(UserError, match=words):
+    with pytest.raises(UserError, match=words) as raised:
         cgan.make(cgan.Config(**fields), spec(**of_spec))
+    assert "\n" not in str(raised.value)
 
 
 def test_maxout_makes_images_that_cannot_be_halved():

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxgen import models
+from jaxgen import game, models
 
 SMALL = {
     "classifier": {"features": 4, "embedding_dim": 8},
@@ -21,6 +21,7 @@ SMALL = {
     "infogan": {"features": 4, "noise_dim": 3, "dense_units": 8, "code_units": 8},
 }
 ALL = list(models.MODELS)
+GANS = ["gan", "dcgan", "cgan", "infogan", "mggan"]
 WITH_LATENTS = ["vae"]
 WITH_PRIOR = {"autoencoder": "gaussian", "vae": "gaussian", "vaegan": "gaussian"}
 WITH_PRIOR |= dict.fromkeys(("gan", "dcgan", "cgan", "mggan"), "uniform")
@@ -177,6 +178,40 @@ def test_samples_are_decoded_draws_of_the_prior(name, digits, batch):
     assert np.abs(255 * np.asarray(pixels, np.float64) - image).max() < 0.501
     assert pixels.min() >= 0
     assert pixels.max() <= 1
+
+
+@pytest.mark.parametrize("name", GANS)
+def test_a_gan_worries_as_the_game_does(name, digits):
+    assert make(name, digits.spec).worries is game.worries
+
+
+@pytest.mark.parametrize(("name", "fields", "parts"), [*((n, {}, 2) for n in GANS), ("gan", {"packing": 3}, 6)])
+def test_a_step_divides_its_batch_among_the_discriminators_turns(name, fields, parts, digits):
+    """And a dense GAN's each turn's part among packs."""
+    assert make(name, digits.spec, critic_steps=2, **fields).batch_parts == parts
+
+
+@pytest.mark.parametrize("name", GANS)
+def test_samples_are_drawn_from_the_averaged_generator(name, digits, batch):
+    """Those of a model without average whose newest G is the averaged one, parameters and BatchNorm's averages both."""
+    model, plain = make(name, digits.spec, average=0.5), make(name, digits.spec)
+    state = jax.jit(model.init)(jax.random.key(0), batch)
+    average = jax.tree.map(lambda leaf: 10 * leaf, state.extra["average"])
+    assert bool(average["batch_stats"]) == (name != "gan")
+    state = state._replace(extra={**state.extra, "average": average})
+
+    as_newest = state._replace(
+        params={**state.params, "generator": average["params"]},
+        extra={**state.extra, "generator": average["batch_stats"]},
+    )
+    parameters_only = as_newest._replace(extra=state.extra)
+    given = [(model, state), (plain, as_newest), (plain, state), (plain, parameters_only)]
+    images = jax.jit(lambda: [m.sample(jax.random.key(3), s, 8, None)["image"] for m, s in given])()
+    of_average, expected, of_newest, mixed = map(np.asarray, images)
+    np.testing.assert_array_equal(of_average, expected)
+    assert not np.array_equal(of_average, of_newest)
+    assert np.array_equal(of_average, mixed) == (name == "gan")  # which has no BatchNorm
+    assert (model.sampling, "averaged" in plain.sampling) == (f"the averaged {plain.sampling}", False)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from jaxgen.errors import UserError
 from jaxgen.evaluation.modes import point_modes
 from jaxgen.model import Spec
 from jaxgen.models import gan
+from jaxgen.nn.augmentation import augmented
 from jaxgen.nn.dense import maxout
 from jaxgen.nn.optimizer import descend
 
@@ -43,6 +44,8 @@ def dense(params, x, name):
         ({"packing": 2, "consistency": 1.0}, "packing takes neither augment nor consistency"),
         ({"loss": "wasserstein"}, "loss wasserstein takes penalty one_centred or spectral_norm"),
         ({"batches": "joint"}, "batches joint is for a discriminator with BatchNorm"),
+        ({"unrolled": 2, "clip": 1.0}, "unrolled takes no clip"),
+        ({"beta1": 0.9}, "beta1 is of optimizer adam, not of sgd"),
     ],
 )
 def test_values_that_cannot_be_run(fields, words):
@@ -186,6 +189,27 @@ def test_packs_are_judged_as_one_example(batch):
     np.testing.assert_allclose(metrics["generator_loss"], expected, rtol=1e-5)
     spreads = [np.float64(x).reshape(6, 4).var(0).sum() for x in (fake, batch["point"])]
     np.testing.assert_allclose(metrics["spread"], spreads[0] / spreads[1], rtol=1e-5)
+
+
+def test_images_are_augmented_in_their_range():
+    """From 0 to 1: D's loss is that of (T(2x - 1) + 1) / 2, real and fake."""
+    config = gan.Config(**SMALL, dropout=0.0, augment=("cutout",))
+    play, _, _ = gan.players(config, IMAGES)
+    images = {"image": np.random.default_rng(0).integers(0, 256, (12, 4, 4, 1), dtype=np.uint8)}
+    D, key = gan.Discriminator(config, np.float32), jax.random.key(2)
+    _, _, k_real, k_fake = jax.random.split(jax.random.split(key, 4)[0], 4)
+
+    @jax.jit
+    def run():
+        state = play.init(jax.random.key(0), images)
+        fakes = play.generate(jax.random.key(1), state, images)
+        pairs = ((k_real, images["image"].astype(np.float32) / 255), (k_fake, fakes.x))
+        seen = [(augmented(k, 2 * x - 1, config.augment) + 1) / 2 for k, x in pairs]
+        of_real, of_fake = (D.apply({"params": state.params["discriminator"]}, x, False) for x in seen)
+        metrics = play.discriminator_turn(key, state, images, fakes)[1]
+        return metrics["discriminator_loss"], (nn.softplus(-of_real) + nn.softplus(of_fake)).mean()
+
+    np.testing.assert_allclose(*run(), rtol=1e-5)
 
 
 def test_looking_ahead_past_units_that_are_off_has_a_gradient(batch):

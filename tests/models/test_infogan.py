@@ -13,6 +13,7 @@ from jaxgen import data
 from jaxgen.errors import UserError
 from jaxgen.model import Spec
 from jaxgen.models import infogan
+from tests.models.by_hand import anything, batch_norm, conv, conv_transpose, dense, in_float64, relu
 
 CONFIG = infogan.Config(
     noise_dim=3, categories=4, continuous=2, information_weight=0.5, features=2, smallest=2, dense_units=6, code_units=5
@@ -91,6 +92,27 @@ def test_information_equals_scipy():
     np.testing.assert_allclose(infogan.information(CONFIG, outputs, z), 0.5 * (np.array(log_q) + entropy), rtol=1e-5)
     perfect = infogan.Judged(outputs.logits, (jnp.float32(100 * z[:, 3:7]), jnp.float32(z[:, 7:])))
     np.testing.assert_allclose(infogan.information(CONFIG, perfect, z), 0.5 * (np.log(4) - 2 * 0.2258), atol=1e-4)
+
+
+def test_nets_equal_numpy(state, x, z):
+    """While training: BatchNorm by the batch's statistics in all layers but D's first, leaky ReLU .1, G's tanh."""
+    params = anything(state.params)
+    g, d = in_float64(params["generator"]), in_float64(params["discriminator"])
+    h = relu(batch_norm(dense(g["Dense_0"], np.float64(z)), g["BatchNorm_0"]))
+    h = relu(batch_norm(dense(g["Dense_1"], h), g["BatchNorm_1"])).reshape(8, 2, 2, 4)
+    h = relu(batch_norm(conv_transpose(g["ConvTranspose_0"], h), g["BatchNorm_2"]))
+    image = np.tanh(conv_transpose(g["ConvTranspose_1"], h))
+    np.testing.assert_allclose(generated(params["generator"], state, z), image, rtol=1e-4, atol=1e-5)
+
+    h = relu(conv(d["Conv_0"], np.float64(x)), 0.1)
+    h = relu(batch_norm(conv(d["Conv_1"], h), d["BatchNorm_0"]), 0.1)
+    shared = relu(batch_norm(dense(d["Dense_0"], h), d["BatchNorm_1"]), 0.1)
+    of_q = relu(batch_norm(dense(d["Dense_1"], shared), d["BatchNorm_2"]), 0.1)
+    expected = [dense(d["Dense_4"], shared), dense(d["Dense_2"], of_q), dense(d["Dense_3"], of_q)]
+    logits, codes = judged(params["discriminator"], state, x)
+    for found, by_numpy in zip((logits, *codes), expected, strict=True):
+        np.testing.assert_allclose(found, by_numpy, rtol=1e-4, atol=1e-4)
+    assert [out.shape[1] for out in expected] == [1, 4, 2]
 
 
 def check_close(found, expected):

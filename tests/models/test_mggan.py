@@ -14,6 +14,7 @@ from jaxgen.adversarial import LOSSES
 from jaxgen.errors import UserError
 from jaxgen.model import Spec
 from jaxgen.models import dcgan, gan, mggan
+from tests.models.by_hand import anything, batch_norm, conv, conv_transpose, dense, in_float64, relu
 
 CODES = {"code_dim": 3, "manifold_units": 5, "autoencoder_steps": 2}
 KINDS = {
@@ -117,6 +118,37 @@ def test_the_autoencoder_descends_the_absolute_error_of_clean_examples(start):
         start.taught.opt_state["autoencoder"][0].mu,
         gradients,
     )
+
+
+def test_nets_of_images_equal_numpy():
+    """E by the batch's statistics and, frozen, by running averages; the decoder, and D_m with leaky ReLU .2."""
+    config, shape, rng = mggan.Config(**KINDS["images"]), (8, 8, 1), np.random.default_rng(4)
+    x, z = (rng.normal(size=size).astype(np.float32) for size in ((6, *shape), (6, 3)))
+    encoder, decoder = (net(config, shape, np.float32) for net in (mggan.Encoder, mggan.Decoder))
+    judge = mggan.ManifoldDiscriminator(config, np.float32)
+    variables = encoder.init(jax.random.key(0), x, training=False)
+    averages = jax.tree.map(np.abs, anything(variables["batch_stats"], seed=1))
+    e = anything(variables["params"])
+    of_decoder, of_judge = (anything(net.init(jax.random.key(0), z)["params"]) for net in (decoder, judge))
+    given = {"params": e, "batch_stats": averages}
+    of_batch, _ = encoder.apply(given, x, training=True, mutable=["batch_stats"])
+    for found, by in ((of_batch, {}), (encoder.apply(given, x, training=False), in_float64(averages))):
+        h = np.float64(x)
+        for level in range(2):
+            norm = f"BatchNorm_{level}"
+            h = relu(batch_norm(conv(in_float64(e[f"Conv_{level}"]), h), in_float64(e[norm]), by.get(norm)))
+        np.testing.assert_allclose(found, dense(in_float64(e["Dense_0"]), h), rtol=1e-4, atol=1e-4)
+
+    p = in_float64(of_decoder)
+    h = relu(dense(p["Dense_0"], np.float64(z))).reshape(6, 2, 2, 4)
+    h = np.tanh(conv_transpose(p["ConvTranspose_1"], relu(conv_transpose(p["ConvTranspose_0"], h))))
+    np.testing.assert_allclose(decoder.apply({"params": of_decoder}, z), h, rtol=1e-4, atol=1e-5)
+    assert set(p["ConvTranspose_1"]) == {"kernel"}
+
+    p, h = in_float64(of_judge), np.float64(z)
+    for layer in ("Dense_0", "Dense_1"):
+        h = relu(dense(p[layer], h), 0.2)
+    np.testing.assert_allclose(judge.apply({"params": of_judge}, z), dense(p["Dense_2"], h), rtol=1e-4, atol=1e-5)
 
 
 def test_salt_and_pepper():

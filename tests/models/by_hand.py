@@ -1,0 +1,49 @@
+"""Layers in numpy's float64, given Flax's parameters: convolutions of 4x4 kernels with stride 2, and their adjoints."""
+
+import jax
+import numpy as np
+
+
+def in_float64(tree):
+    return jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), tree)
+
+
+def anything(tree, seed=0):
+    """Parameters like these, of normal numbers: none is 0 or 1, or its place would not be seen."""
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda leaf: rng.normal(0.1, 0.4, leaf.shape).astype(np.float32), tree)
+
+
+def dense(layer, x):
+    return x.reshape(len(x), -1) @ layer["kernel"] + layer.get("bias", 0)
+
+
+def conv(layer, x):
+    """[batch, 2h, 2w, in] with a frame of zeros -> [batch, h, w, out]; kernels [4, 4, in, out]."""
+    _, height, width, _ = x.shape
+    x = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    places = [(u, v) for u in range(4) for v in range(4)]
+    y = sum(x[:, u : u + height : 2, v : v + width : 2] @ layer["kernel"][u, v] for u, v in places)
+    return y + layer.get("bias", 0)
+
+
+def conv_transpose(layer, x):
+    """[batch, h, w, in] -> [batch, 2h, 2w, out], each pixel added in at 4x4 places; kernels [4, 4, out, in]."""
+    batch, height, width, _ = x.shape
+    y = np.zeros((batch, 2 * height + 2, 2 * width + 2, layer["kernel"].shape[2]))
+    for u in range(4):
+        for v in range(4):
+            y[:, u : u + 2 * height : 2, v : v + 2 * width : 2] += x @ layer["kernel"][u, v].T
+    return y[:, 1:-1, 1:-1] + layer.get("bias", 0)
+
+
+def batch_norm(x, layer=None, averages=None):
+    """Each channel by its mean and variance in this batch, or by running averages; scaled and shifted by a layer."""
+    axes = tuple(range(x.ndim - 1))
+    mean, var = (averages["mean"], averages["var"]) if averages else (x.mean(axes), x.var(axes))
+    x = (x - mean) / np.sqrt(var + 1e-5)
+    return x * layer["scale"] + layer["bias"] if layer else x
+
+
+def relu(x, slope=0.0):
+    return np.where(x > 0, x, slope * x)
