@@ -77,21 +77,24 @@ def written_out(judged, z):
     return log_category[jnp.arange(len(z)), z[:, 3:7].argmax(1)] + log_density.sum(1)
 
 
-def test_information_equals_scipy():
+@pytest.mark.parametrize("weight", [1.0, 0.25])
+def test_information_equals_scipy(weight):
     """Of outputs that are anything; and of perfect ones what the module says."""
+    config = dataclasses.replace(CONFIG, continuous_weight=weight)
     z = np.asarray(infogan.draw(CONFIG, jax.random.key(2), 50))
     rng = np.random.default_rng(0)
     logits, means = 3 * rng.normal(size=(50, 4)), rng.normal(size=(50, 2))
     outputs = infogan.Judged(jnp.zeros((50, 1)), (jnp.float32(logits), jnp.float32(means)))
     shares = scipy.special.softmax(logits, 1)
-    log_q = [
-        scipy.stats.multinomial.logpmf(c, 1, p) + scipy.stats.norm.logpdf(u, m).sum()
-        for c, p, u, m in zip(z[:, 3:7].astype(int), shares, z[:, 7:], means, strict=True)
-    ]
-    entropy = scipy.stats.entropy(np.full(4, 1 / 4)) + 2 * scipy.stats.uniform(-1, 2).entropy()
-    np.testing.assert_allclose(infogan.information(CONFIG, outputs, z), 0.5 * (np.array(log_q) + entropy), rtol=1e-5)
+    of_category = [
+        scipy.stats.multinomial.logpmf(c, 1, p) for c, p in zip(z[:, 3:7].astype(int), shares, strict=True)
+    ] + scipy.stats.entropy(np.full(4, 1 / 4))
+    of_continuous = scipy.stats.norm.logpdf(z[:, 7:], means).sum(1) + 2 * scipy.stats.uniform(-1, 2).entropy()
+    expected = 0.5 * (of_category + weight * of_continuous)
+    np.testing.assert_allclose(infogan.information(config, outputs, z), expected, rtol=1e-5)
     perfect = infogan.Judged(outputs.logits, (jnp.float32(100 * z[:, 3:7]), jnp.float32(z[:, 7:])))
-    np.testing.assert_allclose(infogan.information(CONFIG, perfect, z), 0.5 * (np.log(4) - 2 * 0.2258), atol=1e-4)
+    expected = 0.5 * (np.log(4) - weight * 2 * 0.2258)
+    np.testing.assert_allclose(infogan.information(config, perfect, z), expected, atol=1e-4)
 
 
 def test_nets_equal_numpy(state, x, z):
@@ -216,6 +219,19 @@ def test_codes_are_drawn_decoded_and_inferred(batch, x):
     )
     alone = model.codes.infer(state, {"image": batch["image"][:1]})  # running averages: of no other image
     np.testing.assert_allclose(alone, logits[:1], rtol=1e-4, atol=1e-6)
+
+
+def test_without_continuous_codes(batch):
+    """No parameter is empty, and the information is of the category alone."""
+    config = dataclasses.replace(CONFIG, continuous=0)
+    play = infogan.players(config, spec())
+    state = play.init(jax.random.key(0), batch)
+    assert all(leaf.size for leaf in jax.tree.leaves(state))
+    _, metrics = jax.jit(play.step)(jax.random.key(1), state, batch)
+    assert metrics["information"] <= 0.5 * np.log(4)
+    z = infogan.draw(config, jax.random.key(2), 8)
+    outputs = infogan.Judged(jnp.zeros((8, 1)), (jnp.zeros((8, 4)), jnp.zeros((8, 0))))
+    np.testing.assert_allclose(infogan.information(config, outputs, z), 0, atol=1e-6)  # knows nothing
 
 
 def test_running_averages_pass_from_real_to_fake(play, state, batch, x):
