@@ -11,8 +11,9 @@ Two pairs of nets:
                     ReLU, both together through 1200, to a sigmoid; in D images and y through maxout layers of 240 and
                     50 units of 5 pieces, both together through 240 of 4. Dropout of a half in both players, SGD with
                     rate .1 that shrinks by 1.00004 a step to 1e-6 and momentum from .5 to .7. Batches of 100. Not the
-                    paper's, which does not state them: Flax's initial weights, a last bias that starts at the data's
-                    marginals and the 125,000 steps of the momentum, both as in `gan`, dropout in hidden layers only.
+                    paper's, which does not state them, but those of `gan`: initial weights, a last bias that starts at
+                    the data's marginals, D's rate of half of G's, the 125,000 steps of the momentum. Dropout in hidden
+                    layers only.
     convolutional   DCGAN with labels, after the code of Radford, Metz & Chintala 2016 (https://arxiv.org/abs/1511.06434)
                     for the 1-NN errors of their section 5: every layer of both players is given the one-hot label
                     beside its input, as maps that are 1 or 0 all over; BatchNorm has no scale or shift, and layers no
@@ -37,9 +38,9 @@ from jaxgen.fields import check_idle
 from jaxgen.game import Game, GameConfig, Judged, Nets, check_game, game, passed, sampled_from, worries
 from jaxgen.model import Array, Model, Phase, Prior, Spec
 from jaxgen.models.dcgan import draw_prior, weights
-from jaxgen.models.gan import annealed_sgd
+from jaxgen.models.gan import BOUNDS, annealed_sgd
 from jaxgen.nn.conv import Conv, ConvTranspose
-from jaxgen.nn.dense import maxout
+from jaxgen.nn.dense import maxout, uniform_within
 from jaxgen.nn.image import from_unit, logits_of_mean, pyramid, to_signed, to_unit
 from jaxgen.nn.normalization import NormalizationName, normalised
 
@@ -56,7 +57,7 @@ class Config(GameConfig):
 
     network: Literal["convolutional", "maxout"] = "convolutional"  # of both players: as DCGAN's, or the paper's
     latent_dim: int = 100  # dimensions of z
-    learning_rate: float | None = None  # of both players; 2e-4 of convolutional's Adam, .1 of maxout's SGD if not given
+    learning_rate: float | None = None  # 2e-4 of convolutional's Adam, .1 of maxout's SGD (D's half of it) if not given
     features: int = 64  # of convolutional: channels of the largest hidden map, doubled at every further halving
     smallest: int = 4  # of convolutional: side of the smallest map; images are halved while they stay at least so large
     kernel: Literal[4, 5] = 4  # of convolutional: side of the kernels
@@ -144,14 +145,16 @@ class MaxoutGenerator(nn.Module):
     def __call__(self, z: Array, y: Array, training: bool) -> Array:
         """Noise z [batch, latent_dim], one-hot y [batch, classes] -> [batch, H, W, C]; dropout by the key "dropout"."""
         config, shape, dtype = self.config, self.spec.image_shape, self.spec.compute_dtype
+        weights = uniform_within(BOUNDS["generator"])
 
         def hidden(x, units):
-            x = nn.relu(nn.Dense(units, dtype=dtype)(x))
+            x = nn.relu(nn.Dense(units, dtype=dtype, kernel_init=weights)(x))
             return nn.Dropout(config.dropout, deterministic=not training)(x)
 
         of_z, of_label, of_both = config.generator_units
         x = hidden(jnp.concatenate([hidden(z, of_z), hidden(y, of_label)], axis=1), of_both)
-        x = nn.Dense(int(np.prod(shape)), use_bias=False, dtype=dtype)(x).astype(jnp.float32).reshape(-1, *shape)
+        x = nn.Dense(int(np.prod(shape)), use_bias=False, dtype=dtype, kernel_init=weights)(x)
+        x = x.astype(jnp.float32).reshape(-1, *shape)
         return nn.sigmoid(x + self.param("marginals", lambda key: logits_of_mean(self.spec.mean)))
 
 
@@ -164,15 +167,15 @@ class MaxoutDiscriminator(nn.Module):
     @nn.compact
     def __call__(self, x: Array, y: Array, training: bool) -> Array:
         """X [batch, H, W, C] in [0, 1], one-hot y [batch, classes] -> logits [batch, 1]; dropout by "dropout"."""
-        config, dtype = self.config, self.spec.compute_dtype
+        config, dtype, weights = self.config, self.spec.compute_dtype, uniform_within(BOUNDS["discriminator"])
 
         def hidden(x, units, pieces):
-            return nn.Dropout(config.dropout, deterministic=not training)(maxout(x, units, pieces, dtype))
+            return nn.Dropout(config.dropout, deterministic=not training)(maxout(x, units, pieces, dtype, weights))
 
         of_image, of_label, of_both = zip(config.discriminator_units, PIECES, strict=True)
         x = jnp.concatenate([hidden(x.reshape(len(x), -1), *of_image), hidden(y, *of_label)], axis=1)
         x = hidden(x, *of_both)
-        return nn.Dense(1, dtype=dtype)(x).astype(jnp.float32)
+        return nn.Dense(1, dtype=dtype, kernel_init=weights)(x).astype(jnp.float32)
 
 
 NETWORKS = {
@@ -200,11 +203,12 @@ def check(config: Config, spec: Spec) -> None:
         pyramid(spec.image_shape, config.smallest, "cgan")
 
 
-def optimizer(config: Config) -> optax.GradientTransformation:
+def optimizers(config: Config) -> dict[str, optax.GradientTransformation]:
     """Of each player."""
     if config.network == "maxout":
         return annealed_sgd(config.learning_rate or 0.1, DECAY, LEAST)
-    return optax.adam(config.learning_rate or 2e-4, config.beta1, config.beta2)
+    adam = optax.adam(config.learning_rate or 2e-4, config.beta1, config.beta2)
+    return {"generator": adam, "discriminator": adam}
 
 
 def players(config: Config, spec: Spec) -> Game:
@@ -238,9 +242,8 @@ def players(config: Config, spec: Spec) -> Game:
         logits, averages = passed(discriminator, params, extra["discriminator"], x, one_hot(batch), key=key)
         return Judged(logits), averages
 
-    moves = optimizer(config)
     nets = Nets(init, real, draw, generate, discriminate, signed=config.network == "convolutional")
-    return game(config, nets, {"generator": moves, "discriminator": moves})
+    return game(config, nets, optimizers(config))
 
 
 def make(config: Config, spec: Spec) -> Model:

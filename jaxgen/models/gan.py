@@ -7,9 +7,10 @@ generator's non-saturating loss -log D(G(z)) (section 3) unless another `loss` i
 
 The defaults are the authors' for MNIST, by the paper and its code: z of 100 uniform numbers, G of two layers of 1200
 ReLU and a sigmoid whose bias starts at the data's marginals, D of two layers of 240 maxout units of 5 pieces with
-dropout (a half of the units, a fifth of the pixels); SGD with rate .1, which shrinks by 1.000004 a step, and
-momentum from .5 to .7 over the 250 epochs. Batches of 100. Not theirs: Flax's initial weights (the code draws uniform
-ones in +-.05 and +-.005) and no bound on the columns' norms. Points, which have no bounds, are put out as they are.
+dropout (a half of the units, a fifth of the pixels); initial weights uniform in +-.05 and, D's, in +-.005; SGD with
+rate .1, D's on half of its loss, which shrinks by 1.000004 a step, and momentum from .5 to .7 over the 250 epochs.
+Batches of 100. With Flax's larger initial weights D wins at once, and G's samples are all one. Not theirs: D's turn is
+before G's. Points, which have no bounds, are put out as they are.
 
 For points in the plane a small net and Adam do better:
 
@@ -32,16 +33,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.nn.initializers import Initializer
 
 from jaxgen.errors import UserError, check_not_negative, check_positive, check_share
 from jaxgen.fields import check_idle
 from jaxgen.game import Game, GameConfig, Judged, Nets, check_game, game, passed, sampled_from, worries
 from jaxgen.model import HIGH_QUALITY, Array, Model, Phase, Prior, Spec
-from jaxgen.nn.dense import maxout, perceptron
+from jaxgen.nn.dense import DEFAULT, maxout, perceptron, uniform_within
 from jaxgen.nn.image import from_unit, logits_of_mean, to_unit
 
 DECAY, MOMENTUM, MOMENTUM_STEPS = 1 / 1.000004, (0.5, 0.7), 125_000
 """Of the authors' SGD: of the learning rate, a step; momentum at the start and after 250 epochs of 500 steps."""
+
+BOUNDS = {"generator": 0.05, "discriminator": 0.005}
+"""Of the authors' initial weights."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ class Config(GameConfig):
     discriminator_layers: int = 2  # hidden layers of D
     pieces: int = 5  # linear pieces of D's maxout units; 1 for ReLU
     dropout: float = 0.5  # share of D's hidden units that is dropped; of its inputs two fifths of that
-    optimizer: Literal["sgd", "adam"] = "sgd"  # the authors' schedule of SGD, or Adam
+    optimizer: Literal["sgd", "adam"] = "sgd"  # the authors' initial weights and schedule of SGD, or Flax's and Adam
     learning_rate: float = 0.1  # of both players
     beta1: float = 0.5  # of Adam
     beta2: float = 0.999  # of Adam
@@ -77,10 +82,10 @@ class Generator(nn.Module):
     def __call__(self, z: Array, training: bool) -> Array:
         """Noise z [batch, latent_dim] -> [batch, *shape]."""
         config = self.config
-        x = perceptron(
-            z, config.generator_units, config.generator_layers, training, config.generator_batch_norm, self.dtype
-        )
-        x = nn.Dense(int(np.prod(self.shape)), dtype=self.dtype)(x).astype(jnp.float32).reshape(-1, *self.shape)
+        weights, norm = initial(config, "generator"), config.generator_batch_norm
+        x = perceptron(z, config.generator_units, config.generator_layers, training, norm, self.dtype, weights)
+        x = nn.Dense(int(np.prod(self.shape)), dtype=self.dtype, kernel_init=weights)(x)
+        x = x.astype(jnp.float32).reshape(-1, *self.shape)
         if self.bias is None:
             return x
         bias = self.param("marginals", lambda key: logits_of_mean(self.bias))
@@ -96,13 +101,13 @@ class Discriminator(nn.Module):
     @nn.compact
     def __call__(self, x: Array, training: bool) -> Array:
         """X [batch, ...] -> logits [batch, 1]; dropout while training, drawn by the key "dropout"."""
-        config = self.config
+        config, weights = self.config, initial(self.config, "discriminator")
         x = x.reshape(len(x), -1)
         x = nn.Dropout(0.4 * config.dropout, deterministic=not training)(x)
         for _ in range(config.discriminator_layers):
-            x = maxout(x, config.discriminator_units, config.pieces, self.dtype)
+            x = maxout(x, config.discriminator_units, config.pieces, self.dtype, weights)
             x = nn.Dropout(config.dropout, deterministic=not training)(x)
-        return nn.Dense(1, dtype=self.dtype)(x).astype(jnp.float32)
+        return nn.Dense(1, dtype=self.dtype, kernel_init=weights)(x).astype(jnp.float32)
 
 
 def check_dense(config: Config) -> None:
@@ -124,15 +129,26 @@ def optimizers(config: Config) -> dict[str, optax.GradientTransformation]:
         # Where a gradient is exactly 0, as at a ReLU that is off, the root of its square has no gradient of its own.
         eps_root = 1e-16 if config.unrolled else 0.0
         moves = optax.adam(config.learning_rate, config.beta1, config.beta2, eps_root=eps_root)
-    else:
-        moves = annealed_sgd(config.learning_rate, DECAY)
-    return {"generator": moves, "discriminator": moves}
+        return {"generator": moves, "discriminator": moves}
+    return annealed_sgd(config.learning_rate, DECAY)
 
 
-def annealed_sgd(learning_rate: float, decay: float, least: float | None = None) -> optax.GradientTransformation:
-    """SGD whose rate is multiplied by `decay` every step, down to `least`, and whose momentum rises."""
-    rate = optax.exponential_decay(learning_rate, 1, decay, end_value=least)
-    return optax.inject_hyperparams(optax.sgd)(rate, optax.linear_schedule(*MOMENTUM, MOMENTUM_STEPS))
+def annealed_sgd(rate: float, decay: float, least: float | None = None) -> dict[str, optax.GradientTransformation]:
+    """Of each player SGD whose rate is multiplied by `decay` every step, down to `least`, and whose momentum rises.
+
+    D's is half of `rate`: the authors' D descends half of its loss.
+    """
+
+    def sgd(rate, least):
+        falling = optax.exponential_decay(rate, 1, decay, end_value=least)
+        return optax.inject_hyperparams(optax.sgd)(falling, optax.linear_schedule(*MOMENTUM, MOMENTUM_STEPS))
+
+    return {"generator": sgd(rate, least), "discriminator": sgd(rate / 2, least and least / 2)}
+
+
+def initial(config: Config, player: str) -> Initializer:
+    """A net's initial weights: the authors' with their SGD, Flax's with Adam."""
+    return uniform_within(BOUNDS[player]) if config.optimizer == "sgd" else DEFAULT
 
 
 def draw_prior(config: Config, key: Array, num: int) -> Array:

@@ -3,29 +3,48 @@
 import functools
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.nn.initializers import Initializer
 
 from jaxgen.model import Array
 from jaxgen.nn.maximum import larger
 from jaxgen.nn.normalization import normalised
 
+DEFAULT = nn.linear.default_kernel_init
+"""Flax's initial weights."""
 
-def maxout(x: Array, units: int, pieces: int, dtype: np.dtype) -> Array:
+
+def uniform_within(bound: float) -> Initializer:
+    """Initial weights uniform in (-bound, bound)."""
+    return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -bound, bound)
+
+
+def maxout(x: Array, units: int, pieces: int, dtype: np.dtype, weights: Initializer = DEFAULT) -> Array:
     """Vectors [batch, d] -> [batch, units], each the largest of `pieces` linear ones; Goodfellow et al. 2013.
 
-    One piece would be linear: it is ReLU.
+    One piece would be linear: it is ReLU. `weights` are the initial ones.
     """
+    layer = functools.partial(nn.Dense, dtype=dtype, kernel_init=weights)
     if pieces == 1:
-        return nn.relu(nn.Dense(units, dtype=dtype)(x))
-    x = nn.Dense(units * pieces, dtype=dtype)(x).reshape(*x.shape[:-1], units, pieces)
+        return nn.relu(layer(units)(x))
+    x = layer(units * pieces)(x).reshape(*x.shape[:-1], units, pieces)
     return functools.reduce(larger, (x[..., piece] for piece in range(pieces)))
 
 
-def perceptron(x: Array, units: int, layers: int, training: bool, batch_norm: bool, dtype: np.dtype) -> Array:
-    """Vectors [batch, d] through layers of ReLU: [batch, units]."""
+def perceptron(
+    x: Array,
+    units: int,
+    layers: int,
+    training: bool,
+    batch_norm: bool,
+    dtype: np.dtype,
+    weights: Initializer = DEFAULT,
+) -> Array:
+    """Vectors [batch, d] through layers of ReLU: [batch, units]. `weights` are the initial ones."""
     for _ in range(layers):
-        x = nn.Dense(units, use_bias=not batch_norm, dtype=dtype)(x)
+        x = nn.Dense(units, use_bias=not batch_norm, dtype=dtype, kernel_init=weights)(x)
         x = nn.relu(normalised(x[:, None, None], training)[:, 0, 0] if batch_norm else x)
     return x
 

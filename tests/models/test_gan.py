@@ -93,6 +93,27 @@ def test_the_authors_schedule():
     assert float(beyond.hyperparams["momentum"]) == pytest.approx(0.7, rel=1e-6)
 
 
+def test_the_authors_initial_weights_and_ds_rate():
+    """Uniform in +-.05 and +-.005, biases 0, D's rate half of G's; with Adam Flax's weights and one rate."""
+    batch = {"image": np.zeros((2, 8, 8, 1), np.uint8)}
+    spec = Spec({"image": jax.ShapeDtypeStruct((8, 8, 1), np.uint8)}, 64, mean=np.full((8, 8, 1), 0.3))
+    units = {"generator_units": 200, "discriminator_units": 40}
+    for fields, bounds in (({}, (0.05, 0.005)), ({"optimizer": "adam"}, None)):
+        play, _, _ = gan.players(gan.Config(**units, **fields), spec)
+        params = play.init(jax.random.key(0), batch).params
+        for player, bound in zip(("generator", "discriminator"), bounds or (None, None), strict=True):
+            for layer in (f"Dense_{n}" for n in range(3)):
+                kernel, bias = (np.asarray(params[player][layer][part]) for part in ("kernel", "bias"))
+                assert not bias.any()
+                deviation = bound / np.sqrt(3) if bound else 1 / np.sqrt(len(kernel))
+                assert kernel.std() == pytest.approx(deviation, rel=0.15)
+                assert bound is None or 0.9 * bound < np.abs(kernel).max() < bound
+    sgd = gan.optimizers(gan.Config(learning_rate=0.4))
+    for player, rate in (("generator", 0.4), ("discriminator", 0.2)):
+        update, _ = sgd[player].update(jnp.ones(2), sgd[player].init(jnp.zeros(2)), jnp.zeros(2))
+        np.testing.assert_allclose(update, -rate, rtol=1e-6)
+
+
 class Unit(nn.Module):
     """Three units of `pieces` pieces."""
 
