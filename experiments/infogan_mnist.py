@@ -15,10 +15,10 @@ At the paper's widths, on a GPU (50 epochs):
     jaxgen train infogan --dataset mnist --information-weight .1 --batch-size 128 --steps 21500 --seeds 0 1 2
     jaxgen evaluate runs/infogan-mnist --metrics codes fd recognised
 
-Time: half an hour on 2 CPU cores, by the time of a step on both; each arm took 25 minutes on one core beside other work.
-Expected: about 5% by categories alone; 10% to 25% by the paper's codes, which so narrow nets misuse. Measured: categories
-alone .041, .068 and .045, a median of .045; the paper's codes .139, .231 and .139. FD-mnist 23 of both, real images 3.5;
-97% and 98% of samples recognised, all ten classes.
+Time: half an hour on 2 CPU cores, by the time of a step on both; an arm took 25 minutes on one core beside other work.
+Expected: about 5% by categories alone; 10% to 25% by the paper's codes, which so narrow nets misuse. Measured: by
+categories alone .041, .068 and .045, a median of .045; by the paper's codes .139, .231 and .139. FD-mnist 23 of both,
+real images 3.5; 97% and 98% of samples recognised, all ten classes.
 
 Why: with 10 categories a seed keeps a pair of classes, 4 and 9 mostly, in two categories that differ in style, while a
 continuous code, where there is one, or the noise tells 4 from 9. The bound of the information is reached all the same,
