@@ -6,7 +6,9 @@ Bang & Shim 2018 (https://arxiv.org/abs/1804.04391) guide G by a second discrimi
 autoencoder, trained beforehand and frozen. The base is what is left without it, every other field alike. The arms of
 more noise and of longer codes show what decides: how much of the modes' places the codes keep.
 
-Time: half an hour on 2 CPU cores, by an estimate. Expected: MGGAN covers more modes than its base. Measured: not yet.
+Time: half an hour on 2 CPU cores, by an estimate. Expected: MGGAN covers more modes than its base. Measured, in
+mode_collapse_2d.py, whose arms gan and mggan on the grid are `base` and `mggan` here: 18.6 modes against 14.6, a
+difference of 4.0 [2.5, 5.5], p .0002 and by Holm .0004 among its four. The other two arms: not yet.
 """
 
 from jaxgen.comparison import Arm, Comparison, Experiment, Scoring
