@@ -14,7 +14,10 @@ SMALL = {
     "autoencoder": {"features": 4, "latent_dim": 3},
     "vae": {"features": 4, "latent_dim": 3},
     "vaegan": {"features": 4, "latent_dim": 3},
-    "gan": {"generator_units": 16, "discriminator_units": 8, "pieces": 2, "latent_dim": 5},
+    "gan": {
+        **{"generator_units": 16, "discriminator_units": 8, "pieces": 2, "latent_dim": 5},
+        **{"optimizer": "adam", "learning_rate": 1e-3},
+    },
     "dcgan": {"features": 4, "latent_dim": 5},
     "cgan": {"features": 4, "latent_dim": 5},
     "mggan": {"features": 4, "latent_dim": 5, "code_dim": 3, "manifold_units": 8, "autoencoder_steps": 1},

@@ -10,7 +10,7 @@ from jaxgen.keys import streams
 from jaxgen.pictures import point_image
 from jaxgen.training import Settings, open_run, sample, train
 
-SMALL = {"latent_dim": 2, "generator_units": 4, "discriminator_units": 4, "pieces": 1}
+SMALL = {"latent_dim": 2, "generator_units": 4, "discriminator_units": 4, "pieces": 1, "optimizer": "adam"}
 
 
 @pytest.fixture(scope="module")
