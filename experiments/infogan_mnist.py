@@ -12,8 +12,9 @@ the training images, and errs on test images. Two arms:
 
 At the paper's widths, on a GPU (50 epochs):
 
-    jaxgen train infogan --dataset mnist --information-weight .1 --batch-size 128 --steps 21500 --seeds 0 1 2
-    jaxgen evaluate runs/infogan-mnist --metrics codes fd recognised
+    jaxgen train infogan --information-weight .1 --dataset mnist --batch-size 128 --steps 21500 --seeds 0 1 2 \\
+        --out runs/infogan
+    jaxgen evaluate runs/infogan --metrics codes fd recognised
 
 Time: half an hour on 2 CPU cores, by the time of a step on both; an arm took 25 minutes on one core beside other work.
 Expected: about 5% by categories alone; 10% to 25% by the paper's codes, which so narrow nets misuse. Measured: by
