@@ -10,10 +10,9 @@ the training images, and errs on test images. Two arms:
     infogan            the paper's codes, 10 categories and 2 continuous ones
     categories alone   20 categories, of which several may stand for one class, and no continuous code
 
-At the paper's widths, on a GPU (50 epochs):
+At the paper's widths, on a GPU (50 epochs; one seed, others with --seeds):
 
-    jaxgen train infogan --information-weight .1 --dataset mnist --batch-size 128 --steps 21500 --seeds 0 1 2 \\
-        --out runs/infogan
+    jaxgen train infogan --information-weight .1 --dataset mnist --batch-size 128 --steps 21500 --out runs/infogan
     jaxgen evaluate runs/infogan --metrics codes fd recognised
 
 Time: half an hour on 2 CPU cores, by the time of a step on both; an arm took 25 minutes on one core beside other work.
