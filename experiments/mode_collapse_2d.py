@@ -3,12 +3,12 @@
     XLA_FLAGS=--xla_force_host_platform_device_count=2 jaxgen compare experiments/mode_collapse_2d.py
 
 A ring of 8 modes and a grid of 25 (VEEGAN's, in PacGAN's numbers). All arms have G and D of two layers of 128 ReLU, z
-of two Gaussian numbers, Adam with one rate, and batches of 128; a step takes the whole batch in each of them:
+of two Gaussian numbers, Adam with one rate, and batches of 100; a step takes the whole batch in each of them:
 
     gan        the non-saturating game
-    pacgan2    D judges two examples at once: 64 pairs a step
+    pacgan2    D judges two examples at once: 50 pairs a step
     unrolled   G's loss looks two updates of D ahead
-    wgan_gp    Wasserstein with the gradient penalty; four updates of D for one of G, each on 32 examples
+    wgan_gp    Wasserstein with the gradient penalty; four updates of D for one of G, each on 25 examples
     mggan      a second D on the codes of a denoising autoencoder, which 2,000 steps train first
 
 The flag makes two devices of a CPU, each with five seeds: the same bits, in less than half of the time.
@@ -50,7 +50,7 @@ experiment = Experiment(
         dataset="gaussians/ring",
         seeds=tuple(range(10)),
         steps=25_000,
-        batch_size=128,
+        batch_size=100,
         log_every=500,
         sample_every=2_500,
         checkpoint_every=5_000,
