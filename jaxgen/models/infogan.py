@@ -48,7 +48,6 @@ class Config(GameConfig):
     categories: int = 10  # of the categorical code
     continuous: int = 2  # codes in (-1, 1)
     information_weight: float = 1.0  # lambda
-    continuous_weight: float = 1.0  # of the continuous codes within lambda's term, the categorical code's being 1
     features: int = 64  # channels of the largest hidden map, doubled at every further halving
     smallest: int = 4  # side of the smallest map: images are halved while they stay at least so large
     dense_units: int = 1024  # of G's first layer, and of the last that D and Q share
@@ -117,22 +116,19 @@ def draw(config: Config, key: Array, num: int) -> Array:
 
 
 def information(config: Config, judged: Judged, z: Array) -> Array:
-    """Of images made of z, lambda (log Q(c|x) + H(c)), nats [batch]: in the mean lambda times equation 5.
-
-    With a `continuous_weight` w, of the categorical code's and w times the continuous codes' part of it.
-    """
+    """Of images made of z, lambda (log Q(c|x) + H(c)), nats [batch]: in the mean lambda times equation 5."""
     logits, means = judged.codes
     _, category, continuous = jnp.split(z, [config.noise_dim, config.noise_dim + config.categories], axis=1)
     of_category = (jax.nn.log_softmax(logits) * category).sum(1) + math.log(config.categories)
     of_continuous = gaussian_log_prob(continuous, means, 0.0) + config.continuous * math.log(2)
-    return config.information_weight * (of_category + config.continuous_weight * of_continuous)
+    return config.information_weight * (of_category + of_continuous)
 
 
 def players(config: Config, spec: Spec) -> Game:
     """The game for `spec`'s images. Raises UserError for a value or an image size that will not do."""
     check_positive(config, "noise_dim", "features", "smallest", "dense_units", "code_units")
     check_positive(config, "generator_learning_rate", "discriminator_learning_rate")
-    check_not_negative(config, "continuous", "information_weight", "continuous_weight")
+    check_not_negative(config, "continuous", "information_weight")
     check_share(config, "beta1")
     if config.categories < 2:
         raise UserError(f"categories must be at least 2, so that there is something to tell, not {config.categories}")
