@@ -6,9 +6,9 @@
 A conditional DCGAN's samples, with the labels that were asked for, are the training set of a classifier that gives a
 test image the label of its nearest sample, by pixels. It errs little where each class's samples are of that class, and
 varied. Here the convolutional conditional GAN at a quarter of the paper's width, and at ten times its learning rate,
-which narrow nets want, with Adam's beta2 .99; batches of 64, seven epochs, a running average of G. Of 10,000 samples;
-beside the row of as many real images, whose error is what is left to reach. The agreement with the asked labels should
-come with a recall within classes near that of real images.
+which narrow nets want, with Adam's beta2 .99; batches of 64, seven and a half epochs, a running average of G. Of 10,000
+samples; beside the row of as many real images, whose error is what is left to reach. The agreement with the asked
+labels should come with a recall within classes near that of real images.
 
 At the paper's width, with 50,000 samples as in its table, on a GPU (25 epochs):
 

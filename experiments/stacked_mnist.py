@@ -11,6 +11,7 @@ On a GPU, PacGAN's protocol (https://arxiv.org/abs/1712.04086, section 4.2), 50 
     jaxgen train dcgan --dataset stacked_mnist --batch-size 64 --steps 100000 --seeds 0 1 2 3 4 --out runs/dcgan
     jaxgen train mggan --dataset stacked_mnist --batch-size 64 --steps 100000 --seeds 0 1 2 3 4 --out runs/mggan
     jaxgen evaluate runs/dcgan --metrics modes --samples 26000
+    jaxgen evaluate runs/mggan --metrics modes --samples 26000
 
 Its table has 78.9 modes for the small DCGAN of that protocol. A discriminator's size decides there, and these are not
 its nets: only arms of one table compare.

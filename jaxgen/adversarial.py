@@ -1,7 +1,7 @@
 """What adversarial models share: the players' losses by name, and penalties on D's gradient, per example.
 
-Losses take logits of any shape, number by number. Where it is penalised, D is a function of examples [batch, ...] to
-logits [batch], each example's from that example alone.
+Losses take logits of any shape, number by number: [batch], or [batch, heads]. Where it is penalised, D is a function of
+examples [batch, ...] to logits [batch], each example's from that example alone.
 """
 
 from collections.abc import Callable

@@ -43,7 +43,7 @@ class GameConfig:
     penalty: PenaltyName = "none"  # on D's gradient: (norm - 1)^2, as WGAN-GP, or half its square, as R1 and R2
     penalty_at: PenaltyPlace = "between"  # where: on real (R1) or fake (R2) examples, or between a pair of both
     penalty_weight: float = 10.0  # lambda of WGAN-GP, gamma of R1 and R2
-    consistency: float = 0.0  # weight of (D(x) - D(T(x)))^2, T a shift by up to an eighth; on real and fake images
+    consistency: float = 0.0  # weight of (D(x) - D(T(x)))^2, T a shift by up to an eighth: bCR, arXiv 2002.04724
     augment: tuple[Augmentation, ...] = ()  # DiffAugment: of all images that D sees, in both turns
     spectral_norm: bool = False  # D's kernels are divided by their largest singular values
     batches: Literal["separate", "joint"] = "separate"  # real and fake examples, for BatchNorm in D
@@ -63,10 +63,9 @@ def check_game(config: Any, *, images: bool, batch_norm: bool, layer_norm: bool 
     idle = [name for name in ("penalty_at", "penalty_weight") if name in given(config)]
     if config.penalty == "none" and idle:
         raise UserError(f"{idle[0]} is of a penalty: choose penalty one_centred or zero_centred")
-    if config.loss == "wasserstein" and config.penalty != "one_centred" and not config.spectral_norm:
-        raise UserError(
-            "loss wasserstein takes penalty one_centred or spectral_norm: else D has no bound and only grows"
-        )
+    bounded = config.spectral_norm or (config.penalty != "none" and config.penalty_at == "between")
+    if config.loss == "wasserstein" and not bounded:
+        raise UserError("loss wasserstein takes a penalty between real and fake, or spectral_norm: else D only grows")
     if config.penalty != "none" and batch_norm:
         raise UserError(
             f"penalty {config.penalty} takes a discriminator without BatchNorm (normalization layer or none): it is of "
@@ -165,13 +164,17 @@ def game(config: Any, nets: Nets, optimizers: dict[str, optax.GradientTransforma
 
     def altered(key, x, policy):
         """`augmented`, which is of images in [-1, 1]."""
+        if not policy:
+            return x
         return augmented(key, x, policy) if nets.signed else (augmented(key, 2 * x - 1, policy) + 1) / 2
+
+    def shown(key, real, fake):
+        """Examples as D sees them: with `augment`, each altered."""
+        return [altered(k, x, config.augment) for k, x in zip(jax.random.split(key), (real, fake), strict=True)]
 
     def judge(key, params, extra, real, fake, batch):
         """(what D puts out of real and of fake examples, `extra` with its running averages moved)."""
-        keys = jax.random.split(key, 4)
-        if config.augment:
-            real, fake = (altered(k, x, config.augment) for k, x in zip(keys[2:], (real, fake), strict=True))
+        keys = jax.random.split(key)
         if config.batches == "joint":
             both = jax.tree.map(lambda entry: jnp.concatenate([entry, entry]), batch)
             judged, averages = nets.discriminate(keys[0], params, extra, jnp.concatenate([real, fake]), both)
@@ -184,9 +187,9 @@ def game(config: Any, nets: Nets, optimizers: dict[str, optax.GradientTransforma
 
     def discriminator_loss(params, key, state, batch, fakes):
         """(what D makes small, (metrics, `extra` moved))."""
-        k_judge, k_penalty, k_consistency, k_critic = jax.random.split(key, 4)
+        k_shown, k_judge, k_penalty, k_consistency, k_critic = jax.random.split(key, 5)
         params, extra = normalised_kernels(params, state.extra)
-        real, fake = nets.real(batch), fakes.x
+        real, fake = shown(k_shown, nets.real(batch), fakes.x)
         of_real, of_fake, moved = judge(k_judge, params, extra, real, fake, batch)
         value = losses.discriminator(of_real.logits, of_fake.logits).mean(0).sum()
         metrics = {"discriminator_loss": value}
@@ -229,7 +232,7 @@ def game(config: Any, nets: Nets, optimizers: dict[str, optax.GradientTransforma
         return move("discriminator", gradients, state)._replace(extra=extra), metrics
 
     def generator_loss(key, state, batch, fakes):
-        k_seen, k_judge, k_ahead = jax.random.split(key, 3)
+        k_shown, k_judge, k_ahead = jax.random.split(key, 3)
 
         def loss(x):
             these = fakes._replace(x=x)
@@ -241,11 +244,11 @@ def game(config: Any, nets: Nets, optimizers: dict[str, optax.GradientTransforma
             keys = jax.random.split(k_ahead, unrolled)
             later = jax.lax.scan(ahead, state, keys, unroll=True)[0] if unrolled else state
             params, extra = normalised_kernels(later.params["discriminator"], later.extra)
+            real, fake = shown(k_shown, nets.real(batch), x)
             if config.batches == "joint":
-                judged = judge(k_judge, params, extra, nets.real(batch), x, batch)[1]
+                judged = judge(k_judge, params, extra, real, fake, batch)[1]
             else:
-                seen = altered(k_seen, x, config.augment)
-                judged, _ = nets.discriminate(k_judge, params, extra, seen, batch)
+                judged, _ = nets.discriminate(k_judge, params, extra, fake, batch)
             value = (losses.generator(judged.logits).mean(0) * jnp.array(list(nets.heads.values()))).sum()
             gain = nets.information(judged, fakes.drawn).mean() if nets.information else 0.0
             return value - gain, value
@@ -309,6 +312,12 @@ def sampled_from(config: GameConfig, state: State) -> PyTree:
     """The variables of G that samples are drawn with."""
     newest = {"params": state.params["generator"], "batch_stats": state.extra["generator"]}
     return state.extra["average"] if config.average else newest
+
+
+def sampled_by(config: GameConfig, draw: str, batch_norm: bool = True) -> str:
+    """How samples are drawn, for people: `draw` is G of what, e.g. G(z). batch_norm: whether G has such layers."""
+    averaged = "the averaged " if config.average else ""
+    return averaged + draw + (" with BatchNorm's running averages" if batch_norm else "")
 
 
 def worries(metrics: dict[str, float]) -> list[str]:

@@ -24,6 +24,7 @@ from jaxgen.adversarial import (
 from jaxgen.data.gaussians import draw, modes
 from jaxgen.game import GameConfig, Judged, Nets, game
 from jaxgen.nn.conv import conv
+from tests.models.by_hand import energy_distance
 
 LOGITS = np.array([-30.0, -3.0, -0.4, 0.0, 0.7, 2.0, 25.0])  # none at a kink of the hinge, at 1 and -1
 
@@ -236,15 +237,6 @@ class MLP(nn.Module):
         for _ in range(2):
             x = nn.leaky_relu(dense(32)(x), 0.2)
         return dense(self.outputs)(x)
-
-
-def energy_distance(x, y):
-    """2 E|X - Y| - E|X - X'| - E|Y - Y'|, 0 for equal distributions; Szekely & Rizzo 2013."""
-
-    def mean_distance(a, b):
-        return np.linalg.norm(np.float64(a)[:, None] - b[None], axis=-1).mean()
-
-    return 2 * mean_distance(x, y) - mean_distance(x, x) - mean_distance(y, y)
 
 
 @pytest.fixture(scope="module")

@@ -151,7 +151,7 @@ def train_again(*argv) -> tuple:
         (["train", "vae", "--learning-rate", "1e300"], "learning_rate must be above 0 and finite (from 1e-37 to 1e38)"),
         (["train", "dcgan", "--critic-steps", "5"], "batch_size must be a multiple of 5, the parts that dcgan divides"),
         (["train", "gan", "--packing", "3"], "batch_size must be a multiple of 3, the parts that gan divides"),
-        (["train", "dcgan", "--loss", "wasserstein"], "loss wasserstein takes penalty one_centred or spectral_norm"),
+        (["train", "dcgan", "--loss", "wasserstein"], "loss wasserstein takes a penalty between real and fake"),
         (["train", "vae", "--image-size", "0"], "image size must be a whole number from 1 on, not 0"),
         (["train", "vae", "--image-size", "5000"], "image size must be at most 4096, not 5000"),
         (["train", "vae", "--crop", "9"], "crop 9: there is an image of 8x8"),

@@ -33,6 +33,7 @@ GAMES = {
     "least_squares, joint": {"loss": "least_squares", "batches": "joint", "augment": ALL_THREE, "consistency": 2.0},
     "hinge": {"loss": "hinge", "spectral_norm": True, "normalization": "none"},
     "wasserstein": {"loss": "wasserstein", "penalty": "one_centred", "normalization": "layer"},
+    "wasserstein, zero-centred": {"loss": "wasserstein", "penalty": "zero_centred", "normalization": "none"},
     "one-centred on fakes": {"penalty": "one_centred", "penalty_at": "fake", "normalization": "none"},
     "r1": {"penalty": "zero_centred", "penalty_at": "real", "normalization": "none", "average": 0.9},
     "r2, consistent": {
@@ -110,9 +111,10 @@ def played(name):
         return sum(((logits(params, extra, x) - logits(params, extra, y)) ** 2).mean() for x, y in pairs)
 
     def d_loss(params, extra, real, fake):
-        k_judge, k_penalty, k_consistency, _ = jax.random.split(k_turn, 4)
-        _, _, k_real, k_fake = jax.random.split(k_judge, 4)
-        of_real, of_fake = both(params, extra, seen(k_real, real), seen(k_fake, fake))
+        k_shown, _, k_penalty, k_consistency, _ = jax.random.split(k_turn, 5)
+        k_real, k_fake = jax.random.split(k_shown)
+        real, fake = seen(k_real, real), seen(k_fake, fake)
+        of_real, of_fake = both(params, extra, real, fake)
         parts = {"discriminator_loss": loss.discriminator(of_real, of_fake).mean()}
         parts |= {"real_score": loss.output(of_real).mean(), "fake_score": loss.output(of_fake).mean()}
         total = parts["discriminator_loss"]
@@ -127,12 +129,8 @@ def played(name):
     def g_loss(params, state, z, real):
         variables = {"params": params, "batch_stats": state.extra["generator"]}
         fake, _ = G.apply(variables, z, training=True, mutable=["batch_stats"])
-        k_seen, k_judge, _ = jax.random.split(k_generator, 3)
-        if joint:
-            _, _, k_real, k_fake = jax.random.split(k_judge, 4)
-            of_fake = both(state.params["discriminator"], state.extra, seen(k_real, real), seen(k_fake, fake))[1]
-        else:
-            of_fake = logits(state.params["discriminator"], state.extra, seen(k_seen, fake))
+        k_real, k_fake = jax.random.split(jax.random.split(k_generator, 3)[0])
+        of_fake = both(state.params["discriminator"], state.extra, seen(k_real, real), seen(k_fake, fake))[1]
         return loss.generator(of_fake).mean()
 
     @jax.jit
@@ -217,7 +215,7 @@ def test_running_averages_pass_from_real_to_fake(batch):
 def test_a_joint_batch_moves_running_averages_once(batch):
     _, found = played("least_squares, joint")
     averages = found["after"].extra["discriminator"]["BatchNorm_0"]
-    _, _, k_real, k_fake = jax.random.split(jax.random.split(found["k_turn"], 4)[0], 4)
+    k_real, k_fake = jax.random.split(jax.random.split(found["k_turn"], 5)[0])
     seen = [augmented(k, x, ALL_THREE) for k, x in ((k_real, signed(batch)), (k_fake, found["fake"]))]
     mean, var = before_norm(found, jnp.concatenate(seen))
     np.testing.assert_allclose(averages["mean"], 0.1 * mean, rtol=1e-4, atol=1e-6)
@@ -332,8 +330,11 @@ def test_with_spectral_norm_the_scale_of_kernels_does_not_matter(batch):
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"loss": "wasserstein"}, "loss wasserstein takes penalty one_centred or spectral_norm"),
-        ({"loss": "wasserstein", "penalty": "zero_centred", "normalization": "none"}, "loss wasserstein takes penalty"),
+        ({"loss": "wasserstein"}, "loss wasserstein takes a penalty between real and fake, or spectral_norm"),
+        (
+            {"loss": "wasserstein", "penalty": "one_centred", "penalty_at": "real", "normalization": "none"},
+            "loss wasserstein takes a penalty between",
+        ),
         ({"penalty": "one_centred"}, r"penalty one_centred takes .* \(normalization layer or none\)"),
         ({"penalty": "zero_centred"}, r"penalty zero_centred takes .* \(normalization layer or none\)"),
         ({"spectral_norm": True}, "spectral_norm takes normalization none"),
@@ -454,7 +455,7 @@ def gradient_taken(before, after, player):
 
 def toy_d_loss(config, params, x, key=None):
     """D's loss on POINTS and fakes x, the non-saturating game's softplus written out; where noisy by its turn's key."""
-    k_real, k_fake, _, _ = jax.random.split(jax.random.split(key, 4)[0], 4) if config.noisy else [None] * 4
+    k_real, k_fake = jax.random.split(jax.random.split(key, 5)[1]) if config.noisy else (None, None)
     of_real, of_fake = noised(k_real, params, POINTS["point"]).logits, noised(k_fake, params, x).logits
     return (jnp.log1p(jnp.exp(-of_real)) + jnp.log1p(jnp.exp(of_fake))).mean(0).sum()
 
@@ -606,12 +607,13 @@ def test_images_of_zero_to_one_are_altered_as_if_signed():
         fakes = play.generate(jax.random.key(1), state, batch)
         after, of_d = play.discriminator_turn(k_turn, state, batch, fakes)
         _, of_g = play.generator_turn(k_generator, after, batch, fakes)
-        k_judge, _, k_consistency, _ = jax.random.split(k_turn, 4)
-        _, _, k_real, k_fake = jax.random.split(k_judge, 4)
-        of_real, of_fake = logits(d, seen(k_real, batch["image"])), logits(d, seen(k_fake, fakes.x))
-        pairs = zip(jax.random.split(k_consistency), (batch["image"], fakes.x), strict=True)
+        k_shown, _, _, k_consistency, _ = jax.random.split(k_turn, 5)
+        examples = [seen(k, x) for k, x in zip(jax.random.split(k_shown), (batch["image"], fakes.x), strict=True)]
+        of_real, of_fake = (logits(d, x) for x in examples)
+        pairs = zip(jax.random.split(k_consistency), examples, strict=True)
         changes = [((logits(d, x) - logits(d, seen(k, x, ("translation",)))) ** 2).mean() for k, x in pairs]
-        later = logits(after.params["discriminator"], seen(jax.random.split(k_generator, 3)[0], fakes.x))
+        k_fake = jax.random.split(jax.random.split(k_generator, 3)[0])[1]
+        later = logits(after.params["discriminator"], seen(k_fake, fakes.x))
         return of_d | of_g, {
             "discriminator_loss": (nn.softplus(-of_real) + nn.softplus(of_fake)).mean(),
             "consistency": sum(changes),

@@ -55,8 +55,8 @@ def t_interval(values, confidence: float = 0.95) -> Interval:
 def rate_interval(values, confidence: float = 0.95) -> Interval:
     """Clopper and Pearson's interval of the probability that a training seed has a property.
 
-    It is exact for a binomial count: it covers the probability at least as often as is asked, at every n. With ten
-    seeds of which none has the property it reaches from 0 to .31, where a t interval would say 0 to 0.
+    It is exact for a binomial count: it covers the probability at least as often as is asked, at every n above 1. With
+    ten seeds of which none has the property it reaches from 0 to .31, where a t interval would say 0 to 0.
 
     Args:
       values: [n], a seed's 1 where it has the property, 0 where it has not.

@@ -12,8 +12,8 @@ Two pairs of nets:
                     50 units of 5 pieces, both together through 240 of 4. Dropout of a half in both players, SGD with
                     rate .1 that shrinks by 1.00004 a step to 1e-6 and momentum from .5 to .7. Batches of 100. Not the
                     paper's, which does not state them, but those of `gan`: initial weights, a last bias that starts at
-                    the data's marginals, D's rate of half of G's, the 125,000 steps of the momentum. Dropout in hidden
-                    layers only.
+                    the data's marginals, D's rate of half of G's, the 125,000 steps of the momentum. Not the paper's:
+                    z is in (-1, 1), the paper's in a unit hypercube; dropout in hidden layers only.
     convolutional   DCGAN with labels, after the code of Radford, Metz & Chintala 2016 (https://arxiv.org/abs/1511.06434)
                     for the 1-NN errors of their section 5: every layer of both players is given the one-hot label
                     beside its input, as maps that are 1 or 0 all over; BatchNorm has no scale or shift, and layers no
@@ -35,7 +35,7 @@ import optax
 
 from jaxgen.errors import UserError, check_positive, check_share
 from jaxgen.fields import check_idle
-from jaxgen.game import Game, GameConfig, Judged, Nets, check_game, game, passed, sampled_from, worries
+from jaxgen.game import Game, GameConfig, Judged, Nets, check_game, game, passed, sampled_by, sampled_from, worries
 from jaxgen.model import Array, Model, Phase, Prior, Spec
 from jaxgen.models.dcgan import draw_prior, weights
 from jaxgen.models.gan import BOUNDS, annealed_sgd
@@ -273,9 +273,7 @@ def make(config: Config, spec: Spec) -> Model:
         sample=sample,
         conditions=("label",),
         batch_parts=config.critic_steps,
-        sampling=("the averaged " if config.average else "")
-        + "G(z|y)"
-        + (" with BatchNorm's running averages" if config.network == "convolutional" else ""),
+        sampling=sampled_by(config, "G(z|y)", batch_norm=config.network == "convolutional"),
         decode=decode,
         prior=Prior(prior, "uniform"),
         precisions=("float32", "bfloat16"),

@@ -31,7 +31,7 @@ import numpy as np
 import optax
 
 from jaxgen.errors import check_not_negative, check_positive, check_share
-from jaxgen.game import Game, GameConfig, Judged, Nets, check_game, game, passed, sampled_from, worries
+from jaxgen.game import Game, GameConfig, Judged, Nets, check_game, game, passed, sampled_by, sampled_from, worries
 from jaxgen.model import Array, Model, Phase, Prior, Spec
 from jaxgen.nn.conv import Conv
 from jaxgen.nn.image import from_signed, pyramid, to_signed
@@ -169,7 +169,7 @@ def make(config: Config, spec: Spec) -> Model:
         needs=("image",),
         sample=sample,
         batch_parts=config.critic_steps,
-        sampling=("the averaged " if config.average else "") + "G(z) with BatchNorm's running averages",
+        sampling=sampled_by(config, "G(z)"),
         decode=lambda state, z: (images(state, z) + 1) / 2,
         prior=Prior(lambda key, state, num: draw_prior(config, key, num), "uniform"),
         precisions=("float32", "bfloat16"),

@@ -31,7 +31,7 @@ import numpy as np
 import optax
 
 from jaxgen.errors import UserError, check_not_negative, check_positive, check_share
-from jaxgen.game import Game, GameConfig, Judged, Nets, check_game, game, passed, sampled_from, worries
+from jaxgen.game import Game, GameConfig, Judged, Nets, check_game, game, passed, sampled_by, sampled_from, worries
 from jaxgen.losses import gaussian_log_prob
 from jaxgen.model import Array, Codes, Model, Phase, Spec
 from jaxgen.nn.conv import Conv
@@ -182,7 +182,7 @@ def make(config: Config, spec: Spec) -> Model:
         needs=("image",),
         sample=sample,
         batch_parts=config.critic_steps,
-        sampling=("the averaged " if config.average else "") + "G(z, c) with BatchNorm's running averages",
+        sampling=sampled_by(config, "G(z, c)"),
         decode=lambda state, z: (images(state, z) + 1) / 2,
         codes=Codes(
             config.noise_dim,

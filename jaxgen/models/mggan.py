@@ -45,7 +45,10 @@ from jaxgen.nn.stacks import doubled
 
 @dataclass(frozen=True)
 class Config(dcgan.Config, gan.Config):
-    """A manifold-guided GAN: of images with the fields of dcgan, of points with those of gan."""
+    """A manifold-guided GAN: of images with the fields of dcgan, of points with those of gan.
+
+    It has both bases' fields, since it is either; a field that both have has one default in both.
+    """
 
     autoencoder_steps: int = 500  # of the first phase, which trains the autoencoder
     autoencoder_learning_rate: float = 1e-3  # of its Adam
@@ -107,7 +110,7 @@ class ManifoldDiscriminator(nn.Module):
 
     @nn.compact
     def __call__(self, z: Array) -> Array:
-        """Codes z [batch, ...] -> logits [batch, 1]."""
+        """Codes z of packs, one beside the other [packs, packing * code_dim] -> logits [packs, 1]."""
         for _ in range(2):
             z = nn.leaky_relu(nn.Dense(self.config.manifold_units, dtype=self.dtype)(z), 0.2)
         return nn.Dense(1, dtype=self.dtype)(z).astype(jnp.float32)
@@ -218,6 +221,8 @@ def guided(config: Config, spec: Spec) -> Guided:
 
 def make(config: Config, spec: Spec) -> Model:
     """The MGGAN for `spec`'s images or points. Raises UserError for a value or an image size that will not do."""
+    if not {"image", "point"} & set(spec.entries):
+        raise UserError(f"mggan makes images or points: the data have {', '.join(spec.entries)}")
     base, other, kind = (dcgan, gan, "images") if "image" in spec.entries else (gan, dcgan, "points")
     own, others = ({field.name for field in fields(module.Config)} for module in (base, other))
     for name in given(config):
@@ -229,6 +234,8 @@ def make(config: Config, spec: Spec) -> Model:
     check_positive(config, "manifold_units")
     check_not_negative(config, "deviation", "manifold_weight")
     check_share(config, "noise")
+    if kind == "images":
+        pyramid(spec.image_shape, config.smallest, "mggan")  # before the base, whose error would name the base
     parts = guided(config, spec)
 
     def step(key, state, batch):

@@ -45,7 +45,7 @@ def perceptron(
     """Vectors [batch, d] through layers of ReLU: [batch, units]. `weights` are the initial ones."""
     for _ in range(layers):
         x = nn.Dense(units, use_bias=not batch_norm, dtype=dtype, kernel_init=weights)(x)
-        x = nn.relu(normalised(x[:, None, None], training)[:, 0, 0] if batch_norm else x)
+        x = nn.relu(normalised(x, training) if batch_norm else x)
     return x
 
 

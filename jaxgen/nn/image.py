@@ -49,8 +49,10 @@ def pyramid(image_shape: tuple[int, int, int], smallest: int, model: str) -> tup
 
     The image is halved, by a layer of stride 2 each, while both sides are even and stay at least
     `smallest`. Raises UserError where that does not come down to a map with a side below 8, as for
-    an odd size, or where nothing can be halved.
+    an odd size, or where nothing can be halved, or `smallest` is above 7.
     """
+    if smallest > 7:
+        raise UserError(f"smallest must be at most 7, as maps come down to under 8 a side, not {smallest}")
     (height, width, _), depth = image_shape, 0
     while height % 2 == width % 2 == 0 and min(height, width) >= 2 * smallest:
         height, width, depth = height // 2, width // 2, depth + 1

@@ -18,7 +18,7 @@ def gains(key, shape, dtype=jnp.float32):
 
 
 def normalised(x: Array, training: bool, kind: NormalizationName = "batch", affine: bool = True) -> Array:
-    """Maps [batch, height, width, channels], normalised; called within a module's `nn.compact`.
+    """Maps [batch, height, width, channels], or for "batch" vectors too, normalised; within a module's `nn.compact`.
 
     "batch": BatchNorm with statistics of the batch, or running averages where not `training`; Flax's
     momentum is one minus PyTorch's. "layer": of each image's whole maps, a gain and a bias a channel, as

@@ -57,7 +57,7 @@ def maps_dtypes(nets):
 def noise(name, key, shape):
     """What jaxgen's step draws from its key."""
     if name == "dcgan":
-        return jax.random.uniform(jax.random.split(key, (1, 2))[0, 0], shape, minval=-1, maxval=1)
+        return jax.random.uniform(jax.random.split(key, (1, 3))[0, 0], shape, minval=-1, maxval=1)
     return jax.random.normal(key, shape)
 
 

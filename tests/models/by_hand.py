@@ -1,4 +1,7 @@
-"""Layers in numpy's float64, given Flax's parameters: convolutions of 4x4 kernels with stride 2, and their adjoints."""
+"""Layers in numpy's float64, given Flax's parameters: convolutions of 4x4 kernels with stride 2, and their adjoints.
+
+And a distance between two samples.
+"""
 
 import jax
 import numpy as np
@@ -47,3 +50,12 @@ def batch_norm(x, layer=None, averages=None):
 
 def relu(x, slope=0.0):
     return np.where(x > 0, x, slope * x)
+
+
+def energy_distance(x, y):
+    """2 E|X - Y| - E|X - X'| - E|Y - Y'|, 0 for equal distributions; Szekely & Rizzo 2013."""
+
+    def mean_distance(a, b):
+        return np.linalg.norm(np.float64(a)[:, None] - b[None], axis=-1).mean()
+
+    return 2 * mean_distance(x, y) - mean_distance(x, x) - mean_distance(y, y)

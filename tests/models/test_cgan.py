@@ -302,7 +302,7 @@ def test_maxouts_images_are_augmented_in_their_range(start, batch):
     config = cgan.Config(**TINY["maxout"], dropout=0.0, augment=("cutout",))
     play, D = cgan.players(config, spec()), cgan.MaxoutDiscriminator(config, spec())
     variables, key = {"params": state.params["discriminator"]}, jax.random.key(2)
-    _, _, k_real, k_fake = jax.random.split(jax.random.split(key, 4)[0], 4)
+    k_real, k_fake = jax.random.split(jax.random.split(key, 5)[0])
 
     @jax.jit
     def run():

@@ -42,9 +42,26 @@ def test_the_decay_of_weights_is_added_to_the_gradient():
     np.testing.assert_allclose(tree_get(state, "mu"), [(0.5 + 0.25) / 2, (0.5 - 0.5) / 2], rtol=1e-6)
 
 
+def test_each_player_has_its_rate():
+    """Adam's first step is its rate."""
+    players = dcgan.optimizers(dcgan.Config(generator_learning_rate=0.03, discriminator_learning_rate=0.002))
+    for player, rate in (("generator", 0.03), ("discriminator", 0.002)):
+        moved, _ = descend(players[player], np.float32(5), players[player].init(np.float32(0)), np.float32(0))
+        np.testing.assert_allclose(moved, -rate, rtol=1e-5)
+
+
+@pytest.mark.parametrize("side", [4, 5])
+def test_kernels_have_the_side_asked_for(side):
+    model = dcgan.make(dcgan.Config(latent_dim=3, features=2, kernel=side), spec(16))
+    params = jax.eval_shape(model.init, jax.random.key(0), {"image": np.zeros((2, 16, 16, 1), np.uint8)}).params
+    sides = {leaf.shape[:2] for leaf in jax.tree.leaves(params) if leaf.ndim == 4}
+    assert sides == {(side, side)}
+
+
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
+        ({"smallest": 8}, "smallest must be at most 7, as maps come down to under 8 a side, not 8"),
         ({"beta2": 1.0}, "beta2 must be at least 0 and below 1"),
         ({"l2": -1.0}, "l2 must be at least 0"),
         ({"latent_dim": 0}, "latent_dim must be above 0"),

@@ -15,6 +15,7 @@ from jaxgen.models import gan
 from jaxgen.nn.augmentation import augmented
 from jaxgen.nn.dense import maxout
 from jaxgen.nn.optimizer import descend
+from tests.models.by_hand import anything, energy_distance, in_float64, relu
 
 POINTS = Spec({"point": jax.ShapeDtypeStruct((2,), np.float32)}, 100_000, mixture=gaussians.modes("ring"))
 MEAN = np.random.default_rng(0).uniform(0, 1, (4, 4, 1))
@@ -42,7 +43,8 @@ def dense(params, x, name):
         ({"pieces": 0}, "pieces must be above 0"),
         ({"packing": 2, "augment": ("color",)}, "packing takes neither augment nor consistency"),
         ({"packing": 2, "consistency": 1.0}, "packing takes neither augment nor consistency"),
-        ({"loss": "wasserstein"}, "loss wasserstein takes penalty one_centred or spectral_norm"),
+        ({"loss": "wasserstein"}, "loss wasserstein takes a penalty between real and fake, or spectral_norm"),
+        ({"learning_rate": 0.0}, "learning_rate must be above 0"),
         ({"batches": "joint"}, "batches joint is for a discriminator with BatchNorm"),
         ({"unrolled": 2, "clip": 1.0}, "unrolled takes no clip"),
         ({"beta1": 0.9}, "beta1 is of optimizer adam, not of sgd"),
@@ -103,8 +105,11 @@ def test_the_authors_initial_weights_and_ds_rate():
         params = play.init(jax.random.key(0), batch).params
         for player, bound in zip(("generator", "discriminator"), bounds or (None, None), strict=True):
             for layer in (f"Dense_{n}" for n in range(3)):
-                kernel, bias = (np.asarray(params[player][layer][part]) for part in ("kernel", "bias"))
-                assert not bias.any()
+                kernel = np.asarray(params[player][layer]["kernel"])
+                if (player, layer) == ("generator", "Dense_2"):  # its bias starts at the data's marginals
+                    assert list(params[player][layer]) == ["kernel"]
+                else:
+                    assert not np.asarray(params[player][layer]["bias"]).any()
                 deviation = bound / np.sqrt(3) if bound else 1 / np.sqrt(len(kernel))
                 assert kernel.std() == pytest.approx(deviation, rel=0.15)
                 assert bound is None or 0.9 * bound < np.abs(kernel).max() < bound
@@ -112,6 +117,43 @@ def test_the_authors_initial_weights_and_ds_rate():
     for player, rate in (("generator", 0.4), ("discriminator", 0.2)):
         update, _ = sgd[player].update(jnp.ones(2), sgd[player].init(jnp.zeros(2)), jnp.zeros(2))
         np.testing.assert_allclose(update, -rate, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("fields", "rates"),
+    [
+        ({"optimizer": "adam"}, (2e-4, 2e-4)),
+        ({"optimizer": "adam", "learning_rate": 0.03}, (0.03, 0.03)),
+        ({"optimizer": "sgd"}, (0.1, 0.05)),
+    ],
+)
+def test_rates_where_none_is_given(fields, rates):
+    """Of G and of D: Adam's first step is its rate."""
+    of = gan.optimizers(gan.Config(**fields))
+    for player, rate in zip(("generator", "discriminator"), rates, strict=True):
+        moved, _ = descend(of[player], jnp.float32(1), of[player].init(jnp.float32(0)), jnp.float32(0))
+        np.testing.assert_allclose(moved, -rate, rtol=1e-5)
+
+
+def test_a_rate_below_its_floor_stays():
+    """A floor is where the rate's fall ends; it raises no rate."""
+    for player, share in (("generator", 1), ("discriminator", 0.5)):
+        sgd = gan.annealed_sgd(1e-7, 0.5, least=1e-6)[player]
+        moved, _ = descend(sgd, jnp.float32(1), sgd.init(jnp.float32(0)), jnp.float32(0))
+        np.testing.assert_allclose(moved, -share * 1e-7, rtol=1e-5)
+
+
+def test_images_of_g_equal_numpy():
+    """Two layers of ReLU, and a sigmoid of what they give, without another bias, and the marginals' logits."""
+    G = gan.Generator(gan.Config(**SMALL), (4, 4, 1), MEAN, np.float32)
+    z = np.random.default_rng(5).uniform(-1, 1, (6, 3))
+    params = jax.jit(lambda key: G.init(key, jnp.float32(z), training=False))(jax.random.key(0))["params"]
+    np.testing.assert_allclose(1 / (1 + np.exp(-params["marginals"])), np.clip(MEAN, 0.01, 0.99), rtol=1e-5)
+    params = anything(params)
+    layers = in_float64(params)
+    x = relu(dense(layers, relu(dense(layers, z, "Dense_0")), "Dense_1"))
+    x = (x @ layers["Dense_2"]["kernel"]).reshape(6, 4, 4, 1) + layers["marginals"]
+    np.testing.assert_allclose(G.apply({"params": params}, jnp.float32(z), False), 1 / (1 + np.exp(-x)), rtol=1e-4)
 
 
 class Unit(nn.Module):
@@ -218,7 +260,7 @@ def test_images_are_augmented_in_their_range():
     play, _, _ = gan.players(config, IMAGES)
     images = {"image": np.random.default_rng(0).integers(0, 256, (12, 4, 4, 1), dtype=np.uint8)}
     D, key = gan.Discriminator(config, np.float32), jax.random.key(2)
-    _, _, k_real, k_fake = jax.random.split(jax.random.split(key, 4)[0], 4)
+    k_real, k_fake = jax.random.split(jax.random.split(key, 5)[0])
 
     @jax.jit
     def run():
@@ -271,15 +313,6 @@ def test_modes_seen_are_point_modes(batch):
     assert 0 < found.high_quality < 1
     np.testing.assert_allclose([seen["modes"], seen["high_quality"]], [found.modes / 8, found.high_quality], rtol=1e-6)
     assert gan.seen_modes(POINTS._replace(mixture=None), jnp.asarray(points)) == {}
-
-
-def energy_distance(x, y):
-    """2 E|X - Y| - E|X - X'| - E|Y - Y'|, 0 for equal distributions; Szekely & Rizzo 2013."""
-
-    def mean_distance(a, b):
-        return np.linalg.norm(np.float64(a)[:, None] - b[None], axis=-1).mean()
-
-    return 2 * mean_distance(x, y) - mean_distance(x, x) - mean_distance(y, y)
 
 
 @pytest.mark.slow

@@ -153,6 +153,16 @@ def test_the_information_is_subtracted_from_both_losses(play, state, batch, x, z
     np.testing.assert_allclose(value, of_game, rtol=1e-5)
 
 
+def test_each_player_has_its_rate(play, state, batch):
+    """Adam's first step moves what has a gradient by its rate: G's 1e-3, D's and Q's 2e-4."""
+    fakes = play.generate(jax.random.key(1), state, batch)
+    after, _ = play.discriminator_turn(jax.random.key(3), state, batch, fakes)
+    later, _ = play.generator_turn(jax.random.key(4), after, batch, fakes)
+    for player, rate in (("generator", 1e-3), ("discriminator", 2e-4)):
+        old, new = (np.asarray(s.params[player]["Dense_0"]["kernel"], np.float64) for s in (state, later))
+        np.testing.assert_allclose(np.median(np.abs(new - old)), rate, rtol=1e-2)
+
+
 def test_whom_the_information_teaches(state, z):
     """G, Q and the layers that Q shares with D; not D's last layer, which alone gives the logit of being real."""
 

@@ -1,6 +1,6 @@
 """MGGAN: whom each phase moves, the autoencoder's noise and loss, and what G is told by both discriminators."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from types import SimpleNamespace
 
@@ -293,13 +293,27 @@ def test_samples_are_the_bases(start):
         ("images", {"code_dim": 0}, "code_dim must be above 0"),
         ("points", {"deviation": -1.0}, "deviation must be at least 0"),
         ("points", {"manifold_weight": -0.5}, "manifold_weight must be at least 0"),
-        ("labels", {}, "makes images or points: the data have label"),
+        ("images", {"smallest": 8}, "smallest must be at most 7"),
+        ("labels", {}, "mggan makes images or points: the data have label"),
     ],
 )
 def test_what_cannot_be_run(kind, fields, words):
     with pytest.raises(UserError, match=words) as raised:
         mggan.make(mggan.Config(**fields), spec(kind))
     assert "\n" not in str(raised.value)
+
+
+def test_images_that_cannot_be_halved():
+    image = Spec({"image": jax.ShapeDtypeStruct((9, 9, 1), np.uint8)}, num_examples=64)
+    with pytest.raises(UserError, match=r"^mggan cannot make images of 9x9"):
+        mggan.make(mggan.Config(), image)
+
+
+def test_a_field_of_both_bases_has_one_default():
+    of_dcgan, of_gan = ({field.name: field.default for field in fields(m.Config)} for m in (dcgan, gan))
+    common = of_dcgan.keys() & of_gan.keys()
+    assert {"latent_dim", "beta1", "beta2", "loss"} <= common
+    assert {name: of_dcgan[name] for name in common} == {name: of_gan[name] for name in common}
 
 
 @pytest.mark.slow
