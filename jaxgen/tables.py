@@ -136,6 +136,6 @@ def _cell(values: list[float | None] | None, metric: dict) -> Text:
     if len(values) == 1:
         return Text(f"{known[0]:.{digits}f}")
     interval = (rate_interval if metric["key"] in RATES else t_interval)(known)
-    each = " ".join("diverged" if value is None else f"{value:.{digits}f}" for value in values)
+    each = " ".join("none" if value is None else f"{value:.{digits}f}" for value in values)
     bounds = f" [{interval.low:.{digits}f}, {interval.high:.{digits}f}]" if interval.n > 1 else ""
     return Text.assemble((f"{interval.mean:.{digits}f}", "bold"), bounds, "\n", (each, "dim"))

@@ -257,6 +257,17 @@ def test_a_rate_has_the_interval_of_a_count(write, results, table):
     assert "0.00 [0.00, 0.52]" in console.file.getvalue()
 
 
+def test_a_score_that_a_seed_has_not_is_none_in_the_terminal():
+    """A seed may have no score without having diverged, as a KL over modes that no sample is near."""
+    metric = {"key": "modes_kl", "title": "KL", "better": "lower", "digits": 2, "group": "samples"}
+    row = {"name": "wgan_gp", "kind": "trained", "values": {"modes_kl": [0.5, None, 1.5]}, "diverged": []}
+    console = Console(width=100, file=io.StringIO())
+    results = {"metrics": [metric], "rows": [row], "seeds": [0, 1, 2], "samples": 9, "dataset": {"test": 1}}
+    console.print(*scores_tables(results, console))
+    assert "0.50 none 1.50" in console.file.getvalue()
+    assert "diverged" not in console.file.getvalue()
+
+
 def test_words(write):
     text = Page(write()).all("main")[0][1]
     assert "Trained on digits (size 8): 898 training and 1,899 test examples. Handwritten." in text
