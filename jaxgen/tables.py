@@ -74,7 +74,7 @@ def metrics_table() -> Table:
 
 
 def scores_tables(results: dict, console: Console) -> list[Table]:
-    """Scores: mean and 95% t interval over the seeds, and below it every seed's value; as wide as the console."""
+    """Scores: mean and 95% interval over the seeds, and below it every seed's value; as wide as the console."""
     metrics, tables = list(results["metrics"]), []
     unbounded = console.options.update(max_width=10_000)
     while metrics:
@@ -88,7 +88,7 @@ def scores_tables(results: dict, console: Console) -> list[Table]:
     title = f"{results['samples']:,} samples and {results['dataset']['test']:,} test examples"
     if results["seeds"]:
         seeds = " ".join(map(str, results["seeds"]))
-        title += f"; mean [95% t interval over seeds {seeds}], every seed's value below"
+        title += f"; mean [95% interval over seeds {seeds}], every seed's value below"
     tables[0].title, tables[0].title_justify = title, "left"
     notes = [f"{row['name']}: {row['note']}" for row in results["rows"] if row["kind"] == "real" and row.get("note")]
     tables[-1].caption, tables[-1].caption_justify = "\n".join(notes), "left"
