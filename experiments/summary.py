@@ -106,8 +106,12 @@ def summarise(folders: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()) -
         results = read_json(folder / "results.json")
         if not isinstance(results, dict) or "tables" not in results:
             raise UserError(f"{folder / 'results.json'} does not hold the results of a comparison")
-        write_json(RESULTS / f"{results['name']}.json", kept(results))
-        print(RESULTS / f"{results['name']}.json")
+        try:
+            file = RESULTS / f"{Path(results['name']).name}.json"
+            write_json(file, kept(results))
+        except (KeyError, TypeError) as error:
+            raise UserError(f"{folder / 'results.json'} does not hold the whole results of a comparison") from error
+        print(file)
     README.write_text(table(README.read_text()))
     print(README)
 

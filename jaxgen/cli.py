@@ -20,6 +20,7 @@ KINDS = {
     "{None}|INT": "a whole number",
     "[INT": "whole numbers with spaces between them",
     "FLOAT": "a number",
+    "{None}|FLOAT": "a number",
     "{None}|{{lowest,highest}": "lowest or highest, and a metric's name",
 }
 """What tyro's words for an option's type mean."""

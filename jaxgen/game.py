@@ -4,7 +4,8 @@ A model gives its nets as functions (`Nets`), and `game` makes the turns and the
 
     discriminator   critic_steps times, each on its own part of the batch and new fakes: the loss, the penalty on
                     D's gradient, consistency
-    generator       once, on the last fakes, past D as just updated: one forward pass of G serves both turns
+    generator       once, on the last fakes, past D as just updated, or before that where both move `at_once`: one
+                    forward pass of G serves both turns
 
 Goodfellow et al. 2014's algorithm 1, and WGAN's, update D so often for one update of G, each time on new real
 examples. A step here is one such round: it divides its batch among D's updates, so the papers' batch size is
@@ -65,7 +66,10 @@ def check_game(config: Any, *, images: bool, batch_norm: bool, layer_norm: bool 
         raise UserError(f"{idle[0]} is of a penalty: choose penalty one_centred or zero_centred")
     bounded = config.spectral_norm or (config.penalty != "none" and config.penalty_at == "between")
     if config.loss == "wasserstein" and not bounded:
-        raise UserError("loss wasserstein takes a penalty between real and fake, or spectral_norm: else D only grows")
+        also = ", in a discriminator without BatchNorm (normalization none or layer)" if batch_norm else ""
+        raise UserError(
+            f"loss wasserstein takes a penalty between real and fake, or spectral_norm{also}: else D only grows"
+        )
     if config.penalty != "none" and batch_norm:
         raise UserError(
             f"penalty {config.penalty} takes a discriminator without BatchNorm (normalization layer or none): it is of "
@@ -121,15 +125,23 @@ class Game(NamedTuple):
     generate: Callable[[Key, State, Batch], Fakes]
     discriminator_turn: Callable  # (key, state, batch, fakes) -> State, metrics; moves D only
     generator_loss: Callable  # (key, state, batch, fakes) -> (loss, what it is made of), gradient of the fakes
-    generator_turn: Callable  # (key, state, batch, fakes) -> State, metrics; moves G only
+    generator_turn: Callable  # (key, state, batch, fakes, past=state) -> State, metrics; moves G only, by D of `past`
     step: Callable[[Key, State, Batch], tuple[State, dict[str, Array]]]
 
 
-def game(config: Any, nets: Nets, optimizers: dict[str, optax.GradientTransformation], unrolled: int = 0) -> Game:
+def game(
+    config: Any,
+    nets: Nets,
+    optimizers: dict[str, optax.GradientTransformation],
+    unrolled: int = 0,
+    at_once: bool = False,
+) -> Game:
     """The game of `nets`, by the fields of GameConfig.
 
     optimizers: of "generator" and "discriminator". unrolled: steps of D that G's loss looks ahead, on this step's
     examples, with G's gradient flowing through them; Metz et al. 2017, https://arxiv.org/abs/1611.02163, equation 10.
+    at_once: D's last turn and G's start from the same players, as in the code of Goodfellow et al. 2014; else G's is
+    past D as just updated.
     """
     losses = LOSSES[config.loss]
     if config.clip:
@@ -255,8 +267,8 @@ def game(config: Any, nets: Nets, optimizers: dict[str, optax.GradientTransforma
 
         return jax.value_and_grad(loss, has_aux=True)(fakes.x)
 
-    def generator_turn(key, state, batch, fakes):
-        (_, value), cotangent = generator_loss(key, state, batch, fakes)
+    def generator_turn(key, state, batch, fakes, past=None):
+        (_, value), cotangent = generator_loss(key, past or state, batch, fakes)
         (gradients,) = fakes.pullback(cotangent)
         metrics = {"generator_loss": value, "generator_gradient": optax.tree.norm(gradients)}
         return move("generator", gradients, state), metrics
@@ -272,21 +284,24 @@ def game(config: Any, nets: Nets, optimizers: dict[str, optax.GradientTransforma
         if config.critic_steps > 1:
             state, _ = jax.lax.scan(earlier, state, (keys[:-1], jax.tree.map(lambda entry: entry[:-1], parts)))
         # One forward pass of G serves D's last turn and G's: D learns on these fakes, then G is pulled
-        # back through them, past D as just updated.
+        # back through them.
         k_drawn, k_turn, k_generator = keys[-1]
         part = jax.tree.map(lambda entry: entry[-1], parts)
         fakes = generate(k_drawn, state, part)
+        before = state
         state, metrics = discriminator_turn(k_turn, state, part, fakes)
-        state, of_generator = generator_turn(k_generator, state, part, fakes)
+        state, of_generator = generator_turn(k_generator, state, part, fakes, before if at_once else state)
         state = state._replace(extra={**state.extra, "generator": fakes.averages})
         if config.average:
             newest = {"params": state.params["generator"], "batch_stats": fakes.averages}
             average = optax.incremental_update(newest, state.extra["average"], 1 - config.average)
             state = state._replace(extra={**state.extra, "average": average})
         real = nets.real(part)
-        spread = _spread(fakes.x) / jnp.maximum(_spread(real), 1e-8)
+        spread = {}  # one example has none
+        if len(real) > 1:
+            spread["spread"] = _spread(fakes.x) / jnp.maximum(_spread(real), 1e-8)
         looked = nets.look(fakes.x) | {f"real_{name}": value for name, value in nets.look(real).items()}
-        return state, metrics | of_generator | {"spread": spread} | looked
+        return state, metrics | of_generator | spread | looked
 
     return Game(init, generate, discriminator_turn, generator_loss, generator_turn, step)
 

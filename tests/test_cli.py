@@ -136,6 +136,7 @@ def train_again(*argv) -> tuple:
         (["train", "vae", "--crop", "nan"], "--crop takes a whole number, not 'nan'"),
         (["train", "vae", "--keep-best", "most", "loss"], "--keep-best takes lowest or highest, and a metric's name"),
         (["train", "vae", "--learning-rate", "it's"], "--learning-rate takes a number, not \"it's\""),
+        (["train", "gan", "--learning-rate", "abc"], "--learning-rate takes a number, not 'abc'"),
         (["train", "vae", "--latent-dim"], "Missing value for argument '--latent-dim'"),
         (["train", "vae", "--latent-dim", "0"], "latent_dim must be above 0"),
         (["train", "vae", "--latent-dim", "-4"], "latent_dim must be above 0"),

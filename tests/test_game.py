@@ -330,7 +330,10 @@ def test_with_spectral_norm_the_scale_of_kernels_does_not_matter(batch):
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"loss": "wasserstein"}, "loss wasserstein takes a penalty between real and fake, or spectral_norm"),
+        (
+            {"loss": "wasserstein"},
+            r"or spectral_norm, in a discriminator without BatchNorm \(norm",
+        ),
         (
             {"loss": "wasserstein", "penalty": "one_centred", "penalty_at": "real", "normalization": "none"},
             "loss wasserstein takes a penalty between",
@@ -374,6 +377,7 @@ class Toy(GameConfig):
     informed: bool = False
     noisy: bool = False  # D, by its key
     unrolled: int = 0
+    at_once: bool = False
 
 
 RATE, BETA1, BETA2, ROOT = 0.05, 0.5, 0.9, 1e-12
@@ -426,7 +430,8 @@ def toy(config):
         look=lambda x: {"furthest": jnp.abs(x).max()},
     )
     optimizer = optax.adam(RATE, BETA1, BETA2, eps_root=ROOT)
-    return game(config, nets, {"generator": optimizer, "discriminator": optimizer}, config.unrolled)
+    optimizers = {"generator": optimizer, "discriminator": optimizer}
+    return game(config, nets, optimizers, config.unrolled, config.at_once)
 
 
 def turns(config):
@@ -517,6 +522,31 @@ def test_both_players_make_the_information_large():
     )
     plain = judged(after.params["discriminator"], made(before[1], drawn)).logits
     np.testing.assert_allclose(metrics["generator_loss"], jnp.log1p(jnp.exp(-plain)).mean(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+def test_g_is_judged_by_d_as_updated_or_at_once_as_it_was(at_once):
+    """In a step D moves as ever; G's gradient is by D after its move, or, where both move at once, before it."""
+    play = toy(Toy(at_once=at_once))
+    before = play.init(jax.random.key(0), POINTS)
+    k_drawn = jax.random.split(jax.random.key(7), (1, 3))[0, 0]
+    z = jax.random.normal(k_drawn, (12, 3))
+
+    def g_loss(params, d):
+        return jnp.log1p(jnp.exp(-judged(d, made(params, z)).logits)).mean()
+
+    @jax.jit
+    def run():
+        after, metrics = play.step(jax.random.key(7), before, POINTS)
+        g, (old, new) = before.params["generator"], (s.params["discriminator"] for s in (before, after))
+        of_d = jax.grad(lambda d: toy_d_loss(Toy(), d, made(g, z)))(old)
+        return after, metrics, of_d, [jax.value_and_grad(g_loss)(g, d) for d in ((old, new) if at_once else (new, old))]
+
+    after, metrics, of_d, ((value, expected), (_, other)) = run()
+    close(gradient_taken(before, after, "discriminator"), of_d)
+    close(gradient_taken(before, after, "generator"), expected)
+    np.testing.assert_allclose(metrics["generator_loss"], value, rtol=1e-5)
+    assert np.abs(expected["A"] - other["A"]).max() > 1e-3 * np.abs(expected["A"]).max()
 
 
 @pytest.mark.parametrize(("unrolled", "noisy"), [(1, False), (3, False), (2, True)])
@@ -646,6 +676,14 @@ def test_metrics_are_numpys(loss, boundary):
         gradients = jax.tree.leaves(gradient_taken(state, after, player))
         norm = np.sqrt(sum((np.asarray(g, np.float64) ** 2).sum() for g in gradients))
         np.testing.assert_allclose(metrics[f"{player}_gradient"], norm, rtol=1e-5)
+
+
+def test_one_example_has_no_spread():
+    """A real example alone does not vary, beside which no fakes could be told to have collapsed."""
+    one = {"point": POINTS["point"][:1]}
+    play = toy(Toy())
+    metrics = jax.jit(play.step)(jax.random.key(1), play.init(jax.random.key(0), one), one)[1]
+    assert "spread" not in metrics
 
 
 def test_what_there_is_to_worry_about():

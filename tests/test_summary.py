@@ -94,7 +94,7 @@ def test_readme_is_written_from_all_that_is_kept(tmp_path, monkeypatch):
 
 
 def test_a_folder_that_holds_no_comparison(tmp_path):
-    for content in ("[]", "{}", "{"):
+    for content in ("[]", "{}", "{", '{"tables": [], "name": "../x"}', '{"tables": [3], "name": "x"}'):
         (tmp_path / "results.json").write_text(content)
         with pytest.raises(UserError, match="results"):
             cli.parse(summary.summarise, [str(tmp_path)], "summary")

@@ -11,9 +11,9 @@ Two pairs of nets:
                     ReLU, both together through 1200, to a sigmoid; in D images and y through maxout layers of 240 and
                     50 units of 5 pieces, both together through 240 of 4. Dropout of a half in both players, SGD with
                     rate .1 that shrinks by 1.00004 a step to 1e-6 and momentum from .5 to .7. Batches of 100. Not the
-                    paper's, which does not state them, but those of `gan`: initial weights, a last bias that starts at
-                    the data's marginals, D's rate of half of G's, the 125,000 steps of the momentum. Not the paper's:
-                    z is in (-1, 1), the paper's in a unit hypercube; dropout in hidden layers only.
+                    paper's, which does not state them, but as in `gan`: initial weights, a last bias that starts at
+                    the data's marginals, z of variance 1, D's rate of half of G's, the 125,000 steps of the momentum,
+                    both players at once. Not the paper's: dropout in hidden layers only.
     convolutional   DCGAN with labels, after the code of Radford, Metz & Chintala 2016 (https://arxiv.org/abs/1511.06434)
                     for the 1-NN errors of their section 5: every layer of both players is given the one-hot label
                     beside its input, as maps that are 1 or 0 all over; BatchNorm has no scale or shift, and layers no
@@ -38,9 +38,9 @@ from jaxgen.fields import check_idle
 from jaxgen.game import Game, GameConfig, Judged, Nets, check_game, game, passed, sampled_by, sampled_from, worries
 from jaxgen.model import Array, Model, Phase, Prior, Spec
 from jaxgen.models.dcgan import draw_prior, weights
-from jaxgen.models.gan import BOUNDS, annealed_sgd
+from jaxgen.models.gan import LEAST_MEAN, annealed_sgd, authors_weights
 from jaxgen.nn.conv import Conv, ConvTranspose
-from jaxgen.nn.dense import maxout, uniform_within
+from jaxgen.nn.dense import maxout
 from jaxgen.nn.image import from_unit, logits_of_mean, pyramid, to_signed, to_unit
 from jaxgen.nn.normalization import NormalizationName, normalised
 
@@ -145,17 +145,18 @@ class MaxoutGenerator(nn.Module):
     def __call__(self, z: Array, y: Array, training: bool) -> Array:
         """Noise z [batch, latent_dim], one-hot y [batch, classes] -> [batch, H, W, C]; dropout by the key "dropout"."""
         config, shape, dtype = self.config, self.spec.image_shape, self.spec.compute_dtype
-        weights = uniform_within(BOUNDS["generator"])
+        weights = authors_weights("generator", config.generator_units[-1])
 
         def hidden(x, units):
             x = nn.relu(nn.Dense(units, dtype=dtype, kernel_init=weights)(x))
             return nn.Dropout(config.dropout, deterministic=not training)(x)
 
+        z = z * np.sqrt(3, dtype=np.float32)  # of variance 1
         of_z, of_label, of_both = config.generator_units
         x = hidden(jnp.concatenate([hidden(z, of_z), hidden(y, of_label)], axis=1), of_both)
         x = nn.Dense(int(np.prod(shape)), use_bias=False, dtype=dtype, kernel_init=weights)(x)
         x = x.astype(jnp.float32).reshape(-1, *shape)
-        return nn.sigmoid(x + self.param("marginals", lambda key: logits_of_mean(self.spec.mean)))
+        return nn.sigmoid(x + self.param("marginals", lambda key: logits_of_mean(self.spec.mean, LEAST_MEAN)))
 
 
 class MaxoutDiscriminator(nn.Module):
@@ -167,7 +168,8 @@ class MaxoutDiscriminator(nn.Module):
     @nn.compact
     def __call__(self, x: Array, y: Array, training: bool) -> Array:
         """X [batch, H, W, C] in [0, 1], one-hot y [batch, classes] -> logits [batch, 1]; dropout by "dropout"."""
-        config, dtype, weights = self.config, self.spec.compute_dtype, uniform_within(BOUNDS["discriminator"])
+        config, dtype = self.config, self.spec.compute_dtype
+        weights = authors_weights("discriminator", config.discriminator_units[-1])
 
         def hidden(x, units, pieces):
             return nn.Dropout(config.dropout, deterministic=not training)(maxout(x, units, pieces, dtype, weights))
@@ -243,7 +245,7 @@ def players(config: Config, spec: Spec) -> Game:
         return Judged(logits), averages
 
     nets = Nets(init, real, draw, generate, discriminate, signed=config.network == "convolutional")
-    return game(config, nets, optimizers(config))
+    return game(config, nets, optimizers(config), at_once=config.network == "maxout")
 
 
 def make(config: Config, spec: Spec) -> Model:

@@ -5,13 +5,15 @@
 The review prints its equation 6 with the players exchanged (min over D, max over G); this is Goodfellow's, with the
 generator's non-saturating loss -log D(G(z)) (section 3) unless another `loss` is chosen.
 
-The defaults are the authors' for MNIST, by the paper and its code: z of 100 uniform numbers, G of two layers of 1200
-ReLU and a sigmoid whose bias starts at the data's marginals, D of two layers of 240 maxout units of 5 pieces with
-dropout (a half of the units, a fifth of the pixels); initial weights uniform in +-.05 and, D's, in +-.005; SGD with
-rate .1, D's on half of its loss, which shrinks by 1.000004 a step, and momentum from .5 to .7 over the 250 epochs.
-Batches of 100. With Flax's larger initial weights D wins at once, and G's samples are all one. Not theirs: D's turn is
-before G's, and z is in (-1, 1), where their code has numbers up to the root of 3, of variance 1. Points, which have no
-bounds, are put out as they are.
+The defaults are the authors' for MNIST, by the paper and its code: z of 100 uniform numbers, which enter G with
+variance 1, G of two layers of 1200 ReLU and a sigmoid whose bias starts at the data's marginals, D of two layers of 240
+maxout units of 5 pieces with dropout (a half of the units, a fifth of the pixels); initial weights uniform in +-.05
+and, D's, in +-.005; SGD with rate .1, D's on half of its loss, which shrinks by 1.000004 a step, and momentum from .5
+to .7 over the 250 epochs. Batches of 100. Both players move at once; with Adam, which is not theirs, G past D as just
+updated. Each of this counts: with Flax's initial weights, with G's turn after D's, or with marginals held within .01 D
+wins, and G's samples are all one. So it is in narrower nets, unless the bounds of their weights grow with the root of
+how much they are narrower, as here. Not theirs: in G's loss D's dropout is drawn anew. Points, which have no bounds,
+are put out as they are.
 
 For points in the plane a small net and Adam do better:
 
@@ -46,8 +48,11 @@ from jaxgen.nn.image import from_unit, logits_of_mean, to_unit
 DECAY, MOMENTUM, MOMENTUM_STEPS = 1 / 1.000004, (0.5, 0.7), 125_000
 """Of the authors' SGD: of the learning rate, a step; momentum at the start and after 250 epochs of 500 steps."""
 
-BOUNDS = {"generator": 0.05, "discriminator": 0.005}
-"""Of the authors' initial weights."""
+LEAST_MEAN = 1e-7
+"""The authors' for marginals: a pixel that is 0 in all data starts so near to it that D cannot tell it by that."""
+
+BOUNDS = {"generator": (0.05, 1200), "discriminator": (0.005, 240)}
+"""Of the authors' initial weights, and the units of the layers that they are for."""
 
 
 @dataclass(frozen=True)
@@ -84,12 +89,13 @@ class Generator(nn.Module):
         """Noise z [batch, latent_dim] -> [batch, *shape]."""
         config = self.config
         weights, norm = initial(config, "generator"), config.generator_batch_norm
+        z = z * np.sqrt(3, dtype=np.float32) if config.prior == "uniform" else z  # of variance 1, as a Gaussian's
         x = perceptron(z, config.generator_units, config.generator_layers, training, norm, self.dtype, weights)
         last = {"use_bias": self.bias is None, "dtype": self.dtype, "kernel_init": weights}
         x = nn.Dense(int(np.prod(self.shape)), **last)(x).astype(jnp.float32).reshape(-1, *self.shape)
         if self.bias is None:
             return x
-        bias = self.param("marginals", lambda key: logits_of_mean(self.bias))
+        bias = self.param("marginals", lambda key: logits_of_mean(self.bias, LEAST_MEAN))
         return nn.sigmoid(x + bias)
 
 
@@ -136,6 +142,11 @@ def optimizers(config: Config) -> dict[str, optax.GradientTransformation]:
     return annealed_sgd(config.learning_rate or 0.1, DECAY)
 
 
+def rules(config: Config) -> dict[str, int | bool]:
+    """What `game` is to be told beside the nets and optimizers: with SGD the authors' game, both players at once."""
+    return {"unrolled": config.unrolled, "at_once": config.optimizer == "sgd"}
+
+
 def annealed_sgd(rate: float, decay: float, least: float | None = None) -> dict[str, optax.GradientTransformation]:
     """Of each player SGD whose rate is multiplied by `decay` every step, down to `least`, and whose momentum rises.
 
@@ -152,7 +163,13 @@ def annealed_sgd(rate: float, decay: float, least: float | None = None) -> dict[
 
 def initial(config: Config, player: str) -> Initializer:
     """A net's initial weights: the authors' with their SGD, Flax's with Adam."""
-    return uniform_within(BOUNDS[player]) if config.optimizer == "sgd" else DEFAULT
+    return authors_weights(player, getattr(config, f"{player}_units")) if config.optimizer == "sgd" else DEFAULT
+
+
+def authors_weights(player: str, units: int) -> Initializer:
+    """Initial weights of a net with so many units a layer: of as many as the authors', theirs; the sums' size stays."""
+    bound, theirs = BOUNDS[player]
+    return uniform_within(bound * (theirs / units) ** 0.5)
 
 
 def draw_prior(config: Config, key: Array, num: int) -> Array:
@@ -204,7 +221,7 @@ def make(config: Config, spec: Spec) -> Model:
 def players(config: Config, spec: Spec) -> tuple[Game, Generator, str]:
     """The game, its G, and the entry that it makes. Raises UserError as `make`."""
     parts, generator, entry = nets(config, spec)
-    return game(config, parts, optimizers(config), config.unrolled), generator, entry
+    return game(config, parts, optimizers(config), **rules(config)), generator, entry
 
 
 def nets(config: Config, spec: Spec) -> tuple[Nets, Generator, str]:

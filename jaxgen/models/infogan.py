@@ -31,6 +31,7 @@ import numpy as np
 import optax
 
 from jaxgen.errors import UserError, check_not_negative, check_positive, check_share
+from jaxgen.fields import given
 from jaxgen.game import Game, GameConfig, Judged, Nets, check_game, game, passed, sampled_by, sampled_from, worries
 from jaxgen.losses import gaussian_log_prob
 from jaxgen.model import Array, Codes, Model, Phase, Spec
@@ -129,10 +130,12 @@ def players(config: Config, spec: Spec) -> Game:
     check_positive(config, "noise_dim", "features", "smallest", "dense_units", "code_units")
     check_positive(config, "generator_learning_rate", "discriminator_learning_rate")
     check_not_negative(config, "continuous", "information_weight")
+    check_positive(config, "categories")
     check_share(config, "beta1")
     if config.categories < 2:
         raise UserError(f"categories must be at least 2, so that there is something to tell, not {config.categories}")
-    if config.penalty != "none" or config.spectral_norm or config.loss == "wasserstein":
+    penalised = any(name.startswith("penalty") for name in given(config))
+    if penalised or config.spectral_norm or config.loss == "wasserstein":
         raise UserError("infogan's D has BatchNorm, as the paper's: no penalty, spectral_norm or loss wasserstein goes")
     check_game(config, images=True, batch_norm=True)
     _, depth = pyramid(spec.image_shape, config.smallest, "infogan")

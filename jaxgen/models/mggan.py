@@ -139,16 +139,16 @@ class Guided(NamedTuple):
     """The state that the game plays with: in `extra`, which no player's optimizer moves, E's variables."""
 
 
-def base_of(config: Config, spec: Spec) -> tuple[Nets, dict[str, optax.GradientTransformation], int]:
-    """The base's nets and optimizers, and how many of D's updates G looks ahead. Raises UserError as `make`."""
+def base_of(config: Config, spec: Spec) -> tuple[Nets, dict[str, optax.GradientTransformation], dict[str, int | bool]]:
+    """The base's nets, its optimizers and its other rules of the game. Raises UserError as `make`."""
     if "image" in spec.entries:
-        return dcgan.nets(config, spec), dcgan.optimizers(config), 0
-    return gan.nets(config, spec)[0], gan.optimizers(config), config.unrolled
+        return dcgan.nets(config, spec), dcgan.optimizers(config), {}
+    return gan.nets(config, spec)[0], gan.optimizers(config), gan.rules(config)
 
 
 def guided(config: Config, spec: Spec) -> Guided:
     """The parts of both phases for `spec`'s images or points. Raises UserError as `make`."""
-    base, optimizers, unrolled = base_of(config, spec)
+    base, optimizers, rules = base_of(config, spec)
     shape = spec.entries["image" if "image" in spec.entries else "point"].shape
     encoder, decoder = (net(config, shape, spec.compute_dtype) for net in (Encoder, Decoder))
     judge = ManifoldDiscriminator(config, spec.compute_dtype)
@@ -215,7 +215,7 @@ def guided(config: Config, spec: Spec) -> Guided:
 
     heads = {"": 1.0, "manifold_": config.manifold_weight}
     nets = base._replace(init=init_nets, discriminate=discriminate, heads=heads)
-    play = game(config, nets, optimizers, unrolled)
+    play = game(config, nets, optimizers, **rules)
     return Guided(init, reconstruct, play, frozen)
 
 

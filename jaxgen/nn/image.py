@@ -38,9 +38,9 @@ def drawn_bits(key: Key, image: Array) -> Array:
     return jnp.where(jax.random.bernoulli(key, to_unit(image)), jnp.uint8(255), jnp.uint8(0))
 
 
-def logits_of_mean(mean: np.ndarray) -> Array:
-    """The logits of a mean image in [0, 1], held within .01 and .99: where a decoder's last bias starts."""
-    mean = np.clip(mean, 0.01, 0.99)
+def logits_of_mean(mean: np.ndarray, least: float = 0.01) -> Array:
+    """The logits of a mean image in [0, 1], held within `least` and 1 - `least`: where a last bias starts."""
+    mean = np.clip(mean, least, 1 - least)
     return jnp.asarray(np.log(mean / (1 - mean)).astype(np.float32))
 
 

@@ -332,6 +332,8 @@ def _train(
             bar.say(f"on {devices.size} of {jax.device_count()} devices: {words}")
         if settings.batch_size > num_examples and any(part.phase.passes is None for part in parts):
             bar.say(f"batches of {settings.batch_size} repeat examples: there are {num_examples} to train on")
+        if len(parts) < len(model.phases):
+            bar.say(f"{settings.steps} steps end before phase {model.phases[len(parts)].name} begins")
         bar.start(start, end)
         for index, (phase, first, last) in enumerate(parts):
             if last <= start or end <= max(first, start):

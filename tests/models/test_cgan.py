@@ -226,7 +226,7 @@ def test_maxout_nets_equal_numpy(start, batch):
     x = batch["image"].reshape(6, -1) / 255
     g, d = (jax.tree.map(lambda p: np.asarray(p, np.float64), params[p]) for p in ("generator", "discriminator"))
 
-    hidden = np.concatenate([dense(g["Dense_0"], z), dense(g["Dense_1"], y)], axis=1).clip(0)
+    hidden = np.concatenate([dense(g["Dense_0"], np.sqrt(3) * z), dense(g["Dense_1"], y)], axis=1).clip(0)
     hidden = dense(g["Dense_2"], hidden).clip(0)
     image = scipy.special.expit(dense(g["Dense_3"], hidden).reshape(6, 8, 8, 1) + g["marginals"])
     np.testing.assert_allclose(generate(params["generator"], z.astype(np.float32), y), image, rtol=1e-4)

@@ -19,6 +19,7 @@ from tests.models.by_hand import anything, energy_distance, in_float64, relu
 
 POINTS = Spec({"point": jax.ShapeDtypeStruct((2,), np.float32)}, 100_000, mixture=gaussians.modes("ring"))
 MEAN = np.random.default_rng(0).uniform(0, 1, (4, 4, 1))
+MEAN[0, 0] = 1e-7  # a pixel that is 0 in all data starts here
 IMAGES = Spec({"image": jax.ShapeDtypeStruct((4, 4, 1), np.uint8)}, 64, mean=MEAN)
 SMALL = {"generator_units": 16, "discriminator_units": 8, "latent_dim": 3}
 FOR_POINTS = {"pieces": 1, "dropout": 0.0, "optimizer": "adam", "learning_rate": 5e-4, "prior": "gaussian"}
@@ -96,11 +97,14 @@ def test_the_authors_schedule():
 
 
 def test_the_authors_initial_weights_and_ds_rate():
-    """Uniform in +-.05 and +-.005, biases 0, D's rate half of G's; with Adam Flax's weights and one rate."""
+    """Biases 0, weights uniform in bounds that keep the sums of 1200 units in +-.05, of 240 in +-.005; D's rate half of
+    G's. With Adam Flax's weights and one rate.
+    """
     batch = {"image": np.zeros((2, 8, 8, 1), np.uint8)}
     spec = Spec({"image": jax.ShapeDtypeStruct((8, 8, 1), np.uint8)}, 64, mean=np.full((8, 8, 1), 0.3))
     units = {"generator_units": 200, "discriminator_units": 40}
-    for fields, bounds in (({}, (0.05, 0.005)), ({"optimizer": "adam"}, None)):
+    wider = (0.05 * np.sqrt(1200 / 200), 0.005 * np.sqrt(240 / 40))
+    for fields, bounds in (({}, wider), ({"optimizer": "adam"}, None)):
         play, _, _ = gan.players(gan.Config(**units, **fields), spec)
         params = play.init(jax.random.key(0), batch).params
         for player, bound in zip(("generator", "discriminator"), bounds or (None, None), strict=True):
@@ -113,6 +117,9 @@ def test_the_authors_initial_weights_and_ds_rate():
                 deviation = bound / np.sqrt(3) if bound else 1 / np.sqrt(len(kernel))
                 assert kernel.std() == pytest.approx(deviation, rel=0.15)
                 assert bound is None or 0.9 * bound < np.abs(kernel).max() < bound
+    for player, units, bound in (("generator", 1200, 0.05), ("discriminator", 240, 0.005)):
+        weights = np.asarray(gan.authors_weights(player, units)(jax.random.key(0), (1000,)))
+        assert 0.99 * bound < np.abs(weights).max() < bound
     sgd = gan.optimizers(gan.Config(learning_rate=0.4))
     for player, rate in (("generator", 0.4), ("discriminator", 0.2)):
         update, _ = sgd[player].update(jnp.ones(2), sgd[player].init(jnp.zeros(2)), jnp.zeros(2))
@@ -144,14 +151,14 @@ def test_a_rate_below_its_floor_stays():
 
 
 def test_images_of_g_equal_numpy():
-    """Two layers of ReLU, and a sigmoid of what they give, without another bias, and the marginals' logits."""
+    """Two layers of ReLU on z of variance 1, a sigmoid of what they give, without another bias, and the marginals."""
     G = gan.Generator(gan.Config(**SMALL), (4, 4, 1), MEAN, np.float32)
     z = np.random.default_rng(5).uniform(-1, 1, (6, 3))
     params = jax.jit(lambda key: G.init(key, jnp.float32(z), training=False))(jax.random.key(0))["params"]
-    np.testing.assert_allclose(1 / (1 + np.exp(-params["marginals"])), np.clip(MEAN, 0.01, 0.99), rtol=1e-5)
+    np.testing.assert_allclose(1 / (1 + np.exp(-params["marginals"])), MEAN, rtol=1e-5)
     params = anything(params)
     layers = in_float64(params)
-    x = relu(dense(layers, relu(dense(layers, z, "Dense_0")), "Dense_1"))
+    x = relu(dense(layers, relu(dense(layers, np.sqrt(3) * z, "Dense_0")), "Dense_1"))
     x = (x @ layers["Dense_2"]["kernel"]).reshape(6, 4, 4, 1) + layers["marginals"]
     np.testing.assert_allclose(G.apply({"params": params}, jnp.float32(z), False), 1 / (1 + np.exp(-x)), rtol=1e-4)
 
@@ -223,7 +230,7 @@ def test_images_start_at_the_datas_marginals():
     last = jax.tree.map(jnp.zeros_like, params["Dense_2"])
     state = state._replace(params={"generator": {**params, "Dense_2": last}})
     z = model.prior.sample(jax.random.key(1), state, 3)
-    np.testing.assert_allclose(model.decode(state, z), np.stack([MEAN.clip(0.01, 0.99)] * 3), rtol=1e-5)
+    np.testing.assert_allclose(model.decode(state, z), np.stack([MEAN] * 3), rtol=1e-5)
 
 
 def test_packs_are_judged_as_one_example(batch):

@@ -325,6 +325,13 @@ def test_phases_follow_each_other(model_file, tmp_path):
     assert [row["phase"] for row in rows(run) if row["seed"] == 0] == ["count", "count", "middle", "last", "last"]
 
 
+def test_a_run_that_ends_before_a_phase_says_so(model_file, tmp_path, capfd):
+    file = model_file(PHASES)
+    for steps, expected in ((13, ["13 steps end before phase middle begins"]), (30, [])):
+        quiet(file, None, settings(steps=steps), tmp_path / str(steps))
+        assert [line for line in capfd.readouterr().err.splitlines() if "end before" in line] == expected
+
+
 @pytest.mark.parametrize("cut", [1, 10, 15, 17, 20, 29])
 def test_stopping_anywhere_in_the_phases_changes_no_bit(model_file, tmp_path, cut):
     file = model_file(PHASES)
