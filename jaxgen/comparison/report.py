@@ -25,7 +25,7 @@ from jaxgen.evaluation.scores import RATES
 MAX_BYTES = 20_000_000
 """The largest page written: one that a browser on a phone still opens."""
 
-GROUPS = {"real": "Real images", "trained": "Trained models", "untrained": "Untrained models"}
+GROUPS = {"real": "Real data", "trained": "Trained models", "untrained": "Untrained models"}
 """The kinds of rows, in the order of the table; the first and the last are set apart."""
 
 VERDICTS = {

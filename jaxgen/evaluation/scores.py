@@ -262,6 +262,15 @@ def _words(there: There, scoring: Scoring, num: int) -> dict[str, tuple[str, str
     some = f"{scoring.examples:,} evenly spaced" if (scoring.examples or tested) < tested else "all"
     annealed = f"{min(scoring.examples or model_scores.AIS_EXAMPLES, tested):,} evenly spaced"
     what = {"binary": "bits", "uint8": "levels", "continuous": "density"}
+    points = there.dataset.spec.mixture is not None
+    space, by = ("in the points' unit", "coordinates") if points else ("pixels in [0, 1]", "pixels")
+    modes = (
+        f"Modes of the mixture with one of {num:,} samples within 3 standard deviations."
+        if points
+        else f"Classes that {judge} names among {num:,} samples{right}; its errors find modes that are not there: "
+        "read it beside the row of real images. Of 1,000 classes published figures are of 26,000 samples (--samples "
+        "26000)."
+    )
     return {
         "fd": (
             fd,
@@ -302,12 +311,7 @@ def _words(there: There, scoring: Scoring, num: int) -> dict[str, tuple[str, str
             "of what is no such image at all: read it beside the classes and the distances.",
         ),
         "classes": ("classes", "Classes among the recognised samples."),
-        "modes": (
-            "modes",
-            f"Classes that {judge} names among {num:,} samples{right}; its errors find modes that are not there: read "
-            "it beside the row of real images. Of 1,000 classes published figures are of 26,000 samples (--samples "
-            "26000). Of points, modes with a sample within 3 standard deviations.",
-        ),
+        "modes": ("modes", modes),
         "modes_kl": ("KL of modes", "KL divergence of the modes' shares from equal ones, nats."),
         "high_quality": ("high quality", "Share of points within 3 standard deviations of a mode."),
         "collapsed": (
@@ -343,12 +347,12 @@ def _words(there: There, scoring: Scoring, num: int) -> dict[str, tuple[str, str
         ),
         "parzen": (
             "Parzen",
-            f"Log-likelihood, nats, of {real} under Gaussian windows on {num:,} samples, pixels in [0, 1], their width "
+            f"Log-likelihood, nats, of {real} under Gaussian windows on {num:,} samples, {space}, their width "
             "chosen on the validation split. Historical: it says little of quality.",
         ),
         "memorisation": (
             "closer to train",
-            "Probability that a sample lies closer, by pixels, to its nearest training example than a test example "
+            f"Probability that a sample lies closer, by {by}, to its nearest training example than a test example "
             "does to its own: 0.5 of new ones, towards 1 of copies.",
         ),
         "feature_diversity": (
