@@ -11,7 +11,8 @@ of two Gaussian numbers, Adam with one rate, and batches of 64; a step takes the
     wgan_gp    Wasserstein with the gradient penalty; four updates of D for one of G, each on 16 examples
     mggan      a second D on the codes of a denoising autoencoder, which 2,000 steps train first
 
-The flag makes two devices of a CPU, each with five seeds: the same bits, in less than half of the time.
+The flag makes two devices of a CPU, each with five seeds: in less than half of the time the same bits of the arm gan;
+mggan's XLA rounds otherwise there.
 
 PacGAN's own protocol (https://arxiv.org/abs/1712.04086, section 4.1) is for a GPU: `--steps 400000`, batches of 100 and
 in `shared` generator_units 400, generator_layers 4, generator_batch_norm True, discriminator_units 200,
