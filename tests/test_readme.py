@@ -53,6 +53,7 @@ def test_the_options_of_the_examples_exist():
     known |= {f"--{name.replace('_', '-')}" for name in Scoring.__dataclass_fields__} | {"--images"}
     known |= {"--kind", "--steps", "--dims", "--around", "--groups"}  # of `jaxgen sample`
     known |= {"--deterministic", "--latent-dim", "--noise", "--from"}  # of the VAE, and of the README's own model
+    known |= {f"--{name.replace('_', '-')}" for name in models.load("gan").Config.__dataclass_fields__}
     examples = re.findall(r"`(jaxgen (?:train|sample|evaluate|compare|data|extractor) [^`]+)`", README)
     examples += re.findall(r"^(jaxgen .+)$", README, re.MULTILINE)
     options = {word for example in examples for word in shlex.split(example) if word.startswith("--")}
