@@ -33,14 +33,16 @@ GAMES = {
     "least_squares, joint": {"loss": "least_squares", "batches": "joint", "augment": ALL_THREE, "consistency": 2.0},
     "hinge": {"loss": "hinge", "spectral_norm": True, "normalization": "none"},
     "wasserstein": {"loss": "wasserstein", "penalty": "one_centred", "normalization": "layer"},
-    "wasserstein, zero-centred": {"loss": "wasserstein", "penalty": "zero_centred", "normalization": "none"},
     "one-centred on fakes": {"penalty": "one_centred", "penalty_at": "fake", "normalization": "none"},
     "r1": {"penalty": "zero_centred", "penalty_at": "real", "normalization": "none", "average": 0.9},
     "r2, consistent": {
         **{"penalty": "zero_centred", "penalty_at": "fake", "penalty_weight": 3.0, "normalization": "layer"},
         "consistency": 2.0,
     },
-    "zero-centred between, augmented": {"penalty": "zero_centred", "normalization": "none", "augment": ALL_THREE},
+    "zero-centred between, augmented": {
+        **{"loss": "wasserstein", "penalty": "zero_centred", "normalization": "none"},
+        "augment": ALL_THREE,
+    },
 }
 
 
