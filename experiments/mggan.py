@@ -10,7 +10,7 @@ Time: 17 minutes on one CPU core, without the flag. Expected: MGGAN covers more 
 0.10.2), means of ten seeds, and p of the difference to the base, by itself and by Holm over the three:
 
                                  modes   KL    high quality   collapsed          p      by Holm
-    base                          11.6  1.28       .48       6 [.26, .88]
+    base                          11.6  1.29       .48       6 [.26, .88]
     mggan                         16.1   .81       .69       0 [0, .31]         .0022    .0065
     mggan, noise .5               15.2   .80       .70       2 [.03, .56]       .023     .047
     mggan, 16 numbers a code      15.6   .87       .65       4 [.12, .74]       .032     .047

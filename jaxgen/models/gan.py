@@ -167,7 +167,10 @@ def initial(config: Config, player: str) -> Initializer:
 
 
 def authors_weights(player: str, units: int) -> Initializer:
-    """Initial weights of a net with so many units a layer: of as many as the authors', theirs; the sums' size stays."""
+    """Initial weights of a net with so many units a layer: of as many as the authors', theirs.
+
+    Else hidden layers' sums grow as theirs do; the first layer's are larger by the root of theirs over `units`.
+    """
     bound, theirs = BOUNDS[player]
     return uniform_within(bound * (theirs / units) ** 0.5)
 

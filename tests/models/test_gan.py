@@ -97,7 +97,7 @@ def test_the_authors_schedule():
 
 
 def test_the_authors_initial_weights_and_ds_rate():
-    """Biases 0, weights uniform in bounds that keep the sums of 1200 units in +-.05, of 240 in +-.005; D's rate half of
+    """Biases 0, weights within +-.05 of 1200 units, +-.005 of 240, wider in narrower nets; D's rate half of
     G's. With Adam Flax's weights and one rate.
     """
     batch = {"image": np.zeros((2, 8, 8, 1), np.uint8)}
@@ -140,6 +140,12 @@ def test_rates_where_none_is_given(fields, rates):
     for player, rate in zip(("generator", "discriminator"), rates, strict=True):
         moved, _ = descend(of[player], jnp.float32(1), of[player].init(jnp.float32(0)), jnp.float32(0))
         np.testing.assert_allclose(moved, -rate, rtol=1e-5)
+
+
+def test_the_authors_players_move_at_once():
+    """With SGD G is judged by D as it was, with Adam, which is not theirs, by D as updated."""
+    assert gan.rules(gan.Config()) == {"unrolled": 0, "at_once": True}
+    assert gan.rules(gan.Config(optimizer="adam", unrolled=2)) == {"unrolled": 2, "at_once": False}
 
 
 def test_a_rate_below_its_floor_stays():
