@@ -107,10 +107,10 @@ def summarise(folders: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()) -
         if not isinstance(results, dict) or "tables" not in results:
             raise UserError(f"{folder / 'results.json'} does not hold the results of a comparison")
         try:
-            file = RESULTS / f"{Path(results['name']).name}.json"
-            write_json(file, kept(results))
+            file, content = RESULTS / f"{Path(results['name']).name}.json", kept(results)
         except (KeyError, TypeError) as error:
             raise UserError(f"{folder / 'results.json'} does not hold the whole results of a comparison") from error
+        write_json(file, content)
         print(file)
     README.write_text(table(README.read_text()))
     print(README)

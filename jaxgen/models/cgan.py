@@ -12,9 +12,9 @@ Two pairs of nets:
                     50 units of 5 pieces, both together through 240 of 4. Dropout of a half in both players, SGD with
                     rate .1 that shrinks by 1.00004 a step to 1e-6 and momentum from .5 to .7. Batches of 100. Not the
                     paper's, which does not state them, but as in `gan`: initial weights, a last bias that starts at
-                    the data's marginals, D's rate of half of G's, the 125,000 steps of the momentum,
-                    both players at once. Not the paper's: z of variance 1, the
-                    paper's in a unit hypercube; dropout in hidden layers only.
+                    the data's marginals, D's rate of half of G's, the 125,000 steps of the momentum, both players at
+                    once. Not the paper's: z of variance 1, the paper's in a unit hypercube; dropout in hidden layers
+                    only.
     convolutional   DCGAN with labels, after the code of Radford, Metz & Chintala 2016 (https://arxiv.org/abs/1511.06434)
                     for the 1-NN errors of their section 5: every layer of both players is given the one-hot label
                     beside its input, as maps that are 1 or 0 all over; BatchNorm has no scale or shift, and layers no

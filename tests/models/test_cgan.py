@@ -296,6 +296,24 @@ def test_maxouts_dropout_is_drawn_in_both_turns_by_their_keys(start, batch):
         assert np.abs(found - whole).max() > 0.01
 
 
+def test_maxouts_players_move_at_once(start, batch):
+    """In a step G is judged by D as it was, not as updated."""
+    config, _, state = start["maxout"]
+    play, key = cgan.players(config, spec()), jax.random.key(6)
+
+    @jax.jit
+    def run(state):
+        ((k_drawn, k_turn, k_generator),) = jax.random.split(key, (1, 3))
+        fakes = play.generate(k_drawn, state, batch)
+        after, _ = play.discriminator_turn(k_turn, state, batch, fakes)
+        losses = [play.generator_turn(k_generator, s, batch, fakes)[1]["generator_loss"] for s in (state, after)]
+        return play.step(key, state, batch)[1]["generator_loss"], losses
+
+    found, (before, after) = run(state._replace(params=anything(state.params)))
+    np.testing.assert_allclose(found, before, rtol=1e-5)
+    assert abs(float(after - before)) > 1e-3 * abs(float(before))
+
+
 def test_maxouts_images_are_augmented_in_their_range(start, batch):
     """From 0 to 1: D's loss is that of (T(2x - 1) + 1) / 2, real and fake."""
     _, _, state = start["maxout"]

@@ -303,6 +303,28 @@ def test_what_cannot_be_run(kind, fields, words):
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_the_players_move_at_once_where_the_bases_do(optimizer):
+    """In a step of points G is judged by D as it was with SGD, by D as updated with Adam, as in gan."""
+    config = mggan.Config(**KINDS["points"] | {"optimizer": optimizer, "learning_rate": 0.1})
+    parts, key = mggan.guided(config, spec("points")), jax.random.key(6)
+    batch = {"point": np.random.default_rng(4).normal(size=(8, 2)).astype(np.float32)}
+
+    @jax.jit
+    def run():
+        state = parts.init(jax.random.key(0), batch)
+        state = parts.frozen(state._replace(params=anything(state.params)))
+        play, ((k_drawn, k_turn, k_generator),) = parts.play, jax.random.split(key, (1, 3))
+        fakes = play.generate(k_drawn, state, batch)
+        after, _ = play.discriminator_turn(k_turn, state, batch, fakes)
+        losses = [play.generator_turn(k_generator, s, batch, fakes)[1]["generator_loss"] for s in (state, after)]
+        return play.step(key, state, batch)[1]["generator_loss"], losses
+
+    found, (before, after) = run()
+    np.testing.assert_allclose(found, before if optimizer == "sgd" else after, rtol=1e-5)
+    assert abs(float(after - before)) > 1e-3 * abs(float(before))
+
+
 def test_images_that_cannot_be_halved():
     image = Spec({"image": jax.ShapeDtypeStruct((9, 9, 1), np.uint8)}, num_examples=64)
     with pytest.raises(UserError, match=r"^mggan cannot make images of 9x9"):
