@@ -11,8 +11,10 @@ from types import FrameType
 from jaxgen.errors import Stopped
 
 HEEDED = signal.SIGTERM, signal.SIGINT
+DROPPING = "__del__", "_xla_gc_callback"
+"""Functions out of which Python drops what is raised: an object's end, and what JAX has called at each collection."""
 AGAIN = 0.05
-"""Seconds after which a signal is sent anew that came where Python drops what is raised."""
+"""Seconds after which a signal is sent anew that came in one of them."""
 
 
 @contextmanager
@@ -37,7 +39,7 @@ def end(number: int, frame: FrameType | None) -> None:
     while frame:
         running.append(frame.f_code)
         frame = frame.f_back
-    if any(code.co_name == "_xla_gc_callback" for code in running):
+    if any(code.co_name in DROPPING for code in running):
         threading.Timer(AGAIN, os.kill, (os.getpid(), number)).start()
         return
     if any(

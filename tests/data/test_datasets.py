@@ -536,7 +536,7 @@ def test_light_to_import_and_loads_offline_in_silence_without_tensorflow(tmp_pat
         env=os.environ | {"JAXGEN_DATA_DIR": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     assert (done.stdout, done.stderr, done.returncode) == (digits.FINGERPRINT, "", 0)
     assert os.listdir(tmp_path) == ["decoded"]

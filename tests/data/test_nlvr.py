@@ -390,7 +390,7 @@ def run(code, *arguments):
         [sys.executable, "-W", "error", "-c", start + textwrap.dedent(code), *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
 

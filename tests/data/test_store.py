@@ -363,7 +363,7 @@ def test_a_kill_in_the_middle_leaves_nothing_that_is_used(tmp_path, folder):
         data.load("digits")
     """
     process = start(code, tmp_path / "cache")
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
     assert process.returncode == -9
     (left,) = folder.iterdir()
     assert left.name.startswith(f"incomplete.{platform.node()}.{process.pid}.")
@@ -398,7 +398,7 @@ def test_two_processes_write_at_once(tmp_path, folder):
     """
     (tmp_path / "meeting").mkdir()
     pair = [start(code, tmp_path / "cache", tmp_path / "meeting", me) for me in ("one", "two")]
-    done = [(*process.communicate(timeout=60), process.returncode) for process in pair]
+    done = [(*process.communicate(timeout=300), process.returncode) for process in pair]
     assert done[0] == done[1] == (done[0][0], "", 0)
     assert len(done[0][0]) == 64
     (made,) = folder.iterdir()  # and no leavings
@@ -431,7 +431,7 @@ def test_files_that_change_while_they_are_read():
 def test_leavings_of_killed_processes_go(folder):
     """Of this machine's at once, of another's after a day; not while the process may still be writing."""
     ended = start("", folder)
-    ended.communicate(timeout=60)
+    ended.communicate(timeout=300)
     this, other = platform.node(), f"other.{platform.node()}"
     gone = [f"incomplete.{this}.{ended.pid}.x", f"incomplete.{other}.{ended.pid}.old", "incomplete.old"]
     kept = [f"incomplete.{this}.{os.getppid()}.x", f"incomplete.{other}.{ended.pid}.new", "incomplete.new"]
@@ -470,7 +470,7 @@ def test_a_full_disk(tmp_path, folder):
         except errors.UserError as error:
             print(error)
     """
-    stdout, stderr = start(code, tmp_path / "cache").communicate(timeout=60)
+    stdout, stderr = start(code, tmp_path / "cache").communicate(timeout=300)
     assert re.fullmatch(rf"cannot write the data folder {tmp_path}/cache \(.*\): set JAXGEN_DATA_DIR to .*\n", stdout)
     assert stderr == ""
     assert list(folder.iterdir()) == []

@@ -44,7 +44,7 @@ def test_a_signal_saves_and_leaves_with_its_status(rarely, tmp_path, number, sta
     while not (out / "metrics.jsonl").exists() or not (out / "metrics.jsonl").stat().st_size:
         time.sleep(0.002)
     process.send_signal(number)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=300)
     assert process.returncode == status, err
     (step,) = (int(each.name) for each in (out / "checkpoints").iterdir())
     last = err.strip().splitlines()[-1]
@@ -62,7 +62,7 @@ def test_a_second_signal_ends_at_once_and_loses_no_checkpoint(whole, tmp_path):
     process.send_signal(signal.SIGTERM)
     time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
     assert process.returncode in (75, -signal.SIGTERM)
     assert kills.finish(kills.start(out, "--resume")) == whole[0]
     assert (out / "metrics.jsonl").read_bytes() == whole[1]
@@ -75,7 +75,7 @@ def test_a_second_process_is_refused_and_names_the_first(whole, tmp_path):
     first.send_signal(signal.SIGSTOP)
     assert is_locked(out)
     second = kills.start(out, "--resume")
-    _, err = second.communicate(timeout=60)
+    _, err = second.communicate(timeout=300)
     first.send_signal(signal.SIGCONT)
     assert (second.returncode, err) == (
         2,
