@@ -1,6 +1,7 @@
 """What all models have in common, over the table of models."""
 
 import dataclasses
+import functools
 
 import jax
 import numpy as np
@@ -35,6 +36,18 @@ def make(name, spec, **fields):
     return module.make(module.Config(**{**SMALL[name], **fields}), spec)
 
 
+@pytest.fixture(scope="module")
+def begun(digits, batch):
+    """Of a model by name: it, its initial state, its phases' steps, jitted once for all tests."""
+
+    @functools.cache
+    def of(name):
+        model = make(name, digits.spec)
+        return model, jax.jit(model.init)(jax.random.key(0), batch), [jax.jit(phase.step) for phase in model.phases]
+
+    return of
+
+
 def test_every_model_is_tested_here():
     assert set(SMALL) == set(models.MODELS)
 
@@ -61,11 +74,9 @@ def test_needs_is_honest(name, digits, batch):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_steps_are_finite_pure_and_keep_the_state_a_fixed_point_of_types(name, digits, batch):
-    model = make(name, digits.spec)
-    state = jax.jit(model.init)(jax.random.key(0), batch)
-    for phase in model.phases:
-        step = jax.jit(phase.step)
+def test_steps_are_finite_pure_and_keep_the_state_a_fixed_point_of_types(name, batch, begun):
+    _, state, steps = begun(name)
+    for step in steps:
         new, metrics = step(jax.random.key(1), state, batch)
         again, _ = step(jax.random.key(1), state, batch)
         assert jax.tree.structure(new) == jax.tree.structure(state)
@@ -81,23 +92,18 @@ def test_steps_are_finite_pure_and_keep_the_state_a_fixed_point_of_types(name, d
 
 
 @pytest.mark.parametrize("name", [name for name in ALL if name != "naive_bayes"])
-def test_another_key_gives_another_start(name, digits, batch):
-    model = make(name, digits.spec)
-    init = jax.jit(model.init)
-    a, b = (jax.tree.leaves(init(jax.random.key(seed), batch).params) for seed in (0, 1))
+def test_another_key_gives_another_start(name, batch, begun):
+    model, state, _ = begun(name)
+    a, b = map(jax.tree.leaves, (state.params, jax.jit(model.init)(jax.random.key(1), batch).params))
     assert any(not np.array_equal(x, y) for x, y in zip(a, b, strict=True))
 
 
 @pytest.mark.parametrize("name", [n for n in ALL if n != "classifier"])
-def test_samples_are_images_drawn_by_their_key(name, digits, batch):
-    model = make(name, digits.spec)
-    state = jax.jit(model.init)(jax.random.key(0), batch)
-    for phase in model.phases:  # until BatchNorm's running averages are near to the maps of small initial weights
-
-        def take(i, state, step=phase.step):
-            return step(jax.random.fold_in(jax.random.key(1), i), state, batch)[0]
-
-        state = jax.jit(lambda state, take=take: jax.lax.fori_loop(0, 50, take, state))(state)
+def test_samples_are_images_drawn_by_their_key(name, batch, begun):
+    model, state, steps = begun(name)
+    for step in steps:  # until BatchNorm's running averages are near to the maps of small initial weights
+        for i in range(50):
+            state, _ = step(jax.random.fold_in(jax.random.key(1), i), state, batch)
     first, again, other = (np.asarray(model.sample(jax.random.key(key), state, 10, None)["image"]) for key in (3, 3, 4))
     assert (first.shape, first.dtype) == ((10, 8, 8, 1), np.uint8)
     np.testing.assert_array_equal(first, again)
@@ -157,10 +163,10 @@ def test_models_with_a_prior_are_tested_for_it(name, digits):
 
 
 @pytest.mark.parametrize("name", WITH_PRIOR)
-def test_the_prior_is_of_its_kind(name, digits, batch):
+def test_the_prior_is_of_its_kind(name, begun):
     """The first four moments of N(0, 1) or of uniform numbers in (-1, 1), within 5 standard errors."""
-    model = make(name, digits.spec)
-    z = np.asarray(model.prior.sample(jax.random.key(5), jax.jit(model.init)(jax.random.key(0), batch), 20_000))
+    model, state, _ = begun(name)
+    z = np.asarray(model.prior.sample(jax.random.key(5), state, 20_000))
     assert z.dtype == np.float32
     even = {"gaussian": [1, 1, 3, 15, 105], "uniform": [1, 1 / 3, 1 / 5, 1 / 7, 1 / 9]}[model.prior.kind]
     for order in (1, 2, 3, 4):
@@ -171,10 +177,10 @@ def test_the_prior_is_of_its_kind(name, digits, batch):
 
 
 @pytest.mark.parametrize("name", WITH_PRIOR)
-def test_samples_are_decoded_draws_of_the_prior(name, digits, batch):
+def test_samples_are_decoded_draws_of_the_prior(name, batch, begun):
     """At the same key, after a step: what BatchNorm's mode or the range of pixels would show."""
-    model = make(name, digits.spec)
-    state, _ = jax.jit(model.phases[0].step)(jax.random.key(1), jax.jit(model.init)(jax.random.key(0), batch), batch)
+    model, state, steps = begun(name)
+    state, _ = steps[0](jax.random.key(1), state, batch)
     given = [{entry: batch[entry][:10] for entry in model.conditions}] if model.conditions else []
     image = np.asarray(model.sample(jax.random.key(3), state, 10, *given)["image"])
     pixels = model.decode(state, model.prior.sample(jax.random.key(3), state, 10), *given)
