@@ -277,9 +277,9 @@ def test_every_loss_trains_a_generator_of_a_ring(arm, players):
 
     def distance(state):
         z = jax.random.normal(jax.random.key(4), (300, 4))
-        return energy_distance(G.apply({"params": state.params["generator"]}, z), real)
+        return energy_distance(jax.jit(G.apply)({"params": state.params["generator"]}, z), real)
 
-    state = play.init(jax.random.key(0), {"point": points})
+    state = jax.jit(play.init)(jax.random.key(0), {"point": points})
     along = [distance(state)]
     for keys in jax.random.split(jax.random.key(2), (6, 50)):
         state = trained(state, keys)

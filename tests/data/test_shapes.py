@@ -165,7 +165,7 @@ def check(split, count):
     return refused
 
 
-@pytest.mark.parametrize(("split", "count"), [("train", 3000), ("validation", 1500), ("test", 1500)])
+@pytest.mark.parametrize(("split", "count"), [("train", 1000), ("validation", 500), ("test", 500)])
 def test_captions_and_labels_are_true_and_changed_captions_are_not(source, split, count):
     refused = check(source.splits[split], count)
     assert set(refused) == {"count", "colour", "shape", "size", "relation", "background"}

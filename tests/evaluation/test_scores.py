@@ -221,7 +221,8 @@ def test_likelihoods_of_discrete_levels_come_as_bits_too(digits):
 @pytest.fixture(scope="module")
 def untrained_vae(digits):
     model = vae.make(vae.Config(features=4, latent_dim=3), digits.spec)
-    states = [model.init(key, {"image": digits.train["image"][:2]}) for key in jax.random.split(jax.random.key(0), 2)]
+    init = jax.jit(lambda key: model.init(key, {"image": digits.train["image"][:2]}))
+    states = [init(key) for key in jax.random.split(jax.random.key(0), 2)]
     return model, jax.random.split(jax.random.key(1), 2), seeded(states), digits
 
 

@@ -82,7 +82,8 @@ def label_parts(config, player, params):
         inner = changed
         for each in names:
             inner = inner[each]
-        inner[name] = inner[name].at[rows].set(0)
+        inner[name] = inner[name].copy()
+        inner[name][rows] = 0
         return changed
 
     if config.network == "maxout":
@@ -97,11 +98,10 @@ def test_the_label_reaches_every_layer(network, player, start, batch):
     """Another label changes the output, by each layer that is given it alone, and by none but these."""
     config, _, state = start[network]
     apply = nets(config, state)[player == "discriminator"]
-    given, params = inputs(batch)[player], state.params[player]
+    given, params = inputs(batch)[player], jax.tree.map(np.asarray, state.params[player])
     if network == "maxout":  # whose initial weights are too small for their products to be seen
         params = jax.tree.map(lambda leaf: 30 * leaf, params)
-    y = jax.nn.one_hot(batch["label"], 3)
-    other = jax.nn.one_hot((batch["label"] + 1) % 3, 3)
+    y, other = (np.eye(3, dtype=np.float32)[(batch["label"] + i) % 3] for i in (0, 1))
     parts = label_parts(config, player, params)
     assert len(parts) == (3 if network == "convolutional" else 1)  # 8x8 is halved twice
     none = params
@@ -154,7 +154,7 @@ def test_d_is_given_the_batchs_label_with_real_and_with_fake_images(start, batch
     play = cgan.players(config, spec())
     net = cgan.ConvolutionalDiscriminator(config, spec())
     variables = {"params": state.params["discriminator"], "batch_stats": state.extra["discriminator"]}
-    fakes = play.generate(jax.random.key(1), state, batch)
+    fakes = jax.jit(play.generate)(jax.random.key(1), state, batch)
     np.testing.assert_array_equal(fakes.drawn[1], np.eye(3)[batch["label"]])
 
     @jax.jit

@@ -1,6 +1,7 @@
 """InfoGAN: the information by scipy, whom it teaches, how z is drawn, what Q infers."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -42,6 +43,8 @@ def play():
     play = infogan.players(CONFIG, spec())
     return play._replace(
         init=jax.jit(play.init),
+        generate=jax.jit(play.generate),
+        generator_loss=jax.jit(play.generator_loss),
         discriminator_turn=jax.jit(play.discriminator_turn),
         generator_turn=jax.jit(lambda *given: play.generator_turn(*given)),
     )
@@ -57,12 +60,14 @@ def z():
     return infogan.draw(CONFIG, jax.random.key(1), 8)
 
 
+@jax.jit
 def generated(params, state, z):
     net = infogan.Generator(CONFIG, (8, 8, 1), np.float32)
     variables = {"params": params, "batch_stats": state.extra["generator"]}
     return net.apply(variables, z, training=True, mutable=["batch_stats"])[0]
 
 
+@partial(jax.jit, static_argnames="training")
 def judged(params, state, x, training=True):
     net = infogan.Discriminator(CONFIG, 2, np.float32)
     variables = {"params": params, "batch_stats": state.extra["discriminator"]}
@@ -149,7 +154,7 @@ def test_the_information_is_subtracted_from_both_losses(play, state, batch, x, z
         return of_game - 0.5 * written_out(fake, z).mean(), of_game
 
     expected, of_game = jax.jit(jax.grad(g_loss, has_aux=True))(state.params["generator"])
-    check_close(fakes.pullback(cotangent)[0], expected)
+    check_close(jax.jit(fakes.pullback)(cotangent)[0], expected)
     np.testing.assert_allclose(value, of_game, rtol=1e-5)
 
 
@@ -180,7 +185,7 @@ def test_whom_the_information_teaches(state, z):
 def test_a_weight_of_zero_teaches_nothing(state, batch):
     """The game's gradient is then what it is without Q, whose own layers have none."""
     still = infogan.players(dataclasses.replace(CONFIG, information_weight=0.0), spec())
-    fakes = still.generate(jax.random.key(1), state, batch)
+    fakes = jax.jit(still.generate)(jax.random.key(1), state, batch)
     after, metrics = jax.jit(still.discriminator_turn)(jax.random.key(3), state, batch, fakes)
     moments = after.opt_state["discriminator"][0].mu
     assert metrics["information"] == 0
@@ -216,16 +221,17 @@ def test_codes_are_drawn_decoded_and_inferred(batch, x):
     z = model.codes.sample(jax.random.key(3), state, 10)
     assert (model.codes.noise, model.codes.categories, model.codes.continuous) == (3, 4, 2)
     np.testing.assert_array_equal(z, infogan.draw(CONFIG, jax.random.key(3), 10))
-    image = np.asarray(model.sample(jax.random.key(3), state, 10, None)["image"])
-    pixels = model.decode(state, z)
+    image = np.asarray(jax.jit(lambda state: model.sample(jax.random.key(3), state, 10, None)["image"])(state))
+    pixels = jax.jit(model.decode)(state, z)
     assert np.abs(255 * np.asarray(pixels, np.float64) - image).max() < 0.501
     assert pixels.min() >= 0
     assert pixels.max() <= 1
-    logits = model.codes.infer(state, batch)
+    infer = jax.jit(model.codes.infer)
+    logits = infer(state, batch)
     np.testing.assert_allclose(
         logits, judged(state.params["discriminator"], state, x, training=False).codes[0], rtol=1e-5, atol=1e-6
     )
-    alone = model.codes.infer(state, {"image": batch["image"][:1]})  # running averages: of no other image
+    alone = infer(state, {"image": batch["image"][:1]})  # running averages: of no other image
     np.testing.assert_allclose(alone, logits[:1], rtol=1e-4, atol=1e-6)
 
 
@@ -233,7 +239,7 @@ def test_without_continuous_codes(batch):
     """No parameter is empty, and the information is of the category alone."""
     config = dataclasses.replace(CONFIG, continuous=0)
     play = infogan.players(config, spec())
-    state = play.init(jax.random.key(0), batch)
+    state = jax.jit(play.init)(jax.random.key(0), batch)
     assert all(leaf.size for leaf in jax.tree.leaves(state))
     _, metrics = jax.jit(play.step)(jax.random.key(1), state, batch)
     assert metrics["information"] <= 0.5 * np.log(4)
