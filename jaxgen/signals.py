@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -12,9 +13,10 @@ from jaxgen.errors import Stopped
 
 HEEDED = signal.SIGTERM, signal.SIGINT
 DROPPING = "__del__", "_xla_gc_callback"
-"""Functions out of which Python drops what is raised: an object's end, and what JAX has called at each collection."""
-AGAIN = 0.05
-"""Seconds after which a signal is sent anew that came in one of them."""
+"""Some functions out of which Python drops what is raised: an object's end, and JAX's at each garbage collection."""
+AGAIN, PATIENCE = 0.05, 2.0
+"""Seconds after which a signal that came in one of them is sent anew, and after which the process ends where it is."""
+_since: dict[int, float] = {}  # signals sent anew, and when each came first
 
 
 @contextmanager
@@ -39,22 +41,31 @@ def end(number: int, frame: FrameType | None) -> None:
     while frame:
         running.append(frame.f_code)
         frame = frame.f_back
-    if any(code.co_name in DROPPING for code in running):
-        threading.Timer(AGAIN, os.kill, (os.getpid(), number)).start()
+    dropped = any(code.co_name in DROPPING for code in running)
+    if dropped and time.monotonic() - _since.setdefault(number, time.monotonic()) < PATIENCE:
+        threading.Timer(AGAIN, _send, (number,)).start()
         return
-    if any(
+    if dropped or any(
         code.co_filename.startswith("<frozen importlib") for code in running
     ):  # a C extension would raise something else
         print("jaxgen: stopped", file=sys.stderr, flush=True)
         os._exit(stopped.status)
+    _since.pop(number, None)
     raise stopped
+
+
+def _send(number: int) -> None:
+    if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):  # the command has ended
+        _since.pop(number, None)
+    else:
+        os.kill(os.getpid(), number)
 
 
 @contextmanager
 def heeded(say: Callable[[str], None]) -> Iterator[Callable[[], signal.Signals | None]]:
     """Gives the function that tells which of the signals came, if any.
 
-    A second one ends the process at once.
+    A second one ends the process at once, but where Python drops the KeyboardInterrupt of a Ctrl-C.
     """
     came = []
 

@@ -275,9 +275,12 @@ def test_every_loss_trains_a_generator_of_a_ring(arm, players):
 
         return jax.lax.scan(step, state, keys)[0]
 
+    @jax.jit
+    def made(state):
+        return G.apply({"params": state.params["generator"]}, jax.random.normal(jax.random.key(4), (300, 4)))
+
     def distance(state):
-        z = jax.random.normal(jax.random.key(4), (300, 4))
-        return energy_distance(jax.jit(G.apply)({"params": state.params["generator"]}, z), real)
+        return energy_distance(made(state), real)
 
     state = jax.jit(play.init)(jax.random.key(0), {"point": points})
     along = [distance(state)]

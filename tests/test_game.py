@@ -41,7 +41,7 @@ GAMES = {
     },
     "zero-centred between, augmented": {
         **{"loss": "wasserstein", "penalty": "zero_centred", "normalization": "none"},
-        "augment": ("cutout",),
+        "augment": ALL_THREE,
     },
 }
 

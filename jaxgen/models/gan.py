@@ -6,16 +6,17 @@ The review prints its equation 6 with the players exchanged (min over D, max ove
 generator's non-saturating loss -log D(G(z)) (section 3) unless another `loss` is chosen.
 
 The defaults are the authors' for MNIST, by the paper and its code: z of 100 uniform numbers, which enter G with
-variance 1, G of two layers of 1200 ReLU and a sigmoid whose bias starts at the data's marginals, D of two layers of 240
-maxout units of 5 pieces with dropout (a half of the units, a fifth of the pixels); initial weights uniform in +-.05
-and, D's, in +-.005; SGD with rate .1, D's on half of its loss, which shrinks by 1.000004 a step, and momentum from .5
-to .7 over the 250 epochs. Batches of 100. Both players move at once; with Adam, which is not theirs, G past D as just
-updated. With Flax's larger initial weights D wins at once, and G's samples are all one. So they were of one seed at
-these widths after 1,500 steps of G's turn after D's from marginals held within .01; from the authors', within 1e-7,
-they varied a fifth as much as real images after 2,250, with D sure of them; with both players at once three fifths as
-much after 2,000, and were digits after 5,500. Narrower nets have initial weights whose bounds grow with the root of how
-much they are narrower: of three seeds at a quarter of the width two make digits, and one collapses. Not theirs: in G's
-loss D's dropout is drawn anew. Points, which have no bounds, are put out as they are.
+variance 1, G of two layers of 1200 ReLU and a sigmoid whose bias starts at the data's marginals, D of two layers of
+240 maxout units of 5 pieces with dropout (a half of the units, a fifth of the pixels); initial weights uniform in
++-.05 and, D's, in +-.005; SGD with rate .1, D's on half of its loss, which shrinks by 1.000004 a step, and momentum
+from .5 to .7 over the 250 epochs. Batches of 100. Both players move at once; with Adam, which is not theirs, G past D
+as just updated. With Flax's larger initial weights D wins at once, and G's samples are all one. At these widths, one
+seed each: with G's turn after D's and marginals held within .01 samples were all one after 1,500 steps; with the
+authors' marginals, held within 1e-7, they varied a fifth as much as real images after 2,250, and D was sure of them;
+with both players at once as well, three fifths as much after 2,000, and they were digits after 5,500. Narrower nets
+have initial weights whose bounds grow with the root of how much they are narrower: of three seeds at a quarter of the
+width two make digits, and one collapses. Not theirs: in G's loss D's dropout is drawn anew. Points, which have no
+bounds, are put out as they are.
 
 For points in the plane a small net and Adam do better:
 

@@ -233,7 +233,7 @@ def test_an_image_damaged_since_is_named(folder, splits, workers):
 def test_a_reading_given_up_leaves_nothing(folder):
     """No process after it is closed; no word from workers, be it closed or not at the end, or be it by Ctrl-C.
 
-    It is heard as the command line hears it: Python may drop a KeyboardInterrupt where grain frees a batch.
+    It is heard as by a command that trains nothing: Python may drop a KeyboardInterrupt where grain frees a batch.
     """
     code = """
         import multiprocessing, sys

@@ -167,6 +167,7 @@ def check(split, count):
 
 @pytest.mark.parametrize(("split", "count"), [("train", 1000), ("validation", 500), ("test", 500)])
 def test_captions_and_labels_are_true_and_changed_captions_are_not(source, split, count):
+    """Of the first scenes; of all of them, in the slow test below."""
     refused = check(source.splits[split], count)
     assert set(refused) == {"count", "colour", "shape", "size", "relation", "background"}
     assert min(refused.values()) > count / 4

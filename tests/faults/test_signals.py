@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -61,7 +62,7 @@ drop = Held
 """
 
 
-@pytest.mark.parametrize("place", [COLLECTED, DELETED])
+@pytest.mark.parametrize("place", [COLLECTED, DELETED], ids=["collected", "deleted"])
 def test_one_that_comes_where_python_drops_what_is_raised_comes_again(place, tmp_path):
     code = f"""
 import os, signal, time
@@ -71,13 +72,28 @@ def send():
         pass
 {place}
 with signals.handled(signals.end):
-    drop()
     try:
+        drop()
         time.sleep(20)
     except KeyboardInterrupt as stopped:
         sys.exit(stopped.status)
 """
     assert child(code, tmp_path) == (130, "")
+
+
+def test_one_that_waits_too_long_for_a_place_to_be_raised_ends_the_process(tmp_path):
+    code = """
+import os, signal, time
+class Held:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+with signals.handled(signals.end):
+    Held()
+"""
+    begun = time.monotonic()
+    assert child(code, tmp_path) == (75, "jaxgen: stopped\n")
+    assert time.monotonic() - begun > signals.PATIENCE
 
 
 def test_one_that_is_to_be_ignored_stays_ignored(tmp_path):

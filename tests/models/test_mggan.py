@@ -303,12 +303,22 @@ def test_what_cannot_be_run(kind, fields, words):
     assert "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_the_players_move_at_once_where_the_bases_do(optimizer):
-    """In a step of points G is judged by D as it was with SGD, by D as updated with Adam, as in gan."""
-    config = mggan.Config(**KINDS["points"] | {"optimizer": optimizer, "learning_rate": 0.1})
-    parts, key = mggan.guided(config, spec("points")), jax.random.key(6)
-    batch = {"point": np.random.default_rng(4).normal(size=(8, 2)).astype(np.float32)}
+@pytest.mark.parametrize(
+    ("kind", "fields", "at_once"),
+    [
+        ("points", {"optimizer": "sgd", "learning_rate": 0.1}, True),
+        ("points", {"optimizer": "adam", "learning_rate": 0.1}, False),
+        ("images", {}, False),
+    ],
+)
+def test_the_players_move_at_once_where_the_bases_do(kind, fields, at_once):
+    """In a step of points G is judged by D as it was with SGD, as in gan; else by D as updated."""
+    config = mggan.Config(**KINDS[kind] | fields)
+    parts, key, rng = mggan.guided(config, spec(kind)), jax.random.key(6), np.random.default_rng(4)
+    batch = {
+        "points": {"point": rng.normal(size=(8, 2)).astype(np.float32)},
+        "images": {"image": rng.integers(0, 256, (8, 8, 8, 1), dtype=np.uint8)},
+    }[kind]
 
     @jax.jit
     def run():
@@ -321,7 +331,7 @@ def test_the_players_move_at_once_where_the_bases_do(optimizer):
         return play.step(key, state, batch)[1]["generator_loss"], losses
 
     found, (before, after) = run()
-    np.testing.assert_allclose(found, before if optimizer == "sgd" else after, rtol=1e-5)
+    np.testing.assert_allclose(found, before if at_once else after, rtol=1e-5)
     assert abs(float(after - before)) > 1e-3 * abs(float(before))
 
 

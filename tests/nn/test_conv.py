@@ -326,12 +326,15 @@ def test_a_batch_in_chunks_equals_a_batch_at_once(case, batch, a_small_cache):
         assert ("stablehlo.while" in jax.jit(each).lower(x, w, g).as_text()) == (batch > 1 and not at_once)
 
     @jax.jit
-    def all_of_them(x, w, g):
-        narrow = [a.astype(jnp.bfloat16) for a in (x, w, g)]
-        expected = [f(x, w, g) for f in three(*references(case))]
-        return [[f(x, w, g), f(*narrow)] for f in ours], [[y, y.astype(jnp.bfloat16)] for y in expected]
+    def all_of_them(exact, narrow):
+        return [
+            (f(*exact), f(*narrow), by_lax(*exact)) for f, by_lax in zip(ours, three(*references(case)), strict=True)
+        ]
 
-    jax.tree.map(np.testing.assert_array_equal, *all_of_them(x, w, g))
+    narrow = [a.astype(jnp.bfloat16) for a in (x, w, g)]
+    for found, narrowed, expected in all_of_them((x, w, g), narrow):
+        np.testing.assert_array_equal(found, expected)
+        np.testing.assert_array_equal(narrowed, expected.astype(jnp.bfloat16))
 
 
 @pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
