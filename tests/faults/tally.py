@@ -45,7 +45,7 @@ FAULTS = [
     Fault(
         "SIGTERM or Ctrl-C before a run has begun, or to another command",
         "one line; exit status 75 or 130; nothing is left",
-        r"test_signals.py::test_(while|before|one_that_comes)",
+        r"test_signals.py::test_(while|before|one_that_comes|one_that_waits)",
     ),
     Fault("a second signal in that save", "ends at once; no checkpoint is lost", r"test_a_second_signal"),
     Fault(
