@@ -8,7 +8,7 @@ costs is a row of its own.
 
     jaxgen compare experiments/digits.py
 
-Time: 3 to 7 minutes on 2 CPU cores, compilation included. Expected: real against real lowest in
+Time: 3 to 9 minutes on 2 CPU cores, compilation included. Expected: real against real lowest in
 FD-digits, all three models far below their untrained selves; the judge recognises at least 80% of the
 VAE's and the DCGAN's samples, all ten classes among them.
 
@@ -19,7 +19,7 @@ Measured on a CPU (jax 0.10.2), mean and 95% t interval over the seeds:
     real as bits        99.4                0.995
     naive_bayes         52.8 [50.4, 55.3]   0.987 [0.986, 0.988]  -72.9, exact
     vae                 76.0 [52.7, 99.3]   0.880 [0.864, 0.896]  -60.1, a bound
-    dcgan               29.0 [20.4, 37.6]   0.877 [0.856, 0.899]
+    dcgan               30.2 [23.4, 37.1]   0.872 [0.850, 0.895]
     untrained        735, 1911, 2022 (in the models' order)
 
 All four comparisons declared below can be told by five seeds (p by Holm 0.032 each): by FD-digits DCGAN before
