@@ -2,15 +2,40 @@
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
 import pytest
 
-# Before a backend starts, here and in subprocesses: to compile, most of the tests' work, takes two fifths of the
-# processors' time that it does by default.
-QUICK = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
-os.environ["XLA_FLAGS"] = f"{QUICK} {os.environ.get('XLA_FLAGS', '')}".strip()
+# Lower optimization makes compiling, most of the tests' work, take two fifths of the time it takes by default.
+QUICK = ("--xla_backend_optimization_level=0", "--xla_cpu_use_fusion_emitters=false")
+
+
+def refusal(flags: str) -> str:
+    """What XLA says of flags that it does not know, which end a process; "" where it knows them all."""
+    environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    asked = subprocess.run([sys.executable, "-c", "import jax; jax.devices()"], env=environment, capture_output=True)
+    words = asked.stderr.decode(errors="replace").strip().splitlines()
+    return (words[-1] if words else f"exit status {asked.returncode}") if asked.returncode else ""
+
+
+def pytest_configure(config):
+    """Puts the flags of QUICK that this XLA knows into XLA_FLAGS, for the tests and their subprocesses."""
+    if hasattr(config, "workerinput"):
+        return  # a worker inherits them
+    own = os.environ.get("XLA_FLAGS", "")
+    if words := refusal(own):
+        pytest.exit(f"XLA refuses XLA_FLAGS={own}: {words}", returncode=2)
+    known = [flag for flag in QUICK if not refusal(flag)] if refusal(" ".join(QUICK)) else QUICK
+    os.environ["XLA_FLAGS"] = " ".join([*known, own]).strip()
+
+
+def pytest_report_header():
+    unknown = [flag for flag in QUICK if flag not in os.environ["XLA_FLAGS"]]
+    return [f"XLA_FLAGS: {os.environ['XLA_FLAGS']}", *(f"left out, unknown to this XLA: {flag}" for flag in unknown)]
+
 
 # A job in the background is started to ignore Ctrl-C, and so would be what the tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -26,6 +26,8 @@ from jax import Array, lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from jaxgen.compatibility import made_varying, varying_axes
+
 Padding = str | Sequence[Sequence[int]]  # "SAME", "VALID" or ((top, bottom), (left, right))
 
 
@@ -95,8 +97,7 @@ def _canonical(x, w, pads, strides=(1, 1), dilation=(1, 1)):
 
 def _varying(a, *, like):
     """`a`, varying over all axes of a shard_map that `like` varies over."""
-    missing = jax.typeof(like).manual_axis_type.varying - jax.typeof(a).manual_axis_type.varying
-    return lax.pcast(a, tuple(missing), to="varying") if missing else a
+    return made_varying(a, varying_axes(like) - varying_axes(a))
 
 
 def _product(a, b, axis_a, axis_b):

@@ -128,6 +128,7 @@ def chunk_program(phase: Phase, how: str, devices: Mesh | None = None, own_order
     step, and stays on the axis.
     """
     several = devices is not None and devices.size > 1
+    share_of_batch = several and NamedSharding(devices, PartitionSpec("batch"))
 
     def one_seed(key, state, alive, data, indices, anew, weights, count):
         def batch_of(i):
@@ -138,7 +139,7 @@ def chunk_program(phase: Phase, how: str, devices: Mesh | None = None, own_order
             if anew and anew.bits is not None:
                 batch["image"] = drawn_bits(anew.bits[i], batch["image"])
             batch |= {"weight": weights[i]}
-            return jax.lax.with_sharding_constraint(batch, PartitionSpec("batch")) if several else batch
+            return jax.lax.with_sharding_constraint(batch, share_of_batch) if several else batch
 
         def take(i, carry):
             state, alive, sums, steps = carry

@@ -1,0 +1,20 @@
+"""Differences between the versions of JAX that jaxgen supports: 0.7.2 (Google Colab's) and later."""
+
+from jax import Array, lax, typeof
+
+
+def varying_axes(a: Array) -> frozenset[str]:
+    """The mesh axes of the surrounding `shard_map` over which `a` varies; empty outside one."""
+    kind = typeof(a)
+    if hasattr(kind, "manual_axis_type"):
+        return kind.manual_axis_type.varying
+    return kind.vma  # before 0.10
+
+
+def made_varying(a: Array, axes: frozenset[str]) -> Array:
+    """`a`, marked as varying over `axes`, over which it does not vary yet."""
+    if not axes:
+        return a
+    if hasattr(lax, "pcast"):
+        return lax.pcast(a, tuple(axes), to="varying")
+    return lax.pvary(a, tuple(axes))  # before 0.9
