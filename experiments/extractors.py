@@ -22,9 +22,10 @@ from typing import Annotated
 
 import tyro
 
-from jaxgen import cli, data
-from jaxgen.comparison.extractors import EXTRACTOR, JUDGE, load_classifier, save_classifier
+from jaxgen import data
+from jaxgen.cli import commands
 from jaxgen.errors import UserError
+from jaxgen.evaluation.networks import EXTRACTOR, JUDGE, load_classifier, save_classifier
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,6 @@ def train(
 
 if __name__ == "__main__":
     try:
-        cli.parse(train, sys.argv[1:], "python -m experiments.extractors")
+        commands.parse(train, sys.argv[1:], "python -m experiments.extractors")
     except UserError as error:
-        sys.exit(cli.fail(str(error)))
+        sys.exit(commands.fail(str(error)))

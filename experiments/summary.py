@@ -17,11 +17,11 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
-from jaxgen import cli
-from jaxgen.comparison.extractors import SHIPPED, WEIGHTS, load_classifier
+from jaxgen.cli import commands
 from jaxgen.errors import UserError
+from jaxgen.evaluation.networks import SHIPPED, WEIGHTS, load_classifier
 from jaxgen.models import MODELS
-from jaxgen.training.run import read_json, write_json
+from jaxgen.training.folder import read_json, write_json
 
 RESULTS = Path(__file__).parent / "results"
 README = Path(__file__).parents[1] / "README.md"
@@ -118,6 +118,6 @@ def summarise(folders: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()) -
 
 if __name__ == "__main__":
     try:
-        cli.parse(summarise, sys.argv[1:], "python -m experiments.summary")
+        commands.parse(summarise, sys.argv[1:], "python -m experiments.summary")
     except UserError as error:
-        sys.exit(cli.fail(str(error)))
+        sys.exit(commands.fail(str(error)))

@@ -23,7 +23,7 @@ Measured on a CPU (jax 0.10.2), nats, mean and 95% t interval over the seeds:
 """
 
 from jaxgen.comparison import Arm, Experiment
-from jaxgen.evaluation.scoring import Scoring
+from jaxgen.evaluation.options import Scoring
 from jaxgen.training import Settings
 
 EPOCH = 2_750  # steps: 55,000 images in batches of 20

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from experiments import summary
-from jaxgen import cli, data, models
-from jaxgen.comparison.extractors import SHIPPED, WEIGHTS, load_classifier
+from jaxgen import data, models
+from jaxgen.cli import commands
 from jaxgen.data import Info
-from jaxgen.evaluation.scores import FAMILIES
-from jaxgen.evaluation.scoring import Scoring
+from jaxgen.evaluation.networks import SHIPPED, WEIGHTS, load_classifier
+from jaxgen.evaluation.options import Scoring
+from jaxgen.evaluation.table import FAMILIES
 from jaxgen.training.settings import Settings
 from tests.faults import tally
 
@@ -45,7 +46,7 @@ def test_every_command_has_a_row_and_an_example():
     rows = re.findall(r"^\| `jaxgen (\w+)[^`]*` \| .+ \| `jaxgen (\w+)[^`]*` \|$", README, re.MULTILINE)
     names = "models train runs verify digest sample evaluate evaluate metrics compare data data data extractor"
     assert rows == [(name, name) for name in names.split()]
-    assert {name for name, _ in rows} == set(cli.COMMANDS)
+    assert {name for name, _ in rows} == set(commands.COMMANDS)
 
 
 def test_the_options_of_the_examples_exist():

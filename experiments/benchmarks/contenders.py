@@ -15,7 +15,7 @@ import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
 
 from jaxgen.model import Array, Metrics, Model, Phase, Spec, State
-from jaxgen.training import seeds as seed_axis
+from jaxgen.training import engine
 from jaxgen.training.settings import Settings
 
 from .timing import Contender
@@ -68,9 +68,9 @@ class Training(NamedTuple):
 
 def training(model: Model, data: Data, seeds: int = 1) -> Training:
     """The model's first phase, for the seeds 0, 1, ..."""
-    keys = seed_axis.all_streams(tuple(range(seeds)))
-    blank = seed_axis.blank_batch(data.spec, model.needs, len(data.weight))
-    return Training(model.phases[0], keys.train, seed_axis.initial_state(model, keys.init, blank), data)
+    keys = engine.all_streams(tuple(range(seeds)))
+    blank = engine.blank_batch(data.spec, model.needs, len(data.weight))
+    return Training(model.phases[0], keys.train, engine.initial_state(model, keys.init, blank), data)
 
 
 def one_step(phase: Phase) -> Callable:
@@ -144,7 +144,7 @@ def _scanned(training: Training) -> tuple[Callable, tuple]:
     """The chunk program of runs, and its operands."""
     phase, keys, state, data = training
     weights, alive = np.ones(data.indices.shape, np.float32), jnp.ones(len(keys), bool)
-    program = seed_axis.chunk_program(phase, seed_axis.axis("auto"))
+    program = engine.chunk_program(phase, engine.axis("auto"))
     return program, (keys, state, alive, data.arrays, data.indices, weights, None, np.int32(MOST))
 
 

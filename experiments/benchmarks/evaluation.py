@@ -83,7 +83,7 @@ class Contender(NamedTuple):
 
 
 def _frechet_jaxgen(options: Options) -> Metric:
-    from jaxgen.evaluation.frechet import frechet_distance
+    from jaxgen.metrics.frechet import frechet_distance
 
     return lambda real, fake: {"value": frechet_distance(real, fake)}
 
@@ -101,7 +101,7 @@ def _frechet_torch_fidelity(options: Options) -> Metric:
 
 
 def _neighbors_jaxgen(options: Options) -> Metric:
-    from jaxgen.evaluation.neighbors import neighbor_scores
+    from jaxgen.metrics.neighbors import neighbor_scores
 
     return lambda real, fake: neighbor_scores(real, fake)._asdict()
 
@@ -113,7 +113,7 @@ def _neighbors_prdc(options: Options) -> Metric:
 
 
 def _kernel_jaxgen(options: Options) -> Metric:
-    from jaxgen.evaluation.kernel import kernel_distance
+    from jaxgen.metrics.kernel import kernel_distance
 
     sizes = {"subsets": options.subsets, "subset_size": options.subset_size}
     return lambda real, fake: kernel_distance(real, fake, **sizes)._asdict()

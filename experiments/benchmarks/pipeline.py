@@ -145,8 +145,9 @@ def stored(folder: Path, pictures: "np.ndarray") -> "Images":
     """The pictures as the dataset image_folder gives them: PNG files, decoded when indexed."""
     from PIL import Image
 
-    from jaxgen.data import Options, folders
+    from jaxgen.data import Options
     from jaxgen.data.images import Transform
+    from jaxgen.data.readers import image_folder
     from jaxgen.data.store import Images
 
     def write(path: str, picture: "np.ndarray") -> None:
@@ -157,7 +158,7 @@ def stored(folder: Path, pictures: "np.ndarray") -> "Images":
         write(f"{split}/0.png", pictures[0])  # no split may be empty
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(write, [f"train/{n}.png" for n in range(len(pictures))], pictures))
-    records = folders.read(Options(dataset="image_folder", data_from=str(folder))).splits["train"]
+    records = image_folder.read(Options(dataset="image_folder", data_from=str(folder))).splits["train"]
     return Images(records, list(range(len(records))), Transform(), pictures.shape[1:])
 
 
@@ -214,14 +215,14 @@ def fed(model: "Model", data: "Dataset", settings: "Settings") -> Iterator[timin
     import jax.numpy as jnp
     import numpy as np
 
-    from jaxgen.training import seeds
+    from jaxgen.training import engine
     from jaxgen.training.feed import Feed
 
-    phase, devices = model.phases[0], seeds.mesh(len(settings.seeds), settings.batch_size)
-    keys = seeds.all_streams(settings.seeds)
-    blank = seeds.blank_batch(data.spec, model.needs, settings.batch_size)
-    state, alive = seeds.initial_state(model, keys.init, blank), jnp.ones(len(settings.seeds), bool)
-    program = seeds.chunk_program(phase, seeds.axis(settings.seeds_axis), devices)
+    phase, devices = model.phases[0], engine.mesh(len(settings.seeds), settings.batch_size)
+    keys = engine.all_streams(settings.seeds)
+    blank = engine.blank_batch(data.spec, model.needs, settings.batch_size)
+    state, alive = engine.initial_state(model, keys.init, blank), jnp.ones(len(settings.seeds), bool)
+    program = engine.chunk_program(phase, engine.axis(settings.seeds_axis), devices)
     feed, every = Feed(data, model.needs, settings, devices), settings.log_every
 
     def stop_after(step: int) -> int:

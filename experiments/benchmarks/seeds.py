@@ -2,7 +2,7 @@
 
     python -m experiments.benchmarks.seeds --model dcgan --image-size 32 --seeds 4
 
-Both ways of running the seed axis are timed; the headline is that of the table `jaxgen.training.seeds.AXIS` for
+Both ways of running the seed axis are timed; the headline is that of the table `jaxgen.training.engine.AXIS` for
 this backend. One seed alone is timed too: on a GPU many seeds are to take less than twice its time.
 """
 
@@ -40,7 +40,7 @@ def measure(options: Options) -> dict[str, Any]:
     """The timings. Raises UserError for an image size that the model cannot make."""
     check_positive(options, "image_size", "batch", "features", "channels", "seeds", "rounds")
     from jaxgen import models
-    from jaxgen.training.seeds import axis, chunk_program
+    from jaxgen.training.engine import axis, chunk_program
 
     from .contenders import in_scan, made_up, training
 

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
-from jaxgen import cli
+from jaxgen.cli import commands
 from jaxgen.errors import UserError
 
 if TYPE_CHECKING:  # `--help` needs neither
@@ -134,7 +134,7 @@ def machine() -> dict[str, Any]:
     """What a timing depends on beside the program: the hardware, versions and flags of this process."""
     import jax
 
-    from jaxgen.training.run import commit
+    from jaxgen.training.environment import commit
 
     packages = ["jax", "jaxlib", "flax", "optax", "numpy", *(["torch"] if "torch" in sys.modules else [])]
     return {
@@ -181,11 +181,11 @@ def main(
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     try:
-        cli.parse(_command(name, options, measure, shown), argv, f"python -m experiments.benchmarks.{name}")
+        commands.parse(_command(name, options, measure, shown), argv, f"python -m experiments.benchmarks.{name}")
     except SystemExit as stopped:  # --help
         return stopped.code or 0
     except UserError as error:
-        return cli.fail(str(error))
+        return commands.fail(str(error))
     return 0
 
 
@@ -215,7 +215,7 @@ def _command(name: str, options: type, measure: Callable, shown: Callable) -> Ca
         result |= measure(given)
         result["machine"] = machine()
         if output.out:
-            from jaxgen.training.run import write_json
+            from jaxgen.training.folder import write_json
 
             write_json(output.out, result)
         if output.json:

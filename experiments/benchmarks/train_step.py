@@ -55,7 +55,7 @@ def measure(options: Options) -> dict[str, Any]:
     if torch_names and not importlib.util.find_spec("torch"):
         raise UserError(f"--against {torch_names[0]} needs PyTorch: pip install torch")
     from jaxgen import models
-    from jaxgen.training.seeds import axis, chunk_program
+    from jaxgen.training.engine import axis, chunk_program
 
     from . import contenders
     from .flops import useful_flops

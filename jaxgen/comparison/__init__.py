@@ -1,9 +1,8 @@
-"""Comparisons: experiments as files, scores beside their nulls, statistics over seeds, the page."""
+"""Comparisons: experiments as files, trained and scored, and verdicts over seeds."""
 
 from jaxgen.comparison.compare import compare
 from jaxgen.comparison.experiment import Arm, Comparison, Experiment, LogUniform, Sweep, Uniform
-from jaxgen.comparison.scoring import evaluate, evaluate_images
-from jaxgen.evaluation.scoring import Scoring
+from jaxgen.evaluation.options import Scoring
 
 __all__ = [
     "Arm",
@@ -14,6 +13,4 @@ __all__ = [
     "Sweep",
     "Uniform",
     "compare",
-    "evaluate",
-    "evaluate_images",
 ]

@@ -7,15 +7,17 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from jaxgen.comparison import gallery, statistics, verdicts
+from jaxgen.comparison import verdicts
 from jaxgen.comparison.experiment import Experiment, load_experiment, with_settings
-from jaxgen.comparison.report import write_report
 from jaxgen.comparison.runs import Context, Plans, best_checkpoint, changes, plans, trained, tuned
-from jaxgen.comparison.scoring import Scorer
 from jaxgen.errors import UserError
-from jaxgen.evaluation.scores import COLUMNS, SHARES
-from jaxgen.training import Run
-from jaxgen.training import run as folder
+from jaxgen.evaluation.scorer import Scorer
+from jaxgen.evaluation.table import COLUMNS, SHARES
+from jaxgen.report import contents
+from jaxgen.report.page import write_report
+from jaxgen.statistics import intervals
+from jaxgen.training import Run, folder
+from jaxgen.training.environment import environment
 
 RESULTS, REPORT, TUNING = "results.json", "report.html", "tuning"
 
@@ -73,7 +75,7 @@ def compare(
         if chosen.checkpoint:
             runs = {name: best_checkpoint(run, chosen.checkpoint, context) for name, run in runs.items()}
         tables.append({"label": label, **_table(scorer, runs, chosen, out)})
-        pictures[label] = gallery.pictures(runs, scorer.dataset)
+        pictures[label] = contents.pictures(runs, scorer.dataset)
     results = {
         "name": loaded.name,
         "title": chosen.title,
@@ -85,7 +87,7 @@ def compare(
         "verdicts": _answers(chosen, tables),
         "across": _across(tables) if len(tables) > 1 else None,
         "tuning": tuning,
-        "environment": folder.environment(next(iter(scorers.values())).dataset),
+        "environment": environment(next(iter(scorers.values())).dataset),
         "train_seconds": sum(row.get("seconds") or 0 for table in tables for row in table["rows"]),
     }
     folder.write_json(out / RESULTS, results)
@@ -211,7 +213,7 @@ def _across(tables: list[dict[str, Any]]) -> list[dict[str, Any]]:
             if any(value is None for values in each for value in values):
                 continue  # it has no such score somewhere, or a seed diverged
             runs, tasks = (scores := np.array(each, np.float64).T).shape
-            mean, low, high, _ = statistics.stratified_bootstrap_interval(scores, metric["better"])
+            mean, low, high, _ = intervals.stratified_bootstrap_interval(scores, metric["better"])
             rows.append(
                 {"name": arm, "interquartile_mean": mean, "low": low, "high": high, "n_runs": runs, "n_tasks": tasks}
             )

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import jaxgen
+from jaxgen.config import configured
 from jaxgen.errors import UserError
-from jaxgen.evaluation.scores import COLUMNS
-from jaxgen.evaluation.scoring import Scoring
-from jaxgen.fields import configured
+from jaxgen.evaluation.options import Scoring
+from jaxgen.evaluation.table import COLUMNS
 from jaxgen.training import Settings
 
 

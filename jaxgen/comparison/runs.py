@@ -13,12 +13,12 @@ import jax
 import numpy as np
 
 from jaxgen.comparison.experiment import Arm, Experiment, candidates
-from jaxgen.comparison.scoring import Scorer
 from jaxgen.errors import UserError
-from jaxgen.evaluation.scores import COLUMNS
-from jaxgen.training import Run, train
-from jaxgen.training import run as folder
-from jaxgen.training.run import Plan
+from jaxgen.evaluation.scorer import Scorer
+from jaxgen.evaluation.table import COLUMNS
+from jaxgen.training import Run, folder, train
+from jaxgen.training.folder import environment_changes
+from jaxgen.training.plan import Plan, make_plan
 
 Plans = dict[str, dict[str, list[Plan]]]
 """By table and arm, the plan of the arm; of an arm with a sweep, of every candidate."""
@@ -43,7 +43,7 @@ def plans(experiment: Experiment) -> Plans:
         for name, arm in experiment.arms.items():
             fields = candidates(arm.sweep) if arm.sweep else [{}]
             try:
-                made[label][name] = [folder.plan(arm.model, dict(arm.config) | each, settings) for each in fields]
+                made[label][name] = [make_plan(arm.model, dict(arm.config) | each, settings) for each in fields]
             except UserError as error:
                 raise UserError(f"arm {name} on {label}: {error}") from None
     return made
@@ -52,7 +52,7 @@ def plans(experiment: Experiment) -> Plans:
 def changes(path: Path, plan: Plan) -> list[str]:
     """In what `plan` is another run than the one at `path`, in words: content, sources, versions, kind of device."""
     # more or fewer cores change bits, but leave a result what it is
-    of_environment = (words for name, words in folder.environment_changes(path, plan).items() if name != "cores")
+    of_environment = (words for name, words in environment_changes(path, plan).items() if name != "cores")
     return folder.differences(path, plan) or list(of_environment)
 
 
@@ -101,7 +101,7 @@ def tuned(name: str, arm: Arm, label: str, options: list[Plan], place: Path, con
     for i, (plan, fields) in enumerate(zip(options, candidates(sweep), strict=True)):
         steps = min(sweep.steps or plan.settings.steps, plan.settings.steps)
         settings = dataclasses.replace(plan.settings, seeds=tuple(sweep.seeds), steps=steps)
-        run = trained(place / f"{i:03}", folder.plan(arm.model, plan.config, settings), context)
+        run = trained(place / f"{i:03}", make_plan(arm.model, plan.config, settings), context)
         with scorer:
             values = scorer.values(run.plan, f"{name}, candidate {i}", run.state, set(run.diverged))
         seconds = folder.read_result(run.path)["seconds"]

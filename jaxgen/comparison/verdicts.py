@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.stats
 
-from jaxgen.comparison import permutations, statistics
+from jaxgen.statistics import intervals, permutations
 
 LEVEL = 0.05
 """The chance of any false "better" or "worse" among all comparisons declared, at most."""
@@ -152,7 +152,7 @@ def _check(comparisons: Sequence[Comparison], scores: Mapping, seeds: Mapping) -
 
 def _compared(c: Comparison, scores_a, scores_b, comparisons: int, seed: int) -> tuple[Verdict, float]:
     """A comparison but for what depends on the others, and the test's statistic, above 0 where a leads."""
-    a, b = statistics.oriented_pair(scores_a, scores_b, c.better)
+    a, b = intervals.oriented_pair(scores_a, scores_b, c.better)
     tasks, finite = a.shape[1], (np.isfinite(a), np.isfinite(b))
     ranks = tasks > 1 or not (finite[0].all() and finite[1].all())
     if c.paired:
@@ -164,15 +164,15 @@ def _compared(c: Comparison, scores_a, scores_b, comparisons: int, seed: int) ->
     nan = float("nan")
     means, difference, hedges_g = (None, None), (nan, nan, nan), nan
     if tasks > 1:
-        probability = statistics.probability_of_improvement(scores_a, scores_b, c.better, seed=seed)[:3]
+        probability = intervals.probability_of_improvement(scores_a, scores_b, c.better, seed=seed)[:3]
     else:
-        probability = (float(statistics.improvements(a, b).mean()), nan, nan)
+        probability = (float(intervals.improvements(a, b).mean()), nan, nan)
         sign = 1 if c.better == "higher" else -1
         means = tuple(float(sign * x[has].mean()) if has.any() else None for x, has in zip((a, b), finite, strict=True))
         if None not in means:
-            hedges_g = statistics.hedges_g(scores_a, scores_b, c.better)
+            hedges_g = intervals.hedges_g(scores_a, scores_b, c.better)
         if None not in means and (not c.paired or (finite[0] & finite[1]).any()):
-            difference = statistics.difference_interval(scores_a, scores_b, c.better, paired=c.paired)[:3]
+            difference = intervals.difference_interval(scores_a, scores_b, c.better, paired=c.paired)[:3]
     difference, low, high = map(_known, difference)
     probability, probability_low, probability_high = map(_known, probability)
     verdict = Verdict(

@@ -1,7 +1,7 @@
 """Datasets by name: `load("digits")` gives decoded examples, what a model is told of them, and a fingerprint.
 
-`DATASETS` is the literal table of jaxgen's own; TFDS's official ones stand in `jaxgen.data.official`. A row names
-the module that reads it (`jaxgen.data.source` says how), which is imported when the dataset is loaded, so that
+`DATASETS` is the literal table of jaxgen's own; TFDS's official ones stand in `jaxgen.data.readers.official`. A row
+names the module that reads it (`jaxgen.data.source` says how), which is imported when the dataset is loaded, so that
 importing `jaxgen.data` costs no more than NumPy. To add a dataset, write such a module and add a row.
 """
 
@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from jaxgen.data import official
+from jaxgen.config import configured
 from jaxgen.data.options import Options
+from jaxgen.data.readers import official
 from jaxgen.data.source import data_dir
 from jaxgen.errors import UserError
-from jaxgen.fields import configured
 
 if TYPE_CHECKING:
     from jaxgen.data.vocabulary import Vocabulary
@@ -64,7 +64,7 @@ class Info(NamedTuple):
     @property
     def prepared(self) -> bool:
         """Whether it lies in the cache folder, so that loading it needs nothing more."""
-        if self.module == "jaxgen.data.official":
+        if self.module == "jaxgen.data.readers.official":
             return bool(list((data_dir() / "tfds" / self.name).glob(f"**/{official.MANIFEST}")))
         if self.comes == "prepared":
             return os.path.isdir(data_dir() / self.name)  # Path.is_dir raises where it may not look
@@ -76,7 +76,7 @@ DATASETS = (
     Info(
         name="digits",
         what="handwritten digits scanned at 8x8, from scikit-learn",
-        module="jaxgen.data.digits",
+        module="jaxgen.data.readers.digits",
         licence="CC BY 4.0",
         examples=(808, 90, 899),
         shape=(8, 8, 1),
@@ -85,7 +85,7 @@ DATASETS = (
     Info(
         name="shapes",
         what="scenes of one to three coloured shapes, each with a caption that is true of it",
-        module="jaxgen.data.shapes",
+        module="jaxgen.data.readers.shapes",
         licence="none needed",
         examples=(20_000, 2_000, 2_000),
         shape=(64, 64, 3),
@@ -95,7 +95,7 @@ DATASETS = (
     Info(
         name="gaussians",
         what="points of a mixture: ring, 8 modes on a circle, or grid, 25 in a square",
-        module="jaxgen.data.gaussians",
+        module="jaxgen.data.readers.gaussians",
         licence="none needed",
         examples=(100_000, 10_000, 10_000),
         shape=(2,),
@@ -105,7 +105,7 @@ DATASETS = (
     Info(
         name="stacked_digits",
         what="three digits as the colours of an image: 1,000 modes",
-        module="jaxgen.data.stacked",
+        module="jaxgen.data.readers.stacked",
         licence="CC BY 4.0",
         examples=(128_000, 10_000, 26_000),
         shape=(8, 8, 3),
@@ -114,7 +114,7 @@ DATASETS = (
     Info(
         name="stacked_mnist",
         what="the same of MNIST's digits, which has to be prepared",
-        module="jaxgen.data.stacked",
+        module="jaxgen.data.readers.stacked",
         licence="CC BY-SA 3.0",
         examples=(128_000, 10_000, 26_000),
         shape=(28, 28, 3),
@@ -123,7 +123,7 @@ DATASETS = (
     Info(
         name="bars",
         what="meshes of a jointed, bending, twisting bar, one connectivity",
-        module="jaxgen.data.bars",
+        module="jaxgen.data.readers.bars",
         licence="none needed",
         examples=(2_000, 240, 240),
         shape=(658, 3),
@@ -132,7 +132,7 @@ DATASETS = (
     Info(
         name="nlvr",
         what="drawings of blocks with a written sentence, true or false of it",
-        module="jaxgen.data.nlvr",
+        module="jaxgen.data.readers.nlvr",
         licence="CC BY 4.0",
         examples=(14_478, 1_842, 1_464),
         shape=(100, 400, 3),
@@ -143,7 +143,7 @@ DATASETS = (
     Info(
         name="image_folder",
         what="your PNG and JPEG images, with class folders and captions.jsonl where there are",
-        module="jaxgen.data.folders",
+        module="jaxgen.data.readers.image_folder",
         licence="yours",
         examples=None,
         shape=(None, None, None),
@@ -152,7 +152,7 @@ DATASETS = (
     Info(
         name="mesh_folder",
         what="your meshes of one connectivity: .obj, .ply, .off or .npz",
-        module="jaxgen.data.meshes",
+        module="jaxgen.data.readers.mesh_folder",
         licence="yours",
         examples=None,
         shape=(None, 3),
@@ -167,7 +167,7 @@ def table() -> tuple[Info, ...]:
         Info(
             name=name,
             what=row.description,
-            module="jaxgen.data.official",
+            module="jaxgen.data.readers.official",
             licence=row.licence,
             examples=row.examples,
             shape=row.shape,
@@ -187,7 +187,7 @@ def info(dataset: str) -> Info:
       UserError: an unknown name or config.
     """
     if dataset.startswith("tfds:"):
-        return Info(dataset, "", "jaxgen.data.official", "", None, (None, None, None), comes="prepared")
+        return Info(dataset, "", "jaxgen.data.readers.official", "", None, (None, None, None), comes="prepared")
     rows = {row.name: row for row in table()}
     name, _, config = dataset.partition("/")
     if name not in rows:
@@ -223,8 +223,8 @@ def prepare(name: str, folder: str | os.PathLike | None = None, *, progress: boo
     row, given = info(name), None if folder is None else Path(folder)
     if row.comes == "folder":
         raise UserError(f"{name} needs no preparing: --data-from (--from of `jaxgen data show`) names the folder")
-    if row.module == "jaxgen.data.official":
-        from jaxgen.data.preparing import prepare as by_tfds
+    if row.module == "jaxgen.data.readers.official":
+        from jaxgen.data.readers.preparing import prepare as by_tfds
 
         return f"{name} is prepared in {by_tfds(name, given, progress)}"
     if row.comes == "prepared":
@@ -295,7 +295,7 @@ def load(name: str, *, progress: bool = True, **options: Any) -> Dataset:
 def _mixture(name: str, options: Options) -> tuple[np.ndarray, float] | None:
     if name != "gaussians":
         return None
-    from jaxgen.data.gaussians import modes
+    from jaxgen.data.readers.gaussians import modes
 
     return modes(options.dataset_config)
 

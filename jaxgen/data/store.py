@@ -454,7 +454,7 @@ def _sliced(source: Source, options: Options) -> Source:
     asked = {split: getattr(options, f"{split}_split") for split in source.splits}
     if source.sliced or not any(asked.values()):
         return source
-    from jaxgen.data.slices import ranges
+    from jaxgen.data.readers.slices import ranges
 
     lengths = {split: _length(examples) for split, examples in source.splits.items()}
     found = ranges(options.dataset, {split: given or split for split, given in asked.items()}, lengths)

@@ -1,59 +1,6 @@
-"""Evaluation: metrics as pure functions of arrays, real before fake in every signature."""
+"""Evaluation of runs, and of images that other systems made: one table of metrics, extractors, the scorer."""
 
-from jaxgen.evaluation.agreement import class_recall, label_agreement
-from jaxgen.evaluation.diversity import feature_diversity, ms_ssim, ssim, within_class_diversity
-from jaxgen.evaluation.frechet import frechet_distance, frechet_distance_infinity
-from jaxgen.evaluation.inception import load_inception
-from jaxgen.evaluation.inception_score import inception_score
-from jaxgen.evaluation.kernel import kernel_distance, squared_mmd
-from jaxgen.evaluation.likelihood import (
-    active_units,
-    annealed_importance,
-    bits_per_dimension,
-    importance_bound,
-    rate_distortion,
-)
-from jaxgen.evaluation.modes import class_modes, point_modes
-from jaxgen.evaluation.neighbors import (
-    density_coverage,
-    memorisation,
-    nearest_distances,
-    nearest_neighbor_error,
-    neighbor_scores,
-    precision_recall,
-)
-from jaxgen.evaluation.parzen import choose_deviation, parzen_log_likelihood
-from jaxgen.evaluation.reconstruction import reconstruction_errors
-from jaxgen.evaluation.two_sample import two_sample_test
+from jaxgen.evaluation.options import Scoring
+from jaxgen.evaluation.scorer import evaluate, evaluate_images
 
-__all__ = [
-    "active_units",
-    "annealed_importance",
-    "bits_per_dimension",
-    "choose_deviation",
-    "class_modes",
-    "class_recall",
-    "density_coverage",
-    "feature_diversity",
-    "frechet_distance",
-    "frechet_distance_infinity",
-    "importance_bound",
-    "inception_score",
-    "kernel_distance",
-    "label_agreement",
-    "load_inception",
-    "memorisation",
-    "ms_ssim",
-    "nearest_distances",
-    "nearest_neighbor_error",
-    "neighbor_scores",
-    "parzen_log_likelihood",
-    "point_modes",
-    "precision_recall",
-    "rate_distortion",
-    "reconstruction_errors",
-    "squared_mmd",
-    "ssim",
-    "two_sample_test",
-    "within_class_diversity",
-]
+__all__ = ["Scoring", "evaluate", "evaluate_images"]

@@ -24,9 +24,9 @@ from safetensors.numpy import load_file, save
 
 from jaxgen.data import pipeline
 from jaxgen.errors import UserError
-from jaxgen.evaluation import checks
 from jaxgen.evaluation.extractor import Extractor, digest
 from jaxgen.evaluation.torch_weights import read_state_dict
+from jaxgen.metrics import checks
 from jaxgen.model import Array
 from jaxgen.nn.conv import Conv
 

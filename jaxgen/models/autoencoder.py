@@ -21,8 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxgen.config import check_idle
 from jaxgen.errors import check_positive
-from jaxgen.fields import check_idle
 from jaxgen.model import Array, Model, Phase, Prior, Spec, State
 from jaxgen.nn.image import from_unit, logits_of_mean, pyramid, to_unit
 from jaxgen.nn.optimizer import decaying_rate, descend

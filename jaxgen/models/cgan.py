@@ -34,9 +34,20 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxgen.adversarial.turns import (
+    Game,
+    GameConfig,
+    Judged,
+    Nets,
+    check_game,
+    game,
+    passed,
+    sampled_by,
+    sampled_from,
+    worries,
+)
+from jaxgen.config import check_idle
 from jaxgen.errors import UserError, check_positive, check_share
-from jaxgen.fields import check_idle
-from jaxgen.game import Game, GameConfig, Judged, Nets, check_game, game, passed, sampled_by, sampled_from, worries
 from jaxgen.model import Array, Model, Phase, Prior, Spec
 from jaxgen.models.dcgan import draw_prior, weights
 from jaxgen.models.gan import LEAST_MEAN, annealed_sgd, authors_weights

@@ -26,8 +26,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxgen.config import check_idle
 from jaxgen.errors import UserError, check_not_negative, check_positive, check_share
-from jaxgen.fields import check_idle
 from jaxgen.model import Array, Model, Phase, PyTree, Spec, State
 from jaxgen.nn.conv import Conv
 from jaxgen.nn.image import to_unit

@@ -30,8 +30,19 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxgen.adversarial.turns import (
+    Game,
+    GameConfig,
+    Judged,
+    Nets,
+    check_game,
+    game,
+    passed,
+    sampled_by,
+    sampled_from,
+    worries,
+)
 from jaxgen.errors import check_not_negative, check_positive, check_share
-from jaxgen.game import Game, GameConfig, Judged, Nets, check_game, game, passed, sampled_by, sampled_from, worries
 from jaxgen.model import Array, Model, Phase, Prior, Spec
 from jaxgen.nn.conv import Conv
 from jaxgen.nn.image import from_signed, pyramid, to_signed

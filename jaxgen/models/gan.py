@@ -41,9 +41,20 @@ import numpy as np
 import optax
 from jax.nn.initializers import Initializer
 
+from jaxgen.adversarial.turns import (
+    Game,
+    GameConfig,
+    Judged,
+    Nets,
+    check_game,
+    game,
+    passed,
+    sampled_by,
+    sampled_from,
+    worries,
+)
+from jaxgen.config import check_idle
 from jaxgen.errors import UserError, check_not_negative, check_positive, check_share
-from jaxgen.fields import check_idle
-from jaxgen.game import Game, GameConfig, Judged, Nets, check_game, game, passed, sampled_by, sampled_from, worries
 from jaxgen.model import HIGH_QUALITY, Array, Model, Phase, Prior, Spec
 from jaxgen.nn.dense import DEFAULT, maxout, perceptron, uniform_within
 from jaxgen.nn.image import from_unit, logits_of_mean, to_unit

@@ -30,10 +30,21 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxgen.adversarial.turns import (
+    Game,
+    GameConfig,
+    Judged,
+    Nets,
+    check_game,
+    game,
+    passed,
+    sampled_by,
+    sampled_from,
+    worries,
+)
+from jaxgen.config import given
 from jaxgen.errors import UserError, check_not_negative, check_positive, check_share
-from jaxgen.fields import given
-from jaxgen.game import Game, GameConfig, Judged, Nets, check_game, game, passed, sampled_by, sampled_from, worries
-from jaxgen.losses import gaussian_log_prob
+from jaxgen.likelihoods import gaussian_log_prob
 from jaxgen.model import Array, Codes, Model, Phase, Spec
 from jaxgen.nn.conv import Conv
 from jaxgen.nn.image import from_signed, pyramid, to_signed

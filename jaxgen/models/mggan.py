@@ -30,9 +30,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxgen.adversarial.turns import Game, Nets, game, passed
+from jaxgen.config import given
 from jaxgen.errors import UserError, check_not_negative, check_positive, check_share
-from jaxgen.fields import given
-from jaxgen.game import Game, Nets, game, passed
 from jaxgen.model import Array, Batch, Key, Model, Phase, Spec, State
 from jaxgen.models import dcgan, gan
 from jaxgen.nn.conv import Conv

@@ -21,8 +21,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen.config import check_idle
 from jaxgen.errors import UserError, check_positive
-from jaxgen.fields import check_idle
 from jaxgen.model import Array, Key, Likelihood, Model, Phase, Spec, State
 from jaxgen.nn.image import from_unit, to_binary, to_unit
 

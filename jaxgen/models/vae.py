@@ -21,9 +21,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxgen.config import check_idle
 from jaxgen.errors import UserError, check_not_negative, check_positive
-from jaxgen.fields import check_idle
-from jaxgen.losses import bernoulli_log_prob, discretised_logistic_log_prob, gaussian_kl, gaussian_log_prob
+from jaxgen.likelihoods import bernoulli_log_prob, discretised_logistic_log_prob, gaussian_kl, gaussian_log_prob
 from jaxgen.model import Array, Latent, Likelihood, Model, Phase, Prior, Spec, State
 from jaxgen.nn.dense import mean_and_log_variance
 from jaxgen.nn.image import from_unit, logits_of_mean, pyramid, to_binary, to_unit

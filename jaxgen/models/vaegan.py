@@ -40,7 +40,7 @@ import numpy as np
 import optax
 
 from jaxgen.errors import check_positive, check_share
-from jaxgen.losses import gaussian_kl, gaussian_log_prob
+from jaxgen.likelihoods import gaussian_kl, gaussian_log_prob
 from jaxgen.model import Array, Model, Phase, Prior, Spec, State
 from jaxgen.nn.conv import Conv
 from jaxgen.nn.dense import mean_and_log_variance

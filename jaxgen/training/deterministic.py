@@ -10,7 +10,8 @@ from pathlib import Path
 import jax
 
 from jaxgen.errors import UserError
-from jaxgen.training.run import Plan, Run
+from jaxgen.training.folder import Run
+from jaxgen.training.plan import Plan
 
 FLAGS = {"gpu": "--xla_gpu_deterministic_ops=true"}
 """What XLA must be told before it starts, by backend: no atomic additions, and no choice of kernels by timing them."""

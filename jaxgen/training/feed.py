@@ -10,9 +10,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxgen.data import Dataset, pipeline
-from jaxgen.keys import streams
 from jaxgen.model import Array, Phase
-from jaxgen.training import seeds as seed_axis
+from jaxgen.training import engine
+from jaxgen.training.engine import streams
 from jaxgen.training.settings import Settings
 
 MOST_BYTES = 2**28
@@ -25,7 +25,7 @@ class Take(Protocol):
     Called for one stretch of steps after the other.
     """
 
-    def __call__(self, step: int, stop: int) -> tuple[dict[str, Array], np.ndarray, np.ndarray, seed_axis.Anew | None]:
+    def __call__(self, step: int, stop: int) -> tuple[dict[str, Array], np.ndarray, np.ndarray, engine.Anew | None]:
         """Rows beyond stop - step are not read by the program."""
         ...
 
@@ -38,7 +38,7 @@ class Feed:
         self.entries = {name: dataset.train[name] for name in needs}
         self._num_examples = dataset.spec.num_examples
         self._anew = "image" in needs and (settings.flip or settings.binarize == "dynamic")
-        of_seeds = seed_axis.all_streams(settings.seeds).data
+        of_seeds = engine.all_streams(settings.seeds).data
         self._keys = of_seeds if settings.own_order else streams(settings.data_seed).data
         self.most = settings.log_every
         if dataset.streamed:
@@ -65,11 +65,11 @@ class Feed:
         def rows(step: int, stop: int) -> tuple[np.ndarray, ...]:
             return chunk_rows(phase, self._keys, self._num_examples, self._settings, first, step, stop, self.most)
 
-        def anew(step: int, stop: int) -> seed_axis.Anew | None:
+        def anew(step: int, stop: int) -> engine.Anew | None:
             return chunk_anew(self._keys, self._settings, step, stop, self.most) if self._anew else None
 
         if not self._streamed:
-            arrays = seed_axis.placed(self._devices, self.entries, shared=True)
+            arrays = engine.placed(self._devices, self.entries, shared=True)
             yield lambda step, stop: (arrays, *rows(step, stop), anew(step, stop))
             return
         batch_size = self._settings.batch_size
@@ -92,7 +92,7 @@ class Feed:
                 for n, batch in enumerate(some):
                     entry[n] = batch[name]
             data = {name: entry.reshape(-1, *entry.shape[2:]) for name, entry in read.items()}
-            data = seed_axis.placed(self._devices, data, shared=True)
+            data = engine.placed(self._devices, data, shared=True)
             return data, within, rows(step, stop)[1], anew(step, stop)
 
         try:
@@ -121,7 +121,7 @@ def chunk_rows(
     return indices, weights
 
 
-def chunk_anew(keys: Array, settings: Settings, step: int, stop: int, most: int) -> seed_axis.Anew:
+def chunk_anew(keys: Array, settings: Settings, step: int, stop: int, most: int) -> engine.Anew:
     """What is drawn anew for the images of the steps from `step` to `stop`, as `chunk_program` takes it."""
     mirrored, bits = None, None
     if settings.flip:
@@ -131,4 +131,4 @@ def chunk_anew(keys: Array, settings: Settings, step: int, stop: int, most: int)
     if settings.binarize == "dynamic":
         each = [pipeline.bit_keys(key, step, most) for key in keys.reshape(-1)]
         bits = jnp.stack(each).reshape(*keys.shape, most)
-    return seed_axis.Anew(mirrored, bits)
+    return engine.Anew(mirrored, bits)

@@ -20,16 +20,15 @@ from jaxgen.errors import Stopped, UserError
 from jaxgen.model import Model, Phase
 from jaxgen.signals import heeded
 from jaxgen.training import deterministic as determinism
-from jaxgen.training import processes
-from jaxgen.training import run as folder
-from jaxgen.training import seeds as seed_axis
+from jaxgen.training import engine, folder, processes
 from jaxgen.training.checkpoints import Checkpoints, Keep
+from jaxgen.training.display import Progress, Worries
 from jaxgen.training.feed import Feed
+from jaxgen.training.folder import Restored, Run, environment_changes
 from jaxgen.training.lock import locked
-from jaxgen.training.progress import Progress, Worries
+from jaxgen.training.plan import Plan, make_plan
 from jaxgen.training.record import Record, grid_condition, means, pictured
 from jaxgen.training.rows import lacks, lost_rows, read_rows
-from jaxgen.training.run import Plan, Restored, Run
 from jaxgen.training.settings import Settings
 from jaxgen.training.tracking import check_wandb
 
@@ -67,7 +66,7 @@ def run_length(plan: Plan) -> int:
 
 def metric_names(plan: Plan) -> list[str]:
     """The names of what the model's steps tell, traced and not computed."""
-    batch = seed_axis.blank_batch(plan.dataset.spec, plan.model.needs, plan.settings.batch_size)
+    batch = engine.blank_batch(plan.dataset.spec, plan.model.needs, plan.settings.batch_size)
     key = jax.random.key(0)
     state = jax.eval_shape(plan.model.init, key, batch)
     told = [jax.eval_shape(phase.step, key, state, batch)[1] for phase in plan.model.phases]
@@ -112,7 +111,7 @@ def train(
     """
     began = time.monotonic()
     settings = settings or Settings()
-    plan = folder.plan(model, config, settings, progress=progress)
+    plan = make_plan(model, config, settings, progress=progress)
     data_name = re.sub(r"[^\w.-]+", "-", settings.dataset)
     out = Path(out) if out else Path("runs") / f"{Path(model).stem}-{data_name}"
     if "[" in str(out.absolute()):
@@ -137,7 +136,7 @@ def train(
                 restored, damaged = folder.newest_whole(out, plan)
                 result, unread = folder.result_there(out)
                 rows = read_rows(out / folder.METRICS)
-                changes = folder.environment_changes(out, plan)
+                changes = environment_changes(out, plan)
             step = restored.step if restored else 0
             newest = processes.agreed(step)
             with processes.together():
@@ -236,19 +235,19 @@ def _train(
 ) -> Run:
     model, settings, dataset = plan.model, plan.settings, plan.dataset
     num_examples = dataset.spec.num_examples
-    devices = seed_axis.mesh(len(settings.seeds), settings.batch_size)
-    keys = seed_axis.all_streams(settings.seeds)
-    blank = seed_axis.blank_batch(dataset.spec, model.needs, settings.batch_size)
-    state, start = restored[:2] if restored else (seed_axis.initial_state(model, keys.init, blank), 0)
-    alive = seed_axis.placed(devices, state.step == start)
-    state = seed_axis.placed(devices, state)
-    train_keys = seed_axis.placed(devices, keys.train)
+    devices = engine.mesh(len(settings.seeds), settings.batch_size)
+    keys = engine.all_streams(settings.seeds)
+    blank = engine.blank_batch(dataset.spec, model.needs, settings.batch_size)
+    state, start = restored[:2] if restored else (engine.initial_state(model, keys.init, blank), 0)
+    alive = engine.placed(devices, state.step == start)
+    state = engine.placed(devices, state)
+    train_keys = engine.placed(devices, keys.train)
     feed = Feed(dataset, model.needs, settings, devices)
     parts = stretches(model, settings, num_examples)
     end = parts[-1].end
-    draw = model.sample and seed_axis.sample_parts(model)
+    draw = model.sample and engine.sample_parts(model)
     grid, columns, condition = grid_condition(model, dataset.spec)
-    how, belongs = seed_axis.axis(settings.seeds_axis), folder.belonging(plan.described(), dataset.fingerprint)
+    how, belongs = engine.axis(settings.seeds_axis), folder.belonging(plan.described(), dataset.fingerprint)
     keep = Keep(settings.keep_checkpoints, settings.keep_best and settings.keep_best[0])
     scores = {}  # by seed, of the newest rows, what the best checkpoint is chosen by
     # What a chunk leaves to be fetched and written, which is done while the device runs the next one.
@@ -299,7 +298,7 @@ def _train(
             bar.say(f"step {step}, seed{'s'[: len(seeds) > 1]} {' '.join(map(str, seeds))}: {worry}")
 
     def write_samples(step, parts):
-        images = pictured(dataset, seed_axis.gathered(parts))
+        images = pictured(dataset, engine.gathered(parts))
         if images is not None:
             keep_in_files(lambda: record.samples(step, images, columns))
 
@@ -340,9 +339,9 @@ def _train(
                 continue
             if start <= first:
                 batches = partial(pipeline.batches, feed.entries, settings.batch_size)
-                state = seed_axis.entered(phase, index, keys.init, processes.allgathered(state), batches)
-                state = seed_axis.placed(devices, state)
-            program = seed_axis.chunk_program(phase, how, devices, settings.own_order)
+                state = engine.entered(phase, index, keys.init, processes.allgathered(state), batches)
+                state = engine.placed(devices, state)
+            program = engine.chunk_program(phase, how, devices, settings.own_order)
             begun = step = max(first, start)
             summed = None
             with feed.phase(phase, first, step, last) as take:

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from jaxgen.data import Dataset
+from jaxgen.drawing import image_grid, legible_scale, point_image, to_png
 from jaxgen.model import Condition, Model, Spec
-from jaxgen.pictures import image_grid, legible_scale, point_image, to_png
+from jaxgen.training.folder import DIVERGED, EVENTS, METRICS, SAMPLES, write_json
 from jaxgen.training.rows import read_rows
-from jaxgen.training.run import DIVERGED, EVENTS, METRICS, SAMPLES, write_json
 from jaxgen.training.tracking import WandbWriter
 
 GRID = 64  # samples a grid, about

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxgen.errors import UserError
-from jaxgen.training.run import read_json, write_json
+from jaxgen.training.folder import read_json, write_json
 
 IDS = "wandb.json"
 

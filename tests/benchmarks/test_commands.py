@@ -12,9 +12,9 @@ import pytest
 from jaxgen.experiments.benchmarks import checkpoints, pipeline, seeds, start, timing, train_step
 
 from jaxgen.data.pipeline import stream
-from jaxgen.keys import streams
 from jaxgen.model import Model, Phase, State
-from jaxgen.training import seeds as training_seeds
+from jaxgen.training import engine as training_seeds
+from jaxgen.training.engine import streams
 from jaxgen.training.settings import Settings
 
 ROOT = Path(__file__).parents[2]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxgen.pictures import image_grid, to_png
+from jaxgen.drawing import image_grid, to_png
 
 SEEDS = [0, 1, 2, 3, 4]
 STEPS = {"naive_bayes": [0, 1500], "vae": [0, 500, 1000, 1500], "dcgan, with a wider generator": [0, 400, 800, 1200]}

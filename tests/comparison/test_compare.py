@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from jaxgen import data, models
-from jaxgen.comparison import compare, evaluate
+from jaxgen.comparison import compare
 from jaxgen.comparison.experiment import load_experiment, shipped
+from jaxgen.config import configured
 from jaxgen.errors import UserError
-from jaxgen.fields import configured
+from jaxgen.evaluation import evaluate
 from jaxgen.model import Spec
 
 EXPERIMENT = '''

@@ -7,11 +7,9 @@ import pytest
 
 from jaxgen import data
 from jaxgen.comparison import Scoring, compare
-from jaxgen.comparison.scoring import Scorer
 from jaxgen.errors import UserError
-from jaxgen.training import loop, open_run
-from jaxgen.training import run as folder
-from jaxgen.training import seeds as seed_axis
+from jaxgen.evaluation.scorer import Scorer
+from jaxgen.training import engine, folder, loop, open_run
 
 pytestmark = pytest.mark.slow
 
@@ -130,7 +128,7 @@ def test_each_seed_has_its_best_checkpoint(compared):
         found = row(results, label, "latent")
         assert found["checkpoints"] == [steps[i] for i in best]
         for seed, i in enumerate(best):
-            assert found["digests"][str(seed)] == seed_axis.digests(run.plan.settings.seeds, states[i])[seed]
+            assert found["digests"][str(seed)] == engine.digests(run.plan.settings.seeds, states[i])[seed]
 
 
 def test_verdicts_are_of_the_seeds_scores(compared):
@@ -195,13 +193,13 @@ def test_a_changed_model_is_trained_anew_and_comes_back(tmp_path, monkeypatch, c
     assert sorted(third["mine"]) == ["0", "1", "2"]
     assert third["mine"]["0"] == first["mine"]["0"]
     environment = json.loads((tmp_path / "out" / "counts" / "environment.json").read_text())
-    environment["sources"]["jaxgen/losses.py"] = "0" * 64
+    environment["sources"]["jaxgen/likelihoods.py"] = "0" * 64
     environment["cores"] = 64  # changes bits, and is no other result
     (tmp_path / "out" / "counts" / "environment.json").write_text(json.dumps(environment))
     capsys.readouterr()
     compared(seeds=(0, 1, 2))
     said = capsys.readouterr().err
-    assert "counts is trained anew: jaxgen/losses.py was changed. " in said
+    assert "counts is trained anew: jaxgen/likelihoods.py was changed. " in said
     assert "mine is trained anew" not in said
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from jaxgen.comparison.permutations import SPLITS
-from jaxgen.comparison.statistics import difference_interval, hedges_g, probability_of_improvement
 from jaxgen.comparison.verdicts import Comparison, sentence, verdicts
+from jaxgen.statistics.intervals import difference_interval, hedges_g, probability_of_improvement
+from jaxgen.statistics.permutations import SPLITS
 
 
 def normal(seed, *shape):

@@ -16,10 +16,10 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from jaxgen import data
-from jaxgen.data import bars, digits, nlvr, official, shapes
+from jaxgen.data.readers import bars, digits, nlvr, official, shapes
 from jaxgen.errors import UserError
 
-PREPARING = importlib.import_module("jaxgen.data.preparing")
+PREPARING = importlib.import_module("jaxgen.data.readers.preparing")
 
 # The digits
 
@@ -309,7 +309,7 @@ def test_the_table_has_every_official_dataset_and_no_name_twice():
     assert data.info("gaussians/grid") == rows["gaussians"]
     assert data.info("lsun/cat") == rows["lsun"]
     assert data.info("coco_captions") == rows["coco_captions"]  # which has but one config
-    assert data.info("tfds:mine").module == "jaxgen.data.official"
+    assert data.info("tfds:mine").module == "jaxgen.data.readers.official"
 
 
 def test_prepared_is_what_needs_no_more(tmp_path, monkeypatch):

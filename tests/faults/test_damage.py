@@ -13,8 +13,8 @@ from jaxgen.data import pipeline
 from jaxgen.errors import UserError
 from jaxgen.training import Settings, open_run, train
 from jaxgen.training.checkpoints import Checkpoints, Keep, best_steps
+from jaxgen.training.folder import checkpoint_steps
 from jaxgen.training.rows import read_rows
-from jaxgen.training.run import checkpoint_steps
 
 SMALL = {"network": "mlp", "hidden": (8,), "latent_dim": 2}
 HOW = Settings(seeds=(0, 1), steps=8, batch_size=8, log_every=4, sample_every=100, checkpoint_every=4)

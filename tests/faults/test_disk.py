@@ -14,8 +14,8 @@ import pytest
 
 from jaxgen.errors import UserError
 from jaxgen.training import Settings, loop, train
-from jaxgen.training.run import checkpoint_steps
-from jaxgen.training.standing import verified
+from jaxgen.training.folder import checkpoint_steps
+from jaxgen.training.status import verified
 
 TRAIN = (
     *(sys.executable, "-m", "jaxgen", "train", "vae", "--network", "mlp", "--hidden", "256", "--latent-dim", "4"),

@@ -19,14 +19,15 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from jaxgen import cli, data
+from jaxgen.cli import commands
 from jaxgen.comparison.experiment import load_experiment
-from jaxgen.comparison.extractors import WEIGHTS, load_classifier
 from jaxgen.comparison.runs import plans
-from jaxgen.data import folders, meshes
 from jaxgen.data.options import Options
+from jaxgen.data.readers import image_folder, mesh_folder
 from jaxgen.errors import UserError
+from jaxgen.evaluation.networks import WEIGHTS, load_classifier
 from jaxgen.training import Settings, loop, open_run, train
-from tests.data.test_meshes import FACES, VERTICES, obj, off, ply
+from tests.data.readers.test_mesh_folder import FACES, VERTICES, obj, off, ply
 
 pytestmark = pytest.mark.slow
 
@@ -77,7 +78,7 @@ def edited(content: bytes, edits) -> bytes:
 
 
 WORDS = (
-    *cli.COMMANDS,
+    *commands.COMMANDS,
     *("vae", "dcgan", "gan", "mggan", "naive_bayes", "classifier", "digits", "gaussians", "mnist", "shapes", "prepare"),
     *(
         "list",
@@ -105,7 +106,7 @@ WORDS = (
 
 @cases(4)
 @given(
-    st.one_of(st.sampled_from(sorted(cli.COMMANDS)), st.sampled_from(WORDS)),
+    st.one_of(st.sampled_from(sorted(commands.COMMANDS)), st.sampled_from(WORDS)),
     st.lists(st.one_of(st.sampled_from(WORDS), st.text(max_size=6)), max_size=6),
 )
 def test_commands(tmp_path_factory, first, rest):
@@ -206,7 +207,7 @@ def encoded(kind: str) -> bytes:
 def test_images(kind, edits):
     """A PNG has checksums: it is refused, or shows what it showed. A JPEG has none, so it is an image, or refused."""
     content = edited(encoded(kind), edits)
-    image, refused = tried(lambda: folders.decoded(content, "an image"))
+    image, refused = tried(lambda: image_folder.decoded(content, "an image"))
     if refused:
         assert refused.startswith("cannot decode an image (")
         return
@@ -246,7 +247,7 @@ def test_folders_of_images(tmp_path_factory, files, captions):
         lines = [c if isinstance(c, str) else json.dumps({"file": c[0], "caption": c[1]}) for c in captions]
         lines += [json.dumps({"file": path, "caption": "c"}) for path in written][: len(captions)]
         (folder / "captions.jsonl").write_text("\n".join(lines), encoding="utf-8", errors="replace")
-    source, refused = tried(lambda: folders.read(Options("image_folder", data_from=str(folder))))
+    source, refused = tried(lambda: image_folder.read(Options("image_folder", data_from=str(folder))))
     if refused:
         return
     splits = list(source.splits.values())
@@ -281,7 +282,7 @@ def test_meshes(tmp_path_factory, suffix, edits):
     folder = tmp_path_factory.mktemp("meshes")
     for name, content in (("a", MESHES[suffix]), ("b", edited(MESHES[suffix], edits)), ("c", MESHES[suffix])):
         (folder / f"{name}{suffix}").write_bytes(content)
-    source, refused = tried(lambda: meshes.read(Options("mesh_folder", data_from=str(folder))))
+    source, refused = tried(lambda: mesh_folder.read(Options("mesh_folder", data_from=str(folder))))
     if refused:
         return
     np.testing.assert_array_equal(source.faces, FACES)

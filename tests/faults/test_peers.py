@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from jaxgen.training import open_run
-from jaxgen.training.standing import verified
+from jaxgen.training.status import verified
 from tests.faults import peer
 
 pytestmark = pytest.mark.slow

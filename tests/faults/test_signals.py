@@ -10,7 +10,7 @@ import pytest
 
 from jaxgen import cli, signals
 from jaxgen.errors import Stopped
-from jaxgen.training import run as folder
+from jaxgen.training import folder
 
 SEND = "import os, signal, time; os.kill(os.getpid(), signal.{name}); time.sleep(5)"
 STATUS = {"SIGINT": 130, "SIGTERM": 75}

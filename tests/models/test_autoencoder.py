@@ -10,8 +10,8 @@ from sklearn.decomposition import PCA
 
 from experiments import autoencoder_pca
 from jaxgen import data
-from jaxgen.comparison.extractors import fit
 from jaxgen.errors import UserError
+from jaxgen.evaluation.networks import fit
 from jaxgen.model import Spec
 from jaxgen.models import autoencoder
 

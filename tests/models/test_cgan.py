@@ -7,12 +7,12 @@ import pytest
 import scipy.special
 
 from jaxgen import data
-from jaxgen.comparison.extractors import extractors
+from jaxgen.adversarial.augmentation import augmented
 from jaxgen.errors import UserError
-from jaxgen.evaluation import label_agreement
+from jaxgen.evaluation.networks import extractors
+from jaxgen.metrics import label_agreement
 from jaxgen.model import Spec
 from jaxgen.models import cgan
-from jaxgen.nn.augmentation import augmented
 from jaxgen.nn.conv import conv, conv_transpose
 from tests.models import by_hand
 from tests.models.by_hand import anything, batch_norm, dense, in_float64, relu

@@ -9,8 +9,8 @@ import scipy.special
 from flax import traverse_util
 from sklearn.linear_model import LogisticRegression
 
-from jaxgen.comparison.extractors import fit
 from jaxgen.errors import UserError
+from jaxgen.evaluation.networks import fit
 from jaxgen.model import Spec
 from jaxgen.models import classifier
 

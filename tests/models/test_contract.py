@@ -7,7 +7,8 @@ import jax
 import numpy as np
 import pytest
 
-from jaxgen import game, models
+from jaxgen import models
+from jaxgen.adversarial import turns
 
 SMALL = {
     "classifier": {"features": 4, "embedding_dim": 8},
@@ -191,7 +192,7 @@ def test_samples_are_decoded_draws_of_the_prior(name, batch, begun):
 
 @pytest.mark.parametrize("name", GANS)
 def test_a_gan_worries_as_the_game_does(name, digits):
-    assert make(name, digits.spec).worries is game.worries
+    assert make(name, digits.spec).worries is turns.worries
 
 
 @pytest.mark.parametrize(("name", "fields", "parts"), [*((n, {}, 2) for n in GANS), ("gan", {"packing": 3}, 6)])

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from optax.tree_utils import tree_get
 
-from jaxgen.data import gaussians
+from jaxgen.adversarial.augmentation import augmented
+from jaxgen.data.readers import gaussians
 from jaxgen.errors import UserError
-from jaxgen.evaluation.modes import point_modes
+from jaxgen.metrics.modes import point_modes
 from jaxgen.model import Spec
 from jaxgen.models import gan
-from jaxgen.nn.augmentation import augmented
 from jaxgen.nn.dense import maxout
 from jaxgen.nn.optimizer import descend
 from tests.models.by_hand import anything, energy_distance, in_float64, relu

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jaxgen import data
-from jaxgen.adversarial import LOSSES
+from jaxgen.adversarial.losses import LOSSES
 from jaxgen.errors import UserError
 from jaxgen.model import Spec
 from jaxgen.models import dcgan, gan, mggan

@@ -10,8 +10,8 @@ import scipy.special
 import scipy.stats
 
 from jaxgen.errors import UserError
-from jaxgen.evaluation.likelihood import annealed_importance, importance_bound
-from jaxgen.losses import bernoulli_log_prob, discretised_logistic_log_prob, gaussian_kl, gaussian_log_prob
+from jaxgen.likelihoods import bernoulli_log_prob, discretised_logistic_log_prob, gaussian_kl, gaussian_log_prob
+from jaxgen.metrics.evidence import annealed_importance, importance_bound
 from jaxgen.model import Spec
 from jaxgen.models import vae
 

@@ -13,7 +13,7 @@ import pytest
 
 from jaxgen import data
 from jaxgen.models import vae
-from jaxgen.training import Settings, open_run, seeds, train
+from jaxgen.training import Settings, engine, open_run, train
 
 pytestmark = pytest.mark.slow
 
@@ -83,7 +83,7 @@ def test_a_run_goes_on_with_other_devices(eight, tmp_path):
     ],
 )
 def test_the_devices_that_even_parts_can_use(num_seeds, batch_size, devices, shape):
-    assert seeds.mesh_shape(num_seeds, batch_size, devices) == shape
+    assert engine.mesh_shape(num_seeds, batch_size, devices) == shape
 
 
 def test_seeds_need_no_communication_and_batches_are_divided(eight):
@@ -99,13 +99,13 @@ def program(num_seeds):
     """What the compiled chunk program of a VAE, on this process's devices, says of the maps of batches of 64."""
     digits = data.load("digits")
     model = vae.make(vae.Config(features=4, latent_dim=3), digits.spec)
-    devices = seeds.mesh(num_seeds, 64)
-    streams = seeds.all_streams(tuple(range(num_seeds)))
-    state = seeds.initial_state(model, streams.init, seeds.blank_batch(digits.spec, model.needs, 64))
-    keys, state, alive = seeds.placed(devices, (streams.train, state, np.ones(num_seeds, bool)))
-    images = seeds.placed(devices, {"image": digits.train["image"]}, shared=True)
+    devices = engine.mesh(num_seeds, 64)
+    streams = engine.all_streams(tuple(range(num_seeds)))
+    state = engine.initial_state(model, streams.init, engine.blank_batch(digits.spec, model.needs, 64))
+    keys, state, alive = engine.placed(devices, (streams.train, state, np.ones(num_seeds, bool)))
+    images = engine.placed(devices, {"image": digits.train["image"]}, shared=True)
     rows = np.zeros((1, 64), np.int32), np.ones((1, 64), np.float32), None, np.int32(1)
-    chunk = seeds.chunk_program(model.phases[0], "map", devices)
+    chunk = engine.chunk_program(model.phases[0], "map", devices)
     text = chunk.lower(keys, state, alive, images, *rows).compile().as_text()
     return {
         "collectives": len(re.findall(r"(all-\w+|reduce-scatter|collective-permute)(-start)?\(", text)),

@@ -13,10 +13,10 @@ from jaxgen import data
 from jaxgen.data import pipeline
 from jaxgen.data.vocabulary import Vocabulary
 from jaxgen.errors import UserError
-from jaxgen.keys import streams
-from jaxgen.training import Settings, feed, open_run, seeds, train
+from jaxgen.training import Settings, engine, feed, open_run, train
 from jaxgen.training.checkpoints import Checkpoints
-from jaxgen.training.run import belonging
+from jaxgen.training.engine import streams
+from jaxgen.training.folder import belonging
 
 SMALL = {"features": 4, "latent_dim": 3}
 BATCH = 16
@@ -194,7 +194,7 @@ def test_worker_processes_change_nothing(spy, tmp_path, folder):
 def test_few_steps_at_once_where_examples_are_large(spy, tmp_path, monkeypatch, bytes_, most):
     """An 8x8 image has 64 bytes, and a row of metrics is written every five steps."""
     monkeypatch.setattr(feed, "MOST_BYTES", bytes_)
-    devices = seeds.mesh(1, BATCH)
+    devices = engine.mesh(1, BATCH)
     grain = data.load("digits", pipeline="grain")
     assert feed.Feed(grain, ("image",), settings(), devices).most == most
     assert feed.Feed(data.load("digits"), ("image",), settings(), devices).most == 5  # in memory all are anyway
@@ -205,7 +205,7 @@ def test_few_steps_at_once_where_examples_are_large(spy, tmp_path, monkeypatch, 
 def test_what_is_held_at_once(folder):
     """Never more steps than were asked for, whose rows are all read; what lies beyond is zero."""
     dataset = data.load("image_folder", data_from=str(folder), pipeline="grain")
-    how, devices = settings(dataset="image_folder", log_every=4), seeds.mesh(1, BATCH)
+    how, devices = settings(dataset="image_folder", log_every=4), engine.mesh(1, BATCH)
     fed = feed.Feed(dataset, ("image",), how, devices)
     phase = type("phase", (), {"passes": None})
     images = data.load("image_folder", data_from=str(folder)).train["image"]

@@ -10,10 +10,10 @@ import pytest
 from jaxgen import data, models
 from jaxgen.data import pipeline
 from jaxgen.errors import UserError
-from jaxgen.keys import streams
 from jaxgen.training import Settings, loop, open_run, train
 from jaxgen.training.checkpoints import Checkpoints, Keep
-from jaxgen.training.progress import Worries
+from jaxgen.training.display import Worries
+from jaxgen.training.engine import streams
 from jaxgen.training.rows import read_rows
 
 SMALL = {

@@ -6,9 +6,10 @@ import pytest
 from PIL import Image
 
 from jaxgen import data
-from jaxgen.keys import streams
-from jaxgen.pictures import point_image
-from jaxgen.training import Settings, open_run, sample, train
+from jaxgen.drawing import point_image
+from jaxgen.pictures import sample
+from jaxgen.training import Settings, open_run, train
+from jaxgen.training.engine import streams
 
 SMALL = {"latent_dim": 2, "generator_units": 4, "discriminator_units": 4, "pieces": 1, "optimizer": "adam"}
 

@@ -10,9 +10,9 @@ from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics
 from torch_fidelity.metric_isc import isc_features_to_metric
 from torch_fidelity.metric_kid import kid_features_to_metric
 
-from jaxgen.evaluation.frechet import frechet_distance
-from jaxgen.evaluation.inception_score import inception_score
-from jaxgen.evaluation.kernel import kernel_distance, squared_mmd
+from jaxgen.metrics.frechet import frechet_distance
+from jaxgen.metrics.inception_score import inception_score
+from jaxgen.metrics.kernel import kernel_distance, squared_mmd
 
 
 def features(seed, n, dimensions):

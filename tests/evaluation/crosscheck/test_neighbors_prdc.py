@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxgen.evaluation.neighbors import neighbor_scores
+from jaxgen.metrics.neighbors import neighbor_scores
 
 prdc = pytest.importorskip("prdc")
 

@@ -1,0 +1,1 @@
+"""Adversarial training: losses, the players' turns, and what regularizes the discriminator."""

@@ -1,0 +1,516 @@
+"""The commands: one thin function each, which imports the heavy packages it needs."""
+
+import inspect
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from jaxgen.cli.parsing import parse
+from jaxgen.errors import UserError
+
+NAME_FIRST = "{command} needs {what} first, as in `jaxgen {command} {example}`"
+
+
+def _first(argv: list[str], command: str, what: str, example: str) -> tuple[str, list[str]]:
+    """(the positional argument, the rest); prints the docstring of a command asked for help without one."""
+    if argv and argv[0] in ("-h", "--help"):
+        if command not in ("train", "data", "extractor"):  # whose options depend on it
+            return example, argv
+        print(f"usage: jaxgen {command} {example} [OPTIONS]\n\n{inspect.getdoc(COMMANDS[command])}")
+        raise SystemExit(0)
+    if not argv or argv[0].startswith("-"):
+        raise UserError(NAME_FIRST.format(command=command, what=what, example=example))
+    return argv[0], argv[1:]
+
+
+def models_command(argv: list[str]) -> None:
+    """List the models: paper, what they need, what they can do."""
+
+    def models_() -> None:
+        """List the models: paper, what they need, what they can do."""
+        from rich.console import Console
+
+        from jaxgen.cli.tables import models_table
+
+        Console().print(models_table())
+
+    parse(models_, argv, "jaxgen models")
+
+
+def train_command(argv: list[str]) -> None:
+    """Train a model for several seeds at once, into a run folder.
+
+    MODEL is a name of `jaxgen models`, or the path of a Python file of your own with `Config` and
+    `make`. `jaxgen train MODEL --help` lists the fields of its Config and the settings of every run.
+    """
+    model, rest = _first(argv, "train", "a model", "MODEL")
+    from jaxgen.training.deterministic import prepare
+    from jaxgen.training.processes import join
+
+    if not {"-h", "--help"} & set(rest):  # a model file may start JAX
+        for option, before in (("--distributed", join), ("--deterministic", prepare)):
+            if option in rest:
+                before()
+    import dataclasses
+
+    import tyro
+
+    from jaxgen import models
+    from jaxgen.training.settings import Settings
+
+    config_class = models.load(model).Config
+    if not dataclasses.is_dataclass(config_class):
+        raise UserError(f"{model}: Config is no dataclass")
+    both = {f.name for f in dataclasses.fields(config_class)} & (
+        {f.name for f in dataclasses.fields(Settings)} | {"out", "resume", "deterministic", "distributed", "wandb"}
+    )
+    if both:
+        raise UserError(f"{model}: Config's field {both.pop()} has the name of a setting of every run")
+    flat = tyro.conf.arg(name="")
+
+    def train_(
+        config: Annotated[config_class, flat],
+        settings: Annotated[Settings, flat],
+        out: Path | None = None,
+        resume: bool = False,
+        deterministic: bool = False,
+        distributed: bool = False,
+        wandb: str | None = None,
+    ) -> None:
+        """Train a model for several seeds at once, into a run folder.
+
+        The last lines printed are `digest SEED HEX`, one a seed: sha256 of the final parameters.
+
+        Args:
+            out: the run folder, which must not exist; runs/MODEL-DATASET if not given
+            resume: go on with the run in that folder, from its newest checkpoint
+            deterministic: see to it that the same command gives the same bits, and try it with two short runs before
+            distributed: train over the processes that a cluster (Slurm, Open MPI, Kubernetes, a TPU's) has started, all
+                with this command and one file system
+            wandb: a project of Weights & Biases that is told the metrics and sample grids, a run a seed
+        """
+        from jaxgen.training import train
+
+        run = train(model, config, settings, out=out, resume=resume, deterministic=deterministic, wandb=wandb)
+        print(f"{run.path}: {run.step} steps")
+        _print_digests(run)
+
+    parse(train_, rest, f"jaxgen train {model}")
+
+
+def runs_command(argv: list[str]) -> None:
+    """List the runs below a folder: running, done, stopped, diverged or damaged."""
+    path, rest = (argv[0], argv[1:]) if argv and not argv[0].startswith("-") else ("runs", argv)
+
+    def runs_() -> None:
+        """List the runs below a folder: running, done, stopped, diverged or damaged.
+
+        jaxgen runs [FOLDER]     FOLDER is runs if not given
+
+        Damaged are those with a file or a checkpoint's record that cannot be read; `jaxgen verify` reads all.
+        """
+        from rich.console import Console
+
+        os.environ.setdefault("JAX_PLATFORMS", "cpu")  # a run may be training on the accelerator
+        from jaxgen.cli.tables import runs_table
+        from jaxgen.training.status import runs_below, standing
+
+        found = runs_below(path)
+        if not found:
+            print(f"no run below {path}")
+            return
+        Console().print(runs_table([standing(run) for run in found]))
+
+    parse(runs_, rest, "jaxgen runs [FOLDER]")
+
+
+def verify_command(argv: list[str]) -> None:
+    """Read all of a run anew: checkpoints, rows, pictures, data, digests.
+
+    A line a part, of every run below the folder. Exit status 2 where something is not as it was written.
+    """
+    path, rest = _first(argv, "verify", "a run folder", "RUN")
+
+    def verify() -> None:
+        """Read all of a run anew: checkpoints, rows, pictures, data, digests.
+
+        RUN is a run folder, or a folder of some. Prints a line a part and changes nothing. Exit status 2 where a part
+        is not as it was written.
+        """
+        os.environ.setdefault("JAX_PLATFORMS", "cpu")  # a run may be training on the accelerator
+        from jaxgen.training.status import runs_below, verified
+
+        found, bad, count = runs_below(path), 0, 0
+        if not found:
+            raise UserError(f"no run below {path}")
+        for run in found:
+            print(run)
+            for what, words, whole in verified(run):
+                print(f"  {'ok' if whole else 'DAMAGED':8} {what:20} {words}", flush=True)
+                bad, count = bad + (not whole), count + 1
+        if bad:
+            raise UserError(f"{bad} of {count} parts of {path} are not as they were written")
+
+    parse(verify, rest, "jaxgen verify RUN")
+
+
+def digest_command(argv: list[str]) -> None:
+    """Print the sha256 of the parameters of every seed of a run.
+
+    One line a seed, `digest SEED HEX`.
+    """
+    path, rest = _first(argv, "digest", "a run folder", "RUN")
+
+    def digest(checkpoint: str = "newest") -> None:
+        """Print the sha256 of the parameters of every seed of a run.
+
+        One line a seed, `digest SEED HEX`.
+
+        Args:
+            checkpoint: newest, a step, or best (each seed's, by the run's keep_best)
+        """
+        from jaxgen.training import open_run
+
+        _print_digests(open_run(path, checkpoint))
+
+    parse(digest, rest, "jaxgen digest RUN")
+
+
+def _print_digests(run) -> None:
+    for seed, digest in run.digests().items():
+        print(f"digest {seed} {digest}")
+
+
+def sample_command(argv: list[str]) -> None:
+    """Draw samples, interpolations and other pictures of a run: PNG, npz, GIF, WebP.
+
+    Every seed's picture, one below the other.
+    """
+    path, rest = _first(argv, "sample", "a run folder", "RUN")
+
+    def sample_(
+        kind: Literal[
+            "samples",
+            "interpolation",
+            "traversal",
+            "arithmetic",
+            "reconstructions",
+            "animation",
+            "manifold",
+            "classified",
+            "attribute",
+            "codes",
+        ] = "samples",
+        num: int | None = None,
+        steps: int | None = None,
+        dims: tuple[int, ...] | None = None,
+        around: int | None = None,
+        groups: tuple[str, ...] | None = None,
+        checkpoint: str = "newest",
+        out: Path | None = None,
+    ) -> None:
+        """Draw samples, interpolations and other pictures of a run: PNG, npz, GIF, WebP.
+
+        Args:
+            kind: samples; paths between two draws of the prior; latent numbers moved one by one; codes of classes A - B
+                + C; test images above their reconstructions; the training's sample grids, step after step; the plane
+                of two latents; test images that a classifier names rightly and wrongly; codes of images of B moved
+                along the mean code of A - B; the codes that a model infers, moved one by one
+            num: of each seed: samples (64, a whole number a class where the model is conditional), paths (8), latent
+                numbers (8), images of a class (8), test images (32), of classified (16 of each), rows of each
+                inferred code (as many as categories)
+            steps: images along a path or of a latent number (9), or a side of the plane (20)
+            dims: the latent numbers of a traversal; those that vary most over the test images if not given
+            around: the test image whose code a traversal moves; if not given, the prior's mean, or a draw of it where
+                the model does not encode
+            groups: the three classes of arithmetic, the two of attribute
+            checkpoint: newest, a step, or best (each seed's, by the run's keep_best)
+            out: the file: .png, .npz (arrays), and of paths .gif and .webp, the training's two; RUN/KIND.png or
+                RUN/animation.gif if not given
+        """
+        from jaxgen.pictures import sample
+
+        picture = {"num": num, "steps": steps, "dims": dims, "around": around, "groups": groups}
+        print(sample(path, kind, checkpoint=checkpoint, out=out, **picture))
+
+    parse(sample_, rest, "jaxgen sample RUN")
+
+
+def evaluate_command(argv: list[str]) -> None:
+    """Score a run, or images of any other system, beside real ones.
+
+    jaxgen evaluate RUN                                scores a run, and the same model untrained
+    jaxgen evaluate --images FOLDER --dataset NAME     scores PNG or JPEG files, or an npz file
+
+    Prints the table and writes it as JSON: into the run folder, or beside the images.
+    """
+    if any(word.partition("=")[0] == "--images" for word in argv):
+        return _evaluate_images(["--help"] if {"-h", "--help"} & set(argv) else argv)
+    path, rest = _first(argv, "evaluate", "a run folder", "RUN")
+
+    import tyro
+
+    from jaxgen.evaluation.options import Scoring
+
+    def evaluate_(scoring: Annotated[Scoring, tyro.conf.arg(name="")], checkpoint: str = "newest") -> None:
+        """Score a run, or images of any other system, beside real ones.
+
+        Writes evaluation.json into the run folder and prints the table. `jaxgen metrics` lists the metrics;
+        `jaxgen evaluate --images FOLDER --dataset NAME` scores images that another system made, and
+        `jaxgen evaluate --images FOLDER --help` lists its options.
+
+        Args:
+            checkpoint: newest, a step, or best (each seed's, by the run's keep_best)
+        """
+        from jaxgen.evaluation import evaluate
+
+        _print_scores(evaluate(path, scoring, checkpoint))
+        print(Path(path) / "evaluation.json")
+
+    return parse(evaluate_, rest, "jaxgen evaluate RUN")
+
+
+def _evaluate_images(argv: list[str]) -> None:
+    import tyro
+
+    from jaxgen.data.options import Options
+    from jaxgen.evaluation.options import Scoring
+
+    def evaluate_images(
+        images: Path,
+        scoring: Annotated[Scoring, tyro.conf.arg(name="")],
+        options: Annotated[Options, tyro.conf.arg(name="")],
+        out: Path | None = None,
+    ) -> None:
+        """Score images of any other system beside real ones.
+
+        Args:
+            images: a folder of PNG or JPEG files (subfolders with the names of the classes are labels), or an npz file
+                with `image` uint8 [num, H, W, C] and of choice `label`
+            out: the JSON file; IMAGES.evaluation.json if not given
+        """
+        from jaxgen.evaluation import evaluate_images as evaluate
+
+        given = vars(options) | {}
+        results = evaluate(images, given.pop("dataset"), scoring, out=out, **given)
+        _print_scores(results)
+        print(results["path"])
+
+    parse(evaluate_images, argv, "jaxgen evaluate")
+
+
+def _print_scores(results: dict[str, Any]) -> None:
+    from rich.console import Console
+
+    from jaxgen.cli.tables import scores_tables
+
+    console = Console()
+    for table in scores_tables(results, console):
+        console.print(table)
+
+
+def metrics_command(argv: list[str]) -> None:
+    """List the metrics that `jaxgen evaluate --metrics` takes."""
+
+    def metrics_() -> None:
+        """List the metrics that `jaxgen evaluate --metrics` takes."""
+        from rich.console import Console
+
+        from jaxgen.cli.tables import metrics_table
+
+        Console().print(metrics_table())
+
+    parse(metrics_, argv, "jaxgen metrics")
+
+
+def extractor_command(argv: list[str]) -> None:
+    """Convert the weights of Inception-v3 that FID is defined by, for `--extractor`.
+
+    jaxgen extractor convert FILE --out inception.safetensors
+
+    FILE is pt_inception-2015-12-05-6726825d.pth, which pytorch-fid and torch-fidelity download. PyTorch is not needed.
+    """
+    action, rest = _first(argv, "extractor", "an action", "convert")
+    if action != "convert":
+        raise UserError(f"unknown action {action!r} of `jaxgen extractor`: there is convert")
+    source, rest = _first(rest, "extractor convert", "a file", "FILE")
+
+    def extractor_convert(out: Path = Path("inception.safetensors")) -> None:
+        """Convert the weights of Inception-v3 that FID is defined by, for `--extractor`.
+
+        FILE is pt_inception-2015-12-05-6726825d.pth, which pytorch-fid and torch-fidelity download.
+
+        Args:
+            out: the file written
+        """
+        from jaxgen.evaluation.inception import convert
+
+        convert(source, out)
+        print(out)
+
+    parse(extractor_convert, rest, "jaxgen extractor convert FILE")
+
+
+def compare_command(argv: list[str]) -> None:
+    """Train and score every model of an experiment, and write the page.
+
+    EXPERIMENT is a Python file that declares `experiment`, or the name of one that comes with jaxgen.
+    """
+    experiment, rest = _first(argv, "compare", "an experiment", "EXPERIMENT")
+
+    def compare_(out: Path | None = None, steps: int | None = None, seeds: tuple[int, ...] | None = None) -> None:
+        """Train and score every model of an experiment, and write the page.
+
+        A comparison begun in the same folder is gone on with.
+
+        Args:
+            out: the folder; runs/NAME if not given
+            steps: training steps a seed, in place of the experiment's
+            seeds: training seeds, in place of the experiment's
+        """
+        from jaxgen.comparison import compare
+
+        results = compare(experiment, out=out, steps=steps, seeds=seeds)
+        for table in results["tables"]:
+            if len(results["tables"]) > 1:
+                print(table["label"])
+            _print_scores(table)
+        for verdict in results["verdicts"]:
+            print(verdict["sentence"])
+        print(results["report"])
+
+    parse(compare_, rest, "jaxgen compare EXPERIMENT")
+
+
+def data_command(argv: list[str]) -> None:
+    """Datasets: list them, prepare one, or show its examples.
+
+    jaxgen data list                            what there is, what is prepared, sizes and licences
+    jaxgen data prepare NAME [--from FOLDER]    download a dataset, or use files already downloaded
+    jaxgen data show NAME [--from FOLDER]       write a contact sheet with labels and captions
+    """
+    action, rest = _first(argv, "data", "an action", "list")
+    actions = {"list": _data_list, "prepare": _data_prepare, "show": _data_show}
+    if action not in actions:
+        raise UserError(f"unknown action {action!r} of `jaxgen data`: there are {', '.join(actions)}")
+    actions[action](rest)
+
+
+def _data_list(argv: list[str]) -> None:
+    def data_list() -> None:
+        """List the datasets: size, classes, licence, and whether they are prepared."""
+        from rich.console import Console
+
+        from jaxgen.cli.tables import datasets_table
+
+        Console().print(datasets_table())
+
+    parse(data_list, argv, "jaxgen data list")
+
+
+def _data_prepare(argv: list[str]) -> None:
+    name, rest = _dataset(argv, "prepare")
+
+    import tyro
+
+    def data_prepare(folder: Annotated[Path | None, tyro.conf.arg(name="from")] = None) -> None:
+        """Prepare a dataset of TFDS, or nlvr, in the cache folder; the others are made on first use.
+
+        TensorFlow is needed for TFDS's datasets, here only.
+
+        Args:
+            folder: files already downloaded, gzipped or not, to be used in place of a download
+        """
+        from jaxgen import data
+
+        print(data.prepare(name, folder))
+
+    parse(data_prepare, rest, "jaxgen data prepare NAME")
+
+
+def _data_show(argv: list[str]) -> None:
+    name, rest = _dataset(argv, "show")
+    if {word.partition("=")[0].replace("_", "-") for word in rest} & {"--dataset", "--data-from"}:
+        raise UserError("data show takes the dataset's name, and --from FOLDER, in place of --dataset and --data-from")
+
+    import dataclasses
+
+    import tyro
+
+    from jaxgen.data.options import Options
+
+    @dataclasses.dataclass(frozen=True)
+    class Shown(Options):
+        """The options that a contact sheet depends on."""
+
+        dataset: tyro.conf.Fixed[str] = name
+        data_from: tyro.conf.Fixed[str | None] = None
+        flip: tyro.conf.Fixed[bool] = False
+        pipeline: tyro.conf.Fixed[str] = "auto"
+        workers: tyro.conf.Fixed[int] = 0
+
+    def data_show(
+        options: Annotated[Shown, tyro.conf.arg(name=""), tyro.conf.SuppressFixed],
+        folder: Annotated[Path | None, tyro.conf.arg(name="from")] = None,
+        num: int = 40,
+        split: Literal["train", "validation", "test"] = "train",
+        out: Path | None = None,
+    ) -> None:
+        """Write a contact sheet: examples of a dataset, evenly spaced, with their labels and captions.
+
+        Args:
+            folder: the folder of image_folder and mesh_folder, as data_from is for `jaxgen train`
+            num: examples
+            split: of the dataset
+            out: the PNG file; NAME.png if not given
+        """
+        from jaxgen import data
+        from jaxgen.drawing import to_png
+        from jaxgen.pictures.contact_sheet import contact_sheet
+
+        if num < 1:
+            raise UserError(f"num must be at least 1, not {num}")
+        path = out or Path(re.sub(r"\W+", "_", name) + ".png")
+        if path.suffix != ".png":
+            raise UserError(f"a contact sheet is written as .png, not as {path.name!r}")
+        given = vars(options) | {"data_from": folder and str(folder)}
+        del given["dataset"]
+        dataset = data.load(name, **given)
+        content = to_png(contact_sheet(dataset, num, split))
+        if path.exists() and path.read_bytes() != content:
+            raise UserError(f"{path} exists with another content; choose another --out")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        print(dataset.note)
+        print(path)
+
+    parse(data_show, rest, "jaxgen data show NAME")
+
+
+def _dataset(argv: list[str], action: str) -> tuple[str, list[str]]:
+    """(the name of a dataset that there is, the rest)."""
+    from jaxgen import data
+
+    if argv and argv[0] in ("-h", "--help"):
+        argv = ["digits", *argv]
+    if not argv or argv[0].startswith("-"):
+        raise UserError(f"data {action} needs a dataset first, as in `jaxgen data {action} mnist`")
+    data.info(argv[0])
+    return argv[0], argv[1:]
+
+
+COMMANDS: dict[str, Callable[[list[str]], None]] = {
+    "models": models_command,
+    "train": train_command,
+    "runs": runs_command,
+    "verify": verify_command,
+    "digest": digest_command,
+    "sample": sample_command,
+    "evaluate": evaluate_command,
+    "metrics": metrics_command,
+    "compare": compare_command,
+    "data": data_command,
+    "extractor": extractor_command,
+}

@@ -1,0 +1,141 @@
+"""Tables for the terminal."""
+
+import math
+
+import jax
+import numpy as np
+from rich.console import Console, Group
+from rich.padding import Padding
+from rich.table import Column, Table
+from rich.text import Text
+
+from jaxgen import data, models
+from jaxgen.evaluation.table import MODELS, RATES, SAMPLES
+from jaxgen.model import Spec
+from jaxgen.statistics.intervals import rate_interval, t_interval
+from jaxgen.training.status import Standing
+
+
+def _folding(*names: str, title: str) -> Table:
+    """A table that breaks a long word (an address) over lines; rich would cut it off."""
+    return Table(*(Column(name, overflow="fold") for name in names), title=title)
+
+
+def models_table() -> Table:
+    """The models: paper, what they need, what they can do (asked of the models themselves)."""
+    table = _folding("model", "paper", "needs", "can", title="Models")
+    image, label = jax.ShapeDtypeStruct((16, 16, 1), np.uint8), jax.ShapeDtypeStruct((), np.int32)
+    spec = Spec({"image": image, "label": label}, 1000, 10, np.full(10, 0.1), np.full((16, 16, 1), 0.5))
+    for name, entry in models.MODELS.items():
+        module = models.load(name)
+        model = module.make(module.Config(), spec)
+        given = f" given {', '.join(model.conditions)}" if model.conditions else ""
+        likelihood = f"log-likelihood ({model.likelihood.kind})" if model.likelihood else ""
+        can = [
+            f"sample{given}" if model.sample else "",
+            likelihood,
+            *(word for word in ("encode", "decode", "classify") if getattr(model, word)),
+        ]
+        paper = Text.assemble(entry.title, "\n", (entry.paper, "dim"), "\n", (entry.url, "dim"))
+        table.add_row(name, paper, ", ".join(model.needs), "\n".join(filter(None, can)), end_section=True)
+    return table
+
+
+def datasets_table() -> Group:
+    """The datasets: a line of numbers, and below it what it is, its configs and its licence."""
+    line = "{:<17}  {:>7}  {:>10}  {:>6}  {:<9}  {:>7}  {}".format
+    parts = [Text(line("dataset", "train", "validation", "test", "shape", "classes", "prepared"), "bold")]
+    how = {"made": "on first use", "prepared": "no", "folder": "--data-from"}
+    other = data.info("tfds:NAME")._replace(what="any other dataset of TFDS that has images", licence="its own")
+    for info in (*data.table(), other):
+        examples = [f"{count:,}" for count in info.examples] if info.examples else ["varies"] * 3
+        shape = "x".join("?" if side is None else str(side) for side in info.shape)
+        classes = info.classes if isinstance(info.classes, tuple) else (info.classes,)
+        ready = "yes" if info.comes != "folder" and info.prepared else how[info.comes]
+        row = line(info.name, *examples, shape, " or ".join(f"{n:,}" for n in classes if n) or "-", ready)
+        about = [
+            info.what.rstrip("."),
+            "captions" * info.captions,
+            f"configs {', '.join(info.configs)}" * bool(info.configs),
+        ]
+        words = Text("; ".join(filter(None, [*about, f"licence: {info.licence}"])))
+        parts += [Text.assemble((row[:17], "bold"), row[17:]), Padding(words, (0, 0, 0, 4))]
+    return Group(*parts)
+
+
+def metrics_table() -> Table:
+    """The families of metrics, by the names that `--metrics` takes."""
+    table = Table(Column("metric", no_wrap=True), Column("of", no_wrap=True), "what", "usual", title="Metrics")
+    for of, families in (("samples", SAMPLES), ("a model", MODELS)):
+        for name, family in families.items():
+            table.add_row(name, of, family.about, "yes" if family.usual else "")
+        table.add_section()
+    return table
+
+
+def scores_tables(results: dict, console: Console) -> list[Table]:
+    """Scores: mean and 95% interval over the seeds, and below it every seed's value; as wide as the console."""
+    metrics, tables = list(results["metrics"]), []
+    unbounded = console.options.update(max_width=10_000)
+    while metrics:
+        count = len(metrics)
+        while (
+            count > 1 and console.measure(_scores(results, metrics[:count]), options=unbounded).maximum > console.width
+        ):
+            count -= 1
+        tables.append(_scores(results, metrics[:count]))
+        del metrics[:count]
+    title = f"{results['samples']:,} samples and {results['dataset']['test']:,} test examples"
+    if results["seeds"]:
+        seeds = " ".join(map(str, results["seeds"]))
+        title += f"; mean [95% interval over seeds {seeds}], every seed's value below"
+    tables[0].title, tables[0].title_justify = title, "left"
+    notes = [f"{row['name']}: {row['note']}" for row in results["rows"] if row["kind"] == "real" and row.get("note")]
+    tables[-1].caption, tables[-1].caption_justify = "\n".join(notes), "left"
+    return tables
+
+
+def runs_table(standings: list[Standing]) -> Table:
+    """A row a run folder, as it stands."""
+    colours = {"running": "cyan", "done": "green", "stopped": "yellow", "diverged": "magenta", "damaged": "red"}
+    table = _folding("run", "state", "step", "model", "data", "seeds", "seconds", title="Runs")
+    for each in standings:
+        settings = each.described["settings"] if each.described else {}
+        words = Text.assemble((each.state, colours[each.state]), *(["\n", (each.note, "dim")] if each.note else []))
+        step = f"{each.step:,} of {each.steps:,}" if each.step is not None and each.steps else ""
+        model = each.described["model"] if each.described else ""
+        seconds = f"{each.seconds:,.0f}" if each.seconds is not None else ""
+        seeds = " ".join(map(str, settings.get("seeds", ())))
+        table.add_row(Text(str(each.path)), words, step, model, str(settings.get("dataset", "")), seeds, seconds)
+    return table
+
+
+def _scores(results: dict, metrics: list[dict]) -> Table:
+    table = Table()
+    table.add_column("", overflow="fold")
+    for metric in metrics:
+        direction = {"lower": " ↓", "higher": " ↑", None: ""}[metric["better"]]
+        table.add_column(f"{metric['title']}{direction}", justify="right")
+    last = None
+    for row in results["rows"]:
+        if last not in (None, row["kind"]):
+            table.add_section()
+        last = row["kind"]
+        cells = [_cell(row["values"].get(metric["key"]), metric) for metric in metrics]
+        notes = [f"{row['samples']:,} samples"] if row.get("samples") not in (None, results["samples"]) else []
+        notes += [f"{len(row['diverged'])} diverged"] if row.get("diverged") else []
+        table.add_row("\n".join([row["name"], *notes]), *cells)
+    return table
+
+
+def _cell(values: list[float | None] | None, metric: dict) -> Text:
+    digits = metric["digits"]
+    known = [value for value in values or [] if value is not None and math.isfinite(value)]
+    if not known:
+        return Text("-" if not values else "not finite")
+    if len(values) == 1:
+        return Text(f"{known[0]:.{digits}f}")
+    interval = (rate_interval if metric["key"] in RATES else t_interval)(known)
+    each = " ".join("none" if value is None else f"{value:.{digits}f}" for value in values)
+    bounds = f" [{interval.low:.{digits}f}, {interval.high:.{digits}f}]" if interval.n > 1 else ""
+    return Text.assemble((f"{interval.mean:.{digits}f}", "bold"), bounds, "\n", (each, "dim"))

@@ -1,0 +1,146 @@
+"""Scores of a model's seeds that need no samples: a function a family of metrics.
+
+Each is a function of (model, keys [seeds], state, dataset, scoring), every leaf of `state` with a leading seed axis,
+and gives the scores of every seed.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgen.data import Dataset, pipeline
+from jaxgen.evaluation.extractor import BATCH
+from jaxgen.evaluation.options import Scoring
+from jaxgen.metrics import evidence
+from jaxgen.metrics.codes import code_error
+from jaxgen.metrics.diversity import SIDE
+from jaxgen.metrics.reconstruction import reconstruction_errors
+from jaxgen.model import Array, Model, State
+from jaxgen.nn.image import to_binary
+
+Scores = dict[str, list[float]]
+
+AIS_EXAMPLES = 100
+"""Test images that annealed importance sampling is of, if not given otherwise."""
+
+IN_TURN = 20
+"""Test images of a batch where each has many latents at a time."""
+
+
+def log_prob(model: Model, keys: Array, state: State, dataset: Dataset, scoring: Scoring) -> Scores:
+    """The mean log-likelihood as the model has it."""
+    values = _over_test(jax.vmap(model.log_prob, in_axes=(0, 0, None)), model, keys, state, dataset).mean(axis=1)
+    scores = {f"log_prob_{model.likelihood.space}": values.tolist()}
+    if model.likelihood.space == "uint8":
+        dimensions = int(np.prod(dataset.spec.image_shape))
+        bits = [evidence.bits_per_dimension(x, dimensions, "uint8") if np.isfinite(x) else np.nan for x in values]
+        scores["bits_per_dimension"] = [float(number) for number in bits]
+    return scores
+
+
+def accuracy(model: Model, keys: Array, state: State, dataset: Dataset, scoring: Scoring) -> Scores:
+    """The share of the test images that are classified rightly."""
+    classify = jax.vmap(lambda key, state, batch: model.classify(state, batch), in_axes=(0, 0, None))
+    labels = _over_test(classify, model, keys, state, dataset).argmax(-1)
+    return {"accuracy": (labels == dataset.test["label"]).mean(axis=1).tolist()}
+
+
+def codes(model: Model, keys: Array, state: State, dataset: Dataset, scoring: Scoring) -> Scores:
+    """The error of the categorical code that is inferred, as a classifier."""
+    infer = jax.vmap(lambda key, state, batch: model.codes.infer(state, batch), in_axes=(0, 0, None))
+    train, test = (_over(infer, model, keys, state, examples).argmax(-1) for examples in (dataset.train, dataset.test))
+    labels = dataset.train["label"][:], dataset.test["label"][:]
+    return {"code_error": [code_error(a, labels[0], b, labels[1]) for a, b in zip(train, test, strict=True)]}
+
+
+def iwae(model: Model, keys: Array, state: State, dataset: Dataset, scoring: Scoring) -> Scores:
+    """The mean importance-weighted bound."""
+
+    def bound(key, state, batch):
+        return evidence.importance_bound(key, model.latent, state, batch, samples=scoring.importance_samples)
+
+    means = _in_turn(bound, model, keys, state, dataset, scoring.examples)
+    return {f"iwae_{model.likelihood.space}": means}
+
+
+def ais(model: Model, keys: Array, state: State, dataset: Dataset, scoring: Scoring) -> Scores:
+    """The mean log-likelihood by annealed importance sampling."""
+
+    def bound(key, state, batch):
+        return evidence.annealed_importance(key, model.latent, state, batch, temperatures=scoring.temperatures)
+
+    means = _in_turn(bound, model, keys, state, dataset, scoring.examples or AIS_EXAMPLES)
+    return {f"ais_{model.likelihood.space}": means}
+
+
+def active_units(model: Model, keys: Array, state: State, dataset: Dataset, scoring: Scoring) -> Scores:
+    """Latents whose posterior mean varies over the test images."""
+    means = _over_test(jax.vmap(model.encode, in_axes=(0, 0, None)), model, keys, state, dataset)
+    each = [seed.reshape(len(seed), -1) for seed in means]
+    active = [evidence.active_units(one).active if np.isfinite(one).all() else np.nan for one in each]
+    return {"active_units": [float(number) for number in active]}
+
+
+def rate_distortion(model: Model, keys: Array, state: State, dataset: Dataset, scoring: Scoring) -> Scores:
+    """The means of rate and distortion."""
+
+    def both(key, state, batch):
+        return jnp.stack(evidence.rate_distortion(key, model.latent, state, batch), axis=-1)
+
+    values = _over_test(jax.vmap(both, in_axes=(0, 0, None)), model, keys, state, dataset).mean(axis=1)
+    return {"rate": values[:, 0].tolist(), f"distortion_{model.likelihood.space}": values[:, 1].tolist()}
+
+
+def reconstruction(model: Model, keys: Array, state: State, dataset: Dataset, scoring: Scoring) -> Scores:
+    """The mean errors of decoded codes; of a model of bits, against the images as bits."""
+
+    def reconstructed(key, state, batch):
+        given = [{name: batch[name] for name in model.conditions}] if model.conditions else []
+        pixels = model.decode(state, model.encode(key, state, batch), *given)
+        return jnp.round(jnp.clip(pixels, 0, 1) * 255).astype(jnp.uint8)
+
+    images = _over_test(jax.vmap(reconstructed, in_axes=(0, 0, None)), model, keys, state, dataset)
+    real, of = dataset.test["image"][:], ""
+    if model.likelihood and model.likelihood.space == "binary":
+        real, of = (255 * np.asarray(to_binary(real))).astype(np.uint8), "_binary"
+    found = [reconstruction_errors(real, each) for each in images]
+    names = ("mse", "psnr", "ssim") if min(dataset.spec.image_shape[:2]) >= SIDE else ("mse", "psnr")
+    return {name + of: [float(getattr(each, name).mean()) for each in found] for name in names}
+
+
+def _over_test(function: Callable, model: Model, keys: Array, state: State, dataset: Dataset) -> np.ndarray:
+    """`function` (keys, state, batch) -> [seeds, batch, ...] of all test examples: [seeds, num, ...]."""
+    return _over(function, model, keys, state, dataset.test)
+
+
+def _over(function: Callable, model: Model, keys: Array, state: State, examples: Mapping[str, Any]) -> np.ndarray:
+    """The same of all examples of a split."""
+    jitted = jax.jit(function)
+    entries = {name: examples[name] for name in model.needs}
+    rows = [
+        jax.device_get(jitted(jax.vmap(jax.random.fold_in, (0, None))(keys, i), state, batch))
+        for i, batch in enumerate(pipeline.batches(entries, BATCH))
+    ]
+    values = np.concatenate(rows, axis=1)[:, : len(next(iter(entries.values())))]
+    return values.astype(np.float64) if values.dtype.kind == "f" else values
+
+
+def _in_turn(
+    function: Callable, model: Model, keys: Array, state: State, dataset: Dataset, num: int | None
+) -> list[float]:
+    """Seed after seed, the mean of `function` (key, state, batch) -> [batch] over `num` evenly spaced test examples."""
+    jitted = jax.jit(function)
+    total = len(dataset.test["image"])
+    num = min(num or total, total)
+    spaced = np.arange(num) * total // num  # the first ones may be of one kind: MNIST's are of the neater writers
+    entries = {name: dataset.test[name][spaced] for name in model.needs}
+    means = []
+    for seed, key in enumerate(keys):
+        own = jax.tree.map(lambda leaf, seed=seed: leaf[seed], state)
+        batches = enumerate(pipeline.batches(entries, IN_TURN))
+        rows = [jax.device_get(jitted(jax.random.fold_in(key, i), own, batch)) for i, batch in batches]
+        means.append(float(np.concatenate(rows)[: len(entries["image"])].astype(np.float64).mean()))
+    return means

@@ -1,0 +1,181 @@
+"""Scores of a set of examples, whatever made them, against real ones: a function a family of metrics."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxgen.data import Dataset
+from jaxgen.evaluation.extractor import Extractor
+from jaxgen.metrics.agreement import class_recall, label_agreement
+from jaxgen.metrics.diversity import SIDE, feature_diversity, within_class_diversity
+from jaxgen.metrics.frechet import frechet_distance, frechet_distance_infinity
+from jaxgen.metrics.inception_score import inception_score
+from jaxgen.metrics.kernel import kernel_distance
+from jaxgen.metrics.modes import class_modes, point_modes
+from jaxgen.metrics.neighbors import memorisation, nearest_neighbor_error, neighbor_scores
+from jaxgen.metrics.parzen import choose_deviation, parzen_log_likelihood
+from jaxgen.metrics.two_sample import two_sample_test
+from jaxgen.model import FEW
+
+SURE = 0.9
+"""A judge recognises an image where its largest class probability is at least this."""
+
+K = 5
+"""Neighbours of precision, recall, density and coverage, and of a class's recall."""
+
+SPLITS = 10
+"""Of the inception score."""
+
+SUBSET = 1000
+"""Samples of a subset of the kernel distance, at most."""
+
+PARZEN_DEVIATIONS = np.logspace(-2.5, 0.5, 31)
+"""Of the Parzen windows, in pixels of [0, 1] or the points' unit; one is chosen on the validation split."""
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """Images uint8 [num, H, W, C] or points float32 [num, 2], with what is computed from them."""
+
+    entry: Any  # the values, or what gives them for [:]
+    labels: np.ndarray | None  # int32 [num]
+    extractor: Extractor | None = None
+    judge: Extractor | None = None
+
+    @cached_property
+    def values(self) -> np.ndarray:
+        """The examples, decoded when they are first asked for."""
+        return self.entry[:]
+
+    @cached_property
+    def features(self) -> np.ndarray:
+        """The extractor's: float [num, dimensions]."""
+        return self.extractor.features(self.values)
+
+    @cached_property
+    def flat(self) -> np.ndarray:
+        """Pixels in [0, 1], or the points: float32 [num, pixels]."""
+        flat = self.values.reshape(len(self.values), -1).astype(np.float32)
+        return flat / np.float32(255) if self.values.dtype == np.uint8 else flat
+
+    @cached_property
+    def judged(self) -> np.ndarray:
+        """The judge's class probabilities: float32 [num, classes]."""
+        logits = self.judge.logits(self.values)
+        probabilities = np.exp(logits - logits.max(1, keepdims=True))
+        return probabilities / probabilities.sum(1, keepdims=True)
+
+
+class Sides(NamedTuple):
+    """What examples are scored against."""
+
+    dataset: Dataset
+    train: Examples
+    validation: Examples
+    test: Examples  # the real ones of every distance
+    learned: Callable[[Examples, np.ndarray], np.ndarray]  # labels of images by a classifier trained on the examples
+    seed: int
+
+
+def fd(sides: Sides, fake: Examples) -> dict[str, float]:
+    """Fréchet distance."""
+    return {"fd": frechet_distance(sides.test.features, fake.features)}
+
+
+def fd_infinity(sides: Sides, fake: Examples) -> dict[str, float]:
+    """Fréchet distance, extrapolated."""
+    return {"fd_infinity": frechet_distance_infinity(sides.test.features, fake.features, seed=sides.seed).value}
+
+
+def kid(sides: Sides, fake: Examples) -> dict[str, float]:
+    """Kernel distance."""
+    size = subset_size(len(sides.test.values), len(fake.values))
+    return {"kid": kernel_distance(sides.test.features, fake.features, subset_size=size, seed=sides.seed).value}
+
+
+def subset_size(num_real: int, num_fake: int) -> int:
+    """Of the kernel distance: 1,000, or half of what there is, that subsets may differ."""
+    return max(2, min(SUBSET, num_real // 2, num_fake // 2))
+
+
+def neighbors(sides: Sides, fake: Examples) -> dict[str, float]:
+    """Precision, recall, density and coverage."""
+    return neighbor_scores(sides.test.features, fake.features, K)._asdict()
+
+
+def inception(sides: Sides, fake: Examples) -> dict[str, float]:
+    """Inception score, of samples in an order of chance: those of a model may come sorted by class."""
+    order = np.random.Generator(np.random.Philox(sides.seed)).permutation(len(fake.values))
+    return {"inception_score": inception_score(fake.extractor.logits(fake.values)[order], SPLITS).mean}
+
+
+def recognised(sides: Sides, fake: Examples) -> dict[str, float]:
+    """The share that the judge is sure of, and the classes among them."""
+    sure = fake.judged.max(-1) >= SURE
+    return {"recognised": float(sure.mean()), "classes": float(len(set(fake.judged.argmax(-1)[sure])))}
+
+
+def modes(sides: Sides, fake: Examples) -> dict[str, float]:
+    """Modes found; of images, the classes that the judge names."""
+    if fake.values.ndim == 2:
+        centers, deviation = sides.dataset.spec.mixture
+        found, known = point_modes(fake.values, centers, deviation), len(centers)
+    else:
+        known = fake.judged.shape[1]
+        found = class_modes(fake.judged.argmax(-1), known)
+    scores = {"modes": float(found.modes), "modes_kl": found.kl, "collapsed": float(found.modes < FEW * known)}
+    return scores if math.isnan(found.high_quality) else {**scores, "high_quality": found.high_quality}
+
+
+def two_sample(sides: Sides, fake: Examples) -> dict[str, float]:
+    """Classifier two-sample test."""
+    found = two_sample_test(sides.test.features, fake.features, seed=sides.seed)
+    return {"two_sample": found.accuracy, "two_sample_p": found.p_value}
+
+
+def classification_accuracy(sides: Sides, fake: Examples) -> dict[str, float]:
+    """Of a classifier trained on the samples and their labels, tested on real images."""
+    predicted = sides.learned(fake, sides.test.values)
+    return {"classification_accuracy": float((predicted == sides.test.labels).mean())}
+
+
+def nearest_neighbor(sides: Sides, fake: Examples) -> dict[str, float]:
+    """Error of 1-NN on pixels."""
+    error = nearest_neighbor_error(sides.test.flat, sides.test.labels, fake.flat, fake.labels)
+    return {"nearest_neighbor": error}
+
+
+def agreement(sides: Sides, fake: Examples) -> dict[str, float]:
+    """The share on which the judge names the asked label, and recall within the classes."""
+    return {
+        "agreement": label_agreement(fake.judged.argmax(-1), fake.labels),
+        "class_recall": class_recall(sides.test.features, sides.test.labels, fake.features, fake.labels, K),
+    }
+
+
+def parzen(sides: Sides, fake: Examples) -> dict[str, float]:
+    """Parzen log-likelihood of the test examples."""
+    deviation = choose_deviation(sides.validation.flat, fake.flat, PARZEN_DEVIATIONS)
+    return {"parzen": float(parzen_log_likelihood(sides.test.flat, fake.flat, deviation).mean())}
+
+
+def memorised(sides: Sides, fake: Examples) -> dict[str, float]:
+    """Whether samples lie closer to the training set than test examples do."""
+    return {"memorisation": memorisation(sides.train.flat, sides.test.flat, fake.flat).probability}
+
+
+def diversity(sides: Sides, fake: Examples) -> dict[str, float]:
+    """Within a class, the mean over the classes."""
+    labels = fake.labels if fake.labels is not None else fake.judged.argmax(-1)
+    kept = np.isin(labels, np.flatnonzero(np.bincount(labels) >= 2))  # a pair takes two
+    if not kept.any():
+        raise ValueError("2 samples of a class are needed, and there are none")
+    labels = labels[kept]
+    scores = {"feature_diversity": float(feature_diversity(fake.features[kept], labels, seed=sides.seed).mean.mean())}
+    if fake.values.ndim == 4 and min(fake.values.shape[1:3]) >= SIDE:
+        scores["ms_ssim"] = float(within_class_diversity(fake.values[kept], labels, seed=sides.seed).mean.mean())
+    return scores

@@ -1,0 +1,32 @@
+"""How scores are taken, as options of the command line and of experiments."""
+
+from dataclasses import dataclass
+
+from jaxgen.errors import UserError
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How scores are taken; every field is stored with them."""
+
+    metrics: tuple[str, ...] = ()  # families of metrics, as `jaxgen metrics` lists them; the usual ones if not given
+    samples: int | None = None  # of each seed; as many as there are training examples, at most 10,000, if not given
+    extractor: str | None = None  # .safetensors or .py file that gives the features; the dataset's own if not given
+    sampling_seed: int = 0  # of what is random in sampling and scoring
+    importance_samples: int = 500  # of iwae, for each test image
+    temperatures: int = 1000  # of ais
+    examples: int | None = None  # test images that iwae and ais are of, evenly spaced; all, and 100, if not given
+
+    def check(self) -> None:
+        """Raises UserError for an unknown metric, or a value that cannot be."""
+        from jaxgen.evaluation.table import FAMILIES
+
+        for name in self.metrics:
+            if name not in FAMILIES:
+                raise UserError(f"unknown metric {name!r}: there are {', '.join(FAMILIES)}")
+        for name in ("samples", "importance_samples", "temperatures", "examples"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"{name} must be at least 1, not {value}")
+        if not 0 <= self.sampling_seed < 2**31:
+            raise UserError(f"sampling_seed must lie between 0 and 2^31 - 1, not {self.sampling_seed}")

@@ -1,0 +1,431 @@
+"""Scoring runs and images: the rows of a table, each beside its nulls (real images, the untrained model)."""
+
+import contextlib
+import dataclasses
+import importlib.metadata
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import numpy as np
+
+from jaxgen import data, models
+from jaxgen.config import given
+from jaxgen.data import Dataset
+from jaxgen.data.images import Transform
+from jaxgen.dependencies import sources
+from jaxgen.errors import UserError
+from jaxgen.evaluation import networks
+from jaxgen.evaluation.cache import cached, content
+from jaxgen.evaluation.foreign import read_images
+from jaxgen.evaluation.of_samples import Examples, Sides
+from jaxgen.evaluation.options import Scoring
+from jaxgen.evaluation.table import COLUMNS, FAMILIES, MODELS, SAMPLES, SPACES, There, columns, likelihood_notes
+from jaxgen.model import BINARY_THRESHOLD, Model, State
+from jaxgen.progress import Progress
+from jaxgen.training import Run, engine, folder, open_run
+from jaxgen.training.environment import environment
+from jaxgen.training.folder import environment_changes
+from jaxgen.training.plan import Plan
+
+EVALUATION = "evaluation.json"
+
+PACKAGES = ("jax", "jaxlib", "flax", "numpy", "scipy", "scikit-learn", "pillow")
+"""Whose versions scores depend on."""
+
+MOST = 10_000
+"""Samples of a seed, if not said otherwise."""
+
+
+def evaluate(
+    run: str | Path, scoring: Scoring | None = None, checkpoint: str | int = "newest", *, progress: bool = True
+) -> dict[str, Any]:
+    """Scores a run's seeds beside real images and the untrained model; writes evaluation.json into it.
+
+    Args:
+        run: the run folder.
+        scoring: the metrics, and how they are taken.
+        checkpoint: as `open_run` takes it.
+        progress: show on stderr how far it is.
+
+    Returns:
+        What `Scorer.results` gives.
+
+    Raises:
+        UserError: no run there, no checkpoint yet, a metric that the model cannot have, or one that needs more samples.
+    """
+    opened = open_run(run, checkpoint)
+    with Scorer(opened.plan.dataset, scoring or Scoring(), progress) as scorer:
+        scorer.check([opened.plan])
+        real = scorer.real_rows([opened.plan.model])
+        trained, untrained = scorer.model_rows(opened.path.name, opened)
+        results = scorer.results([*real, trained, untrained], opened.plan.settings.seeds)
+        results["environment"] = environment(opened.plan.dataset)
+    folder.write_json(opened.path / EVALUATION, results)
+    return results
+
+
+def evaluate_images(
+    images: str | Path,
+    dataset: str,
+    scoring: Scoring | None = None,
+    *,
+    out: str | Path | None = None,
+    progress: bool = True,
+    **options: Any,
+) -> dict[str, Any]:
+    """Scores images (or points) that any other system made beside real ones of a dataset; writes a JSON file.
+
+    Args:
+        images: a folder of PNG and JPEG files, or an npz file, as `read_images` has it.
+        dataset: by name, as `jaxgen.data.load` has it.
+        scoring: the metrics, and how they are taken.
+        out: the JSON file; IMAGES.evaluation.json beside the images if not given.
+        progress: show on stderr how far it is.
+        **options: of the dataset, the fields of `jaxgen.data.Options`.
+
+    Returns:
+        What `Scorer.results` gives.
+
+    Raises:
+        UserError: images that cannot be read or are not as the dataset's, or a metric that is not for them.
+    """
+    scoring, path = scoring or Scoring(), Path(images).expanduser().resolve()
+    out = Path(out) if out else path.with_name(f"{path.name}.evaluation.json")
+    if out.is_dir():
+        raise UserError(f"{out} is a folder; --out names the JSON file")
+    loaded = data.load(dataset, progress=progress, **options)
+    values, labels = read_images(path, loaded)
+    if scoring.samples is not None:
+        if scoring.samples > len(values):
+            raise UserError(f"{path} holds {len(values):,} examples, not the {scoring.samples:,} of samples")
+        order = np.random.Generator(np.random.Philox(scoring.sampling_seed)).permutation(len(values))
+        chosen = np.sort(order[: scoring.samples])
+        values, labels = values[chosen], None if labels is None else labels[chosen]
+    with Scorer(loaded, dataclasses.replace(scoring, samples=len(values)), progress) as scorer:
+        scorer.check([], labelled=labels is not None)
+        row = {
+            "name": path.name,
+            "kind": "given",
+            "samples": len(values),
+            "values": {key: [_finite(value)] for key, value in scorer.of_samples(path.name, values, labels).items()},
+            "sampling": "given as files",
+            "notes": scorer.absent(None, labels is not None),
+        }
+        results = scorer.results([*scorer.real_rows([]), row], ()) | {"environment": environment(loaded)}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    folder.write_json(out, results)
+    return results | {"path": str(out)}
+
+
+class Scorer:
+    """Scores rows of one table: a dataset, its extractor and judge, and how scores are taken."""
+
+    def __init__(
+        self, dataset: Dataset, scoring: Scoring, progress: bool, split: Literal["test", "validation"] = "test"
+    ):
+        scoring.check()
+        dataset = _still(dataset)
+        self.split, self.scoring = split, scoring
+        # What is chosen by validation data is scored on them as models are on test data.
+        self.dataset = dataset._replace(test=getattr(dataset, split))
+        self._shown = progress
+        self._bar = Progress(progress)
+        self.entry = "image" if "image" in dataset.spec.entries else "point"
+        self.num = scoring.samples or min(MOST, dataset.spec.num_examples)
+        # Trained before the bar is there, since training shows one of its own.
+        needed = any(FAMILIES[name].networks for name in self.names)
+        self.extractor, self.judge = (
+            networks.extractors(dataset, scoring.extractor, progress) if needed else (None, None)
+        )
+
+    def __enter__(self) -> "Scorer":
+        self._bar.__enter__()
+        self._bar.start("", 0)
+        return self
+
+    def __exit__(self, *exc) -> None:
+        self._bar.__exit__(*exc)
+
+    def there(self, model: Model | None = None, labelled: bool = True) -> There:
+        """What metrics of a model, or of examples, find."""
+        return There(self.dataset, self.extractor, self.judge, model, labelled)
+
+    def check(self, plans: Sequence[Plan], labelled: bool = True) -> None:
+        """Raises UserError for a metric asked for that no model of `plans`, or without any the examples, can have."""
+        for name in self.names:
+            if name in SAMPLES and self.num < SAMPLES[name].least:
+                raise UserError(f"metric {name} needs {SAMPLES[name].least} samples or more, not {self.num}")
+        for name in self.scoring.metrics:
+            reasons = [self.lacks(name, plan.model) for plan in plans]
+            if not plans:
+                reasons = [FAMILIES[name].lacks(self.there(None, labelled)) if name in SAMPLES else "it scores models"]
+            if all(reasons):
+                who = " and ".join(plan.model_name for plan in plans) or "these examples"
+                able = [
+                    other
+                    for other in models.MODELS
+                    if plans and other not in {plan.model_name for plan in plans} and not self._reason_of(name, other)
+                ]
+                hint = f"; models that can: {', '.join(able)}" if able else ""
+                raise UserError(f"metric {name} is not for {who}: {reasons[0]}{hint}")
+
+    def _reason_of(self, family: str, name: str) -> str:
+        """Why a model of the table of models cannot have a metric."""
+        module = models.load(name)
+        try:
+            return self.lacks(family, module.make(module.Config(), self.dataset.spec))
+        except (UserError, KeyError):
+            return "it is not for such data"
+
+    def lacks(self, family: str, model: Model) -> str:
+        """Why a model cannot have a metric; "" where it can."""
+        if family in SAMPLES and model.sample is None:
+            return "it makes no images"
+        return FAMILIES[family].lacks(self.there(model, "label" in model.conditions))
+
+    def lacks_column(self, key: str, model: Model) -> str:
+        """Why a model cannot have a column; "" where it can."""
+        family, space = COLUMNS[key].family, model.likelihood and model.likelihood.space
+        if words := self.lacks(family, model):
+            return words
+        if family == "reconstruction" and (space == "binary") != key.endswith("_binary"):
+            return f"its reconstructions are {'' if space == 'binary' else 'not '}of bits"
+        asked = "uint8" if key == "bits_per_dimension" else key.rpartition("_")[2]
+        if family in MODELS and family != "reconstruction" and asked in SPACES and asked != space:
+            return f"its likelihood is of {space} images"
+        return ""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The families of metrics that are asked for."""
+        return self.scoring.metrics or tuple(name for name, family in FAMILIES.items() if family.usual)
+
+    def title(self, key: str) -> str:
+        """Of a column."""
+        return columns(self.there(), self.scoring, self.num, {key})[0].title
+
+    def families(self, table: dict, model: Model | None, labelled: bool) -> dict[str, Callable]:
+        """Those of a table that are asked for and can be had."""
+        there = self.there(model, labelled)
+        return {name: table[name].score for name in self.names if name in table and not table[name].lacks(there)}
+
+    def absent(self, model: Model | None, labelled: bool) -> dict[str, str]:
+        """By column, why there is no number."""
+        there = self.there(model, labelled)
+        names = [name for name in self.names if model is not None or name in SAMPLES]
+        reasons = {name: FAMILIES[name].lacks(there) for name in names}
+        if model is not None and model.sample is None:
+            reasons |= dict.fromkeys(SAMPLES, "it makes no images")
+        return {key: reasons[column.family] for key, column in COLUMNS.items() if reasons.get(column.family)}
+
+    @cached_property
+    def sides(self) -> Sides:
+        """The real examples."""
+        splits = [
+            Examples(each[self.entry], each.get("label"), self.extractor, self.judge)
+            for each in (self.dataset.train, self.dataset.validation, self.dataset.test)
+        ]
+        return Sides(self.dataset, *splits, self._learned, self.scoring.sampling_seed)
+
+    def _learned(self, examples: Examples, images: np.ndarray) -> np.ndarray:
+        """Labels of images by a classifier that is trained on the examples."""
+        return networks.learned(examples.values, examples.labels, self.dataset, self.scoring.sampling_seed)(images)
+
+    @cached_property
+    def _depends(self) -> dict[str, Any]:
+        """What all scores depend on beside what is scored."""
+        return {
+            "dataset": [self.dataset.name, self.dataset.fingerprint],
+            "extractor": self.extractor and [self.extractor.name, self.extractor.digest],
+            "judge": self.judge and self.judge.digest,
+            "seed": self.scoring.sampling_seed,
+            "split": self.split,
+            "sources": sources("jaxgen.evaluation.scorer"),
+            "versions": [importlib.metadata.version(name) for name in PACKAGES],
+            "device": [jax.devices()[0].device_kind, jax.device_count()],
+            "xla_flags": os.environ.get("XLA_FLAGS", ""),
+            "matmul_precision": jax.config.jax_default_matmul_precision,
+        }
+
+    def of_samples(
+        self, name: str, values: np.ndarray, labels: np.ndarray | None, without: str = ""
+    ) -> dict[str, float]:
+        """Every metric but `without` of examples, images uint8 [num, H, W, C] or points, whatever made them."""
+        fake = Examples(values, labels, self.extractor, self.judge)
+        families = self.families(SAMPLES, None, labels is not None)
+        families.pop(without, None)
+        own = content(values=values, labels=labels) if families else ""
+        if self.extractor and not self.extractor.whole:  # what it depends on shows in the features alone
+            own = content(own=np.array(own), fake=fake.features, real=self.sides.test.features)
+        scores = {}
+        self._bar.more(len(families))
+        for family, score in families.items():
+            self._bar.say(f"{name}: {family}")
+            with _told(family):
+                scores |= cached([family, own, self._depends], lambda score=score: score(self.sides, fake))
+            self._bar.advance()
+        return scores
+
+    def of_model(self, plan: Plan, name: str, seeds: tuple[int, ...], keys, state: State) -> dict[str, list[float]]:
+        """Every metric of these seeds of a model that needs no samples."""
+        families = self.families(MODELS, plan.model, False)
+        options = [self.scoring.importance_samples, self.scoring.temperatures, self.scoring.examples]
+        own = [plan.described(), plan.sources(), engine.digests(seeds, state), options]
+        scores = {}
+        self._bar.more(len(families))
+        for family, score in families.items():
+            self._bar.say(f"{name}: {family}")
+            with _told(family):
+                scores |= cached(
+                    [family, own, self._depends],
+                    lambda score=score: score(plan.model, keys, state, self.dataset, self.scoring),
+                )
+            self._bar.advance()
+        return scores
+
+    def real_rows(self, arms: Sequence[Model]) -> list[dict[str, Any]]:
+        """Real images scored as if a model had made them: what the test images leave to reach.
+
+        They are training images, none of them a test image, as many as the models' samples where there are so many.
+        Where one of the models draws bits and the data are not bits, the same images as bits too: what a perfect
+        sampler of the bits would score.
+        """
+        train = self.dataset.train
+        order = np.random.Generator(np.random.Philox(self.scoring.sampling_seed)).permutation(len(train[self.entry]))
+        rows = np.sort(order[: self.num])
+        values, labels = train[self.entry][rows], train["label"][rows] if "label" in train else None
+        what = f"{len(rows):,} of the training examples" if len(rows) < len(order) else "the training examples"
+        if self.judge:
+            what += f", which {'the judge' if self.scoring.extractor else 'extractor and judge'} learned from"
+        sets = {"real against real": (values, what)}
+        draws_bits = any(model.likelihood and model.likelihood.space == "binary" for model in arms)
+        if draws_bits and not self.dataset.options["binarize"]:
+            words = f"the same, pixels of at least {BINARY_THRESHOLD} white, the others black"
+            sets["real as bits"] = (Transform(binarize="threshold").all(values), words)
+        made = []
+        notes = {key: "a score of models" for key, column in COLUMNS.items() if column.family in MODELS}
+        notes["memorisation"] = "training examples are their own copies"
+        for name, (some, note) in sets.items():
+            scores = self.of_samples(name, some, labels, without="memorisation")
+            scored = {key: [_finite(value)] for key, value in scores.items()}
+            made.append(
+                {"name": name, "kind": "real", "samples": len(some), "values": scored, "note": note, "notes": notes}
+            )
+        return made
+
+    def model_rows(self, name: str, run: Run) -> tuple[dict, dict]:
+        """The rows of a trained model and of the same model before training, a value a seed."""
+        plan = run.plan
+        entry = models.MODELS.get(plan.model_name)
+        labelled = "label" in plan.model.conditions
+        shared = {
+            "model": plan.model_name,
+            "title": f"{entry.title} ({entry.paper})" if entry else plan.model_name,
+            "samples": self.num if plan.model.sample else None,
+            "sampling": plan.model.sampling,
+            "config": plan.described()["config"],
+            "given": {field: plan.described()["config"][field] for field in given(plan.config)},
+            "notes": self.absent(plan.model, labelled) | likelihood_notes(plan.model),
+        }
+        changes = "; ".join(environment_changes(run.path, plan).values())
+        finished = (run.path / folder.RESULT).exists()
+        untrained = self.values(plan, f"{name}, untrained", initial(plan), set())
+        values = self.values(plan, name, run.state, set(run.diverged))
+        trained = {
+            "name": name,
+            "kind": "trained",
+            "values": {key: values.get(key, [None] * len(plan.settings.seeds)) for key in untrained},
+            "steps": run.step,
+            "checkpoints": list(run.chosen) or None,
+            "seconds": folder.read_result(run.path)["seconds"] if finished else None,
+            "diverged": sorted(run.diverged),
+            "note": f"trained in another environment ({changes})" if changes else "",
+            "digests": {str(seed): digest for seed, digest in run.digests().items()},
+            **shared,
+        }
+        return trained, {"name": f"{name}, untrained", "kind": "untrained", "values": untrained, **shared}
+
+    def values(self, plan: Plan, name: str, state: State, diverged: set[int]) -> dict[str, list[float | None]]:
+        """Every score of every seed, in their order; None for a seed that diverged, or whose score is not finite."""
+        seeds = plan.settings.seeds
+        keys = engine.all_streams(seeds).evaluate
+        keys = jax.vmap(jax.random.fold_in, (0, None))(keys, self.scoring.sampling_seed)
+        keys = jax.vmap(jax.random.split)(keys)
+        going = np.flatnonzero([seed not in diverged for seed in seeds])
+        if not len(going):
+            return {}
+        keys, state = keys[going], jax.tree.map(lambda leaf: leaf[going], state)
+        of_seeds: dict[str, list[float]] = {}
+        if plan.model.sample and self.families(SAMPLES, None, "label" in plan.model.conditions):
+            self._bar.say(f"{name}: sampling")
+            drawn = engine.sampler(plan.model)(keys[:, 0], state, self.num)
+            labels = drawn.get("label", [None] * len(going))
+            for seed, some, of in zip(going, drawn[self.entry], labels, strict=True):
+                for key, score in self.of_samples(f"{name}, seed {seeds[seed]}", some, of).items():
+                    of_seeds.setdefault(key, []).append(score)
+        of_seeds |= self.of_model(plan, name, tuple(seeds[seed] for seed in going), keys[:, 1], state)
+        values = {key: [None] * len(seeds) for key in of_seeds}
+        for key, scores in of_seeds.items():
+            for seed, score in zip(going, scores, strict=True):
+                values[key][seed] = _finite(score)
+        return values
+
+    def results(self, rows: list[dict[str, Any]], seeds: tuple[int, ...]) -> dict[str, Any]:
+        """What a table holds, JSON-able.
+
+        Returns:
+            {"seeds", "metrics": the columns, "rows", "dataset", "samples", "scoring", "extractor", "judge"}; rows
+            as `jaxgen.report.page.write_report` describes them.
+        """
+        keys = {key for row in rows for key in row["values"]}
+        return {
+            "seeds": list(seeds),
+            "metrics": [metric._asdict() for metric in columns(self.there(), self.scoring, self.num, keys)],
+            "rows": rows,
+            "dataset": {
+                "name": self.dataset.name,
+                "options": self.dataset.options,
+                "note": self.dataset.note,
+                "fingerprint": self.dataset.fingerprint,
+                "train": self.dataset.spec.num_examples,
+                "test": len(self.dataset.test[self.entry]),
+            },
+            "samples": self.num,
+            "scoring": dataclasses.asdict(self.scoring) | {"metrics": list(self.names)},
+            "extractor": self.extractor and self.extractor.described(),
+            "judge": self.judge and self.judge.described(),
+        }
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no other numbers; a score that is none of them is missing."""
+    return value if math.isfinite(value) else None
+
+
+def _still(dataset: Dataset) -> Dataset:
+    """The dataset as it is scored: training images that each step draws as bits anew are drawn once, as the others."""
+    if dataset.options["binarize"] != "dynamic":
+        return dataset
+    images = Transform(binarize="dynamic").all(dataset.train["image"][:])
+    return dataset._replace(train=dataset.train | {"image": images})
+
+
+@contextlib.contextmanager
+def _told(family: str) -> Iterator[None]:
+    """A metric's ValueError becomes a UserError that names it."""
+    try:
+        yield
+    except ValueError as error:
+        raise UserError(f"metric {family}: {error}") from error
+
+
+def initial(plan: Plan) -> State:
+    """The state of every seed before training."""
+    keys = engine.all_streams(plan.settings.seeds).init
+    blank = engine.blank_batch(plan.dataset.spec, plan.model.needs, plan.settings.batch_size)
+    return engine.initial_state(plan.model, keys, blank)

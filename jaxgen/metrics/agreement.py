@@ -1,0 +1,54 @@
+"""Whether samples are of the classes they were asked to be of, and how much of each class they cover."""
+
+import numpy as np
+
+from jaxgen.metrics import checks
+from jaxgen.metrics.neighbors import precision_recall
+
+
+def label_agreement(named, labels) -> float:
+    """The share of samples that a classifier names as they were asked to be.
+
+    One good image a class has 1: read it beside `class_recall`.
+
+    Args:
+      named: integers [num], the classes that the classifier names.
+      labels: integers [num], the classes that the samples were asked to be of.
+
+    Raises:
+      ValueError: there are none, or they are not integers [num], 0 or more.
+    """
+    labels = checks.labels(labels, "sampled", np.size(labels))
+    if not len(labels):
+        raise ValueError("1 sample or more is needed, there are no labels")
+    return float((checks.labels(named, "named", len(labels)) == labels).mean())
+
+
+def class_recall(real, real_labels, fake, fake_labels, k: int = 5) -> float:
+    """The mean over the real samples' classes of the recall of `precision_recall`, each class by itself.
+
+    A class that is asked for one image again and again has 0, as has one with k or fewer samples: a ball takes k
+    neighbours. It falls with the number of samples a class: read it beside that of real images.
+
+    Args:
+      real: [samples, dimensions], any real dtype.
+      real_labels: integers [samples], 0 or more.
+      fake: [samples, dimensions].
+      fake_labels: integers [samples], the classes that the fakes were asked to be of.
+      k: which nearest neighbour gives the radius, 1 or more.
+
+    Raises:
+      ValueError: features are not [samples, dimensions] or have non-finite values, the dimensions differ, labels are
+        not integers [samples], 0 or more, k is under 1, or no class has k + 1 real samples; classes with fewer are
+        left out.
+
+    Source: Kynkäänniemi et al. 2019 (https://arxiv.org/abs/1904.06991), equation 2, within a class.
+    """
+    real, fake = np.asarray(real), np.asarray(fake)
+    real_labels = checks.labels(real_labels, "real", len(real))
+    fake_labels = checks.labels(fake_labels, "fake", len(fake))
+    classes = np.flatnonzero(np.bincount(real_labels) > k)
+    if not len(classes):
+        raise ValueError(f"{k + 1} real samples of a class are needed, and no class has them")
+    sets = [(real[real_labels == label], fake[fake_labels == label]) for label in classes]
+    return float(np.mean([precision_recall(*pair, k).recall if len(pair[1]) > k else 0.0 for pair in sets]))

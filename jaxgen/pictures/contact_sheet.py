@@ -1,0 +1,66 @@
+"""A contact sheet of a dataset: examples side by side, each with its class and caption below it."""
+
+import math
+import textwrap
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from jaxgen.data import Dataset
+from jaxgen.drawing import legible_scale, mesh_images, point_image
+
+BACKGROUND, INK = (250, 250, 250), (30, 30, 30)
+FONT_SIZE, LINE = 11, 14  # pixels
+LETTER = 6  # pixels of the font's average letter
+CAPTION_WIDTH = 168  # pixels of the narrowest cell that has a caption
+MESH_SIZE, POINTS_SIZE = 160, 480
+
+
+def contact_sheet(dataset: Dataset, num: int = 40, split: str = "train") -> np.ndarray:
+    """Examples of a split, evenly spaced over it: uint8 [H, W, 3]. Points are all shown in one picture.
+
+    Args:
+      dataset: of images, meshes or points.
+      num: examples, at most.
+      split: train, validation or test.
+    """
+    entries = getattr(dataset, split)
+    if "point" in entries:
+        return point_image(entries["point"], POINTS_SIZE)
+    length = len(next(iter(entries.values())))
+    rows = np.linspace(0, length - 1, min(num, length)).astype(int)
+    if "mesh" in entries:
+        pictures = mesh_images(entries["mesh"][rows], dataset.spec.faces, MESH_SIZE)
+    else:
+        pictures = entries["image"][rows]
+        scale = max(legible_scale(pictures.shape[1]), 1 if pictures.shape[1] > 32 else 2)
+        pictures = np.broadcast_to(pictures, (*pictures.shape[:3], 3)).repeat(scale, axis=1).repeat(scale, axis=2)
+    captions = [""] * len(rows)
+    if dataset.vocabulary:
+        captions = dataset.vocabulary.decode(entries["caption"][rows])
+    classes = [dataset.classes[label] for label in entries["label"][rows]] if "label" in entries else captions
+    height, width = pictures.shape[1:3]
+    cell = max(width, CAPTION_WIDTH if dataset.vocabulary else 0)
+    texts = [
+        [name[: max(8, cell // LETTER)], *textwrap.wrap(caption, cell // LETTER)]
+        if "label" in entries
+        else textwrap.wrap(caption, cell // LETTER)
+        for name, caption in zip(classes, captions, strict=True)
+    ]
+    columns = max(1, min(len(rows), round(math.sqrt(len(rows) * height / width * 1.6)), 1600 // (cell + 8)))
+    return _laid_out(pictures, texts, columns, cell)
+
+
+def _laid_out(pictures: np.ndarray, texts: list[list[str]], columns: int, cell: int) -> np.ndarray:
+    gap, height = 8, pictures.shape[1]
+    row_height = height + gap + LINE * max(map(len, texts))
+    rows = -(-len(pictures) // columns)
+    sheet = Image.new("RGB", (gap + columns * (cell + gap), gap + rows * (row_height + gap)), BACKGROUND)
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(FONT_SIZE)
+    for n, (picture, lines) in enumerate(zip(pictures, texts, strict=True)):
+        row, column = divmod(n, columns)
+        left, top = gap + column * (cell + gap), gap + row * (row_height + gap)
+        sheet.paste(Image.fromarray(np.ascontiguousarray(picture)), (left, top))
+        for line, words in enumerate(lines):
+            draw.text((left, top + height + 2 + line * LINE), words, INK, font)
+    return np.asarray(sheet)

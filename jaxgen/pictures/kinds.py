@@ -1,0 +1,372 @@
+"""What `jaxgen sample` draws of a run: a function a kind, of (run, what is asked for), and a row of the table KINDS."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import scipy.special
+from PIL import Image
+
+from jaxgen.data import Dataset
+from jaxgen.drawing import PADDING, captioned, enlarged, image_grid, labelled, legible_scale, stacked
+from jaxgen.errors import UserError
+from jaxgen.model import Array
+from jaxgen.pictures import latents
+from jaxgen.training import engine
+from jaxgen.training.folder import Run
+from jaxgen.training.record import grid_condition, grid_file, grid_steps, pictured
+
+ROWS, STEPS, IMAGES, SIDE, CLASSIFIED = 8, 9, 32, 20, 16
+"""If not given otherwise: paths, dimensions or images of a class; images along a path; reconstructed images; rows and
+columns of a plane; images that are classified rightly, and as many wrongly."""
+
+ACROSS, LABELLED_SIDE = 8, 56
+"""Images with words below: so many a row, and the least pixels of height that each is shown at."""
+
+BEYOND = 2.0
+"""How far from 0 a continuous code is moved, as in InfoGAN's figures."""
+
+ON_PATH, IN_TRAINING, LAST = 100, 250, 2000
+"""Milliseconds of an animation's frame: on a path, in training, and of the trained model."""
+
+
+class Asked(NamedTuple):
+    """The options of a picture; None where not given."""
+
+    num: int | None = None
+    steps: int | None = None
+    dims: tuple[int, ...] | None = None
+    around: int | None = None
+    groups: tuple[str, ...] | None = None
+
+
+class Drawn(NamedTuple):
+    """A picture as everything that it can be written as."""
+
+    grids: Sequence[np.ndarray] = ()  # of each seed, uint8 [H, W, C]
+    arrays: Mapping[str, np.ndarray] | None = None  # of an npz file
+    frames: Sequence[np.ndarray] = ()  # of an animation, uint8 [H, W, C], enlarged
+    milliseconds: Sequence[int] = ()  # of each frame
+    legible: bool = False  # whether the grids are as large as they are to be shown
+
+
+def samples(run: Run, asked: Asked) -> Drawn:
+    """Samples; a row a class where the model is conditional; points, all in one picture."""
+    model, seeds = run.plan.model, run.plan.settings.seeds
+    num, columns, condition = grid_condition(model, run.plan.dataset.spec, asked.num)
+    batch = engine.sampler(model)(_keys(run, "samples"), run.state, num, condition)
+    arrays = {name: entry.reshape(-1, *entry.shape[2:]) for name, entry in batch.items()}
+    arrays["seed"] = np.repeat(np.asarray(seeds, np.int64), num)
+    return Drawn([image_grid(images, columns) for images in pictured(run.plan.dataset, batch)], arrays)
+
+
+def interpolation(run: Run, asked: Asked) -> Drawn:
+    """Rows of images along paths from one draw of the prior to another."""
+    model, num, shares = run.plan.model, asked.num or ROWS, np.linspace(0, 1, asked.steps or STEPS)
+    ends = latents.drawn(model, _keys(run, "interpolation"), run.state, 2 * num)
+    path = latents.PATHS[model.prior.kind]
+    codes = np.stack([path(each[:num], each[num:], shares) for each in ends])
+    return _along(run, codes, np.arange(num), {"share": shares})
+
+
+def traversal(run: Run, asked: Asked) -> Drawn:
+    """Rows of images in which one number of a code moves over the prior's range, the others as they are."""
+    k_centre, k_active = jax.vmap(jax.random.split, out_axes=1)(_keys(run, "traversal"))
+    centres = _centres(run, k_centre, asked.around)
+    dims = _dimensions(run, k_active, asked, centres[0].size)
+    values = np.linspace(-1, 1, asked.steps or STEPS) * latents.RANGE[run.plan.model.prior.kind]
+    codes = np.stack([latents.traversed(*each, values) for each in zip(centres, dims, strict=True)])
+    return _along(run, codes, [asked.around or 0] * dims.shape[1], {"dimension": dims, "value": values})
+
+
+def _centres(run: Run, keys: Array, around: int | None) -> np.ndarray:
+    """The code that a traversal starts from, of every seed."""
+    model, test = run.plan.model, run.plan.dataset.test
+    if around is None:
+        drawn = latents.drawn(model, keys, run.state, 1)[:, 0]
+        # The mean of either prior is 0. A generator that never met a code near it makes nothing of it.
+        return drawn if model.encode is None else np.zeros_like(drawn)
+    if model.encode is None:
+        raise UserError(f"{run.plan.model_name} does not encode images: leave --around out")
+    _check_range("--around", [around], len(test["image"]))
+    return latents.encoded(model, keys, run.state, _examples(run, [around]))[:, 0]
+
+
+def _dimensions(run: Run, keys: Array, asked: Asked, size: int) -> np.ndarray:
+    """The dimensions, of `size`, that a traversal moves: int [seeds, rows]."""
+    model = run.plan.model
+    if asked.dims is not None:
+        _check_range("--dims", asked.dims, size)
+        return np.tile(asked.dims, (len(keys), 1))
+    num = asked.num or min(ROWS, size)
+    if num > size:
+        raise UserError(f"--num must be at most {size}, the dimensions of a code, not {num}")
+    if model.encode is None:
+        return np.tile(np.arange(num), (len(keys), 1))
+    codes = latents.encoded(model, keys, run.state, {name: run.plan.dataset.test[name] for name in model.needs})
+    return np.stack([latents.active_dimensions(each)[:num] for each in codes])
+
+
+def arithmetic(run: Run, asked: Asked) -> Drawn:
+    """Images of three classes a, b and c, and what a - b + c of their codes decodes to.
+
+    A row of each: the three images, and the image of their codes' a - b + c. In the last row the same of the classes'
+    mean codes, each decoded.
+
+    Source: Radford, Metz & Chintala 2016 (https://arxiv.org/abs/1511.06434), section 6.3.2 and figure 7.
+    """
+    model, dataset, num = run.plan.model, run.plan.dataset, asked.num or ROWS
+    rows = np.concatenate([_members(dataset, name, num) for name in asked.groups])
+    entries = _examples(run, rows)
+    codes = latents.encoded(model, _keys(run, "arithmetic"), run.state, entries)
+    codes = codes.reshape(len(codes), 3, num, *codes.shape[2:]).astype(np.float64)
+    codes = np.concatenate([codes, codes.mean(2, keepdims=True)], axis=2)
+    a, b, c = codes.swapaxes(0, 1)
+    codes = np.stack([a, b, c, a - b + c], axis=2)  # [seeds, num + 1, 4, ...]
+    table = _decoded_table(run, codes, {})
+    table[:, :num, :3] = entries["image"].reshape(3, num, *entries["image"].shape[1:]).swapaxes(0, 1)
+    return Drawn(_row_grids(table), _arrays(run, table, {"z": codes.astype(np.float32)}))
+
+
+def attribute(run: Run, asked: Asked) -> Drawn:
+    """Rows of images whose codes move from those of test images of class b along the attribute vector of a against b.
+
+    The vector is the mean code of all test images of a minus that of b; an image's code has none of it, then more and
+    more, then all.
+
+    Source: Larsen et al. 2016 (https://arxiv.org/abs/1512.09300), section 4.1.1.
+    """
+    model, dataset, num = run.plan.model, run.plan.dataset, asked.num or ROWS
+    if len(set(asked.groups)) < 2:
+        raise UserError(f"--groups must name two classes, not {asked.groups[0]} twice")
+    shares = np.linspace(0, 1, asked.steps or STEPS)
+    rows = _members(dataset, asked.groups[1], num)
+    members = [_members(dataset, name) for name in asked.groups]
+    entries = _examples(run, np.concatenate(members))
+    codes = latents.encoded(model, _keys(run, "attribute"), run.state, entries).astype(np.float64)
+    a, b = np.split(codes, [len(members[0])], axis=1)
+    ends = b[:, :num] + (a.mean(1) - b.mean(1))[:, None]
+    codes = np.stack([latents.linear(*each, shares) for each in zip(b[:, :num], ends, strict=True)])
+    return _along(run, codes, None, {"share": shares, "example": rows})
+
+
+def reconstructions(run: Run, asked: Asked) -> Drawn:
+    """The first test images, each above its code's image."""
+    there = len(run.plan.dataset.test["image"])
+    num = asked.num or min(IMAGES, there)
+    _check_num(num, there, f"test images of {run.plan.dataset.name}")
+    entries = _examples(run, np.arange(num))
+    made = latents.reconstructed(run.plan.model, _keys(run, "reconstructions"), run.state, entries)
+    pairs = np.stack([np.broadcast_to(entries["image"], made.shape), made], axis=2)
+    cells = pairs.reshape(*pairs.shape[:2], -1, *pairs.shape[4:])  # one image of twice the height
+    columns = int(np.ceil(np.sqrt(2 * num)))
+    return Drawn([image_grid(images, columns) for images in cells], _arrays(run, pairs, {}))
+
+
+def animation(run: Run, asked: Asked) -> Drawn:
+    """The run's sample grids, a frame a sampling step, below the step's number."""
+    seeds = run.plan.settings.seeds
+    steps = grid_steps(run.path, seeds)
+    if not steps:
+        raise UserError(f"{run.path} has no sample grids: training writes them, every --sample-every steps")
+    pictures = [stacked([_read(grid_file(run.path, seed, step)) for seed in seeds]) for step in steps]
+    frames = [captioned(picture, f"step {step:,}") for picture, step in zip(pictures, steps, strict=True)]
+    return Drawn(frames=frames, milliseconds=[IN_TRAINING] * (len(frames) - 1) + [LAST])
+
+
+def manifold(run: Run, asked: Asked) -> Drawn:
+    """A plane of images, of codes of two numbers at even steps of the prior's probability, as on the axes of a plot.
+
+    Source: Kingma & Welling 2014 (https://arxiv.org/abs/1312.6114), figure 4 and appendix A.
+    """
+    model, side = run.plan.model, asked.steps or SIDE
+    _, _, *shape = latents.drawn(model, _keys(run, "manifold"), run.state, 1).shape
+    if math.prod(shape) != 2:
+        raise UserError(f"a manifold is of latents of 2 numbers (--latent-dim 2), not of {math.prod(shape)}")
+    values = latents.even(model.prior.kind, side)
+    plane = np.stack(np.meshgrid(values, values[::-1]), axis=-1)  # the second number grows upwards
+    codes = np.tile(plane.reshape(side, side, *shape), (len(run.plan.settings.seeds), *[1] * (2 + len(shape))))
+    return _along(run, codes, [0] * side, {"column": values, "row": values[::-1]})
+
+
+def classified(run: Run, asked: Asked) -> Drawn:
+    """Of each seed the first test images classified rightly and the first wrongly, above their class and that given."""
+    dataset = run.plan.dataset
+    names = _class_names(dataset, "classified images stand above their classes")
+    label = np.asarray(dataset.test["label"])
+    num = asked.num or min(CLASSIFIED, len(label))
+    _check_num(num, len(label), f"test images of {dataset.name}")
+    entries = _examples(run, np.arange(len(label)))
+    logits = latents.logits(run.plan.model, _keys(run, "classified"), run.state, entries)
+    titles, blocks = [], []
+    for seed, each in zip(run.plan.settings.seeds, logits, strict=True):
+        predicted, probability = each.argmax(-1).astype(np.int32), scipy.special.softmax(each, -1).max(-1)
+        for how, chosen in (("rightly", predicted == label), ("wrongly", predicted != label)):
+            of_all = {"image": entries["image"], "label": label, "predicted": predicted, "probability": probability}
+            first = np.flatnonzero(chosen)[:num]
+            blocks.append({name: entry[first] for name, entry in of_all.items()} | {"seed": np.full(len(first), seed)})
+            titles.append(f"seed {seed}: {how} classified, {chosen.sum():,} of {len(label):,}")
+    arrays = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+    words = [(f"is {names[a]}", f"as {names[b]}") for a, b in zip(arrays["label"], arrays["predicted"], strict=True)]
+    scale = -(-LABELLED_SIDE // arrays["image"].shape[1])
+    cells = labelled(arrays["image"].repeat(scale, axis=1).repeat(scale, axis=2), words)  # of one width
+    ends = np.cumsum([len(block["seed"]) for block in blocks])
+    grids = [_places(some, num) for some in np.split(cells, ends[:-1])]
+    grids = [captioned(grid, title) for grid, title in zip(grids, titles, strict=True)]
+    return Drawn([stacked(pair) for pair in zip(grids[::2], grids[1::2], strict=True)], arrays, legible=True)
+
+
+def code_blocks(run: Run, asked: Asked) -> Drawn:
+    """Of each seed a block of rows a code, which moves along them: the categorical one, then each continuous one.
+
+    Along a row the rest of z stays as it was drawn; row i of a continuous code is of category i. Columns are the
+    categories, and as many even steps of a continuous code from -2 to 2, which is twice as far as it is drawn.
+
+    Source: Chen et al. 2016 (https://arxiv.org/abs/1606.03657), figure 2.
+    """
+    model = run.plan.model
+    code, num = model.codes, asked.num or model.codes.categories
+    draw = jax.jit(jax.vmap(lambda key, state: code.sample(key, state, num)))
+    z = jax.device_get(draw(_keys(run, "codes"), run.state))
+    category, values = np.eye(code.categories), np.linspace(-BEYOND, BEYOND, code.categories)
+    first = slice(code.noise, code.noise + code.categories)
+    z = np.tile(z[:, None, :, None].astype(np.float64), (1, 1 + code.continuous, 1, code.categories, 1))
+    z[:, 0, :, :, first] = category
+    z[:, 1:, :, :, first] = category[np.arange(num) % code.categories][:, None]
+    for i in range(code.continuous):
+        z[:, 1 + i, :, :, first.stop + i] = values
+    table = _decoded_table(run, z.reshape(len(z), -1, *z.shape[3:]), {})
+    scale = legible_scale(table.shape[3])
+    words = ["categorical code", *[f"continuous code {i + 1}, -2 to 2" for i in range(code.continuous)]]
+    grids = []
+    for seed, rows in zip(run.plan.settings.seeds, table, strict=True):
+        blocks = [enlarged(grid, scale) for grid in _row_grids(np.split(rows, len(words)))]
+        titled = zip(blocks, words, strict=True)
+        grids.append(stacked([captioned(block, f"seed {seed}: {title}") for block, title in titled]))
+    images = table.reshape(*z.shape[:4], *table.shape[3:])
+    return Drawn(grids, _arrays(run, images, {"z": z.astype(np.float32), "value": values}), legible=True)
+
+
+def _places(cells: np.ndarray, num: int) -> np.ndarray:
+    """A grid of `num` places or a few more, eight a row; grey where there are fewer cells."""
+    blank = np.full((-(-num // ACROSS) * ACROSS - len(cells), *cells.shape[1:]), PADDING, np.uint8)
+    return image_grid(np.concatenate([cells, blank]), ACROSS)
+
+
+class Kind(NamedTuple):
+    """A row of the table of kinds."""
+
+    draw: Callable[[Run, Asked], Drawn]
+    stream: int  # of its keys, among the last folds of a seed's `sample` stream; its own, and never another's
+    suffixes: tuple[str, ...]  # of the files that it can be written as, the usual one first
+    needs: tuple[str, ...]  # functions of the model
+    takes: tuple[str, ...]  # options
+    unconditional: bool = False  # whether it is of models without conditions only
+    groups: tuple[str, ...] = ()  # what --groups names, where it is taken
+    points: bool = False  # whether it is of points too
+
+
+STILL, MOVING = (".png", ".npz"), (".gif", ".webp")
+"""Suffixes."""
+
+CODES = ("encode", "decode", "prior")
+"""What moving about among the codes of images needs of a model."""
+
+KINDS = {
+    "samples": Kind(samples, 0, STILL, ("sample",), ("num",), points=True),
+    "interpolation": Kind(interpolation, 1, STILL + MOVING, ("decode", "prior"), ("num", "steps")),
+    "traversal": Kind(traversal, 2, STILL + MOVING, ("decode", "prior"), ("num", "steps", "dims", "around")),
+    "arithmetic": Kind(arithmetic, 3, STILL, CODES, ("num", "groups"), True, ("A", "B", "C")),
+    "reconstructions": Kind(reconstructions, 4, STILL, ("encode", "decode"), ("num",)),
+    "animation": Kind(animation, 5, MOVING, ("sample",), (), points=True),
+    "manifold": Kind(manifold, 6, STILL, ("decode", "prior"), ("steps",)),
+    "classified": Kind(classified, 7, STILL, ("classify",), ("num",)),
+    "attribute": Kind(attribute, 8, STILL + MOVING, CODES, ("num", "steps", "groups"), True, ("A", "B")),
+    "codes": Kind(code_blocks, 9, STILL, ("decode", "codes"), ("num",)),
+}
+"""By the names that `--kind` takes."""
+
+
+def _keys(run: Run, kind: str) -> Array:
+    """A key a seed; the training's grids take the sample stream's first folds, and each kind a late one of its own."""
+    keys = engine.all_streams(run.plan.settings.seeds).sample
+    return jax.vmap(jax.random.fold_in, (0, None))(keys, 2**31 + KINDS[kind].stream)
+
+
+def _examples(run: Run, rows) -> dict[str, np.ndarray]:
+    """Test examples, with all entries that the model reads."""
+    names = dict.fromkeys(("image", *run.plan.model.needs, *run.plan.model.conditions))
+    return {name: np.asarray(run.plan.dataset.test[name][np.asarray(rows)]) for name in names}
+
+
+def _along(run: Run, codes: np.ndarray, examples, arrays: dict[str, np.ndarray]) -> Drawn:
+    """Images of codes [seeds, rows, steps, ...]; a row's condition is that of a test example, all along it.
+
+    `examples` are of the rows; not read where the model has no conditions.
+    """
+    model, num_steps, test = run.plan.model, codes.shape[2], run.plan.dataset.test
+    given = {name: np.asarray(test[name][np.asarray(examples) % len(test["image"])]) for name in model.conditions}
+    table = _decoded_table(run, codes, {name: entry.repeat(num_steps, axis=0) for name, entry in given.items()})
+    columns = int(np.ceil(np.sqrt(codes.shape[1])))
+    still = [stacked([image_grid(rows[:, step], columns) for rows in table]) for step in range(num_steps)]
+    frames = [enlarged(frame, legible_scale(table.shape[3])) for frame in still + still[-2:0:-1]]  # there and back
+    arrays = _arrays(run, table, {"z": codes.astype(np.float32), **given, **arrays})
+    return Drawn(_row_grids(table), arrays, frames, [ON_PATH] * len(frames))
+
+
+def _decoded_table(run: Run, codes: np.ndarray, condition: dict[str, np.ndarray]) -> np.ndarray:
+    """Images of codes [seeds, rows, columns, ...]: uint8 [seeds, rows, columns, H, W, C]."""
+    flat = codes.reshape(len(codes), -1, *codes.shape[3:])
+    images = latents.decoded(run.plan.model, run.state, flat, condition)
+    return images.reshape(*codes.shape[:3], *images.shape[2:])
+
+
+def _row_grids(table: np.ndarray) -> list[np.ndarray]:
+    return [image_grid(rows.reshape(-1, *rows.shape[2:]), rows.shape[1]) for rows in table]
+
+
+def _arrays(run: Run, table: np.ndarray, others: dict[str, Any]) -> dict[str, np.ndarray]:
+    return {"image": table, "seed": np.asarray(run.plan.settings.seeds, np.int64), **others}
+
+
+def _members(dataset: Dataset, name: str, num: int | None = None) -> np.ndarray:
+    """The first `num` test examples of a class, or all."""
+    names = _class_names(dataset, "--groups names classes")
+    if name not in names:
+        listed = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
+        raise UserError(f"unknown class {name!r}: {dataset.name} has {listed}")
+    found = np.flatnonzero(np.asarray(dataset.test["label"]) == names.index(name))
+    if not len(found):
+        raise UserError(f"dataset {dataset.name} has no test images of class {name}")
+    _check_num(num or 1, len(found), f"test images of class {name}")
+    return found[:num]
+
+
+def _class_names(dataset: Dataset, why: str) -> tuple[str, ...]:
+    """Raises UserError where there are none."""
+    if "label" not in dataset.test:
+        raise UserError(f"{why}, which dataset {dataset.name} does not have")
+    return dataset.classes or tuple(map(str, range(dataset.spec.num_classes)))
+
+
+def _check_num(num: int, most: int, what: str) -> None:
+    if num > most:
+        raise UserError(f"--num must be at most {most}, the {what}, not {num}")
+
+
+def _check_range(option: str, values, end: int) -> None:
+    for value in values:
+        if not 0 <= value < end:
+            raise UserError(f"{option} must lie between 0 and {end - 1}, not {value}")
+
+
+def _read(file: Path) -> np.ndarray:
+    try:
+        with Image.open(file) as image:
+            pixels = np.asarray(image)
+    except (OSError, SyntaxError) as error:  # Pillow raises both where a file is damaged
+        raise UserError(f"cannot read {file}: {error}") from None
+    return pixels.reshape(*pixels.shape[:2], -1)

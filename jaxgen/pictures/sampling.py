@@ -1,0 +1,158 @@
+"""Pictures of a finished run: what `jaxgen sample` writes."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+
+from jaxgen import models
+from jaxgen.drawing import legible_scale, stacked, to_animation, to_png
+from jaxgen.errors import UserError
+from jaxgen.model import Model
+from jaxgen.pictures.kinds import KINDS, Asked, Drawn, Kind
+from jaxgen.training.folder import open_run
+from jaxgen.training.plan import Plan
+
+LACKS = {
+    "sample": "cannot sample",
+    "encode": "does not encode images",
+    "decode": "does not decode latents",
+    "prior": "has no prior of its latents",
+    "classify": "does not classify",
+    "codes": "infers no codes",
+}
+
+
+def sample(
+    run: str | Path,
+    kind: str = "samples",
+    *,
+    checkpoint: str | int = "newest",
+    num: int | None = None,
+    steps: int | None = None,
+    dims: tuple[int, ...] | None = None,
+    around: int | None = None,
+    groups: tuple[str, ...] | None = None,
+    out: str | Path | None = None,
+) -> Path:
+    """Writes a picture of every seed of a run; the same call writes the same file.
+
+    samples          `num` (64) samples, rounded down to a whole number a class where the model is conditional, and
+                     then sorted by class.
+    interpolation    `num` (8) rows of `steps` (9) images from one draw of the prior to another: along an arc where
+                     the prior is Gaussian (`jaxgen.pictures.latents.spherical`), else along the line.
+    traversal        a row for each of `num` (8) numbers of a code, which takes `steps` (9) values, evenly from -3 to
+                     3, its prior's standard deviations, or from -1 to 1 where the prior is uniform in that. The code
+                     is that of test image `around` or, if not given, the prior's mean; of a model that does not
+                     encode, a draw of the prior. The numbers are `dims` or, if not given, those whose code varies
+                     most over the test images, by seed; of a model that does not encode, the first ones.
+    arithmetic       `num` (8) rows: a test image of each of three classes, `groups`, and the image of a - b + c, their
+                     codes; in a last row the images of the classes' mean codes, and of a - b + c of these.
+    attribute        `num` (8) rows of `steps` (9) images: the codes of the first test images of the second of two
+                     classes, `groups`, moved in equal steps along the mean code of the first class's test images minus
+                     that of the second's; each row begins with the image of its own code.
+    reconstructions  the first `num` (32) test images, each above the image of its code.
+    animation        the sample grids that training saved, a frame each, with the step above.
+    manifold         `steps` (20) rows of as many images, of codes of two numbers: the first grows to the right, the
+                     second upwards, by even shares of their prior's probability.
+    classified       the first `num` (16) test images that are classified rightly and, below, the first wrongly, each
+                     above the names of its class and of the one given to it.
+    codes            a block of `num` (as many as categories) rows a code that the model infers, which moves along
+                     them while the rest of z stays: a column a category and, below, of each continuous code as many
+                     even steps from -2 to 2, row i of category i.
+
+    A conditional model's paths have, all along, the condition of a test example: row i that of the i-th, a traversal
+    that of `around`, or of the first, and so a manifold.
+
+    Args:
+        run: the run folder.
+        kind: one of these.
+        checkpoint: as `open_run` takes it.
+        num: as above, as are `steps`, `dims`, `around` and `groups` (the names of classes).
+        out: a .png (the seeds' grids one below the other, small images enlarged) or .npz file, or a .gif or .webp of a
+            path, there and back (all rows' images of a step in a frame), or of a training. RUN/KIND.png, or
+            RUN/animation.gif, if not given. An npz holds image uint8 [seeds, rows, columns, H, W, C] (reconstructions:
+            [seeds, num, 2, H, W, C], codes: [seeds, codes, rows, columns, H, W, C]), seed int64 [seeds], z and what
+            the rows and columns are; of samples image uint8 [seeds * num, H, W, C], seed int64 [seeds * num], and the
+            condition's entries; of classified image uint8 [n, H, W, C], seed int64 [n], label and predicted int32 [n],
+            and the latter's probability float32 [n].
+
+    Returns:
+        The file.
+
+    Raises:
+        UserError: a kind, an option or a class that there is not, a model that cannot be drawn so, a file of another
+            suffix, or one that exists with another content.
+    """
+    opened = open_run(run, checkpoint)
+    asked = Asked(num, steps, dims, around, groups)
+    if kind not in KINDS:
+        raise UserError(f"unknown kind {kind!r}: there are {', '.join(KINDS)}")
+    how = KINDS[kind]
+    if not {"image", "point" if how.points else "image"} & set(opened.plan.dataset.spec.entries):
+        raise UserError(f"{kind} shows images, which dataset {opened.plan.dataset.name} does not have")
+    out = Path(out) if out else opened.path / f"{kind}{how.suffixes[0]}"
+    if out.suffix not in how.suffixes:
+        *others, last = how.suffixes
+        raise UserError(f"{kind} can be written as {', '.join(others)} or {last}, not as {out.name!r}")
+    _check_model(how, opened.plan)
+    _check_options(kind, asked, opened.plan)
+    content = _content(how.draw(opened, asked), out.suffix, opened.plan)
+    if out.exists() and out.read_bytes() != content:
+        raise UserError(f"{out} exists with another content; choose another --out")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_bytes(content)
+    return out
+
+
+def _check_options(kind: str, asked: Asked, plan: Plan) -> None:
+    """Raises UserError for an option that the kind does not take, or lacks, or a number that is too small."""
+    takes = KINDS[kind].takes
+    for name, value in asked._asdict().items():
+        if value is not None and name not in takes:
+            takers = ", ".join(other for other, row in KINDS.items() if name in row.takes)
+            raise UserError(f"--{name} is of {takers}, not of {kind}")
+    named = KINDS[kind].groups
+    if len(asked.groups or ()) != len(named):
+        number = ("one", "two", "three")[len(named) - 1]
+        raise UserError(f"--kind {kind} needs --groups {' '.join(named)}, {number} classes of {plan.dataset.name}")
+    if asked.dims is not None and asked.num is not None:
+        raise UserError("--dims says which rows there are: leave --num out")
+    if asked.dims == ():
+        raise UserError("--dims must name at least one dimension")
+    least = plan.dataset.spec.num_classes if kind == "samples" and "label" in plan.model.conditions else 1
+    if asked.num is not None and asked.num < least:
+        raise UserError(f"--num must be at least {least}{', one a class' if least > 1 else ''}, not {asked.num}")
+    if asked.steps is not None and asked.steps < 2:
+        raise UserError(f"--steps must be at least 2, not {asked.steps}")
+
+
+def _check_model(how: Kind, plan: Plan) -> None:
+    """Raises UserError, naming the models that can, where the run's model cannot be drawn so."""
+    words = _lacks(how, plan.model)
+    if words:
+        able = models.that_can(lambda model: not _lacks(how, model), plan.dataset.spec)
+        raise UserError(f"{plan.model_name} {words}; models that can: {', '.join(able) or 'none'}")
+
+
+def _lacks(how: Kind, model: Model) -> str:
+    """What a model would have to be able to; "" where nothing is missing."""
+    if how.unconditional and model.conditions:
+        return f"is given the {' and '.join(model.conditions)} beside its codes"
+    return next((LACKS[name] for name in how.needs if getattr(model, name) is None), "")
+
+
+def _content(drawn: Drawn, suffix: str, plan: Plan) -> bytes:
+    """The bytes of the file."""
+    if suffix == ".npz":
+        file = io.BytesIO()
+        np.savez_compressed(file, **drawn.arrays)
+        return file.getvalue()
+    if suffix == ".png":
+        images = "image" in plan.dataset.spec.entries and not drawn.legible
+        scale = legible_scale(plan.dataset.spec.image_shape[0]) if images else 1
+        return to_png(stacked(drawn.grids), scale)
+    try:
+        return to_animation(drawn.frames, drawn.milliseconds, suffix)
+    except ValueError as error:
+        raise UserError(f"{error}; choose .gif") from None

@@ -1,0 +1,83 @@
+"""The pictures of a comparison's page: real images, samples at every saved step, what lies nearest to them, curves."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxgen.data import Dataset
+from jaxgen.metrics.neighbors import nearest_distances
+from jaxgen.pictures.kinds import Asked, interpolation
+from jaxgen.training import Run, engine, folder
+from jaxgen.training.record import CLOUD, grid_condition, pictured
+from jaxgen.training.rows import read_rows
+
+REAL = 64  # real images, about as many as a grid of samples has
+PAIRS, STEPS = 4, 8  # of a seed's interpolations
+NEAREST = 8  # samples a seed whose nearest training images are shown, or one a class
+
+
+def pictures(runs: dict[str, Run], dataset: Dataset) -> dict[str, Any]:
+    """Of a dataset's runs by arm, what `write_report` shows: "real", "rows" by arm, and "curves" by arm."""
+    num = REAL if "image" in dataset.spec.entries else CLOUD
+    real = pictured(dataset, {name: entry[:num][None] for name, entry in dataset.train.items()})
+    return {
+        "real": np.zeros((0, 1, 1, 1), np.uint8) if real is None else real[0],
+        "curves": {name: _curves(run.path) for name, run in runs.items()},
+        "rows": {name: _row(run, dataset) for name, run in runs.items() if real is not None and run.plan.model.sample},
+    }
+
+
+def _row(run: Run, dataset: Dataset) -> dict[str, Any]:
+    _, columns, condition = grid_condition(run.plan.model, dataset.spec)
+    return {
+        "progress": _saved(run.path / folder.SAMPLES),
+        "columns": columns,
+        "classes": list(dataset.classes) or None if condition else None,
+        "interpolation": _interpolation(run),
+        "nearest": _nearest(run, dataset) if "image" in dataset.spec.entries else None,
+    }
+
+
+def _interpolation(run: Run) -> dict[int, np.ndarray] | None:
+    """{seed: images uint8 [pairs, steps, H, W, C] between draws of the prior}; None where the model has none."""
+    if run.plan.model.prior is None:
+        return None
+    images = interpolation(run, Asked(num=PAIRS, steps=STEPS)).arrays["image"]
+    return dict(zip(run.plan.settings.seeds, images, strict=True))
+
+
+def _saved(path: Path) -> dict[int, dict[int, Path]]:
+    """{seed: {step: grid}} of a run's samples."""
+    found: dict[int, dict[int, Path]] = {}
+    for file in sorted(path.glob("seed-*/step-*.png")):
+        seed, step = (int(re.sub(r"\D", "", part)) for part in (file.parent.name, file.stem))
+        found.setdefault(seed, {})[step] = file
+    return found
+
+
+def _nearest(run: Run, dataset: Dataset) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """{seed: (samples, their nearest training images by pixels)}."""
+    seeds, train = run.plan.settings.seeds, dataset.train["image"][:]
+    keys = jax.vmap(jax.random.fold_in, (0, None))(engine.all_streams(seeds).sample, 2**31)
+    num, _, condition = grid_condition(run.plan.model, dataset.spec, NEAREST)
+    some = engine.sampler(run.plan.model)(keys, run.state, num, condition)["image"]
+    flat = train.reshape(len(train), -1).astype(np.float32)
+    return {
+        seed: (each, train[nearest_distances(each.reshape(len(each), -1).astype(np.float32), flat).indices])
+        for seed, each in zip(seeds, some, strict=True)
+    }
+
+
+def _curves(path: Path) -> dict[str, dict[int, tuple[list, list]]]:
+    """{metric: {seed: (steps, values)}} of a run's rows."""
+    curves: dict[str, dict[int, tuple[list, list]]] = {}
+    for row in read_rows(path / folder.METRICS):
+        for name, value in row.items():
+            if name not in ("step", "seed", "phase"):
+                steps, values = curves.setdefault(name, {}).setdefault(row["seed"], ([], []))
+                steps.append(row["step"])
+                values.append(value)
+    return curves

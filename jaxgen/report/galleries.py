@@ -1,0 +1,176 @@
+"""The pictures of a comparison's page: grids of images as data URIs, with what is written beside them."""
+
+import base64
+import io
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from jaxgen.drawing import PADDING, image_grid, legible_scale, to_png
+
+LOSSY = 90  # WebP's quality where pictures cannot be kept bit for bit
+WEBP_SIDE = 16_383  # pixels, the most that the format holds
+STRIP = 8  # steps of a strip
+ACROSS = 10  # pairs of a row of nearest images
+
+
+def saved_steps(pictures: dict) -> list[int]:
+    """The steps at which any row of a table has grids."""
+    frames = [frames for row in pictures.get("rows", {}).values() for frames in row["progress"].values()]
+    return sorted({step for saved in frames for step in saved})
+
+
+def thinned(items: list, most: int) -> list:
+    """At most `most` of them (2 or more), evenly chosen, the first and the last always."""
+    if len(items) <= most:
+        return items
+    return [items[i] for i in np.linspace(0, len(items) - 1, most).round().astype(int)]
+
+
+def source(png: bytes, scale: int, lossless: bool) -> dict:
+    """A PNG file as the page shows it: {src, width, height}, its own bytes or those of WebP, whichever are fewer.
+
+    Args:
+      png: the file's bytes.
+      scale: the side of a pixel in CSS pixels.
+      lossless: keep every pixel as it is.
+    """
+    image = Image.open(io.BytesIO(png))
+    kind, data = "png", png
+    if max(image.size) <= WEBP_SIDE:
+        file = io.BytesIO()
+        image.save(file, format="WEBP", lossless=lossless, quality=80 if lossless else LOSSY)
+        kind, data = min((kind, data), ("webp", file.getvalue()), key=lambda of: len(of[1]))
+    return {
+        "src": f"data:image/{kind};base64,{base64.b64encode(data).decode()}",
+        "width": scale * image.width,
+        "height": scale * image.height,
+    }
+
+
+def galleries(pictures: dict, diverged: dict, kept: set[int], encode: Callable[[bytes, int], dict]) -> list[dict]:
+    """The galleries of a table, each {key, title, note, arms: [{name, figures}]}.
+
+    A figure is {seed, diverged, frames: [{step, src, width, height, alt}], labels}: the frames lie in one place,
+    of which the last is shown; the labels stand beside the rows of all of them.
+
+    Args:
+      pictures: of the table, as `write_report` takes them.
+      diverged: {row name: its diverged seeds}.
+      kept: the steps shown, beside the first and the last of every seed.
+      encode: `source`, but for its `lossless`.
+    """
+    rows = pictures.get("rows", {})
+    real = pictures.get("real")
+    has_real = real is not None and len(real) > 0
+    shown = {
+        name: {seed: _shown_steps(frames, kept) for seed, frames in row["progress"].items()}
+        for name, row in rows.items()
+    }
+
+    def figure(name, seed, frames, labels=None):
+        return {"seed": seed, "diverged": seed in diverged.get(name, ()), "frames": frames, "labels": labels}
+
+    def frame(images, columns, alt):
+        return {"step": None, "alt": alt, **encode(to_png(image_grid(images, columns)), legible_scale(images.shape[1]))}
+
+    def arms(figures_of: Callable[[str, dict], Iterable[dict]]):
+        found = ({"name": name, "figures": list(figures_of(name, row))} for name, row in rows.items())
+        return [arm for arm in found if arm["figures"]]
+
+    def progress(name, row):
+        for seed, frames in row["progress"].items():
+            files = [
+                {
+                    "step": step,
+                    "alt": f"samples of {name}, seed {seed}, step {step:,}",
+                    **encode(Path(frames[step]).read_bytes(), 1),  # enlarged when it was written
+                }
+                for step in shown[name][seed]
+            ]
+            yield figure(name, seed, files, row["classes"])
+
+    def strips(name, row):
+        for seed, frames in row["progress"].items():
+            steps = thinned(shown[name][seed], STRIP)
+            lines = [_line(frames[step], row, real.shape[1:3]) for step in steps] if has_real else []
+            if len(lines) > 1 and all(line is not None for line in lines):
+                strip = frame(np.concatenate(lines), len(lines[0]), f"{name}, seed {seed}: the same noise, by step")
+                yield figure(name, seed, [strip], [f"{step:,}" for step in steps])
+
+    def interpolations(name, row):
+        for seed, images in (row["interpolation"] or {}).items():
+            flat = images.reshape(-1, *images.shape[2:])
+            yield figure(name, seed, [frame(flat, images.shape[1], f"interpolations of {name}, seed {seed}")])
+
+    def nearest(name, row):
+        for seed, (samples, neighbours) in (row["nearest"] or {}).items():
+            parts = [range(i, min(i + ACROSS, len(samples))) for i in range(0, len(samples), ACROSS)]
+            blank = np.full((-len(samples) % len(parts[0]), *samples.shape[1:]), PADDING, np.uint8)
+            lines = [images[part] for part in parts for images in (samples, neighbours)]
+            lines[-2:] = [np.concatenate([line, blank]) for line in lines[-2:]]
+            alt = f"samples of {name}, seed {seed}, and below each its nearest training image"
+            pairs = frame(np.concatenate(lines), len(parts[0]), alt)
+            yield figure(name, seed, [pairs], ["sample", "nearest"] * len(parts))
+
+    samples = arms(progress)
+    if has_real:
+        columns = next((row["columns"] for row in rows.values()), 8)
+        real_images = figure("real", None, [frame(real, columns, f"{len(real)} real images")])
+        samples.insert(0, {"name": "real images", "figures": [real_images]})
+    with_classes = any(row["classes"] for row in rows.values())
+    every = [
+        (
+            "samples",
+            "Samples",
+            "The same noise at every step: moving the step shows each sample take shape."
+            + (" Where a model can be asked for a class, a row is a class." if with_classes else ""),
+            samples,
+        ),
+        (
+            "strips",
+            "From the same noise, step by step",
+            "A column is one noise, a row a step: the first samples of the grids above"
+            + (" (the first of each class)." if with_classes else "."),
+            arms(strips),
+        ),
+        ("interpolations", "Interpolations", "A row leads from one latent to another.", arms(interpolations)),
+        (
+            "nearest",
+            "Nearest training images",
+            "Below each sample the training image nearest to it: a copy would show here.",
+            arms(nearest),
+        ),
+    ]
+    return [
+        {"key": key, "title": title, "note": note if len(found) > has_real else "", "arms": found}
+        for key, title, note, found in every
+        if found
+    ]
+
+
+def _shown_steps(frames: dict, kept: set) -> list[int]:
+    """A seed's steps that are kept, and its own first and last."""
+    steps = sorted(frames)
+    return [step for step in steps if step in kept or step in (steps[0], steps[-1])]
+
+
+def _line(file: Path, row: dict, shape: tuple[int, int]) -> np.ndarray | None:
+    """The first row of a saved grid, or the first image of each class: uint8 [n, H, W, C].
+
+    The grid may be enlarged by a whole number. None where it is no grid of such images.
+    """
+    grid = np.asarray(Image.open(file))
+    grid = grid.reshape(*grid.shape[:2], -1)
+    height, width = shape
+    scale, rest = divmod(grid.shape[1], row["columns"] * (width + 1) - 1)
+    if scale == 0 or rest:
+        return None
+    padded = np.pad(grid[::scale, ::scale], ((0, 1), (0, 1), (0, 0)))
+    if padded.shape[0] % (height + 1):
+        return None
+    cells = padded.reshape(-1, height + 1, row["columns"], width + 1, padded.shape[2]).swapaxes(1, 2)
+    cells = cells[:, :, :-1, :-1]
+    return cells[:, 0][:ACROSS] if row["classes"] else cells[0]

@@ -1,0 +1,299 @@
+"""The page of a comparison: its verdicts, every seed's numbers, intervals, samples, curves.
+
+`write_report` works the numbers, words and pictures out; page.html lays them out, with page.css and page.js
+inside it. The page tests nothing itself: it shows the verdicts of the comparisons that were declared
+beforehand, every seed's value, and the interval of each mean.
+"""
+
+import base64
+import functools
+import hashlib
+import inspect
+import json
+import math
+from pathlib import Path
+
+import jinja2
+import markupsafe
+
+from jaxgen.errors import UserError
+from jaxgen.evaluation.table import RATES
+from jaxgen.report import galleries
+from jaxgen.report.plots import curve_panel, finite_values, interval_plot, seed_mark
+from jaxgen.statistics.intervals import rate_interval, t_interval
+
+MAX_BYTES = 20_000_000
+"""The largest page written: one that a browser on a phone still opens."""
+
+GROUPS = {"real": "Real data", "trained": "Trained models", "untrained": "Untrained models"}
+"""The kinds of rows, in the order of the table; the first and the last are set apart."""
+
+VERDICTS = {
+    "better": ("a difference", "there is a difference"),
+    "worse": ("a difference", "there is a difference"),
+    "no difference can be told": ("no difference told", "no difference can be told"),
+    "not enough seeds to tell": ("too few seeds", "there are not enough seeds to tell"),
+}
+"""The words of a verdict: beside its sentence, and in the summary of all."""
+
+FOLDER = Path(__file__).parent
+
+
+def write_report(results: dict, pictures: dict, path) -> Path:
+    """Writes a comparison as one HTML file that needs no other file and no network.
+
+    The same arguments give the same bytes. Where the page would be over 20 MB, it shows fewer of the saved steps,
+    evenly chosen, the first and the last always; where these two are too much, pictures lose some detail. The page
+    says so.
+
+    Args:
+      results: of plain Python values, as a JSON file holds them:
+        name, title, description (the experiment file's docstring), command (which reproduces it),
+        train_seconds, environment ({name: value}), seeds (the training seeds),
+        checkpoint: which of a seed's checkpoints is scored, in words,
+        tables: one a dataset, {
+          label, dataset: {name, options: {...}, note, fingerprint, train, test (numbers of examples)},
+          samples: of each seed, scoring: {option: value},
+          metrics: the columns, [{key, title, better: "lower" | "higher" | None, digits (decimal places), note (the
+            definition)}]; log-likelihoods have a column a space, with keys that begin with "log_prob",
+          rows: [{name, kind: "real" | "trained" | "untrained", values: {metric key: list}, and of choice: title
+            (the paper), model, steps, seconds, diverged (seeds), digests ({seed: digest}), notes ({metric key: what
+            to know of this row's number, or why there is none}), sampling, config, given (the fields of config
+            that are not its defaults), note, samples, run (its
+            folder)}]. The values of a trained or untrained row stand in the order of `seeds`, None where a
+            seed has none; those of a real row are as many as were measured. A row without a number has no entry,
+            or an empty list.
+          extractor, judge: the networks that metrics rest on, {name, accuracy (or None), digest, note}, or None},
+        verdicts: of the comparisons declared, in their order, [{a, b, metric (title), table (label, or None where it
+          is over all tables), paired, verdict (a key of VERDICTS, of a), sentence, p, p_holm, effect, low,
+          high, needed (seeds)}],
+        across: None, or over all tables [{metric (title), better, rows: [{name, interquartile_mean, low, high,
+          n_runs, n_tasks}]}],
+        tuning: [{arm, table, metric (title), trials: [{config, value, seconds, steps, chosen}], seconds, runs, split}].
+      pictures: {table label: {"real": uint8 [n, H, W, C], "curves": {row name: {metric: {seed: (steps [k], values
+        [k])}}}, "rows": {row name: {"progress": {seed: {step: a PNG grid's Path}}, "columns": of the grids, "classes":
+        the names of their rows or None, "interpolation": {seed: uint8 [pairs, steps, H, W, C]} or None, "nearest":
+        {seed: (samples uint8 [k, H, W, C], their nearest training images)} or None}}}}, C 1 or 3. All may be empty.
+        A curve's values may be non-finite.
+      path: the file; its folder is made where missing, and a file there is replaced.
+
+    Returns:
+      The path.
+
+    Raises:
+      UserError: the page would be over 20 MB all the same.
+      ValueError: a row of another kind, or whose values are not one a seed.
+    """
+    html = _fitting(_page(results, pictures), pictures)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(html)
+    return path
+
+
+def _fitting(page: dict, pictures: dict) -> bytes:
+    """The page with as many of the saved steps as it has room for."""
+    templates = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    template = templates.get_template("page.html")
+    saved = {label: galleries.saved_steps(of_table) for label, of_table in pictures.items()}
+    for lossless in (True, False):
+        encode = functools.cache(functools.partial(galleries.source, lossless=lossless))
+        most = max([2, *map(len, saved.values())])
+        while True:
+            for table in page["tables"]:
+                steps = galleries.thinned(saved.get(table["label"], []), most)
+                of_table = pictures.get(table["label"], {})
+                table["saved"], table["steps"] = len(saved.get(table["label"], [])), steps
+                table["galleries"] = galleries.galleries(of_table, table["diverged"], set(steps), encode)
+            html = template.render(page, lossless=lossless).encode()
+            if len(html) <= MAX_BYTES:
+                return html
+            if most == 2:
+                break
+            # never below what there is room for, since not all of the page are steps
+            most = max(2, min(most - 1, int(most * MAX_BYTES / len(html))))
+    raise UserError(
+        f"the report would be {len(html) / 1e6:.1f} MB, more than its {MAX_BYTES / 1e6:.0f} MB, with two steps a seed: "
+        "compare fewer arms or seeds, or log the curves less often"
+    )
+
+
+def _page(results: dict, pictures: dict) -> dict:
+    """What the template reads, but for the pictures."""
+    seeds = results["seeds"]
+    tables = [_table(table, pictures.get(table["label"], {}), seeds) for table in results["tables"]]
+    arms = {row["name"]: row for table in reversed(tables) for row in table["trained"]}
+    style, script = (markupsafe.Markup((FOLDER / name).read_text()) for name in ("page.css", "page.js"))
+    return {
+        **results,
+        "tables": tables,
+        "arms": arms,
+        "paragraphs": _paragraphs(results["description"]),
+        "summary": _summary(results["verdicts"]),
+        "tags": {verdict: tag for verdict, (tag, _) in VERDICTS.items()},
+        "across": _across(results["across"] or []),
+        "marks": {seed: seed_mark(i) for i, seed in enumerate(seeds)},
+        "style": style,
+        "script": script,
+        "hashes": {"style": _sha256(style), "script": _sha256(script)},
+        "join": _join,
+        "duration": _duration,
+        "plain": _plain,
+        "significant": _significant,
+    }
+
+
+def _table(table: dict, pictures: dict, seeds: list) -> dict:
+    """A table with its rows in groups, its cells and its plots."""
+    for row in table["rows"]:
+        _check_row(row, seeds)
+    trained = [row for row in table["rows"] if row["kind"] == "trained"]
+    groups = []
+    for kind, title in GROUPS.items():
+        rows = [row for row in table["rows"] if row["kind"] == kind]
+        shown = [{**row, "cells": [_cell(row, metric, seeds) for metric in table["metrics"]]} for row in rows]
+        groups.append({"kind": kind, "title": title, "rows": shown})
+    plots = [interval_plot(metric, i, groups) for i, metric in enumerate(table["metrics"])]
+    return {
+        **table,
+        "trained": trained,
+        "diverged": {row["name"]: row["diverged"] for row in trained if row.get("diverged")},
+        "groups": [group for group in groups if group["rows"]],
+        "plots": [plot for plot in plots if plot],
+        "curves": {
+            name: [curve_panel(name, metric, lines, seeds) for metric, lines in panels.items()]
+            for name, panels in pictures.get("curves", {}).items()
+        },
+        "configs": {
+            row["name"]: json.dumps(row["config"], indent=2, default=str) for row in trained if row.get("config")
+        },
+    }
+
+
+def _check_row(row: dict, seeds: list) -> None:
+    if row["kind"] not in GROUPS:
+        raise ValueError(f"row {row['name']!r} is of kind {row['kind']!r}, none of {', '.join(GROUPS)}")
+    for key, values in row["values"].items():
+        if row["kind"] != "real" and len(values) not in (0, len(seeds)):
+            raise ValueError(f"row {row['name']!r} has {len(values)} values of {key} for {len(seeds)} seeds")
+
+
+def _cell(row: dict, metric: dict, seeds: list) -> dict:
+    """A row's number in a column: the mean, its interval, and every value that it rests on."""
+    values, digits = row["values"].get(metric["key"], []), metric["digits"]
+    finite, diverged = finite_values(values), row.get("diverged") or []
+    interval = (rate_interval if metric["key"] in RATES else t_interval)(finite) if finite else None
+    # a real row's values are draws of the same images, no training seeds: they have no interval
+    bounded = interval is not None and interval.n > 1 and row["kind"] != "real"
+    labels = seeds if row["kind"] != "real" else [None] * len(values)
+    return {
+        "order": interval.mean if interval else None,
+        "mean": _number(interval.mean, digits) if interval else "—",
+        "interval": f"[{_number(interval.low, digits)}, {_number(interval.high, digits)}]" if bounded else "",
+        "bounds": (interval.low, interval.mean, interval.high) if bounded else None,
+        "missing": not values,
+        "left_out": len(values) - len(finite),
+        "n": len(finite),
+        "values": [
+            {"seed": seed, "value": value, "text": _number(value, digits), "diverged": seed in diverged}
+            for seed, value in zip(labels, values, strict=False)
+        ],
+        "note": row.get("notes", {}).get(metric["key"], ""),
+    }
+
+
+def _across(aggregates: list[dict]) -> dict:
+    """The scores over all tables as a table of their own, of interquartile means."""
+    names = list(dict.fromkeys(row["name"] for aggregate in aggregates for row in aggregate["rows"]))
+    by_name = [{row["name"]: row for row in aggregate["rows"]} for aggregate in aggregates]
+    rows = [{"name": name, "cells": [_across_cell(of.get(name)) for of in by_name]} for name in names]
+    groups = [{"kind": "trained", "title": GROUPS["trained"], "rows": rows}]
+    metrics = [{"title": aggregate["metric"], "better": aggregate["better"], "note": ""} for aggregate in aggregates]
+    plots = [interval_plot(metric, i, groups) for i, metric in enumerate(metrics)]
+    return {"metrics": metrics, "groups": groups, "plots": [plot for plot in plots if plot]}
+
+
+def _across_cell(row: dict | None) -> dict:
+    low, mean, high = (row and row[key] for key in ("low", "interquartile_mean", "high"))
+    bounded = len(finite_values((low, mean, high))) == 3
+    return {
+        "order": mean,
+        "mean": _significant(mean),
+        "interval": f"[{_significant(low)}, {_significant(high)}]" if low is not None else "",
+        "bounds": (low, mean, high) if bounded else None,
+        "missing": row is None,
+        "left_out": 0,
+        "n": row["n_runs"] * row["n_tasks"] if bounded else 0,
+        "values": [],
+        "note": f"{row['n_runs']} seeds, {row['n_tasks']} datasets" if row else "",
+    }
+
+
+# Words
+
+
+def _paragraphs(docstring: str) -> list[dict]:
+    """A docstring's paragraphs; those that are indented keep their lines."""
+    blocks = inspect.cleandoc(docstring).split("\n\n")
+    return [{"code": block.startswith("    "), "text": inspect.cleandoc(block)} for block in blocks if block.strip()]
+
+
+def _summary(verdicts: list[dict]) -> str:
+    """All verdicts in a sentence: how many of each."""
+    counts: dict[str, int] = {}
+    for verdict in verdicts:
+        words = VERDICTS[verdict["verdict"]][1]
+        counts[words] = counts.get(words, 0) + 1
+    if len(verdicts) == 1:
+        return f"One comparison was declared beforehand: {next(iter(counts))}."
+    ordered = [words for words in dict.fromkeys(words for _, words in VERDICTS.values()) if words in counts]
+    each = ", ".join(f"in {counts[words]} {words}" for words in ordered)
+    return f"{len(verdicts)} comparisons were declared beforehand: {each}."
+
+
+def _join(words) -> str:
+    words = [str(word) for word in words]
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.1f}\N{NO-BREAK SPACE}s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _number(value: float | None, digits: int) -> str:
+    if value is None:
+        return "—"
+    if not math.isfinite(value):
+        return f"{value:+}" if math.isinf(value) else "nan"
+    # adding 0 turns the -0.0 of a rounded negative number into 0.0
+    return f"{round(value, digits) + 0.0:.{digits}f}"
+
+
+def _significant(value: float | None, digits: int = 4) -> str:
+    """A number whose decimal places no metric has said."""
+    if value is None:
+        return "—"
+    return f"{value:,.0f}" if 10**digits <= abs(value) < math.inf else f"{value:#.{digits}g}"
+
+
+def _plain(value) -> str:
+    """A setting's value, or several by their names, as words."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_plain(of)}" for name, of in value.items()) or "—"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_plain, value)) or "—"
+    return "—" if value is None or value == "" else str(value)
+
+
+def _sha256(text: str) -> str:
+    """What a content security policy knows an inline style or script by."""
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

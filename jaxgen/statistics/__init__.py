@@ -1,0 +1,1 @@
+"""Statistics over seeds: intervals, effects and permutation tests."""

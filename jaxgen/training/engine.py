@@ -1,0 +1,258 @@
+"""Models over the seed axis: every leaf of a state has a leading [seeds] axis, on a CPU too.
+
+A chunk of steps is taken by all seeds in one program, either side by side (`vmap`) or one seed after the
+other (`map`). Which of them is fixed by backend in one table, never chosen by a timing at run time, since
+the two differ in bits. On several devices the seeds are divided among them, then each step's batch.
+"""
+
+import hashlib
+import math
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from jaxgen.errors import UserError
+from jaxgen.model import Array, Batch, Condition, Key, Model, Phase, Spec, State
+from jaxgen.nn.image import drawn_bits
+
+SAMPLES_AT_ONCE = 512
+
+AXIS = {"cpu": "map", "gpu": "vmap", "tpu": "vmap"}
+"""How the seed axis runs, by backend. On a CPU one seed's convolutions fill the cores and its maps the cache:
+a step of four seeds of DCGAN-32 took 352 ms mapped, 386 vmapped, and 365 as four runs in turn (when seeds still took
+turns at every step); one of three seeds of the VAE of experiments/vae_mnist_nll.py 6.4 ms mapped, 8.5 vmapped."""
+
+COMPILER_OPTIONS = {"cpu": {"xla_backend_optimization_level": 1}}
+"""Of training programs, by backend: a tenth less time to compile DCGAN-64's than by default, and as fast."""
+
+
+def axis(choice: str) -> str:
+    """How the seed axis runs, vmap or map: the table's for this backend where `choice` is auto."""
+    return AXIS.get(jax.default_backend(), "vmap") if choice == "auto" else choice
+
+
+def mesh_shape(num_seeds: int, batch_size: int, devices: int) -> tuple[int, int]:
+    """(parts of the seeds, parts of the batch) on as many of the devices as even parts can use, rather of the seeds."""
+    parts = [
+        (seeds, batch)
+        for seeds in range(1, min(num_seeds, devices) + 1)
+        for batch in range(1, min(batch_size, devices // seeds) + 1)
+        if num_seeds % seeds == batch_size % batch == 0
+    ]
+    return max(parts, key=lambda shape: (math.prod(shape), shape))
+
+
+def mesh(num_seeds: int, batch_size: int) -> Mesh:
+    """A run's devices as ("seeds", "batch"), in the `mesh_shape` of all that this process sees."""
+    shape = mesh_shape(num_seeds, batch_size, jax.device_count())
+    if jax.process_count() > 1 and math.prod(shape) < jax.device_count():
+        words = f"{num_seeds} seeds and batches of {batch_size} do not divide evenly among {jax.device_count()} devices"
+        raise UserError(f"{words}; over several processes they must")
+    return jax.make_mesh(shape, ("seeds", "batch"), (AxisType.Auto,) * 2, devices=jax.devices()[: math.prod(shape)])
+
+
+def placed(devices: Mesh, tree: Any, *, shared: bool = False) -> Any:
+    """`tree` on the devices of a run: its leading seed axis divided among them or, `shared`, the whole on each."""
+    share = NamedSharding(devices, PartitionSpec(None if shared else "seeds"))
+
+    def put(leaf):
+        if share.is_fully_addressable:
+            return jax.device_put(leaf, share)
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(put(jax.random.key_data(leaf)))
+        own = np.asarray(leaf)  # each process has it whole, and puts its part
+        return jax.make_array_from_callback(own.shape, share, lambda part: own[part])
+
+    return jax.tree.map(put, tree)
+
+
+class Streams(NamedTuple):
+    """The named keys of one seed, each the root of all randomness of its purpose."""
+
+    init: Key
+    data: Key
+    train: Key
+    sample: Key
+    evaluate: Key
+
+
+def streams(seed: int) -> Streams:
+    """The named streams of a seed: its root key, split once."""
+    return Streams(*jax.random.split(jax.random.key(seed), len(Streams._fields)))
+
+
+def all_streams(seeds: tuple[int, ...]) -> Streams:
+    """The named streams of all seeds, each a key array [seeds]."""
+    return jax.tree.map(lambda *keys: jnp.stack(keys), *map(streams, seeds))
+
+
+def blank_batch(spec: Spec, needs: tuple[str, ...], batch_size: int) -> dict[str, Array]:
+    """A batch of zeros, for `init` and for abstract evaluation."""
+    batch = {name: jnp.zeros((batch_size, *spec.entries[name].shape), spec.entries[name].dtype) for name in needs}
+    return batch | {"weight": jnp.ones(batch_size)}
+
+
+def initial_state(model: Model, keys: Array, batch: Batch) -> State:
+    """The state of every seed before training, [seeds, ...]."""
+    return jax.jit(jax.vmap(model.init, in_axes=(0, None)))(jax.vmap(jax.random.fold_in, (0, None))(keys, 0), batch)
+
+
+def entered(phase: Phase, index: int, keys: Array, state: State, batches: Callable[[], Any]) -> State:
+    """`state` after the phase's `enter`, seed by seed; the init stream's key for phase `index`."""
+    if phase.enter is None:
+        return state
+    states = [
+        phase.enter(jax.random.fold_in(key, 1 + index), jax.tree.map(lambda leaf, i=i: leaf[i], state), batches())
+        for i, key in enumerate(keys)
+    ]
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+
+
+class Anew(NamedTuple):
+    """What is drawn anew for the images of each step, [most, ...], or [seeds, most, ...] by seeds' own orders."""
+
+    mirrored: Array | None  # bool [most, batch]: which are turned left to right
+    bits: Key | None  # keys [most]: by which grey pixels are drawn as bits
+
+
+def chunk_program(phase: Phase, how: str, devices: Mesh | None = None, own_order: bool = False) -> Callable:
+    """The jitted program that takes many training steps in one dispatch; `how` the seed axis runs.
+
+    (train keys [seeds], state, alive bool [seeds], data, indices int32 [most, batch],
+    weights float32 [most, batch], anew `Anew` or None, count int32 [])
+    -> (state, alive, sums, steps)
+
+    It takes `count` <= most steps; `count` is not static, so that a run takes its steps through the
+    same program however they are cut into chunks: stopping and resuming cannot change a bit. State
+    is donated. `data` holds the whole training arrays; row i of `indices` is step i's batch, and row i of
+    `anew` what is done to its images. Both have a leading seed axis where each seed has an order of
+    its `own_order`. `sums` are the metrics summed over the chunk's steps and `steps`
+    float32 [seeds] their number.
+
+    On several devices (a `mesh`) each has its share of the seeds, and of every step's batch. No
+    collective runs for the seeds; for the batch XLA divides the step and adds up what it sums. (On
+    CPUs the convolutions' loops over chunks of a batch are not divided: devices there are for tests.)
+
+    A seed whose metrics or new state (parameters, optimizer, averages) are not finite is frozen as it was before that
+    step, and stays on the axis.
+    """
+    several = devices is not None and devices.size > 1
+    share_of_batch = several and NamedSharding(devices, PartitionSpec("batch"))
+
+    def one_seed(key, state, alive, data, indices, anew, weights, count):
+        def batch_of(i):
+            batch = {name: entry[indices[i]] for name, entry in data.items()}
+            if anew and anew.mirrored is not None:
+                flip = anew.mirrored[i][:, None, None, None]
+                batch["image"] = jnp.where(flip, batch["image"][..., ::-1, :], batch["image"])
+            if anew and anew.bits is not None:
+                batch["image"] = drawn_bits(anew.bits[i], batch["image"])
+            batch |= {"weight": weights[i]}
+            return jax.lax.with_sharding_constraint(batch, share_of_batch) if several else batch
+
+        def take(i, carry):
+            state, alive, sums, steps = carry
+            new, metrics = step(jax.random.fold_in(key, state.step), state, batch_of(i))
+            new = new._replace(step=state.step + 1)
+            alive = alive & finite((metrics, new))
+            state = jax.tree.map(partial(jnp.where, alive), new, state)
+            sums = jax.tree.map(lambda s, m: s + jnp.where(alive, m, 0), sums, metrics)
+            return state, alive, sums, steps + alive.astype(jnp.float32)
+
+        # Jitted, so that it is traced once for its result's shapes and its place in the loop.
+        step = jax.jit(phase.step)
+        _, metrics = jax.eval_shape(step, key, state, batch_of(0))
+        sums = jax.tree.map(lambda m: jnp.zeros(m.shape, m.dtype), metrics)
+        return jax.lax.fori_loop(0, count, take, (state, alive, sums, jnp.float32(0)))
+
+    def chunk(keys, state, alive, data, indices, weights, anew, count):
+        def one(own):
+            key, state, alive, *order = own
+            return one_seed(key, state, alive, data, *(order or (indices, anew)), weights, count)
+
+        own = (keys, state, alive, *((indices, anew) if own_order else ()))
+        return jax.vmap(one)(own) if how == "vmap" else jax.lax.map(one, own)
+
+    if several:
+        shares, whole = PartitionSpec("seeds"), PartitionSpec()
+        rows = shares if own_order else whole
+        chunk = jax.shard_map(
+            chunk,
+            mesh=devices,
+            in_specs=(shares, shares, shares, whole, rows, whole, rows, whole),
+            out_specs=shares,
+            axis_names={"seeds"},
+            check_vma=False,  # or a scan in a user's model would have to say what varies over the seeds
+        )
+    return jax.jit(chunk, donate_argnums=1, compiler_options=COMPILER_OPTIONS.get(jax.default_backend()))
+
+
+def finite(tree: Any) -> Array:
+    """Whether all numbers of `tree` are finite, bool [].
+
+    What is not finite times 0 is NaN: of a large array XLA for CPUs takes the product with zeros in a fraction of the
+    time of a look at each number, which was a third of a small model's step. (It would drop a product of one number.)
+    """
+
+    def all_of(leaf):
+        small = leaf.size < 1024 or leaf.shape[-1] == 1
+        if small or jax.default_backend() != "cpu" or not jnp.issubdtype(leaf.dtype, jnp.inexact):
+            return jnp.isfinite(leaf).all()
+        return (leaf @ jnp.zeros(leaf.shape[-1], leaf.dtype) == 0).all()
+
+    return jnp.stack([all_of(leaf) for leaf in jax.tree.leaves(tree)]).all()
+
+
+def sample_parts(model: Model) -> Callable:
+    """The function that draws samples of every seed, compiled once a number of samples.
+
+    (keys [seeds], state, num, condition=None) -> an iterator over parts of at most 512 samples a seed,
+    {"image": uint8 [seeds, part, H, W, C], ...} on the device: dispatched and not waited for, each with
+    a key of its own. The condition's entries [num, ...] are the same for all seeds.
+    """
+
+    @partial(jax.jit, static_argnums=2)
+    def program(keys, state, num, condition):
+        return jax.vmap(lambda key, state: model.sample(key, state, num, condition))(keys, state)
+
+    def draw(keys: Array, state: State, num: int, condition: Condition | None = None) -> Iterator[Batch]:
+        for part, start in enumerate(range(0, num, SAMPLES_AT_ONCE)):
+            some = min(SAMPLES_AT_ONCE, num - start)
+            given = condition and {name: entry[start : start + some] for name, entry in condition.items()}
+            part_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, part)
+            yield program(part_keys, state, some, given)
+
+    return draw
+
+
+def gathered(parts: Iterable[Batch]) -> dict[str, np.ndarray]:
+    """The parts on the host, in one: entries [seeds, num, ...]."""
+    parts = [jax.device_get(part) for part in parts]
+    return {name: np.concatenate([part[name] for part in parts], axis=1) for name in parts[0]}
+
+
+def sampler(model: Model) -> Callable:
+    """`sample_parts`, gathered: (keys [seeds], state, num, condition=None) -> entries [seeds, num, ...] on the host."""
+    parts = sample_parts(model)
+
+    def draw(keys: Array, state: State, num: int, condition: Condition | None = None) -> dict[str, np.ndarray]:
+        return gathered(parts(keys, state, num, condition))
+
+    return draw
+
+
+def digests(seeds: tuple[int, ...], state: State) -> dict[int, str]:
+    """sha256 of each seed's params and extra: names, dtypes, shapes and bytes of all leaves, in order."""
+    leaves = jax.tree_util.tree_leaves_with_path((state.params, state.extra))
+    hashes = {seed: hashlib.sha256() for seed in seeds}
+    for path, leaf in leaves:
+        leaf = np.asarray(leaf)
+        for seed, row in zip(seeds, leaf, strict=True):
+            hashes[seed].update(f"{jax.tree_util.keystr(path)} {row.dtype} {row.shape}\n".encode())
+            hashes[seed].update(np.ascontiguousarray(row).tobytes())
+    return {seed: value.hexdigest() for seed, value in hashes.items()}

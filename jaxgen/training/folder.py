@@ -1,0 +1,320 @@
+"""A run's folder: what stands in it, and opening it again.
+
+config.json         everything needed to run it again: model, its config, settings
+model.py            a copy of the user's own model file, where the model is one
+vocabulary.json     of the captions, where the data have them: the words by id
+environment.json    versions, source files, device kind and count, XLA flags, commit of a checkout, dataset fingerprint
+metrics.jsonl       a row a seed at every logging, sampling and checkpoint step: means since the row before
+events/             the same for TensorBoard, a folder a seed
+wandb/, wandb.json  W&B's own files, and its run of every seed, where it was asked for
+samples/            a PNG grid a seed and sampling step
+checkpoints/        the newest two, or as many as are kept, and each seed's best, by step, with the sha256 of every leaf
+diverged.json       of seeds that diverged, the step, and the training examples in its batch, where there are such
+damaged/            checkpoints that were not as they were written, set aside on resuming
+lock                which process trains there, or did last
+result.json         written at the end: step, seconds, diverged seeds, digests
+"""
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxgen.config import configured
+from jaxgen.errors import UserError
+from jaxgen.model import State
+from jaxgen.training import engine
+from jaxgen.training.checkpoints import Checkpoints, DamagedError, best_steps
+from jaxgen.training.plan import Plan, make_plan
+from jaxgen.training.rows import read_rows
+from jaxgen.training.settings import Settings
+
+CONFIG, ENVIRONMENT, METRICS, RESULT = "config.json", "environment.json", "metrics.jsonl", "result.json"
+EVENTS, SAMPLES, CHECKPOINTS, MODEL_FILE = "events", "samples", "checkpoints", "model.py"
+VOCABULARY, DAMAGED, DIVERGED = "vocabulary.json", "damaged", "diverged.json"
+
+
+class Restored(NamedTuple):
+    """What a checkpoint holds."""
+
+    state: State  # every leaf [seeds, ...]
+    step: int
+    diverged: dict[int, int]  # seed -> the step it was stopped at
+    content: dict[str, Any]  # what it says of itself
+
+
+class Run(NamedTuple):
+    """A run folder's content, with the state of a checkpoint."""
+
+    path: Path
+    plan: Plan
+    state: State  # every leaf [seeds, ...]
+    step: int  # of the checkpoint
+    diverged: dict[int, int]  # seed -> the step it was stopped at, a metric or parameter not finite
+    chosen: tuple[int, ...] = ()  # by seed, the step of the checkpoint that `state` is of, where a rule chose them
+
+    def digests(self) -> dict[int, str]:
+        """sha256 of each seed's parameters, and of what else its model is (averages, codebooks)."""
+        return engine.digests(self.plan.settings.seeds, self.state)
+
+    def named_digests(self) -> dict[str, str]:
+        """The digests as result.json holds them."""
+        return {str(seed): digest for seed, digest in self.digests().items()}
+
+
+def create(path: Path, plan: Plan) -> None:
+    """Starts a run folder, whole or not at all. Raises UserError where `path` exists or cannot be written."""
+    if path.exists() or path.is_symlink():
+        way = ", or --resume to go on with it" if (path / CONFIG).exists() else ""
+        raise UserError(f"{path} exists; choose another --out{way}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=path.name + ".", dir=path.parent) as temporary:
+            started = Path(temporary) / "run"
+            started.mkdir()
+            if plan.model_path.endswith(".py"):
+                shutil.copyfile(plan.model_path, started / MODEL_FILE)
+            write_json(started / ENVIRONMENT, plan.environment())
+            write_json(started / CONFIG, plan.described())
+            if plan.dataset.vocabulary:
+                plan.dataset.vocabulary.save(started / VOCABULARY)
+            started.rename(path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from None
+
+
+def begun(path: Path) -> bool:
+    """Whether a run has come to its first row, or its first checkpoint."""
+    rows = path / METRICS
+    return (rows.exists() and rows.stat().st_size > 0) or any((path / CHECKPOINTS).glob("[0-9]*"))
+
+
+def check_resume(path: Path, plan: Plan) -> None:
+    """Raises UserError, naming the difference, where `plan` cannot go on with the run at `path`.
+
+    All but the number of steps must be as it was, and that not below the newest checkpoint's.
+    """
+    if found := differences(path, plan):
+        raise UserError(f"{path} belongs to another run; what differs: {'; '.join(found)}")
+    newest = max(checkpoint_steps(path), default=0)
+    if newest > plan.settings.steps:
+        raise UserError(f"{path} is already at step {newest}; --steps {plan.settings.steps} would go back")
+
+
+def differences(path: Path, plan: Plan) -> list[str]:
+    """In what `plan` is another run than the one at `path`: model, config, settings (but for the steps), data."""
+    old, new = read_config(path), plan.described()
+    if old["model"] != new["model"]:
+        return [f"model: {old['model']!r} -> {new['model']!r}"]
+    found = [
+        f"{'' if part == 'settings' else part + ' '}{name}: {old[part].get(name)!r} -> {value!r}"
+        for part in ("config", "settings")
+        for name, value in (new[part] | {k: None for k in old[part] if k not in new[part]}).items()
+        if old[part].get(name) != value and (part, name) != ("settings", "steps")
+    ]
+    if found:
+        return found
+    own = path / MODEL_FILE
+    if own.exists() and own.read_bytes() != Path(plan.model_path).read_bytes():
+        return [f"{plan.model_path} was changed since"]
+    past, how = read_environment(path), engine.axis(plan.settings.seeds_axis)
+    if past["dataset"]["fingerprint"] != plan.dataset.fingerprint:
+        return [f"the content of dataset {plan.dataset.name} (fingerprint)"]
+    if past["seeds_axis"] != how:  # auto, on another backend
+        return [f"seeds_axis: {past['seeds_axis']!r} -> {how!r}"]
+    return []
+
+
+def environment_changes(path: Path, plan: Plan) -> dict[str, str]:
+    """What of the environment that bits depend on is not as when the run at `path` began: words by what changed."""
+    old, new = read_environment(path), plan.environment()
+    decisive = ("jaxgen", "jax", "jaxlib", "flax", "optax", "backend", "device", "devices", "mesh", "cores")
+    decisive += ("xla_flags", "matmul_precision")
+    found = {name: f"{name}: {old.get(name)} -> {new[name]}" for name in decisive if old.get(name) != new[name]}
+    files = {name for name, _ in old.get("sources", {}).items() ^ new["sources"].items()}
+    return found | {name: f"{name} was changed" for name in sorted(files)}
+
+
+def open_run(path: str | Path, checkpoint: str | int = "newest") -> Run:
+    """Opens a run folder at a checkpoint.
+
+    Args:
+        path: the folder.
+        checkpoint: newest; a step; or best: each seed's, by the run's `keep_best`, that of a seed without one
+            (it diverged before its first) the newest.
+
+    Raises:
+        UserError: no run there, or no such checkpoint, or a damaged one.
+    """
+    path = Path(path)
+    opened = planned(path)
+    steps = checkpoint_steps(path)
+    if not steps:
+        raise UserError(f"{path} has no checkpoint yet")
+    best = opened.settings.keep_best
+    if checkpoint == "best" and best is None:
+        raise UserError(f"{path} was trained without keep_best; it has checkpoints {', '.join(map(str, steps))}")
+    if checkpoint not in ("newest", "best") and str(checkpoint) not in map(str, steps):
+        names = ["newest", *(["best"] if best else []), *map(str, steps)]
+        raise UserError(f"{path} has no checkpoint {checkpoint}; it has {', '.join(names)}")
+    try:
+        if checkpoint != "best":
+            return Run(
+                path, opened, *restore(path, opened, steps[-1] if checkpoint == "newest" else int(checkpoint))[:3]
+            )
+        with Checkpoints(path / CHECKPOINTS) as checkpoints:
+            found = best_steps({step: checkpoints.content(step)["scores"] for step in steps}, best[0])
+        chosen = [found.get(str(seed), steps[-1]) for seed in opened.settings.seeds]
+        read = {step: restore(path, opened, step) for step in {*chosen, steps[-1]}}
+        state = of_each_seed([read[step].state for step in chosen])
+        return Run(path, opened, state, steps[-1], read[steps[-1]].diverged, tuple(chosen))
+    except DamagedError as damaged:
+        if not damaged.checkpoint.exists():  # the run is training, and has removed it since its steps were read
+            return open_run(path, checkpoint)
+        way = ". `jaxgen train --resume` goes on from the one before" if checkpoint == "newest" else ""
+        raise UserError(f"{damaged}{way}") from None
+
+
+def of_each_seed(states: list[State]) -> State:
+    """The state with each seed's part of its own: the first seed's of the first, and so on."""
+    states = [jax.device_get(state) for state in states]
+    return jax.tree.map(lambda *leaves: np.stack([leaf[seed] for seed, leaf in enumerate(leaves)]), *states)
+
+
+def planned(path: Path) -> Plan:
+    """The plan of the run at `path`, from its own files; raises UserError where there is none, or no longer such."""
+    if not (path / CONFIG).is_file():
+        raise UserError(f"{path} is no run folder: it has no {CONFIG}")
+    described = read_config(path)
+    own = path / MODEL_FILE
+    settings = configured(Settings, described["settings"], "settings")
+    model = str(own) if own.exists() else described["model"]
+    return make_plan(model, described["config"], settings, name=described["model"])
+
+
+def newest_whole(path: Path, plan: Plan) -> tuple[Restored | None, list[DamagedError]]:
+    """The newest checkpoint that is as it was written, None where there is none yet; and the damage of newer ones.
+
+    Raises:
+        UserError: all checkpoints are damaged, or lost, or they are of another run.
+    """
+    damaged = []
+    for step in reversed(checkpoint_steps(path)):
+        try:
+            return restore(path, plan, step), damaged
+        except DamagedError as error:
+            damaged.append(error)
+    more = f"; {len(damaged) - 1} more" if damaged[1:] else ""
+    if damaged:
+        raise UserError(f"no checkpoint of {path} is left to go on from; {damaged[0]}{more}")
+    # A row beyond two intervals is written after the first checkpoint is.
+    reached = max((row["step"] for row in read_rows(path / METRICS)), default=0)
+    if (path / RESULT).exists() or reached > 2 * plan.settings.checkpoint_every:
+        lost = f"no checkpoint of {path} is left to go on from, though it came to step {reached}"
+        raise UserError(f"{lost}; another --out begins anew")
+    return None, []
+
+
+def set_aside(path: Path, damaged: list[DamagedError]) -> list[str]:
+    """Moves damaged checkpoints of the run at `path` into `damaged/`; the lines that tell of it."""
+    lines = []
+    for error in damaged:
+        aside = path / DAMAGED / error.checkpoint.name
+        while aside.exists():
+            aside = aside.with_name(aside.name + "+")
+        aside.parent.mkdir(exist_ok=True)
+        error.checkpoint.rename(aside)
+        lines.append(f"{error}. It is set aside, as {aside}")
+    return lines
+
+
+def restore(path: Path, plan: Plan, step: int) -> Restored:
+    """A checkpoint of a run.
+
+    Raises:
+        DamagedError: it does not hold what was written.
+        UserError: it is of another run, or the model has other parameters now.
+    """
+    settings = plan.settings
+    batch = engine.blank_batch(plan.dataset.spec, plan.model.needs, settings.batch_size)
+    keys = engine.all_streams(settings.seeds).init
+    like = jax.eval_shape(lambda: engine.initial_state(plan.model, keys, batch))
+    with Checkpoints(path / CHECKPOINTS) as checkpoints:
+        tree, content = checkpoints.restore(step, like._asdict(), belonging(plan.described(), plan.dataset.fingerprint))
+    state = State(**tree)
+    # A seed that diverged was frozen at its step, so the step tells.
+    stopped = {s: int(at) for s, at in zip(settings.seeds, state.step, strict=True) if at < step}
+    return Restored(state, step, stopped, content)
+
+
+def belonging(described: dict[str, Any], fingerprint: str) -> dict[str, Any]:
+    """What a checkpoint must agree in with its run, by name: all but the steps.
+
+    described: the run, as config.json holds it. fingerprint: of its data.
+    """
+    fields = {name: value for part in ("config", "settings") for name, value in described[part].items()}
+    del fields["steps"]
+    return fields | {"model": described["model"], "content of the data (fingerprint)": fingerprint}
+
+
+def checkpoint_steps(path: Path) -> list[int]:
+    """The steps of a run's checkpoints, ascending."""
+    with Checkpoints(path / CHECKPOINTS) as checkpoints:
+        return checkpoints.steps()
+
+
+def read_environment(path: Path) -> dict[str, Any]:
+    """A run's environment.json; raises UserError where it is missing, damaged, or holds something else."""
+    past = read_json(path / ENVIRONMENT)
+    named = {"seeds_axis", "jax", "dataset"}
+    if not isinstance(past, dict) or not named <= past.keys() or "fingerprint" not in past["dataset"]:
+        raise UserError(f"{path / ENVIRONMENT} does not hold a run's environment")
+    return past
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A run's config.json; raises UserError where it is missing, damaged, or holds something else."""
+    described = read_json(path / CONFIG)
+    parts = {"model": str, "config": dict, "settings": dict}
+    if not isinstance(described, dict) or not all(isinstance(described.get(p), kind) for p, kind in parts.items()):
+        raise UserError(f"{path / CONFIG} does not hold a run's model, config and settings")
+    configured(Settings, described["settings"], f"{path / CONFIG}: settings").check()
+    if not {"seeds", "steps"} <= described["settings"].keys():
+        raise UserError(f"{path / CONFIG} does not hold a run's seeds and steps")
+    return described
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """A run's result.json; raises UserError where it is damaged or holds something else."""
+    result = read_json(path / RESULT)
+    kinds = {"step": int, "seconds": float, "diverged": dict, "digests": dict}
+    if not isinstance(result, dict) or not all(isinstance(result.get(name), kind) for name, kind in kinds.items()):
+        raise UserError(f"{path / RESULT} does not hold a run's result")
+    return result
+
+
+def result_there(path: Path) -> tuple[dict[str, Any] | None, list[str]]:
+    """A run's result.json, None where there is none; where it cannot be read, None and the line that tells of it."""
+    try:
+        return (read_result(path) if (path / RESULT).exists() else None), []
+    except UserError as error:
+        return None, [f"{error}. It is written anew"]
+
+
+def read_json(path: Path) -> Any:
+    """The JSON file's content; raises UserError where it is missing or damaged."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path}: {error}") from None
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes `content` whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(content, indent=2) + "\n")
+    part.replace(path)

@@ -1,0 +1,107 @@
+"""A run that could be made: its model, settings and dataset, checked together before anything is compiled."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+
+from jaxgen import data, models
+from jaxgen.config import configured
+from jaxgen.dependencies import sources
+from jaxgen.errors import UserError
+from jaxgen.model import Model
+from jaxgen.training import engine
+from jaxgen.training.compiled import keep_compiled
+from jaxgen.training.environment import environment
+from jaxgen.training.settings import Settings
+
+
+class Plan(NamedTuple):
+    """A run that could be made: everything checked, nothing compiled or written."""
+
+    model_name: str
+    model_path: str  # a name of the table, or a file
+    config: Any  # the model's Config
+    settings: Settings
+    dataset: data.Dataset
+    model: Model
+
+    def described(self) -> dict[str, Any]:
+        """As config.json holds it."""
+        parts = {"config": dataclasses.asdict(self.config), "settings": dataclasses.asdict(self.settings)}
+        return {"model": self.model_name} | json.loads(json.dumps(parts))  # tuples as JSON's lists
+
+    def sources(self) -> dict[str, str]:
+        """sha256 by file of the model, the loop, and all of jaxgen that they import."""
+        own = self.model_path.endswith(".py")
+        return sources(self.model_path if own else f"jaxgen.models.{self.model_path}", "jaxgen.training.loop")
+
+    def environment(self) -> dict[str, Any]:
+        """As environment.json holds it, of this process."""
+        mesh = engine.mesh(len(self.settings.seeds), self.settings.batch_size)
+        return environment(self.dataset) | {
+            "sources": self.sources(),
+            "seeds_axis": engine.axis(self.settings.seeds_axis),
+            "mesh": dict(mesh.shape),
+        }
+
+
+def make_plan(model: str, config: Any, settings: Settings, name: str | None = None, progress: bool = False) -> Plan:
+    """Checks that `model` can be trained so, and builds it.
+
+    Args:
+        model: a name of the table of models, or the path of a Python file with `Config` and `make`.
+        config: its Config; a dict of fields; or None for the defaults.
+        settings: the run's settings.
+        name: what the run calls the model, where `model` is the run's copy of a file.
+        progress: show on stderr how far decoding the data is.
+
+    Raises:
+        UserError: an unknown model, dataset or field, a size the model cannot make, a batch entry
+            that the dataset does not have, a batch that does not divide as the model divides it.
+    """
+    keep_compiled()
+    configured(Settings, vars(settings), "settings").check()
+    module = models.load(model)
+    if dataclasses.is_dataclass(config):
+        config = vars(config)
+    config = configured(module.Config, {} if config is None else config, model)
+    if settings.data_folder is not None:  # a run is opened from any folder
+        settings = dataclasses.replace(settings, data_from=str(settings.data_folder.absolute()))
+    dataset = load(settings, progress)
+    made = build(module, config, dataset, settings.precision)
+    if settings.batch_size % made.batch_parts:
+        raise UserError(
+            f"batch_size must be a multiple of {made.batch_parts}, the parts that {model} divides a batch into, "
+            f"not {settings.batch_size}"
+        )
+    own = "./" + Path(model).name if model.endswith(".py") else model
+    return Plan(name or own, model, config, settings, dataset, made)
+
+
+def load(settings: Settings, progress: bool = False) -> data.Dataset:
+    """The dataset of a run; raises UserError as `jaxgen.data.load`, and where its seeds' own orders cannot be read."""
+    options = {field.name: getattr(settings, field.name) for field in dataclasses.fields(data.Options)}
+    dataset = data.load(options.pop("dataset"), progress=progress, **options)
+    if dataset.streamed and settings.own_order:
+        raise UserError("own_order needs the data in memory (pipeline memory): what grain reads, all seeds share")
+    return dataset
+
+
+def build(module: Any, config: Any, dataset: data.Dataset, precision: str) -> Model:
+    """The model for a dataset; raises UserError where the dataset lacks what it reads, or for its precision."""
+    name, entries = Path(module.__file__).stem, dataset.spec.entries
+    try:
+        model = module.make(config, dataset.spec._replace(compute_dtype=jnp.dtype(precision)))
+        missing = [entry for entry in model.needs if entry not in entries]
+    except KeyError as error:  # `make` reads an entry's shape
+        missing = [str(entry) for entry in error.args]
+    if missing:
+        raise UserError(
+            f"{name} needs {' and '.join(missing)}, but dataset {dataset.name} has only {', '.join(entries)}"
+        )
+    if precision not in model.precisions:
+        raise UserError(f"{name} computes in {' or '.join(model.precisions)}, not in {precision}")
+    return model

@@ -1,0 +1,200 @@
+"""How the runs below a folder stand, and whether all that a run has left is as it was written."""
+
+import hashlib
+import io
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from PIL import Image, UnidentifiedImageError
+
+from jaxgen.config import configured
+from jaxgen.errors import UserError
+from jaxgen.training import folder
+from jaxgen.training.checkpoints import Checkpoints, differences
+from jaxgen.training.lock import is_locked, owner
+from jaxgen.training.plan import Plan
+from jaxgen.training.record import grid_steps
+from jaxgen.training.rows import lacks, lost_rows, read_rows, torn
+from jaxgen.training.settings import Settings
+
+
+class Standing(NamedTuple):
+    """Of one run folder."""
+
+    path: Path
+    state: str  # running, done, stopped, diverged or damaged
+    step: int | None  # of its newest row or checkpoint
+    steps: int | None  # that it is to take, at most
+    described: dict[str, Any] | None  # as config.json holds it
+    seconds: float | None  # that it took, if it is done
+    note: str  # who runs it, which seeds diverged, what is damaged
+
+
+def runs_below(path: str | Path) -> list[Path]:
+    """The run folders below `path`, or itself if it is one, by name. Raises UserError where `path` is no folder.
+
+    They are known by two of their parts, so that one with a part lost is among them.
+    """
+    path, parts = Path(path), (folder.CONFIG, folder.ENVIRONMENT, folder.METRICS, folder.CHECKPOINTS)
+    if not path.is_dir():
+        raise UserError(f"{path} is no folder")
+    found = Counter(part.parent for name in parts for part in path.rglob(name))
+    return sorted(run for run, count in found.items() if count > 1)
+
+
+def standing(path: Path) -> Standing:
+    """How a run stands. Its checkpoints' records are read, not all that they hold: that is `verified`."""
+    described = step = result = None
+    try:
+        described = folder.read_config(path)
+        folder.read_environment(path)
+        rows = read_rows(path / folder.METRICS)
+        steps = folder.checkpoint_steps(path)
+        step = max([row["step"] for row in rows[-1:]] + steps[-1:], default=0)
+        with Checkpoints(path / folder.CHECKPOINTS) as checkpoints:
+            for each in steps:
+                checkpoints.content(each)
+        if (path / folder.RESULT).exists():
+            result = folder.read_result(path)
+    except UserError as error:
+        if not is_locked(path):  # else it is being written
+            return Standing(path, "damaged", step, _steps(described), described, None, str(error))
+    diverged = result["diverged"] if result else _diverged(path)
+    note = f"seed{'s'[: len(diverged) > 1]} {', '.join(f'{s} at step {at}' for s, at in diverged.items())}"
+    note = f"diverged: {note}" if diverged else ""
+    if is_locked(path):
+        state, note = "running", "; ".join(filter(None, [owner(path), note]))
+    else:
+        state = ("diverged" if diverged else "done") if result else "stopped"
+    return Standing(path, state, step, _steps(described), described, result and result["seconds"], note)
+
+
+def verified(path: Path) -> Iterator[tuple[str, str, bool]]:
+    """Reads all of a run anew: yields (what, words, whether it is as it was written) of each part of it.
+
+    Checkpoints, the data and a model file by their sha256; rows and pictures that each is one, and that none is missing
+    of those up to the newest checkpoint. Of a run that trains now nothing is read, and without a config.json nothing
+    but that.
+    """
+    if is_locked(path):
+        yield "lock", f"in use by {owner(path)}: to be read when it has ended", True
+        return
+
+    def part(name, read):
+        try:
+            return name, read(), True
+        except UserError as error:
+            return name, str(error), False
+
+    config = part(folder.CONFIG, lambda: folder.read_config(path)["model"])
+    yield config
+    if not config[2]:
+        return
+    steps = folder.checkpoint_steps(path)
+    reached = max(steps, default=0)
+    yield part(folder.ENVIRONMENT, lambda: f"jax {folder.read_environment(path)['jax']}")
+    planned = part("plan", lambda: folder.planned(path))
+    plan = planned[1] if planned[2] else None
+    if plan is None:
+        yield planned
+    else:
+        yield part("data", lambda: _data(path, plan))
+    if (path / folder.MODEL_FILE).exists():
+        yield part(folder.MODEL_FILE, lambda: _model_file(path))
+    yield part(folder.METRICS, lambda: _rows(path, reached))
+    yield part(folder.SAMPLES, lambda: _pictures(path, reached, plan))
+    if not steps:
+        yield part(folder.CHECKPOINTS, lambda: _none(path))
+    for step in steps:
+        yield part(f"{folder.CHECKPOINTS}/{step}", lambda step=step: _checkpoint(path, step))
+    if (path / folder.RESULT).exists():
+        yield part(folder.RESULT, lambda: _result(path, plan))
+
+
+def _steps(described: dict[str, Any] | None) -> int | None:
+    return described and described["settings"].get("steps")
+
+
+def _diverged(path: Path) -> dict[int, int]:
+    """By seed, the step at which it diverged, of a run that is not done."""
+    file = path / folder.DIVERGED
+    try:
+        return {int(seed): at["step"] for seed, at in folder.read_json(file).items()} if file.exists() else {}
+    except (UserError, AttributeError, KeyError, TypeError, ValueError):  # it is derived, and written again on resuming
+        return {}
+
+
+def _data(path: Path, plan: Plan) -> str:
+    kept = folder.read_environment(path)["dataset"]["fingerprint"]
+    if plan.dataset.fingerprint != kept:
+        raise UserError(f"dataset {plan.dataset.name} is not what it was: fingerprint {kept} then")
+    return f"{plan.dataset.name}, fingerprint {kept[:12]}"
+
+
+def _model_file(path: Path) -> str:
+    kept = folder.read_environment(path).get("sources", {}).get(folder.MODEL_FILE)
+    found = hashlib.sha256((path / folder.MODEL_FILE).read_bytes()).hexdigest()
+    if found != kept:
+        raise UserError(f"{path / folder.MODEL_FILE} was changed since the run began (sha256)")
+    return f"sha256 {found[:12]}"
+
+
+def _none(path: Path) -> str:
+    if (path / folder.RESULT).exists():
+        raise UserError(f"there is none, though the run is done: {path / folder.RESULT}")
+    return "there is none yet"
+
+
+def _rows(path: Path, reached: int) -> str:
+    """Every row is of a seed of the run, a seed's steps ascend, and none up to step `reached` is missing."""
+    file, settings = path / folder.METRICS, configured(Settings, folder.read_config(path)["settings"], str(path))
+    rows, last = read_rows(file), dict.fromkeys(settings.seeds, -1)
+    for number, row in enumerate(rows, 1):
+        if row["seed"] not in last or row["step"] <= last[row["seed"]]:
+            raise UserError(f"line {number} of {file} is not a row after those before it")
+        last[row["seed"]] = row["step"]
+    if torn(file):
+        raise UserError(f"the last line of {file} is torn; to resume the run mends it")
+    if lost := lost_rows(rows, settings, reached, _diverged(path)):
+        raise UserError(f"{file} {lacks(lost)}")
+    return f"{len(rows):,} rows"
+
+
+def _pictures(path: Path, reached: int, plan: Plan | None) -> str:
+    files = sorted((path / folder.SAMPLES).rglob("*.png"))
+    for file in files:
+        try:
+            Image.open(io.BytesIO(file.read_bytes())).load()
+        except UnidentifiedImageError:
+            raise UserError(f"{file} is no picture") from None
+        except (OSError, SyntaxError, ValueError) as error:
+            raise UserError(f"{file} cannot be decoded: {error}") from None
+    pictured = plan and plan.model.sample and {"image", "point"} & set(plan.dataset.spec.entries)
+    if pictured and reached:
+        there, every = grid_steps(path, plan.settings.seeds), plan.settings.sample_every
+        if lost := sorted(set(range(0, reached + 1, every)) - set(there)):
+            raise UserError(f"{path / folder.SAMPLES} lacks the grids of {len(lost):,} steps, the first {lost[0]}")
+    return f"{len(files):,} sample grids"
+
+
+def _checkpoint(path: Path, step: int) -> str:
+    belongs = folder.belonging(folder.read_config(path), folder.read_environment(path)["dataset"]["fingerprint"])
+    with Checkpoints(path / folder.CHECKPOINTS) as checkpoints:
+        content = checkpoints.verify(step)
+    if differing := differences(content["belongs"], belongs):
+        raise UserError(f"{path / folder.CHECKPOINTS / str(step)} is of another run: {differing[0]}")
+    size = sum(file.stat().st_size for file in (path / folder.CHECKPOINTS / str(step)).rglob("*") if file.is_file())
+    return f"{len(content['leaves'])} arrays, {size / 1e6:,.1f} MB"
+
+
+def _result(path: Path, plan: Plan | None) -> str:
+    """The digests are those of the last checkpoint."""
+    result = folder.read_result(path)
+    if plan is None:
+        raise UserError("its digests were not compared: see plan")
+    run = folder.open_run(path, result["step"])
+    if run.named_digests() != result["digests"]:
+        raise UserError(f"{path / folder.RESULT} has other digests than checkpoint {run.step}")
+    return f"step {run.step}, {len(result['digests'])} digests"

@@ -1,0 +1,109 @@
+"""DiffAugment: what is shifted, cut out and recoloured, pixel by pixel, and what flows back."""
+
+from itertools import product
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+from jaxgen.adversarial.augmentation import augmented, color, cutout, translation
+
+KEY = jax.random.key(3)
+
+
+def images(num, *shape):
+    """No pixel 0, no two alike to speak of."""
+    return np.random.default_rng(0).uniform(0.1, 1, (num, *shape)).astype(np.float32)
+
+
+def shifted(image, down, right):
+    """The image moved, with zeros where nothing came from."""
+    height, width = image.shape[:2]
+    out = np.zeros_like(image)
+    for i, j in product(range(height), range(width)):
+        if 0 <= i - down < height and 0 <= j - right < width:
+            out[i, j] = image[i - down, j - right]
+    return out
+
+
+def test_translation_is_by_up_to_an_eighth_of_each_side():
+    """Of 16 rows by 2, of 6 columns by 1 (a fraction is rounded): each of the 15 shifts, equally often."""
+    x = np.repeat(images(1, 16, 6, 2), 900, axis=0)
+    made = np.asarray(jax.jit(translation)(KEY, x))
+    shifts = {shifted(x[0], *by).tobytes(): by for by in product(range(-2, 3), range(-1, 2))}
+    counts = dict.fromkeys(shifts.values(), 0)
+    for image in made:
+        counts[shifts[image.tobytes()]] += 1
+    error = np.sqrt(900 * (1 / 15) * (14 / 15))
+    assert max(abs(count - 60) for count in counts.values()) < 5 * error
+
+
+def test_a_cutout_is_of_half_of_each_side_with_its_centre_in_the_image():
+    """4 of 8 rows around any of 9 edges, 3 of 6 columns around any of 6: each equally often, and cut at the border."""
+    x = images(2700, 8, 6, 2)
+    made = np.asarray(jax.jit(cutout)(KEY, x))
+    gone = (made == 0).all(-1)
+    np.testing.assert_array_equal(made, np.where(gone[..., None], 0, x))
+    places = {}
+    for edge, middle in product(range(9), range(6)):
+        mask = np.zeros((8, 6), bool)
+        mask[max(edge - 2, 0) : edge + 2, max(middle - 1, 0) : middle + 2] = True
+        places[mask.tobytes()] = edge, middle
+    assert len(places) == 54
+    counts = dict.fromkeys(places.values(), 0)
+    for mask in gone:
+        counts[places[mask.tobytes()]] += 1
+    error = np.sqrt(2700 * (1 / 54) * (53 / 54))
+    assert max(abs(count - 50) for count in counts.values()) < 5 * error
+
+
+def test_color_is_brightness_then_saturation_then_contrast():
+    x = images(500, 4, 4, 3)
+    made = np.asarray(jax.jit(color)(KEY, x), np.float64)
+    brightness, saturation, contrast = np.asarray(jax.random.uniform(KEY, (3, 500, 1, 1, 1)), np.float64)
+    bright = x + (brightness - 0.5)
+    grey = bright.mean(-1, keepdims=True)
+    vivid = grey + 2 * saturation * (bright - grey)
+    mean = vivid.mean((1, 2, 3), keepdims=True)
+    np.testing.assert_allclose(made, mean + (0.5 + contrast) * (vivid - mean), atol=1e-5)
+    # By how much, seen in the images: brightness moves the mean, contrast the greys, saturation the colours as well.
+    moved = made.mean((1, 2, 3)) - x.mean((1, 2, 3))
+    old, new = ((a.mean(-1) - a.mean((1, 2, 3))[:, None, None]).reshape(500, -1) for a in (np.float64(x), made))
+    contrasts = (old * new).sum(1) / (old**2).sum(1)
+    old, new = ((a - a.mean(-1, keepdims=True)).reshape(500, -1) for a in (np.float64(x), made))
+    saturations = (old * new).sum(1) / (old**2).sum(1) / contrasts
+    for found, low, high in ((moved, -0.5, 0.5), (contrasts, 0.5, 1.5), (saturations, 0, 2)):
+        assert low - 1e-5 <= found.min() < low + 0.02 * (high - low)
+        assert high + 1e-5 >= found.max() > high - 0.02 * (high - low)
+        assert abs(found.mean() - (low + high) / 2) < 5 * (high - low) / np.sqrt(12 * 500)
+    assert abs(np.corrcoef([moved, contrasts, saturations]) - np.eye(3)).max() < 5 / np.sqrt(500)
+
+
+def test_a_policy_is_in_order_each_with_a_key_of_its_own():
+    x = jnp.asarray(images(5, 8, 8, 3))
+    np.testing.assert_array_equal(augmented(KEY, x, ()), x)
+    rest, first = jax.random.split(KEY)
+    _, second = jax.random.split(rest)
+    np.testing.assert_array_equal(augmented(KEY, x, ("cutout",)), cutout(first, x))
+    expected = color(second, translation(first, x))
+    np.testing.assert_array_equal(augmented(KEY, x, ("translation", "color")), expected)
+    # The other way round, what is shifted in would be recoloured no more: it stays 0.
+    assert not np.array_equal(augmented(KEY, x, ("color", "translation")), expected)
+
+
+@pytest.mark.parametrize("name", ["translation", "cutout"])
+def test_gradients_flow_to_the_pixels_that_are_kept(name):
+    """Each kept pixel, the place it is moved to aside, has the gradient of its own copy; the others none."""
+    x, weights = jnp.asarray(images(40, 8, 8, 2)), images(40, 8, 8, 2)
+    made = np.asarray(augmented(KEY, x, (name,)))
+    gradient = np.asarray(jax.grad(lambda x: (augmented(KEY, x, (name,)) * weights).sum())(x))
+    for image, new, g, w in zip(np.asarray(x), made, gradient, weights, strict=True):
+        copies = {value: w[place] for place, value in np.ndenumerate(new) if value}
+        expected = [copies.get(value, 0.0) for value in image.ravel()]
+        np.testing.assert_array_equal(g.ravel(), expected)
+
+
+def test_gradients_of_color():
+    check_grads(lambda x: color(KEY, x), (jnp.asarray(images(3, 2, 2, 3)),), order=1, modes=["rev"], rtol=1e-2)

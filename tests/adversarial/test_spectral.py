@@ -1,0 +1,70 @@
+"""Spectral normalisation against numpy's singular values."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxgen.adversarial.spectral import singular_vectors, spectrally_normalised
+
+
+@pytest.fixture
+def params():
+    conv, dense, bias = jax.random.split(jax.random.key(0), 3)
+    return {
+        "Conv_0": {"kernel": jax.random.normal(conv, (4, 4, 3, 8)), "bias": jax.random.normal(bias, (8,))},
+        "Dense_0": {"kernel": 0.01 * jax.random.normal(dense, (30, 5)), "bias": jnp.ones(5)},
+    }
+
+
+def singular_values(kernel):
+    """Of the paper's matrix [out, in * kernel height * kernel width], in float64."""
+    matrix = np.moveaxis(np.asarray(kernel, np.float64), -1, 0).reshape(kernel.shape[-1], -1)
+    return np.linalg.svd(matrix, compute_uv=False)
+
+
+def converged(params, steps=200):
+    vectors = singular_vectors(jax.random.key(1), params)
+    step = jax.jit(spectrally_normalised)
+    for _ in range(steps):
+        normalised, vectors = step(params, vectors)
+    return normalised, vectors
+
+
+def test_every_kernel_is_divided_by_its_largest_singular_value(params):
+    normalised, _ = converged(params)
+    for name, layer in params.items():
+        largest = singular_values(layer["kernel"])[0]
+        np.testing.assert_allclose(normalised[name]["kernel"], layer["kernel"] / largest, rtol=1e-4)
+        assert singular_values(normalised[name]["kernel"])[0] == pytest.approx(1, rel=1e-5)
+        np.testing.assert_array_equal(normalised[name]["bias"], layer["bias"])
+
+
+def test_a_step_of_the_iteration_is_the_papers(params):
+    """Algorithm 1 in float64: v = unit(W' u), u = unit(W v), sigma = u' W v, with W [out, in]."""
+    before = singular_vectors(jax.random.key(1), params)
+    normalised, after = spectrally_normalised(params, before)
+    for name, layer in params.items():
+        kernel = np.asarray(layer["kernel"], np.float64)
+        W = kernel.reshape(-1, kernel.shape[-1]).T
+        u = np.asarray(before[name]["kernel"], np.float64)
+        assert np.linalg.norm(u) == pytest.approx(1, rel=1e-5)
+        assert before[name]["bias"] is None
+        v = W.T @ u / np.linalg.norm(W.T @ u)
+        u = W @ v / np.linalg.norm(W @ v)
+        np.testing.assert_allclose(after[name]["kernel"], u, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(normalised[name]["kernel"], kernel / (u @ W @ v), rtol=1e-5)
+
+
+def test_the_gradient_is_through_sigma(params):
+    """Of <g, W / s>, at convergence: (g - <g, W / s> u v') / s, the paper's section 2.3, with numpy's u and v."""
+    kernel = params["Dense_0"]["kernel"]
+    g = jax.random.normal(jax.random.key(2), kernel.shape)
+    _, vectors = converged(params)
+    gradient = jax.grad(lambda kernel: (g * spectrally_normalised(kernel, vectors["Dense_0"]["kernel"])[0]).sum())(
+        kernel
+    )
+    v, s, u = np.linalg.svd(np.asarray(kernel, np.float64))
+    g = np.asarray(g, np.float64)
+    expected = (g - (g * kernel).sum() / s[0] * np.outer(v[:, 0], u[0])) / s[0]
+    np.testing.assert_allclose(gradient, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())

@@ -1,0 +1,710 @@
+"""The game that all GANs play: whose parameters a turn moves, its losses and penalties, its step, its metrics.
+
+On tiny DCGANs, and on a linear G and a D of one hidden layer where a game has what a DCGAN lacks.
+"""
+
+import functools
+from dataclasses import dataclass
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from optax.tree_utils import tree_get
+
+from jaxgen.adversarial.augmentation import augmented
+from jaxgen.adversarial.losses import LOSSES
+from jaxgen.adversarial.spectral import spectrally_normalised
+from jaxgen.adversarial.turns import GameConfig, Judged, Nets, game, worries
+from jaxgen.errors import UserError
+from jaxgen.model import Spec
+from jaxgen.models import dcgan, gan
+from jaxgen.nn.conv import conv
+
+SHAPE = (8, 8, 1)
+SPEC = Spec({"image": jax.ShapeDtypeStruct(SHAPE, np.uint8)}, num_examples=64, mean=np.full(SHAPE, 0.3))
+TINY = {"latent_dim": 3, "features": 2, "smallest": 2}
+ALL_THREE = ("color", "translation", "cutout")
+GAMES = {
+    "minimax, clipped": {"loss": "minimax", "clip": 0.01},
+    "non_saturating": {"loss": "non_saturating"},
+    "least_squares, joint": {"loss": "least_squares", "batches": "joint", "augment": ALL_THREE, "consistency": 2.0},
+    "hinge": {"loss": "hinge", "spectral_norm": True, "normalization": "none"},
+    "wasserstein": {"loss": "wasserstein", "penalty": "one_centred", "normalization": "layer"},
+    "one-centred on fakes": {"penalty": "one_centred", "penalty_at": "fake", "normalization": "none"},
+    "r1": {"penalty": "zero_centred", "penalty_at": "real", "normalization": "none", "average": 0.9},
+    "r2, consistent": {
+        **{"penalty": "zero_centred", "penalty_at": "fake", "penalty_weight": 3.0, "normalization": "layer"},
+        "consistency": 2.0,
+    },
+    "zero-centred between, augmented": {
+        **{"loss": "wasserstein", "penalty": "zero_centred", "normalization": "none"},
+        "augment": ALL_THREE,
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def batch():
+    return images()
+
+
+def images():
+    drawn = np.random.default_rng(1).integers(0, 256, (8, *SHAPE), dtype=np.uint8)
+    return {"image": drawn, "weight": np.ones(8, np.float32)}
+
+
+def signed(batch):
+    return jnp.asarray(batch["image"], jnp.float32) / 127.5 - 1
+
+
+def changed(before, after):
+    return [not np.array_equal(a, b) for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True)]
+
+
+def close(actual, expected, rtol=1e-3):
+    """Trees, each leaf to rounding of its largest number."""
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=rtol, atol=1e-5 * float(jnp.abs(b).max()) + 1e-9),
+        actual,
+        expected,
+    )
+
+
+def moment(state, player):
+    """Adam's first moment: after one step half the gradient, as beta1 is .5."""
+    return tree_get(state.opt_state[player], "mu")
+
+
+@functools.cache
+def played(name):
+    """A game's turns on one batch, and what they should come to: the losses written out with the nets' modules."""
+    config = dcgan.Config(**TINY, **GAMES[name])
+    play = dcgan.players(config, SPEC)
+    G, D = dcgan.Generator(config, SHAPE, np.float32), dcgan.Discriminator(config, 2, np.float32)
+    loss, joint = LOSSES[config.loss], config.batches == "joint"
+    k_init, k_drawn, k_turn, k_generator = jax.random.split(jax.random.key(0), 4)
+
+    def logits(params, extra, x):
+        if config.spectral_norm:
+            params = spectrally_normalised(params, extra["vectors"])[0]
+        variables = {"params": params, "batch_stats": extra["discriminator"]}
+        return D.apply(variables, x, training=True, mutable=["batch_stats"])[0][:, 0]
+
+    def both(params, extra, real, fake):
+        if not joint:
+            return logits(params, extra, real), logits(params, extra, fake)
+        return jnp.split(logits(params, extra, jnp.concatenate([real, fake])), 2)
+
+    def seen(key, x):
+        return augmented(key, x, config.augment) if config.augment else x
+
+    def penalty(params, key, extra, real, fake):
+        e = jax.random.uniform(key, (8, 1, 1, 1))
+        at = {"real": real, "fake": fake, "between": e * real + (1 - e) * fake}[config.penalty_at]
+        squares = (jax.grad(lambda x: logits(params, extra, x).sum())(at) ** 2).sum((1, 2, 3))
+        return (squares / 2 if config.penalty == "zero_centred" else (jnp.sqrt(squares) - 1) ** 2).mean()
+
+    def consistency(params, key, extra, real, fake):
+        k_real, k_fake = jax.random.split(key)
+        pairs = ((real, augmented(k_real, real, ("translation",))), (fake, augmented(k_fake, fake, ("translation",))))
+        return sum(((logits(params, extra, x) - logits(params, extra, y)) ** 2).mean() for x, y in pairs)
+
+    def d_loss(params, extra, real, fake):
+        k_shown, _, k_penalty, k_consistency, _ = jax.random.split(k_turn, 5)
+        k_real, k_fake = jax.random.split(k_shown)
+        real, fake = seen(k_real, real), seen(k_fake, fake)
+        of_real, of_fake = both(params, extra, real, fake)
+        parts = {"discriminator_loss": loss.discriminator(of_real, of_fake).mean()}
+        parts |= {"real_score": loss.output(of_real).mean(), "fake_score": loss.output(of_fake).mean()}
+        total = parts["discriminator_loss"]
+        if config.penalty != "none":
+            parts["penalty"] = penalty(params, k_penalty, extra, real, fake)
+            total += config.penalty_weight * parts["penalty"]
+        if config.consistency:
+            parts["consistency"] = consistency(params, k_consistency, extra, real, fake)
+            total += config.consistency * parts["consistency"]
+        return total, parts
+
+    def g_loss(params, state, z, real):
+        variables = {"params": params, "batch_stats": state.extra["generator"]}
+        fake, _ = G.apply(variables, z, training=True, mutable=["batch_stats"])
+        k_real, k_fake = jax.random.split(jax.random.split(k_generator, 3)[0])
+        of_fake = both(state.params["discriminator"], state.extra, seen(k_real, real), seen(k_fake, fake))[1]
+        return loss.generator(of_fake).mean()
+
+    @jax.jit
+    def run(batch):
+        state, real = play.init(k_init, batch), signed(batch)
+        fakes = play.generate(k_drawn, state, batch)
+        after, of_d = play.discriminator_turn(k_turn, state, batch, fakes)
+        later, of_g = play.generator_turn(k_generator, after, batch, fakes)
+        gradients, parts = jax.grad(d_loss, has_aux=True)(state.params["discriminator"], state.extra, real, fakes.x)
+        value, of_generator = jax.value_and_grad(g_loss)(state.params["generator"], after, fakes.drawn, real)
+        return {
+            **{"state": state, "fake": fakes.x, "after": after, "later": later, "metrics": of_d | of_g},
+            "k_turn": k_turn,
+            "parts": parts | {"generator_loss": value},
+            "gradients": {"discriminator": gradients, "generator": of_generator},
+        }
+
+    return config, run(images())
+
+
+@pytest.mark.parametrize("name", GAMES)
+def test_each_turn_moves_its_own_player_only(name):
+    config, found = played(name)
+    state, after, later = (found[when] for when in ("state", "after", "later"))
+    old, new = ({**s.params["discriminator"]} for s in (state, after))
+    if config.loss in ("hinge", "wasserstein"):  # they see differences of logits, so the last bias has no gradient
+        old["Dense_0"], new["Dense_0"] = old["Dense_0"]["kernel"], new["Dense_0"]["kernel"]
+    assert all(changed(old, new))
+    assert not any(changed(state.params["generator"], after.params["generator"]))
+    assert not any(changed(state.opt_state["generator"], after.opt_state["generator"]))
+    assert not any(changed(state.extra["generator"], after.extra["generator"]))
+    assert not any(changed(state.extra.get("average"), after.extra.get("average")))
+    assert all(changed(state.extra["discriminator"], after.extra["discriminator"]))
+    assert bool(jax.tree.leaves(after.extra["discriminator"])) == (config.normalization == "batch")
+    if config.spectral_norm:  # the last layer's unit vector has one component: 1 or -1
+        assert changed(state.extra["vectors"], after.extra["vectors"])[:2] == [True, True]
+
+    assert all(changed(after.params["generator"], later.params["generator"]))
+    assert not any(changed(after.params["discriminator"], later.params["discriminator"]))
+    assert not any(changed(after.opt_state["discriminator"], later.opt_state["discriminator"]))
+    assert not any(changed(after.extra, later.extra))
+
+
+@pytest.mark.parametrize("name", GAMES)
+def test_turns_descend_the_games_losses(name):
+    """Each turn's gradient is that of the loss written out: D's at the old D, G's whole, past the D just updated."""
+    config, found = played(name)
+    metrics, parts = found["metrics"], found["parts"]
+    for player, state in (("discriminator", found["after"]), ("generator", found["later"])):
+        gradients = found["gradients"][player]
+        norm = np.sqrt(sum((np.asarray(g, np.float64) ** 2).sum() for g in jax.tree.leaves(gradients)))
+        np.testing.assert_allclose(metrics[f"{player}_gradient"], norm, rtol=1e-4)
+        share = 1.0
+        if config.clip:
+            share = config.clip / norm
+            assert share < 0.5
+        close(moment(state, player), jax.tree.map(lambda g, share=share: g * share / 2, gradients))
+    for part, value in parts.items():
+        np.testing.assert_allclose(metrics[part], value, rtol=1e-4, atol=1e-6, err_msg=part)
+    assert ("penalty" in metrics) == (config.penalty != "none")
+    assert ("consistency" in metrics) == (config.consistency > 0)
+    assert ("real_accuracy" in metrics) == ("fake_accuracy" in metrics) == (config.loss != "wasserstein")
+
+
+def before_norm(found, x):
+    """The mean and variance of each channel that enters D's only BatchNorm."""
+    d = found["state"].params["discriminator"]
+    x = conv(x, d["Conv_0"]["kernel"], strides=(2, 2)) + d["Conv_0"]["bias"]
+    x = conv(nn.leaky_relu(x, 0.2), d["Conv_1"]["kernel"], strides=(2, 2))
+    return x.mean((0, 1, 2)), x.var((0, 1, 2))
+
+
+def test_running_averages_pass_from_real_to_fake(batch):
+    """momentum .9: after the turn, D's average is .81 old + .09 real's + .1 fake's statistics."""
+    _, found = played("non_saturating")
+    averages = found["after"].extra["discriminator"]["BatchNorm_0"]
+    (real_mean, real_var), (fake_mean, fake_var) = (before_norm(found, x) for x in (signed(batch), found["fake"]))
+    np.testing.assert_allclose(averages["mean"], 0.09 * real_mean + 0.1 * fake_mean, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(averages["var"], 0.81 + 0.09 * real_var + 0.1 * fake_var, rtol=1e-4)
+
+
+def test_a_joint_batch_moves_running_averages_once(batch):
+    _, found = played("least_squares, joint")
+    averages = found["after"].extra["discriminator"]["BatchNorm_0"]
+    k_real, k_fake = jax.random.split(jax.random.split(found["k_turn"], 5)[0])
+    seen = [augmented(k, x, ALL_THREE) for k, x in ((k_real, signed(batch)), (k_fake, found["fake"]))]
+    mean, var = before_norm(found, jnp.concatenate(seen))
+    np.testing.assert_allclose(averages["mean"], 0.1 * mean, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(averages["var"], 0.9 + 0.1 * var, rtol=1e-4)
+
+
+def test_a_step_divides_its_batch_among_the_discriminators_turns(batch):
+    """Algorithm 1: each turn of D with its own half and noise, both with one G; then G's, with the last noise."""
+    config = dcgan.Config(**TINY, critic_steps=2, average=0.75, normalization="layer", penalty="one_centred")
+    model, play = dcgan.make(config, SPEC), dcgan.players(config, SPEC)
+    assert model.batch_parts == 2
+    state, key = jax.jit(play.init)(jax.random.key(0), batch), jax.random.key(5)
+    after, metrics = jax.jit(model.phases[0].step)(key, state, batch)
+
+    @jax.jit
+    def by_turns(state):
+        expected = state
+        keys = jax.random.split(key, (2, 3))
+        for i, (k_drawn, k_turn, _) in enumerate(keys):
+            part = {name: entry[4 * i : 4 * i + 4] for name, entry in batch.items()}
+            fakes = play.generate(k_drawn, state, part)
+            expected, turn = play.discriminator_turn(k_turn, expected, part, fakes)
+        expected, _ = play.generator_turn(keys[-1, 2], expected, part, fakes)
+        return expected, turn, fakes.averages, fakes.x
+
+    expected, turn, averages, fake = by_turns(state)
+    for player in ("generator", "discriminator"):
+        assert int(tree_get(after.opt_state[player], "count")) == {"generator": 1, "discriminator": 2}[player]
+        close(moment(after, player), moment(expected, player))
+    np.testing.assert_allclose(metrics["penalty"], turn["penalty"], rtol=1e-4)
+    close(after.extra["generator"], averages)
+    # The last half's: how much its fakes vary, against its real examples.
+    spreads = [np.asarray(x, np.float64).reshape(4, -1).var(0).sum() for x in (fake, signed(batch)[4:])]
+    np.testing.assert_allclose(metrics["spread"], spreads[0] / spreads[1], rtol=1e-4)
+
+    # The averaged G: a quarter of the way from the initial one to the new, its running averages too.
+    for part, old, new in (("params", state.params, after.params), ("batch_stats", state.extra, after.extra)):
+        jax.tree.map(
+            lambda a, b, c: np.testing.assert_allclose(a, 0.75 * b + 0.25 * c, rtol=1e-5, atol=1e-7),
+            after.extra["average"][part],
+            old["generator"],
+            new["generator"],
+        )
+    average = after.extra["average"]
+    plain = dcgan.make(dcgan.Config(**TINY), SPEC)
+    as_newest = after._replace(params={"generator": average["params"]}, extra={"generator": average["batch_stats"]})
+    samples, expected = (
+        jax.jit(lambda state, model=model: model.sample(jax.random.key(1), state, 16)["image"])(state)
+        for model, state in ((model, after), (plain, as_newest))
+    )
+    np.testing.assert_array_equal(samples, expected)
+    assert (model.sampling, plain.sampling) == (
+        "the averaged " + plain.sampling,
+        "G(z) with BatchNorm's running averages",
+    )
+
+
+def test_a_step_is_both_turns_on_one_set_of_fakes(batch):
+    """D first, then G past the D just updated; both networks' running averages move."""
+    config = dcgan.Config(**TINY)
+    play, key = dcgan.players(config, SPEC), jax.random.key(4)
+    state = jax.jit(play.init)(jax.random.key(0), batch)
+    after, metrics = jax.jit(play.step)(key, state, batch)
+
+    @jax.jit
+    def by_turns(state):
+        ((k_drawn, k_turn, k_generator),) = jax.random.split(key, (1, 3))
+        fakes = play.generate(k_drawn, state, batch)
+        middle, of_d = play.discriminator_turn(k_turn, state, batch, fakes)
+        expected, of_g = play.generator_turn(k_generator, middle, batch, fakes)
+        early = play.generator_turn(k_generator, state, batch, fakes)[1]["generator_loss"]
+        return expected._replace(extra={**expected.extra, "generator": fakes.averages}), of_d | of_g, early
+
+    expected, of_turns, early = by_turns(state)
+    # Adam's moments hold the gradients; the parameters' first step is but their signs, which rounding may flip.
+    for part in ("opt_state", "extra"):
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6),
+            getattr(after, part),
+            getattr(expected, part),
+        )
+    assert all(changed(state.params, after.params))
+    for name, value in of_turns.items():
+        np.testing.assert_allclose(metrics[name], value, rtol=2e-5, err_msg=name)
+    assert set(metrics) == {*of_turns, "spread"}
+    assert not np.isclose(early, metrics["generator_loss"], rtol=2e-5, atol=0)
+    assert all(changed(state.extra["generator"], after.extra["generator"]))
+
+
+def test_with_spectral_norm_the_scale_of_kernels_does_not_matter(batch):
+    config = dcgan.Config(**TINY, spectral_norm=True, normalization="none")
+    play = dcgan.players(config, SPEC)
+    state = jax.jit(play.init)(jax.random.key(0), batch)
+
+    @jax.jit
+    def turn(state):
+        return play.discriminator_turn(jax.random.key(2), state, batch, play.generate(jax.random.key(1), state, batch))
+
+    scaled = jax.tree.map(lambda p: 7 * p if p.ndim > 1 else p, state.params["discriminator"])
+    scaled = state._replace(params={**state.params, "discriminator": scaled})
+    (after, metrics), (other, expected) = turn(scaled), turn(state)
+    for name, value in expected.items():
+        if name != "discriminator_gradient":  # of kernels 7 times as large
+            np.testing.assert_allclose(metrics[name], value, rtol=1e-5)
+    for a, b in zip(jax.tree.leaves(after.extra["vectors"]), jax.tree.leaves(other.extra["vectors"]), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+    # One step of the iteration from the turn's own parameters, whatever passes through D.
+    once = spectrally_normalised(state.params["discriminator"], state.extra["vectors"])[1]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), other.extra["vectors"], once)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        (
+            {"loss": "wasserstein"},
+            r"or spectral_norm, in a discriminator without BatchNorm \(norm",
+        ),
+        (
+            {"loss": "wasserstein", "penalty": "one_centred", "penalty_at": "real", "normalization": "none"},
+            "loss wasserstein takes a penalty between",
+        ),
+        ({"penalty": "one_centred"}, r"penalty one_centred takes .* \(normalization layer or none\)"),
+        ({"penalty": "zero_centred"}, r"penalty zero_centred takes .* \(normalization layer or none\)"),
+        ({"spectral_norm": True}, "spectral_norm takes normalization none"),
+        ({"spectral_norm": True, "normalization": "layer"}, "spectral_norm takes normalization none"),
+        ({"batches": "joint", "normalization": "layer"}, "batches joint is for a discriminator with BatchNorm"),
+        ({"critic_steps": 0}, "critic_steps must be above 0"),
+        ({"penalty_weight": 0.0}, "penalty_weight must be above 0"),
+        ({"penalty_weight": 3.0}, "penalty_weight is of a penalty: choose penalty one_centred or zero_centred"),
+        ({"penalty_at": "real"}, "penalty_at is of a penalty"),
+        ({"average": 1.0}, "average must be at least 0 and below 1"),
+        ({"consistency": -1.0}, "consistency must be at least 0"),
+        ({"clip": -1.0}, "clip must be at least 0"),
+    ],
+)
+def test_what_does_not_go_together(fields, words):
+    with pytest.raises(UserError, match=words) as raised:
+        dcgan.make(dcgan.Config(**fields), SPEC)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("fields", [{"augment": ("translation",)}, {"consistency": 1.0}])
+def test_points_are_not_shifted(fields):
+    points = Spec({"point": jax.ShapeDtypeStruct((2,), np.float32)}, num_examples=64)
+    (name,) = fields
+    with pytest.raises(UserError, match=f"{name} is for images"):
+        gan.make(gan.Config(**fields), points)
+
+
+# Nets made by hand: G(z) = z A + b in the plane, D(x) = tanh(x W) V with a row of codes beside its logits.
+
+
+@dataclass(frozen=True)
+class Toy(GameConfig):
+    """Adam's and the nets' numbers."""
+
+    heads: tuple[float, ...] = (1.0,)
+    informed: bool = False
+    noisy: bool = False  # D, by its key
+    unrolled: int = 0
+    at_once: bool = False
+
+
+RATE, BETA1, BETA2, ROOT = 0.05, 0.5, 0.9, 1e-12
+POINTS = {"point": np.random.default_rng(2).normal(0.5, 1, (12, 2)).astype(np.float32)}
+
+
+@jax.jit
+def made(params, drawn):
+    return drawn @ params["A"] + params["b"]
+
+
+@jax.jit
+def judged(params, x):
+    hidden = jnp.tanh(x @ params["W"])
+    return Judged(hidden @ params["V"] + params["bias"], hidden @ params["codes"])
+
+
+def noised(key, params, x):
+    """As `judged`, with a normal number for each example, times a parameter, added to its logits where D is noisy."""
+    out = judged(params, x)
+    if "noise" not in params:
+        return out
+    return out._replace(logits=out.logits + params["noise"] * jax.random.normal(key, (len(x), 1)))
+
+
+@jax.jit
+def gained(codes, drawn):
+    """Nats that codes tell of the first two numbers of what fakes were drawn from, [batch]."""
+    return -((codes - drawn[:, :2]) ** 2).sum(1)
+
+
+def toy(config):
+    def init(key, batch):
+        shapes = {"W": (2, 5), "V": (5, len(config.heads)), "codes": (5, 2)}
+        keys = jax.random.split(key, 4)
+        of_d = {name: jax.random.normal(k, shape) for k, (name, shape) in zip(keys[1:], shapes.items(), strict=True)}
+        if config.noisy:
+            of_d["noise"] = jnp.float32(1)
+        of_g = {"A": jax.random.normal(keys[0], (3, 2)), "b": jnp.zeros(2)}
+        return {
+            "generator": {"params": of_g},
+            "discriminator": {"params": {**of_d, "bias": jnp.zeros(len(config.heads))}},
+        }
+
+    nets = Nets(
+        init,
+        real=lambda batch: batch["point"],
+        draw=lambda key, batch: jax.random.normal(key, (len(batch["point"]), 3)),
+        generate=lambda params, extra, drawn: (made(params, drawn), extra["generator"]),
+        discriminate=lambda key, params, extra, x, batch: (noised(key, params, x), extra["discriminator"]),
+        information=(lambda out, drawn: gained(out.codes, drawn)) if config.informed else None,
+        heads=dict(zip(("", "second_"), config.heads, strict=False)),
+        look=lambda x: {"furthest": jnp.abs(x).max()},
+    )
+    optimizer = optax.adam(RATE, BETA1, BETA2, eps_root=ROOT)
+    optimizers = {"generator": optimizer, "discriminator": optimizer}
+    return game(config, nets, optimizers, config.unrolled, config.at_once)
+
+
+def turns(config):
+    """A state in the midst of training (moments and all), the fakes of its next step, and its turns."""
+    play = toy(config)
+
+    @jax.jit
+    def run():
+        state = play.init(jax.random.key(0), POINTS)
+        keys = jax.random.split(jax.random.key(1), 2)
+        state = jax.lax.scan(lambda state, key: (play.step(key, state, POINTS)[0], None), state, keys)[0]
+        fakes = play.generate(jax.random.key(2), state, POINTS)
+        after, of_d = play.discriminator_turn(jax.random.key(3), state, POINTS, fakes)
+        later, of_g = play.generator_turn(jax.random.key(4), after, POINTS, fakes)
+        return state, after, later, of_d | of_g, fakes.drawn
+
+    return run()
+
+
+def gradient_taken(before, after, player):
+    """The gradient of a turn, from Adam's first moment before and after."""
+    return jax.tree.map(
+        lambda old, new: (new - BETA1 * old) / (1 - BETA1), moment(before, player), moment(after, player)
+    )
+
+
+def toy_d_loss(config, params, x, key=None):
+    """D's loss on POINTS and fakes x, the non-saturating game's softplus written out; where noisy by its turn's key."""
+    k_real, k_fake = jax.random.split(jax.random.split(key, 5)[1]) if config.noisy else (None, None)
+    of_real, of_fake = noised(k_real, params, POINTS["point"]).logits, noised(k_fake, params, x).logits
+    return (jnp.log1p(jnp.exp(-of_real)) + jnp.log1p(jnp.exp(of_fake))).mean(0).sum()
+
+
+def test_each_head_has_its_weight_in_the_generators_loss_and_all_are_penalised():
+    """D's loss is the sum of its heads' and the penalties of each head's gradient; each has scores of its own."""
+    config = Toy(heads=(1.0, 0.25), penalty="zero_centred", penalty_at="fake", penalty_weight=3.0)
+    state, after, later, metrics, drawn = turns(config)
+
+    def d_loss(params):
+        x = made(state.params["generator"], drawn)
+        slopes = jax.vmap(jax.jacrev(lambda x: judged(params, x).logits.reshape(2)))(x)  # [examples, heads, 2]
+        return toy_d_loss(config, params, x) + 3 * (slopes**2).sum((1, 2)).mean() / 2
+
+    def g_loss(params):
+        logits = judged(after.params["discriminator"], made(params, drawn)).logits
+        return (jnp.log1p(jnp.exp(-logits)) * jnp.array([1.0, 0.25])).sum(1).mean()
+
+    close(gradient_taken(state, after, "discriminator"), jax.jit(jax.grad(d_loss))(state.params["discriminator"]))
+    close(gradient_taken(after, later, "generator"), jax.jit(jax.grad(g_loss))(state.params["generator"]))
+    np.testing.assert_allclose(metrics["generator_loss"], jax.jit(g_loss)(state.params["generator"]), rtol=1e-5)
+    np.testing.assert_allclose(
+        metrics["discriminator_loss"],
+        toy_d_loss(config, state.params["discriminator"], made(state.params["generator"], drawn)),
+        rtol=1e-5,
+    )
+    first, second = judged(state.params["discriminator"], POINTS["point"]).logits.T
+    np.testing.assert_allclose(metrics["real_score"], (1 / (1 + np.exp(-first))).mean(), rtol=1e-5)
+    np.testing.assert_allclose(metrics["second_real_score"], (1 / (1 + np.exp(-second))).mean(), rtol=1e-5)
+    np.testing.assert_allclose(metrics["second_real_accuracy"], (second > 0).mean(), rtol=1e-6)
+
+
+def test_both_players_make_the_information_large():
+    """The losses that metrics show are without it."""
+    config = Toy(informed=True)
+    state, after, later, metrics, drawn = turns(config)
+
+    def gain(d, g):
+        x = made(g, drawn)
+        return gained(judged(d, x).codes, drawn).mean()
+
+    def d_loss(params):
+        return toy_d_loss(config, params, made(state.params["generator"], drawn)) - gain(
+            params, state.params["generator"]
+        )
+
+    def g_loss(params):
+        logits = judged(after.params["discriminator"], made(params, drawn)).logits
+        return jnp.log1p(jnp.exp(-logits)).mean() - gain(after.params["discriminator"], params)
+
+    of_d = gradient_taken(state, after, "discriminator")
+    close(of_d, jax.jit(jax.grad(d_loss))(state.params["discriminator"]))
+    assert np.abs(of_d["codes"]).min() > 0
+    close(gradient_taken(after, later, "generator"), jax.jit(jax.grad(g_loss))(state.params["generator"]))
+    before = [state.params[player] for player in ("discriminator", "generator")]
+    np.testing.assert_allclose(metrics["information"], gain(*before), rtol=1e-5)
+    np.testing.assert_allclose(
+        metrics["discriminator_loss"], toy_d_loss(config, before[0], made(before[1], drawn)), rtol=1e-5
+    )
+    plain = judged(after.params["discriminator"], made(before[1], drawn)).logits
+    np.testing.assert_allclose(metrics["generator_loss"], jnp.log1p(jnp.exp(-plain)).mean(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+def test_g_is_judged_by_d_as_updated_or_at_once_as_it_was(at_once):
+    """In a step D moves as ever; G's gradient is by D after its move, or, where both move at once, before it."""
+    play = toy(Toy(at_once=at_once))
+    before = play.init(jax.random.key(0), POINTS)
+    k_drawn = jax.random.split(jax.random.key(7), (1, 3))[0, 0]
+    z = jax.random.normal(k_drawn, (12, 3))
+
+    def g_loss(params, d):
+        return jnp.log1p(jnp.exp(-judged(d, made(params, z)).logits)).mean()
+
+    @jax.jit
+    def run():
+        after, metrics = play.step(jax.random.key(7), before, POINTS)
+        g, (old, new) = before.params["generator"], (s.params["discriminator"] for s in (before, after))
+        of_d = jax.grad(lambda d: toy_d_loss(Toy(), d, made(g, z)))(old)
+        return after, metrics, of_d, [jax.value_and_grad(g_loss)(g, d) for d in ((old, new) if at_once else (new, old))]
+
+    after, metrics, of_d, ((value, expected), (_, other)) = run()
+    close(gradient_taken(before, after, "discriminator"), of_d)
+    close(gradient_taken(before, after, "generator"), expected)
+    np.testing.assert_allclose(metrics["generator_loss"], value, rtol=1e-5)
+    assert np.abs(expected["A"] - other["A"]).max() > 1e-3 * np.abs(expected["A"]).max()
+
+
+@pytest.mark.parametrize(("unrolled", "noisy"), [(1, False), (3, False), (2, True)])
+def test_the_generator_looks_ahead_through_the_discriminators_updates(unrolled, noisy):
+    """Its gradient is that through Adam's steps of D, written out here; D itself takes one step, as without.
+
+    Each step ahead has a key of its own, which a noisy D shows.
+    """
+    config = Toy(unrolled=unrolled, noisy=noisy)
+    state, after, later, metrics, drawn = turns(config)
+    _, k_judge, k_ahead = jax.random.split(jax.random.key(4), 3)
+
+    def ahead(x, keys):
+        """D's parameters a step of Adam for each key after `after`, on the same examples."""
+        d = after.params["discriminator"]
+        first, second, count = (tree_get(after.opt_state["discriminator"], part) for part in ("mu", "nu", "count"))
+        for step, key in enumerate(keys, 1):
+            g = jax.grad(lambda d, key=key: toy_d_loss(config, d, x, key))(d)
+            first = jax.tree.map(lambda m, g: BETA1 * m + (1 - BETA1) * g, first, g)
+            second = jax.tree.map(lambda v, g: BETA2 * v + (1 - BETA2) * g**2, second, g)
+            taken = (count + step).astype(jnp.float32)
+            bias1, bias2 = 1 - BETA1**taken, 1 - BETA2**taken
+            d = jax.tree.map(
+                lambda p, m, v, b=bias1, c=bias2: p - RATE * (m / b) / (jnp.sqrt(v / c + ROOT) + 1e-8), d, first, second
+            )
+        return d
+
+    def g_loss(params, keys, fixed=False):
+        x = made(params, drawn)
+        d = ahead(x, keys)
+        logits = noised(k_judge, jax.lax.stop_gradient(d) if fixed else d, x).logits
+        return jnp.log1p(jnp.exp(-logits)).mean()
+
+    keys = list(jax.random.split(k_ahead, unrolled))
+
+    @jax.jit
+    def gradients(params):
+        """Of G's loss, and of what it is not: without looking ahead, without the gradient through D's updates.
+
+        And with one key for all of them.
+        """
+        others = [([], False), (keys, True), *([([keys[0]] * unrolled, False)] if noisy else [])]
+        return jax.value_and_grad(g_loss)(params, keys), [jax.grad(g_loss)(params, *other) for other in others]
+
+    (value, expected), others = gradients(state.params["generator"])
+    taken = gradient_taken(after, later, "generator")
+    close(taken, expected)
+    np.testing.assert_allclose(metrics["generator_loss"], value, rtol=1e-5)
+    for other in others:
+        assert np.abs(taken["A"] - other["A"]).max() > 1e-3 * np.abs(taken["A"]).max()
+
+    assert int(tree_get(after.opt_state["discriminator"], "count")) == 3
+    assert not any(changed(after.params["discriminator"], later.params["discriminator"]))
+    assert not any(changed(after.opt_state["discriminator"], later.opt_state["discriminator"]))
+    # From the same state, D's turn is that of the game that does not look ahead.
+    fake = made(state.params["generator"], drawn)
+    of_d = jax.jit(jax.grad(lambda d: toy_d_loss(config, d, fake, jax.random.key(3))))(state.params["discriminator"])
+    close(gradient_taken(state, after, "discriminator"), of_d)
+
+
+def test_images_of_zero_to_one_are_altered_as_if_signed():
+    """DiffAugment and consistency, for nets that are not signed: D sees (T(2x - 1) + 1) / 2, in both turns."""
+    config = Toy(augment=("cutout",), consistency=2.0)
+    rng = np.random.default_rng(3)
+    d = {"W": jnp.float32(rng.normal(size=(16, 5))), "V": jnp.float32(rng.normal(size=(5, 1)))}
+    g, batch = {"A": jnp.float32(rng.normal(size=(3, 16)))}, {"image": jnp.float32(rng.uniform(size=(12, 4, 4, 1)))}
+
+    def logits(params, x):
+        return jnp.tanh(x.reshape(len(x), -1) @ params["W"]) @ params["V"]
+
+    nets = Nets(
+        init=lambda key, batch: {"generator": {"params": g}, "discriminator": {"params": d}},
+        real=lambda batch: batch["image"],
+        draw=lambda key, batch: jax.random.normal(key, (len(batch["image"]), 3)),
+        generate=lambda params, extra, z: (nn.sigmoid(z @ params["A"]).reshape(-1, 4, 4, 1), {}),
+        discriminate=lambda key, params, extra, x, batch: (Judged(logits(params, x)), {}),
+        signed=False,
+    )
+    play = game(config, nets, dict.fromkeys(("generator", "discriminator"), optax.sgd(0.1)))
+    k_turn, k_generator = jax.random.key(2), jax.random.key(3)
+
+    def seen(key, x, policy=config.augment):
+        return (augmented(key, 2 * x - 1, policy) + 1) / 2
+
+    @jax.jit
+    def run():
+        state = play.init(jax.random.key(0), batch)
+        fakes = play.generate(jax.random.key(1), state, batch)
+        after, of_d = play.discriminator_turn(k_turn, state, batch, fakes)
+        _, of_g = play.generator_turn(k_generator, after, batch, fakes)
+        k_shown, _, _, k_consistency, _ = jax.random.split(k_turn, 5)
+        examples = [seen(k, x) for k, x in zip(jax.random.split(k_shown), (batch["image"], fakes.x), strict=True)]
+        of_real, of_fake = (logits(d, x) for x in examples)
+        pairs = zip(jax.random.split(k_consistency), examples, strict=True)
+        changes = [((logits(d, x) - logits(d, seen(k, x, ("translation",)))) ** 2).mean() for k, x in pairs]
+        k_fake = jax.random.split(jax.random.split(k_generator, 3)[0])[1]
+        later = logits(after.params["discriminator"], seen(k_fake, fakes.x))
+        return of_d | of_g, {
+            "discriminator_loss": (nn.softplus(-of_real) + nn.softplus(of_fake)).mean(),
+            "consistency": sum(changes),
+            "generator_loss": nn.softplus(-later).mean(),
+        }
+
+    found, expected = run()
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize(("loss", "boundary"), [("non_saturating", 0), ("least_squares", 0.5), ("hinge", 0)])
+def test_metrics_are_numpys(loss, boundary):
+    config = Toy(loss=loss)
+    play = toy(config)
+    state = play.init(jax.random.key(0), POINTS)
+    after, metrics = jax.jit(play.step)(jax.random.key(7), state, POINTS)
+    k_drawn = jax.random.split(jax.random.key(7), (1, 3))[0, 0]
+    x = np.asarray(made(state.params["generator"], jax.random.normal(k_drawn, (12, 3))), np.float64)
+    d = jax.tree.map(lambda p: np.asarray(p, np.float64), state.params["discriminator"])
+    real, fake = ((np.tanh(x @ d["W"]) @ d["V"] + d["bias"])[:, 0] for x in (POINTS["point"], x))
+    np.testing.assert_allclose(metrics["real_accuracy"], (real > boundary).mean(), rtol=1e-6)
+    np.testing.assert_allclose(metrics["fake_accuracy"], (fake <= boundary).mean(), rtol=1e-6)
+    if boundary:
+        assert (real > 0).mean() != (real > boundary).mean() or (fake > 0).mean() != (fake > boundary).mean()
+    np.testing.assert_allclose(metrics["spread"], x.var(0).sum() / POINTS["point"].var(0).sum(), rtol=1e-5)
+    np.testing.assert_allclose(metrics["furthest"], np.abs(x).max(), rtol=1e-5)
+    np.testing.assert_allclose(metrics["real_furthest"], np.abs(POINTS["point"]).max(), rtol=1e-5)
+    for player in ("generator", "discriminator"):
+        gradients = jax.tree.leaves(gradient_taken(state, after, player))
+        norm = np.sqrt(sum((np.asarray(g, np.float64) ** 2).sum() for g in gradients))
+        np.testing.assert_allclose(metrics[f"{player}_gradient"], norm, rtol=1e-5)
+
+
+def test_one_example_has_no_spread():
+    """A real example alone does not vary, beside which no fakes could be told to have collapsed."""
+    one = {"point": POINTS["point"][:1]}
+    play = toy(Toy())
+    metrics = jax.jit(play.step)(jax.random.key(1), play.init(jax.random.key(0), one), one)[1]
+    assert "spread" not in metrics
+
+
+def test_what_there_is_to_worry_about():
+    fine = {"real_accuracy": 0.999, "fake_accuracy": 0.9, "spread": 0.8, "modes": 1.0, "generator_loss": 1.0}
+    assert worries(fine) == []
+    assert worries({"spread": 0.06}) == []  # of Wasserstein's game, which has no accuracies
+    won, collapsed, missing = (
+        worries(fine | found) for found in ({"fake_accuracy": 0.995}, {"spread": 0.04, "modes": 0.1}, {"modes": 0.4})
+    )
+    assert [lines[0].split()[0:3] for lines in (won, collapsed, missing)] == [
+        ["the", "discriminator", "has"],
+        ["the", "samples", "have"],
+        ["modes", "are", "missing:"],
+    ]
+    assert len(won) == len(collapsed) == len(missing) == 1  # what has collapsed has few modes anyway
+    assert worries(fine | {"fake_accuracy": 0.995, "modes": 0.4}) == [*won, *missing]
+    assert worries(fine | {"modes": 0.4, "real_modes": 0.7}) == []  # few examples fall on few modes
+    of_codes = {"manifold_real_accuracy": 0.995, "manifold_fake_accuracy": 0.995}
+    assert [line[:31] for line in worries(fine | of_codes)] == ["the manifold discriminator has won"[:31]]

@@ -1,0 +1,340 @@
+import os
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jaxgen.data.options import Options
+from jaxgen.data.readers.mesh_folder import identity, read
+from jaxgen.errors import UserError
+
+VERTICES = np.float32([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0.1, 1 / 3, 2e-5], [7, 8, -9]])  # the last in no triangle
+FACES = np.int32([[0, 2, 1], [0, 1, 3], [1, 2, 3], [0, 3, 2]])
+
+
+def obj(vertices=VERTICES, faces=FACES, corner="{}"):
+    lines = ["v " + " ".join(map(repr, vertex)) for vertex in vertices.tolist()]
+    return "\n".join(lines + ["f " + " ".join(corner.format(i + 1) for i in face) for face in faces]) + "\n"
+
+
+def off(vertices=VERTICES, faces=FACES):
+    lines = [" ".join(map(repr, vertex)) for vertex in vertices.tolist()]
+    lines += [" ".join(map(str, [len(face), *face])) for face in faces]
+    return "\n".join(["OFF", "# a comment", f"{len(vertices)} {len(faces)} 0", *lines]) + "\n"
+
+
+def ply(kind, vertices=VERTICES, faces=FACES):
+    header = (
+        f"ply\nformat {kind} 1.0\ncomment here\nelement vertex {len(vertices)}\n"
+        "property float x\nproperty float y\nproperty float z\n"
+        f"element face {len(faces)}\nproperty list uchar int vertex_indices\nend_header\n"
+    ).encode()
+    if kind == "ascii":
+        return header + off(vertices, faces).split("\n", 3)[3].encode()
+    order = {"binary_little_endian": "<", "binary_big_endian": ">"}[kind]
+    rows = [struct.pack(f"{order}B{len(face)}i", len(face), *face) for face in faces]
+    return header + vertices.astype(order + "f4").tobytes() + b"".join(rows)
+
+
+def write(folder, contents):
+    folder.mkdir(exist_ok=True)
+    for name, content in contents.items():
+        (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    return Options("mesh_folder", data_from=str(folder))
+
+
+def three(folder, content, suffix):
+    return write(folder, {f"{i}{suffix}": content for i in range(3)})
+
+
+def everything(source):
+    """The meshes in the order of their files, from splits by the rule of every ten."""
+    splits = {split: list(entries["mesh"]) for split, entries in source.splits.items()}
+    n = sum(map(len, splits.values()))
+    wanted = [{1: "validation", 2: "test"}.get(i % 10, "train") for i in range(n)]
+    return np.stack([splits[split].pop(0) for split in wanted])
+
+
+FORMATS = {
+    "obj": (obj(), ".obj"),
+    "obj with normals": ("vn 0 0 1\nvn 0 1 0\n" + obj(corner="{}//1").replace("//1\nf", "//2\nf"), ".obj"),
+    "obj with seams": (
+        "vt 0 0\nvt 1 0\nvt 1 1\n" + obj(corner="{}/1/1").replace("2/1", "2/3"),
+        ".OBJ",
+    ),
+    "obj of parts": (
+        "mtllib a.mtl\no one\n" + obj(faces=FACES[:2]) + "usemtl b\n" + obj(VERTICES[:0], FACES[2:3]) + "g two\ns off\n"
+        "usemtl c\nf 1 \\\n 4 3\n",
+        ".obj",
+    ),
+    "obj with colours, of Windows": (obj().replace("\nf", " 1 0 1\nf", 1).replace("\n", "\r\n"), ".obj"),
+    "obj counted back": (
+        # From the last vertex read so far: of 4 first, then of 5.
+        obj(faces=FACES[:2])
+        .replace("v 7.0 8.0 -9.0\n", "")
+        .replace("f 1 3 2", "f -4 -2 -3")
+        .replace("f 1 2 4", "f -4/-1 2/-1 -1/-1")
+        + "v 7 8 -9\nf -4 -3 -2\nf 1 -2 -3\n",
+        ".obj",
+    ),
+    "off": (off(), ".off"),
+    "off with its counts in the first line, and colours": (
+        "# a comment\n" + off().replace("OFF\n# a comment\n", "COFF ").replace("3 0 1 3", "3 0 1 3 0.5 0.5 1"),
+        ".off",
+    ),
+    "ascii ply": (ply("ascii"), ".ply"),
+    "little-endian ply": (ply("binary_little_endian"), ".ply"),
+    "big-endian ply": (ply("binary_big_endian"), ".ply"),
+}
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_every_format_keeps_vertices_and_faces_exactly(tmp_path, form):
+    source = read(three(tmp_path, *FORMATS[form]))
+    assert source.faces.dtype == np.int32
+    np.testing.assert_array_equal(source.faces, FACES)
+    for entries in source.splits.values():
+        assert entries["mesh"].dtype == np.float32
+        np.testing.assert_array_equal(entries["mesh"], VERTICES[None])
+
+
+def test_ply_with_texture_coordinates(tmp_path):
+    """Two corners of one vertex with other coordinates would split it."""
+    text = ply("ascii").decode().replace("vertex_indices\n", "vertex_indices\nproperty list uchar float texcoord\n")
+    head, rest = text.split("end_header\n")
+    lines = rest.splitlines()
+    for i in range(len(FACES)):
+        lines[len(VERTICES) + i] += f" 6 0 0 {i} 0 {i} {i}"
+    source = read(three(tmp_path, head + "end_header\n" + "\n".join(lines) + "\n", ".ply"))
+    np.testing.assert_array_equal(source.faces, FACES)
+    np.testing.assert_array_equal(everything(source), np.stack([VERTICES] * 3))
+
+
+@pytest.mark.parametrize(
+    ("content", "suffix"),
+    [(obj(faces=[[0, 1, 4, 2]]), ".obj"), (off(faces=[[0, 1, 4, 2]]), ".off")]
+    + [(ply(kind, faces=[[0, 1, 4, 2]]), ".ply") for kind in ("ascii", "binary_little_endian", "binary_big_endian")],
+)
+def test_a_quadrilateral_is_two_triangles(tmp_path, content, suffix):
+    faces = read(three(tmp_path, content, suffix)).faces
+    # the same corners in the same sense of rotation, two triangles with a common diagonal
+    assert faces.tolist() == [[0, 1, 4], [4, 2, 0]]
+
+
+def test_natural_order_and_splits(tmp_path):
+    names = [f"pose{i}.{suffix}" for i, suffix in enumerate(["obj", "off"] * 12)]
+    meshes = np.stack([VERTICES + np.float32(i) for i in range(24)])
+    contents = {name: (obj if name.endswith("obj") else off)(mesh) for name, mesh in zip(names, meshes, strict=True)}
+    options = write(tmp_path, contents | {"notes.txt": "x", ".pose0.obj": "hidden", "a.mtl": ""})
+    (tmp_path / "folder.obj").mkdir()
+    source = read(options)
+    assert list(source.splits) == ["train", "validation", "test"]
+    offsets = {split: entries["mesh"][:, 0, 0].tolist() for split, entries in source.splits.items()}
+    assert offsets["validation"] == [1, 11, 21]
+    assert offsets["test"] == [2, 12, 22]
+    assert offsets["train"] == [0, *range(3, 11), *range(13, 21), 23]
+    np.testing.assert_array_equal(everything(source), meshes)
+    assert source.note.startswith("24 meshes of 5 vertices and 4 triangles from the folder ")
+    assert str(tmp_path.parent) not in source.note
+
+
+def test_npz_with_other_files(tmp_path):
+    meshes = np.stack([VERTICES * np.float32(i) for i in range(1, 5)])
+    np.savez(tmp_path / "10.npz", verts=meshes[1:], faces=FACES.astype(np.int64))
+    options = write(tmp_path, {"9.obj": obj(meshes[0])})
+    np.testing.assert_array_equal(everything(read(options)), meshes)
+
+
+def test_identity_follows_the_files(tmp_path):
+    options = write(tmp_path, {"1.obj": obj(), "2.obj": obj(), "a.txt": ""})
+    before = identity(options)
+    (tmp_path / "a.txt").write_text("passed over")
+    assert identity(options) == before
+    seen = {before}
+    stat = (tmp_path / "1.obj").stat()
+    os.utime(tmp_path / "1.obj", ns=(stat.st_atime_ns, stat.st_mtime_ns + 1_000_000_000))
+    seen.add(identity(options))
+    stat = (tmp_path / "2.obj").stat()
+    (tmp_path / "2.obj").write_text(obj() + "\n")
+    os.utime(tmp_path / "2.obj", ns=(stat.st_atime_ns, stat.st_mtime_ns))  # only the size is another
+    seen.add(identity(options))
+    (tmp_path / "2.obj").rename(tmp_path / "3.obj")
+    seen.add(identity(options))
+    assert len(seen) == 4
+    assert all(len(x) == 64 for x in seen)
+
+
+def refused(options):
+    with pytest.raises(UserError) as error:
+        read(options)
+    message = str(error.value)
+    assert "\n" not in message
+    return message
+
+
+def test_folders_refused(tmp_path):
+    for function in (read, identity):
+        with pytest.raises(UserError, match="--data-from FOLDER"):
+            function(Options("mesh_folder"))
+        with pytest.raises(UserError, match="none: No such file or directory; mesh_folder needs a folder"):
+            function(Options("mesh_folder", data_from=str(tmp_path / "none")))
+        with pytest.raises(UserError, match=r"no meshes in it; their files end in \.npz, \.obj, \.off, \.ply"):
+            function(write(tmp_path, {"a.stl": ""}))
+    assert "2 meshes in it; at least 3" in refused(write(tmp_path, {"a.obj": obj(), "b.obj": obj()}))
+    (tmp_path / "file").write_text("")
+    assert "Not a directory" in refused(Options("mesh_folder", data_from=str(tmp_path / "file")))
+
+
+NAN = VERTICES.copy()
+NAN[3, 1] = np.nan
+HUGE = VERTICES.astype(np.float64) * 1e39  # float32 ends at 3.4e38
+
+BAD = {
+    "half an obj": ("a.obj", obj()[:20], r"not readable as \.obj \(cut short or damaged at line 2\)"),
+    "half a face": ("a.obj", obj()[:-3], r"\(cut short or damaged at line 9\)"),
+    "words": ("a.obj", obj().replace("v 1.0", "v one"), r"\(cut short or damaged at line 2\)"),
+    "words after a long line": ("a.obj", "v 0 \\\n 0 0\nf a\n", r"\(cut short or damaged at line 3\)"),
+    "two coordinates": ("a.obj", "v 1 2\nv 3 4\nv 5 6\nf 1 2 3\n", r"\(cut short or damaged at line 1\)"),
+    "empty obj": ("a.obj", "", "the file is empty"),
+    "no obj": ("a.obj", b"\x00\xff\x13 a picture", "no faces; a mesh needs triangles"),
+    "counted from 0": ("a.obj", obj(faces=FACES - 1), r"triangle 0 has the vertices \[-1, 1, 0\]"),
+    "beyond": ("a.obj", obj(faces=FACES + 2), r"triangle 1 has the vertices \[2, 3, 5\], counted from 0, of 5"),
+    "back too far": (
+        "a.obj",
+        obj() + "f -5 -6 -4\n",
+        r"triangle 4 has the vertices \[0, -1, 1\], counted from 0, of 5",
+    ),
+    "nan": ("a.obj", obj(NAN), "vertex 3 of mesh 0 is not finite"),
+    "huge": ("a.obj", obj(HUGE), r"vertex 1 of mesh 0 is not finite: \[inf, 0.0, 0.0\]"),
+    "half an off": ("a.off", off()[:40], r"not readable as \.off \(cut short or damaged at line 5\)"),
+    "half a face of an off": ("a.off", off()[:-3], r"\(cut short or damaged at line 12\)"),
+    "an off without its last face": ("a.off", off()[:-8], r"\(cut short: it ends before its last face\)"),
+    "no off": ("a.off", obj(), r"\(it does not begin with OFF\)"),
+    "counts of an off": ("a.off", "OFF\n5\n", r"\(cut short or damaged at line 2\)"),
+    "an off of one word": ("a.off", "OFF", r"\(cut short: it ends before its last face\)"),
+    "off beyond": ("a.off", off(faces=FACES + 2), "vert"),
+    "empty off": ("a.off", "", "the file is empty"),
+    "half a ply": ("a.ply", ply("ascii")[:-50], r"not readable as \.ply \(cut short or damaged\)|no faces"),
+    "half a binary ply": ("a.ply", ply("binary_big_endian")[:-3], r"not readable as \.ply \(cut short or damaged\)"),
+    "half a header": ("a.ply", ply("ascii")[:60], r"not readable as \.ply \(cut short or damaged\)"),
+    "empty ply": ("a.ply", b"", "the file is empty"),
+    "points": ("a.ply", ply("ascii", faces=[]), "no faces"),
+    "ply beyond": ("a.ply", ply("binary_little_endian", faces=FACES + 2), r"triangle 1 has the vertices \[2, 3, 5\]"),
+    "ply negative": ("a.ply", ply("ascii", faces=FACES - 1), r"triangle 0 has the vertices \[-1, 1, 0\]"),
+    "no npz": ("a.npz", obj(), r"not readable as \.npz \(no archive, or one cut short\)"),
+}
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_bad_files_are_named(tmp_path, bad):
+    name, content, message = BAD[bad]
+    with pytest.raises(UserError, match=message):
+        read(write(tmp_path, {"0.obj": obj(), name: content}))
+    assert refused(write(tmp_path, {"0.obj": obj(), name: content})).startswith(str(tmp_path / name))
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"verts": VERTICES[None]}, "it has verts, and not faces"),
+        ({"neutral": VERTICES}, "it has neutral, and not verts and faces"),
+        ({"verts": VERTICES, "faces": FACES}, r"vertices are float32 \[5, 3\]; float \[meshes, V, 3\]"),
+        ({"verts": VERTICES[None].astype(int), "faces": FACES}, r"vertices are int64 \[1, 5, 3\]"),
+        ({"verts": VERTICES[None], "faces": FACES.astype(float)}, r"faces are float64 \[4, 3\]; int \[F, 3\]"),
+        ({"verts": VERTICES[None], "faces": FACES[:, :2]}, r"faces are int32 \[4, 2\]; int \[F, 3\]"),
+        ({"verts": VERTICES[None], "faces": FACES[:0]}, "no faces"),
+        ({"verts": np.stack([VERTICES, NAN]), "faces": FACES}, "vertex 3 of mesh 1 is not finite"),
+        ({"verts": VERTICES[None], "faces": np.array([[None] * 3])}, "not readable"),
+    ],
+)
+def test_bad_npz(tmp_path, arrays, message):
+    np.savez(tmp_path / "a.npz", **arrays)
+    with pytest.raises(UserError, match=message):
+        read(Options(data_from=str(tmp_path)))
+    assert refused(Options(data_from=str(tmp_path))).startswith(str(tmp_path / "a.npz"))
+
+
+def test_truncated_npz(tmp_path):
+    np.savez(tmp_path / "a.npz", verts=np.stack([VERTICES] * 100), faces=FACES)
+    content = (tmp_path / "a.npz").read_bytes()
+    assert "cut short" in refused(write(tmp_path, {"a.npz": content[: len(content) // 2]}))
+
+
+def test_other_connectivity_is_named(tmp_path):
+    fine = {"0.obj": obj(), "1.obj": obj()}
+    cut = refused(write(tmp_path, fine | {"2.off": off(faces=FACES[:3])}))
+    assert cut.startswith(f"{tmp_path / '2.off'}: 5 vertices and 3 triangles, but 0.obj has 5 and 4;")
+    (tmp_path / "2.off").unlink()
+    fewer = refused(write(tmp_path, fine | {"2.obj": obj(VERTICES[:4])}))
+    assert fewer.startswith(f"{tmp_path / '2.obj'}: 4 vertices and 4 triangles, but 0.obj has 5 and 4;")
+    turned = np.concatenate([FACES[:3], np.roll(FACES[3:], 1, axis=1)])
+    other = refused(write(tmp_path, fine | {"2.obj": obj(faces=turned)}))
+    assert other.startswith(f"{tmp_path / '2.obj'}: triangle 3 has the vertices [2, 0, 3], but 0.obj has [0, 3, 2]")
+
+
+# Real meshes
+
+
+@pytest.fixture
+def real():
+    folder = Path(os.environ.get("JAXGEN_TEST_DATA", "")) / "meshes"
+    if "JAXGEN_TEST_DATA" not in os.environ or not folder.is_dir():
+        pytest.skip("needs JAXGEN_TEST_DATA, a folder with meshes/")
+    return folder
+
+
+def load(path):
+    with np.load(path) as arrays:
+        return dict(arrays)
+
+
+def linked(folder, *files):
+    for file in files:
+        (folder / file.name).symlink_to(file)
+    return Options("mesh_folder", data_from=str(folder))
+
+
+def sizes(source):
+    return [len(entries["mesh"]) for entries in source.splits.values()]
+
+
+def test_horses(real, tmp_path):
+    source = read(linked(tmp_path, real / "horse-gallop.npz", real / "horse-poses.npz"))
+    gallop, poses = (load(real / f"horse-{name}.npz") for name in ("gallop", "poses"))
+    assert sizes(source) == [46, 6, 6]
+    np.testing.assert_array_equal(source.faces, gallop["faces"])
+    np.testing.assert_array_equal(everything(source), np.concatenate([gallop["verts"], poses["verts"]]))
+
+
+def test_cows(real, tmp_path):
+    source = read(linked(tmp_path, real / "pcow.npz"))
+    assert sizes(source) == [162, 21, 21]
+    np.testing.assert_array_equal(source.faces, load(real / "pcow.npz")["faces"])
+
+
+def test_faces(real, tmp_path):
+    heads = load(real / "ict_facekit_verts.npz")
+    assert "not verts" in refused(linked(tmp_path, real / "ict_facekit_verts.npz"))  # it has parts by name
+    (tmp_path / "ict_facekit_verts.npz").unlink()
+    verts = np.concatenate([heads["neutral"][None], heads["identity"], heads["expression"]])
+    np.savez(tmp_path / "heads.npz", verts=verts, faces=heads["faces"])
+    source = read(Options("mesh_folder", data_from=str(tmp_path)))
+    assert sizes(source) == [126, 16, 16]
+    np.testing.assert_array_equal(source.faces, heads["faces"])
+
+
+def test_real_meshes_of_two_kinds_are_refused(real, tmp_path):
+    message = refused(linked(tmp_path, real / "horse-poses.npz", real / "pcow.npz"))
+    assert "pcow.npz: 2904 vertices and 5804 triangles, but horse-poses.npz has 8431 and 16843" in message
+
+
+def test_a_real_mesh_through_every_format(real, tmp_path):
+    cow = load(real / "pcow.npz")
+    vertices, faces = cow["verts"][100], cow["faces"]
+    contents = {"0.obj": obj(vertices, faces), "1.off": off(vertices, faces)}
+    for i, kind in enumerate(("ascii", "binary_little_endian", "binary_big_endian")):
+        contents[f"{i + 2}.ply"] = ply(kind, vertices, faces)
+    source = read(write(tmp_path, contents))
+    np.testing.assert_array_equal(source.faces, faces)
+    np.testing.assert_array_equal(everything(source), np.stack([vertices] * 5))

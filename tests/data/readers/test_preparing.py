@@ -1,0 +1,399 @@
+"""Preparing: of a small dataset with files of its own, which needs no TensorFlow, and of real ones where it is."""
+
+import fcntl
+import gzip
+import hashlib
+import importlib.util
+import io
+import os
+import shutil
+import threading
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxgen import data
+from jaxgen.data.options import Options
+from jaxgen.data.readers import official
+from jaxgen.data.readers.preparing import UNZIPPED, prepare
+from jaxgen.errors import UserError
+
+VALUES = b"".join(bytes([x]) for x in range(30))  # published gzipped; an image of each
+LABELS = b"".join(b"%d\n" % (x % 3) for x in range(30))  # published as they are
+VALUES_GZ = gzip.compress(VALUES, 9, mtime=1)
+URL = "http://files.example/"
+NAME = "tfds:jaxgen_test_stripes"
+
+
+def digest(content):
+    return hashlib.sha256(content).hexdigest()
+
+
+@pytest.fixture(scope="session")
+def stripes():
+    """A builder registered with TFDS, with files to download and their published checksums."""
+    import tensorflow_datasets as tfds
+    from tensorflow_datasets.core.download.checksums import UrlInfo
+
+    class JaxgenTestStripes(tfds.core.GeneratorBasedBuilder):
+        VERSION = tfds.core.Version("1.2.3")
+        url_infos: ClassVar = {
+            URL + "values.bin.gz": UrlInfo(len(VALUES_GZ), digest(VALUES_GZ), "values.bin.gz"),
+            URL + "get?id=7": UrlInfo(len(LABELS), digest(LABELS), "labels.txt"),
+        }
+        fails = None  # what is called in the middle of generating
+
+        def _info(self):
+            return tfds.core.DatasetInfo(
+                builder=self,
+                features=tfds.features.FeaturesDict(
+                    {"image": tfds.features.Image(shape=(2, 2, 1)), "label": tfds.features.ClassLabel(num_classes=3)}
+                ),
+            )
+
+        def _split_generators(self, manager):
+            values = manager.download(URL + "values.bin.gz")  # TFDS would extract it by TensorFlow
+            labels = manager.download({"labels": URL + "get?id=7"})["labels"]
+            return {
+                "train": self._generate_examples(values, labels, range(20)),
+                "test": self._generate_examples(values, labels, range(20, 30)),
+            }
+
+        def _generate_examples(self, values, labels, indices):
+            values = gzip.decompress(values.read_bytes()) if values.suffix == ".gz" else values.read_bytes()
+            labels = labels.read_text().split()
+            for i in indices:
+                if i == 10 and self.fails:
+                    self.fails()
+                content = io.BytesIO()
+                Image.fromarray(np.full((2, 2), values[i], np.uint8)).save(content, "PNG")
+                content.seek(0)
+                yield i, {"image": content, "label": int(labels[i])}
+
+    class JaxgenTestWords(JaxgenTestStripes):
+        def _info(self):
+            features = tfds.features.FeaturesDict({"text": tfds.features.Text()})
+            return tfds.core.DatasetInfo(builder=self, features=features)
+
+    return JaxgenTestStripes
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path, monkeypatch, stripes):
+    """The data folder; TensorFlow is said to be there, which the small dataset does not use."""
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: name if name == "tensorflow" else find_spec(name, *rest)
+    )
+    monkeypatch.setenv("JAXGEN_DATA_DIR", str(tmp_path / "data"))
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def given(tmp_path):
+    """A folder with the files as published."""
+    folder = tmp_path / "given"
+    folder.mkdir()
+    (folder / "values.bin.gz").write_bytes(VALUES_GZ)
+    (folder / "labels.txt").write_bytes(LABELS)
+    return folder
+
+
+def error(name, folder):
+    with pytest.raises(UserError) as raised:
+        prepare(name, folder, progress=False)
+    message = str(raised.value)
+    assert "\n" not in message
+    return message
+
+
+def assert_prepared(root):
+    source = official.read(Options(NAME))
+    examples = [records[i] for records in source.splits.values() for i in range(len(records))]
+    assert sorted((int(x["image"][1, 1, 0]), x["label"]) for x in examples) == [(i, i % 3) for i in range(30)]
+    assert [len(records) for records in source.splits.values()] == [18, 2, 10]
+    assert_nothing_left(root)
+
+
+def assert_nothing_left(root):
+    assert [path.name for path in (root / "tfds" / ".preparing").iterdir()] == ["jaxgen_test_stripes.lock"]
+    assert not list(root.rglob("*incomplete*"))
+
+
+def test_prepares_from_files(root, given, capfd):
+    before = {path: path.read_bytes() for path in given.iterdir()}
+    folder = prepare(NAME, given, progress=False)
+    assert capfd.readouterr() == ("", "")
+    assert folder == root / "tfds" / "jaxgen_test_stripes" / "1.2.3"
+    assert_prepared(root)
+    assert {path: path.read_bytes() for path in given.iterdir()} == before
+
+
+def test_tells_how_far_it_is_on_stderr(root, given, capfd):
+    folder = prepare(NAME, given)
+    told = capfd.readouterr()
+    assert told.out == ""
+    assert "Generating splits" in told.err
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert prepare(NAME, None) == folder
+    assert capfd.readouterr() == ("", f"{NAME} is prepared already, in {folder}\n")
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+
+
+def unzipped(folder):
+    (folder / "values.bin.gz").rename(folder / "values.bin")
+    (folder / "values.bin").write_bytes(VALUES)
+
+
+def zipped_anew(folder):
+    (folder / "values.bin.gz").write_bytes(gzip.compress(VALUES, 1, mtime=2))
+
+
+def both_zipped(folder):
+    (folder / "labels.txt").unlink()
+    (folder / "labels.txt.gz").write_bytes(gzip.compress(LABELS, mtime=0))
+
+
+def below(folder):
+    (folder / "a" / "b").mkdir(parents=True)
+    (folder / "values.bin.gz").rename(folder / "a" / "b" / "values.bin.gz")
+
+
+def among_others(folder):
+    """Beside files of the same names with other content, as of another dataset."""
+    (folder / "a").mkdir()
+    (folder / "z").mkdir()
+    for other in ("a/values.bin.gz", "z/values.bin.gz"):
+        (folder / other).write_bytes(gzip.compress(b"other", mtime=0))
+    (folder / "a" / "labels.txt").write_bytes(b"other")
+
+
+@pytest.mark.parametrize("change", [unzipped, zipped_anew, both_zipped, below, among_others])
+def test_forms_of_the_same_content(root, given, monkeypatch, change):
+    monkeypatch.setitem(UNZIPPED, digest(VALUES_GZ), digest(VALUES))
+    change(given)
+    prepare(NAME, given, progress=False)
+    assert_prepared(root)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "known", "message"),
+    [
+        ("labels.txt", b"x", True, "labels.txt is not what was published at {url}get?id=7: its sha256 is {x}, not {l}"),
+        ("labels.txt.gz", b"x", True, "labels.txt.gz is not what was published at {url}get?id=7: its sha256 is of no"),
+        ("values.bin.gz", VALUES_GZ[:-9], True, "values.bin.gz is not what was published at {url}values.bin.gz: its"),
+        (
+            "values.bin.gz",
+            gzip.compress(b"x", mtime=0),
+            True,
+            "values.bin.gz is not what was published at {url}values.bin.gz",
+        ),
+        (
+            "values.bin.gz",
+            gzip.compress(VALUES, 1, mtime=0),
+            False,
+            "values.bin.gz is not what was published at {url}values",
+        ),
+        ("values.bin", b"x", True, "values.bin is not what was published at {url}values.bin.gz: its sha256 is {x}, n"),
+        (
+            "values.bin",
+            VALUES,
+            False,
+            "values.bin cannot be checked: give values.bin.gz, as published at {url}values.bin.gz",
+        ),
+    ],
+)
+def test_other_content_is_refused(root, given, monkeypatch, file, content, known, message):
+    if known:
+        monkeypatch.setitem(UNZIPPED, digest(VALUES_GZ), digest(VALUES))
+    for name in ("values.bin.gz", "labels.txt"):
+        if file.startswith(name.split(".")[0]):
+            (given / name).unlink()
+    (given / file).write_bytes(content)
+    expected = message.format(url=URL, x=digest(b"x"), l=digest(LABELS))
+    assert error(NAME, given).startswith(f"{given}{os.sep}{expected}")
+    assert official.prepared("jaxgen_test_stripes") is None
+    assert_nothing_left(root)
+
+
+def test_missing_files_are_listed(given):
+    (given / "values.bin.gz").unlink()
+    assert error(NAME, given) == f"{given} lacks values.bin.gz (from {URL}values.bin.gz)"
+    assert error(NAME, given / "nowhere") == (
+        f"{given / 'nowhere'} is no folder: give the one with the downloaded files of {NAME}"
+    )
+
+
+def test_without_tensorflow(monkeypatch, given):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert error("mnist", given) == (
+        'jaxgen data prepare mnist needs TensorFlow, to prepare only: pip install "jaxgen[tensorflow]"'
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("mnits", "unknown dataset mnits: did you mean mnist"),
+        ("tfds:emnits", "TFDS has no dataset emnits: did you mean tfds:emnist"),
+        ("tfds:qqqqqqqq", "TFDS has no dataset qqqqqqqq: https://www.tensorflow.org/datasets/catalog lists all"),
+        ("tfds:emnist", "tfds:emnist has configs: give one, as tfds:emnist/byclass; there are byclass, bymerge"),
+        ("tfds:emnist/leters", "tfds:emnist has no config leters: did you mean letters?"),
+        (NAME + "/x", f"{NAME} has no config x: it is {NAME}"),
+        ("tfds:jaxgen_test_words", "tfds:jaxgen_test_words has no images; its features are text"),
+    ],
+)
+def test_names_that_cannot_be_prepared(name, message):
+    assert error(name, None).startswith(message)
+
+
+def test_a_missing_package_is_named(monkeypatch, stripes, given):
+    monkeypatch.setattr(stripes, "fails", lambda self: importlib.import_module("no_such_package"))
+    assert error(NAME, given) == (
+        f"preparing {NAME} needs no_such_package, which is missing: pip install no_such_package"
+    )
+
+
+def test_an_interrupted_preparation_leaves_nothing(root, given, monkeypatch, stripes):
+    def interrupted(self):
+        raise KeyboardInterrupt
+
+    def broken(self):
+        raise ValueError("the disk\nis on fire")
+
+    monkeypatch.setattr(stripes, "fails", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(NAME, given, progress=False)
+    assert_nothing_left(root)
+    monkeypatch.setattr(stripes, "fails", broken)
+    message = error(NAME, given)
+    assert message.startswith(f"TFDS could not prepare {NAME}: ")
+    assert "the disk is on fire" in message
+    assert_nothing_left(root)
+    assert official.prepared("jaxgen_test_stripes") is None
+    monkeypatch.setattr(stripes, "fails", None)
+    prepare(NAME, given, progress=False)
+    assert_prepared(root)
+
+
+def test_what_a_killed_process_left_is_removed(root, given):
+    stale = root / "tfds" / ".preparing" / "jaxgen_test_stripes" / "jaxgen_test_stripes" / "incomplete.ABC_1.2.3"
+    stale.mkdir(parents=True)
+    (stale / "jaxgen_test_stripes-train.array_record-00000-of-00001").write_bytes(b"half")
+    assert official.prepared("jaxgen_test_stripes") is None
+    prepare(NAME, given, progress=False)
+    assert_prepared(root)
+
+
+def test_one_process_waits_for_another(root, given, capfd):
+    work = root / "tfds" / ".preparing"
+    work.mkdir(parents=True)
+    with open(work / "jaxgen_test_stripes.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # as if another process were preparing
+        waiting = threading.Thread(target=prepare, args=(NAME, given))
+        waiting.start()
+        waiting.join(1)
+        assert waiting.is_alive()
+        assert capfd.readouterr().err == "waiting for another process, which prepares jaxgen_test_stripes\n"
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        waiting.join(30)
+    assert not waiting.is_alive()
+    assert_prepared(root)
+
+
+def test_a_folder_that_is_there_already_is_left_alone(root, given):
+    folder = root / "tfds" / "jaxgen_test_stripes" / "1.2.3"
+    folder.mkdir(parents=True)
+    (folder / "mine").touch()
+    assert error(NAME, given) == f"{folder} is there already, but not of jaxgen data prepare: move or delete it"
+    assert [path.name for path in folder.iterdir()] == ["mine"]
+
+
+def test_a_damaged_one_is_not_taken_for_prepared(given):
+    folder = prepare(NAME, given, progress=False)
+    (folder / "features.json").write_text("{}")
+    assert error(NAME, given).endswith(f"delete {folder} and run jaxgen data prepare {NAME} again")
+    shutil.rmtree(folder)
+    assert prepare(NAME, given, progress=False) == folder
+
+
+def test_a_data_folder_that_cannot_be_written(given, monkeypatch, tmp_path):
+    monkeypatch.setenv("JAXGEN_DATA_DIR", str(given / "labels.txt" / "data"))
+    assert error(NAME, given) == (
+        f"cannot write the data folder {given / 'labels.txt' / 'data'} (Not a directory): "
+        "set JAXGEN_DATA_DIR to a folder that can be written"
+    )
+
+
+# The real ones, by TFDS's builders.
+
+needs_files = pytest.mark.skipif(
+    not os.environ.get("JAXGEN_TEST_DATA"), reason="JAXGEN_TEST_DATA names no folder of test data"
+)
+needs_tensorflow = pytest.mark.skipif(
+    importlib.util.find_spec("tensorflow") is None, reason="TensorFlow, with which TFDS prepares, is not installed"
+)
+
+
+@pytest.fixture
+def files():
+    return Path(os.environ["JAXGEN_TEST_DATA"])
+
+
+@needs_files
+def test_unzipped_checksums_are_of_the_published_files(files):
+    found = {}
+    for path in [*files.glob("mnist/*.gz"), *files.glob("fashion_mnist/*.gz")]:
+        found[digest(path.read_bytes())] = digest(gzip.decompress(path.read_bytes()))
+    assert found == UNZIPPED
+
+
+@needs_files
+@needs_tensorflow
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "binarized_mnist"])
+def test_real_datasets(files, name, monkeypatch, capfd):
+    """Into JAXGEN_PREPARED_DIR where it is given: `test_official.py` reads them from there without TensorFlow."""
+    if folder := os.environ.get("JAXGEN_PREPARED_DIR"):
+        monkeypatch.setenv("JAXGEN_DATA_DIR", folder)
+    prepare(name, files, progress=False)  # mnist's and fashion_mnist's files have the same names
+    assert capfd.readouterr() == ("", "")
+    records = official.read(Options(name)).splits
+    assert tuple(map(len, records.values())) == official.OFFICIAL[name].examples
+    example = records["test"][0]
+    assert (example["image"].shape, example["image"].dtype) == (official.OFFICIAL[name].shape, np.uint8)
+
+
+@needs_files
+@needs_tensorflow
+def test_real_files_unzipped_and_zipped_anew(files, tmp_path, monkeypatch):
+    """TFDS's own order, in any form of the files."""
+    for number, path in enumerate(sorted((files / "mnist").glob("*.gz"))):
+        content = gzip.decompress(path.read_bytes())
+        if number % 2:
+            (tmp_path / path.stem).write_bytes(content)
+        else:
+            (tmp_path / path.name).write_bytes(gzip.compress(content, 1, mtime=0))
+    monkeypatch.setenv("JAXGEN_DATA_DIR", str(tmp_path / "data"))
+    prepare("mnist", tmp_path, progress=False)
+    assert data.load("mnist", progress=False).fingerprint == (
+        "6d526dc62eb80465619905be93813313917eca14099658426b152f49028882f7"
+    )
+
+
+@needs_files
+@needs_tensorflow
+@pytest.mark.parametrize(
+    ("name", "folder", "missing"),
+    [
+        ("omniglot", "omniglot_small", ["images_background.zip", "images_evaluation.zip"]),
+        ("cifar10", "cifar10_first4000", ["cifar-10-binary.tar.gz"]),
+    ],
+)
+def test_real_datasets_of_which_files_are_missing(files, name, folder, missing):
+    message = error(name, files / folder)
+    assert message.startswith(f"{files / folder} lacks ")
+    assert sorted(word for word in message.split() if word.endswith((".zip", ".gz"))) == missing
+    assert message.count("(from https://") == len(missing)

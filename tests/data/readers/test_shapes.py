@@ -1,0 +1,307 @@
+"""The shapes against a checker that sees only an image and a caption, and shares no code with what draws them.
+
+It finds the objects by colour, their shapes by how much of their boxes and of their convex hulls they fill, and
+parses the caption by a grammar of its own. What makes it a check: it refuses every caption with one word changed.
+"""
+
+import hashlib
+import re
+from collections import Counter
+from itertools import combinations
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+from scipy import ndimage
+from scipy.spatial import ConvexHull
+
+from jaxgen.data.options import Options
+from jaxgen.data.readers import shapes
+from jaxgen.data.source import SPLITS
+
+NAMES = ("black", "blue", "green", "cyan", "red", "magenta", "yellow", "white")  # by the bits of red, green, blue
+
+WORDS = """
+    there is are a picture of on background with and two three small large black white
+    red green blue yellow magenta cyan circle square triangle star circles squares triangles stars
+    left right to the above over below under
+"""
+GROUP = re.compile(
+    r"(a|two|three) (small |large |)(red|green|blue|yellow|magenta|cyan) (circle|square|triangle|star)(s?)\b"
+)
+LINK = re.compile(r" (and )?(?:(?:is|are) )?(?:(?:to the )?(left of|right of|above|over|below|under) )?")
+SENTENCE = re.compile(r"(?:there (?:is|are) |a picture of )?(.+?)(?: on a (black|white) background)?")
+BACKGROUND_FIRST = re.compile(r"a (black|white) background with (.+)")
+
+
+def parse(caption):
+    """The background or None, the groups (number, size or "", colour, shape), and the relation of the first to each."""
+    if match := BACKGROUND_FIRST.fullmatch(caption):
+        background, content = match.groups()
+    else:
+        content, background = SENTENCE.fullmatch(caption).groups()
+    groups, relations, position = [], [None], 0
+    while match := GROUP.match(content, position):
+        number, size, colour, shape, plural = match.groups()
+        assert (number == "a") == (plural == ""), caption
+        groups.append((("a", "two", "three").index(number) + 1, size.strip(), colour, shape))
+        if match.end() == len(content):
+            return background, groups, relations
+        link = LINK.match(content, match.end())
+        assert link[1] or link[2], caption
+        relations.append(link[2])
+        position = link.end()
+    raise AssertionError(caption)
+
+
+def shape_of(mask):
+    """The shape that fills its box, a mask [height, width], in this way; None if it is none of the four.
+
+    A circle, square, triangle and star of the plane fill pi/4, 1, 1/2 and 0.33 of their boxes. They fill their
+    hulls, but for the star, which fills 0.47. Small ones of pixels differ from this by up to 0.13 and 0.2.
+    """
+    rows, columns = np.nonzero(mask)
+    corners = np.concatenate([np.column_stack([rows + i, columns + j]) for i in (0, 1) for j in (0, 1)])
+    of_hull, of_box = mask.sum() / ConvexHull(corners).volume, mask.mean()
+    if ndimage.binary_fill_holes(mask).sum() > mask.sum():
+        return None
+    if of_hull < 0.75:
+        return "star" if 0.3 < of_box < 0.53 else None
+    if not 0.85 < mask.shape[0] / mask.shape[1] < 1.18:
+        return None
+    for shape, least, greatest in (("triangle", 0.47, 0.62), ("circle", 0.65, 0.92), ("square", 0.97, 1)):
+        if least < of_box <= greatest:
+            return shape
+    return None
+
+
+def see(image):
+    """The background and, of each object, (colour, shape, size, (left, top, right, bottom))."""
+    codes = (image >= 128) @ np.array([4, 2, 1])
+    objects = []
+    for code in set(np.unique(codes)) - {codes[0, 0]}:
+        components, _ = ndimage.label(codes == code, np.ones((3, 3)))
+        for i, (y, x) in enumerate(ndimage.find_objects(components), 1):
+            size = "small" if max(y.stop - y.start, x.stop - x.start) <= 16 else "large"
+            shape = shape_of(components[y, x] == i)
+            objects.append((NAMES[code], shape, size, (x.start, y.start, x.stop, y.stop)))
+    return NAMES[codes[0, 0]], objects
+
+
+def stands(box, relation, other):
+    match relation:
+        case "left of":
+            return box[2] <= other[0]
+        case "right of":
+            return box[0] >= other[2]
+        case "above" | "over":
+            return box[3] <= other[1]
+        case "below" | "under":
+            return box[1] >= other[3]
+
+
+def is_true(caption, seen):
+    """Whether a caption is true of what is seen in an image."""
+    seen_background, objects = seen
+    background, groups, relations = parse(caption)
+    named = Counter()
+    for number, _, *kind in groups:
+        named[tuple(kind)] += number
+    members = [[o for o in objects if o[:2] == tuple(kind)] for _, _, *kind in groups]
+    return (
+        background in (None, seen_background)
+        and named == Counter(o[:2] for o in objects)
+        and all(size in ("", o[2]) for (_, size, *_), group in zip(groups, members, strict=True) for o in group)
+        and all(
+            stands(first[3], relation, o[3])
+            for relation, group in zip(relations, members, strict=True)
+            if relation
+            for first in members[0]
+            for o in group
+        )
+    )
+
+
+def falsehoods(caption):
+    """Captions with one thing changed: (what, caption)."""
+    for match in GROUP.finditer(caption):
+        number, size, colour, shape, plural = match.groups()
+        changed = [("count", f"{n} {size}{colour} {shape}{s}") for n, s in (("a", ""), ("two", "s"), ("three", "s"))]
+        changed += [("colour", f"{number} {size}{other} {shape}{plural}") for other in shapes.COLOURS]
+        changed += [("shape", f"{number} {size}{colour} {other}{plural}") for other in shapes.SHAPES]
+        changed += [("size", f"{number} {other}{colour} {shape}{plural}") for other in ("small ", "large ") if size]
+        for what, group in changed:
+            if group != match[0]:
+                yield what, caption[: match.start()] + group + caption[match.end() :]
+    opposite = {"left": "right", "above": "below", "over": "under"}
+    opposite |= {b: a for a, b in opposite.items()}
+    for match in re.finditer(r"\b(left|right|above|below|over|under)\b", caption):
+        yield "relation", caption[: match.start()] + opposite[match[0]] + caption[match.end() :]
+    for match in re.finditer(r"\b(black|white)\b", caption):
+        other = {"black": "white", "white": "black"}[match[0]]
+        yield "background", caption[: match.start()] + other + caption[match.end() :]
+
+
+def scenes_of(num, seed=0):
+    return shapes.draw(np.random.Generator(np.random.PCG64(seed)), num)
+
+
+@pytest.fixture(scope="module")
+def source():
+    return shapes.read(Options("shapes"))
+
+
+def check(split, count):
+    """The first captions of a split are true, all their changes false, and labels those of the largest objects."""
+    refused = Counter()
+    for image, caption, label in zip(*(split[name][:count] for name in ("image", "caption", "label")), strict=True):
+        seen = see(image)
+        assert is_true(caption, seen), (caption, seen)
+        for what, falsehood in falsehoods(caption):
+            assert not is_true(falsehood, seen), (falsehood, seen)
+            refused[what] += 1
+        largest = max(seen[1], key=lambda o: (o[3][2] - o[3][0]) * (o[3][3] - o[3][1]))
+        assert shapes.CLASSES[label] == " ".join(largest[:2])
+    return refused
+
+
+@pytest.mark.parametrize(("split", "count"), [("train", 1000), ("validation", 500), ("test", 500)])
+def test_captions_and_labels_are_true_and_changed_captions_are_not(source, split, count):
+    """Of the first scenes; of all of them, in the slow test below."""
+    refused = check(source.splits[split], count)
+    assert set(refused) == {"count", "colour", "shape", "size", "relation", "background"}
+    assert min(refused.values()) > count / 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("split", SPLITS)
+def test_every_caption_and_label_is_true(source, split):
+    check(source.splits[split], None)
+
+
+def test_checker_refuses_what_is_no_scene():
+    """No objects, and shapes there are not: a ring, a bar, two circles that touch."""
+    y, x = np.mgrid[:64, :64] - 31.5
+    ring = (np.hypot(x, y) < 12) & (np.hypot(x, y) > 7)
+    bar = (abs(x) < 11) & (abs(y) < 5)
+    touching = (np.hypot(x - 7, y) < 7.2) | (np.hypot(x + 7, y) < 7.2)
+    for mask in (np.zeros((64, 64), bool), ring, bar, touching):
+        seen = see(mask[..., None] * np.array([255, 0, 0], np.uint8))
+        assert not any(is_true(f"a red {shape}", seen) for shape in shapes.SHAPES)
+        assert not is_true("two red circles", seen)
+
+
+def test_splits(source):
+    assert tuple(source.splits) == SPLITS
+    for split, num in zip(source.splits.values(), (20_000, 2_000, 2_000), strict=True):
+        assert split["image"].shape == (num, 64, 64, 3)
+        assert split["image"].dtype == np.uint8
+        assert split["label"].dtype == np.int32
+        frequency = np.bincount(split["label"], minlength=24)
+        assert len(frequency) == len(source.classes) == 24
+        assert frequency.max() - frequency.min() <= 1
+        assert len(split["caption"]) == num
+
+
+def test_no_image_is_there_twice(source):
+    images = {hashlib.sha256(image).digest() for split in source.splits.values() for image in split["image"]}
+    assert len(images) == 24_000
+
+
+def test_captions_are_varied_and_of_few_words(source):
+    captions = source.splits["train"]["caption"]
+    frequency = Counter(word for caption in captions for word in caption.split())
+    assert set(frequency) == set(WORDS.split())
+    assert min(frequency.values()) > 700  # each word is there to be learnt
+    assert len(set(captions)) > 10_000
+    # the six arrangements, by the numbers of objects in the groups
+    arrangements = Counter(tuple(sorted(number for number, *_ in parse(caption)[1])) for caption in captions)
+    assert arrangements.keys() == {(1,), (2,), (1, 1), (3,), (1, 2), (1, 1, 1)}
+    # 4 standard deviations of a binomial of 20,000 and 1/6
+    assert all(abs(count - 20_000 / 6) < 4 * 53 for count in arrangements.values())
+
+
+def test_objects_keep_their_distances():
+    scenes = scenes_of(5_000)
+    low, high = scenes.centre - scenes.side[..., None] / 2, scenes.centre + scenes.side[..., None] / 2
+    present = scenes.group >= 0
+    assert low[present].min() >= 2
+    assert high[present].max() <= 62
+    for i, j in combinations(range(3), 2):
+        apart = np.maximum(low[:, i] - high[:, j], low[:, j] - high[:, i]).max(axis=1)
+        assert apart[present[:, i] & present[:, j]].min() >= 4 - 1e-9
+
+
+def one(shape, side, centre, colour="red", background="black"):
+    """The picture of one object."""
+    index = [list(shapes.BACKGROUNDS).index(background), list(shapes.COLOURS).index(colour)]
+    return shapes.render(
+        shapes.Scenes(
+            background=np.array(index[:1]),
+            group=np.array([[0, -1, -1]]),
+            size=np.zeros((1, 3), int),
+            colour=np.full((1, 3), index[1]),
+            shape=np.full((1, 3), shapes.SHAPES.index(shape)),
+            side=np.full((1, 3), float(side)),
+            centre=np.full((1, 3, 2), centre, float),
+        )
+    )[0]
+
+
+def test_square_by_hand():
+    """12 wide around (20.25, 30): columns 15 to 25 whole, 14 three and 26 one quarter; rows 24 to 35 whole."""
+    expected = np.zeros((64, 64, 3), np.uint8)
+    expected[24:36, 15:26] = (255, 255, 0)
+    expected[24:36, 14] = (191, 191, 0)  # 0.75 * 255 = 191.25
+    expected[24:36, 26] = (64, 64, 0)  # 0.25 * 255 = 63.75
+    np.testing.assert_array_equal(one("square", 12, (20.25, 30), "yellow"), expected)
+    on_white = np.where(expected[..., :1] > 0, 255 - expected[..., :1], 255) * np.array([0, 0, 1])
+    on_white = on_white + np.array([255, 255, 0])
+    np.testing.assert_array_equal(one("square", 12, (20.25, 30), "yellow", "white"), on_white)
+
+
+# A pentagram's ten corners, tips on a circle of radius 1 and the others on one of 0.382, and its box.
+TURN = np.arange(10) * np.pi / 5
+STAR = np.column_stack([np.sin(TURN), -np.cos(TURN)]) * np.where(np.arange(10) % 2, (3 - 5**0.5) / 2, 1)[:, None]
+STAR = 2 * (STAR - STAR.min(axis=0)) / np.ptp(STAR, axis=0) - 1
+
+
+@pytest.mark.parametrize("shape", shapes.SHAPES)
+@pytest.mark.parametrize(("side", "centre"), [(12, (20.3, 31.8)), (14.2, (32.5, 40)), (23.7, (30.1, 25.7))])
+def test_shapes_are_those_of_pillow(shape, side, centre):
+    """Pillow's, drawn 16 times as large and averaged; the edges' antialiasing differs a little."""
+    large = Image.new("L", (1024, 1024))
+    draw = ImageDraw.Draw(large)
+    corners = {"square": [(-1, -1), (1, -1), (1, 1), (-1, 1)], "triangle": [(0, -1), (1, 1), (-1, 1)], "star": STAR}
+    if shape == "circle":
+        corners["circle"] = [(np.cos(t), np.sin(t)) for t in np.linspace(0, 2 * np.pi, 200)]
+    points = 16 * (np.array(centre) + side / 2 * np.array(corners[shape])) - 0.5
+    draw.polygon([tuple(p) for p in points], fill=255)
+    expected = np.array(large, float).reshape(64, 16, 64, 16).mean(axis=(1, 3)) / 255
+    opacity = one(shape, side, centre)[..., 0] / 255
+    assert opacity.sum() == pytest.approx(expected.sum(), rel=0.03)
+    assert np.abs(opacity - expected).max() < 0.4  # at a star's tips
+    assert np.abs(opacity - expected).mean() * 4096 < 0.1 * side * 4  # a tenth of a pixel along the box
+
+
+def test_drawing_in_chunks_changes_nothing(monkeypatch):
+    scenes = scenes_of(70)
+    whole = shapes.render(scenes)
+    monkeypatch.setattr(shapes, "CHUNK", 32)
+    np.testing.assert_array_equal(shapes.render(scenes), whole)
+
+
+def test_content_is_the_recorded_one(source):
+    """If the rule or NumPy's streams change, so does this, and `identity` has to change with it."""
+    digests = {}
+    for name, split in source.splits.items():
+        digest = hashlib.sha256(split["image"])
+        digest.update(split["label"].astype("<i4"))
+        digest.update("\n".join(split["caption"]).encode())
+        digests[name] = digest.hexdigest()
+    assert shapes.identity(Options("shapes")) == "1"
+    assert digests == {
+        "train": "d5f32ad6adeb95ef2a45ebfc791e1065ef3320363a02fb198d72ba623b488215",
+        "validation": "24dcb16e4c709f42d00d203c21922f23f3af44f64ea28182d3088221cc0a1d12",
+        "test": "3a4f5f112876d713d9d911a2cb1cca5a31afc738aad8dbe6d331a5b4edc2a54c",
+    }

@@ -1,0 +1,273 @@
+"""Scoring runs and images of other systems, through the functions and the command line."""
+
+import contextlib
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxgen import cli, data, models
+from jaxgen.data.images import Transform
+from jaxgen.evaluation import Scoring, evaluate, evaluate_images, of_samples
+from jaxgen.evaluation.scorer import Scorer
+from jaxgen.metrics import frechet_distance
+from jaxgen.training import Settings, engine, open_run, train
+
+SEEDS = (0, 1)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A conditional model and one with latents, barely trained."""
+    folder = tmp_path_factory.mktemp("runs")
+    settings = Settings(dataset="digits", image_size=16, seeds=SEEDS, steps=13, log_every=13)
+    train("naive_bayes", {}, settings, out=folder / "nb", progress=False)
+    train("vae", {"features": 4, "latent_dim": 3}, settings, out=folder / "vae", progress=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return data.load("digits", image_size=16)
+
+
+def rows(results):
+    return {row["name"]: row for row in results["rows"]}
+
+
+def refused(*argv) -> str:
+    """The one line of a refused command."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        status = cli.main([str(word) for word in argv])
+    lines = err.getvalue().splitlines()
+    assert (status, out.getvalue(), len(lines)) == (2, "", 1), err.getvalue()
+    return lines[0].removeprefix("jaxgen: error: ")
+
+
+def test_a_run_beside_its_nulls(runs, digits):
+    scoring = Scoring(metrics=("fd", "kid", "nearest_neighbor", "log_prob", "accuracy"), samples=300)
+    results = evaluate(runs / "nb", scoring, progress=False)
+    assert list(rows(results)) == ["real against real", "real as bits", "nb", "nb, untrained"]
+    assert [metric["key"] for metric in results["metrics"]] == [
+        "fd", "kid", "nearest_neighbor", "log_prob_binary", "accuracy"
+    ]  # fmt: skip
+    assert {row["samples"] for row in results["rows"]} == {300}
+    assert (results["samples"], results["dataset"]["test"]) == (300, 899)
+    assert "300 samples and the 899 test examples" in results["metrics"][0]["note"]
+    assert json.loads((runs / "nb" / "evaluation.json").read_text()) == results
+    real, trained, untrained = (rows(results)[name]["values"] for name in ("real against real", "nb", "nb, untrained"))
+    assert real["fd"][0] < min(trained["fd"]) < max(trained["fd"]) < min(untrained["fd"])
+    assert real["nearest_neighbor"][0] < 0.15
+    assert max(trained["nearest_neighbor"]) < 0.5 < min(untrained["nearest_neighbor"])
+    # what is scored is what the sampler gives for the stated seed
+    run = open_run(runs / "nb")
+    keys = engine.all_streams(SEEDS).evaluate
+    import jax
+
+    keys = jax.vmap(jax.random.split)(jax.vmap(jax.random.fold_in, (0, None))(keys, 0))
+    images = engine.sampler(run.plan.model)(keys[:, 0], run.state, 300)["image"]
+    from jaxgen.evaluation.networks import extractors
+
+    extractor, _ = extractors(digits)
+    expected = [frechet_distance(extractor.features(digits.test["image"]), extractor.features(some)) for some in images]
+    np.testing.assert_allclose(trained["fd"], expected, rtol=1e-9)
+    assert rows(results)["nb"]["sampling"] == "draws from p(x|y)"
+    assert results["extractor"]["digest"] == extractor.digest
+
+
+def test_images_that_training_draws_as_bits_are_scored_as_bits(digits):
+    """Real images too, each drawn once as the test images are: there is no other row of them, and none of grey ones."""
+    dynamic = data.load("digits", image_size=16, binarize="dynamic")
+    bits = models.load("naive_bayes").make(models.load("naive_bayes").Config(), digits.spec)
+    with Scorer(dynamic, Scoring(metrics=("fd",), samples=200), False) as scorer:
+        train = Transform(binarize="dynamic").all(digits.train["image"])
+        np.testing.assert_array_equal(scorer.sides.train.values, train)
+        made = scorer.real_rows([bits])
+    assert [row["name"] for row in made] == ["real against real"]
+    with Scorer(digits, Scoring(metrics=("fd",), samples=200), False) as scorer:
+        made += scorer.real_rows([bits])
+    # Grey against grey, and bits against bits: of one distribution. A threshold's bits are another thing.
+    dynamic, grey, threshold = (row["values"]["fd"][0] for row in made)
+    assert max(dynamic, grey) < threshold / 2
+
+
+def test_another_sampling_seed_gives_other_samples(runs):
+    scoring = Scoring(metrics=("fd",), samples=100)
+    one = rows(evaluate(runs / "nb", scoring, progress=False))
+    two = rows(evaluate(runs / "nb", Scoring(metrics=("fd",), samples=100, sampling_seed=1), progress=False))
+    for name in one:
+        assert one[name]["values"]["fd"] != two[name]["values"]["fd"]
+
+
+def test_scores_are_kept_by_content(runs, monkeypatch):
+    scoring = Scoring(metrics=("fd", "log_prob"), samples=120)
+    first = evaluate(runs / "vae", scoring, progress=False)
+
+    def never(*_):
+        raise AssertionError("computed again")
+
+    monkeypatch.setattr(of_samples, "frechet_distance", never)
+    assert evaluate(runs / "vae", scoring, progress=False) == first
+    with pytest.raises(AssertionError, match="computed again"):
+        evaluate(runs / "vae", Scoring(metrics=("fd",), samples=121), progress=False)
+    monkeypatch.setattr("jaxgen.evaluation.scorer.sources", lambda *_: "another version")
+    with pytest.raises(AssertionError, match="computed again"):
+        evaluate(runs / "vae", scoring, progress=False)
+
+
+def test_latents_only_where_there_are(runs):
+    scoring = Scoring(metrics=("iwae", "ais", "active_units"), importance_samples=5, temperatures=3, examples=20)
+    results = evaluate(runs / "vae", scoring, progress=False)
+    values = rows(results)["vae"]["values"]
+    assert len(values["iwae_binary"]) == len(values["ais_binary"]) == 2
+    assert np.isfinite([*values["iwae_binary"], *values["ais_binary"]]).all()
+    assert rows(results)["real against real"]["values"] == {}
+    assert "K = 5" in results["metrics"][0]["note"]
+
+
+@pytest.fixture
+def folder(digits, tmp_path):
+    """60 test images as files, in folders by class."""
+    for i in range(60):
+        path = tmp_path / "theirs" / str(digits.test["label"][i]) / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(digits.test["image"][i, ..., 0]).save(path)
+    return tmp_path / "theirs"
+
+
+def test_images_of_another_system(folder, digits):
+    """As files, and as an npz file, the same scores; and those are the metric's."""
+    scoring = Scoring(metrics=("fd", "recognised", "nearest_neighbor"))
+    results = evaluate_images(folder, "digits", scoring, progress=False, image_size=16)
+    assert json.loads(Path(f"{folder}.evaluation.json").read_text()) == {
+        k: v for k, v in results.items() if k != "path"
+    }
+    values = rows(results)["theirs"]["values"]
+    assert rows(results)["theirs"]["samples"] == rows(results)["real against real"]["samples"] == 60
+    images, labels = digits.test["image"][:60], digits.test["label"][:60]
+    for name, arrays in (
+        ("image.npz", {"image": images, "label": labels}),
+        ("any.npz", {"x": images, "label": labels}),
+    ):
+        np.savez(folder.parent / name, **arrays)
+        out = folder.parent / "out.json"
+        again = evaluate_images(folder.parent / name, "digits", scoring, out=out, progress=False, image_size=16)
+        assert rows(again)[name]["values"]["fd"] == pytest.approx(values["fd"])  # in another order
+        assert rows(again)[name]["values"]["nearest_neighbor"] == values["nearest_neighbor"]
+        out.unlink()
+    from jaxgen.evaluation.networks import extractors
+
+    extractor, _ = extractors(digits)
+    expected = frechet_distance(extractor.features(digits.test["image"]), extractor.features(images))
+    assert values["fd"] == [pytest.approx(expected, rel=1e-9)]
+
+
+def test_folders_that_are_no_classes_are_no_labels(folder):
+    for path in list(folder.iterdir()):
+        path.rename(folder / f"class {path.name}")
+    said = refused("evaluate", "--images", folder, "--image-size", 16, "--metrics", "nearest_neighbor")
+    assert said == "metric nearest_neighbor is not for these examples: its samples have no labels"
+
+
+def test_a_diverged_seed_has_no_score_and_leaves_the_others_theirs(runs):
+    run = open_run(runs / "vae")
+    scoring = Scoring(("fd", "log_prob", "active_units", "reconstruction"), samples=60)
+    with Scorer(run.plan.dataset, scoring, False) as scorer:
+        both = scorer.values(run.plan, "", run.state, set())
+        one = scorer.values(run.plan, "", run.state, {SEEDS[0]})
+        assert scorer.values(run.plan, "", run.state, set(SEEDS)) == {}
+    assert both.keys() == one.keys()
+    for key, (_, second) in both.items():
+        assert one[key][0] is None
+        assert one[key][1] == pytest.approx(second, rel=1e-5)
+
+
+def test_a_users_extractor(runs, tmp_path, digits):
+    (tmp_path / "mine.py").write_text("def features(images):\n    return images.reshape(len(images), -1)[:, 100:110]\n")
+    scoring = Scoring(metrics=("fd",), samples=50, extractor=str(tmp_path / "mine.py"))
+    results = evaluate(runs / "vae", scoring, progress=False)
+    assert results["metrics"][0]["title"] == "FD-mine"
+    (tmp_path / "mine.py").write_text(
+        "import numpy as np\ndef features(images):\n    return np.full((len(images), 2), np.nan)\n"
+    )
+    said = refused("evaluate", runs / "vae", "--metrics", "fd", "--extractor", tmp_path / "mine.py")
+    assert said == "metric fd: real features have non-finite values"
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--metrics", "fid"], "unknown metric 'fid': there are fd, fd_infinity, kid, "),
+        (
+            ["--metrics", "accuracy"],
+            "metric accuracy is not for vae: it does not classify; models that can: classifier",
+        ),
+        (["--metrics", "nearest_neighbor"], "is not for vae: its samples have no labels; models that can: naive_bayes"),
+        (["--metrics", "fd", "--samples", "1"], "metric fd needs 2 samples or more, not 1"),
+        (["--metrics", "neighbors", "--samples", "5"], "metric neighbors needs 6 samples or more, not 5"),
+        (["--samples", "0"], "samples must be at least 1, not 0"),
+        (["--importance-samples", "0"], "importance_samples must be at least 1, not 0"),
+        (["--sampling-seed", "-1"], "sampling_seed must lie between 0 and 2^31 - 1, not -1"),
+        (["--extractor", "absent.safetensors"], "no extractor file absent.safetensors"),
+    ],
+)
+def test_what_a_run_cannot_be_asked(runs, argv, words):
+    assert words in refused("evaluate", runs / "vae", *argv)
+
+
+def test_a_model_without_a_likelihood(tmp_path):
+    settings = Settings(dataset="digits", steps=1, batch_size=8)
+    train("dcgan", {"features": 4, "latent_dim": 3}, settings, out=tmp_path / "gan", progress=False)
+    for name in ("log_prob", "iwae"):
+        assert f"metric {name} is not for dcgan: it has no " in refused("evaluate", tmp_path / "gan", "--metrics", name)
+        assert refused("evaluate", tmp_path / "gan", "--metrics", name).endswith("vae")
+
+
+@pytest.mark.parametrize(
+    ("array", "words"),
+    [
+        (np.zeros((5, 16, 16, 1), np.float32), "holds float32 from 0 to 0; images are uint8, 0 to 255"),
+        (np.full((5, 16, 16, 1), np.nan), "holds non-finite values"),
+        (np.zeros((5, 8, 8, 1), np.uint8), "are 8x8x1, those of digits 16x16x1: --image-size and --channels"),
+        (np.zeros((0, 16, 16, 1), np.uint8), "not images [num, height, width, channels]"),
+        (np.zeros(7, np.uint8), "holds [7], not images [num, height, width, channels]"),
+        (np.array(["a"]), "no numbers"),
+    ],
+)
+def test_arrays_that_are_no_such_images(tmp_path, array, words):
+    np.savez(tmp_path / "x.npz", image=array)
+    said = refused("evaluate", "--images", tmp_path / "x.npz", "--dataset", "digits", "--image-size", 16)
+    assert words in said
+    assert not list(tmp_path.glob("*.json"))
+
+
+def test_files_that_are_no_such_images(folder, tmp_path, digits):
+    def said(path, *more):
+        return refused("evaluate", "--images", path, "--dataset", "digits", "--image-size", 16, *more)
+
+    assert "there is no folder or file" in said(tmp_path / "absent")
+    (tmp_path / "bad.npz").write_bytes(b"PK\3\4")
+    assert "is no npy or npz file that can be read" in said(tmp_path / "bad.npz")
+    np.savez(tmp_path / "two.npz", a=np.zeros(3), b=np.zeros(3))
+    assert "has no array 'image'; it holds a, b" in said(tmp_path / "two.npz")
+    np.savez(tmp_path / "labels.npz", image=digits.test["image"][:9], label=np.arange(9) + 5)
+    assert "has labels 5 to 13; those of digits are 0 to 9" in said(tmp_path / "labels.npz")
+    np.savez(tmp_path / "labels.npz", image=digits.test["image"][:9], label=np.zeros(8, int))
+    assert "label must be whole numbers [9]" in said(tmp_path / "labels.npz")
+    (tmp_path / "empty").mkdir()
+    assert "holds no image" in said(tmp_path / "empty")
+    assert "holds 60 examples, not the 61 of samples" in said(folder, "--samples", 61)
+    (folder / "7").rename(folder / "seven")
+    assert "subfolder 'seven' is no class of digits, but others are" in said(folder)
+    (folder / "seven").rename(folder / "7")
+    assert "is a folder; --out names the JSON file" in said(folder, "--out", tmp_path)
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(folder / "0" / "zz.png")
+    assert "all have to be alike" in said(folder)
+    (folder / "0" / "zz.png").unlink()
+    whole = (folder / "1").glob("*.png").__next__()
+    whole.write_bytes(whole.read_bytes()[:-20])
+    assert f"cannot decode {whole}" in said(folder)

@@ -1,0 +1,354 @@
+"""Scores against values worked out apart from them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from sklearn.naive_bayes import BernoulliNB
+
+from jaxgen import data
+from jaxgen.data import pipeline
+from jaxgen.evaluation import of_models, of_samples
+from jaxgen.evaluation.extractor import Extractor, batched, fitted, of_classifier
+from jaxgen.evaluation.of_samples import Examples, Sides
+from jaxgen.evaluation.options import Scoring
+from jaxgen.evaluation.table import FAMILIES, MODELS, SAMPLES, SPACES, There, columns, likelihood_notes
+from jaxgen.metrics import frechet_distance
+from jaxgen.metrics.codes import code_error
+from jaxgen.model import Codes, Latent, Likelihood, Model, State
+from jaxgen.models import classifier, dcgan, infogan, naive_bayes, vae
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return data.load("digits")
+
+
+def brightness(images):
+    """Logits of a judge by brightness: sure of class 0 on dark images, of class 1 on bright ones, of none between."""
+    mean = images.reshape(len(images), -1).mean(1) / 255
+    return 20 * np.stack([0.5 - mean, mean - 0.5], axis=1)
+
+
+def pixels(images):
+    """Two features: the means of the upper and the lower half."""
+    halves = images.reshape(len(images), 2, -1).astype(np.float32)
+    return halves.mean(2)
+
+
+JUDGE = Extractor("brightness", "", pixels, brightness)
+
+
+def examples(images, labels=None):
+    return Examples(images, labels, JUDGE, JUDGE)
+
+
+@pytest.fixture(scope="module")
+def sides(digits):
+    splits = [examples(each["image"], each["label"]) for each in (digits.train, digits.validation, digits.test)]
+    return Sides(digits, *splits, learned=None, seed=0)
+
+
+def test_recognised_by_hand(sides):
+    images = np.zeros((10, 8, 8, 1), np.uint8)
+    images[:3] = 255  # 3 sure of class 1
+    images[3:5] = 128  # 2 unsure
+    assert of_samples.recognised(sides, examples(images)) == {"recognised": pytest.approx(0.8), "classes": 2.0}
+    assert of_samples.recognised(sides, examples(np.zeros_like(images))) == {"recognised": 1.0, "classes": 1.0}
+    found = of_samples.modes(sides, examples(images[:4]))  # 3 of class 1, and the unsure one is brighter than dark
+    assert found == {"modes": 1.0, "modes_kl": pytest.approx(np.log(2)), "collapsed": 0.0}  # one of two is half
+
+
+def test_distances_are_from_the_test_images(sides, digits):
+    fake = digits.train["image"][:300]
+    assert of_samples.fd(sides, examples(fake))["fd"] == frechet_distance(pixels(digits.test["image"]), pixels(fake))
+    same = of_samples.fd(sides, examples(digits.test["image"]))["fd"]
+    assert abs(same) < 1e-6
+    found = of_samples.neighbors(sides, examples(digits.test["image"]))
+    assert found == {"precision": 1.0, "recall": 1.0, "density": pytest.approx(1.0, abs=0.5), "coverage": 1.0}
+
+
+def test_copies_of_training_images_are_told(sides, digits):
+    copies = of_samples.memorised(sides, examples(digits.train["image"][:200]))["memorisation"]
+    assert copies > 0.99
+    halves = sides._replace(test=examples(digits.test["image"][::2]))  # of one distribution with the other half
+    new = of_samples.memorised(halves, examples(digits.test["image"][1::2]))["memorisation"]
+    assert abs(new - 0.5) < 0.06  # a standard deviation of .02
+
+
+def test_nearest_neighbor_and_learned_are_of_the_samples(sides, digits):
+    """Samples that are the test images, their labels shifted by one: every neighbour has the wrong label."""
+    shifted = (digits.test["label"] + 1) % 10
+    right = of_samples.nearest_neighbor(sides, examples(digits.test["image"], digits.test["label"]))
+    wrong = of_samples.nearest_neighbor(sides, examples(digits.test["image"], shifted))
+    assert right == {"nearest_neighbor": 0.0}
+    assert wrong["nearest_neighbor"] == 1.0
+    oracle = sides._replace(learned=lambda fake, images: np.full(len(images), fake.labels[0]))
+    found = of_samples.classification_accuracy(oracle, examples(digits.test["image"], np.full(899, 3)))
+    assert found["classification_accuracy"] == pytest.approx((digits.test["label"] == 3).mean())
+
+
+def test_agreement_is_of_the_judges_names_and_the_asked_labels(sides, digits):
+    """4 dark and 6 bright images; the judge names 0 and 1. Asked for as they are but one; and one image a class."""
+    images = np.zeros((10, 8, 8, 1), np.uint8)
+    images[4:] = 255
+    label = np.repeat([0, 1], [4, 6])
+    label[0] = 1
+    assert of_samples.agreement(sides, examples(images, label))["agreement"] == pytest.approx(0.9)
+    real = of_samples.agreement(sides, examples(digits.train["image"], digits.train["label"]))["class_recall"]
+    first = digits.train["image"][[np.flatnonzero(digits.train["label"] == each)[0] for each in range(10)]]
+    alike = of_samples.agreement(sides, examples(first.repeat(80, axis=0), np.repeat(range(10), 80)))["class_recall"]
+    assert alike == 0 < 0.5 < real
+
+
+def test_points_are_their_own_features():
+    ring = data.load("gaussians/ring")
+    identity = Extractor("points", "", np.asarray)
+    splits = [Examples(each["point"], None, identity, None) for each in (ring.train, ring.validation, ring.test)]
+    sides = Sides(ring, *splits, learned=None, seed=0)
+    found = of_samples.modes(sides, Examples(ring.test["point"][:2500], None, identity, None))
+    assert found["modes"] == 8
+    assert found["high_quality"] == pytest.approx(1 - np.exp(-4.5), abs=0.01)
+    half = ring.test["point"][ring.test["label"] < 4]
+    fewer = ring.test["point"][ring.test["label"] < 3]
+    for points, modes, collapsed in ((half, 4, 0), (fewer, 3, 1)):
+        found = of_samples.modes(sides, Examples(points, None, identity, None))
+        assert (found["modes"], found["collapsed"]) == (modes, collapsed)
+
+
+def test_batched_counts_every_example_once(digits):
+    """899 test images are no multiple of the batch: nothing of the padding may come through."""
+    images = digits.test["image"]
+    rows = batched(jax.jit(lambda batch: batch["image"].sum((1, 2, 3), dtype=np.int32)), {"image": images})
+    np.testing.assert_array_equal(rows, images.sum((1, 2, 3)))
+
+
+def test_a_fitted_extractor_resizes_and_takes_channels_in_turn():
+    seen = []
+
+    def features(images):
+        seen.append(images.shape)
+        return images.reshape(len(images), -1).mean(1, keepdims=True)
+
+    def logits(images):
+        mean = features(images)
+        return np.concatenate([mean, 2 * mean], axis=1)
+
+    made = fitted(Extractor("mean", "", features, logits), (16, 16, 1))
+    images = np.zeros((2, 8, 8, 3), np.uint8) + np.array([1, 2, 3], np.uint8)
+    np.testing.assert_allclose(made.features(images), [[1, 2, 3]] * 2)
+    assert set(seen) == {(2, 16, 16, 1)}
+    expected = [a + b + c for a in (1, 2) for b in (2, 4) for c in (3, 6)]  # the last channel's go fastest
+    np.testing.assert_allclose(made.logits(images), [expected] * 2)
+    grey = np.full((1, 16, 16, 1), 7, np.uint8)
+    np.testing.assert_allclose(made.features(grey), [[7]])
+
+
+def seeded(states):
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *states)
+
+
+def test_log_likelihood_and_accuracy_equal_scikit_learn(digits):
+    """Two seeds' states that differ: one counted all training images, the other half of them."""
+    model = naive_bayes.make(naive_bayes.Config(), digits.spec)
+    count = jax.jit(model.phases[0].step)
+
+    def counted(num):
+        state = model.init(jax.random.key(0), {})
+        for batch in pipeline.batches({name: entry[:num] for name, entry in digits.train.items()}, 128):
+            state, _ = count(jax.random.key(0), state, batch)
+        return state
+
+    given = model, jax.random.split(jax.random.key(0), 2), seeded([counted(808), counted(404)]), digits, Scoring()
+    scores = of_models.log_prob(*given) | of_models.accuracy(*given)
+    for i, num in enumerate((808, 404)):
+        train = (digits.train["image"][:num].reshape(num, -1) >= 128).astype(float)
+        test = (digits.test["image"].reshape(899, -1) >= 128).astype(float)
+        reference = BernoulliNB().fit(train, digits.train["label"][:num])
+        joint = reference.predict_joint_log_proba(test)
+        assert scores["log_prob_binary"][i] == pytest.approx(np.logaddexp.reduce(joint, axis=1).mean(), rel=1e-5)
+        assert scores["accuracy"][i] == pytest.approx(reference.score(test, digits.test["label"]), abs=1e-9)
+
+
+def test_code_error_by_hand():
+    """Category 0 stands for class 1, 1 for 0 of a tie with 2, 2 for 1 too; none of the training images has 3 or 4."""
+    train = [0, 0, 0, 1, 1, 2], [1, 1, 2, 2, 0, 1]
+    codes, labels = [0, 0, 1, 1, 2, 3, 4], [1, 2, 0, 2, 1, 0, 1]
+    assert code_error(*train, codes, labels) == pytest.approx(4 / 7)
+    assert code_error(*train, [0, 1, 2], [1, 0, 1]) == 0
+    assert code_error([2, 0], [0, 1], [0, 2], [1, 3]) == 0.5  # a class that no training image is of
+
+
+def test_code_error_of_a_model_is_mapped_by_the_training_images(digits):
+    """Two seeds whose category is the label's shifted by their state; on test images of other labels, always wrong."""
+
+    def infer(state, batch):
+        return jax.nn.one_hot((batch["label"] + state.params) % 10, 10)
+
+    model = Model(
+        init=None, phases=(), needs=("image", "label"), codes=Codes(2, 10, 0, sample=None, infer=infer)
+    )  # fmt: skip
+    given = model, jax.random.split(jax.random.key(3), 2), State(np.zeros(2, np.int32), np.array([0, 3], np.int32))
+    assert of_models.codes(*given, digits, Scoring()) == {"code_error": [0.0, 0.0]}
+    some = digits._replace(train={name: entry[digits.train["label"] < 5] for name, entry in digits.train.items()})
+    wrong = (digits.test["label"] >= 5).mean()
+    assert of_models.codes(*given, some, Scoring())["code_error"] == [pytest.approx(wrong)] * 2
+
+
+def test_each_batch_has_its_key(digits):
+    """A log_prob that is its key's noise: 899 draws of every seed, all different."""
+    noise = Model(
+        init=None, phases=(), needs=("image",), likelihood=Likelihood("continuous", "bound"),
+        log_prob=lambda key, state, batch: jax.random.normal(key, (len(batch["image"]),)),
+    )  # fmt: skip
+    keys = jax.random.split(jax.random.key(3), 2)
+    state = State(np.zeros(2, np.int32), {})
+    scores = of_models.log_prob(noise, keys, state, digits, Scoring())["log_prob_continuous"]
+    for key, score in zip(keys, scores, strict=True):
+        draws = np.concatenate([jax.random.normal(jax.random.fold_in(key, i), (256,)) for i in range(4)])[:899]
+        assert score == pytest.approx(draws.mean(), abs=1e-6)
+
+
+def test_likelihoods_of_discrete_levels_come_as_bits_too(digits):
+    uniform = Model(
+        init=None, phases=(), needs=("image",), likelihood=Likelihood("uint8", "exact"),
+        log_prob=lambda key, state, batch: np.full(len(batch["image"]), -64 * np.log(256), np.float32),
+    )  # fmt: skip
+    keys = jax.random.split(jax.random.key(3), 1)
+    scores = of_models.log_prob(uniform, keys, State(np.zeros(1, np.int32), {}), digits, Scoring())
+    assert scores["bits_per_dimension"] == [pytest.approx(8)]
+
+
+@pytest.fixture(scope="module")
+def untrained_vae(digits):
+    model = vae.make(vae.Config(features=4, latent_dim=3), digits.spec)
+    init = jax.jit(lambda key: model.init(key, {"image": digits.train["image"][:2]}))
+    states = [init(key) for key in jax.random.split(jax.random.key(0), 2)]
+    return model, jax.random.split(jax.random.key(1), 2), seeded(states), digits
+
+
+def test_bounds_of_a_vae_agree_with_each_other(untrained_vae):
+    """ELBO, IWAE and rate and distortion of one state; E[log w] = -(rate + distortion)."""
+    scoring = Scoring(importance_samples=20, examples=60, temperatures=30)
+    few = (*untrained_vae, scoring)
+    iwae, ais = of_models.iwae(*few)["iwae_binary"], of_models.ais(*few)["ais_binary"]
+    elbo = of_models.log_prob(*few)["log_prob_binary"]
+    both = of_models.rate_distortion(*few)
+    for seed in range(2):
+        assert -(both["rate"][seed] + both["distortion_binary"][seed]) == pytest.approx(elbo[seed], abs=0.2)
+        assert iwae[seed] == pytest.approx(ais[seed], abs=0.2)  # both nearly tight: the posterior is nearly the prior
+    assert iwae[0] != iwae[1]
+
+
+def test_bounds_of_some_images_are_of_evenly_spaced_ones(untrained_vae):
+    """By a density that tells an image's place: of 899 images, 9 from 0 on, at every 899/9; and all of them."""
+    model, keys, state, digits = untrained_vae
+    places = digits._replace(test={"image": np.arange(899, dtype=np.int32).reshape(-1, 1, 1, 1)})
+    density = Latent(
+        lambda key, state, num: jnp.zeros((num, 1)),
+        lambda state, z: jnp.zeros(len(z)),
+        lambda key, state, batch: (jnp.zeros((len(batch["image"]), 1)), jnp.zeros(len(batch["image"]))),
+        lambda state, batch, z: batch["image"].reshape(-1).astype(jnp.float32),
+    )
+    told = model._replace(latent=density)
+    for examples, expected in ((9, np.mean([0, 99, 199, 299, 399, 499, 599, 699, 799])), (None, 449), (2000, 449)):
+        found = of_models.iwae(told, keys, state, places, Scoring(importance_samples=1, examples=examples))
+        assert list(found.values()) == [[pytest.approx(expected, rel=1e-6)] * 2]
+
+
+def test_reconstructions_of_a_vae_of_bits_are_against_bits(untrained_vae):
+    model, keys, state, digits = untrained_vae
+    perfect = model._replace(
+        encode=lambda key, state, batch: batch["image"], decode=lambda state, z: (z >= 128).astype(np.float32)
+    )
+    assert of_models.reconstruction(perfect, keys, state, digits, Scoring()) == {
+        "mse_binary": [0.0, 0.0],
+        "psnr_binary": [np.inf, np.inf],
+    }
+
+
+def test_reconstructions_of_a_conditional_model_are_by_its_labels(untrained_vae):
+    """Images of one grey a class, from codes that hold nothing, are told by the label alone."""
+    model, keys, state, digits = untrained_vae
+    label = digits.test["label"][:50]
+    image = np.broadcast_to(20 * label[:, None, None, None], (50, 8, 8, 1)).astype(np.uint8)
+    conditional = model._replace(
+        needs=("image", "label"),
+        conditions=("label",),
+        likelihood=None,
+        encode=lambda key, state, batch: jnp.zeros((len(batch["image"]), 2)),
+        decode=lambda state, z, condition: jnp.broadcast_to(
+            20 * condition["label"].astype(jnp.float32)[:, None, None, None] / 255, (len(z), 8, 8, 1)
+        ),
+    )
+    few = digits._replace(test={"image": image, "label": label})
+    assert of_models.reconstruction(conditional, keys, state, few, Scoring())["mse"] == [0.0, 0.0]
+
+
+def test_extractor_of_a_classifier(digits):
+    model = classifier.make(classifier.Config(features=4, embedding_dim=8), digits.spec)
+    state = jax.jit(model.init)(jax.random.key(0), {"image": digits.train["image"][:2]})
+    made = of_classifier(model, state, name="name", digest="digest", note="note")
+    logits = jax.jit(model.classify)(state, {"image": digits.test["image"]})
+    np.testing.assert_allclose(made.logits(digits.test["image"]), logits, rtol=1e-5, atol=1e-5)
+    embedding = jax.jit(model.encode)(jax.random.key(0), state, {"image": digits.test["image"]})
+    np.testing.assert_allclose(made.features(digits.test["image"]), embedding, rtol=1e-5, atol=1e-6)
+
+
+def test_what_a_model_cannot_have(digits):
+    def there(module):
+        return There(digits, JUDGE, JUDGE, module.make(module.Config(), digits.spec))
+
+    assert FAMILIES["iwae"].lacks(there(dcgan)) == "it has no densities of latents"
+    assert FAMILIES["log_prob"].lacks(there(dcgan)) == "it has no likelihood"
+    assert FAMILIES["accuracy"].lacks(there(vae)) == "it does not classify"
+    assert not FAMILIES["iwae"].lacks(there(vae))
+    assert FAMILIES["codes"].lacks(there(vae)) == "it infers no categorical code"
+    assert not FAMILIES["codes"].lacks(there(infogan))
+    unlabelled = digits.spec._replace(entries={"image": digits.spec.entries["image"]})
+    without = there(infogan)._replace(dataset=digits._replace(spec=unlabelled))
+    assert FAMILIES["codes"].lacks(without) == "the data have no labels"
+    assert (
+        FAMILIES["nearest_neighbor"].lacks(There(digits, JUDGE, JUDGE, labelled=False)) == "its samples have no labels"
+    )
+    assert FAMILIES["agreement"].lacks(There(digits, JUDGE, JUDGE, labelled=False)) == "its samples have no labels"
+    assert not FAMILIES["agreement"].lacks(There(digits, JUDGE, JUDGE))
+    no_judge = There(digits, JUDGE._replace(logits=None), None)
+    assert FAMILIES["recognised"].lacks(no_judge)
+    assert FAMILIES["agreement"].lacks(no_judge)
+    assert FAMILIES["inception_score"].lacks(no_judge)
+    assert likelihood_notes(dcgan.make(dcgan.Config(), digits.spec))["log_prob_binary"] == "it has no likelihood"
+    notes = likelihood_notes(vae.make(vae.Config(), digits.spec))
+    assert notes["log_prob_continuous"] == "its likelihood is of binary images"
+    assert notes["log_prob_binary"].startswith("bound; ELBO")
+
+
+def test_every_score_has_a_column(sides, untrained_vae, digits):
+    """No family gives a key that the table does not know, and every column is given by one."""
+    fake = examples(digits.train["image"], digits.train["label"])
+    sides = sides._replace(learned=lambda fake, images: np.zeros(len(images)))
+    given = set()
+    for name in SAMPLES:
+        given |= set(SAMPLES[name].score(sides, fake))
+    scoring = Scoring(importance_samples=2, examples=20, temperatures=2)
+    for name in set(MODELS) - {"accuracy", "codes", "log_prob"}:
+        given |= set(MODELS[name].score(*untrained_vae, scoring))
+    # of other models, spaces and larger images
+    given |= {
+        "accuracy",
+        "code_error",
+        "high_quality",
+        "ms_ssim",
+        "bits_per_dimension",
+        "ssim_binary",
+        "mse",
+        "psnr",
+        "ssim",
+    }
+    given |= {f"{name}_{space}" for name in ("log_prob", "iwae", "ais", "distortion") for space in SPACES}
+    found = columns(There(digits, JUDGE, JUDGE), scoring, 808, given)
+    assert {metric.key for metric in found} == given
+    assert found[0].title == "FD-brightness"
+    fid = columns(There(digits, JUDGE._replace(fid=True), JUDGE), scoring, 808, given)
+    assert [metric.title for metric in fid][:3] == ["FID", "FID ∞", "KID"]
+    assert all("808" in metric.note for metric in fid[:3])

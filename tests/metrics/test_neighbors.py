@@ -1,0 +1,326 @@
+"""Balls and nearest neighbours against loops over all pairs; those of whole numbers have exact distances, ties too."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.distance import cdist
+from sklearn.metrics import pairwise_distances_chunked
+from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
+
+from jaxgen.metrics import neighbors
+from jaxgen.metrics.neighbors import (
+    density_coverage,
+    memorisation,
+    nearest_distances,
+    nearest_neighbor_error,
+    neighbor_scores,
+    precision_recall,
+)
+
+
+def normal(seed, n, dimensions, dtype=np.float64):
+    return np.random.default_rng(seed).normal(size=(n, dimensions)).astype(dtype)
+
+
+def squared_distances(a, b):
+    """Of whole numbers, exact."""
+    return np.square(np.int64(a)[:, None] - np.int64(b)).sum(axis=-1)
+
+
+def scores_from(real_real, fake_fake, real_fake, k):
+    """The definitions, from whole matrices of distances."""
+    real_radii = np.sort(np.where(np.eye(len(real_real)), np.inf, real_real), axis=1)[:, k - 1]
+    fake_radii = np.sort(np.where(np.eye(len(fake_fake)), np.inf, fake_fake), axis=1)[:, k - 1]
+    in_real, in_fake = real_fake < real_radii[:, None], real_fake < fake_radii
+    return (
+        in_real.any(axis=0).mean(),
+        in_fake.any(axis=1).mean(),
+        in_real.sum() / (k * len(fake_fake)),
+        in_real.any(axis=1).mean(),
+    )
+
+
+# Balls
+
+
+def test_scores_by_hand():
+    # radii of the real samples 1, 1, 2, 4, 43, of the fakes 1.5, 1.5, 2, 1, 1, 1.5
+    real = [[0.0], [1.0], [3.0], [7.0], [50.0]]
+    fake = [[0.5], [2.0], [4.0], [200.0], [201.0], [202.5]]
+    # 0.5 is in the balls of 0 and 1; 2 in that of 3 and on the border of that of 1; 4 in those of 3 and 7.
+    # 0 and 1 are in the ball of 0.5, 1 and 3 in that of 2, 3 in that of 4.
+    scores = neighbor_scores(real, fake, k=1)
+    assert scores == (3 / 6, 3 / 5, 5 / 6, 4 / 5)
+    assert scores._fields == ("precision", "recall", "density", "coverage")
+    assert precision_recall(real, fake, k=1) == (3 / 6, 3 / 5)
+    assert density_coverage(real, fake, k=1) == (5 / 6, 4 / 5)
+    # the fakes alone, from the real samples: no two of the shares above agree by chance
+    assert neighbor_scores(fake, real, k=1) == (3 / 5, 3 / 6, 5 / 5, 3 / 6)
+    assert density_coverage(real, [[4.0]], k=1) == (2, 2 / 5)
+
+
+points = st.integers(1, 3).flatmap(
+    lambda dimensions: st.tuples(
+        *2 * [st.lists(st.tuples(*dimensions * [st.integers(-3, 3)]), min_size=4, max_size=12)]
+    )
+)
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    sets=points,
+    k=st.integers(1, 3),
+    dtype=st.sampled_from([np.float32, np.float64, np.int32]),
+    offset=st.sampled_from([0, 4096, -(10**6)]),
+    outlier=st.sampled_from([0, 2**20]),
+    block=st.sampled_from([1, 30, 2**20]),
+)
+def test_scores_of_whole_numbers_with_ties_and_duplicates(sets, k, dtype, offset, outlier, block):
+    real, fake = (np.array(x, dtype) + dtype(offset) for x in sets)
+    fake[0, 0] += dtype(outlier)
+    pairs = (real, real), (fake, fake), (real, fake)
+    expected = scores_from(*(squared_distances(a, b) for a, b in pairs), k)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(neighbors, "BLOCK", block)
+        scores = neighbor_scores(real, fake, k)
+        assert scores == pytest.approx(expected, rel=1e-12)
+        assert precision_recall(real, fake, k) == scores[:2]
+        assert density_coverage(real, fake, k) == scores[2:]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("n", "m", "dimensions", "k"), [(300, 200, 7, 5), (200, 300, 64, 3), (400, 50, 1, 1)])
+def test_scores_against_scipy_distances(n, m, dimensions, k, dtype, monkeypatch):
+    monkeypatch.setattr(neighbors, "BLOCK", 64 * n)
+    real, fake = normal(0, n, dimensions, dtype), 0.3 + normal(1, m, dimensions, dtype)
+    pairs = (real, real), (fake, fake), (real, fake)
+    expected = scores_from(*(cdist(a.astype(np.float64), b.astype(np.float64)) for a, b in pairs), k)
+    assert neighbor_scores(real, fake, k) == pytest.approx(expected, rel=1e-12)
+    assert 0 < min(expected[:2]) < max(expected[:2]) < 1
+
+
+@pytest.mark.slow
+def test_float32_scores_of_50_000_against_scikit_learn_in_float64():
+    mixing = normal(3, 64, 64) / 8
+    real, fake = (np.float32(normal(seed, n, 64) @ mixing) for seed, n in ((4, 50_000), (5, 10_000)))
+    fake *= np.float32(0.95)
+
+    def radii(features):
+        nearest = NearestNeighbors(n_neighbors=5, algorithm="brute").fit(np.float64(features))
+        return nearest.kneighbors()[0][:, -1]  # without a query, no sample is its own neighbour
+
+    real_radii, fake_radii = radii(real), radii(fake)
+    in_real, covered, recalled, start = np.zeros(len(fake)), np.zeros(len(real), bool), np.zeros(len(real), bool), 0
+    for distances in pairwise_distances_chunked(np.float64(fake), np.float64(real), working_memory=512):
+        rows = slice(start, start := start + len(distances))
+        in_ball = distances < real_radii
+        in_real[rows] = in_ball.sum(axis=1)
+        covered |= in_ball.any(axis=0)
+        recalled |= (distances < fake_radii[rows, None]).any(axis=0)
+    expected = ((in_real > 0).mean(), recalled.mean(), in_real.mean() / 5, covered.mean())
+    assert min(expected[:2]) > 0.1
+    assert max(expected[:2]) < 0.95
+    np.testing.assert_allclose(neighbor_scores(real, fake, 5), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("mean", [0, 1000])
+def test_a_set_against_itself_in_another_order(mean, dtype, monkeypatch):
+    """Each fake is in its own ball and in those of which it is the 1st to 4th neighbour; the 5th is on the border."""
+    monkeypatch.setattr(neighbors, "BLOCK", 7 * 150)
+    real = normal(2, 150, 37, dtype) + dtype(mean)
+    fake = real[np.random.default_rng(3).permutation(150)]
+    assert neighbor_scores(real, fake, k=5) == (1, 1, 1, 1)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_enough_copies_leave_a_ball_empty(dtype):
+    once = normal(4, 20, 10, dtype)
+    for copies, score in ((5, 1), (6, 0)):
+        real = np.tile(once, (copies, 1))
+        precision, recall, _, coverage = neighbor_scores(real, real, k=5)
+        assert (precision, recall, coverage) == (score, score, score), copies
+
+
+@pytest.mark.parametrize("exponent", [-70, 70])
+def test_the_unit_of_the_features_does_not_matter(exponent):
+    """Not even where float32 squares vanish or overflow."""
+    real, fake = normal(5, 100, 16, np.float32), 0.2 + normal(6, 80, 16, np.float32)
+    unit = np.float32(2.0**exponent)
+    assert neighbor_scores(real * unit, fake * unit) == neighbor_scores(real, fake)
+
+
+def test_points_whose_float32_squares_vanish_beside_others():
+    """Opposite outliers keep the centre at 0 and the unit at 1."""
+    outliers = np.array([[1, 0], [-1, 0]])
+    real, fake = (np.float32(np.concatenate([2.0**-73 * normal(seed, 60, 2), outliers])) for seed in (5, 6))
+    expected = neighbor_scores(np.float64(real), np.float64(fake))
+    assert neighbor_scores(real, fake) == expected
+    assert expected.precision > 0.8
+
+
+def test_clusters_that_float32_products_cannot_resolve():
+    """Ten tight clusters: the products' rounding is as large as the distances within one."""
+    rng = np.random.default_rng(7)
+    centers = rng.integers(-50_000, 50_000, (10, 24))
+    real, fake = (rng.integers(0, 12, (20, 10, 24)) + centers for _ in range(2))
+    real, fake = real.reshape(-1, 24), fake.reshape(-1, 24)
+    pairs = (real, real), (fake, fake), (real, fake)
+    expected = scores_from(*(squared_distances(a, b) for a, b in pairs), 5)
+    assert neighbor_scores(np.float32(real), np.float32(fake)) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("collapsed", [False, True])
+def test_few_distances_are_summed_directly(collapsed, monkeypatch):
+    """Far fewer than all pairs, though the mean is large, and where all fakes are one."""
+    settled, squared = [], neighbors._squared
+    monkeypatch.setattr(
+        neighbors, "_squared", lambda block, row, column: settled.append(len(row)) or squared(block, row, column)
+    )
+    n, k = 800, 5
+    real, fake = (1000 + normal(seed, n, 64, np.float32) for seed in (22, 23))
+    neighbor_scores(real, np.repeat(fake[:1], n, axis=0) if collapsed else fake, k)
+    assert sum(settled) < 1.1 * 2 * (2 * n * k)  # the k nearest in either set, twice; of all pairs a fortieth
+
+
+def test_a_perfect_generators_density_and_coverage():
+    """Over many small sets, within four standard errors of the expectation."""
+    n, m, k, repeats = 12, 20, 3, 400
+    rng = np.random.default_rng(8)
+    scores = [density_coverage(rng.normal(size=(n, 2)), rng.normal(size=(m, 2)), k) for _ in range(repeats)]
+    mean, error = np.mean(scores, axis=0), np.std(scores, axis=0) / np.sqrt(repeats)
+    expected = 1, 1 - np.prod([(n - i) / (n + m - i) for i in range(1, k + 1)])
+    assert (np.abs(mean - expected) < 4 * error).all()
+    assert error.max() < 0.02
+
+
+def test_a_perfect_generators_precision_falls_with_the_dimension():
+    for dimensions, precision in ((2, 0.99), (32, 0.79), (256, 0.59)):
+        found = precision_recall(normal(9, 2000, dimensions), normal(10, 2000, dimensions))
+        assert found == pytest.approx((precision, precision), abs=0.04)
+
+
+# Nearest neighbours
+
+
+def test_nearest_by_hand():
+    # distances 5 (3, 4, 5), 13 (5, 12, 13), and to two references sqrt 2: the first counts
+    references = [[0, 0], [10, 10], [12, 12], [100, 100]]
+    distances, indices = nearest_distances([[3, 4], [105, 112], [11, 11]], references)
+    np.testing.assert_array_equal(distances, [5, 13, np.sqrt(2)])
+    np.testing.assert_array_equal(indices, [0, 3, 1])
+    assert distances.dtype == np.float64
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_nearest_against_scipy_distances(dtype, monkeypatch):
+    monkeypatch.setattr(neighbors, "BLOCK", 1000)
+    monkeypatch.setattr(neighbors, "PAIRS", 100)
+    queries, references = 3 + normal(11, 90, 12, dtype), 3 + normal(12, 300, 12, dtype)
+    all_pairs = cdist(queries.astype(np.float64), references.astype(np.float64))
+    distances, indices = nearest_distances(queries, references)
+    np.testing.assert_array_equal(indices, all_pairs.argmin(axis=1))
+    np.testing.assert_allclose(distances, all_pairs.min(axis=1), rtol=1e-14)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_copy_is_found_at_distance_0(dtype):
+    references = 1000 + normal(13, 400, 33, dtype)
+    order = np.random.default_rng(14).permutation(400)
+    distances, indices = nearest_distances(references[order], references)
+    np.testing.assert_array_equal(indices, order)
+    assert not distances.any()
+
+
+def test_a_distance_has_the_same_bits_from_either_side(monkeypatch):
+    """In blocks and places that differ."""
+    monkeypatch.setattr(neighbors, "BLOCK", 500)
+    a, b = normal(15, 60, 29, np.float32), normal(16, 45, 29, np.float32)
+    forth, back = nearest_distances(a, b), nearest_distances(b, a)
+    mutual = np.flatnonzero(back.indices[forth.indices] == np.arange(60))
+    assert len(mutual) > 10
+    np.testing.assert_array_equal(forth.distances[mutual], back.distances[forth.indices[mutual]])
+
+
+# Memorisation
+
+
+def test_memorisation_by_hand():
+    # the test images at 1 and 2, the fakes at 0, 0.5, 1 and 3 from the training set: of the 8 pairs
+    # 2 + 3 have the fake closer, one is even
+    scores = memorisation([[0.0], [10.0]], [[1.0], [12.0]], [[0.0], [10.5], [11.0], [13.0]])
+    assert (scores.probability, scores.test_median, scores.fake_median) == (5.5 / 8, 1.5, 0.75)
+
+
+def test_memorisations_p_value_by_hand():
+    # one of the 20 ways to choose three of six ranks is as extreme, on either side
+    train, test, fake = [[0.0]], [[4.0], [5.0], [6.0]], [[1.0], [2.0], [3.0]]
+    scores = memorisation(train, test, fake)
+    assert (scores.probability, scores.p_value) == (1, pytest.approx(2 / 20))
+    scores = memorisation(train, fake, test)
+    assert (scores.probability, scores.p_value) == (0, pytest.approx(2 / 20))
+
+
+def test_copies_new_images_and_far_ones():
+    train, test, fake = (normal(seed, 300, 8, np.float32) for seed in (17, 18, 19))
+    copies = memorisation(train, test, train[:200])
+    assert (copies.probability, copies.fake_median) == (1, 0)
+    assert copies.p_value < 1e-50
+    new = memorisation(train, test, fake)
+    assert new.probability == pytest.approx(0.5, abs=4 * np.sqrt(601 / (12 * 300 * 300)))
+    assert new.p_value > 0.01
+    assert memorisation(train, test, fake + np.float32(5)).probability < 0.01
+
+
+def test_memorisation_where_all_distances_are_equal():
+    same = np.ones((9, 2))
+    assert memorisation(same, same, same) == (0.5, 1, 0, 0)
+
+
+# 1-NN error
+
+
+def test_nearest_neighbor_error_by_hand():
+    real, fake = [[0.0], [1.0], [5.0], [9.0]], [[0.4], [4.0], [10.0]]
+    # the labels given are 2, 2, 0, 1
+    assert nearest_neighbor_error(real, [2, 1, 0, 0], fake, [2, 0, 1]) == 2 / 4
+
+
+def test_nearest_neighbor_error_against_scikit_learn():
+    real, fake = normal(20, 300, 5, np.float32), normal(21, 500, 5, np.float32)
+    real_labels, fake_labels = (np.int32(x[:, 0] > 0) + (x[:, 1] > 0) for x in (real, fake))
+    accuracy = KNeighborsClassifier(1).fit(fake, fake_labels).score(real, real_labels)
+    assert nearest_neighbor_error(real, real_labels, fake, fake_labels) == pytest.approx(1 - accuracy, abs=1e-12)
+    assert 0.05 < 1 - accuracy < 0.5
+
+
+# What is refused
+
+THREE, SIX = np.ones((4, 3)), np.arange(18.0).reshape(6, 3)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: neighbor_scores(SIX[:5], SIX), "6 samples or more are needed; real features have 5$"),
+        (lambda: precision_recall(SIX, SIX[:3], 3), "4 samples or more are needed; fake features have 3$"),
+        (lambda: density_coverage(SIX[:5], SIX), "6 samples or more are needed; real features have 5$"),
+        (lambda: density_coverage(SIX, SIX[:0]), "1 samples or more are needed; fake features have 0$"),
+        (lambda: neighbor_scores(SIX, SIX, 0), "k must be a whole number from 1 on, not 0$"),
+        (lambda: density_coverage(SIX, SIX, 2.0), r"k must be a whole number from 1 on, not 2\.0$"),
+        (lambda: neighbor_scores(SIX, SIX[:, :2]), "real features have 3 dimensions, fake ones 2$"),
+        (lambda: neighbor_scores(SIX, np.full((6, 3), np.nan)), "fake features have non-finite values$"),
+        (lambda: nearest_distances(np.ones(3), THREE), r"query features must be \[samples, dimensions\]"),
+        (lambda: nearest_distances(THREE, SIX[:, :1]), "query features have 3 dimensions, reference ones 1$"),
+        (lambda: memorisation(THREE, THREE[:, :2], THREE), "train features have 3 dimensions, test ones 2$"),
+        (lambda: memorisation(THREE, THREE, np.full((1, 3), np.inf)), "fake features have non-finite values$"),
+        (lambda: memorisation(THREE, THREE[:0], THREE), "1 samples or more are needed; test features have 0$"),
+        (lambda: nearest_neighbor_error(THREE, [0] * 3, SIX, [0] * 6), r"real labels must be integers \[4\]"),
+        (lambda: nearest_neighbor_error(THREE, [0] * 4, SIX, [0.0] * 6), r"fake labels must be integers \[6\]"),
+    ],
+)
+def test_what_is_refused(call, message):
+    with pytest.raises(ValueError, match=message) as error:
+        call()
+    assert "\n" not in str(error.value)

@@ -1,0 +1,579 @@
+"""Pictures of small runs, against codes and images taken from the models one seed at a time."""
+
+import io
+import re
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+from PIL import Image
+
+from jaxgen import data
+from jaxgen.drawing import captioned, labelled
+from jaxgen.errors import UserError
+from jaxgen.model import Spec
+from jaxgen.pictures import latents, sample
+from jaxgen.pictures.kinds import KINDS
+from jaxgen.training import Settings, open_run, train
+from jaxgen.training.engine import streams
+
+SEEDS = {"vae": (5, 3), "dcgan": (1,), "bands": (0, 2), "classifier": (4, 2), "infogan": (6, 2)}
+
+# Conditional, with latents: z is how bright the row of the class is.
+BANDS = """
+from dataclasses import dataclass
+import jax, jax.numpy as jnp
+from jaxgen.model import Model, Phase, Prior, State
+
+@dataclass(frozen=True)
+class Config:
+    size: int = 2  # numbers of z
+
+def make(config, spec):
+    def init(key, batch):
+        return State(jnp.int32(0), jnp.float32(0))
+    def step(key, state, batch):
+        return state._replace(params=state.params + 1), {"examples": state.params}
+    def prior(key, state, num):
+        return jax.random.uniform(key, (num, config.size), minval=-1, maxval=1)
+    def decode(state, z, condition):
+        row = jnp.arange(8) == condition["label"][:, None] % 8
+        return jnp.zeros((len(z), 8, 8, 1)) + jnp.where(row, (z[:, :1] + 1) / 2, 0.0)[:, :, None, None]
+    def encode(key, state, batch):
+        return jnp.zeros((len(batch["label"]), config.size))
+    return Model(init, (Phase("count", step, passes=1),), ("image", "label"), conditions=("label",),
+                 encode=encode, decode=decode, prior=Prior(prior, "uniform"))
+"""
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Run folders by name, not to be written to."""
+    folder = tmp_path_factory.mktemp("runs")
+    (folder / "bands.py").write_text(BANDS)
+    some = {"steps": 30, "sample_every": 10, "checkpoint_every": 30, "log_every": 30}
+    train("vae", {"features": 4, "latent_dim": 10}, Settings(seeds=SEEDS["vae"], **some), out=folder / "vae")
+    train("dcgan", {"features": 4, "latent_dim": 6}, Settings(seeds=SEEDS["dcgan"], **some), out=folder / "dcgan")
+    train(str(folder / "bands.py"), None, Settings(seeds=SEEDS["bands"], **some), out=folder / "bands")
+    small = {"noise_dim": 3, "categories": 4, "features": 2, "smallest": 2, "dense_units": 8, "code_units": 4}
+    small["generator_learning_rate"] = 0.02  # grey images would all be alike
+    train("infogan", small, Settings(seeds=SEEDS["infogan"], **some), out=folder / "infogan")
+    logistic = {"network": "logistic", "learning_rate": 0.01}
+    train("classifier", logistic, Settings(seeds=SEEDS["classifier"], **some), out=folder / "classifier")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def opened(runs):
+    return {name: open_run(runs / name) for name in SEEDS}
+
+
+def drawn(path, kind, **options):
+    """The arrays of an npz file, and the pixels of the PNG of the same call, not enlarged."""
+    folder = path.parent / f"drawn-{len(list(path.parent.iterdir()))}"
+    with np.load(sample(path, kind, out=folder / "arrays.npz", **options)) as file:
+        arrays = dict(file)
+    with Image.open(sample(path, kind, out=folder / "picture.png", **options)) as picture:
+        pixels = np.asarray(picture)
+    np.testing.assert_array_equal(pixels, pixels[::4, ::4].repeat(4, 0).repeat(4, 1))
+    return arrays, pixels[::4, ::4]
+
+
+def cells(pixels, num_seeds, rows, columns, height=8):
+    """The images of a picture [seeds, rows, columns, height, 8, 1]: grids with lines of a pixel, and gaps of four."""
+    tall = rows * (height + 1) - 1
+    assert pixels.shape == (num_seeds * (tall + 4) - 4, columns * 9 - 1)
+    images = [
+        pixels[seed * (tall + 4) + row * (height + 1) :, column * 9 :][:height, :8]
+        for seed, row, column in np.ndindex(num_seeds, rows, columns)
+    ]
+    return np.reshape(images, (num_seeds, rows, columns, height, 8, 1))
+
+
+def of_seed(run, i):
+    return jax.tree.map(lambda leaf: leaf[i], run.state)
+
+
+def check_decoded(run, images, codes):
+    """Images [seeds, ..., H, W, C] are those of codes [seeds, ..., d], rounded."""
+    for i in range(len(codes)):
+        flat = jnp.float32(codes[i].reshape(-1, codes.shape[-1]))
+        expected = 255 * np.asarray(run.plan.model.decode(of_seed(run, i), flat), np.float64)
+        assert np.abs(images[i].reshape(expected.shape) - expected).max() < 0.501
+    assert len(np.unique(images.reshape(-1, 64), axis=0)) > images[..., 0, 0, 0].size / 2
+
+
+def key_of(seed, kind):
+    place = {"samples": 0, "interpolation": 1, "traversal": 2, "arithmetic": 3, "reconstructions": 4, "codes": 9}[kind]
+    return jax.random.fold_in(streams(seed).sample, 2**31 + place)
+
+
+def codes_of(run, image):
+    """[seeds, num, d], by one call a seed."""
+    batch = {"image": image}
+    return np.stack(
+        [run.plan.model.encode(jax.random.key(0), of_seed(run, i), batch) for i in range(len(run.state[0]))]
+    )
+
+
+# Interpolation
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "draw", "path"),
+    [
+        ("vae", 10, jax.random.normal, latents.spherical),
+        ("dcgan", 6, lambda key, shape: jax.random.uniform(key, shape, minval=-1, maxval=1), latents.linear),
+    ],
+)
+def test_interpolations_are_images_on_the_path_between_two_draws(name, size, draw, path, runs, opened):
+    arrays, pixels = drawn(runs / name, "interpolation", num=4, steps=5)
+    shares = [0, 0.25, 0.5, 0.75, 1]
+    ends = [np.asarray(draw(key_of(seed, "interpolation"), (8, size))) for seed in SEEDS[name]]
+    codes = np.stack([path(each[:4], each[4:], shares) for each in ends])
+    np.testing.assert_array_equal(arrays["z"], codes.astype(np.float32))
+    check_decoded(opened[name], arrays["image"], codes)
+    assert arrays["share"].tolist() == shares
+    assert arrays["seed"].tolist() == list(SEEDS[name])
+    assert set(arrays) == {"image", "z", "share", "seed"}
+    np.testing.assert_array_equal(cells(pixels, len(SEEDS[name]), 4, 5), arrays["image"])
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".webp"])
+def test_a_path_moves_there_and_back(suffix, runs, tmp_path):
+    options = {"num": 3, "steps": 4}
+    images, _ = drawn(runs / "vae", "interpolation", **options)
+    file = sample(runs / "vae", "interpolation", out=tmp_path / f"path{suffix}", **options)
+    with Image.open(file) as moving:
+        frames = []
+        for i in range(moving.n_frames):
+            moving.seek(i)
+            frames.append(np.asarray(moving.convert("L"))[::4, ::4])
+            assert moving.info["duration"] == 100
+    assert len(frames) == 6
+    for frame, step in zip(frames, [0, 1, 2, 3, 2, 1], strict=True):
+        shown = cells(frame, 2, 2, 2).reshape(2, 4, 8, 8, 1)
+        np.testing.assert_array_equal(shown[:, :3], images["image"][:, :, step])
+        assert (shown[:, 3] == 128).all()  # three rows in a grid of four places
+
+
+def test_a_conditional_models_label_is_kept_along_a_path(runs):
+    arrays, pixels = drawn(runs / "bands", "interpolation", num=12, steps=3)
+    labels = data.load("digits").test["label"][:12]
+    np.testing.assert_array_equal(arrays["label"], labels)
+    assert len(set(labels % 8)) > 3
+    for seed, row, step in np.ndindex(2, 12, 3):
+        bright = 255 * (arrays["z"][seed, row, step, 0] + 1) / 2
+        image = arrays["image"][seed, row, step, :, :, 0]
+        assert (np.abs(image[labels[row] % 8] - bright) < 0.501).all()
+        assert not np.delete(image, labels[row] % 8, axis=0).any()
+    np.testing.assert_array_equal(cells(pixels, 2, 12, 3), arrays["image"])
+
+
+# Traversals
+
+
+def test_traversals_move_the_most_active_dimensions(runs, opened):
+    arrays, pixels = drawn(runs / "vae", "traversal", num=4, steps=5)
+    codes = codes_of(opened["vae"], data.load("digits").test["image"]).astype(np.float64)
+    dims = [sorted(range(10), key=lambda d, each=each: -each[:, d].var())[:4] for each in codes]
+    assert arrays["dimension"].tolist() == dims
+    assert dims[0] != dims[1]
+    assert arrays["value"].tolist() == [-3, -1.5, 0, 1.5, 3]
+    expected = np.zeros((2, 4, 5, 10))
+    for seed, row in np.ndindex(2, 4):
+        expected[seed, row, :, dims[seed][row]] = [-3, -1.5, 0, 1.5, 3]
+    np.testing.assert_array_equal(arrays["z"], expected)
+    check_decoded(opened["vae"], arrays["image"], expected)
+    np.testing.assert_array_equal(cells(pixels, 2, 4, 5), arrays["image"])
+
+
+def test_traversals_of_chosen_dimensions_around_an_image(runs, opened):
+    arrays, _ = drawn(runs / "vae", "traversal", dims=(7, 0, 9), around=11, steps=4)
+    codes = codes_of(opened["vae"], data.load("digits").test["image"][11:12])
+    assert arrays["dimension"].tolist() == [[7, 0, 9]] * 2
+    expected = np.tile(codes[:, :, None], (1, 3, 4, 1))
+    for row, dimension in enumerate((7, 0, 9)):
+        expected[:, row, :, dimension] = [-3, -1, 1, 3]
+    np.testing.assert_allclose(arrays["z"], expected, rtol=1e-4, atol=1e-5)
+    check_decoded(opened["vae"], arrays["image"], arrays["z"])
+
+
+def test_traversals_without_an_encoder_start_from_a_draw(runs, opened):
+    """The first dimensions, over all of the uniform prior; as many as there are where fewer than eight."""
+    arrays, _ = drawn(runs / "dcgan", "traversal", steps=3)
+    assert arrays["dimension"].tolist() == [[0, 1, 2, 3, 4, 5]]
+    assert arrays["value"].tolist() == [-1, 0, 1]
+    z = arrays["z"][0]
+    fixed = {tuple(np.delete(z[row, step], row)) for row, step in np.ndindex(6, 3)}
+    code = z[1, 0, 0], *z[0, 0, 1:]
+    assert fixed == {tuple(np.delete(code, row)) for row in range(6)}
+    assert np.abs(code).max() < 1
+    assert len(set(code)) == 6
+    check_decoded(opened["dcgan"], arrays["image"], arrays["z"])
+
+
+def test_a_traversal_around_an_image_has_its_label(runs):
+    labels = data.load("digits").test["label"]
+    assert labels[3] % 8 != labels[0] % 8
+    for options, label in (({"around": 3}, labels[3]), ({}, labels[0])):
+        arrays, _ = drawn(runs / "bands", "traversal", steps=2, **options)
+        assert arrays["label"].tolist() == [label] * 2
+        bright = arrays["image"][0, 0, :, :, 0, 0]  # z, of the first dimension, is -1 and then 1
+        assert bright[0].max() == 0
+        assert bright[1].tolist() == [255 * (row == label % 8) for row in range(8)]
+
+
+# Arithmetic
+
+
+def test_arithmetic_of_classes(runs, opened):
+    arrays, pixels = drawn(runs / "vae", "arithmetic", groups=("7", "1", "4"), num=6)
+    test = data.load("digits").test
+    members = np.stack([test["image"][test["label"] == label][:6] for label in (7, 1, 4)])
+    a, b, c = (codes_of(opened["vae"], each).astype(np.float64) for each in members)  # [2, 6, 10]
+    rows = np.stack([a, b, c, a - b + c], axis=2)
+    means = [each.mean(1) for each in (a, b, c)]
+    last = np.stack([*means, means[0] - means[1] + means[2]], axis=1)
+    np.testing.assert_allclose(arrays["z"][:, :6], rows, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(arrays["z"][:, 6], last, rtol=1e-4, atol=1e-5)
+    assert arrays["image"].shape == (2, 7, 4, 8, 8, 1)
+    for seed in range(2):
+        np.testing.assert_array_equal(arrays["image"][seed, :6, :3], members.swapaxes(0, 1))
+    check_decoded(opened["vae"], arrays["image"][:, :6, 3], arrays["z"][:, :6, 3])
+    check_decoded(opened["vae"], arrays["image"][:, 6], arrays["z"][:, 6])
+    np.testing.assert_array_equal(cells(pixels, 2, 7, 4), arrays["image"])
+
+
+# Attribute vectors
+
+
+def test_attribute_vectors_are_differences_of_mean_codes(runs, opened):
+    arrays, pixels = drawn(runs / "vae", "attribute", groups=("7", "1"), num=3, steps=5)
+    test = data.load("digits").test
+    a, b = (codes_of(opened["vae"], test["image"][test["label"] == label]).astype(np.float64) for label in (7, 1))
+    vector = a.mean(1) - b.mean(1)  # [2, 10]
+    shares = np.array([0, 0.25, 0.5, 0.75, 1])
+    expected = b[:, :3, None] + shares[:, None] * vector[:, None, None]
+    np.testing.assert_allclose(arrays["z"], expected, rtol=1e-4, atol=1e-5)
+    assert np.abs(vector).max() > 0.01
+    assert arrays["share"].tolist() == shares.tolist()
+    assert arrays["example"].tolist() == np.flatnonzero(test["label"] == 1)[:3].tolist()
+    check_decoded(opened["vae"], arrays["image"], arrays["z"])
+    np.testing.assert_array_equal(cells(pixels, 2, 3, 5), arrays["image"])
+
+
+# Reconstructions
+
+
+def test_reconstructions_stand_below_their_images(runs, opened):
+    arrays, pixels = drawn(runs / "vae", "reconstructions", num=7)
+    image = data.load("digits").test["image"][:7]
+    assert arrays["image"].shape == (2, 7, 2, 8, 8, 1)
+    for seed in range(2):
+        np.testing.assert_array_equal(arrays["image"][seed, :, 0], image)
+    check_decoded(opened["vae"], arrays["image"][:, :, 1], codes_of(opened["vae"], image))
+    shown = cells(pixels, 2, 2, 4, height=16).reshape(2, 8, 2, 8, 8, 1)  # pairs, four in a row
+    np.testing.assert_array_equal(shown[:, :7], arrays["image"])
+    assert (shown[:, 7] == 128).all()
+
+
+def test_a_conditional_model_reconstructs_by_its_labels(runs):
+    arrays, _ = drawn(runs / "bands", "reconstructions", num=20)
+    labels = data.load("digits").test["label"][:20]
+    expected = np.zeros((2, 20, 8, 8, 1))
+    expected[:, np.arange(20), labels % 8] = 128  # (0 + 1) / 2 of 255, rounded to even
+    np.testing.assert_array_equal(arrays["image"][:, :, 1], expected)
+
+
+# Animations of training
+
+
+@pytest.mark.parametrize(("name", "suffix"), [("vae", ".gif"), ("vae", ".webp"), ("dcgan", ".gif")])
+def test_an_animation_of_training_is_its_saved_grids(name, suffix, runs, tmp_path):
+    file = sample(runs / name, "animation", out=tmp_path / f"training{suffix}")
+    grids = [sorted((runs / name / "samples" / f"seed-{seed}").iterdir()) for seed in SEEDS[name]]
+    steps = [0, 10, 20, 30]
+    with Image.open(file) as moving:
+        assert (moving.n_frames, moving.info["loop"]) == (4, 0)
+        for i, files in enumerate(zip(*grids, strict=True)):
+            moving.seek(i)
+            frame = np.asarray(moving.convert("L"))
+            saved = [np.asarray(Image.open(io.BytesIO(grid.read_bytes()))) for grid in files]
+            height = saved[0].shape[0]
+            for place, grid in enumerate(saved):
+                np.testing.assert_array_equal(frame[18 + place * (height + 4) :][:height], grid)
+            assert len(frame) == 18 + len(saved) * (height + 4) - 4
+            words = captioned(np.zeros((0, frame.shape[1], 1), np.uint8), f"step {steps[i]}")
+            np.testing.assert_array_equal(frame[:18], words[:, :, 0])
+            assert moving.info["duration"] == (2000 if i == 3 else 250)
+
+
+def test_only_steps_of_all_seeds_are_shown(runs, tmp_path):
+    run = shutil.copytree(runs / "vae", tmp_path / "run")
+    (run / "samples/seed-3/step-0000010.png").unlink()
+    (run / "samples/seed-5/step-mine.png").write_text("mine")
+    file = sample(run, "animation")
+    assert file == run / "animation.gif"
+    with Image.open(file) as moving:
+        assert moving.n_frames == 3
+    (run / "samples/seed-3/step-0000020.png").write_bytes(b"\x89PNG\r\n\x1a\n and nothing more")
+    with pytest.raises(UserError, match=r"cannot read .*step-0000020\.png"):
+        sample(run, "animation", out=tmp_path / "other.gif")
+    shutil.rmtree(run / "samples")
+    with pytest.raises(UserError, match=r"run has no sample grids: .* every --sample-every steps"):
+        sample(run, "animation", out=tmp_path / "other.gif")
+
+
+# Manifolds
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "uniform"])
+def test_a_manifold_is_a_plane_of_codes(kind, runs, opened, monkeypatch):
+    """Rows from above down, columns to the right; between quantiles of the prior lie even shares of it."""
+    run = opened["bands"]
+    model = run.plan.model._replace(prior=run.plan.model.prior._replace(kind=kind))
+    monkeypatch.setattr(
+        "jaxgen.pictures.sampling.open_run", lambda path, checkpoint: run._replace(plan=run.plan._replace(model=model))
+    )
+    arrays, pixels = drawn(runs / "bands", "manifold", steps=4)
+    shares = np.array([1, 3, 5, 7]) / 8
+    values = scipy.stats.norm.ppf(shares) if kind == "gaussian" else scipy.stats.uniform(-1, 2).ppf(shares)
+    np.testing.assert_allclose(arrays["column"], values, rtol=1e-12)
+    np.testing.assert_array_equal(arrays["row"], arrays["column"][::-1])
+    for seed, row, column in np.ndindex(2, 4, 4):
+        np.testing.assert_allclose(arrays["z"][seed, row, column], [values[column], values[3 - row]], rtol=1e-6)
+    label = data.load("digits").test["label"][0]
+    np.testing.assert_array_equal(arrays["label"], [label] * 4)
+    bright = np.clip(255 * (arrays["z"][..., 0] + 1) / 2, 0, 255)
+    assert np.abs(arrays["image"][:, :, :, label % 8, :, 0] - bright[..., None]).max() < 0.501
+    np.testing.assert_array_equal(cells(pixels, 2, 4, 4), arrays["image"])
+
+
+# Images classified rightly and wrongly
+
+
+def test_classified_images_stand_above_their_classes(runs, opened, tmp_path):
+    test = data.load("digits").test
+    with np.load(sample(runs / "classifier", "classified", out=tmp_path / "a.npz", num=10)) as file:
+        arrays = dict(file)
+    expected, titles = {name: [] for name in ("image", "label", "predicted", "probability", "seed")}, []
+    for i, seed in enumerate(SEEDS["classifier"]):
+        logits = np.asarray(
+            opened["classifier"].plan.model.classify(of_seed(opened["classifier"], i), test), np.float64
+        )
+        predicted = logits.argmax(-1)
+        probability = (np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)).max(-1)
+        for how, chosen in (("rightly", predicted == test["label"]), ("wrongly", predicted != test["label"])):
+            titles.append(f"seed {seed}: {how} classified, {chosen.sum()} of 899")
+            entries = {
+                "image": test["image"],
+                "label": test["label"],
+                "predicted": predicted,
+                "probability": probability,
+            }
+            for name, entry in entries.items():
+                expected[name].extend(entry[chosen][:10])
+            expected["seed"].extend([seed] * 10)
+    assert set(arrays) == set(expected)
+    for name, entry in expected.items():
+        np.testing.assert_allclose(arrays[name], entry, rtol=1e-5)
+    assert len(arrays["seed"]) == 40
+    assert (arrays["predicted"][:20] != arrays["predicted"][20:]).any()
+
+    with Image.open(sample(runs / "classifier", "classified", out=tmp_path / "a.png", num=10)) as picture:
+        pixels = np.asarray(picture)[:, :, None]
+    words = [(f"is {a}", f"as {b}") for a, b in zip(arrays["label"], arrays["predicted"], strict=True)]
+    cells = labelled(arrays["image"].repeat(7, 1).repeat(7, 2), words)  # 56 pixels high
+    height, width = cells.shape[1:3]
+    assert height == 56 + 36
+    tall = 18 + 2 * (height + 1) - 1  # ten places are two rows of eight
+    assert pixels.shape == (4 * (tall + 4) - 4, 8 * (width + 1) - 1, 1)
+    for block in range(4):
+        shown = pixels[block * (tall + 4) :][:tall]
+        np.testing.assert_array_equal(shown[:18], captioned(shown[:0], titles[block]))
+        assert not shown[:18, -4:].any()  # nothing is cut off
+        for place in range(16):
+            row, column = divmod(place, 8)
+            cell = shown[18 + row * (height + 1) :, column * (width + 1) :][:height, :width]
+            np.testing.assert_array_equal(cell, cells[10 * block + place] if place < 10 else np.full_like(cell, 128))
+
+
+def test_a_classifier_that_is_always_right(opened, tmp_path, monkeypatch):
+    """The places of images classified wrongly are grey."""
+    run = opened["classifier"]
+    model = run.plan.model._replace(classify=lambda state, batch: 50 * jax.nn.one_hot(batch["label"], 10))
+    changed = run._replace(plan=run.plan._replace(model=model))
+    monkeypatch.setattr("jaxgen.pictures.sampling.open_run", lambda path, checkpoint: changed)
+    with np.load(sample("run", "classified", out=tmp_path / "a.npz", num=3)) as file:
+        assert file["seed"].tolist() == [4, 4, 4, 2, 2, 2]
+        np.testing.assert_array_equal(file["label"], file["predicted"])
+    with Image.open(sample("run", "classified", out=tmp_path / "a.png", num=3)) as picture:
+        pixels = np.asarray(picture)
+    assert (pixels[18 + 92 + 4 + 18 :][:92] == 128).all()
+
+
+# Codes that a model infers
+
+
+@pytest.mark.parametrize("num", [None, 5])
+def test_each_code_moves_along_its_rows(num, runs, opened, tmp_path):
+    """The categorical one's columns are its categories; a continuous one goes from -2 to 2, row i of category i."""
+    run, options = opened["infogan"], {} if num is None else {"num": num}
+    with np.load(sample(runs / "infogan", "codes", out=tmp_path / "a.npz", **options)) as file:
+        arrays = dict(file)
+    rows, steps = num or 4, [-2, -2 / 3, 2 / 3, 2]
+    expected = np.zeros((2, 3, rows, 4, 9))
+    for i, seed in enumerate(SEEDS["infogan"]):
+        drawn = run.plan.model.codes.sample(key_of(seed, "codes"), of_seed(run, i), rows)
+        for row, column in np.ndindex(rows, 4):
+            expected[i, :, row, column] = drawn[row]
+            expected[i, :, row, column, 3:7] = 0
+            expected[i, 0, row, column, 3 + column] = 1
+            expected[i, 1:, row, column, 3 + row % 4] = 1
+            expected[i, 1, row, column, 7] = steps[column]
+            expected[i, 2, row, column, 8] = steps[column]
+    np.testing.assert_array_equal(arrays["z"], expected.astype(np.float32))
+    np.testing.assert_allclose(arrays["value"], steps, rtol=1e-12)
+    assert arrays["seed"].tolist() == list(SEEDS["infogan"])
+    assert arrays["image"].shape == (2, 3, rows, 4, 8, 8, 1)
+    check_decoded(run, arrays["image"], expected)
+
+    with Image.open(sample(runs / "infogan", "codes", out=tmp_path / "a.png", **options)) as picture:
+        pixels = np.asarray(picture)[:, :, None]
+    titles = ("categorical code", "continuous code 1, -2 to 2", "continuous code 2, -2 to 2")
+    tall = 18 + 4 * (9 * rows - 1)  # the words, and the images enlarged
+    assert pixels.shape == (6 * (tall + 4) - 4, 4 * (9 * 4 - 1), 1)
+    for i, block in np.ndindex(2, 3):
+        shown = pixels[(3 * i + block) * (tall + 4) :][:tall]
+        words = captioned(shown[:0], f"seed {SEEDS['infogan'][i]}: {titles[block]}")
+        np.testing.assert_array_equal(shown[:18], words)
+        images = cells(shown[18::4, ::4, 0], 1, rows, 4)[0]
+        np.testing.assert_array_equal(images, arrays["image"][i, block])
+
+
+def test_a_kinds_keys_are_its_own_for_good():
+    """Were a number changed, the same command would draw another picture."""
+    assert {name: kind.stream for name, kind in KINDS.items()} == {
+        "samples": 0, "interpolation": 1, "traversal": 2, "arithmetic": 3, "reconstructions": 4, "animation": 5,
+        "manifold": 6, "classified": 7, "attribute": 8, "codes": 9,
+    }  # fmt: skip
+
+
+# Files, and what cannot be drawn
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_the_same_call_writes_the_same_file_and_no_other_over_it(kind, runs, tmp_path):
+    run = shutil.copytree(
+        runs / {"manifold": "bands", "classified": "classifier", "codes": "infogan"}.get(kind, "vae"), tmp_path / "run"
+    )
+    groups = {"arithmetic": ("0", "1", "2"), "attribute": ("0", "1")}
+    options = {"groups": groups[kind]} if kind in groups else {}
+    file = sample(run, kind, **options)
+    assert file == run / f"{kind}{'.gif' if kind == 'animation' else '.png'}"
+    first = file.read_bytes()
+    file.unlink()
+    assert sample(run, kind, **options).read_bytes() == first
+    assert sample(run, kind, **options) == file  # again, over itself
+    file.write_bytes(b"mine")
+    with pytest.raises(UserError, match="exists with another content; choose another --out"):
+        sample(run, kind, **options)
+    assert file.read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "options", "words"),
+    [
+        ("vae", "samples", {"num": 0}, "--num must be at least 1, not 0"),
+        ("vae", "interpolations", {}, "unknown kind 'interpolations': there are samples, interpolation, traversal, "),
+        ("vae", "interpolation", {"num": -1}, "--num must be at least 1, not -1"),
+        ("vae", "interpolation", {"steps": 1}, "--steps must be at least 2, not 1"),
+        ("vae", "interpolation", {"out": "a.jpg"},
+         "interpolation can be written as .png, .npz, .gif or .webp, not as 'a.jpg'"),
+        ("vae", "interpolation", {"dims": (1,)}, "--dims is of traversal, not of interpolation"),
+        ("vae", "samples", {"steps": 3},
+         "--steps is of interpolation, traversal, manifold, attribute, not of samples"),
+        ("vae", "reconstructions", {"groups": ("1", "2", "3")},
+         "--groups is of arithmetic, attribute, not of reconstructions"),
+        ("vae", "animation", {"num": 3}, "not of animation"),
+        ("vae", "animation", {"out": "a.png"}, "animation can be written as .gif or .webp, not as 'a.png'"),
+        ("vae", "arithmetic", {}, "--kind arithmetic needs --groups A B C, three classes of digits"),
+        ("vae", "arithmetic", {"groups": ("1", "2")}, "--kind arithmetic needs --groups A B C, three classes"),
+        ("vae", "attribute", {}, "--kind attribute needs --groups A B, two classes of digits"),
+        ("vae", "attribute", {"groups": ("1", "2", "3")}, "--kind attribute needs --groups A B, two classes"),
+        ("vae", "attribute", {"groups": ("ten", "2")}, "unknown class 'ten': digits has 0, 1, 2, 3"),
+        ("vae", "attribute", {"groups": ("2", "1"), "num": 92},
+         "--num must be at most 91, the test images of class 1, not 92"),
+        ("vae", "arithmetic", {"groups": ("1", "2", "ten")},
+         "unknown class 'ten': digits has 0, 1, 2, 3, 4, 5, 6, 7, 8, 9"),
+        ("vae", "arithmetic", {"groups": ("1", "2", "3"), "num": 100},
+         "--num must be at most 91, the test images of class 1, not 100"),
+        ("vae", "reconstructions", {"num": 900}, "--num must be at most 899, the test images of digits, not 900"),
+        ("vae", "traversal", {"num": 11}, "--num must be at most 10, the dimensions of a code, not 11"),
+        ("vae", "traversal", {"dims": (0, 10)}, "--dims must lie between 0 and 9, not 10"),
+        ("vae", "traversal", {"dims": (-1,)}, "--dims must lie between 0 and 9, not -1"),
+        ("vae", "traversal", {"dims": ()}, "--dims must name at least one dimension"),
+        ("vae", "traversal", {"dims": (1,), "num": 3}, "--dims says which rows there are: leave --num out"),
+        ("vae", "traversal", {"around": 899}, "--around must lie between 0 and 898, not 899"),
+        ("vae", "attribute", {"groups": ("7", "7")}, "--groups must name two classes, not 7 twice"),
+        ("vae", "manifold", {}, "a manifold is of latents of 2 numbers (--latent-dim 2), not of 10"),
+        ("vae", "manifold", {"num": 3}, "--num is of samples, interpolation, traversal, "),
+        ("dcgan", "traversal", {"around": 0}, "dcgan does not encode images: leave --around out"),
+        ("dcgan", "reconstructions", {}, "dcgan does not encode images; models that can: autoencoder, vae, vaegan"),
+        ("dcgan", "arithmetic", {"groups": ("1", "2", "3")},
+         "dcgan does not encode images; models that can: autoencoder, vae, vaegan"),
+        ("bands", "arithmetic", {"groups": ("1", "2", "3")},
+         "./bands.py is given the label beside its codes; models that can: autoencoder, vae, vaegan"),
+        ("vae", "codes", {}, "vae infers no codes; models that can: infogan"),
+        ("infogan", "codes", {"steps": 5}, "--steps is of interpolation"),
+        ("infogan", "interpolation", {}, "infogan has no prior of its latents; models that can: autoencoder, vae"),
+        ("vae", "classified", {}, "vae does not classify; models that can: classifier, naive_bayes"),
+        ("bands", "samples", {},
+         "./bands.py cannot sample; models that can: naive_bayes, autoencoder, vae, vaegan, "),
+        ("bands", "animation", {},
+         "./bands.py cannot sample; models that can: naive_bayes, autoencoder, vae, vaegan, "),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_drawn(name, kind, options, words, runs, opened, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("jaxgen.pictures.sampling.open_run", lambda path, checkpoint: opened[name])
+    before = sorted(runs.rglob("*.*"))
+    with pytest.raises(UserError, match=re.escape(words)) as raised:
+        sample(runs / name, kind, **options)
+    assert "\n" not in str(raised.value)
+    assert sorted(runs.rglob("*.*")) == before
+    assert not list(tmp_path.iterdir())
+
+
+def test_data_without_labels_or_images(runs, opened, monkeypatch):
+    dataset = opened["vae"].plan.dataset
+
+    def with_data(changed):
+        run = opened["vae"]._replace(plan=opened["vae"].plan._replace(dataset=changed))
+        monkeypatch.setattr("jaxgen.pictures.sampling.open_run", lambda path, checkpoint: run)
+
+    with_data(dataset._replace(test={"image": dataset.test["image"]}))
+    with pytest.raises(UserError, match="--groups names classes, which dataset digits does not have"):
+        sample("run", "arithmetic", groups=("1", "2", "3"))
+    with_data(dataset._replace(test={**dataset.test, "label": np.maximum(dataset.test["label"], 1)}))
+    with pytest.raises(UserError, match="dataset digits has no test images of class 0"):
+        sample("run", "attribute", groups=("0", "1"))
+    unlabelled = dataset._replace(test={"image": dataset.test["image"]})
+    model = opened["vae"].plan.model._replace(classify=lambda state, batch: jnp.zeros((len(batch["image"]), 10)))
+    run = opened["vae"]._replace(plan=opened["vae"].plan._replace(dataset=unlabelled, model=model))
+    monkeypatch.setattr("jaxgen.pictures.sampling.open_run", lambda path, checkpoint: run)
+    with pytest.raises(UserError, match="classified images stand above their classes, which dataset digits does not"):
+        sample("run", "classified")
+    with_data(dataset._replace(name="ring", spec=Spec({"point": jax.ShapeDtypeStruct((2,), np.float32)}, 1)))
+    with pytest.raises(UserError, match="interpolation shows images, which dataset ring does not have"):
+        sample("run", "interpolation")
+
+
+def test_a_webp_of_many_seeds_that_is_too_large(runs, tmp_path, monkeypatch):
+    monkeypatch.setattr("jaxgen.drawing.WEBP_SIDE", 100)
+    with pytest.raises(UserError, match=r"a WebP has at most 100 pixels a side, not .*; choose \.gif"):
+        sample(runs / "vae", "interpolation", out=tmp_path / "path.webp")
