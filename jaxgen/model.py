@@ -1,22 +1,24 @@
 """The contract that every model of jaxgen keeps: pure functions of (key, state, batch).
 
-A model is one file with two names: `Config`, a frozen dataclass whose field comments are its help
-texts, and `make(config, spec) -> Model`, which closes over its Flax modules and optimizers. The
-training loop, the evaluators and the command line know nothing of a model but what stands here.
+A model is one file with two names: `Config`, a frozen dataclass whose field comments are its help texts, and
+`make(config, spec) -> Model`, which closes over its Flax modules and optimizers. `make` raises `UserError` for a
+config that cannot be run on such data. The training loop, the evaluators, the pictures and the command line know
+nothing of a model but what stands here.
 
 A batch is a dict of arrays with a leading batch axis, as TFDS yields it:
 
     image    uint8   [batch, height, width, channels], 0 to 255
-    label    int32   [batch], 0 to num_classes - 1
-    caption  int32   [batch, words], 0 where a caption is shorter
     point    float32 [batch, 2]
     mesh     float32 [batch, vertices, 3]
+    label    int32   [batch], 0 to num_classes - 1; -1 where the label is not known
+    caption  int32   [batch, words], 0 where a caption is shorter; all 0 where there is none
     weight   float32 [batch], 1 for an example and 0 for the padding of a last partial batch
 
 Keys are typed (`jax.random.key`), come first, and are used once.
 """
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -28,38 +30,40 @@ PyTree = Any
 Batch = Mapping[str, Array]
 Metrics = Mapping[str, Array]
 Condition = Mapping[str, Array]
-"""The batch entries that samples are asked to satisfy, e.g. {"label": int32 [num]}."""
+"""The batch entries that samples are asked to satisfy, e.g. {"label": int32 [num]}; {} where nothing is asked."""
+
+SUBJECTS = ("image", "point", "mesh")
+"""The entries that an example can be; the others say something of it."""
 
 BINARY_THRESHOLD = 128
-"""A pixel of at least this value is 1 wherever images are binarised."""
+"""Pixels of at least this value are 1 in binarized images."""
 
 HIGH_QUALITY = 3
-"""A point of a mixture of Gaussians is of high quality nearer to its mode's centre than this many deviations."""
+"""Standard deviations around a mode's center within which a point of a Gaussian mixture is of high quality."""
 
 FEW = 0.5
-"""Samples that fall on a smaller share of the known modes have collapsed."""
+"""Share of the known modes; samples that fall on a smaller share have collapsed."""
 
 
 class State(NamedTuple):
-    """All that moves while a model is trained; donated to every step.
+    """Everything that changes while a model is trained; donated to every step.
 
-    Outside the model each leaf has a leading seed axis.
+    Outside the model every leaf has a leading seed axis.
     """
 
-    step: Array  # int32 [], the training steps taken
-    params: PyTree  # what the optimizers move, one entry a player where there are several
+    step: Array  # int32 [], training steps taken
+    params: PyTree  # moved by the optimizers, one entry a player where there are several
     opt_state: PyTree = ()
-    extra: PyTree = ()  # what else moves: BatchNorm's running averages, codebooks, averaged weights
+    extra: PyTree = ()  # everything else that moves: BatchNorm's running averages, codebooks, averaged weights
 
 
 class Phase(NamedTuple):
-    """A stretch of training with a step of its own; a program of its own.
+    """A stretch of training with its own step.
 
-    It lasts `steps` steps, or `passes` passes over the training data, and without either until
-    the run ends. Batches of an unbounded or step-bounded phase come from an endless stream of
-    shuffled epochs and are always full (one may span the end of an epoch, so nothing is dropped);
-    in a phase of `passes` every example is seen exactly that often, and the last batch is filled
-    up with examples of weight 0.
+    It lasts `steps` steps, or `passes` passes over the training data, and without either until the run ends. Batches
+    of a phase without `passes` come from an endless stream of shuffled epochs and are always full (one may span the
+    end of an epoch, so nothing is dropped). In a phase of `passes` every example is seen exactly that often, and the
+    last batch is filled up with examples of weight 0.
     """
 
     name: str
@@ -67,100 +71,103 @@ class Phase(NamedTuple):
     steps: int | None = None
     passes: int | None = None
     enter: Callable[[Key, State, Any], State] | None = None
-    """(key, state, batches) -> state, once before the phase's first step; `batches` iterates over
-    the training data once. Freezes a net, extracts codes, starts a codebook."""
+    """(key, state, batches) -> state, once before the phase's first step; `batches` iterates over the training data
+    once. It freezes a net, extracts codes or starts a codebook."""
+
+
+class Sampler(NamedTuple):
+    """Draws of a model."""
+
+    draw: Callable[[Key, State, int, Condition], Batch]
+    """(key, state, num, condition) -> the entries that it makes, [num, ...], e.g. {"image": uint8 [num, H, W, C]}.
+    The caller draws `condition` from the training data; it has the entries of `conditions`, [num, ...]."""
+    conditions: tuple[str, ...] = ()
+    note: str = ""  # what the samples show (means or draws), stored with every score
 
 
 class Likelihood(NamedTuple):
-    """What `log_prob` measures. Only log-likelihoods of the same space can be compared."""
+    """The log-likelihood of examples. Only log-likelihoods of the same space can be compared."""
 
+    log_prob: Callable[[Key, State, Batch], Array]  # -> float32 [batch], nats
     space: str  # "binary", "uint8", or "continuous"
-    kind: str  # "exact" or "bound" (a lower bound, in expectation over its key)
-    note: str = ""  # what a reader of the number must know, e.g. the binarisation's threshold
+    kind: str  # "exact", or "bound" (a lower bound, in expectation over its key)
+    note: str = ""  # what a reader of the number must know, e.g. the binarization's threshold
+
+
+class Part(NamedTuple):
+    """Consecutive numbers of a latent vector; a one-hot vector where `kind` is categorical."""
+
+    name: str
+    size: int
+    kind: Literal["gaussian", "uniform", "categorical"]
 
 
 class Prior(NamedTuple):
-    """p(z) of the latents that `decode` takes, where these are one array: z is float32 [num, ...]."""
+    """p(z) of the latents that `Latents.decode` takes."""
 
-    sample: Callable[[Key, State, int], Array]  # (key, state, num) -> z
-    kind: Literal["gaussian", "uniform"]  # each number of z is of N(0, 1), or uniform in (-1, 1)
+    sample: Callable[[Key, State, int], PyTree]  # (key, state, num) -> z, leading axis num
+    kind: Literal["gaussian", "uniform", "discrete", "mixed"]
+    """gaussian, uniform: each number of z is of N(0, 1), or uniform in (-1, 1). discrete: z are integers. mixed: z is
+    a vector of the `parts`."""
+    log_prob: Callable[[State, PyTree], Array] | None = None  # (state, z) -> float32 [num], nats
+    parts: tuple[Part, ...] = ()
 
 
-class Codes(NamedTuple):
-    """Latents that `decode` takes of which some are codes that the model infers of images.
+class Latents(NamedTuple):
+    """Latents z of a model: any pytree of arrays with a leading batch axis, e.g. one array float32 [batch, d].
 
-    z is float32 [num, noise + categories + continuous]: first noise, then a one-hot categorical code, then continuous
-    codes, each uniform in (-1, 1).
+    With `prior.log_prob`, `posterior` and `log_likelihood` it is a model p(x, z) = p(z) p(x|z) with an inference
+    network q(z|x), and tighter bounds of log p(x) can be had (`jaxgen.metrics.evidence`). A density is float32 [batch]
+    in nats, each example's from its own z alone.
     """
 
-    noise: int
-    categories: int
-    continuous: int
-    sample: Callable[[Key, State, int], Array]  # (key, state, num) -> z
-    infer: Callable[[State, Batch], Array]  # (state, batch) -> logits [batch, categories] of the categorical code
-
-
-class Latent(NamedTuple):
-    """The densities of a model p(x, z) = p(z) p(x|z) with an inference network q(z|x), in nats.
-
-    z is float32 [num, ...]. A density is float32 [num], each example's from its own z alone. The mean of
-    q(z|x) is `encode`'s, and log p(x|z) of the space of `likelihood`.
-    """
-
-    sample_prior: Callable[[Key, State, int], Array]  # (key, state, num) -> z
-    log_prior: Callable[[State, Array], Array]  # (state, z) -> log p(z)
-    sample_posterior: Callable[[Key, State, Batch], tuple[Array, Array]]
+    decode: Callable[[State, PyTree, Condition], Batch]
+    """(state, z, condition) -> entries; images are floats in [0, 1]. `condition` is as in `Sampler.draw`."""
+    prior: Prior
+    encode: Callable[[State, Batch], PyTree] | None = None  # -> z; the mean of q(z|x)
+    posterior: Callable[[Key, State, Batch], tuple[PyTree, Array]] | None = None
     """(key, state, batch) -> z, one drawn from q(z|x) for each example, and log q(z|x)."""
-    log_likelihood: Callable[[State, Batch, Array], Array]  # (state, batch, z) -> log p(x|z)
+    log_likelihood: Callable[[State, Batch, PyTree], Array] | None = None
+    """(state, batch, z) -> log p(x|z), of the space of the model's `likelihood`."""
 
 
 class Model(NamedTuple):
-    """A model as pure functions. None stands where a model has no such function."""
+    """A model as pure functions. None, or no entry, stands where a model has no such function."""
 
-    init: Callable[[Key, Batch], State]
+    init: Callable[[Key], State]
     phases: tuple[Phase, ...]
     needs: tuple[str, ...]  # the batch entries it reads, e.g. ("image", "label")
-    batch_parts: int = 1  # equal parts that a step divides its batch into
-
-    sample: Callable[[Key, State, int, Condition | None], Batch] | None = None
-    """(key, state, num, condition=None) -> batch-like dict, e.g. {"image": uint8 [num, H, W, C]}.
-    A conditional model returns the condition beside the image; None draws it as the training data
-    has it."""
-    conditions: tuple[str, ...] = ()  # the entries `sample` can be conditioned on
-    sampling: str = ""  # what the samples show (means or draws), stored with every score
-
-    log_prob: Callable[[Key, State, Batch], Array] | None = None  # -> float32 [batch], nats
-    likelihood: Likelihood | None = None  # what `log_prob` measures
-    latent: Latent | None = None  # from which tighter bounds are taken: jaxgen.evaluation.likelihood
-
-    encode: Callable[[Key, State, Batch], PyTree] | None = None  # -> latents, leading batch axis
-    decode: Callable[..., Array] | None = None  # (state, latents) -> floats in [0, 1]
-    """With a third argument, the condition [num, ...], where the model has `conditions`."""
-    prior: Prior | None = None  # of the latents: paths between them are drawn by `jaxgen sample`
-    codes: Codes | None = None  # of the latents, where some are codes that it infers
-    classify: Callable[[State, Batch], Array] | None = None  # -> logits [batch, num_classes]
-
-    worries: Callable[[Mapping[str, float]], list[str]] = lambda metrics: []
-    """(means of a step's metrics) -> what they give to worry about, a line each: training says each once a seed."""
-
-    precisions: tuple[str, ...] = ("float32",)
-    """The dtypes that `spec.compute_dtype` may name, "bfloat16" among them where the layers heed it."""
+    sampler: Sampler | None = None
+    likelihood: Likelihood | None = None
+    latents: Latents | None = None
+    predict: Mapping[str, Callable[[State, Batch], Array]] = MappingProxyType({})
+    """Predictions from a batch by name: "label", logits [batch, num_classes]; "code", logits [batch, categories] of a
+    categorical code; "features", an embedding [batch, dimensions]."""
 
 
 class Spec(NamedTuple):
-    """What a model's `make` is told of the data, and of how to compute."""
+    """What `make` is told about the data, and about how to compute."""
 
     entries: Mapping[str, jax.ShapeDtypeStruct]  # of one example: no batch axis, no `weight`
     num_examples: int  # of the training data
     num_classes: int | None = None
-    class_shares: np.ndarray | None = None  # float64 [num_classes], of the training data; sum 1
     mean: np.ndarray | None = None  # float64 [H, W, C] in [0, 1], the training images' mean
     num_words: int | None = None  # ids of the captions' vocabulary, padding (0) and unknown (1) among them
     faces: np.ndarray | None = None  # int32 [faces, 3], the vertices of each triangle of the meshes
     mixture: tuple[np.ndarray, float] | None = None
-    """Of points of a known mixture of Gaussians: centres float64 [modes, 2], the deviation on both axes."""
+    """The Gaussian mixture that points come from, where it is known: centers float64 [modes, 2], and the standard
+    deviation on both axes."""
+    batch_size: int = 64  # of a training step
     compute_dtype: np.dtype = np.dtype("float32")
     """What layers compute in. Parameters, averages, losses and optimizers are float32 whatever it is."""
+
+    @property
+    def subject(self) -> str:
+        """The entry that the examples are, one of SUBJECTS; raises KeyError where they are none of them."""
+        found = [name for name in SUBJECTS if name in self.entries]
+        if not found:
+            raise KeyError(" or ".join(SUBJECTS))
+        return found[0]
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

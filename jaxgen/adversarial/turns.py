@@ -1,20 +1,22 @@
-"""The game of two players that every GAN here plays: what is common to their configs, their turns, their step.
+"""Turns of the players of a GAN, and the options that all GANs have in common.
 
-A model gives its nets as functions (`Nets`), and `game` makes the turns and the step of them:
+A GAN gives its nets as functions (`Nets`); `turns` makes the players' turns of them. The order of the turns is the
+content of a GAN's paper: each model's `step` shows it.
 
-    discriminator   critic_steps times, each on its own part of the batch and new fakes: the loss, the penalty on
-                    D's gradient, consistency
-    generator       once, on the last fakes, past D as just updated, or before that where both move `at_once`: one
-                    forward pass of G serves both turns
+    earlier_critic_turns   updates of D before the last one, each on its own part of the batch and new fakes
+    generate               fakes, by one forward pass of G that serves the turns of both players
+    discriminator_turn     one update of D: the loss, the penalty on D's gradient, consistency
+    generator_turn         one update of G, past D as just updated or as it was before
+    finished               G's running averages, moved
 
-Goodfellow et al. 2014's algorithm 1, and WGAN's, update D so often for one update of G, each time on new real
-examples. A step here is one such round: it divides its batch among D's updates, so the papers' batch size is
-`batch_size` / `critic_steps`.
+Goodfellow et al. 2014's algorithm 1, and WGAN's, update D `critic_steps` times for one update of G, each time on new
+real examples. One step divides its batch among these updates, so the papers' batch size is `batch_size` /
+`critic_steps`.
 
-BatchNorm: real and fake examples are separate batches of D, and real, then fake ones move its running averages.
-With `batches` joint they are one batch, in G's turn too, so that D is the same function in both. G's turn sees D with
-its batch's own statistics and moves neither D's running averages nor its spectral norm's vectors; D's turns do not
-move G's. Samples use G's running averages.
+BatchNorm: real and fake examples are separate batches of D, and real, then fake ones move its running averages. With
+`batches` joint they are one batch, in G's turn too, so that D is the same function in both. G's turn sees D with its
+batch's own statistics and moves neither D's running averages nor its spectral norm's vectors; D's turns do not move
+G's. Samples use G's running averages.
 """
 
 from collections.abc import Callable, Mapping
@@ -32,13 +34,13 @@ from jaxgen.adversarial.losses import LOSSES, PENALTIES, LossName, PenaltyName, 
 from jaxgen.adversarial.spectral import singular_vectors, spectrally_normalised
 from jaxgen.config import given
 from jaxgen.errors import UserError, check_not_negative, check_positive, check_share
-from jaxgen.model import FEW, Array, Batch, Key, PyTree, State
+from jaxgen.model import Array, Batch, Key, PyTree, Spec, State
 from jaxgen.nn.optimizer import descend
 
 
 @dataclass(frozen=True)
-class GameConfig:
-    """What the games of all GANs have."""
+class AdversarialConfig:
+    """Options that all GANs have."""
 
     loss: LossName = "non_saturating"  # of both players
     penalty: PenaltyName = "none"  # on D's gradient: (norm - 1)^2, as WGAN-GP, or half its square, as R1 and R2
@@ -53,17 +55,17 @@ class GameConfig:
     average: float = 0.0  # decay of a running average of G, which samples are then drawn from; 0 for none
 
 
-def check_game(config: Any, *, images: bool, batch_norm: bool, layer_norm: bool = False) -> None:
+def check_adversarial(config: Any, spec: Spec, *, batch_norm: bool, layer_norm: bool = False, packing: int = 1) -> None:
     """Raises UserError for values that cannot be run, or do not go together.
 
-    images: whether the examples are. batch_norm, layer_norm: whether D has such layers.
+    batch_norm, layer_norm: whether D has such layers. packing: examples that D judges at once.
     """
     check_positive(config, "penalty_weight", "critic_steps")
     check_not_negative(config, "consistency", "clip")
     check_share(config, "average")
     idle = [name for name in ("penalty_at", "penalty_weight") if name in given(config)]
     if config.penalty == "none" and idle:
-        raise UserError(f"{idle[0]} is of a penalty: choose penalty one_centred or zero_centred")
+        raise UserError(f"{idle[0]} only applies with a penalty: choose penalty one_centred or zero_centred")
     bounded = config.spectral_norm or (config.penalty != "none" and config.penalty_at == "between")
     if config.loss == "wasserstein" and not bounded:
         also = ", in a discriminator without BatchNorm (normalization none or layer)" if batch_norm else ""
@@ -80,31 +82,37 @@ def check_game(config: Any, *, images: bool, batch_norm: bool, layer_norm: bool 
     if config.batches == "joint" and not batch_norm:
         raise UserError("batches joint is for a discriminator with BatchNorm: without it nothing is shared in a batch")
     for name in ("augment", "consistency"):
-        if getattr(config, name) and not images:
-            raise UserError(f"{name} is for images, which can be shifted: not for points")
+        if getattr(config, name) and spec.subject != "image":
+            raise UserError(f"{name} is for images, which can be shifted: not for {spec.subject}s")
+    parts = config.critic_steps * packing
+    if spec.batch_size % parts:
+        of = " * packing" if packing > 1 else ""
+        raise UserError(f"batch_size must be a multiple of {parts} (critic_steps{of}), not {spec.batch_size}")
 
 
 class Judged(NamedTuple):
-    """What D puts out of examples."""
+    """D's output for examples."""
 
     logits: Array  # [batch, heads], of being real: one head, or one for each of several discriminators
     codes: PyTree = None  # what it says of the latents, where it says anything
 
 
 class Nets(NamedTuple):
-    """A model's part of its game; `extra` is the state's, with both nets' running averages by player."""
+    """A GAN's nets as functions; `extra` is the state's, with both nets' running averages by player."""
 
-    init: Callable[[Key, Batch], dict[str, PyTree]]  # -> flax variables by player
+    init: Callable[[Key], dict[str, PyTree]]  # -> flax variables by player
     real: Callable[[Batch], Array]  # -> real examples as D sees them, float32 [n, ...]
-    draw: Callable[[Key, Batch], PyTree]  # -> what G makes examples of, as many as the batch has
+    draw: Callable[[Key, Batch], PyTree]  # -> latents that G makes examples from, as many as the batch has
     generate: Callable[[PyTree, PyTree, PyTree], tuple[Array, PyTree]]
     """(params, extra, drawn) -> fake examples as D sees them, G's running averages moved by them."""
     discriminate: Callable[[Key, PyTree, PyTree, Array, Batch], tuple[Judged, PyTree]]
-    """(key, params, extra, examples, batch) -> what D puts out, its running averages moved by the examples."""
+    """(key, params, extra, examples, batch) -> D's output, its running averages moved by the examples."""
+    sample: Callable[[PyTree, PyTree], Array]
+    """(G's flax variables, latents) -> examples [num, ...], with BatchNorm's running averages."""
     information: Callable[[Judged, PyTree], Array] | None = None
-    """(what D puts out of fakes, what they were drawn from) -> [batch], nats; what both players make large."""
+    """(D's output for fakes, their latents) -> [batch], nats; both players maximize it."""
     heads: Mapping[str, float] = MappingProxyType({"": 1.0})
-    """Of D, one or several discriminators in one: what the names of their metrics begin with, weights in G's loss."""
+    """Discriminators in one: prefix of the names of each one's metrics, and its weight in G's loss."""
     look: Callable[[Array], dict[str, Array]] = lambda x: {}  # (examples) -> metrics of them alone
     signed: bool = True  # images as D sees them are in [-1, 1], else in [0, 1]
 
@@ -113,43 +121,40 @@ class Fakes(NamedTuple):
     """Examples that G made in a step."""
 
     x: Array  # [n, ...]
-    drawn: PyTree  # of what
+    drawn: PyTree  # latents they were made from
     pullback: Callable  # (cotangent of x) -> (gradient of G's parameters,)
     averages: PyTree  # G's running averages, moved
 
 
-class Game(NamedTuple):
-    """The parts of a step, and the step."""
+class Turns(NamedTuple):
+    """The parts of a step."""
 
-    init: Callable[[Key, Batch], State]
+    init: Callable[[Key], State]
+    earlier_critic_turns: Callable[[Key, State, Batch], tuple[State, tuple[Key, Key, Key], Batch]]
+    """(key, state, batch) -> state after all updates of D but the last; the keys of `generate` and of both last turns;
+    the part of the batch that is left for them, all of it where `critic_steps` is 1."""
     generate: Callable[[Key, State, Batch], Fakes]
     discriminator_turn: Callable  # (key, state, batch, fakes) -> State, metrics; moves D only
-    generator_loss: Callable  # (key, state, batch, fakes) -> (loss, what it is made of), gradient of the fakes
     generator_turn: Callable  # (key, state, batch, fakes, past=state) -> State, metrics; moves G only, by D of `past`
-    step: Callable[[Key, State, Batch], tuple[State, dict[str, Array]]]
+    finished: Callable[[State, Fakes], State]  # with G's running averages moved, and the average of G
+    compared: Callable[[Batch, Fakes], dict[str, Array]]  # metrics of fakes beside real examples
+    sampled: Callable[[State, PyTree], Array]  # (state, latents) -> examples by the G that samples are drawn from
+    generator_loss: Callable  # (key, state, batch, fakes) -> (loss with information, loss), gradient of the fakes
 
 
-def game(
-    config: Any,
-    nets: Nets,
-    optimizers: dict[str, optax.GradientTransformation],
-    unrolled: int = 0,
-    at_once: bool = False,
-) -> Game:
-    """The game of `nets`, by the fields of GameConfig.
+def turns(config: Any, nets: Nets, optimizers: dict[str, optax.GradientTransformation], unrolled: int = 0) -> Turns:
+    """The turns of `nets`, by the fields of AdversarialConfig.
 
-    optimizers: of "generator" and "discriminator". unrolled: steps of D that G's loss looks ahead, on this step's
+    optimizers: of "generator" and "discriminator". unrolled: updates of D that G's loss looks ahead, on this step's
     examples, with G's gradient flowing through them; Metz et al. 2017, https://arxiv.org/abs/1611.02163, equation 10.
-    at_once: D's last turn and G's start from the same players, as in the code of Goodfellow et al. 2014; else G's is
-    past D as just updated.
     """
     losses = LOSSES[config.loss]
     if config.clip:
         optimizers = {p: optax.chain(optax.clip_by_global_norm(config.clip), o) for p, o in optimizers.items()}
 
-    def init(key, batch):
+    def init(key):
         k_nets, k_vectors = jax.random.split(key)
-        variables = nets.init(k_nets, batch)
+        variables = nets.init(k_nets)
         params = {player: v["params"] for player, v in variables.items()}
         # Without BatchNorm a net has no averages.
         extra = {player: v.get("batch_stats", {}) for player, v in variables.items()}
@@ -185,7 +190,7 @@ def game(
         return [altered(k, x, config.augment) for k, x in zip(jax.random.split(key), (real, fake), strict=True)]
 
     def judge(key, params, extra, real, fake, batch):
-        """(what D puts out of real and of fake examples, `extra` with its running averages moved)."""
+        """(D's output for real and for fake examples, `extra` with its running averages moved)."""
         keys = jax.random.split(key)
         if config.batches == "joint":
             both = jax.tree.map(lambda entry: jnp.concatenate([entry, entry]), batch)
@@ -198,7 +203,7 @@ def game(
         return of_real, of_fake, {**extra, "discriminator": averages}
 
     def discriminator_loss(params, key, state, batch, fakes):
-        """(what D makes small, (metrics, `extra` moved))."""
+        """(the loss that D minimizes, (metrics, `extra` moved))."""
         k_shown, k_judge, k_penalty, k_consistency, k_critic = jax.random.split(key, 5)
         params, extra = normalised_kernels(params, state.extra)
         real, fake = shown(k_shown, nets.real(batch), fakes.x)
@@ -273,7 +278,7 @@ def game(
         metrics = {"generator_loss": value, "generator_gradient": optax.tree.norm(gradients)}
         return move("generator", gradients, state), metrics
 
-    def step(key, state, batch):
+    def earlier_critic_turns(key, state, batch):
         parts = jax.tree.map(lambda entry: entry.reshape(config.critic_steps, -1, *entry.shape[1:]), dict(batch))
         keys = jax.random.split(key, (config.critic_steps, 3))
 
@@ -283,27 +288,38 @@ def game(
 
         if config.critic_steps > 1:
             state, _ = jax.lax.scan(earlier, state, (keys[:-1], jax.tree.map(lambda entry: entry[:-1], parts)))
-        # One forward pass of G serves D's last turn and G's: D learns on these fakes, then G is pulled
-        # back through them.
-        k_drawn, k_turn, k_generator = keys[-1]
-        part = jax.tree.map(lambda entry: entry[-1], parts)
-        fakes = generate(k_drawn, state, part)
-        before = state
-        state, metrics = discriminator_turn(k_turn, state, part, fakes)
-        state, of_generator = generator_turn(k_generator, state, part, fakes, before if at_once else state)
+        return state, tuple(keys[-1]), jax.tree.map(lambda entry: entry[-1], parts)
+
+    def finished(state, fakes):
         state = state._replace(extra={**state.extra, "generator": fakes.averages})
         if config.average:
             newest = {"params": state.params["generator"], "batch_stats": fakes.averages}
             average = optax.incremental_update(newest, state.extra["average"], 1 - config.average)
             state = state._replace(extra={**state.extra, "average": average})
-        real = nets.real(part)
+        return state
+
+    def compared(batch, fakes):
+        real = nets.real(batch)
         spread = {}  # one example has none
         if len(real) > 1:
             spread["spread"] = _spread(fakes.x) / jnp.maximum(_spread(real), 1e-8)
-        looked = nets.look(fakes.x) | {f"real_{name}": value for name, value in nets.look(real).items()}
-        return state, metrics | of_generator | spread | looked
+        return spread | nets.look(fakes.x) | {f"real_{name}": value for name, value in nets.look(real).items()}
 
-    return Game(init, generate, discriminator_turn, generator_loss, generator_turn, step)
+    def sampled(state, latents):
+        newest = {"params": state.params["generator"], "batch_stats": state.extra["generator"]}
+        return nets.sample(state.extra["average"] if config.average else newest, latents)
+
+    return Turns(
+        init,
+        earlier_critic_turns,
+        generate,
+        discriminator_turn,
+        generator_turn,
+        finished,
+        compared,
+        sampled,
+        generator_loss,
+    )
 
 
 def _spread(x: Array) -> Array:
@@ -323,31 +339,7 @@ def passed(module: nn.Module, params: PyTree, averages: PyTree, *given: Any, key
     return out, moved.get("batch_stats", {})
 
 
-def sampled_from(config: GameConfig, state: State) -> PyTree:
-    """The variables of G that samples are drawn with."""
-    newest = {"params": state.params["generator"], "batch_stats": state.extra["generator"]}
-    return state.extra["average"] if config.average else newest
-
-
-def sampled_by(config: GameConfig, draw: str, batch_norm: bool = True) -> str:
-    """How samples are drawn, for people: `draw` is G of what, e.g. G(z). batch_norm: whether G has such layers."""
+def sampling_note(config: AdversarialConfig, draw: str, batch_norm: bool = True) -> str:
+    """How samples are drawn, in words: `draw` is G of what, e.g. G(z). batch_norm: whether G has such layers."""
     averaged = "the averaged " if config.average else ""
     return averaged + draw + (" with BatchNorm's running averages" if batch_norm else "")
-
-
-def worries(metrics: dict[str, float]) -> list[str]:
-    """What a row's means give to worry about, a line each: `Model.worries` of every GAN."""
-    found = []
-    for head in [name.removesuffix("real_accuracy") for name in metrics if name.endswith("real_accuracy")]:
-        if min(metrics[f"{head}{name}_accuracy"] for name in ("real", "fake")) > SURE:
-            which = f"{head.replace('_', ' ')}discriminator"
-            found.append(f"the {which} has won: it tells over 99% of real and of fake examples apart")
-    if metrics.get("spread", 1.0) < ALIKE:
-        found.append("the samples have collapsed: they vary less than a twentieth as much as real ones")
-    elif metrics.get("modes", 1.0) < FEW * metrics.get("real_modes", 1.0):
-        found.append("modes are missing: samples fall on fewer than half as many as real examples")
-    return found
-
-
-SURE, ALIKE = 0.99, 0.05
-"""D's accuracy over which it has won; of real examples' variance, the share under which G has collapsed."""

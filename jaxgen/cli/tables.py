@@ -25,16 +25,19 @@ def models_table() -> Table:
     """The models: paper, what they need, what they can do (asked of the models themselves)."""
     table = _folding("model", "paper", "needs", "can", title="Models")
     image, label = jax.ShapeDtypeStruct((16, 16, 1), np.uint8), jax.ShapeDtypeStruct((), np.int32)
-    spec = Spec({"image": image, "label": label}, 1000, 10, np.full(10, 0.1), np.full((16, 16, 1), 0.5))
+    spec = Spec({"image": image, "label": label}, 1000, 10, np.full((16, 16, 1), 0.5))
     for name, entry in models.MODELS.items():
         module = models.load(name)
         model = module.make(module.Config(), spec)
-        given = f" given {', '.join(model.conditions)}" if model.conditions else ""
+        conditions = model.sampler.conditions if model.sampler else ()
+        given = f" given {', '.join(conditions)}" if conditions else ""
         likelihood = f"log-likelihood ({model.likelihood.kind})" if model.likelihood else ""
         can = [
-            f"sample{given}" if model.sample else "",
+            f"sample{given}" if model.sampler else "",
             likelihood,
-            *(word for word in ("encode", "decode", "classify") if getattr(model, word)),
+            "encode" if model.latents and model.latents.encode else "",
+            "decode" if model.latents else "",
+            *(f"predict {name}" for name in model.predict),
         ]
         paper = Text.assemble(entry.title, "\n", (entry.paper, "dim"), "\n", (entry.url, "dim"))
         table.add_row(name, paper, ", ".join(model.needs), "\n".join(filter(None, can)), end_section=True)

@@ -305,13 +305,10 @@ def _spec(train, classes, mean, faces, vocabulary, mixture) -> "Spec":
 
     from jaxgen.model import Spec
 
-    labels, num_classes = train.get("label"), len(classes) or None
-    num_examples = len(next(iter(train.values())))
     return Spec(
         entries={name: jax.ShapeDtypeStruct(entry.shape[1:], entry.dtype) for name, entry in train.items()},
-        num_examples=num_examples,
-        num_classes=num_classes,
-        class_shares=None if labels is None else np.bincount(labels, minlength=num_classes) / num_examples,
+        num_examples=len(next(iter(train.values()))),
+        num_classes=len(classes) or None,
         mean=mean,
         num_words=vocabulary and len(vocabulary),
         faces=faces,

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -33,12 +34,11 @@ class Extractor(NamedTuple):
 
 
 def of_classifier(model: Model, state: State, **about: Any) -> Extractor:
-    """An extractor from a model that can `encode` and `classify`; `state` of one seed, without a seed axis.
+    """An extractor from a model that predicts labels and features; `state` of one seed, without a seed axis.
 
     about: the other fields of `Extractor`.
     """
-    embed = jax.jit(lambda batch: model.encode(jax.random.key(0), state, batch))
-    classify = jax.jit(lambda batch: model.classify(state, batch))
+    embed, classify = (jax.jit(partial(model.predict[name], state)) for name in ("features", "label"))
     return Extractor(
         features=lambda images: batched(embed, {"image": images}),
         logits=lambda images: batched(classify, {"image": images}),

@@ -213,7 +213,7 @@ def load_classifier(path: Path) -> Extractor:
     try:
         model = _classifier(described["config"], tuple(described["image"]), described["classes"])
         state = _state(flat)
-        like = jax.eval_shape(model.init, jax.random.key(0), {"image": np.zeros((1, *described["image"]), np.uint8)})
+        like = jax.eval_shape(model.init, jax.random.key(0))
         if jax.tree.map(np.shape, state.params) != jax.tree.map(np.shape, like.params):
             raise ValueError("parameters of other shapes")
         if like.extra:
@@ -270,7 +270,7 @@ def fit(
     keep_compiled()
     k_init, k_order, k_steps = jax.random.split(key, 3)
     entries = {name: examples[name] for name in model.needs}
-    num = len(entries["image"])
+    num = len(next(iter(entries.values())))
     step = model.phases[0].step
 
     def take(state, batch):
@@ -279,7 +279,7 @@ def fit(
 
     options = COMPILER_OPTIONS.get(jax.default_backend())
     chunk = jax.jit(lambda state, batches: jax.lax.scan(take, state, batches)[0], compiler_options=options)
-    state = jax.jit(model.init)(k_init, {name: entry[:1] for name, entry in entries.items()})
+    state = jax.jit(model.init)(k_init)
     with Progress(progress) as bar:
         for start in bar.over(range(0, steps, CHUNK), f"training {title}"):
             rows = pipeline.stream(k_order, num, batch_size, start, min(CHUNK, steps - start))

@@ -19,7 +19,7 @@ from jaxgen.metrics.codes import code_error
 from jaxgen.metrics.diversity import SIDE
 from jaxgen.metrics.reconstruction import reconstruction_errors
 from jaxgen.model import Array, Model, State
-from jaxgen.nn.image import to_binary
+from jaxgen.nn.image import from_unit, to_binary
 
 Scores = dict[str, list[float]]
 
@@ -32,7 +32,9 @@ IN_TURN = 20
 
 def log_prob(model: Model, keys: Array, state: State, dataset: Dataset, scoring: Scoring) -> Scores:
     """The mean log-likelihood as the model has it."""
-    values = _over_test(jax.vmap(model.log_prob, in_axes=(0, 0, None)), model, keys, state, dataset).mean(axis=1)
+    values = _over_test(jax.vmap(model.likelihood.log_prob, in_axes=(0, 0, None)), model, keys, state, dataset).mean(
+        axis=1
+    )
     scores = {f"log_prob_{model.likelihood.space}": values.tolist()}
     if model.likelihood.space == "uint8":
         dimensions = int(np.prod(dataset.spec.image_shape))
@@ -43,14 +45,14 @@ def log_prob(model: Model, keys: Array, state: State, dataset: Dataset, scoring:
 
 def accuracy(model: Model, keys: Array, state: State, dataset: Dataset, scoring: Scoring) -> Scores:
     """The share of the test images that are classified rightly."""
-    classify = jax.vmap(lambda key, state, batch: model.classify(state, batch), in_axes=(0, 0, None))
-    labels = _over_test(classify, model, keys, state, dataset).argmax(-1)
-    return {"accuracy": (labels == dataset.test["label"]).mean(axis=1).tolist()}
+    labels = _over_test(_predicted(model, "label"), model, keys, state, dataset).argmax(-1)
+    known = np.asarray(dataset.test["label"][:]) >= 0
+    return {"accuracy": (labels == dataset.test["label"])[:, known].mean(axis=1).tolist()}
 
 
 def codes(model: Model, keys: Array, state: State, dataset: Dataset, scoring: Scoring) -> Scores:
     """The error of the categorical code that is inferred, as a classifier."""
-    infer = jax.vmap(lambda key, state, batch: model.codes.infer(state, batch), in_axes=(0, 0, None))
+    infer = _predicted(model, "code")
     train, test = (_over(infer, model, keys, state, examples).argmax(-1) for examples in (dataset.train, dataset.test))
     labels = dataset.train["label"][:], dataset.test["label"][:]
     return {"code_error": [code_error(a, labels[0], b, labels[1]) for a, b in zip(train, test, strict=True)]}
@@ -60,7 +62,7 @@ def iwae(model: Model, keys: Array, state: State, dataset: Dataset, scoring: Sco
     """The mean importance-weighted bound."""
 
     def bound(key, state, batch):
-        return evidence.importance_bound(key, model.latent, state, batch, samples=scoring.importance_samples)
+        return evidence.importance_bound(key, model.latents, state, batch, samples=scoring.importance_samples)
 
     means = _in_turn(bound, model, keys, state, dataset, scoring.examples)
     return {f"iwae_{model.likelihood.space}": means}
@@ -70,7 +72,7 @@ def ais(model: Model, keys: Array, state: State, dataset: Dataset, scoring: Scor
     """The mean log-likelihood by annealed importance sampling."""
 
     def bound(key, state, batch):
-        return evidence.annealed_importance(key, model.latent, state, batch, temperatures=scoring.temperatures)
+        return evidence.annealed_importance(key, model.latents, state, batch, temperatures=scoring.temperatures)
 
     means = _in_turn(bound, model, keys, state, dataset, scoring.examples or AIS_EXAMPLES)
     return {f"ais_{model.likelihood.space}": means}
@@ -78,7 +80,8 @@ def ais(model: Model, keys: Array, state: State, dataset: Dataset, scoring: Scor
 
 def active_units(model: Model, keys: Array, state: State, dataset: Dataset, scoring: Scoring) -> Scores:
     """Latents whose posterior mean varies over the test images."""
-    means = _over_test(jax.vmap(model.encode, in_axes=(0, 0, None)), model, keys, state, dataset)
+    encode = jax.vmap(lambda key, state, batch: model.latents.encode(state, batch), in_axes=(0, 0, None))
+    means = _over_test(encode, model, keys, state, dataset)
     each = [seed.reshape(len(seed), -1) for seed in means]
     active = [evidence.active_units(one).active if np.isfinite(one).all() else np.nan for one in each]
     return {"active_units": [float(number) for number in active]}
@@ -88,7 +91,7 @@ def rate_distortion(model: Model, keys: Array, state: State, dataset: Dataset, s
     """The means of rate and distortion."""
 
     def both(key, state, batch):
-        return jnp.stack(evidence.rate_distortion(key, model.latent, state, batch), axis=-1)
+        return jnp.stack(evidence.rate_distortion(key, model.latents, state, batch), axis=-1)
 
     values = _over_test(jax.vmap(both, in_axes=(0, 0, None)), model, keys, state, dataset).mean(axis=1)
     return {"rate": values[:, 0].tolist(), f"distortion_{model.likelihood.space}": values[:, 1].tolist()}
@@ -98,9 +101,8 @@ def reconstruction(model: Model, keys: Array, state: State, dataset: Dataset, sc
     """The mean errors of decoded codes; of a model of bits, against the images as bits."""
 
     def reconstructed(key, state, batch):
-        given = [{name: batch[name] for name in model.conditions}] if model.conditions else []
-        pixels = model.decode(state, model.encode(key, state, batch), *given)
-        return jnp.round(jnp.clip(pixels, 0, 1) * 255).astype(jnp.uint8)
+        asked = {name: batch[name] for name in (model.sampler.conditions if model.sampler else ())}
+        return from_unit(model.latents.decode(state, model.latents.encode(state, batch), asked)["image"])
 
     images = _over_test(jax.vmap(reconstructed, in_axes=(0, 0, None)), model, keys, state, dataset)
     real, of = dataset.test["image"][:], ""
@@ -109,6 +111,11 @@ def reconstruction(model: Model, keys: Array, state: State, dataset: Dataset, sc
     found = [reconstruction_errors(real, each) for each in images]
     names = ("mse", "psnr", "ssim") if min(dataset.spec.image_shape[:2]) >= SIDE else ("mse", "psnr")
     return {name + of: [float(getattr(each, name).mean()) for each in found] for name in names}
+
+
+def _predicted(model: Model, name: str) -> Callable:
+    """The logits of a prediction, (keys, state, batch) -> [seeds, batch, ...]."""
+    return jax.vmap(lambda key, state, batch: model.predict[name](state, batch), in_axes=(0, 0, None))
 
 
 def _over_test(function: Callable, model: Model, keys: Array, state: State, dataset: Dataset) -> np.ndarray:
@@ -133,7 +140,7 @@ def _in_turn(
 ) -> list[float]:
     """Seed after seed, the mean of `function` (key, state, batch) -> [batch] over `num` evenly spaced test examples."""
     jitted = jax.jit(function)
-    total = len(dataset.test["image"])
+    total = len(dataset.test[dataset.spec.subject])
     num = min(num or total, total)
     spaced = np.arange(num) * total // num  # the first ones may be of one kind: MNIST's are of the neater writers
     entries = {name: dataset.test[name][spaced] for name in model.needs}
@@ -142,5 +149,5 @@ def _in_turn(
         own = jax.tree.map(lambda leaf, seed=seed: leaf[seed], state)
         batches = enumerate(pipeline.batches(entries, IN_TURN))
         rows = [jax.device_get(jitted(jax.random.fold_in(key, i), own, batch)) for i, batch in batches]
-        means.append(float(np.concatenate(rows)[: len(entries["image"])].astype(np.float64).mean()))
+        means.append(float(np.concatenate(rows)[:num].astype(np.float64).mean()))
     return means

@@ -135,7 +135,7 @@ class Scorer:
         self.dataset = dataset._replace(test=getattr(dataset, split))
         self._shown = progress
         self._bar = Progress(progress)
-        self.entry = "image" if "image" in dataset.spec.entries else "point"
+        self.entry = dataset.spec.subject
         self.num = scoring.samples or min(MOST, dataset.spec.num_examples)
         # Trained before the bar is there, since training shows one of its own.
         needed = any(FAMILIES[name].networks for name in self.names)
@@ -184,9 +184,9 @@ class Scorer:
 
     def lacks(self, family: str, model: Model) -> str:
         """Why a model cannot have a metric; "" where it can."""
-        if family in SAMPLES and model.sample is None:
+        if family in SAMPLES and model.sampler is None:
             return "it makes no images"
-        return FAMILIES[family].lacks(self.there(model, "label" in model.conditions))
+        return FAMILIES[family].lacks(self.there(model, _labelled(model)))
 
     def lacks_column(self, key: str, model: Model) -> str:
         """Why a model cannot have a column; "" where it can."""
@@ -219,7 +219,7 @@ class Scorer:
         there = self.there(model, labelled)
         names = [name for name in self.names if model is not None or name in SAMPLES]
         reasons = {name: FAMILIES[name].lacks(there) for name in names}
-        if model is not None and model.sample is None:
+        if model is not None and model.sampler is None:
             reasons |= dict.fromkeys(SAMPLES, "it makes no images")
         return {key: reasons[column.family] for key, column in COLUMNS.items() if reasons.get(column.family)}
 
@@ -322,12 +322,12 @@ class Scorer:
         """The rows of a trained model and of the same model before training, a value a seed."""
         plan = run.plan
         entry = models.MODELS.get(plan.model_name)
-        labelled = "label" in plan.model.conditions
+        labelled = _labelled(plan.model)
         shared = {
             "model": plan.model_name,
             "title": f"{entry.title} ({entry.paper})" if entry else plan.model_name,
-            "samples": self.num if plan.model.sample else None,
-            "sampling": plan.model.sampling,
+            "samples": self.num if plan.model.sampler else None,
+            "sampling": plan.model.sampler.note if plan.model.sampler else "",
             "config": plan.described()["config"],
             "given": {field: plan.described()["config"][field] for field in given(plan.config)},
             "notes": self.absent(plan.model, labelled) | likelihood_notes(plan.model),
@@ -361,9 +361,9 @@ class Scorer:
             return {}
         keys, state = keys[going], jax.tree.map(lambda leaf: leaf[going], state)
         of_seeds: dict[str, list[float]] = {}
-        if plan.model.sample and self.families(SAMPLES, None, "label" in plan.model.conditions):
+        if plan.model.sampler and self.families(SAMPLES, None, _labelled(plan.model)):
             self._bar.say(f"{name}: sampling")
-            drawn = engine.sampler(plan.model)(keys[:, 0], state, self.num)
+            drawn = engine.sampler(plan.model)(keys[:, 0], state, self.num, self._conditions(plan, going))
             labels = drawn.get("label", [None] * len(going))
             for seed, some, of in zip(going, drawn[self.entry], labels, strict=True):
                 for key, score in self.of_samples(f"{name}, seed {seeds[seed]}", some, of).items():
@@ -374,6 +374,20 @@ class Scorer:
             for seed, score in zip(going, scores, strict=True):
                 values[key][seed] = _finite(score)
         return values
+
+    def _conditions(self, plan: Plan, going: np.ndarray) -> dict[str, np.ndarray]:
+        """What the samples of the seeds that go on are asked for: entries of drawn training examples, [seeds, num]."""
+        names, train = plan.model.sampler.conditions, self.dataset.train
+        if not names:
+            return {}
+        allowed = np.arange(self.dataset.spec.num_examples)
+        if "label" in names:
+            allowed = np.flatnonzero(np.asarray(train["label"][:]) >= 0)
+        rows = []
+        for seed in (plan.settings.seeds[i] for i in going):
+            rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([self.scoring.sampling_seed, seed])))
+            rows.append(rng.choice(allowed, self.num))
+        return {name: np.stack([train[name][some] for some in rows]) for name in names}
 
     def results(self, rows: list[dict[str, Any]], seeds: tuple[int, ...]) -> dict[str, Any]:
         """What a table holds, JSON-able.
@@ -424,8 +438,11 @@ def _told(family: str) -> Iterator[None]:
         raise UserError(f"metric {family}: {error}") from error
 
 
+def _labelled(model: Model) -> bool:
+    """Whether samples of the model have labels of their own: those that they were asked for."""
+    return model.sampler is not None and "label" in model.sampler.conditions
+
+
 def initial(plan: Plan) -> State:
     """The state of every seed before training."""
-    keys = engine.all_streams(plan.settings.seeds).init
-    blank = engine.blank_batch(plan.dataset.spec, plan.model.needs, plan.settings.batch_size)
-    return engine.initial_state(plan.model, keys, blank)
+    return engine.initial_state(plan.model, engine.all_streams(plan.settings.seeds).init)

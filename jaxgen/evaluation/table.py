@@ -65,18 +65,29 @@ def _labels(there: There) -> str:
     return "" if there.labelled else "its samples have no labels"
 
 
-def _model(**functions: str) -> Callable[[There], str]:
-    """Of a model: these functions; each with the words for a model that has it not."""
-    return lambda there: next((words for name, words in functions.items() if getattr(there.model, name) is None), "")
+def _likelihood(there: There) -> str:
+    return "" if there.model.likelihood else "it has no likelihood"
+
+
+def _densities(there: There) -> str:
+    latents = there.model.latents
+    return "" if latents and latents.log_likelihood else "it has no densities of latents"
+
+
+def _encodes(there: There) -> str:
+    latents = there.model.latents
+    return "" if latents and latents.encode else "it does not encode"
+
+
+def _classifies(there: There) -> str:
+    return "" if "label" in there.model.predict else "it does not classify"
 
 
 def _codes(there: There) -> str:
-    if there.model.codes is None:
+    if "code" not in there.model.predict:
         return "it infers no categorical code"
     return "" if there.labels else "the data have no labels"
 
-
-_LATENT = {"latent": "it has no densities of latents"}
 
 SAMPLES = {
     "fd": Family(
@@ -135,24 +146,22 @@ MODELS = {
     "log_prob": Family(
         of_models.log_prob,
         "log-likelihood: exact or a bound, as the model has it",
-        _model(log_prob="it has no likelihood"),
+        _likelihood,
         usual=True,
     ),
-    "iwae": Family(of_models.iwae, "importance-weighted bound of the log-likelihood", _model(**_LATENT)),
-    "ais": Family(of_models.ais, "log-likelihood by annealed importance sampling", _model(**_LATENT)),
-    "active_units": Family(
-        of_models.active_units, "latents whose posterior mean varies", _model(**_LATENT, encode="it does not encode")
-    ),
-    "rate_distortion": Family(of_models.rate_distortion, "KL(q(z|x) || p(z)) and E_q[-log p(x|z)]", _model(**_LATENT)),
+    "iwae": Family(of_models.iwae, "importance-weighted bound of the log-likelihood", _densities),
+    "ais": Family(of_models.ais, "log-likelihood by annealed importance sampling", _densities),
+    "active_units": Family(of_models.active_units, "latents whose posterior mean varies", _densities),
+    "rate_distortion": Family(of_models.rate_distortion, "KL(q(z|x) || p(z)) and E_q[-log p(x|z)]", _densities),
     "reconstruction": Family(
         of_models.reconstruction,
         "errors of decoded codes: MSE, PSNR, SSIM",
-        _model(encode="it does not encode", decode="it does not decode"),
+        _encodes,
     ),
     "accuracy": Family(
         of_models.accuracy,
         "share of the test images classified rightly",
-        _model(classify="it does not classify"),
+        _classifies,
         True,
     ),
     "codes": Family(of_models.codes, "error of an inferred categorical code as a classifier", _codes),

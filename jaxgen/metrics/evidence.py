@@ -1,7 +1,7 @@
 """Likelihoods of latent-variable models, p(x) = integral of p(z) p(x|z) dz: bounds, bits, and what the latents carry.
 
 Estimates are of one state: vmap them over (key, state) for several seeds. They are float32, in nats, of every
-example; those of weight 0 get numbers, too, which the caller drops. Functions of `latent` are compiled once for
+example; those of weight 0 get numbers, too, which the caller drops. Functions of `latents` are compiled once for
 each `Latent` and each size.
 """
 
@@ -14,11 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.metrics import checks
-from jaxgen.model import Array, Batch, Key, Latent, State
+from jaxgen.model import Array, Batch, Key, Latents, State
 
 
-@partial(jax.jit, static_argnames=("latent", "samples", "chunk"))
-def importance_bound(key: Key, latent: Latent, state: State, batch: Batch, *, samples: int, chunk: int = 50) -> Array:
+@partial(jax.jit, static_argnames=("latents", "samples", "chunk"))
+def importance_bound(key: Key, latents: Latents, state: State, batch: Batch, *, samples: int, chunk: int = 50) -> Array:
     """The importance-weighted bound on log p(x), with K = `samples` latents an example.
 
         log w_k = log p(x|z_k) + log p(z_k) - log q(z_k|x),  z_k ~ q(z|x)
@@ -34,7 +34,7 @@ def importance_bound(key: Key, latent: Latent, state: State, batch: Batch, *, sa
 
     Args:
       key: of this batch.
-      latent: the model's densities.
+      latents: the model's.
       state: the model's, without seed axis.
       batch: as the model reads it, its examples independent of each other.
       samples: K, 1 or more; 5,000 is the papers'.
@@ -44,16 +44,16 @@ def importance_bound(key: Key, latent: Latent, state: State, batch: Batch, *, sa
       float32 [batch], nats, in the space of the model's `likelihood`.
 
     Raises:
-      ValueError: `latent` is None, its densities are not [batch], or `samples` or `chunk` is not 1 or more.
+      ValueError: `latents` lack one of them, its densities are not [batch], or `samples` or `chunk` is not 1 or more.
 
     Source: Burda, Grosse & Salakhutdinov 2016 (https://arxiv.org/abs/1509.00519), equation 8.
     """
-    _check(latent, samples=samples, chunk=chunk)
+    _check(latents, samples=samples, chunk=chunk)
     num_chunks = -(-samples // chunk)
     chunk = -(-samples // num_chunks)  # evened out: less of the last one is thrown away
 
     def log_weight(k):
-        log_likelihood, log_prior, log_q = _densities(jax.random.fold_in(key, k), latent, state, batch)
+        log_likelihood, log_prior, log_q = _densities(jax.random.fold_in(key, k), latents, state, batch)
         return log_likelihood + log_prior - log_q
 
     def add(carry, indices):
@@ -70,10 +70,10 @@ def importance_bound(key: Key, latent: Latent, state: State, batch: Batch, *, sa
     return _finite(largest) + (jnp.log(total) - math.log(samples))
 
 
-@partial(jax.jit, static_argnames=("latent", "temperatures", "chains", "leapfrog_steps"))
+@partial(jax.jit, static_argnames=("latents", "temperatures", "chains", "leapfrog_steps"))
 def annealed_importance(
     key: Key,
-    latent: Latent,
+    latents: Latents,
     state: State,
     batch: Batch,
     *,
@@ -101,7 +101,7 @@ def annealed_importance(
 
     Args:
       key: of this batch.
-      latent: the model's densities; the prior's and the likelihood's must be differentiable in z.
+      latents: the model's; the prior's and the likelihood's must be differentiable in z.
       state: the model's, without seed axis.
       batch: as the model reads it, its examples independent of each other.
       temperatures: T, 1 or more; at 1 it is importance sampling from the prior.
@@ -112,21 +112,21 @@ def annealed_importance(
       float32 [batch], nats, in the space of the model's `likelihood`.
 
     Raises:
-      ValueError: `latent` is None, its densities are not [batch], or a number is not 1 or more.
+      ValueError: `latents` lack one of them, its densities are not [batch], or a number is not 1 or more.
 
     Source: Neal 2001 (https://arxiv.org/abs/physics/9803008); for decoders, with Hamiltonian moves, Wu et al. 2017
     (https://arxiv.org/abs/1611.04273).
     """
-    _check(latent, temperatures=temperatures, chains=chains, leapfrog_steps=leapfrog_steps)
+    _check(latents, temperatures=temperatures, chains=chains, leapfrog_steps=leapfrog_steps)
     num = _num_examples(batch)
     betas = _sigmoid_schedule(temperatures)
 
     # over z [chains, batch, ...], nats [chains, batch]
-    log_prior = jax.vmap(lambda z: _per_example(latent.log_prior(state, z), num))
-    log_likelihood = jax.vmap(lambda z: _per_example(latent.log_likelihood(state, batch, z), num))
+    log_prior = jax.vmap(lambda z: _per_example(latents.prior.log_prob(state, z), num))
+    log_likelihood = jax.vmap(lambda z: _per_example(latents.log_likelihood(state, batch, z), num))
 
     def start(key):
-        z = latent.sample_prior(key, state, chains * num)
+        z = latents.prior.sample(key, state, chains * num)
         return z.reshape(chains, num, *z.shape[1:])
 
     def move(key, z, beta, step_size):
@@ -208,8 +208,8 @@ class RateDistortion(NamedTuple):
     distortion: Array  # -E_q[log p(x|z)], float32 [batch], nats
 
 
-@partial(jax.jit, static_argnames=("latent", "samples"))
-def rate_distortion(key: Key, latent: Latent, state: State, batch: Batch, *, samples: int = 1) -> RateDistortion:
+@partial(jax.jit, static_argnames=("latents", "samples"))
+def rate_distortion(key: Key, latents: Latents, state: State, batch: Batch, *, samples: int = 1) -> RateDistortion:
     """Rate and distortion of every example, as means over `samples` latents of q(z|x).
 
     Unbiased for any number of samples; its mean over the examples has little noise with one. Latent k is
@@ -218,7 +218,7 @@ def rate_distortion(key: Key, latent: Latent, state: State, batch: Batch, *, sam
 
     Args:
       key: of this batch.
-      latent: the model's densities.
+      latents: the model's.
       state: the model's, without seed axis.
       batch: as the model reads it.
       samples: latents an example, 1 or more, drawn one after the other.
@@ -227,14 +227,14 @@ def rate_distortion(key: Key, latent: Latent, state: State, batch: Batch, *, sam
       rate and distortion, each float32 [batch], nats.
 
     Raises:
-      ValueError: `latent` is None, its densities are not [batch], or `samples` is not 1 or more.
+      ValueError: `latents` lack one of them, its densities are not [batch], or `samples` is not 1 or more.
 
     Source: Alemi et al. 2018 (https://arxiv.org/abs/1711.00464), section 2.
     """
-    _check(latent, samples=samples)
+    _check(latents, samples=samples)
 
     def add(totals, k):
-        log_likelihood, log_prior, log_q = _densities(jax.random.fold_in(key, k), latent, state, batch)
+        log_likelihood, log_prior, log_q = _densities(jax.random.fold_in(key, k), latents, state, batch)
         return RateDistortion(totals.rate + (log_q - log_prior), totals.distortion - log_likelihood), None
 
     zeros = jnp.zeros(_num_examples(batch))
@@ -305,11 +305,11 @@ def bits_per_dimension(log_prob, num_dimensions: int, space: str) -> np.ndarray:
     return bits + 8 if space == "continuous" else bits
 
 
-def _densities(key, latent, state, batch):
+def _densities(key, latents, state, batch):
     """Log p(x|z), log p(z) and log q(z|x) of one z an example, drawn from q; nats [batch] each."""
     num = _num_examples(batch)
-    z, log_q = latent.sample_posterior(key, state, batch)
-    densities = latent.log_likelihood(state, batch, z), latent.log_prior(state, z), log_q
+    z, log_q = latents.posterior(key, state, batch)
+    densities = latents.log_likelihood(state, batch, z), latents.prior.log_prob(state, z), log_q
     return tuple(_per_example(density, num) for density in densities)
 
 
@@ -329,9 +329,9 @@ def _num_examples(batch) -> int:
     return len(next(iter(batch.values())))
 
 
-def _check(latent, **counts):
-    if latent is None:
-        raise ValueError("the model gives no densities of latents: its `latent` is None")
+def _check(latents, **counts):
+    if latents is None or None in (latents.prior.log_prob, latents.posterior, latents.log_likelihood):
+        raise ValueError("the model does not give the densities of its latents: p(z), q(z|x) and p(x|z)")
     _check_counts(**counts)
 
 

@@ -23,7 +23,7 @@ import optax
 
 from jaxgen.config import check_idle
 from jaxgen.errors import check_positive
-from jaxgen.model import Array, Model, Phase, Prior, Spec, State
+from jaxgen.model import Array, Latents, Model, Phase, Prior, Sampler, Spec, State
 from jaxgen.nn.image import from_unit, logits_of_mean, pyramid, to_unit
 from jaxgen.nn.optimizer import decaying_rate, descend
 from jaxgen.nn.stacks import doubled, halved
@@ -102,10 +102,10 @@ def make(config: Config, spec: Spec) -> Model:
         pyramid(spec.image_shape, config.smallest, "autoencoder")
     encoder, decoder, optimizer = Encoder(config, spec), Decoder(config, spec), optax.adam(decaying_rate(config))
 
-    def init(key, batch):
+    def init(key):
         k_encoder, k_decoder = jax.random.split(key)
         params = {
-            "encoder": encoder.init(k_encoder, to_unit(batch["image"]))["params"],
+            "encoder": encoder.init(k_encoder, jnp.zeros((1, *spec.image_shape)))["params"],
             "decoder": decoder.init(k_decoder, jnp.zeros((1, config.latent_dim)))["params"],
         }
         moments = {"mean": jnp.zeros(config.latent_dim), "covariance": jnp.eye(config.latent_dim)}
@@ -130,28 +130,24 @@ def make(config: Config, spec: Spec) -> Model:
         floor = FLOOR * jnp.trace(covariance) + jnp.finfo(jnp.float32).tiny
         return jnp.linalg.cholesky(covariance + floor * jnp.eye(config.latent_dim))
 
-    def encode(key, state, batch):
+    def encode(state, batch):
         z = encoder.apply({"params": state.params["encoder"]}, to_unit(batch["image"]))
         return jax.scipy.linalg.solve_triangular(scale(state), (z - state.extra["mean"]).T, lower=True).T
 
-    def decode(state, u):
+    def decode(state, u, condition):
         z = state.extra["mean"] + jnp.matmul(u, scale(state).T, precision="highest")
-        return jnp.clip(decoder.apply({"params": state.params["decoder"]}, z), 0, 1)
+        return {"image": jnp.clip(decoder.apply({"params": state.params["decoder"]}, z), 0, 1)}
 
     def prior(key, state, num):
         return jax.random.normal(key, (num, config.latent_dim))
 
-    def sample(key, state, num, condition=None):
-        return {"image": from_unit(decode(state, prior(key, state, num)))}
+    def sample(key, state, num, condition):
+        return {"image": from_unit(decode(state, prior(key, state, num), condition)["image"])}
 
     return Model(
         init,
         (Phase("train", step),),
         needs=("image",),
-        sample=sample,
-        sampling="decoded draws of a Gaussian fitted to the codes of the training images",
-        encode=encode,
-        decode=decode,
-        prior=Prior(prior, "gaussian"),
-        precisions=("float32", "bfloat16"),
+        sampler=Sampler(sample, note="decoded draws of a Gaussian fitted to the codes of the training images"),
+        latents=Latents(decode, Prior(prior, "gaussian"), encode),
     )

@@ -35,20 +35,18 @@ import numpy as np
 import optax
 
 from jaxgen.adversarial.turns import (
-    Game,
-    GameConfig,
+    AdversarialConfig,
     Judged,
     Nets,
-    check_game,
-    game,
+    Turns,
+    check_adversarial,
     passed,
-    sampled_by,
-    sampled_from,
-    worries,
+    sampling_note,
+    turns,
 )
 from jaxgen.config import check_idle
 from jaxgen.errors import UserError, check_positive, check_share
-from jaxgen.model import Array, Model, Phase, Prior, Spec
+from jaxgen.model import Array, Latents, Model, Phase, Prior, Sampler, Spec
 from jaxgen.models.dcgan import draw_prior, weights
 from jaxgen.models.gan import LEAST_MEAN, annealed_sgd, authors_weights
 from jaxgen.nn.conv import Conv, ConvTranspose
@@ -64,7 +62,7 @@ PIECES = (5, 5, 4)
 
 
 @dataclass(frozen=True)
-class Config(GameConfig):
+class Config(AdversarialConfig):
     """A conditional GAN of images."""
 
     network: Literal["convolutional", "maxout"] = "convolutional"  # of both players: as DCGAN's, or the paper's
@@ -212,7 +210,7 @@ def check(config: Config, spec: Spec) -> None:
         if len(units) != 3 or min(units) < 1:
             raise UserError(f"{name} must be three numbers above 0, not {units}")
     norm = config.normalization if config.network == "convolutional" else "none"
-    check_game(config, images=True, batch_norm=norm == "batch", layer_norm=norm == "layer")
+    check_adversarial(config, spec, batch_norm=norm == "batch", layer_norm=norm == "layer")
     if config.network == "convolutional":
         pyramid(spec.image_shape, config.smallest, "cgan")
 
@@ -225,20 +223,21 @@ def optimizers(config: Config) -> dict[str, optax.GradientTransformation]:
     return {"generator": adam, "discriminator": adam}
 
 
-def players(config: Config, spec: Spec) -> Game:
-    """The game for `spec`'s images and labels. Raises UserError as `check`."""
+def players(config: Config, spec: Spec) -> Turns:
+    """The players' turns for `spec`'s images and labels. Raises UserError as `check`."""
     check(config, spec)
     generator, discriminator = (net(config, spec) for net in NETWORKS[config.network])
 
     def one_hot(batch):
         return jax.nn.one_hot(batch["label"], spec.num_classes)
 
-    def init(key, batch):
+    def init(key):
         k_generator, k_discriminator = jax.random.split(key)
-        z = jnp.zeros((len(batch["image"]), config.latent_dim))
+        z, x = jnp.zeros((1, config.latent_dim)), jnp.zeros((1, *spec.image_shape))
+        y = jnp.zeros((1, spec.num_classes))
         return {
-            "generator": generator.init(k_generator, z, one_hot(batch), training=False),
-            "discriminator": discriminator.init(k_discriminator, real(batch), one_hot(batch), training=False),
+            "generator": generator.init(k_generator, z, y, training=False),
+            "discriminator": discriminator.init(k_discriminator, x, y, training=False),
         }
 
     def real(batch):
@@ -256,40 +255,40 @@ def players(config: Config, spec: Spec) -> Game:
         logits, averages = passed(discriminator, params, extra["discriminator"], x, one_hot(batch), key=key)
         return Judged(logits), averages
 
-    nets = Nets(init, real, draw, generate, discriminate, signed=config.network == "convolutional")
-    return game(config, nets, optimizers(config), at_once=config.network == "maxout")
+    def sample(variables, drawn):
+        return generator.apply(variables, *drawn, training=False)
+
+    nets = Nets(init, real, draw, generate, discriminate, sample, signed=config.network == "convolutional")
+    return turns(config, nets, optimizers(config))
 
 
 def make(config: Config, spec: Spec) -> Model:
     """The conditional GAN for `spec`'s images and labels. Raises UserError as `check`."""
-    play = players(config, spec)
-    generator = NETWORKS[config.network][0](config, spec)
+    play, at_once = players(config, spec), config.network == "maxout"
 
-    def decode(state, z, condition):
-        y = jax.nn.one_hot(condition["label"], spec.num_classes)
-        x = generator.apply(sampled_from(config, state), z, y, training=False)
-        return x if config.network == "maxout" else (x + 1) / 2
+    def step(key, state, batch):
+        state, (k_fakes, k_discriminator, k_generator), batch = play.earlier_critic_turns(key, state, batch)
+        fakes, before = play.generate(k_fakes, state, batch), state
+        state, of_discriminator = play.discriminator_turn(k_discriminator, state, batch, fakes)
+        past = before if at_once else state  # the D that G's turn sees
+        state, of_generator = play.generator_turn(k_generator, state, batch, fakes, past)
+        return play.finished(state, fakes), {**of_discriminator, **of_generator, **play.compared(batch, fakes)}
 
     def prior(key, state, num):
         return draw_prior(config, key, num)
 
-    def sample(key, state, num, condition=None):
-        if condition is None:
-            k_label, key = jax.random.split(key)
-            log_shares = jnp.log(jnp.asarray(spec.class_shares, jnp.float32))
-            condition = {"label": jax.random.categorical(k_label, log_shares, shape=(num,)).astype(jnp.int32)}
-        return {"image": from_unit(decode(state, prior(key, state, num), condition)), **condition}
+    def decode(state, z, condition):
+        x = play.sampled(state, (z, jax.nn.one_hot(condition["label"], spec.num_classes)))
+        return {"image": x if config.network == "maxout" else (x + 1) / 2}
 
+    def draw(key, state, num, condition):
+        return {"image": from_unit(decode(state, prior(key, state, num), condition)["image"])}
+
+    note = sampling_note(config, "G(z|y)", batch_norm=config.network == "convolutional")
     return Model(
         play.init,
-        (Phase("adversarial", play.step),),
+        (Phase("adversarial", step),),
         needs=("image", "label"),
-        sample=sample,
-        conditions=("label",),
-        batch_parts=config.critic_steps,
-        sampling=sampled_by(config, "G(z|y)", batch_norm=config.network == "convolutional"),
-        decode=decode,
-        prior=Prior(prior, "uniform"),
-        precisions=("float32", "bfloat16"),
-        worries=worries,
+        sampler=Sampler(draw, conditions=("label",), note=note),
+        latents=Latents(decode, Prior(prior, "uniform")),
     )

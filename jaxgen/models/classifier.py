@@ -176,8 +176,8 @@ def make(config: Config, spec: Spec) -> Model:
     net = Classifier(config, spec.num_classes, spec.compute_dtype)
     optimizer = optax.adamw(decaying_rate(config), weight_decay=config.weight_decay)
 
-    def init(key, batch):
-        averages = dict(net.init(key, to_unit(batch["image"]), training=False))
+    def init(key):
+        averages = dict(net.init(key, jnp.zeros((1, *spec.image_shape)), training=False))
         params = averages.pop("params")
         return State(jnp.int32(0), params, optimizer.init(params), averages or ())  # of BatchNorm, where there is one
 
@@ -190,10 +190,12 @@ def make(config: Config, spec: Spec) -> Model:
                 rngs={"dropout": key},
                 mutable=["batch_stats"],
             )
-            value = cross_entropy(logits, batch["label"], config.label_smoothing).mean()
+            known = (batch["label"] >= 0).astype(jnp.float32)
+            total = jnp.maximum(known.sum(), 1)
+            value = (known * cross_entropy(logits, batch["label"], config.label_smoothing)).sum() / total
             if config.l2:
                 value += config.l2 / 2 * squared_kernels(params)
-            return value, ((logits.argmax(-1) == batch["label"]).mean(), averages or ())
+            return value, ((logits.argmax(-1) == batch["label"]).sum().astype(jnp.float32) / total, averages or ())
 
         (value, (accuracy, averages)), gradients = jax.value_and_grad(loss, has_aux=True)(state.params)
         params, opt_state = descend(optimizer, gradients, state.opt_state, state.params)
@@ -207,14 +209,12 @@ def make(config: Config, spec: Spec) -> Model:
     def classify(state, batch):
         return evaluated(state, batch)[0]
 
-    def encode(key, state, batch):
+    def features(state, batch):
         return evaluated(state, batch)[1]
 
     return Model(
         init,
         (Phase("train", step),),
         needs=("image", "label"),
-        encode=encode,
-        classify=classify,
-        precisions=("float32", "bfloat16"),
+        predict={"label": classify, "features": features},
     )

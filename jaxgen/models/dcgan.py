@@ -31,19 +31,17 @@ import numpy as np
 import optax
 
 from jaxgen.adversarial.turns import (
-    Game,
-    GameConfig,
+    AdversarialConfig,
     Judged,
     Nets,
-    check_game,
-    game,
+    Turns,
+    check_adversarial,
     passed,
-    sampled_by,
-    sampled_from,
-    worries,
+    sampling_note,
+    turns,
 )
 from jaxgen.errors import check_not_negative, check_positive, check_share
-from jaxgen.model import Array, Model, Phase, Prior, Spec
+from jaxgen.model import Array, Latents, Model, Phase, Prior, Sampler, Spec
 from jaxgen.nn.conv import Conv
 from jaxgen.nn.image import from_signed, pyramid, to_signed
 from jaxgen.nn.normalization import NormalizationName, normalised
@@ -51,7 +49,7 @@ from jaxgen.nn.stacks import generated
 
 
 @dataclass(frozen=True)
-class Config(GameConfig):
+class Config(AdversarialConfig):
     """A deep convolutional GAN."""
 
     latent_dim: int = 100  # dimensions of z
@@ -118,28 +116,28 @@ def optimizers(config: Config) -> dict[str, optax.GradientTransformation]:
     }
 
 
-def players(config: Config, spec: Spec) -> Game:
-    """The game for `spec`'s images. Raises UserError for a value or an image size that will not do."""
-    return game(config, nets(config, spec), optimizers(config))
+def players(config: Config, spec: Spec) -> Turns:
+    """The players' turns for `spec`'s images. Raises UserError for a value or an image size that will not do."""
+    return turns(config, nets(config, spec), optimizers(config))
 
 
 def nets(config: Config, spec: Spec) -> Nets:
-    """The nets of the game. Raises UserError as `players`."""
+    """The nets for `spec`'s images. Raises UserError as `players`."""
     check_positive(config, "latent_dim", "features", "smallest")
     check_positive(config, "generator_learning_rate", "discriminator_learning_rate")
     check_share(config, "beta1", "beta2")
     check_not_negative(config, "l2")
     norm = config.normalization
-    check_game(config, images=True, batch_norm=norm == "batch", layer_norm=norm == "layer")
+    check_adversarial(config, spec, batch_norm=norm == "batch", layer_norm=norm == "layer")
     _, depth = pyramid(spec.image_shape, config.smallest, "dcgan")
     generator = Generator(config, spec.image_shape, spec.compute_dtype)
     discriminator = Discriminator(config, depth, spec.compute_dtype)
 
-    def init(key, batch):
+    def init(key):
         k_generator, k_discriminator = jax.random.split(key)
         return {
             "generator": generator.init(k_generator, jnp.zeros((1, config.latent_dim)), training=False),
-            "discriminator": discriminator.init(k_discriminator, to_signed(batch["image"]), training=False),
+            "discriminator": discriminator.init(k_discriminator, jnp.zeros((1, *spec.image_shape)), training=False),
         }
 
     def generate(params, extra, z):
@@ -155,6 +153,7 @@ def nets(config: Config, spec: Spec) -> Nets:
         draw=lambda key, batch: draw_prior(config, key, len(batch["image"])),
         generate=generate,
         discriminate=discriminate,
+        sample=lambda variables, z: generator.apply(variables, z, training=False),
     )
 
 
@@ -166,23 +165,24 @@ def draw_prior(config: Config, key: Array, num: int) -> Array:
 def make(config: Config, spec: Spec) -> Model:
     """The DCGAN for `spec`'s images. Raises UserError for a value or an image size that will not do."""
     play = players(config, spec)
-    generator = Generator(config, spec.image_shape, spec.compute_dtype)
 
-    def images(state, z):
-        return generator.apply(sampled_from(config, state), z, training=False)
+    def step(key, state, batch):
+        state, (k_fakes, k_discriminator, k_generator), batch = play.earlier_critic_turns(key, state, batch)
+        fakes = play.generate(k_fakes, state, batch)
+        state, of_discriminator = play.discriminator_turn(k_discriminator, state, batch, fakes)
+        state, of_generator = play.generator_turn(k_generator, state, batch, fakes)
+        return play.finished(state, fakes), {**of_discriminator, **of_generator, **play.compared(batch, fakes)}
 
-    def sample(key, state, num, condition=None):
-        return {"image": from_signed(images(state, draw_prior(config, key, num)))}
+    def draw(key, state, num, condition):
+        return {"image": from_signed(play.sampled(state, draw_prior(config, key, num)))}
+
+    def decode(state, z, condition):
+        return {"image": (play.sampled(state, z) + 1) / 2}
 
     return Model(
         play.init,
-        (Phase("adversarial", play.step),),
+        (Phase("adversarial", step),),
         needs=("image",),
-        sample=sample,
-        batch_parts=config.critic_steps,
-        sampling=sampled_by(config, "G(z)"),
-        decode=lambda state, z: (images(state, z) + 1) / 2,
-        prior=Prior(lambda key, state, num: draw_prior(config, key, num), "uniform"),
-        precisions=("float32", "bfloat16"),
-        worries=worries,
+        sampler=Sampler(draw, note=sampling_note(config, "G(z)")),
+        latents=Latents(decode, Prior(lambda key, state, num: draw_prior(config, key, num), "uniform")),
     )

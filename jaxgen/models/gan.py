@@ -42,20 +42,18 @@ import optax
 from jax.nn.initializers import Initializer
 
 from jaxgen.adversarial.turns import (
-    Game,
-    GameConfig,
+    AdversarialConfig,
     Judged,
     Nets,
-    check_game,
-    game,
+    Turns,
+    check_adversarial,
     passed,
-    sampled_by,
-    sampled_from,
-    worries,
+    sampling_note,
+    turns,
 )
 from jaxgen.config import check_idle
 from jaxgen.errors import UserError, check_not_negative, check_positive, check_share
-from jaxgen.model import HIGH_QUALITY, Array, Model, Phase, Prior, Spec
+from jaxgen.model import HIGH_QUALITY, Array, Latents, Model, Phase, Prior, Sampler, Spec
 from jaxgen.nn.dense import DEFAULT, maxout, perceptron, uniform_within
 from jaxgen.nn.image import from_unit, logits_of_mean, to_unit
 
@@ -70,7 +68,7 @@ BOUNDS = {"generator": (0.05, 1200), "discriminator": (0.005, 240)}
 
 
 @dataclass(frozen=True)
-class Config(GameConfig):
+class Config(AdversarialConfig):
     """A GAN of dense nets, of images or points."""
 
     latent_dim: int = 100  # dimensions of z
@@ -156,9 +154,9 @@ def optimizers(config: Config) -> dict[str, optax.GradientTransformation]:
     return annealed_sgd(config.learning_rate or 0.1, DECAY)
 
 
-def rules(config: Config) -> dict[str, int | bool]:
-    """What `game` is to be told beside the nets and optimizers: with SGD the authors' game, both players at once."""
-    return {"unrolled": config.unrolled, "at_once": config.optimizer == "sgd"}
+def moves_at_once(config: Config) -> bool:
+    """Whether both players move at once, as in the authors' code: with their SGD. Else G's turn comes after D's."""
+    return config.optimizer == "sgd"
 
 
 def annealed_sgd(rate: float, decay: float, least: float | None = None) -> dict[str, optax.GradientTransformation]:
@@ -207,63 +205,38 @@ def seen_modes(spec: Spec, points: Array) -> dict[str, Array]:
     return {"modes": near.any(0).astype(jnp.float32).mean(), "high_quality": near.any(1).astype(jnp.float32).mean()}
 
 
-def make(config: Config, spec: Spec) -> Model:
-    """The GAN for `spec`'s images or points. Raises UserError for a value that will not do."""
-    play, generator, entry = players(config, spec)
-
-    def prior(key, state, num):
-        return draw_prior(config, key, num)
-
-    def images(state, z):
-        return generator.apply(sampled_from(config, state), z, training=False)
-
-    def sample(key, state, num, condition=None):
-        x = images(state, prior(key, state, num))
-        return {entry: from_unit(x) if entry == "image" else x}
-
-    return Model(
-        play.init,
-        (Phase("adversarial", play.step),),
-        needs=(entry,),
-        sample=sample,
-        batch_parts=config.critic_steps * config.packing,
-        sampling=sampled_by(config, "G(z)", batch_norm=config.generator_batch_norm),
-        decode=images if entry == "image" else None,
-        prior=Prior(prior, config.prior) if entry == "image" else None,
-        precisions=("float32", "bfloat16"),
-        worries=worries,
-    )
+def players(config: Config, spec: Spec) -> Turns:
+    """The players' turns for `spec`'s images or points. Raises UserError as `make`."""
+    return turns(config, nets(config, spec), optimizers(config), config.unrolled)
 
 
-def players(config: Config, spec: Spec) -> tuple[Game, Generator, str]:
-    """The game, its G, and the entry that it makes. Raises UserError as `make`."""
-    parts, generator, entry = nets(config, spec)
-    return game(config, parts, optimizers(config), **rules(config)), generator, entry
-
-
-def nets(config: Config, spec: Spec) -> tuple[Nets, Generator, str]:
-    """The nets of the game, G, and the entry that it makes. Raises UserError as `make`."""
-    entry = "image" if "image" in spec.entries else "point"
-    if entry not in spec.entries:
+def nets(config: Config, spec: Spec) -> Nets:
+    """The nets for `spec`'s images or points. Raises UserError as `make`."""
+    subject = spec.subject
+    if subject not in ("image", "point"):
         raise UserError(f"gan makes images or points: the data have {', '.join(spec.entries)}")
-    shape = spec.entries[entry].shape
+    shape, images = spec.entries[subject].shape, subject == "image"
     check_dense(config)
-    check_game(config, images=entry == "image", batch_norm=False)
-    generator = Generator(config, shape, spec.mean if entry == "image" else None, spec.compute_dtype)
+    check_adversarial(config, spec, batch_norm=False, packing=config.packing)
+    generator = Generator(config, shape, spec.mean if images else None, spec.compute_dtype)
     discriminator = Discriminator(config, spec.compute_dtype)
 
     def packed(x):
         return x.reshape(-1, config.packing, *shape) if config.packing > 1 else x
 
-    def init(key, batch):
+    def init(key):
         k_generator, k_discriminator = jax.random.split(key)
+        pack = packed(jnp.zeros((config.packing, *shape)))
         return {
             "generator": generator.init(k_generator, jnp.zeros((1, config.latent_dim)), training=False),
-            "discriminator": discriminator.init(k_discriminator, real(batch), training=False),
+            "discriminator": discriminator.init(k_discriminator, pack, training=False),
         }
 
     def real(batch):
-        return packed(to_unit(batch["image"]) if entry == "image" else batch["point"])
+        return packed(to_unit(batch["image"]) if images else batch["point"])
+
+    def draw(key, batch):
+        return draw_prior(config, key, len(batch[subject]))
 
     def generate(params, extra, z):
         x, averages = passed(generator, params, extra["generator"], z)
@@ -273,11 +246,41 @@ def nets(config: Config, spec: Spec) -> tuple[Nets, Generator, str]:
         logits, averages = passed(discriminator, params, extra["discriminator"], x, key=key)
         return Judged(logits), averages
 
-    def draw(key, batch):
-        return draw_prior(config, key, len(batch[entry]))
+    def sample(variables, z):
+        return generator.apply(variables, z, training=False)
 
     def look(x):
         return seen_modes(spec, x.reshape(-1, *shape))
 
-    parts = Nets(init, real, draw, generate, discriminate, look=look, signed=False)
-    return parts, generator, entry
+    return Nets(init, real, draw, generate, discriminate, sample, look=look, signed=False)
+
+
+def make(config: Config, spec: Spec) -> Model:
+    """The GAN for `spec`'s images or points. Raises UserError for a value that will not do."""
+    play, at_once, subject = players(config, spec), moves_at_once(config), spec.subject
+
+    def step(key, state, batch):
+        state, (k_fakes, k_discriminator, k_generator), batch = play.earlier_critic_turns(key, state, batch)
+        fakes, before = play.generate(k_fakes, state, batch), state
+        state, of_discriminator = play.discriminator_turn(k_discriminator, state, batch, fakes)
+        past = before if at_once else state  # the D that G's turn sees
+        state, of_generator = play.generator_turn(k_generator, state, batch, fakes, past)
+        return play.finished(state, fakes), {**of_discriminator, **of_generator, **play.compared(batch, fakes)}
+
+    def prior(key, state, num):
+        return draw_prior(config, key, num)
+
+    def decode(state, z, condition):
+        return {subject: play.sampled(state, z)}
+
+    def draw(key, state, num, condition):
+        x = play.sampled(state, prior(key, state, num))
+        return {subject: from_unit(x) if subject == "image" else x}
+
+    return Model(
+        play.init,
+        (Phase("adversarial", step),),
+        needs=(subject,),
+        sampler=Sampler(draw, note=sampling_note(config, "G(z)", batch_norm=config.generator_batch_norm)),
+        latents=Latents(decode, Prior(prior, config.prior)),
+    )

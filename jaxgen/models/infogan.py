@@ -21,8 +21,10 @@ BatchNorm: real, then fake examples move the running averages that D and Q have;
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -31,21 +33,19 @@ import numpy as np
 import optax
 
 from jaxgen.adversarial.turns import (
-    Game,
-    GameConfig,
+    AdversarialConfig,
     Judged,
     Nets,
-    check_game,
-    game,
+    Turns,
+    check_adversarial,
     passed,
-    sampled_by,
-    sampled_from,
-    worries,
+    sampling_note,
+    turns,
 )
 from jaxgen.config import given
 from jaxgen.errors import UserError, check_not_negative, check_positive, check_share
 from jaxgen.likelihoods import gaussian_log_prob
-from jaxgen.model import Array, Codes, Model, Phase, Spec
+from jaxgen.model import Array, Batch, Latents, Model, Part, Phase, Prior, Sampler, Spec, State
 from jaxgen.nn.conv import Conv
 from jaxgen.nn.image import from_signed, pyramid, to_signed
 from jaxgen.nn.normalization import normalised
@@ -53,7 +53,7 @@ from jaxgen.nn.stacks import generated
 
 
 @dataclass(frozen=True)
-class Config(GameConfig):
+class Config(AdversarialConfig):
     """An InfoGAN."""
 
     noise_dim: int = 62  # numbers of noise in z
@@ -136,8 +136,15 @@ def information(config: Config, judged: Judged, z: Array) -> Array:
     return config.information_weight * (of_category + of_continuous)
 
 
-def players(config: Config, spec: Spec) -> Game:
-    """The game for `spec`'s images. Raises UserError for a value or an image size that will not do."""
+class Players(NamedTuple):
+    """The players' turns, and what Q infers."""
+
+    turns: Turns
+    infer: Callable[[State, Batch], Array]  # -> logits [batch, categories] of Q(c|x)'s categorical code
+
+
+def players(config: Config, spec: Spec) -> Players:
+    """The players for `spec`'s images. Raises UserError for a value or an image size that will not do."""
     check_positive(config, "noise_dim", "features", "smallest", "dense_units", "code_units")
     check_positive(config, "generator_learning_rate", "discriminator_learning_rate")
     check_not_negative(config, "continuous", "information_weight")
@@ -148,17 +155,17 @@ def players(config: Config, spec: Spec) -> Game:
     penalised = any(name.startswith("penalty") for name in given(config))
     if penalised or config.spectral_norm or config.loss == "wasserstein":
         raise UserError("infogan's D has BatchNorm, as the paper's: no penalty, spectral_norm or loss wasserstein goes")
-    check_game(config, images=True, batch_norm=True)
+    check_adversarial(config, spec, batch_norm=True)
     _, depth = pyramid(spec.image_shape, config.smallest, "infogan")
     generator = Generator(config, spec.image_shape, spec.compute_dtype)
     discriminator = Discriminator(config, depth, spec.compute_dtype)
 
-    def init(key, batch):
+    def init(key):
         k_generator, k_discriminator = jax.random.split(key)
         z = jnp.zeros((1, config.noise_dim + config.categories + config.continuous))
         return {
             "generator": generator.init(k_generator, z, training=False),
-            "discriminator": discriminator.init(k_discriminator, to_signed(batch["image"]), training=False),
+            "discriminator": discriminator.init(k_discriminator, jnp.zeros((1, *spec.image_shape)), training=False),
         }
 
     nets = Nets(
@@ -167,44 +174,48 @@ def players(config: Config, spec: Spec) -> Game:
         draw=lambda key, batch: draw(config, key, len(batch["image"])),
         generate=lambda params, extra, z: passed(generator, params, extra["generator"], z),
         discriminate=lambda key, params, extra, x, batch: passed(discriminator, params, extra["discriminator"], x),
+        sample=lambda variables, z: generator.apply(variables, z, training=False),
         information=partial(information, config),
     )
     rates = {"generator": config.generator_learning_rate, "discriminator": config.discriminator_learning_rate}
-    return game(config, nets, {player: optax.adam(rate, config.beta1) for player, rate in rates.items()})
-
-
-def make(config: Config, spec: Spec) -> Model:
-    """The InfoGAN for `spec`'s images. Raises UserError for a value or an image size that will not do."""
-    play = players(config, spec)
-    _, depth = pyramid(spec.image_shape, config.smallest, "infogan")
-    generator = Generator(config, spec.image_shape, spec.compute_dtype)
-    discriminator = Discriminator(config, depth, spec.compute_dtype)
-
-    def images(state, z):
-        return generator.apply(sampled_from(config, state), z, training=False)
-
-    def sample(key, state, num, condition=None):
-        return {"image": from_signed(images(state, draw(config, key, num)))}
 
     def infer(state, batch):
         variables = {"params": state.params["discriminator"], "batch_stats": state.extra["discriminator"]}
         return discriminator.apply(variables, to_signed(batch["image"]), training=False).codes[0]
 
+    optimizers = {player: optax.adam(rate, config.beta1) for player, rate in rates.items()}
+    return Players(turns(config, nets, optimizers), infer)
+
+
+def make(config: Config, spec: Spec) -> Model:
+    """The InfoGAN for `spec`'s images. Raises UserError for a value or an image size that will not do."""
+    play, infer = players(config, spec)
+
+    def step(key, state, batch):
+        # Both turns also maximize lambda L_I: D's teaches Q and the layers that it shares with D, G's teaches G.
+        state, (k_fakes, k_discriminator, k_generator), batch = play.earlier_critic_turns(key, state, batch)
+        fakes = play.generate(k_fakes, state, batch)
+        state, of_discriminator = play.discriminator_turn(k_discriminator, state, batch, fakes)
+        state, of_generator = play.generator_turn(k_generator, state, batch, fakes)
+        return play.finished(state, fakes), {**of_discriminator, **of_generator, **play.compared(batch, fakes)}
+
+    def prior(key, state, num):
+        return draw(config, key, num)
+
+    def decode(state, z, condition):
+        return {"image": (play.sampled(state, z) + 1) / 2}
+
+    def sample(key, state, num, condition):
+        return {"image": from_signed(play.sampled(state, prior(key, state, num)))}
+
+    parts = [Part("noise", config.noise_dim, "uniform"), Part("category", config.categories, "categorical")]
+    if config.continuous:
+        parts.append(Part("continuous", config.continuous, "uniform"))
     return Model(
         play.init,
-        (Phase("adversarial", play.step),),
+        (Phase("adversarial", step),),
         needs=("image",),
-        sample=sample,
-        batch_parts=config.critic_steps,
-        sampling=sampled_by(config, "G(z, c)"),
-        decode=lambda state, z: (images(state, z) + 1) / 2,
-        codes=Codes(
-            config.noise_dim,
-            config.categories,
-            config.continuous,
-            sample=lambda key, state, num: draw(config, key, num),
-            infer=infer,
-        ),
-        precisions=("float32", "bfloat16"),
-        worries=worries,
+        sampler=Sampler(sample, note=sampling_note(config, "G(z, c)")),
+        latents=Latents(decode, Prior(prior, "mixed", parts=tuple(parts))),
+        predict={"code": infer},
     )

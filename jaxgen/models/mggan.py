@@ -22,7 +22,7 @@ Points in the plane want their base's settings (see gan) and
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -30,7 +30,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxgen.adversarial.turns import Game, Nets, game, passed
+from jaxgen.adversarial.turns import AdversarialConfig, Turns, passed, turns
 from jaxgen.config import given
 from jaxgen.errors import UserError, check_not_negative, check_positive, check_share
 from jaxgen.model import Array, Batch, Key, Model, Phase, Spec, State
@@ -38,30 +38,60 @@ from jaxgen.models import dcgan, gan
 from jaxgen.nn.conv import Conv
 from jaxgen.nn.dense import perceptron
 from jaxgen.nn.image import pyramid
-from jaxgen.nn.normalization import normalised
+from jaxgen.nn.normalization import NormalizationName, normalised
 from jaxgen.nn.optimizer import descend
 from jaxgen.nn.stacks import doubled
 
 
 @dataclass(frozen=True)
-class Config(dcgan.Config, gan.Config):
-    """A manifold-guided GAN: of images with the fields of dcgan, of points with those of gan.
-
-    It has both bases' fields, since it is either; a field that both have has one default in both.
-    """
+class Config(AdversarialConfig):
+    """A manifold-guided GAN of images or of points; some fields are of one of them only."""
 
     autoencoder_steps: int = 500  # of the first phase, which trains the autoencoder
     autoencoder_learning_rate: float = 1e-3  # of its Adam
     code_dim: int = 64  # numbers of a code E(x)
-    encoder_units: int = 128  # of points: of the autoencoder's hidden layers, two on each side
-    noise: float = 0.25  # of images: share of the pixels that the autoencoder is shown black or white
-    deviation: float = 0.1  # of points: of the noise that the autoencoder is shown them with
     manifold_units: int = 1024  # of D_m's two hidden layers
     manifold_weight: float = 0.5  # of D_m in G's loss, D's being 1
+    latent_dim: int = 100  # dimensions of z
+    beta1: float = 0.5  # of Adam
+    beta2: float = 0.999  # of Adam
+    noise: float = 0.25  # of images: share of the pixels that the autoencoder is shown black or white
+    features: int = 64  # of images: channels of the largest hidden map, doubled at every further halving
+    smallest: int = 4  # of images: side of the smallest map; they are halved while they stay at least so large
+    kernel: Literal[4, 5] = 4  # of images: side of the kernels
+    normalization: NormalizationName = "batch"  # of images: of D's inner layers; G's is BatchNorm
+    generator_learning_rate: float = 2e-4  # of images: of Adam
+    discriminator_learning_rate: float = 2e-4  # of images: of Adam
+    l2: float = 0.0  # of images: added to gradients, times the weight
+    deviation: float = 0.1  # of points: standard deviation of the noise on what the autoencoder is shown
+    encoder_units: int = 128  # of points: of the autoencoder's hidden layers, two on each side
+    prior: Literal["uniform", "gaussian"] = "uniform"  # of points: of z, in (-1, 1), or N(0, 1)
+    generator_units: int = 1200  # of points: of each hidden layer of G
+    generator_layers: int = 2  # of points: hidden layers of G
+    generator_batch_norm: bool = False  # of points: in G's hidden layers
+    discriminator_units: int = 240  # of points: of each hidden layer of D
+    discriminator_layers: int = 2  # of points: hidden layers of D
+    pieces: int = 5  # of points: linear pieces of D's maxout units; 1 for ReLU
+    dropout: float = 0.5  # of points: share of D's hidden units that is dropped; of its inputs two fifths of that
+    optimizer: Literal["sgd", "adam"] = "sgd"  # of points: as in gan, with its initial weights
+    learning_rate: float | None = None  # of points: .1 of SGD (D's half of it), 2e-4 of Adam if not given
+    packing: int = 1  # of points: examples that D judges at once
+    unrolled: int = 0  # of points: updates of D that G's loss looks ahead
 
 
-IDLE = {"images": ("encoder_units", "deviation"), "points": ("noise",)}
-"""Fields of its own that are of the other kind of data only."""
+OWN = {"image": ("noise",), "point": ("deviation", "encoder_units")}
+"""Fields of the autoencoder that apply to one kind of data only."""
+
+
+def base_config(config: Config, subject: str) -> dcgan.Config | gan.Config:
+    """The base's Config: the fields that it has of this one. Raises UserError for a given field of the other kind."""
+    base, other = (dcgan, gan) if subject == "image" else (gan, dcgan)
+    own, others = ({field.name for field in fields(module.Config)} for module in (base, other))
+    kind, of_other = f"{subject}s", OWN["point" if subject == "image" else "image"]
+    for name in given(config):
+        if name in (others - own) | set(of_other):
+            raise UserError(f"{name} does not apply to {kind}: see `jaxgen train mggan --help`")
+    return base.Config(**{name: getattr(config, name) for name in own})
 
 
 class Encoder(nn.Module):
@@ -129,27 +159,24 @@ def noisy(config: Config, key: Key, x: Array) -> Array:
     return x + config.deviation * jax.random.normal(key, x.shape)
 
 
-class Guided(NamedTuple):
+class Players(NamedTuple):
     """The parts of both phases."""
 
-    init: Callable[[Key, Batch], State]
+    init: Callable[[Key], State]
     reconstruct: Callable[[Key, State, Batch], tuple[State, dict[str, Array]]]  # moves the autoencoder only
-    play: Game
+    turns: Turns
     frozen: Callable[[State], State]
-    """The state that the game plays with: in `extra`, which no player's optimizer moves, E's variables."""
+    """The state that the game is played with: its `extra`, which no optimizer moves, holds E's variables."""
 
 
-def base_of(config: Config, spec: Spec) -> tuple[Nets, dict[str, optax.GradientTransformation], dict[str, int | bool]]:
-    """The base's nets, its optimizers and its other rules of the game. Raises UserError as `make`."""
-    if "image" in spec.entries:
-        return dcgan.nets(config, spec), dcgan.optimizers(config), {}
-    return gan.nets(config, spec)[0], gan.optimizers(config), gan.rules(config)
-
-
-def guided(config: Config, spec: Spec) -> Guided:
+def players(config: Config, spec: Spec) -> Players:
     """The parts of both phases for `spec`'s images or points. Raises UserError as `make`."""
-    base, optimizers, rules = base_of(config, spec)
-    shape = spec.entries["image" if "image" in spec.entries else "point"].shape
+    subject, shape = spec.subject, spec.entries[spec.subject].shape
+    of_base = base_config(config, subject)
+    if subject == "image":
+        base, optimizers, unrolled = dcgan.nets(of_base, spec), dcgan.optimizers(of_base), 0
+    else:
+        base, optimizers, unrolled = gan.nets(of_base, spec), gan.optimizers(of_base), config.unrolled
     encoder, decoder = (net(config, shape, spec.compute_dtype) for net in (Encoder, Decoder))
     judge = ManifoldDiscriminator(config, spec.compute_dtype)
     adam = optax.adam(config.autoencoder_learning_rate)
@@ -159,10 +186,10 @@ def guided(config: Config, spec: Spec) -> Guided:
 
     # First the autoencoder.
 
-    def init(key, batch):
+    def init(key):
         k_game, k_encoder, k_decoder = jax.random.split(key, 3)
-        state = play.init(k_game, batch)
-        of_encoder = encoder.init(k_encoder, examples(batch), training=False)
+        state = play.init(k_game)
+        of_encoder = encoder.init(k_encoder, jnp.zeros((1, *shape)), training=False)
         of_decoder = decoder.init(k_decoder, jnp.zeros((1, config.code_dim)))
         autoencoder = {"encoder": of_encoder["params"], "decoder": of_decoder["params"]}
         return state._replace(
@@ -190,11 +217,11 @@ def guided(config: Config, spec: Spec) -> Guided:
 
     # Then the game, with E frozen.
 
-    def init_nets(key, batch):
+    def init_nets(key):
         k_base, k_manifold = jax.random.split(key)
-        variables = base.init(k_base, batch)
-        image, together = variables["discriminator"], len(examples(batch)) // len(base.real(batch))
-        manifold = judge.init(k_manifold, jnp.zeros((1, together * config.code_dim)))
+        variables = base.init(k_base)
+        image = variables["discriminator"]
+        manifold = judge.init(k_manifold, jnp.zeros((1, config.packing * config.code_dim)))
         return variables | {
             "discriminator": {
                 "params": {"image": image["params"], "manifold": manifold["params"]},
@@ -214,39 +241,36 @@ def guided(config: Config, spec: Spec) -> Guided:
         return state._replace(extra={**state.extra, "encoder": variables})
 
     heads = {"": 1.0, "manifold_": config.manifold_weight}
-    nets = base._replace(init=init_nets, discriminate=discriminate, heads=heads)
-    play = game(config, nets, optimizers, **rules)
-    return Guided(init, reconstruct, play, frozen)
+    play = turns(config, base._replace(init=init_nets, discriminate=discriminate, heads=heads), optimizers, unrolled)
+    return Players(init, reconstruct, play, frozen)
 
 
 def make(config: Config, spec: Spec) -> Model:
     """The MGGAN for `spec`'s images or points. Raises UserError for a value or an image size that will not do."""
-    if not {"image", "point"} & set(spec.entries):
+    subject = spec.subject
+    if subject not in ("image", "point"):
         raise UserError(f"mggan makes images or points: the data have {', '.join(spec.entries)}")
-    base, other, kind = (dcgan, gan, "images") if "image" in spec.entries else (gan, dcgan, "points")
-    own, others = ({field.name for field in fields(module.Config)} for module in (base, other))
-    for name in given(config):
-        if name in others - own:
-            raise UserError(f"{name} is not for {kind}: their mggan has the fields of {base.__name__.split('.')[-1]}")
-        if name in IDLE[kind]:
-            raise UserError(f"{name} is not for {kind}: see `jaxgen train mggan --help`")
     check_positive(config, "autoencoder_steps", "autoencoder_learning_rate", "code_dim", "encoder_units")
     check_positive(config, "manifold_units")
     check_not_negative(config, "deviation", "manifold_weight")
     check_share(config, "noise")
-    if kind == "images":
+    if subject == "image":
         pyramid(spec.image_shape, config.smallest, "mggan")  # before the base, whose error would name the base
-    parts = guided(config, spec)
+    init, reconstruct, play, frozen = players(config, spec)
+    base, of_base = dcgan if subject == "image" else gan, base_config(config, subject)
+    at_once = subject == "point" and gan.moves_at_once(of_base)
 
     def step(key, state, batch):
-        new, metrics = parts.play.step(key, parts.frozen(state), batch)
-        return new._replace(extra={**new.extra, "encoder": state.extra["encoder"]}), metrics
+        encoder, state = state.extra["encoder"], frozen(state)
+        state, (k_fakes, k_discriminator, k_generator), batch = play.earlier_critic_turns(key, state, batch)
+        fakes, before = play.generate(k_fakes, state, batch), state
+        state, of_discriminator = play.discriminator_turn(k_discriminator, state, batch, fakes)
+        past = before if at_once else state  # the D and D_m that G's turn sees
+        state, of_generator = play.generator_turn(k_generator, state, batch, fakes, past)
+        state = play.finished(state, fakes)
+        state = state._replace(extra={**state.extra, "encoder": encoder})
+        return state, {**of_discriminator, **of_generator, **play.compared(batch, fakes)}
 
-    # G is the base's, and so is all that is made with it.
-    return base.make(config, spec)._replace(
-        init=parts.init,
-        phases=(
-            Phase("autoencoder", parts.reconstruct, steps=config.autoencoder_steps),
-            Phase("adversarial", step),
-        ),
-    )
+    # Samples and latents are the base's: its G makes them.
+    phases = (Phase("autoencoder", reconstruct, steps=config.autoencoder_steps), Phase("adversarial", step))
+    return base.make(of_base, spec)._replace(init=init, phases=phases)

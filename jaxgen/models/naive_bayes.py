@@ -23,7 +23,7 @@ import numpy as np
 
 from jaxgen.config import check_idle
 from jaxgen.errors import UserError, check_positive
-from jaxgen.model import Array, Key, Likelihood, Model, Phase, Spec, State
+from jaxgen.model import Array, Key, Likelihood, Model, Phase, Sampler, Spec, State
 from jaxgen.nn.image import from_unit, to_binary, to_unit
 
 MOST_EXAMPLES = 264_000
@@ -63,7 +63,7 @@ class Pixels(NamedTuple):
     """(params, image uint8 [batch, H, W, C], label [batch], counted [batch]) -> the sums with these images."""
     log_likelihood: Callable[[Params, Array], Array]  # (params, image) -> log p(x|y) [batch, classes]
     draw: Callable[[Key, Params, Array], Array]  # (key, params, label [num]) -> uint8 [num, H, W, C]
-    likelihood: Likelihood
+    measures: tuple[str, str, str]  # space, kind and note of the likelihood
 
 
 def class_sums(values: Array, label: Array, counted: Array, classes: int) -> Array:
@@ -102,8 +102,8 @@ def bernoulli(config: Config, spec: Spec) -> Pixels:
         x = jax.random.bernoulli(key, jnp.exp(log_probabilities(params)[0])[label])
         return from_unit(x.astype(jnp.float32))
 
-    likelihood = Likelihood("binary", "exact", "bits are pixels >= 128")
-    return Pixels({"pixels": shape}, add, log_likelihood, draw, likelihood)
+    measures = ("binary", "exact", "bits are pixels >= 128")
+    return Pixels({"pixels": shape}, add, log_likelihood, draw, measures)
 
 
 def gaussian(config: Config, spec: Spec) -> Pixels:
@@ -133,8 +133,8 @@ def gaussian(config: Config, spec: Spec) -> Pixels:
         mean, variance = moments(params)
         return from_unit(mean[label] + jnp.sqrt(variance[label]) * jax.random.normal(key, mean[label].shape))
 
-    likelihood = Likelihood("continuous", "exact", "pixels in [0, 1], not dequantised")
-    return Pixels({"pixels": shape, "squares": shape}, add, log_likelihood, draw, likelihood)
+    measures = ("continuous", "exact", "pixels in [0, 1], not dequantised")
+    return Pixels({"pixels": shape, "squares": shape}, add, log_likelihood, draw, measures)
 
 
 def categorical(config: Config, spec: Spec) -> Pixels:
@@ -172,8 +172,8 @@ def categorical(config: Config, spec: Spec) -> Pixels:
         level = place * width + jax.random.randint(k_level, place.shape, 0, width)
         return level.astype(jnp.uint8).reshape(-1, *spec.image_shape)
 
-    likelihood = Likelihood("uint8", "exact", f"of the 256 levels, in {levels} bins of equally likely ones")
-    return Pixels({"levels": (classes, pixels, levels)}, add, log_likelihood, draw, likelihood)
+    measures = ("uint8", "exact", f"of the 256 levels, in {levels} bins of equally likely ones")
+    return Pixels({"levels": (classes, pixels, levels)}, add, log_likelihood, draw, measures)
 
 
 LIKELIHOODS = {"bernoulli": bernoulli, "gaussian": gaussian, "categorical": categorical}
@@ -194,12 +194,12 @@ def make(config: Config, spec: Spec) -> Model:
         )
     pixels = LIKELIHOODS[config.likelihood](config, spec)
 
-    def init(key, batch):
+    def init(key):
         zeros = {name: jnp.zeros(shape, jnp.uint32) for name, shape in pixels.sums.items()}
         return State(jnp.int32(0), {"examples": jnp.zeros(spec.num_classes, jnp.uint32), **zeros})
 
     def count(key, state, batch):
-        label, counted = batch["label"], batch["weight"] > 0
+        label, counted = batch["label"], (batch["weight"] > 0) & (batch["label"] >= 0)
         examples = state.params["examples"].at[label].add(counted.astype(jnp.uint32))
         params = {"examples": examples, **pixels.add(state.params, batch["image"], label, counted)}
         return state._replace(params=params), {"examples": counted.sum().astype(jnp.float32)}
@@ -211,23 +211,14 @@ def make(config: Config, spec: Spec) -> Model:
     def log_prob(key, state, batch):
         return jax.nn.logsumexp(classify(state, batch), -1)
 
-    def sample(key, state, num, condition=None):
-        k_label, k_pixel = jax.random.split(key)
-        label = (
-            jax.random.categorical(k_label, log_prior(state.params), shape=(num,)).astype(jnp.int32)
-            if condition is None
-            else condition["label"]
-        )
-        return {"image": pixels.draw(k_pixel, state.params, label), "label": label}
+    def draw(key, state, num, condition):
+        return {"image": pixels.draw(key, state.params, condition["label"])}
 
     return Model(
         init,
         (Phase("count", count, passes=1),),
         needs=("image", "label"),
-        sample=sample,
-        conditions=("label",),
-        sampling="draws from p(x|y)",
-        log_prob=log_prob,
-        likelihood=pixels.likelihood,
-        classify=classify,
+        sampler=Sampler(draw, ("label",), "draws from p(x|y)"),
+        likelihood=Likelihood(log_prob, *pixels.measures),
+        predict={"label": classify},
     )

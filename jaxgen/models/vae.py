@@ -24,7 +24,7 @@ import optax
 from jaxgen.config import check_idle
 from jaxgen.errors import UserError, check_not_negative, check_positive
 from jaxgen.likelihoods import bernoulli_log_prob, discretised_logistic_log_prob, gaussian_kl, gaussian_log_prob
-from jaxgen.model import Array, Latent, Likelihood, Model, Phase, Prior, Spec, State
+from jaxgen.model import Array, Latents, Likelihood, Model, Phase, Prior, Sampler, Spec, State
 from jaxgen.nn.dense import mean_and_log_variance
 from jaxgen.nn.image import from_unit, logits_of_mean, pyramid, to_binary, to_unit
 from jaxgen.nn.optimizer import descend
@@ -144,12 +144,12 @@ def make(config: Config, spec: Spec) -> Model:
         """One-hot [num, classes], of no classes where the model is not conditional."""
         return jax.nn.one_hot(batch["label"], classes) if config.conditional else jnp.zeros((num, 0))
 
-    def init(key, batch):
+    def init(key):
         k_encoder, k_decoder = jax.random.split(key)
-        x, z = pixels(batch), jnp.zeros((1, config.latent_dim))
+        x, y, z = jnp.zeros((1, *spec.image_shape)), jnp.zeros((1, classes)), jnp.zeros((1, config.latent_dim))
         params = {
-            "encoder": encoder.init(k_encoder, x, label(batch, len(x)))["params"],
-            "decoder": decoder.init(k_decoder, z, jnp.zeros((1, classes)))["params"],
+            "encoder": encoder.init(k_encoder, x, y)["params"],
+            "decoder": decoder.init(k_decoder, z, y)["params"],
         }
         if learned:
             # One for all pixels: had each its own, one that never changes would have a density without limit.
@@ -211,8 +211,8 @@ def make(config: Config, spec: Spec) -> Model:
             state = state._replace(extra=(1 - share) * state.extra + share * variance)
         return state, {"loss": value, "reconstruction": reconstruction, "kl": kl}
 
-    def decode(state, z, condition=None):
-        return nn.sigmoid(logits(state.params, z, condition))
+    def decode(state, z, condition):
+        return {"image": nn.sigmoid(logits(state.params, z, condition))}
 
     def sample_prior(key, state, num):
         return jax.random.normal(key, (num, config.latent_dim))
@@ -229,19 +229,14 @@ def make(config: Config, spec: Spec) -> Model:
         # The variance of optimal is the stored one: log p(x) of an example does not depend on its batch.
         return pixels_log_prob(state.params, state.extra, pixels(batch), logits(state.params, z, batch))
 
-    def sample(key, state, num, condition=None):
-        condition = condition or {}
-        if config.conditional and not condition:
-            k_label, key = jax.random.split(key)
-            log_shares = jnp.log(jnp.asarray(spec.class_shares, jnp.float32))
-            condition = {"label": jax.random.categorical(k_label, log_shares, shape=(num,)).astype(jnp.int32)}
-        return {"image": from_unit(decode(state, sample_prior(key, state, num), condition)), **condition}
+    def sample(key, state, num, condition):
+        return {"image": from_unit(decode(state, sample_prior(key, state, num), condition)["image"])}
 
     def log_prob(key, state, batch):
         mean, log_variance = posterior(state.params, batch)
         return log_likelihood(state, batch, draw(key, mean, log_variance)) - gaussian_kl(mean, log_variance)
 
-    def encode(key, state, batch):
+    def encode(state, batch):
         return posterior(state.params, batch)[0]
 
     space, note = {
@@ -250,18 +245,12 @@ def make(config: Config, spec: Spec) -> Model:
         "logistic": ("uint8", "of the 256 levels"),
     }[likelihood]
     bound = "ELBO of log p(x|label)" if config.conditional else "ELBO"
+    conditions = ("label",) if config.conditional else ()
     return Model(
         init,
         (Phase("train", step),),
-        needs=("image", "label") if config.conditional else ("image",),
-        sample=sample,
-        conditions=("label",) if config.conditional else (),
-        sampling="means of p(x|z), z from the prior",
-        log_prob=log_prob,
-        likelihood=Likelihood(space, "bound", f"{bound}, one z an image; {note}"),
-        latent=Latent(sample_prior, log_prior, sample_posterior, log_likelihood),
-        encode=encode,
-        decode=decode,
-        prior=Prior(sample_prior, "gaussian"),
-        precisions=("float32", "bfloat16"),
+        needs=("image", *conditions),
+        sampler=Sampler(sample, conditions, "means of p(x|z), z from the prior"),
+        likelihood=Likelihood(log_prob, space, "bound", f"{bound}, one z an image; {note}"),
+        latents=Latents(decode, Prior(sample_prior, "gaussian", log_prior), encode, sample_posterior, log_likelihood),
     )

@@ -41,7 +41,7 @@ import optax
 
 from jaxgen.errors import check_positive, check_share
 from jaxgen.likelihoods import gaussian_kl, gaussian_log_prob
-from jaxgen.model import Array, Model, Phase, Prior, Spec, State
+from jaxgen.model import Array, Latents, Model, Phase, Prior, Sampler, Spec, State
 from jaxgen.nn.conv import Conv
 from jaxgen.nn.dense import mean_and_log_variance
 from jaxgen.nn.image import from_signed, pyramid, to_signed
@@ -144,7 +144,7 @@ def routing(gamma: float) -> dict[str, dict[str, float]]:
 class Players(NamedTuple):
     """The parts of a step."""
 
-    init: Callable  # (key, batch) -> State
+    init: Callable  # (key) -> State
     encode: Callable  # (state, x) -> mean of q(z|x) [batch, latent_dim]
     decode: Callable  # (state, z) -> images in (-1, 1)
     losses: Callable  # (params, key, averages, x) -> losses by name, (halves of L_GAN, averages moved)
@@ -164,8 +164,8 @@ def players(config: Config, spec: Spec) -> Players:
     }
     optimizer = optax.rmsprop(config.learning_rate)
 
-    def init(key, batch):
-        x = to_signed(batch["image"])
+    def init(key):
+        x = jnp.zeros((1, *spec.image_shape))
         inputs = {"encoder": x, "decoder": jnp.zeros((1, config.latent_dim)), "discriminator": x}
         keys = dict(zip(nets, jax.random.split(key, len(nets)), strict=True))
         variables = {player: net.init(keys[player], inputs[player], training=False) for player, net in nets.items()}
@@ -245,17 +245,19 @@ def make(config: Config, spec: Spec) -> Model:
     def prior(key, state, num):
         return jax.random.normal(key, (num, config.latent_dim))
 
-    def sample(key, state, num, condition=None):
+    def sample(key, state, num, condition):
         return {"image": from_signed(play.decode(state, prior(key, state, num)))}
+
+    def encode(state, batch):
+        return play.encode(state, to_signed(batch["image"]))
+
+    def decode(state, z, condition):
+        return {"image": (play.decode(state, z) + 1) / 2}
 
     return Model(
         play.init,
         (Phase("adversarial", step),),
         needs=("image",),
-        sample=sample,
-        sampling="Dec(z) with BatchNorm's running averages, z from the prior",
-        encode=lambda key, state, batch: play.encode(state, to_signed(batch["image"])),
-        decode=lambda state, z: (play.decode(state, z) + 1) / 2,
-        prior=Prior(prior, "gaussian"),
-        precisions=("float32", "bfloat16"),
+        sampler=Sampler(sample, note="Dec(z) with BatchNorm's running averages, z from the prior"),
+        latents=Latents(decode, Prior(prior, "gaussian"), encode),
     )

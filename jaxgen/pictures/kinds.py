@@ -13,7 +13,7 @@ from PIL import Image
 from jaxgen.data import Dataset
 from jaxgen.drawing import PADDING, captioned, enlarged, image_grid, labelled, legible_scale, stacked
 from jaxgen.errors import UserError
-from jaxgen.model import Array
+from jaxgen.model import SUBJECTS, Array
 from jaxgen.pictures import latents
 from jaxgen.training import engine
 from jaxgen.training.folder import Run
@@ -57,7 +57,7 @@ def samples(run: Run, asked: Asked) -> Drawn:
     """Samples; a row a class where the model is conditional; points, all in one picture."""
     model, seeds = run.plan.model, run.plan.settings.seeds
     num, columns, condition = grid_condition(model, run.plan.dataset.spec, asked.num)
-    batch = engine.sampler(model)(_keys(run, "samples"), run.state, num, condition)
+    batch = engine.sampler(model)(_keys(run, "samples"), run.state, num, engine.alike(condition, len(seeds)))
     arrays = {name: entry.reshape(-1, *entry.shape[2:]) for name, entry in batch.items()}
     arrays["seed"] = np.repeat(np.asarray(seeds, np.int64), num)
     return Drawn([image_grid(images, columns) for images in pictured(run.plan.dataset, batch)], arrays)
@@ -67,7 +67,7 @@ def interpolation(run: Run, asked: Asked) -> Drawn:
     """Rows of images along paths from one draw of the prior to another."""
     model, num, shares = run.plan.model, asked.num or ROWS, np.linspace(0, 1, asked.steps or STEPS)
     ends = latents.drawn(model, _keys(run, "interpolation"), run.state, 2 * num)
-    path = latents.PATHS[model.prior.kind]
+    path = latents.PATHS[model.latents.prior.kind]
     codes = np.stack([path(each[:num], each[num:], shares) for each in ends])
     return _along(run, codes, np.arange(num), {"share": shares})
 
@@ -77,7 +77,7 @@ def traversal(run: Run, asked: Asked) -> Drawn:
     k_centre, k_active = jax.vmap(jax.random.split, out_axes=1)(_keys(run, "traversal"))
     centres = _centres(run, k_centre, asked.around)
     dims = _dimensions(run, k_active, asked, centres[0].size)
-    values = np.linspace(-1, 1, asked.steps or STEPS) * latents.RANGE[run.plan.model.prior.kind]
+    values = np.linspace(-1, 1, asked.steps or STEPS) * latents.RANGE[run.plan.model.latents.prior.kind]
     codes = np.stack([latents.traversed(*each, values) for each in zip(centres, dims, strict=True)])
     return _along(run, codes, [asked.around or 0] * dims.shape[1], {"dimension": dims, "value": values})
 
@@ -88,11 +88,11 @@ def _centres(run: Run, keys: Array, around: int | None) -> np.ndarray:
     if around is None:
         drawn = latents.drawn(model, keys, run.state, 1)[:, 0]
         # The mean of either prior is 0. A generator that never met a code near it makes nothing of it.
-        return drawn if model.encode is None else np.zeros_like(drawn)
-    if model.encode is None:
+        return drawn if model.latents.encode is None else np.zeros_like(drawn)
+    if model.latents.encode is None:
         raise UserError(f"{run.plan.model_name} does not encode images: leave --around out")
     _check_range("--around", [around], len(test["image"]))
-    return latents.encoded(model, keys, run.state, _examples(run, [around]))[:, 0]
+    return latents.encoded(model, run.state, _examples(run, [around]))[:, 0]
 
 
 def _dimensions(run: Run, keys: Array, asked: Asked, size: int) -> np.ndarray:
@@ -104,9 +104,9 @@ def _dimensions(run: Run, keys: Array, asked: Asked, size: int) -> np.ndarray:
     num = asked.num or min(ROWS, size)
     if num > size:
         raise UserError(f"--num must be at most {size}, the dimensions of a code, not {num}")
-    if model.encode is None:
+    if model.latents.encode is None:
         return np.tile(np.arange(num), (len(keys), 1))
-    codes = latents.encoded(model, keys, run.state, {name: run.plan.dataset.test[name] for name in model.needs})
+    codes = latents.encoded(model, run.state, {name: run.plan.dataset.test[name] for name in model.needs})
     return np.stack([latents.active_dimensions(each)[:num] for each in codes])
 
 
@@ -121,7 +121,7 @@ def arithmetic(run: Run, asked: Asked) -> Drawn:
     model, dataset, num = run.plan.model, run.plan.dataset, asked.num or ROWS
     rows = np.concatenate([_members(dataset, name, num) for name in asked.groups])
     entries = _examples(run, rows)
-    codes = latents.encoded(model, _keys(run, "arithmetic"), run.state, entries)
+    codes = latents.encoded(model, run.state, entries)
     codes = codes.reshape(len(codes), 3, num, *codes.shape[2:]).astype(np.float64)
     codes = np.concatenate([codes, codes.mean(2, keepdims=True)], axis=2)
     a, b, c = codes.swapaxes(0, 1)
@@ -146,7 +146,7 @@ def attribute(run: Run, asked: Asked) -> Drawn:
     rows = _members(dataset, asked.groups[1], num)
     members = [_members(dataset, name) for name in asked.groups]
     entries = _examples(run, np.concatenate(members))
-    codes = latents.encoded(model, _keys(run, "attribute"), run.state, entries).astype(np.float64)
+    codes = latents.encoded(model, run.state, entries).astype(np.float64)
     a, b = np.split(codes, [len(members[0])], axis=1)
     ends = b[:, :num] + (a.mean(1) - b.mean(1))[:, None]
     codes = np.stack([latents.linear(*each, shares) for each in zip(b[:, :num], ends, strict=True)])
@@ -159,7 +159,7 @@ def reconstructions(run: Run, asked: Asked) -> Drawn:
     num = asked.num or min(IMAGES, there)
     _check_num(num, there, f"test images of {run.plan.dataset.name}")
     entries = _examples(run, np.arange(num))
-    made = latents.reconstructed(run.plan.model, _keys(run, "reconstructions"), run.state, entries)
+    made = latents.reconstructed(run.plan.model, run.state, entries)
     pairs = np.stack([np.broadcast_to(entries["image"], made.shape), made], axis=2)
     cells = pairs.reshape(*pairs.shape[:2], -1, *pairs.shape[4:])  # one image of twice the height
     columns = int(np.ceil(np.sqrt(2 * num)))
@@ -186,7 +186,7 @@ def manifold(run: Run, asked: Asked) -> Drawn:
     _, _, *shape = latents.drawn(model, _keys(run, "manifold"), run.state, 1).shape
     if math.prod(shape) != 2:
         raise UserError(f"a manifold is of latents of 2 numbers (--latent-dim 2), not of {math.prod(shape)}")
-    values = latents.even(model.prior.kind, side)
+    values = latents.even(model.latents.prior.kind, side)
     plane = np.stack(np.meshgrid(values, values[::-1]), axis=-1)  # the second number grows upwards
     codes = np.tile(plane.reshape(side, side, *shape), (len(run.plan.settings.seeds), *[1] * (2 + len(shape))))
     return _along(run, codes, [0] * side, {"column": values, "row": values[::-1]})
@@ -200,7 +200,7 @@ def classified(run: Run, asked: Asked) -> Drawn:
     num = asked.num or min(CLASSIFIED, len(label))
     _check_num(num, len(label), f"test images of {dataset.name}")
     entries = _examples(run, np.arange(len(label)))
-    logits = latents.logits(run.plan.model, _keys(run, "classified"), run.state, entries)
+    logits = latents.logits(run.plan.model, run.state, entries)
     titles, blocks = [], []
     for seed, each in zip(run.plan.settings.seeds, logits, strict=True):
         predicted, probability = each.argmax(-1).astype(np.int32), scipy.special.softmax(each, -1).max(-1)
@@ -228,19 +228,20 @@ def code_blocks(run: Run, asked: Asked) -> Drawn:
     Source: Chen et al. 2016 (https://arxiv.org/abs/1606.03657), figure 2.
     """
     model = run.plan.model
-    code, num = model.codes, asked.num or model.codes.categories
-    draw = jax.jit(jax.vmap(lambda key, state: code.sample(key, state, num)))
-    z = jax.device_get(draw(_keys(run, "codes"), run.state))
-    category, values = np.eye(code.categories), np.linspace(-BEYOND, BEYOND, code.categories)
-    first = slice(code.noise, code.noise + code.categories)
-    z = np.tile(z[:, None, :, None].astype(np.float64), (1, 1 + code.continuous, 1, code.categories, 1))
+    sizes = {part.name: part.size for part in model.latents.prior.parts}
+    categories, continuous = sizes["category"], sizes.get("continuous", 0)
+    num = asked.num or categories
+    z = latents.drawn(model, _keys(run, "codes"), run.state, num)
+    category, values = np.eye(categories), np.linspace(-BEYOND, BEYOND, categories)
+    first = slice(sizes["noise"], sizes["noise"] + categories)
+    z = np.tile(z[:, None, :, None].astype(np.float64), (1, 1 + continuous, 1, categories, 1))
     z[:, 0, :, :, first] = category
-    z[:, 1:, :, :, first] = category[np.arange(num) % code.categories][:, None]
-    for i in range(code.continuous):
+    z[:, 1:, :, :, first] = category[np.arange(num) % categories][:, None]
+    for i in range(continuous):
         z[:, 1 + i, :, :, first.stop + i] = values
     table = _decoded_table(run, z.reshape(len(z), -1, *z.shape[3:]), {})
     scale = legible_scale(table.shape[3])
-    words = ["categorical code", *[f"continuous code {i + 1}, -2 to 2" for i in range(code.continuous)]]
+    words = ["categorical code", *[f"continuous code {i + 1}, -2 to 2" for i in range(continuous)]]
     grids = []
     for seed, rows in zip(run.plan.settings.seeds, table, strict=True):
         blocks = [enlarged(grid, scale) for grid in _row_grids(np.split(rows, len(words)))]
@@ -262,27 +263,27 @@ class Kind(NamedTuple):
     draw: Callable[[Run, Asked], Drawn]
     stream: int  # of its keys, among the last folds of a seed's `sample` stream; its own, and never another's
     suffixes: tuple[str, ...]  # of the files that it can be written as, the usual one first
-    needs: tuple[str, ...]  # functions of the model
+    needs: tuple[str, ...]  # of the model, as LACKS in `jaxgen.pictures.sampling` names them
     takes: tuple[str, ...]  # options
     unconditional: bool = False  # whether it is of models without conditions only
     groups: tuple[str, ...] = ()  # what --groups names, where it is taken
-    points: bool = False  # whether it is of points too
+    subjects: tuple[str, ...] = ("image",)  # what the examples must be
 
 
 STILL, MOVING = (".png", ".npz"), (".gif", ".webp")
 """Suffixes."""
 
-CODES = ("encode", "decode", "prior")
+CODES = ("decode", "encode", "path")
 """What moving about among the codes of images needs of a model."""
 
 KINDS = {
-    "samples": Kind(samples, 0, STILL, ("sample",), ("num",), points=True),
-    "interpolation": Kind(interpolation, 1, STILL + MOVING, ("decode", "prior"), ("num", "steps")),
-    "traversal": Kind(traversal, 2, STILL + MOVING, ("decode", "prior"), ("num", "steps", "dims", "around")),
+    "samples": Kind(samples, 0, STILL, ("sample",), ("num",), subjects=SUBJECTS),
+    "interpolation": Kind(interpolation, 1, STILL + MOVING, ("decode", "path"), ("num", "steps")),
+    "traversal": Kind(traversal, 2, STILL + MOVING, ("decode", "path"), ("num", "steps", "dims", "around")),
     "arithmetic": Kind(arithmetic, 3, STILL, CODES, ("num", "groups"), True, ("A", "B", "C")),
-    "reconstructions": Kind(reconstructions, 4, STILL, ("encode", "decode"), ("num",)),
-    "animation": Kind(animation, 5, MOVING, ("sample",), (), points=True),
-    "manifold": Kind(manifold, 6, STILL, ("decode", "prior"), ("steps",)),
+    "reconstructions": Kind(reconstructions, 4, STILL, ("decode", "encode"), ("num",)),
+    "animation": Kind(animation, 5, MOVING, ("sample",), (), subjects=SUBJECTS),
+    "manifold": Kind(manifold, 6, STILL, ("decode", "path"), ("steps",)),
     "classified": Kind(classified, 7, STILL, ("classify",), ("num",)),
     "attribute": Kind(attribute, 8, STILL + MOVING, CODES, ("num", "steps", "groups"), True, ("A", "B")),
     "codes": Kind(code_blocks, 9, STILL, ("decode", "codes"), ("num",)),
@@ -298,7 +299,7 @@ def _keys(run: Run, kind: str) -> Array:
 
 def _examples(run: Run, rows) -> dict[str, np.ndarray]:
     """Test examples, with all entries that the model reads."""
-    names = dict.fromkeys(("image", *run.plan.model.needs, *run.plan.model.conditions))
+    names = dict.fromkeys(("image", *run.plan.model.needs))
     return {name: np.asarray(run.plan.dataset.test[name][np.asarray(rows)]) for name in names}
 
 
@@ -308,7 +309,8 @@ def _along(run: Run, codes: np.ndarray, examples, arrays: dict[str, np.ndarray])
     `examples` are of the rows; not read where the model has no conditions.
     """
     model, num_steps, test = run.plan.model, codes.shape[2], run.plan.dataset.test
-    given = {name: np.asarray(test[name][np.asarray(examples) % len(test["image"])]) for name in model.conditions}
+    conditions = model.sampler.conditions
+    given = {name: np.asarray(test[name][np.asarray(examples) % len(test["image"])]) for name in conditions}
     table = _decoded_table(run, codes, {name: entry.repeat(num_steps, axis=0) for name, entry in given.items()})
     columns = int(np.ceil(np.sqrt(codes.shape[1])))
     still = [stacked([image_grid(rows[:, step], columns) for rows in table]) for step in range(num_steps)]

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from jaxgen.data import pipeline
-from jaxgen.model import Array, Condition, Model, State
+from jaxgen.model import Array, Batch, Condition, Model, State
 from jaxgen.nn.image import from_unit
 
 AT_ONCE = 256
@@ -118,27 +118,28 @@ def active_dimensions(codes) -> np.ndarray:
 
 def drawn(model: Model, keys: Array, state: State, num: int) -> np.ndarray:
     """Latents drawn from the prior: float32 [seeds, num, ...]."""
-    return jax.device_get(jax.jit(jax.vmap(lambda key, state: model.prior.sample(key, state, num)))(keys, state))
+    return jax.device_get(
+        jax.jit(jax.vmap(lambda key, state: model.latents.prior.sample(key, state, num)))(keys, state)
+    )
 
 
-def encoded(model: Model, keys: Array, state: State, entries: Mapping[str, np.ndarray]) -> np.ndarray:
+def encoded(model: Model, state: State, entries: Mapping[str, np.ndarray]) -> np.ndarray:
     """The codes of examples, entries [num, ...]: float32 [seeds, num, ...]."""
-    return _over_examples(model.encode, keys, state, entries)
+    return _over_examples(model.latents.encode, state, entries)
 
 
-def reconstructed(model: Model, keys: Array, state: State, entries: Mapping[str, np.ndarray]) -> np.ndarray:
+def reconstructed(model: Model, state: State, entries: Mapping[str, np.ndarray]) -> np.ndarray:
     """The images of the codes of examples, entries [num, ...]: uint8 [seeds, num, H, W, C]."""
 
-    def reconstruct(key, state, batch):
-        condition = {name: batch[name] for name in model.conditions}
-        return _pixels(model, state, model.encode(key, state, batch), condition)
+    def reconstruct(state, batch):
+        return _pixels(model, state, model.latents.encode(state, batch), asked(model, batch))
 
-    return _over_examples(reconstruct, keys, state, entries)
+    return _over_examples(reconstruct, state, entries)
 
 
-def logits(model: Model, keys: Array, state: State, entries: Mapping[str, np.ndarray]) -> np.ndarray:
-    """What a classifier gives examples, entries [num, ...]: float32 [seeds, num, classes]."""
-    return _over_examples(lambda key, state, batch: model.classify(state, batch), keys, state, entries)
+def logits(model: Model, state: State, entries: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Logits of the labels of examples, entries [num, ...]: float32 [seeds, num, classes]."""
+    return _over_examples(model.predict["label"], state, entries)
 
 
 def decoded(model: Model, state: State, codes: np.ndarray, condition: Condition) -> np.ndarray:
@@ -162,15 +163,17 @@ def decoded(model: Model, state: State, codes: np.ndarray, condition: Condition)
 
 
 def _pixels(model: Model, state: State, codes: Any, condition: Condition) -> Array:
-    return from_unit(model.decode(state, codes, *[condition] if model.conditions else []))
+    return from_unit(model.latents.decode(state, codes, condition)["image"])
 
 
-def _over_examples(function: Callable, keys: Array, state: State, entries: Mapping[str, np.ndarray]) -> np.ndarray:
-    """`function` (key, state, batch) -> [batch, ...] of every seed over all examples: [seeds, num, ...]."""
-    jitted = jax.jit(jax.vmap(function, in_axes=(0, 0, None)))
+def asked(model: Model, batch: Batch) -> Condition:
+    """The entries of a batch that the model's samples are conditioned on."""
+    return {name: batch[name] for name in (model.sampler.conditions if model.sampler else ())}
+
+
+def _over_examples(function: Callable, state: State, entries: Mapping[str, np.ndarray]) -> np.ndarray:
+    """`function` (state, batch) -> [batch, ...] of every seed over all examples: [seeds, num, ...]."""
+    jitted = jax.jit(jax.vmap(function, in_axes=(0, None)))
     num = len(next(iter(entries.values())))
-    parts = [
-        jax.device_get(jitted(jax.vmap(jax.random.fold_in, (0, None))(keys, i), state, batch))
-        for i, batch in enumerate(pipeline.batches(entries, min(num, AT_ONCE)))
-    ]
+    parts = [jax.device_get(jitted(state, batch)) for batch in pipeline.batches(entries, min(num, AT_ONCE))]
     return np.concatenate(parts, axis=1)[:, :num]

@@ -1,6 +1,7 @@
 """Pictures of a finished run: what `jaxgen sample` writes."""
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,18 +10,23 @@ from jaxgen import models
 from jaxgen.drawing import legible_scale, stacked, to_animation, to_png
 from jaxgen.errors import UserError
 from jaxgen.model import Model
+from jaxgen.pictures import latents
 from jaxgen.pictures.kinds import KINDS, Asked, Drawn, Kind
 from jaxgen.training.folder import open_run
 from jaxgen.training.plan import Plan
 
-LACKS = {
-    "sample": "cannot sample",
-    "encode": "does not encode images",
-    "decode": "does not decode latents",
-    "prior": "has no prior of its latents",
-    "classify": "does not classify",
-    "codes": "infers no codes",
+LACKS: dict[str, tuple[str, Callable[[Model], bool]]] = {
+    "sample": ("cannot sample", lambda model: model.sampler is not None),
+    "decode": ("does not decode latents", lambda model: model.latents is not None),
+    "encode": ("does not encode images", lambda model: model.latents is not None and model.latents.encode is not None),
+    "path": (
+        "has no prior in which to move: gaussian or uniform",
+        lambda model: model.latents is not None and model.latents.prior.kind in latents.PATHS,
+    ),
+    "classify": ("does not classify", lambda model: "label" in model.predict),
+    "codes": ("infers no codes", lambda model: "code" in model.predict),
 }
+"""By what a kind of picture needs of a model: words for a model that lacks it, and whether a model has it."""
 
 
 def sample(
@@ -89,8 +95,8 @@ def sample(
     if kind not in KINDS:
         raise UserError(f"unknown kind {kind!r}: there are {', '.join(KINDS)}")
     how = KINDS[kind]
-    if not {"image", "point" if how.points else "image"} & set(opened.plan.dataset.spec.entries):
-        raise UserError(f"{kind} shows images, which dataset {opened.plan.dataset.name} does not have")
+    if opened.plan.dataset.spec.subject not in how.subjects:
+        raise UserError(f"{kind} shows {how.subjects[0]}s, which dataset {opened.plan.dataset.name} does not have")
     out = Path(out) if out else opened.path / f"{kind}{how.suffixes[0]}"
     if out.suffix not in how.suffixes:
         *others, last = how.suffixes
@@ -120,7 +126,8 @@ def _check_options(kind: str, asked: Asked, plan: Plan) -> None:
         raise UserError("--dims says which rows there are: leave --num out")
     if asked.dims == ():
         raise UserError("--dims must name at least one dimension")
-    least = plan.dataset.spec.num_classes if kind == "samples" and "label" in plan.model.conditions else 1
+    by_class = kind == "samples" and "label" in plan.model.sampler.conditions
+    least = plan.dataset.spec.num_classes if by_class else 1
     if asked.num is not None and asked.num < least:
         raise UserError(f"--num must be at least {least}{', one a class' if least > 1 else ''}, not {asked.num}")
     if asked.steps is not None and asked.steps < 2:
@@ -137,9 +144,9 @@ def _check_model(how: Kind, plan: Plan) -> None:
 
 def _lacks(how: Kind, model: Model) -> str:
     """What a model would have to be able to; "" where nothing is missing."""
-    if how.unconditional and model.conditions:
-        return f"is given the {' and '.join(model.conditions)} beside its codes"
-    return next((LACKS[name] for name in how.needs if getattr(model, name) is None), "")
+    if how.unconditional and model.sampler and model.sampler.conditions:
+        return f"is given the {' and '.join(model.sampler.conditions)} beside its codes"
+    return next((words for name, (words, has) in LACKS.items() if name in how.needs and not has(model)), "")
 
 
 def _content(drawn: Drawn, suffix: str, plan: Plan) -> bytes:

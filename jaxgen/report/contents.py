@@ -10,23 +10,23 @@ import numpy as np
 from jaxgen.data import Dataset
 from jaxgen.metrics.neighbors import nearest_distances
 from jaxgen.pictures.kinds import Asked, interpolation
+from jaxgen.pictures.latents import PATHS
 from jaxgen.training import Run, engine, folder
-from jaxgen.training.record import CLOUD, grid_condition, pictured
+from jaxgen.training.record import GRID, grid_condition, pictured
 from jaxgen.training.rows import read_rows
 
-REAL = 64  # real images, about as many as a grid of samples has
 PAIRS, STEPS = 4, 8  # of a seed's interpolations
 NEAREST = 8  # samples a seed whose nearest training images are shown, or one a class
 
 
 def pictures(runs: dict[str, Run], dataset: Dataset) -> dict[str, Any]:
     """Of a dataset's runs by arm, what `write_report` shows: "real", "rows" by arm, and "curves" by arm."""
-    num = REAL if "image" in dataset.spec.entries else CLOUD
+    num = GRID[dataset.spec.subject]
     real = pictured(dataset, {name: entry[:num][None] for name, entry in dataset.train.items()})
     return {
-        "real": np.zeros((0, 1, 1, 1), np.uint8) if real is None else real[0],
+        "real": real[0],
         "curves": {name: _curves(run.path) for name, run in runs.items()},
-        "rows": {name: _row(run, dataset) for name, run in runs.items() if real is not None and run.plan.model.sample},
+        "rows": {name: _row(run, dataset) for name, run in runs.items() if run.plan.model.sampler},
     }
 
 
@@ -37,13 +37,14 @@ def _row(run: Run, dataset: Dataset) -> dict[str, Any]:
         "columns": columns,
         "classes": list(dataset.classes) or None if condition else None,
         "interpolation": _interpolation(run),
-        "nearest": _nearest(run, dataset) if "image" in dataset.spec.entries else None,
+        "nearest": _nearest(run, dataset) if dataset.spec.subject == "image" else None,
     }
 
 
 def _interpolation(run: Run) -> dict[int, np.ndarray] | None:
     """{seed: images uint8 [pairs, steps, H, W, C] between draws of the prior}; None where the model has none."""
-    if run.plan.model.prior is None:
+    latents = run.plan.model.latents
+    if run.plan.dataset.spec.subject != "image" or latents is None or latents.prior.kind not in PATHS:
         return None
     images = interpolation(run, Asked(num=PAIRS, steps=STEPS)).arrays["image"]
     return dict(zip(run.plan.settings.seeds, images, strict=True))
@@ -63,7 +64,7 @@ def _nearest(run: Run, dataset: Dataset) -> dict[int, tuple[np.ndarray, np.ndarr
     seeds, train = run.plan.settings.seeds, dataset.train["image"][:]
     keys = jax.vmap(jax.random.fold_in, (0, None))(engine.all_streams(seeds).sample, 2**31)
     num, _, condition = grid_condition(run.plan.model, dataset.spec, NEAREST)
-    some = engine.sampler(run.plan.model)(keys, run.state, num, condition)["image"]
+    some = engine.sampler(run.plan.model)(keys, run.state, num, engine.alike(condition, len(seeds)))["image"]
     flat = train.reshape(len(train), -1).astype(np.float32)
     return {
         seed: (each, train[nearest_distances(each.reshape(len(each), -1).astype(np.float32), flat).indices])

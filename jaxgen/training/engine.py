@@ -92,14 +92,14 @@ def all_streams(seeds: tuple[int, ...]) -> Streams:
 
 
 def blank_batch(spec: Spec, needs: tuple[str, ...], batch_size: int) -> dict[str, Array]:
-    """A batch of zeros, for `init` and for abstract evaluation."""
+    """A batch of zeros, for abstract evaluation."""
     batch = {name: jnp.zeros((batch_size, *spec.entries[name].shape), spec.entries[name].dtype) for name in needs}
     return batch | {"weight": jnp.ones(batch_size)}
 
 
-def initial_state(model: Model, keys: Array, batch: Batch) -> State:
+def initial_state(model: Model, keys: Array) -> State:
     """The state of every seed before training, [seeds, ...]."""
-    return jax.jit(jax.vmap(model.init, in_axes=(0, None)))(jax.vmap(jax.random.fold_in, (0, None))(keys, 0), batch)
+    return jax.jit(jax.vmap(model.init))(jax.vmap(jax.random.fold_in, (0, None))(keys, 0))
 
 
 def entered(phase: Phase, index: int, keys: Array, state: State, batches: Callable[[], Any]) -> State:
@@ -211,23 +211,29 @@ def finite(tree: Any) -> Array:
 def sample_parts(model: Model) -> Callable:
     """The function that draws samples of every seed, compiled once a number of samples.
 
-    (keys [seeds], state, num, condition=None) -> an iterator over parts of at most 512 samples a seed,
-    {"image": uint8 [seeds, part, H, W, C], ...} on the device: dispatched and not waited for, each with
-    a key of its own. The condition's entries [num, ...] are the same for all seeds.
+    (keys [seeds], state, num, condition) -> an iterator over parts of at most 512 samples a seed, {"image": uint8
+    [seeds, part, H, W, C], ...} on the device: dispatched and not waited for, each with a key of its own. The
+    condition's entries [seeds, num, ...] are among those of the samples.
     """
 
     @partial(jax.jit, static_argnums=2)
     def program(keys, state, num, condition):
-        return jax.vmap(lambda key, state: model.sample(key, state, num, condition))(keys, state)
+        made = jax.vmap(lambda key, state, asked: model.sampler.draw(key, state, num, asked))(keys, state, condition)
+        return {**condition, **made}
 
-    def draw(keys: Array, state: State, num: int, condition: Condition | None = None) -> Iterator[Batch]:
+    def draw(keys: Array, state: State, num: int, condition: Condition) -> Iterator[Batch]:
         for part, start in enumerate(range(0, num, SAMPLES_AT_ONCE)):
             some = min(SAMPLES_AT_ONCE, num - start)
-            given = condition and {name: entry[start : start + some] for name, entry in condition.items()}
+            asked = {name: entry[:, start : start + some] for name, entry in condition.items()}
             part_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, part)
-            yield program(part_keys, state, some, given)
+            yield program(part_keys, state, some, asked)
 
     return draw
+
+
+def alike(condition: Condition, num_seeds: int) -> Condition:
+    """A condition [num, ...] for every seed: [seeds, num, ...]."""
+    return {name: np.broadcast_to(entry, (num_seeds, *entry.shape)) for name, entry in condition.items()}
 
 
 def gathered(parts: Iterable[Batch]) -> dict[str, np.ndarray]:
@@ -237,10 +243,10 @@ def gathered(parts: Iterable[Batch]) -> dict[str, np.ndarray]:
 
 
 def sampler(model: Model) -> Callable:
-    """`sample_parts`, gathered: (keys [seeds], state, num, condition=None) -> entries [seeds, num, ...] on the host."""
+    """`sample_parts`, gathered: (keys [seeds], state, num, condition) -> entries [seeds, num, ...] on the host."""
     parts = sample_parts(model)
 
-    def draw(keys: Array, state: State, num: int, condition: Condition | None = None) -> dict[str, np.ndarray]:
+    def draw(keys: Array, state: State, num: int, condition: Condition) -> dict[str, np.ndarray]:
         return gathered(parts(keys, state, num, condition))
 
     return draw

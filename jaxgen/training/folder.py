@@ -240,9 +240,8 @@ def restore(path: Path, plan: Plan, step: int) -> Restored:
         UserError: it is of another run, or the model has other parameters now.
     """
     settings = plan.settings
-    batch = engine.blank_batch(plan.dataset.spec, plan.model.needs, settings.batch_size)
     keys = engine.all_streams(settings.seeds).init
-    like = jax.eval_shape(lambda: engine.initial_state(plan.model, keys, batch))
+    like = jax.eval_shape(lambda: engine.initial_state(plan.model, keys))
     with Checkpoints(path / CHECKPOINTS) as checkpoints:
         tree, content = checkpoints.restore(step, like._asdict(), belonging(plan.described(), plan.dataset.fingerprint))
     state = State(**tree)

@@ -30,6 +30,7 @@ from jaxgen.training.plan import Plan, make_plan
 from jaxgen.training.record import Record, grid_condition, means, pictured
 from jaxgen.training.rows import lacks, lost_rows, read_rows
 from jaxgen.training.settings import Settings
+from jaxgen.training.symptoms import symptoms
 from jaxgen.training.tracking import check_wandb
 
 FAILED = 1000
@@ -68,7 +69,7 @@ def metric_names(plan: Plan) -> list[str]:
     """The names of what the model's steps tell, traced and not computed."""
     batch = engine.blank_batch(plan.dataset.spec, plan.model.needs, plan.settings.batch_size)
     key = jax.random.key(0)
-    state = jax.eval_shape(plan.model.init, key, batch)
+    state = jax.eval_shape(plan.model.init, key)
     told = [jax.eval_shape(phase.step, key, state, batch)[1] for phase in plan.model.phases]
     return list(dict.fromkeys(name for metrics in told for name in metrics))
 
@@ -237,16 +238,16 @@ def _train(
     num_examples = dataset.spec.num_examples
     devices = engine.mesh(len(settings.seeds), settings.batch_size)
     keys = engine.all_streams(settings.seeds)
-    blank = engine.blank_batch(dataset.spec, model.needs, settings.batch_size)
-    state, start = restored[:2] if restored else (engine.initial_state(model, keys.init, blank), 0)
+    state, start = restored[:2] if restored else (engine.initial_state(model, keys.init), 0)
     alive = engine.placed(devices, state.step == start)
     state = engine.placed(devices, state)
     train_keys = engine.placed(devices, keys.train)
     feed = Feed(dataset, model.needs, settings, devices)
     parts = stretches(model, settings, num_examples)
     end = parts[-1].end
-    draw = model.sample and engine.sample_parts(model)
+    draw = model.sampler and engine.sample_parts(model)
     grid, columns, condition = grid_condition(model, dataset.spec)
+    condition = engine.alike(condition, len(settings.seeds))
     how, belongs = engine.axis(settings.seeds_axis), folder.belonging(plan.described(), dataset.fingerprint)
     keep = Keep(settings.keep_checkpoints, settings.keep_best and settings.keep_best[0])
     scores = {}  # by seed, of the newest rows, what the best checkpoint is chosen by
@@ -294,13 +295,12 @@ def _train(
                 keep_in_files(lambda: record.diverged(diverged))
                 words = "a metric, or a number of its state, was not finite; frozen before it"
                 bar.say(f"seed {seed} diverged at step {at}: {words}. Its batch stands in {folder.DIVERGED}")
-        for worry, seeds in worries.heard({seed: model.worries(row) for seed, row in rows.items()}).items():
+        for worry, seeds in worries.heard({seed: symptoms(row) for seed, row in rows.items()}).items():
             bar.say(f"step {step}, seed{'s'[: len(seeds) > 1]} {' '.join(map(str, seeds))}: {worry}")
 
     def write_samples(step, parts):
         images = pictured(dataset, engine.gathered(parts))
-        if images is not None:
-            keep_in_files(lambda: record.samples(step, images, columns))
+        keep_in_files(lambda: record.samples(step, images, columns))
 
     def show(step):
         if draw:

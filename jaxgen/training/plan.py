@@ -5,13 +5,14 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from jaxgen import data, models
 from jaxgen.config import configured
 from jaxgen.dependencies import sources
 from jaxgen.errors import UserError
-from jaxgen.model import Model
+from jaxgen.model import Model, Spec
 from jaxgen.training import engine
 from jaxgen.training.compiled import keep_compiled
 from jaxgen.training.environment import environment
@@ -71,12 +72,7 @@ def make_plan(model: str, config: Any, settings: Settings, name: str | None = No
     if settings.data_folder is not None:  # a run is opened from any folder
         settings = dataclasses.replace(settings, data_from=str(settings.data_folder.absolute()))
     dataset = load(settings, progress)
-    made = build(module, config, dataset, settings.precision)
-    if settings.batch_size % made.batch_parts:
-        raise UserError(
-            f"batch_size must be a multiple of {made.batch_parts}, the parts that {model} divides a batch into, "
-            f"not {settings.batch_size}"
-        )
+    made = build(module, config, dataset, settings)
     own = "./" + Path(model).name if model.endswith(".py") else model
     return Plan(name or own, model, config, settings, dataset, made)
 
@@ -90,11 +86,12 @@ def load(settings: Settings, progress: bool = False) -> data.Dataset:
     return dataset
 
 
-def build(module: Any, config: Any, dataset: data.Dataset, precision: str) -> Model:
+def build(module: Any, config: Any, dataset: data.Dataset, settings: Settings) -> Model:
     """The model for a dataset; raises UserError where the dataset lacks what it reads, or for its precision."""
     name, entries = Path(module.__file__).stem, dataset.spec.entries
     try:
-        model = module.make(config, dataset.spec._replace(compute_dtype=jnp.dtype(precision)))
+        dtype = jnp.dtype(settings.precision)
+        model = module.make(config, dataset.spec._replace(batch_size=settings.batch_size, compute_dtype=dtype))
         missing = [entry for entry in model.needs if entry not in entries]
     except KeyError as error:  # `make` reads an entry's shape
         missing = [str(entry) for entry in error.args]
@@ -102,6 +99,13 @@ def build(module: Any, config: Any, dataset: data.Dataset, precision: str) -> Mo
         raise UserError(
             f"{name} needs {' and '.join(missing)}, but dataset {dataset.name} has only {', '.join(entries)}"
         )
-    if precision not in model.precisions:
-        raise UserError(f"{name} computes in {' or '.join(model.precisions)}, not in {precision}")
+    if settings.precision == "bfloat16" and not _has_bfloat16(model, dataset.spec, settings.batch_size):
+        raise UserError(f"{name} computes in float32 only, not in bfloat16")
     return model
+
+
+def _has_bfloat16(model: Model, spec: Spec, batch_size: int) -> bool:
+    """Whether some phase's step has a value of bfloat16: traced, not computed."""
+    key, batch = jax.random.key(0), engine.blank_batch(spec, model.needs, batch_size)
+    state = jax.eval_shape(model.init, key)
+    return any("bf16[" in str(jax.make_jaxpr(phase.step)(key, state, batch)) for phase in model.phases)

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 from jaxgen.data import Dataset
-from jaxgen.drawing import image_grid, legible_scale, point_image, to_png
+from jaxgen.drawing import image_grid, legible_scale, mesh_images, point_image, to_png
 from jaxgen.model import Condition, Model, Spec
 from jaxgen.training.folder import DIVERGED, EVENTS, METRICS, SAMPLES, write_json
 from jaxgen.training.rows import read_rows
 from jaxgen.training.tracking import WandbWriter
 
-GRID = 64  # samples a grid, about
-CLOUD, CLOUD_SIDE = 1000, 240  # points of a picture, and its pixels a side
+GRID = {"image": 64, "point": 1000, "mesh": 16}  # samples a grid, about
+CLOUD_SIDE, MESH_SIDE = 240, 160  # pixels a side of a picture of points, and of one mesh
 
 
 class Record:
@@ -115,28 +115,37 @@ def grid_steps(run: Path, seeds: tuple[int, ...]) -> list[int]:
     return [step for step in steps if all(grid_file(run, seed, step).is_file() for seed in seeds)]
 
 
-def grid_condition(model: Model, spec: Spec, num: int | None = None) -> tuple[int, int, Condition | None]:
-    """(number, columns, condition) of a grid of about `num` samples: a row a class where labels can be asked.
+def grid_condition(model: Model, spec: Spec, num: int | None = None) -> tuple[int, int, Condition]:
+    """(number, columns, condition [num]) of a grid of about `num` samples: a row a class where labels can be asked.
 
     Points are all in one picture.
     """
-    if "label" not in model.conditions:
-        if "point" in spec.entries:
-            return num or CLOUD, 1, None
-        num = num or GRID
-        return num, int(np.ceil(np.sqrt(num))), None
-    columns = max(1, (num or GRID) // spec.num_classes)
-    labels = np.repeat(np.arange(spec.num_classes, dtype=np.int32), columns)
-    return len(labels), columns, {"label": labels}
+    if model.sampler and "label" in model.sampler.conditions:
+        columns = max(1, (num or GRID[spec.subject]) // spec.num_classes)
+        labels = np.repeat(np.arange(spec.num_classes, dtype=np.int32), columns)
+        return len(labels), columns, {"label": labels}
+    num = num or GRID[spec.subject]
+    return num, 1 if spec.subject == "point" else int(np.ceil(np.sqrt(num))), {}
 
 
-def pictured(dataset: Dataset, samples: Mapping[str, np.ndarray]) -> np.ndarray | None:
-    """Samples [seeds, num, ...] as images uint8 [seeds, n, H, W, C]; None where they are neither images nor points.
+def pictured(dataset: Dataset, samples: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Samples [seeds, num, ...] of the dataset's subject as images uint8 [seeds, n, H, W, C].
 
-    Points are one image a seed, of the square around the test points with half a side more of room.
+    Points are one image a seed, of the square around the test points with half a side more of room; meshes are drawn.
     """
-    if "point" not in samples:
-        return samples.get("image")
+    subject = dataset.spec.subject
+    return {"image": _images, "point": _clouds, "mesh": _meshes}[subject](dataset, samples[subject])
+
+
+def _images(dataset: Dataset, images: np.ndarray) -> np.ndarray:
+    return images
+
+
+def _clouds(dataset: Dataset, clouds: np.ndarray) -> np.ndarray:
     real = dataset.test["point"]
     around = np.stack([1.25 * real.min(0) - 0.25 * real.max(0), 1.25 * real.max(0) - 0.25 * real.min(0)])
-    return np.stack([[point_image(points, CLOUD_SIDE, around)] for points in samples["point"]])
+    return np.stack([[point_image(points, CLOUD_SIDE, around)] for points in clouds])
+
+
+def _meshes(dataset: Dataset, meshes: np.ndarray) -> np.ndarray:
+    return np.stack([mesh_images(some, dataset.spec.faces, MESH_SIDE) for some in meshes])

@@ -171,8 +171,7 @@ def _pictures(path: Path, reached: int, plan: Plan | None) -> str:
             raise UserError(f"{file} is no picture") from None
         except (OSError, SyntaxError, ValueError) as error:
             raise UserError(f"{file} cannot be decoded: {error}") from None
-    pictured = plan and plan.model.sample and {"image", "point"} & set(plan.dataset.spec.entries)
-    if pictured and reached:
+    if plan and plan.model.sampler and reached:
         there, every = grid_steps(path, plan.settings.seeds), plan.settings.sample_every
         if lost := sorted(set(range(0, reached + 1, every)) - set(there)):
             raise UserError(f"{path / folder.SAMPLES} lacks the grids of {len(lost):,} steps, the first {lost[0]}")
