@@ -1,7 +1,13 @@
-"""Of which of jaxgen's source files something is made, so that results of changed sources are made anew."""
+"""Hashes of the source files that a run's bits or a score depend on; used to invalidate results.
+
+Only code that can change a number counts: files of COMPUTING, and of these what is neither a comment nor a docstring.
+A changed error message, help text or progress bar invalidates nothing.
+"""
 
 import ast
 import hashlib
+import io
+import tokenize
 from functools import cache
 from pathlib import Path
 
@@ -9,20 +15,55 @@ import jaxgen
 
 PACKAGE = Path(jaxgen.__file__).parent
 
+COMPUTING = (
+    "model.py",
+    "compatibility.py",
+    "likelihoods.py",
+    "models/",
+    "nn/",
+    "adversarial/",
+    "metrics/",
+    "data/pipeline.py",
+    "data/images.py",
+    "training/engine.py",
+    "training/feed.py",
+    "evaluation/inception.py",
+)
+"""Files and folders of jaxgen, below its package, whose code can change a number."""
+
 
 def sources(*modules: str) -> dict[str, str]:
-    """sha256 (hex) by file of modules of jaxgen ("jaxgen.models.vae") and of all of jaxgen that they import.
+    """sha256 (hex) of the code of modules of jaxgen, and of all of COMPUTING that they import, by file.
 
-    A module may be the path of a model file of the user's own. Imports are read and not run, so those inside
-    functions count too. Files are named as jaxgen/models/vae.py, the user's own model.py, as in a run's folder.
+    A module is a dotted name ("jaxgen.models.vae") or the path of a model file of the user's own. Imports are read
+    and not run, so those inside functions count too. Files are named jaxgen/models/vae.py, the user's own model.py, as
+    in a run's folder.
     """
     waiting, found = [_file(module) for module in modules], {}
     while waiting:
         path = waiting.pop()
         if path not in found:
             found[path], imports = _read(path)
-            waiting += imports
+            waiting += filter(_computes, imports)
     return {_name(path): found[path] for path in sorted(found)}
+
+
+def code_digest(source: str) -> str:
+    """sha256 (hex) of Python code without its comments, docstrings and blank lines. Raises SyntaxError."""
+    lines = source.splitlines()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            row, column = token.start
+            lines[row - 1] = lines[row - 1][:column]
+    for node in ast.walk(ast.parse(source)):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
+            value = body[0].value
+            if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                lines[value.lineno - 1] = lines[value.lineno - 1][: value.col_offset]  # what is before it is ASCII
+                lines[value.lineno : value.end_lineno] = [""] * (value.end_lineno - value.lineno)
+    code = "\n".join(stripped for line in lines if (stripped := line.rstrip()))
+    return hashlib.sha256(code.encode()).hexdigest()
 
 
 def _file(module: str) -> Path:
@@ -36,16 +77,21 @@ def _name(path: Path) -> str:
     return path.relative_to(PACKAGE.parent).as_posix() if path.is_relative_to(PACKAGE) else "model.py"
 
 
+def _computes(path: Path) -> bool:
+    place = path.relative_to(PACKAGE).as_posix()
+    return path.name != "__init__.py" and any(place == part or place.startswith(part) for part in COMPUTING)
+
+
 @cache
 def _read(path: Path) -> tuple[str, list[Path]]:
-    """sha256 of a file, and the files of jaxgen that it imports."""
-    content = path.read_bytes()
+    """The digest of a file's code, and the files of jaxgen that it imports."""
+    source = path.read_text()
     files = []
-    for node in ast.walk(ast.parse(content)):
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.partition(".")[0] == "jaxgen":
             # of `from a import b` b is a module, or something in a
             modules = [_file(f"{node.module}.{alias.name}") for alias in node.names]
             files += [file if file.is_file() else _file(node.module) for file in modules]
         elif isinstance(node, ast.Import):
             files += [_file(alias.name) for alias in node.names if alias.name.startswith("jaxgen.")]
-    return hashlib.sha256(content).hexdigest(), files
+    return code_digest(source), files

@@ -157,6 +157,7 @@ class Spec(NamedTuple):
     mixture: tuple[np.ndarray, float] | None = None
     """The Gaussian mixture that points come from, where it is known: centers float64 [modes, 2], and the standard
     deviation on both axes."""
+    bounds: np.ndarray | None = None  # float32 [2, 2], the least and the largest coordinates of the training points
     batch_size: int = 64  # of a training step
     compute_dtype: np.dtype = np.dtype("float32")
     """What layers compute in. Parameters, averages, losses and optimizers are float32 whatever it is."""

@@ -92,7 +92,9 @@ def train_command(argv: list[str]) -> None:
             wandb: a project of Weights & Biases that is told the metrics and sample grids, a run a seed
         """
         from jaxgen.training import train
+        from jaxgen.training.compiled import keep_compiled
 
+        keep_compiled()
         run = train(model, config, settings, out=out, resume=resume, deterministic=deterministic, wandb=wandb)
         print(f"{run.path}: {run.step} steps")
         _print_digests(run)
@@ -140,16 +142,16 @@ def verify_command(argv: list[str]) -> None:
         is not as it was written.
         """
         os.environ.setdefault("JAX_PLATFORMS", "cpu")  # a run may be training on the accelerator
-        from jaxgen.training.status import runs_below, verified
+        from jaxgen.training.status import DAMAGED, runs_below, verified
 
         found, bad, count = runs_below(path), 0, 0
         if not found:
             raise UserError(f"no run below {path}")
         for run in found:
             print(run)
-            for what, words, whole in verified(run):
-                print(f"  {'ok' if whole else 'DAMAGED':8} {what:20} {words}", flush=True)
-                bad, count = bad + (not whole), count + 1
+            for what, words, state in verified(run):
+                print(f"  {state:11} {what:20} {words}", flush=True)
+                bad, count = bad + (state == DAMAGED), count + 1
         if bad:
             raise UserError(f"{bad} of {count} parts of {path} are not as they were written")
 
@@ -231,6 +233,9 @@ def sample_command(argv: list[str]) -> None:
                 RUN/animation.gif if not given
         """
         from jaxgen.pictures import sample
+        from jaxgen.training.compiled import keep_compiled
+
+        keep_compiled()
 
         picture = {"num": num, "steps": steps, "dims": dims, "around": around, "groups": groups}
         print(sample(path, kind, checkpoint=checkpoint, out=out, **picture))
@@ -265,6 +270,9 @@ def evaluate_command(argv: list[str]) -> None:
             checkpoint: newest, a step, or best (each seed's, by the run's keep_best)
         """
         from jaxgen.evaluation import evaluate
+        from jaxgen.training.compiled import keep_compiled
+
+        keep_compiled()
 
         _print_scores(evaluate(path, scoring, checkpoint))
         print(Path(path) / "evaluation.json")
@@ -292,6 +300,9 @@ def _evaluate_images(argv: list[str]) -> None:
             out: the JSON file; IMAGES.evaluation.json if not given
         """
         from jaxgen.evaluation import evaluate_images as evaluate
+        from jaxgen.training.compiled import keep_compiled
+
+        keep_compiled()
 
         given = vars(options) | {}
         results = evaluate(images, given.pop("dataset"), scoring, out=out, **given)
@@ -371,6 +382,9 @@ def compare_command(argv: list[str]) -> None:
             seeds: training seeds, in place of the experiment's
         """
         from jaxgen.comparison import compare
+        from jaxgen.training.compiled import keep_compiled
+
+        keep_compiled()
 
         results = compare(experiment, out=out, steps=steps, seeds=seeds)
         for table in results["tables"]:

@@ -313,4 +313,5 @@ def _spec(train, classes, mean, faces, vocabulary, mixture) -> "Spec":
         num_words=vocabulary and len(vocabulary),
         faces=faces,
         mixture=mixture,
+        bounds=np.stack([train["point"].min(0), train["point"].max(0)]) if "point" in train else None,
     )

@@ -27,7 +27,6 @@ from jaxgen.errors import UserError
 from jaxgen.evaluation.extractor import Extractor, digest, fitted, of_classifier
 from jaxgen.evaluation.inception import load_inception
 from jaxgen.model import Key, Model, Spec, State
-from jaxgen.training.compiled import keep_compiled
 from jaxgen.training.engine import COMPILER_OPTIONS
 from jaxgen.training.environment import environment
 
@@ -267,7 +266,6 @@ def fit(
     """The state of a model of one phase after so many steps; `examples` its entries with a leading axis."""
     from jaxgen.progress import Progress
 
-    keep_compiled()
     k_init, k_order, k_steps = jax.random.split(key, 3)
     entries = {name: examples[name] for name in model.needs}
     num = len(next(iter(entries.values())))

@@ -426,7 +426,7 @@ def _still(dataset: Dataset) -> Dataset:
     if dataset.options["binarize"] != "dynamic":
         return dataset
     images = Transform(binarize="dynamic").all(dataset.train["image"][:])
-    return dataset._replace(train=dataset.train | {"image": images})
+    return dataset._replace(train={**dataset.train, "image": images})
 
 
 @contextlib.contextmanager

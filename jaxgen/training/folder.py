@@ -2,7 +2,8 @@
 
 config.json         everything needed to run it again: model, its config, settings
 model.py            a copy of the user's own model file, where the model is one
-vocabulary.json     of the captions, where the data have them: the words by id
+dataset.json, .npz  what opening the run takes of its dataset: name, fingerprint, shapes, classes, the mean image
+vocabulary.json     the words of the captions by id, where the data have captions
 environment.json    versions, source files, device kind and count, XLA flags, commit of a checkout, dataset fingerprint
 metrics.jsonl       a row a seed at every logging, sampling and checkpoint step: means since the row before
 events/             the same for TensorBoard, a folder a seed
@@ -27,7 +28,7 @@ import numpy as np
 from jaxgen.config import configured
 from jaxgen.errors import UserError
 from jaxgen.model import State
-from jaxgen.training import engine
+from jaxgen.training import dataset_file, engine
 from jaxgen.training.checkpoints import Checkpoints, DamagedError, best_steps
 from jaxgen.training.plan import Plan, make_plan
 from jaxgen.training.rows import read_rows
@@ -35,7 +36,7 @@ from jaxgen.training.settings import Settings
 
 CONFIG, ENVIRONMENT, METRICS, RESULT = "config.json", "environment.json", "metrics.jsonl", "result.json"
 EVENTS, SAMPLES, CHECKPOINTS, MODEL_FILE = "events", "samples", "checkpoints", "model.py"
-VOCABULARY, DAMAGED, DIVERGED = "vocabulary.json", "damaged", "diverged.json"
+DAMAGED, DIVERGED = "damaged", "diverged.json"
 
 
 class Restored(NamedTuple):
@@ -80,8 +81,7 @@ def create(path: Path, plan: Plan) -> None:
                 shutil.copyfile(plan.model_path, started / MODEL_FILE)
             write_json(started / ENVIRONMENT, plan.environment())
             write_json(started / CONFIG, plan.described())
-            if plan.dataset.vocabulary:
-                plan.dataset.vocabulary.save(started / VOCABULARY)
+            dataset_file.save(started, plan.dataset)
             started.rename(path)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from None
@@ -186,14 +186,18 @@ def of_each_seed(states: list[State]) -> State:
 
 
 def planned(path: Path) -> Plan:
-    """The plan of the run at `path`, from its own files; raises UserError where there is none, or no longer such."""
+    """The plan of the run at `path`, from its own files alone; raises UserError where there is none, or a damaged one.
+
+    The examples of its dataset are loaded when the first is asked for.
+    """
     if not (path / CONFIG).is_file():
         raise UserError(f"{path} is no run folder: it has no {CONFIG}")
     described = read_config(path)
     own = path / MODEL_FILE
     settings = configured(Settings, described["settings"], "settings")
     model = str(own) if own.exists() else described["model"]
-    return make_plan(model, described["config"], settings, name=described["model"])
+    dataset = dataset_file.restore(path)
+    return make_plan(model, described["config"], settings, dataset=dataset, name=described["model"])
 
 
 def newest_whole(path: Path, plan: Plan) -> tuple[Restored | None, list[DamagedError]]:

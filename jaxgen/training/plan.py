@@ -1,6 +1,7 @@
 """A run that could be made: its model, settings and dataset, checked together before anything is compiled."""
 
 import dataclasses
+import hashlib
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,9 +15,13 @@ from jaxgen.dependencies import sources
 from jaxgen.errors import UserError
 from jaxgen.model import Model, Spec
 from jaxgen.training import engine
-from jaxgen.training.compiled import keep_compiled
 from jaxgen.training.environment import environment
 from jaxgen.training.settings import Settings
+
+
+def file_digest(path: str | Path) -> str:
+    """sha256 (hex) of a file."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 class Plan(NamedTuple):
@@ -35,9 +40,10 @@ class Plan(NamedTuple):
         return {"model": self.model_name} | json.loads(json.dumps(parts))  # tuples as JSON's lists
 
     def sources(self) -> dict[str, str]:
-        """sha256 by file of the model, the loop, and all of jaxgen that they import."""
+        """sha256 by file of the code that the run's bits depend on: model, engine, feed, and what they import."""
         own = self.model_path.endswith(".py")
-        return sources(self.model_path if own else f"jaxgen.models.{self.model_path}", "jaxgen.training.loop")
+        model = self.model_path if own else f"jaxgen.models.{self.model_path}"
+        return sources(model, "jaxgen.training.engine", "jaxgen.training.feed")
 
     def environment(self) -> dict[str, Any]:
         """As environment.json holds it, of this process."""
@@ -46,16 +52,26 @@ class Plan(NamedTuple):
             "sources": self.sources(),
             "seeds_axis": engine.axis(self.settings.seeds_axis),
             "mesh": dict(mesh.shape),
+            "model_file": self.model_path.endswith(".py") and file_digest(self.model_path),
         }
 
 
-def make_plan(model: str, config: Any, settings: Settings, name: str | None = None, progress: bool = False) -> Plan:
+def make_plan(
+    model: str,
+    config: Any,
+    settings: Settings,
+    *,
+    dataset: data.Dataset | None = None,
+    name: str | None = None,
+    progress: bool = False,
+) -> Plan:
     """Checks that `model` can be trained so, and builds it.
 
     Args:
         model: a name of the table of models, or the path of a Python file with `Config` and `make`.
         config: its Config; a dict of fields; or None for the defaults.
         settings: the run's settings.
+        dataset: what a run keeps of its dataset; loaded by the settings if not given.
         name: what the run calls the model, where `model` is the run's copy of a file.
         progress: show on stderr how far decoding the data is.
 
@@ -63,7 +79,6 @@ def make_plan(model: str, config: Any, settings: Settings, name: str | None = No
         UserError: an unknown model, dataset or field, a size the model cannot make, a batch entry
             that the dataset does not have, a batch that does not divide as the model divides it.
     """
-    keep_compiled()
     configured(Settings, vars(settings), "settings").check()
     module = models.load(model)
     if dataclasses.is_dataclass(config):
@@ -71,7 +86,7 @@ def make_plan(model: str, config: Any, settings: Settings, name: str | None = No
     config = configured(module.Config, {} if config is None else config, model)
     if settings.data_folder is not None:  # a run is opened from any folder
         settings = dataclasses.replace(settings, data_from=str(settings.data_folder.absolute()))
-    dataset = load(settings, progress)
+    dataset = dataset or load(settings, progress)
     made = build(module, config, dataset, settings)
     own = "./" + Path(model).name if model.endswith(".py") else model
     return Plan(name or own, model, config, settings, dataset, made)

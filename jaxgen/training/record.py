@@ -131,7 +131,8 @@ def grid_condition(model: Model, spec: Spec, num: int | None = None) -> tuple[in
 def pictured(dataset: Dataset, samples: Mapping[str, np.ndarray]) -> np.ndarray:
     """Samples [seeds, num, ...] of the dataset's subject as images uint8 [seeds, n, H, W, C].
 
-    Points are one image a seed, of the square around the test points with half a side more of room; meshes are drawn.
+    Points are one image a seed, of the rectangle around the training points with half a side more of room. Meshes are
+    drawn one by one.
     """
     subject = dataset.spec.subject
     return {"image": _images, "point": _clouds, "mesh": _meshes}[subject](dataset, samples[subject])
@@ -142,8 +143,8 @@ def _images(dataset: Dataset, images: np.ndarray) -> np.ndarray:
 
 
 def _clouds(dataset: Dataset, clouds: np.ndarray) -> np.ndarray:
-    real = dataset.test["point"]
-    around = np.stack([1.25 * real.min(0) - 0.25 * real.max(0), 1.25 * real.max(0) - 0.25 * real.min(0)])
+    least, largest = dataset.spec.bounds
+    around = np.stack([1.25 * least - 0.25 * largest, 1.25 * largest - 0.25 * least])
     return np.stack([[point_image(points, CLOUD_SIDE, around)] for points in clouds])
 
 

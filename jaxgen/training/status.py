@@ -1,6 +1,5 @@
 """How the runs below a folder stand, and whether all that a run has left is as it was written."""
 
-import hashlib
 import io
 from collections import Counter
 from collections.abc import Iterator
@@ -11,10 +10,10 @@ from PIL import Image, UnidentifiedImageError
 
 from jaxgen.config import configured
 from jaxgen.errors import UserError
-from jaxgen.training import folder
+from jaxgen.training import dataset_file, folder
 from jaxgen.training.checkpoints import Checkpoints, differences
 from jaxgen.training.lock import is_locked, owner
-from jaxgen.training.plan import Plan
+from jaxgen.training.plan import Plan, file_digest
 from jaxgen.training.record import grid_steps
 from jaxgen.training.rows import lacks, lost_rows, read_rows, torn
 from jaxgen.training.settings import Settings
@@ -71,36 +70,40 @@ def standing(path: Path) -> Standing:
     return Standing(path, state, step, _steps(described), described, result and result["seconds"], note)
 
 
-def verified(path: Path) -> Iterator[tuple[str, str, bool]]:
-    """Reads all of a run anew: yields (what, words, whether it is as it was written) of each part of it.
+OK, DAMAGED, UNCHECKED = "ok", "DAMAGED", "not checked"
 
-    Checkpoints, the data and a model file by their sha256; rows and pictures that each is one, and that none is missing
-    of those up to the newest checkpoint. Of a run that trains now nothing is read, and without a config.json nothing
-    but that.
+
+def verified(path: Path) -> Iterator[tuple[str, str, str]]:
+    """Reads everything of a run again: yields (part, words, OK, DAMAGED or UNCHECKED) for each part of it.
+
+    Checkpoints, the data and a model file are checked by their sha256; rows and pictures for being readable, and for
+    being complete up to the newest checkpoint. Data that are not there any more, or not those that the run was trained
+    on, are not checked: they are no part of the run. Nothing is read of a run that is training now, and nothing beyond
+    config.json where that is damaged.
     """
     if is_locked(path):
-        yield "lock", f"in use by {owner(path)}: to be read when it has ended", True
+        yield "lock", f"in use by {owner(path)}: to be read when it has ended", OK
         return
 
-    def part(name, read):
+    def part(name, read, otherwise=DAMAGED):
         try:
-            return name, read(), True
+            return name, read(), OK
         except UserError as error:
-            return name, str(error), False
+            return name, str(error), otherwise
 
     config = part(folder.CONFIG, lambda: folder.read_config(path)["model"])
     yield config
-    if not config[2]:
+    if config[2] != OK:
         return
     steps = folder.checkpoint_steps(path)
     reached = max(steps, default=0)
     yield part(folder.ENVIRONMENT, lambda: f"jax {folder.read_environment(path)['jax']}")
     planned = part("plan", lambda: folder.planned(path))
-    plan = planned[1] if planned[2] else None
+    plan = planned[1] if planned[2] == OK else None
     if plan is None:
         yield planned
     else:
-        yield part("data", lambda: _data(path, plan))
+        yield part("data", lambda: _data(path), UNCHECKED)
     if (path / folder.MODEL_FILE).exists():
         yield part(folder.MODEL_FILE, lambda: _model_file(path))
     yield part(folder.METRICS, lambda: _rows(path, reached))
@@ -126,17 +129,14 @@ def _diverged(path: Path) -> dict[int, int]:
         return {}
 
 
-def _data(path: Path, plan: Plan) -> str:
-    kept = folder.read_environment(path)["dataset"]["fingerprint"]
-    if plan.dataset.fingerprint != kept:
-        raise UserError(f"dataset {plan.dataset.name} is not what it was: fingerprint {kept} then")
-    return f"{plan.dataset.name}, fingerprint {kept[:12]}"
+def _data(path: Path) -> str:
+    found = dataset_file.loaded(path, dataset_file.described(path))
+    return f"{found.name}, fingerprint {found.fingerprint[:12]}"
 
 
 def _model_file(path: Path) -> str:
-    kept = folder.read_environment(path).get("sources", {}).get(folder.MODEL_FILE)
-    found = hashlib.sha256((path / folder.MODEL_FILE).read_bytes()).hexdigest()
-    if found != kept:
+    found = file_digest(path / folder.MODEL_FILE)
+    if found != folder.read_environment(path).get("model_file"):
         raise UserError(f"{path / folder.MODEL_FILE} was changed since the run began (sha256)")
     return f"sha256 {found[:12]}"
 

@@ -1,0 +1,153 @@
+"""What a run's folder keeps of its dataset, so that the run is opened without the data.
+
+dataset.json    name, options, fingerprint, note, classes, and what a model is told of the data (`Spec`) but its arrays
+dataset.npz     the arrays of `Spec`: mean image, faces, the mixture's centers, bounds; where there are such
+"""
+
+import hashlib
+import json
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxgen import data
+from jaxgen.data.source import SPLITS
+from jaxgen.data.vocabulary import Vocabulary
+from jaxgen.errors import UserError
+from jaxgen.model import Spec
+
+UNREADABLE = OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error
+"""Errors of damaged JSON and npz files, and of such with other content."""
+
+DESCRIPTION, ARRAYS, VOCABULARY = "dataset.json", "dataset.npz", "vocabulary.json"
+
+
+class LaterSplit(Mapping):
+    """A split whose examples are loaded when the first is asked for."""
+
+    def __init__(self, names: tuple[str, ...], load: Callable[[], Mapping[str, Any]]):
+        self._names, self._load = names, load  # names: of the entries, known without the examples
+
+    def __getitem__(self, name: str) -> Any:
+        return self._load()[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def save(folder: Path, dataset: data.Dataset) -> None:
+    """Writes the files into `folder`."""
+    spec = dataset.spec
+    content = {
+        "name": dataset.name,
+        "options": dataset.options,
+        "fingerprint": dataset.fingerprint,
+        "note": dataset.note,
+        "classes": list(dataset.classes),
+        "streamed": dataset.streamed,
+        "entries": {name: [list(entry.shape), str(entry.dtype)] for name, entry in spec.entries.items()},
+        "num_examples": spec.num_examples,
+        "num_classes": spec.num_classes,
+        "num_words": spec.num_words,
+        "deviation": spec.mixture and float(spec.mixture[1]),
+    }
+    arrays = {
+        "mean": spec.mean,
+        "faces": spec.faces,
+        "bounds": spec.bounds,
+        "centers": spec.mixture and spec.mixture[0],
+    }
+    arrays = {name: array for name, array in arrays.items() if array is not None}
+    (folder / DESCRIPTION).write_text(json.dumps(content | {"sha256": _sha256(content, arrays)}, indent=2) + "\n")
+    if arrays:
+        np.savez_compressed(folder / ARRAYS, **arrays)
+    if dataset.vocabulary:
+        dataset.vocabulary.save(folder / VOCABULARY)
+
+
+def restore(folder: Path) -> data.Dataset:
+    """The dataset as the files in `folder` have it; its examples are loaded when they are asked for.
+
+    Raises:
+        UserError: the files are missing or not as they were written; and later, where an example is asked for, the
+            data cannot be read any more, or are not those that the run was trained on.
+    """
+    try:
+        content = described(folder)
+        digest = content.pop("sha256")
+        arrays = {}
+        if (folder / ARRAYS).exists():
+            with np.load(folder / ARRAYS) as file:
+                arrays = dict(file.items())
+        if _sha256(content, arrays) != digest:
+            raise ValueError("not as they were written (sha256)")
+        deviation = content["deviation"]
+        spec = Spec(
+            entries={
+                name: jax.ShapeDtypeStruct(tuple(shape), np.dtype(dtype))
+                for name, (shape, dtype) in content["entries"].items()
+            },
+            num_examples=content["num_examples"],
+            num_classes=content["num_classes"],
+            mean=arrays.get("mean"),
+            num_words=content["num_words"],
+            faces=arrays.get("faces"),
+            bounds=arrays.get("bounds"),
+            mixture=None if deviation is None else (arrays["centers"], deviation),
+        )
+        names, load = tuple(content["entries"]), cache(partial(loaded, folder, content))
+        splits = {split: LaterSplit(names, lambda split=split: getattr(load(), split)) for split in SPLITS}
+        return data.Dataset(
+            name=content["name"],
+            options=content["options"],
+            spec=spec,
+            **splits,
+            fingerprint=content["fingerprint"],
+            note=content["note"],
+            classes=tuple(content["classes"]),
+            vocabulary=Vocabulary.load(folder / VOCABULARY) if (folder / VOCABULARY).exists() else None,
+            streamed=content["streamed"],
+        )
+    except UNREADABLE as error:
+        raise UserError(f"cannot read what {folder} keeps of its dataset ({DESCRIPTION}, {ARRAYS}): {error}") from None
+
+
+def described(folder: Path) -> dict[str, Any]:
+    """The content of dataset.json; raises UserError where it cannot be read."""
+    try:
+        return json.loads((folder / DESCRIPTION).read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {folder / DESCRIPTION}: {error}") from None
+
+
+def loaded(folder: Path, content: Mapping[str, Any]) -> data.Dataset:
+    """The run's dataset with its examples; raises UserError where they are lost or not what they were."""
+    name = content["name"]
+    try:
+        found = data.load(name, progress=False, **content["options"])
+    except UserError as error:
+        raise UserError(f"the data of {folder} cannot be read: {error}") from None
+    if found.fingerprint != content["fingerprint"]:
+        raise UserError(f"the data of {folder}, dataset {name}, have changed since it was trained (fingerprint)")
+    return found
+
+
+def _sha256(content: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
