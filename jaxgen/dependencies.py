@@ -6,10 +6,16 @@ A changed error message, help text or progress bar invalidates nothing.
 
 import ast
 import hashlib
+import inspect
 import io
 import tokenize
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
+
+import numpy as np
 
 import jaxgen
 
@@ -64,6 +70,39 @@ def code_digest(source: str) -> str:
                 lines[value.lineno : value.end_lineno] = [""] * (value.end_lineno - value.lineno)
     code = "\n".join(stripped for line in lines if (stripped := line.rstrip()))
     return hashlib.sha256(code.encode()).hexdigest()
+
+
+def function_sources(function: FunctionType) -> dict[str, str]:
+    """sha256 (hex) of a function's own code and constants, and of the modules of COMPUTING whose functions it calls."""
+    own, modules = hashlib.sha256(), set()
+    waiting = [function.__code__]
+    while waiting:
+        code = waiting.pop()
+        own.update(repr((code.co_code, code.co_names)).encode())
+        nested = [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+        plain = [constant for constant in code.co_consts if constant not in nested and constant != function.__doc__]
+        own.update(repr(plain).encode())
+        waiting += nested
+        for named in _named(code, function.__globals__):
+            module = getattr(named, "__module__", None)
+            if not isinstance(named, FunctionType):
+                own.update(repr(named).encode())
+            elif module.startswith("jaxgen.") and _computes(_file(module)):
+                modules.add(module)
+            elif module == function.__module__ and named is not function:
+                own.update(repr(function_sources(named)).encode())
+    return {"function": own.hexdigest(), **sources(*modules)}
+
+
+def _named(code: CodeType, scope: dict[str, Any]) -> Iterator[Any]:
+    """The functions and constants that code names, in its own module or in a module of jaxgen's that it names."""
+    of_jaxgen = [each for name in code.co_names if isinstance(each := scope.get(name), ModuleType)]
+    places = [scope, *(vars(module) for module in of_jaxgen if module.__name__.startswith("jaxgen."))]
+    for name in code.co_names:
+        for place in places:
+            named = inspect.unwrap(place[name]) if callable(place.get(name)) else place.get(name)  # of jax.jit
+            if isinstance(named, FunctionType | int | float | str | tuple | np.ndarray):
+                yield named
 
 
 def _file(module: str) -> Path:

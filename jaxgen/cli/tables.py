@@ -10,9 +10,9 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from jaxgen import data, models
-from jaxgen.evaluation.table import MODELS, RATES, SAMPLES
+from jaxgen.evaluation.table import FAMILIES, scores_samples
 from jaxgen.model import Spec
-from jaxgen.statistics.intervals import rate_interval, t_interval
+from jaxgen.statistics.intervals import mean_interval
 from jaxgen.training.status import Standing
 
 
@@ -68,10 +68,12 @@ def datasets_table() -> Group:
 
 def metrics_table() -> Table:
     """The families of metrics, by the names that `--metrics` takes."""
-    table = Table(Column("metric", no_wrap=True), Column("of", no_wrap=True), "what", "usual", title="Metrics")
-    for of, families in (("samples", SAMPLES), ("a model", MODELS)):
-        for name, family in families.items():
-            table.add_row(name, of, family.about, "yes" if family.usual else "")
+    table = Table(Column("metric", no_wrap=True), Column("of", no_wrap=True), "what", "needs", "usual", title="Metrics")
+    for of_samples in (True, False):
+        for name, family in FAMILIES.items():
+            if scores_samples(name) == of_samples:
+                of = "samples" if of_samples else "a model"
+                table.add_row(name, of, family.about, family.needs, "yes" if family.usual else "")
         table.add_section()
     return table
 
@@ -138,7 +140,7 @@ def _cell(values: list[float | None] | None, metric: dict) -> Text:
         return Text("-" if not values else "not finite")
     if len(values) == 1:
         return Text(f"{known[0]:.{digits}f}")
-    interval = (rate_interval if metric["key"] in RATES else t_interval)(known)
+    interval = mean_interval(known, rate=metric["rate"], bounds=tuple(metric["bounds"]))
     each = " ".join("none" if value is None else f"{value:.{digits}f}" for value in values)
     bounds = f" [{interval.low:.{digits}f}, {interval.high:.{digits}f}]" if interval.n > 1 else ""
     return Text.assemble((f"{interval.mean:.{digits}f}", "bold"), bounds, "\n", (each, "dim"))

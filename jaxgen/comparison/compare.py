@@ -12,7 +12,7 @@ from jaxgen.comparison.experiment import Experiment, load_experiment, with_setti
 from jaxgen.comparison.runs import Context, Plans, best_checkpoint, changes, plans, trained, tuned
 from jaxgen.errors import UserError
 from jaxgen.evaluation.scorer import Scorer
-from jaxgen.evaluation.table import COLUMNS, SHARES
+from jaxgen.evaluation.table import COLUMNS, FAMILY_OF, averaged
 from jaxgen.report import contents
 from jaxgen.report.page import write_report
 from jaxgen.statistics import intervals
@@ -129,7 +129,7 @@ def _check_columns(chosen: Experiment, scorers: dict[str, Scorer], planned: Plan
                 if words := scorer.lacks_column(key, plan.model):
                     raise UserError(f"{what} is by {key}, but {name} ({plan.model_name}) has none: {words}")
     for question in chosen.comparisons:
-        family = COLUMNS[question.metric].family
+        family = FAMILY_OF[question.metric].name
         if family not in next(iter(scorers.values())).names:
             raise UserError(
                 f"the comparison of {question.a} and {question.b} is by {question.metric}, but the metrics do not "
@@ -200,7 +200,8 @@ def _answers(chosen: Experiment, tables: list[dict[str, Any]]) -> list[dict[str,
 
 def _across(tables: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The interquartile means over seeds and datasets of what has one scale on all of them: shares."""
-    common = [key for key in COLUMNS if key in SHARES and all(key in {m["key"] for m in t["metrics"]} for t in tables)]
+    in_all = set.intersection(*({metric["key"] for metric in table["metrics"]} for table in tables))
+    common = [key for key, column in COLUMNS.items() if averaged(column) and key in in_all]
     found = []
     for key in common:
         metric = next(metric for metric in tables[0]["metrics"] if metric["key"] == key)

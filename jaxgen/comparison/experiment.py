@@ -16,7 +16,7 @@ import jaxgen
 from jaxgen.config import configured
 from jaxgen.errors import UserError
 from jaxgen.evaluation.options import Scoring
-from jaxgen.evaluation.table import COLUMNS
+from jaxgen.evaluation.table import COLUMNS, check_scoring
 from jaxgen.training import Settings
 
 
@@ -152,7 +152,7 @@ def load_experiment(file: str | Path) -> Loaded:
     configured(Settings, dataclasses.asdict(experiment.settings), "settings")  # checks their types
     if not isinstance(experiment.scoring, Scoring):
         raise UserError(f"{path}: scoring is a Scoring(...), not {experiment.scoring!r}")
-    configured(Scoring, dataclasses.asdict(experiment.scoring), "scoring").check()
+    check_scoring(configured(Scoring, dataclasses.asdict(experiment.scoring), "scoring"))
     for name, arm in experiment.arms.items():
         _check_arm(path, name, arm, experiment)
     _check_questions(path, experiment)

@@ -15,7 +15,7 @@ import numpy as np
 from jaxgen.comparison.experiment import Arm, Experiment, candidates
 from jaxgen.errors import UserError
 from jaxgen.evaluation.scorer import Scorer
-from jaxgen.evaluation.table import COLUMNS
+from jaxgen.evaluation.table import COLUMNS, FAMILY_OF
 from jaxgen.training import Run, folder, train
 from jaxgen.training.folder import environment_changes
 from jaxgen.training.plan import Plan, make_plan
@@ -93,8 +93,8 @@ def tuned(name: str, arm: Arm, label: str, options: list[Plan], place: Path, con
     Raises:
         UserError: every candidate has a seed that diverged.
     """
-    sweep, column = arm.sweep, COLUMNS[arm.sweep.metric]
-    scoring = dataclasses.replace(context.experiment.scoring, metrics=(column.family,))
+    sweep, column, family = arm.sweep, COLUMNS[arm.sweep.metric], FAMILY_OF[arm.sweep.metric]
+    scoring = dataclasses.replace(context.experiment.scoring, metrics=(family.name,))
     trials = []
     with Scorer(options[0].dataset, scoring, context.progress, split="validation") as scorer:
         title = scorer.title(sweep.metric)
@@ -129,7 +129,7 @@ def best_checkpoint(run: Run, column: str, context: Context) -> Run:
 
     Of checkpoints equally good the first; of a seed without a score (it diverged) the last.
     """
-    scoring = dataclasses.replace(context.experiment.scoring, metrics=(COLUMNS[column].family,))
+    scoring = dataclasses.replace(context.experiment.scoring, metrics=(FAMILY_OF[column].name,))
     sign = 1 if COLUMNS[column].better == "higher" else -1
     every = run.plan.settings.checkpoint_every  # none of those that a signal left
     steps = [step for step in folder.checkpoint_steps(run.path) if step % every == 0 or step == run.step]

@@ -12,11 +12,8 @@ from jaxgen.data import Dataset
 from jaxgen.evaluation.extractor import Extractor
 from jaxgen.metrics.agreement import class_recall, label_agreement
 from jaxgen.metrics.diversity import SIDE, feature_diversity, within_class_diversity
-from jaxgen.metrics.frechet import frechet_distance, frechet_distance_infinity
 from jaxgen.metrics.inception_score import inception_score
-from jaxgen.metrics.kernel import kernel_distance
 from jaxgen.metrics.modes import class_modes, point_modes
-from jaxgen.metrics.neighbors import memorisation, nearest_neighbor_error, neighbor_scores
 from jaxgen.metrics.parzen import choose_deviation, parzen_log_likelihood
 from jaxgen.metrics.two_sample import two_sample_test
 from jaxgen.model import FEW
@@ -29,9 +26,6 @@ K = 5
 
 SPLITS = 10
 """Of the inception score."""
-
-SUBSET = 1000
-"""Samples of a subset of the kernel distance, at most."""
 
 PARZEN_DEVIATIONS = np.logspace(-2.5, 0.5, 31)
 """Of the Parzen windows, in pixels of [0, 1] or the points' unit; one is chosen on the validation split."""
@@ -81,32 +75,6 @@ class Sides(NamedTuple):
     seed: int
 
 
-def fd(sides: Sides, fake: Examples) -> dict[str, float]:
-    """Fréchet distance."""
-    return {"fd": frechet_distance(sides.test.features, fake.features)}
-
-
-def fd_infinity(sides: Sides, fake: Examples) -> dict[str, float]:
-    """Fréchet distance, extrapolated."""
-    return {"fd_infinity": frechet_distance_infinity(sides.test.features, fake.features, seed=sides.seed).value}
-
-
-def kid(sides: Sides, fake: Examples) -> dict[str, float]:
-    """Kernel distance."""
-    size = subset_size(len(sides.test.values), len(fake.values))
-    return {"kid": kernel_distance(sides.test.features, fake.features, subset_size=size, seed=sides.seed).value}
-
-
-def subset_size(num_real: int, num_fake: int) -> int:
-    """Of the kernel distance: 1,000, or half of what there is, that subsets may differ."""
-    return max(2, min(SUBSET, num_real // 2, num_fake // 2))
-
-
-def neighbors(sides: Sides, fake: Examples) -> dict[str, float]:
-    """Precision, recall, density and coverage."""
-    return neighbor_scores(sides.test.features, fake.features, K)._asdict()
-
-
 def inception(sides: Sides, fake: Examples) -> dict[str, float]:
     """Inception score, of samples in an order of chance: those of a model may come sorted by class."""
     order = np.random.Generator(np.random.Philox(sides.seed)).permutation(len(fake.values))
@@ -143,12 +111,6 @@ def classification_accuracy(sides: Sides, fake: Examples) -> dict[str, float]:
     return {"classification_accuracy": float((predicted == sides.test.labels).mean())}
 
 
-def nearest_neighbor(sides: Sides, fake: Examples) -> dict[str, float]:
-    """Error of 1-NN on pixels."""
-    error = nearest_neighbor_error(sides.test.flat, sides.test.labels, fake.flat, fake.labels)
-    return {"nearest_neighbor": error}
-
-
 def agreement(sides: Sides, fake: Examples) -> dict[str, float]:
     """The share on which the judge names the asked label, and recall within the classes."""
     return {
@@ -161,11 +123,6 @@ def parzen(sides: Sides, fake: Examples) -> dict[str, float]:
     """Parzen log-likelihood of the test examples."""
     deviation = choose_deviation(sides.validation.flat, fake.flat, PARZEN_DEVIATIONS)
     return {"parzen": float(parzen_log_likelihood(sides.test.flat, fake.flat, deviation).mean())}
-
-
-def memorised(sides: Sides, fake: Examples) -> dict[str, float]:
-    """Whether samples lie closer to the training set than test examples do."""
-    return {"memorisation": memorisation(sides.train.flat, sides.test.flat, fake.flat).probability}
 
 
 def diversity(sides: Sides, fake: Examples) -> dict[str, float]:

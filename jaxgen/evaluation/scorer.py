@@ -5,7 +5,7 @@ import dataclasses
 import importlib.metadata
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -17,14 +17,26 @@ from jaxgen import data, models
 from jaxgen.config import given
 from jaxgen.data import Dataset
 from jaxgen.data.images import Transform
-from jaxgen.dependencies import sources
+from jaxgen.dependencies import function_sources, sources
 from jaxgen.errors import UserError
 from jaxgen.evaluation import networks
 from jaxgen.evaluation.cache import cached, content
 from jaxgen.evaluation.foreign import read_images
 from jaxgen.evaluation.of_samples import Examples, Sides
 from jaxgen.evaluation.options import Scoring
-from jaxgen.evaluation.table import COLUMNS, FAMILIES, MODELS, SAMPLES, SPACES, There, columns, likelihood_notes
+from jaxgen.evaluation.table import (
+    FAMILIES,
+    FAMILY_OF,
+    MODELS,
+    SAMPLES,
+    SPACES,
+    Context,
+    Family,
+    check_scoring,
+    columns,
+    likelihood_notes,
+    scores_samples,
+)
 from jaxgen.model import BINARY_THRESHOLD, Model, State
 from jaxgen.progress import Progress
 from jaxgen.training import Run, engine, folder, open_run
@@ -128,7 +140,7 @@ class Scorer:
     def __init__(
         self, dataset: Dataset, scoring: Scoring, progress: bool, split: Literal["test", "validation"] = "test"
     ):
-        scoring.check()
+        check_scoring(scoring)
         dataset = _still(dataset)
         self.split, self.scoring = split, scoring
         # What is chosen by validation data is scored on them as models are on test data.
@@ -151,19 +163,20 @@ class Scorer:
     def __exit__(self, *exc) -> None:
         self._bar.__exit__(*exc)
 
-    def there(self, model: Model | None = None, labelled: bool = True) -> There:
-        """What metrics of a model, or of examples, find."""
-        return There(self.dataset, self.extractor, self.judge, model, labelled)
+    def context(self, model: Model | None = None, labelled: bool = True) -> Context:
+        """The inputs available to metrics of a model, or of examples."""
+        return Context(self.dataset, self.extractor, self.judge, model, labelled)
 
     def check(self, plans: Sequence[Plan], labelled: bool = True) -> None:
         """Raises UserError for a metric asked for that no model of `plans`, or without any the examples, can have."""
         for name in self.names:
-            if name in SAMPLES and self.num < SAMPLES[name].least:
-                raise UserError(f"metric {name} needs {SAMPLES[name].least} samples or more, not {self.num}")
+            if scores_samples(name) and self.num < FAMILIES[name].least:
+                raise UserError(f"metric {name} needs {FAMILIES[name].least} samples or more, not {self.num}")
         for name in self.scoring.metrics:
             reasons = [self.lacks(name, plan.model) for plan in plans]
             if not plans:
-                reasons = [FAMILIES[name].lacks(self.there(None, labelled)) if name in SAMPLES else "it scores models"]
+                context = self.context(None, labelled)
+                reasons = [FAMILIES[name].lacks(context) if scores_samples(name) else "it scores models"]
             if all(reasons):
                 who = " and ".join(plan.model_name for plan in plans) or "these examples"
                 able = [
@@ -184,19 +197,19 @@ class Scorer:
 
     def lacks(self, family: str, model: Model) -> str:
         """Why a model cannot have a metric; "" where it can."""
-        if family in SAMPLES and model.sampler is None:
+        if scores_samples(family) and model.sampler is None:
             return "it makes no images"
-        return FAMILIES[family].lacks(self.there(model, _labelled(model)))
+        return FAMILIES[family].lacks(self.context(model, _labelled(model)))
 
     def lacks_column(self, key: str, model: Model) -> str:
         """Why a model cannot have a column; "" where it can."""
-        family, space = COLUMNS[key].family, model.likelihood and model.likelihood.space
+        family, space = FAMILY_OF[key].name, model.likelihood and model.likelihood.space
         if words := self.lacks(family, model):
             return words
         if family == "reconstruction" and (space == "binary") != key.endswith("_binary"):
             return f"its reconstructions are {'' if space == 'binary' else 'not '}of bits"
         asked = "uint8" if key == "bits_per_dimension" else key.rpartition("_")[2]
-        if family in MODELS and family != "reconstruction" and asked in SPACES and asked != space:
+        if FAMILY_OF[key] in MODELS and family != "reconstruction" and asked in SPACES and asked != space:
             return f"its likelihood is of {space} images"
         return ""
 
@@ -207,21 +220,21 @@ class Scorer:
 
     def title(self, key: str) -> str:
         """Of a column."""
-        return columns(self.there(), self.scoring, self.num, {key})[0].title
+        return columns(self.context(), self.scoring, self.num, {key})[0].title
 
-    def families(self, table: dict, model: Model | None, labelled: bool) -> dict[str, Callable]:
-        """Those of a table that are asked for and can be had."""
-        there = self.there(model, labelled)
-        return {name: table[name].score for name in self.names if name in table and not table[name].lacks(there)}
+    def families(self, table: Sequence[Family], model: Model | None, labelled: bool) -> list[Family]:
+        """The rows of `table` that are asked for and can be computed."""
+        context = self.context(model, labelled)
+        return [family for family in table if family.name in self.names and not family.lacks(context)]
 
     def absent(self, model: Model | None, labelled: bool) -> dict[str, str]:
         """By column, why there is no number."""
-        there = self.there(model, labelled)
-        names = [name for name in self.names if model is not None or name in SAMPLES]
-        reasons = {name: FAMILIES[name].lacks(there) for name in names}
+        context = self.context(model, labelled)
+        names = [name for name in self.names if model is not None or scores_samples(name)]
+        reasons = {name: FAMILIES[name].lacks(context) for name in names}
         if model is not None and model.sampler is None:
-            reasons |= dict.fromkeys(SAMPLES, "it makes no images")
-        return {key: reasons[column.family] for key, column in COLUMNS.items() if reasons.get(column.family)}
+            reasons |= dict.fromkeys((family.name for family in SAMPLES), "it makes no images")
+        return {key: reasons[family.name] for key, family in FAMILY_OF.items() if reasons.get(family.name)}
 
     @cached_property
     def sides(self) -> Sides:
@@ -245,7 +258,8 @@ class Scorer:
             "judge": self.judge and self.judge.digest,
             "seed": self.scoring.sampling_seed,
             "split": self.split,
-            "sources": sources("jaxgen.evaluation.scorer"),
+            "networks": sources("jaxgen.models.classifier", "jaxgen.evaluation.inception"),
+            "learned": function_sources(networks.learned),
             "versions": [importlib.metadata.version(name) for name in PACKAGES],
             "device": [jax.devices()[0].device_kind, jax.device_count()],
             "xla_flags": os.environ.get("XLA_FLAGS", ""),
@@ -257,17 +271,17 @@ class Scorer:
     ) -> dict[str, float]:
         """Every metric but `without` of examples, images uint8 [num, H, W, C] or points, whatever made them."""
         fake = Examples(values, labels, self.extractor, self.judge)
-        families = self.families(SAMPLES, None, labels is not None)
-        families.pop(without, None)
+        families = [row for row in self.families(SAMPLES, None, labels is not None) if row.name != without]
         own = content(values=values, labels=labels) if families else ""
         if self.extractor and not self.extractor.whole:  # what it depends on shows in the features alone
             own = content(own=np.array(own), fake=fake.features, real=self.sides.test.features)
         scores = {}
         self._bar.more(len(families))
-        for family, score in families.items():
-            self._bar.say(f"{name}: {family}")
-            with _told(family):
-                scores |= cached([family, own, self._depends], lambda score=score: score(self.sides, fake))
+        for row in families:
+            self._bar.say(f"{name}: {row.name}")
+            with _told(row.name):
+                key = [row.name, own, function_sources(row.score), self._depends]
+                scores |= cached(key, lambda score=row.score: score(self.sides, fake))
             self._bar.advance()
         return scores
 
@@ -278,12 +292,12 @@ class Scorer:
         own = [plan.described(), plan.sources(), engine.digests(seeds, state), options]
         scores = {}
         self._bar.more(len(families))
-        for family, score in families.items():
-            self._bar.say(f"{name}: {family}")
-            with _told(family):
+        for row in families:
+            self._bar.say(f"{name}: {row.name}")
+            with _told(row.name):
+                key = [row.name, own, function_sources(row.score), self._depends]
                 scores |= cached(
-                    [family, own, self._depends],
-                    lambda score=score: score(plan.model, keys, state, self.dataset, self.scoring),
+                    key, lambda score=row.score: score(plan.model, keys, state, self.dataset, self.scoring)
                 )
             self._bar.advance()
         return scores
@@ -308,7 +322,7 @@ class Scorer:
             words = f"the same, pixels of at least {BINARY_THRESHOLD} white, the others black"
             sets["real as bits"] = (Transform(binarize="threshold").all(values), words)
         made = []
-        notes = {key: "a score of models" for key, column in COLUMNS.items() if column.family in MODELS}
+        notes = {key: "a score of models" for key, family in FAMILY_OF.items() if family in MODELS}
         notes["memorisation"] = "training examples are their own copies"
         for name, (some, note) in sets.items():
             scores = self.of_samples(name, some, labels, without="memorisation")
@@ -399,7 +413,7 @@ class Scorer:
         keys = {key for row in rows for key in row["values"]}
         return {
             "seeds": list(seeds),
-            "metrics": [metric._asdict() for metric in columns(self.there(), self.scoring, self.num, keys)],
+            "metrics": [metric._asdict() for metric in columns(self.context(), self.scoring, self.num, keys)],
             "rows": rows,
             "dataset": {
                 "name": self.dataset.name,

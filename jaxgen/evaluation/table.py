@@ -1,280 +1,631 @@
-"""The table of scores: the families of metrics that `--metrics` names, and the columns that they fill."""
+"""The table of metrics: one row a family, with its columns. Pages, terminals and docs read these rows.
+
+To add a metric, write its function in `jaxgen.metrics` and add a row.
+"""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from jaxgen.data import Dataset
+from jaxgen.errors import UserError
 from jaxgen.evaluation import of_models, of_samples
 from jaxgen.evaluation.extractor import Extractor
 from jaxgen.evaluation.options import Scoring
+from jaxgen.metrics.frechet import frechet_distance, frechet_distance_infinity
+from jaxgen.metrics.kernel import kernel_distance, subset_size
+from jaxgen.metrics.neighbors import memorisation, nearest_neighbor_error, neighbor_scores
 from jaxgen.model import FEW, Model
 
 SPACES = {
     "binary": "of the test images as bits (pixels >= 128)",
     "uint8": "of the test images' 256 levels",
-    "continuous": "density of the test images with pixels in [0, 1], not dequantised",
+    "continuous": "density of the test images with pixels in [0, 1], not dequantized",
 }
-"""What the log-likelihoods of each space are of."""
+"""The examples that the log-likelihoods of each space are of."""
+
+SHORT = {"binary": "bits", "uint8": "levels", "continuous": "density"}
+
+SHARE = (0.0, 1.0)
+"""Bounds of shares, rates, accuracies and probabilities."""
 
 
-class There(NamedTuple):
-    """What there is of what metrics need."""
+class Context(NamedTuple):
+    """Inputs available to a metric."""
 
     dataset: Dataset
-    extractor: Extractor | None  # None of both where no metric asked for rests on networks
+    extractor: Extractor | None  # both None where no metric that was asked for uses networks
     judge: Extractor | None
-    model: Model | None = None  # None of examples that another system made
+    model: Model | None = None  # None for examples that another system made
     labelled: bool = True  # whether the samples have labels of their own
 
     @property
     def labels(self) -> bool:
-        """Whether the real images have labels."""
-        return {"image", "label"} <= set(self.dataset.spec.entries)
-
-
-class Family(NamedTuple):
-    """Metrics that are computed together."""
-
-    score: Callable
-    about: str
-    lacks: Callable[[There], str] = lambda there: ""  # why there is no number; "" where there is one
-    usual: bool = False  # whether it is in a table when no metrics are named
-    networks: bool = False  # whether it rests on the extractor or the judge
-    least: int = 1  # samples, at least
-
-
-def _judge(there: There) -> str:
-    if "image" not in there.dataset.spec.entries:
-        return "the data are no images that a judge could learn"
-    return "" if there.judge else "the data have no labels that a judge could learn"
-
-
-def _modes(there: There) -> str:
-    return _judge(there) if "image" in there.dataset.spec.entries else ""
-
-
-def _logits(there: There) -> str:
-    return "" if there.extractor.logits else f"the extractor {there.extractor.name} gives no logits"
-
-
-def _labels(there: There) -> str:
-    if not there.labels:
-        return "the data have no labels"
-    return "" if there.labelled else "its samples have no labels"
-
-
-def _likelihood(there: There) -> str:
-    return "" if there.model.likelihood else "it has no likelihood"
-
-
-def _densities(there: There) -> str:
-    latents = there.model.latents
-    return "" if latents and latents.log_likelihood else "it has no densities of latents"
-
-
-def _encodes(there: There) -> str:
-    latents = there.model.latents
-    return "" if latents and latents.encode else "it does not encode"
-
-
-def _classifies(there: There) -> str:
-    return "" if "label" in there.model.predict else "it does not classify"
-
-
-def _codes(there: There) -> str:
-    if "code" not in there.model.predict:
-        return "it infers no categorical code"
-    return "" if there.labels else "the data have no labels"
-
-
-SAMPLES = {
-    "fd": Family(
-        of_samples.fd, "Fréchet distance of features (FID, by Inception-v3)", usual=True, networks=True, least=2
-    ),
-    "fd_infinity": Family(
-        of_samples.fd_infinity, "the same, extrapolated to infinitely many samples", networks=True, least=30
-    ),
-    "kid": Family(
-        of_samples.kid, "kernel distance: unbiased squared MMD of features, cubic kernel", networks=True, least=2
-    ),
-    "neighbors": Family(
-        of_samples.neighbors,
-        "precision, recall, density, coverage by 5 nearest neighbours",
-        usual=True,
-        networks=True,
-        least=of_samples.K + 1,
-    ),
-    "inception_score": Family(
-        of_samples.inception,
-        "exp of the information that a sample has of its class",
-        _logits,
-        networks=True,
-        least=of_samples.SPLITS,
-    ),
-    "recognised": Family(
-        of_samples.recognised, "share that a judge is sure of, and its classes", _judge, usual=True, networks=True
-    ),
-    "modes": Family(of_samples.modes, "modes found, and KL of their shares from equal ones", _modes, networks=True),
-    "two_sample": Family(
-        of_samples.two_sample, "held-out accuracy of a classifier of real against fake", networks=True, least=2
-    ),
-    "classification_accuracy": Family(
-        of_samples.classification_accuracy,
-        "accuracy on real images of a classifier that learned from samples only",
-        _labels,
-    ),
-    "nearest_neighbor": Family(
-        of_samples.nearest_neighbor, "error of 1-NN among samples' pixels on real images", _labels
-    ),
-    "agreement": Family(
-        of_samples.agreement,
-        "share on which a judge names the asked class, and recall within classes",
-        lambda there: _judge(there) or _labels(there),
-        networks=True,
-    ),
-    "parzen": Family(of_samples.parzen, "Parzen window log-likelihood, historical"),
-    "memorisation": Family(of_samples.memorised, "whether samples lie closer to the training set than test examples"),
-    "diversity": Family(
-        of_samples.diversity, "of pairs within a class: feature distance, MS-SSIM", _judge, networks=True, least=2
-    ),
-}
-"""Families that score examples, whatever made them."""
-
-MODELS = {
-    "log_prob": Family(
-        of_models.log_prob,
-        "log-likelihood: exact or a bound, as the model has it",
-        _likelihood,
-        usual=True,
-    ),
-    "iwae": Family(of_models.iwae, "importance-weighted bound of the log-likelihood", _densities),
-    "ais": Family(of_models.ais, "log-likelihood by annealed importance sampling", _densities),
-    "active_units": Family(of_models.active_units, "latents whose posterior mean varies", _densities),
-    "rate_distortion": Family(of_models.rate_distortion, "KL(q(z|x) || p(z)) and E_q[-log p(x|z)]", _densities),
-    "reconstruction": Family(
-        of_models.reconstruction,
-        "errors of decoded codes: MSE, PSNR, SSIM",
-        _encodes,
-    ),
-    "accuracy": Family(
-        of_models.accuracy,
-        "share of the test images classified rightly",
-        _classifies,
-        True,
-    ),
-    "codes": Family(of_models.codes, "error of an inferred categorical code as a classifier", _codes),
-}
-"""Families that score models."""
-
-FAMILIES = SAMPLES | MODELS
-"""By the names that `--metrics` takes."""
+        """Whether the real examples are images with labels."""
+        return self.dataset.spec.subject == "image" and "label" in self.dataset.spec.entries
 
 
 class Column(NamedTuple):
-    """What is fixed of a column of a table of scores."""
-
-    family: str  # that fills it
-    better: str | None  # "lower", "higher"; None where neither is
-    digits: int  # printed after the point
-
-
-COLUMNS = {
-    "fd": Column("fd", "lower", 2),
-    "fd_infinity": Column("fd_infinity", "lower", 2),
-    "kid": Column("kid", "lower", 5),
-    "precision": Column("neighbors", "higher", 3),
-    "recall": Column("neighbors", "higher", 3),
-    "density": Column("neighbors", "higher", 3),
-    "coverage": Column("neighbors", "higher", 3),
-    "inception_score": Column("inception_score", "higher", 3),
-    "recognised": Column("recognised", "higher", 3),
-    "classes": Column("recognised", "higher", 1),
-    "modes": Column("modes", "higher", 1),
-    "modes_kl": Column("modes", "lower", 4),
-    "high_quality": Column("modes", "higher", 4),
-    "collapsed": Column("modes", "lower", 2),
-    "two_sample": Column("two_sample", "lower", 3),
-    "two_sample_p": Column("two_sample", "higher", 4),
-    "classification_accuracy": Column("classification_accuracy", "higher", 4),
-    "nearest_neighbor": Column("nearest_neighbor", "lower", 4),
-    "agreement": Column("agreement", "higher", 4),
-    "class_recall": Column("agreement", "higher", 3),
-    "parzen": Column("parzen", "higher", 1),
-    "memorisation": Column("memorisation", None, 3),
-    "feature_diversity": Column("diversity", None, 3),
-    "ms_ssim": Column("diversity", None, 3),
-    **{f"log_prob_{space}": Column("log_prob", "higher", 1) for space in SPACES},
-    "bits_per_dimension": Column("log_prob", "lower", 3),
-    **{f"iwae_{space}": Column("iwae", "higher", 2) for space in SPACES},
-    **{f"ais_{space}": Column("ais", "higher", 2) for space in SPACES},
-    "active_units": Column("active_units", None, 1),
-    "rate": Column("rate_distortion", None, 2),
-    **{f"distortion_{space}": Column("rate_distortion", "lower", 2) for space in SPACES},
-    "mse": Column("reconstruction", "lower", 5),
-    "psnr": Column("reconstruction", "higher", 2),
-    "ssim": Column("reconstruction", "higher", 4),
-    "mse_binary": Column("reconstruction", "lower", 5),
-    "psnr_binary": Column("reconstruction", "higher", 2),
-    "ssim_binary": Column("reconstruction", "higher", 4),
-    "accuracy": Column("accuracy", "higher", 4),
-    "code_error": Column("codes", "lower", 4),
-}
-"""In the order of a table. A log-likelihood, or an error of pixels, has a column for each space: no two compare."""
-
-SHARES = (
-    "precision", "recall", "coverage", "recognised", "high_quality", "classification_accuracy", "agreement",
-    "class_recall", "accuracy",
-)  # fmt: skip
-"""Columns from 0 to 1 on all data, of which means over several datasets can be taken."""
-
-RATES = ("collapsed",)
-"""Columns in which a seed has 1 or 0: their means are shares of the seeds."""
-
-
-class Metric(NamedTuple):
-    """A column of one table."""
+    """A column of a table of scores."""
 
     key: str
-    title: str
-    better: str | None
-    digits: int
-    note: str
+    title: str  # {names} in braces are of `placeholders`, here and in the note
+    note: str  # what a reader must know of it
+    better: Literal["lower", "higher"] | None = None
+    digits: int = 3  # printed after the point
+    bounds: tuple[float | None, float | None] = (None, None)  # least and largest value that can be
+    rate: bool = False  # a seed has 1 or 0, and the mean is the share of the seeds
 
 
-def columns(there: There, scoring: Scoring, num: int, keys: set[str]) -> list[Metric]:
-    """The columns of these keys, in the order of a table; `num` samples are scored."""
-    words = _words(there, scoring, num)
-    more = 0 if "image" in there.dataset.spec.entries else 2  # distances of points are of points' size
+class Family(NamedTuple):
+    """Metrics that are computed together; a row of the table."""
+
+    name: str  # as `--metrics` takes it
+    about: str
+    columns: tuple[Column, ...]
+    score: Callable[..., dict[str, Any]]
+    """Of samples: (sides, fake) -> a score a column. Of a model: (model, keys [seeds], state, dataset, scoring) -> the
+    scores of every seed a column."""
+    lacks: Callable[[Context], str] = lambda context: ""  # why there is no number; "" where there is one
+    usual: bool = False  # whether it is in a table when no metrics are named
+    networks: bool = False  # whether it uses the extractor or the judge
+    least: int = 1  # samples, at least
+    needs: str = ""  # in a word or two, for `jaxgen metrics`
+
+
+def _judge(context: Context) -> str:
+    if context.dataset.spec.subject != "image":
+        return "the data are no images that a judge could learn"
+    return "" if context.judge else "the data have no labels that a judge could learn"
+
+
+def _modes(context: Context) -> str:
+    return "" if context.dataset.spec.mixture else _judge(context)
+
+
+def _logits(context: Context) -> str:
+    return "" if context.extractor.logits else f"the extractor {context.extractor.name} gives no logits"
+
+
+def _labels(context: Context) -> str:
+    if not context.labels:
+        return "the data have no labels"
+    return "" if context.labelled else "its samples have no labels"
+
+
+def _likelihood(context: Context) -> str:
+    return "" if context.model.likelihood else "it has no likelihood"
+
+
+def _densities(context: Context) -> str:
+    latents = context.model.latents
+    return "" if latents and latents.log_likelihood else "it has no densities of latents"
+
+
+def _encodes(context: Context) -> str:
+    latents = context.model.latents
+    return "" if latents and latents.encode else "it does not encode"
+
+
+def _classifies(context: Context) -> str:
+    return "" if "label" in context.model.predict else "it does not classify"
+
+
+def _codes(context: Context) -> str:
+    if "code" not in context.model.predict:
+        return "it infers no categorical code"
+    return "" if context.labels else "the data have no labels"
+
+
+def _by_space(key: str, title: str, note: str, better: Literal["lower", "higher"], digits: int) -> tuple[Column, ...]:
+    """A column for each space: log-likelihoods of two spaces do not compare."""
+    columns = []
+    for space, about in SPACES.items():
+        named = title.replace("SPACE", space).replace("SHORT", SHORT[space])
+        columns.append(Column(f"{key}_{space}", named, note.replace("SPACE", about), better, digits))
+    return tuple(columns)
+
+
+NEIGHBORS = (
+    "; balls reach to the {k}th nearest neighbor, in {network}, of {both}. Read it beside the row of real images."
+)
+
+SAMPLES = (
+    Family(
+        "fd",
+        "Fréchet distance of features (FID, by Inception-v3)",
+        (
+            Column(
+                "fd",
+                "{fd}",
+                "Fréchet distance between Gaussians fitted to {network}, of {both}{alike}. It falls with the number of "
+                "samples: compare rows of one table only.{caution}",
+                "lower",
+                2,
+            ),
+        ),
+        lambda sides, fake: {"fd": frechet_distance(sides.test.features, fake.features)},
+        usual=True,
+        networks=True,
+        least=2,
+        needs="features",
+    ),
+    Family(
+        "fd_infinity",
+        "the same, extrapolated to infinitely many samples",
+        (
+            Column(
+                "fd_infinity",
+                "{fd} ∞",
+                "The same by regression on 1/N over subsets of {num:,} samples, at 1/N = 0: without the bias of few "
+                "samples, with that of {real}.",
+                "lower",
+                2,
+            ),
+        ),
+        lambda sides, fake: {
+            "fd_infinity": frechet_distance_infinity(sides.test.features, fake.features, seed=sides.seed).value
+        },
+        networks=True,
+        least=30,
+        needs="features",
+    ),
+    Family(
+        "kid",
+        "kernel distance: unbiased squared MMD of features, cubic kernel",
+        (
+            Column(
+                "kid",
+                "KID{short}",
+                "Kernel distance: unbiased squared MMD of {network} with a cubic kernel, mean of 100 subsets of "
+                "{subset:,} of {both}.",
+                "lower",
+                5,
+            ),
+        ),
+        lambda sides, fake: {
+            "kid": kernel_distance(
+                sides.test.features,
+                fake.features,
+                subset_size=subset_size(len(sides.test.values), len(fake.values)),
+                seed=sides.seed,
+            ).value
+        },
+        networks=True,
+        least=2,
+        needs="features",
+    ),
+    Family(
+        "neighbors",
+        "precision, recall, density, coverage by 5 nearest neighbors",
+        (
+            Column(
+                "precision", "precision", "Share of samples within a ball of a real one" + NEIGHBORS, "higher", 3, SHARE
+            ),
+            Column("recall", "recall", "Share of real ones within a ball of a sample" + NEIGHBORS, "higher", 3, SHARE),
+            Column(
+                "density",
+                "density",
+                "Mean number of real balls a sample lies in, over the number of neighbors; 1 where equal" + NEIGHBORS,
+                "higher",
+                3,
+                (0.0, None),
+            ),
+            Column(
+                "coverage", "coverage", "Share of real ones whose ball holds a sample" + NEIGHBORS, "higher", 3, SHARE
+            ),
+        ),
+        lambda sides, fake: neighbor_scores(sides.test.features, fake.features, of_samples.K)._asdict(),
+        usual=True,
+        networks=True,
+        least=of_samples.K + 1,
+        needs="features",
+    ),
+    Family(
+        "inception_score",
+        "exp of the information that a sample has of its class",
+        (
+            Column(
+                "inception_score",
+                "IS{short}",
+                "exp E[KL(p(y|x) || p(y))] by the logits of {extractor}, mean of {splits} splits of {num:,} samples. "
+                "It knows no real images.",
+                "higher",
+                3,
+                (1.0, None),
+            ),
+        ),
+        of_samples.inception,
+        _logits,
+        networks=True,
+        least=of_samples.SPLITS,
+        needs="logits",
+    ),
+    Family(
+        "recognised",
+        "share that a judge is sure of, and its classes",
+        (
+            Column(
+                "recognised",
+                "recognized",
+                "Share of the samples on which {judge} is at least {sure:.0%} sure of the class. It can be sure of "
+                "what is no such image at all: read it beside the classes and the distances.",
+                "higher",
+                3,
+                SHARE,
+            ),
+            Column("classes", "classes", "Classes among the recognized samples.", "higher", 1, (0.0, None)),
+        ),
+        of_samples.recognised,
+        _judge,
+        usual=True,
+        networks=True,
+        needs="labels",
+    ),
+    Family(
+        "modes",
+        "modes found, and KL of their shares from equal ones",
+        (
+            Column("modes", "modes", "{modes}", "higher", 1, (0.0, None)),
+            Column(
+                "modes_kl",
+                "KL of modes",
+                "KL divergence of the modes' shares from equal ones, nats.",
+                "lower",
+                4,
+                (0.0, None),
+            ),
+            Column(
+                "high_quality",
+                "high quality",
+                "Share of points within 3 standard deviations of a mode.",
+                "higher",
+                4,
+                SHARE,
+            ),
+            Column(
+                "collapsed",
+                "collapsed",
+                "Share of the seeds whose samples fall on fewer than {few:.0%} of the modes; its interval is Clopper "
+                "and Pearson's.",
+                "lower",
+                2,
+                SHARE,
+                rate=True,
+            ),
+        ),
+        of_samples.modes,
+        _modes,
+        networks=True,
+        needs="labels, or a mixture",
+    ),
+    Family(
+        "two_sample",
+        "held-out accuracy of a classifier of real against fake",
+        (
+            Column(
+                "two_sample",
+                "two-sample",
+                "Accuracy on held-out examples of a small network that tells samples from test examples by {network}; "
+                "0.5 where it cannot.",
+                "lower",
+                3,
+                SHARE,
+            ),
+            Column(
+                "two_sample_p", "its p", "Probability of that accuracy or more where both are alike.", None, 4, SHARE
+            ),
+        ),
+        of_samples.two_sample,
+        networks=True,
+        least=2,
+        needs="features",
+    ),
+    Family(
+        "classification_accuracy",
+        "accuracy on real images of a classifier that learned from samples only",
+        (
+            Column(
+                "classification_accuracy",
+                "CAS",
+                "Classification accuracy score: accuracy on {real} of a classifier trained on {num:,} samples with "
+                "their labels.",
+                "higher",
+                4,
+                SHARE,
+            ),
+        ),
+        of_samples.classification_accuracy,
+        _labels,
+        needs="labeled samples",
+    ),
+    Family(
+        "nearest_neighbor",
+        "error of 1-NN among samples' pixels on real images",
+        (
+            Column(
+                "nearest_neighbor",
+                "1-NN error",
+                "Error on {real} of the nearest neighbor among {num:,} samples with their labels, by pixels.",
+                "lower",
+                4,
+                SHARE,
+            ),
+        ),
+        lambda sides, fake: {
+            "nearest_neighbor": nearest_neighbor_error(sides.test.flat, sides.test.labels, fake.flat, fake.labels)
+        },
+        _labels,
+        needs="labeled samples",
+    ),
+    Family(
+        "agreement",
+        "share on which a judge names the asked class, and recall within classes",
+        (
+            Column(
+                "agreement",
+                "agreement",
+                "Share of the samples on which {judge} names the class that was asked for{right}. One image a class "
+                "would do: read it beside the recall within classes.",
+                "higher",
+                4,
+                SHARE,
+            ),
+            Column(
+                "class_recall",
+                "class recall",
+                "Mean over the classes of the share of a class's test images within a ball of one of its samples"
+                + NEIGHBORS,
+                "higher",
+                3,
+                SHARE,
+            ),
+        ),
+        of_samples.agreement,
+        lambda context: _judge(context) or _labels(context),
+        networks=True,
+        needs="labeled samples",
+    ),
+    Family(
+        "parzen",
+        "Parzen window log-likelihood, historical",
+        (
+            Column(
+                "parzen",
+                "Parzen",
+                "Log-likelihood, nats, of {real} under Gaussian windows on {num:,} samples, {unit}, their width chosen "
+                "on the validation split. Historical: it says little of quality.",
+                "higher",
+                1,
+            ),
+        ),
+        of_samples.parzen,
+    ),
+    Family(
+        "memorisation",
+        "whether samples lie closer to the training set than test examples",
+        (
+            Column(
+                "memorisation",
+                "closer to train",
+                "Probability that a sample lies closer, by {by}, to its nearest training example than a test example "
+                "does to its own: 0.5 of new ones, towards 1 of copies.",
+                None,
+                3,
+                SHARE,
+            ),
+        ),
+        lambda sides, fake: {"memorisation": memorisation(sides.train.flat, sides.test.flat, fake.flat).probability},
+    ),
+    Family(
+        "diversity",
+        "of pairs within a class: feature distance, MS-SSIM",
+        (
+            Column(
+                "feature_diversity",
+                "pair distance",
+                "Mean distance, in {network}, of two samples of one class: compare it with that of real ones.",
+                None,
+                3,
+                (0.0, None),
+            ),
+            Column(
+                "ms_ssim",
+                "MS-SSIM",
+                "Mean structural similarity, over scales, of two samples of one class: over that of real ones they are "
+                "too alike.",
+                None,
+                3,
+                (-1.0, 1.0),
+            ),
+        ),
+        of_samples.diversity,
+        _judge,
+        networks=True,
+        least=2,
+        needs="labels",
+    ),
+)
+"""Families that score examples, whatever made them."""
+
+MODELS = (
+    Family(
+        "log_prob",
+        "log-likelihood: exact or a bound, as the model has it",
+        (
+            *_by_space("log_prob", "log p, SPACE", "Mean log-likelihood in nats, SPACE.", "higher", 1),
+            Column("bits_per_dimension", "bits/dim", "The same as bits a pixel and channel.", "lower", 3),
+        ),
+        of_models.log_prob,
+        _likelihood,
+        usual=True,
+        needs="a likelihood",
+    ),
+    Family(
+        "iwae",
+        "importance-weighted bound of the log-likelihood",
+        _by_space(
+            "iwae",
+            "IWAE, SHORT",
+            "Importance-weighted bound of the mean log-likelihood in nats, SPACE; K = {importance:,}, {some} of them.",
+            "higher",
+            2,
+        ),
+        of_models.iwae,
+        _densities,
+        needs="densities of latents",
+    ),
+    Family(
+        "ais",
+        "log-likelihood by annealed importance sampling",
+        _by_space(
+            "ais",
+            "AIS, SHORT",
+            "Mean log-likelihood in nats, SPACE, by annealed importance sampling with {temperatures:,} temperatures: a "
+            "stochastic lower bound, of {annealed} ones.",
+            "higher",
+            2,
+        ),
+        of_models.ais,
+        _densities,
+        needs="densities of latents",
+    ),
+    Family(
+        "active_units",
+        "latents whose posterior mean varies",
+        (
+            Column(
+                "active_units",
+                "active units",
+                "Latents whose posterior mean has a variance over 0.01.",
+                None,
+                1,
+                (0.0, None),
+            ),
+        ),
+        of_models.active_units,
+        _densities,
+        needs="densities of latents",
+    ),
+    Family(
+        "rate_distortion",
+        "KL(q(z|x) || p(z)) and E_q[-log p(x|z)]",
+        (
+            Column("rate", "rate", "E[KL(q(z|x) || p(z))] by one latent a test image, nats.", None, 2),
+            *_by_space(
+                "distortion",
+                "distortion, SHORT",
+                "E[-log p(x|z)] in nats by one latent a test image, SPACE.",
+                "lower",
+                2,
+            ),
+        ),
+        of_models.rate_distortion,
+        _densities,
+        needs="densities of latents",
+    ),
+    Family(
+        "reconstruction",
+        "errors of decoded codes: MSE, PSNR, SSIM",
+        tuple(
+            Column(key + of, title + short, f"{words} of reconstructed test images{more}.", better, digits, bounds)
+            for of, short, more in (("", "", ""), ("_binary", ", bits", ", which are bits (pixels >= 128)"))
+            for key, title, words, better, digits, bounds in (
+                ("mse", "MSE", "Mean squared error, pixels in [0, 1],", "lower", 5, SHARE),
+                ("psnr", "PSNR", "Peak signal-to-noise ratio, dB,", "higher", 2, (0.0, None)),
+                ("ssim", "SSIM", "Structural similarity", "higher", 4, (-1.0, 1.0)),
+            )
+        ),
+        of_models.reconstruction,
+        _encodes,
+        needs="an encoder",
+    ),
+    Family(
+        "accuracy",
+        "share of the test images classified rightly",
+        (Column("accuracy", "accuracy", "Share of the test images classified rightly.", "higher", 4, SHARE),),
+        of_models.accuracy,
+        _classifies,
+        usual=True,
+        needs="a classifier",
+    ),
+    Family(
+        "codes",
+        "error of an inferred categorical code as a classifier",
+        (
+            Column(
+                "code_error",
+                "code error",
+                "Error on {real} of the inferred categorical code, each category read as the class most frequent among "
+                "the training images that have it.",
+                "lower",
+                4,
+                SHARE,
+            ),
+        ),
+        of_models.codes,
+        _codes,
+        needs="inferred codes, labels",
+    ),
+)
+"""Families that score models."""
+
+FAMILIES = {family.name: family for family in (*SAMPLES, *MODELS)}
+"""By the names that `--metrics` takes."""
+
+COLUMNS = {column.key: column for family in FAMILIES.values() for column in family.columns}
+"""By key, in the order of a table."""
+
+FAMILY_OF = {column.key: family for family in FAMILIES.values() for column in family.columns}
+"""By a column's key, the family that fills it."""
+
+
+def scores_samples(family: str) -> bool:
+    """Whether a family scores examples, whatever made them; else it scores models."""
+    return FAMILIES[family] in SAMPLES
+
+
+def averaged(column: Column) -> bool:
+    """Whether means over several datasets can be taken of it: shares that should be large or small on all data."""
+    return column.bounds == SHARE and column.better is not None and not column.rate
+
+
+def check_scoring(scoring: Scoring) -> None:
+    """Raises UserError for an unknown metric, or a value that cannot be."""
+    for name in scoring.metrics:
+        if name not in FAMILIES:
+            raise UserError(f"unknown metric {name!r}: there are {', '.join(FAMILIES)}")
+    scoring.check()
+
+
+def columns(context: Context, scoring: Scoring, num: int, keys: set[str]) -> list[Column]:
+    """The columns of these keys, in the order of a table, their placeholders filled in; `num` samples are scored."""
+    said = placeholders(context, scoring, num)
+    more = 0 if context.dataset.spec.subject == "image" else 2  # distances of points are of points' size
     return [
-        Metric(key, words[key][0], column.better, column.digits + more * key.startswith("fd"), words[key][1])
-        for key, column in COLUMNS.items()
-        if key in keys
+        column._replace(
+            title=column.title.format_map(said),
+            note=column.note.format_map(said),
+            digits=column.digits + more * column.key.startswith("fd"),
+        )
+        for column in COLUMNS.values()
+        if column.key in keys
     ]
 
 
-def _words(there: There, scoring: Scoring, num: int) -> dict[str, tuple[str, str]]:
-    """By column, its title and what a reader must know of it."""
-    extractor = there.extractor or Extractor("no network", "", np.asarray)
-    tested = len(next(iter(there.dataset.test.values())))
+def placeholders(context: Context, scoring: Scoring, num: int) -> dict[str, Any]:
+    """What stands for the {names} in titles and notes of columns."""
+    spec, extractor = context.dataset.spec, context.extractor or Extractor("no network", "", np.asarray)
+    tested = len(context.dataset.test[spec.subject])
     real = f"the {tested:,} test examples"
-    both = f"{num:,} samples and {real}"
-    alike = ", in every row alike" if num <= there.dataset.spec.num_examples else ", real ones being fewer,"
     name = extractor.name.removesuffix(" extractor")
-    short = "" if extractor.fid else f"-{name}"
-    network = f"the features of {extractor.name}"
-    size = of_samples.subset_size(tested, num)
-    fd = "FID" if extractor.fid else f"FD-{name}"
-    caution = "" if extractor.fid else " It is not FID, which uses other features."
     judge = "the judge, a classifier trained apart from the extractor on real images,"
-    right = f" (right on {there.judge.accuracy:.2%} of real images" if there.judge and there.judge.accuracy else ""
-    right += right and (", channel by channel)" if (there.dataset.spec.num_classes or 0) == 1000 else ")")
-    some = f"{scoring.examples:,} evenly spaced" if (scoring.examples or tested) < tested else "all"
-    annealed = f"{min(scoring.examples or of_models.AIS_EXAMPLES, tested):,} evenly spaced"
-    what = {"binary": "bits", "uint8": "levels", "continuous": "density"}
-    points = there.dataset.spec.mixture is not None
-    space, by = ("in the points' unit", "coordinates") if points else ("pixels in [0, 1]", "pixels")
+    right = (
+        f" (right on {context.judge.accuracy:.2%} of real images" if context.judge and context.judge.accuracy else ""
+    )
+    right += right and (", channel by channel)" if (spec.num_classes or 0) == 1000 else ")")
+    points = spec.mixture is not None
     modes = (
         f"Modes of the mixture with one of {num:,} samples within 3 standard deviations."
         if points
@@ -283,143 +634,29 @@ def _words(there: There, scoring: Scoring, num: int) -> dict[str, tuple[str, str
         "26000)."
     )
     return {
-        "fd": (
-            fd,
-            f"Fréchet distance between Gaussians fitted to {network}, of {both}{alike}. It falls with the "
-            f"number of samples: compare rows of one table only.{caution}",
-        ),
-        "fd_infinity": (
-            f"{fd} ∞",
-            f"The same by regression on 1/N over subsets of {num:,} samples, at 1/N = 0: without the bias of few "
-            f"samples, with that of {real}.",
-        ),
-        "kid": (
-            f"KID{short}",
-            f"Kernel distance: unbiased squared MMD of {network} with a cubic kernel, mean of 100 subsets of {size:,} "
-            f"of {both}.",
-        ),
-        **{
-            key: (
-                key,
-                f"{words}; balls reach to the {of_samples.K}th nearest neighbour, in {network}, of {both}. Read it "
-                "beside the row of real images.",
-            )
-            for key, words in {
-                "precision": "Share of samples within a ball of a real one",
-                "recall": "Share of real ones within a ball of a sample",
-                "density": "Mean number of real balls a sample lies in, over the number of neighbours; 1 where equal",
-                "coverage": "Share of real ones whose ball holds a sample",
-            }.items()
-        },
-        "inception_score": (
-            "IS" if extractor.fid else f"IS-{name}",
-            f"exp E[KL(p(y|x) || p(y))] by the logits of {extractor.name}, mean of {of_samples.SPLITS} splits of "
-            f"{num:,} samples. It knows no real images.",
-        ),
-        "recognised": (
-            "recognised",
-            f"Share of the samples on which {judge} is at least {of_samples.SURE:.0%} sure of the class. It can be "
-            "sure of what is no such image at all: read it beside the classes and the distances.",
-        ),
-        "classes": ("classes", "Classes among the recognised samples."),
-        "modes": ("modes", modes),
-        "modes_kl": ("KL of modes", "KL divergence of the modes' shares from equal ones, nats."),
-        "high_quality": ("high quality", "Share of points within 3 standard deviations of a mode."),
-        "collapsed": (
-            "collapsed",
-            f"Share of the seeds whose samples fall on fewer than {FEW:.0%} of the modes; its interval is "
-            "Clopper and Pearson's.",
-        ),
-        "two_sample": (
-            "two-sample",
-            "Accuracy on held-out examples of a small network that tells samples from test examples by "
-            f"{network}; 0.5 where it cannot.",
-        ),
-        "two_sample_p": ("its p", "Probability of that accuracy or more where both are alike."),
-        "classification_accuracy": (
-            "CAS",
-            f"Classification accuracy score: accuracy on {real} of a classifier trained on {num:,} samples with their "
-            "labels.",
-        ),
-        "nearest_neighbor": (
-            "1-NN error",
-            f"Error on {real} of the nearest neighbour among {num:,} samples with their labels, by pixels.",
-        ),
-        "agreement": (
-            "agreement",
-            f"Share of the samples on which {judge} names the class that was asked for{right}. One image a class would "
-            "do: read it beside the recall within classes.",
-        ),
-        "class_recall": (
-            "class recall",
-            f"Mean over the classes of the share of a class's test images within a ball of one of its samples; balls "
-            f"reach to the {of_samples.K}th nearest neighbour, in {network}, of {both}. Read it beside the row of real "
-            "images.",
-        ),
-        "parzen": (
-            "Parzen",
-            f"Log-likelihood, nats, of {real} under Gaussian windows on {num:,} samples, {space}, their width "
-            "chosen on the validation split. Historical: it says little of quality.",
-        ),
-        "memorisation": (
-            "closer to train",
-            f"Probability that a sample lies closer, by {by}, to its nearest training example than a test example "
-            "does to its own: 0.5 of new ones, towards 1 of copies.",
-        ),
-        "feature_diversity": (
-            "pair distance",
-            f"Mean distance, in {network}, of two samples of one class: compare it with that of real ones.",
-        ),
-        "ms_ssim": (
-            "MS-SSIM",
-            "Mean structural similarity, over scales, of two samples of one class: over that of real ones they are "
-            "too alike.",
-        ),
-        **{
-            f"log_prob_{space}": (f"log p, {space}", f"Mean log-likelihood in nats, {words}.")
-            for space, words in SPACES.items()
-        },
-        "bits_per_dimension": ("bits/dim", "The same as bits a pixel and channel."),
-        **{
-            f"iwae_{space}": (
-                f"IWAE, {what[space]}",
-                f"Importance-weighted bound of the mean log-likelihood in nats, {words}; K = "
-                f"{scoring.importance_samples:,}, {some} of them.",
-            )
-            for space, words in SPACES.items()
-        },
-        **{
-            f"ais_{space}": (
-                f"AIS, {what[space]}",
-                f"Mean log-likelihood in nats, {words}, by annealed importance sampling with "
-                f"{scoring.temperatures:,} temperatures: a stochastic lower bound, of {annealed} ones.",
-            )
-            for space, words in SPACES.items()
-        },
-        "active_units": ("active units", "Latents whose posterior mean has a variance over 0.01."),
-        "rate": ("rate", "E[KL(q(z|x) || p(z))] by one latent a test image, nats."),
-        **{
-            f"distortion_{space}": (
-                f"distortion, {what[space]}",
-                f"E[-log p(x|z)] in nats by one latent a test image, {words}.",
-            )
-            for space, words in SPACES.items()
-        },
-        **{
-            key + of: (title + short_words, f"{words} of reconstructed test images{more}.")
-            for key, title, words in (
-                ("mse", "MSE", "Mean squared error, pixels in [0, 1],"),
-                ("psnr", "PSNR", "Peak signal-to-noise ratio, dB,"),
-                ("ssim", "SSIM", "Structural similarity"),
-            )
-            for of, short_words, more in (("", "", ""), ("_binary", ", bits", ", which are bits (pixels >= 128)"))
-        },
-        "accuracy": ("accuracy", "Share of the test images classified rightly."),
-        "code_error": (
-            "code error",
-            f"Error on {real} of the inferred categorical code, each category read as the class most frequent among "
-            "the training images that have it.",
-        ),
+        "fd": "FID" if extractor.fid else f"FD-{name}",
+        "short": "" if extractor.fid else f"-{name}",
+        "caution": "" if extractor.fid else " It is not FID, which uses other features.",
+        "extractor": extractor.name,
+        "network": f"the features of {extractor.name}",
+        "num": num,
+        "real": real,
+        "both": f"{num:,} samples and {real}",
+        "alike": ", in every row alike" if num <= spec.num_examples else ", real ones being fewer,",
+        "subset": subset_size(tested, num),
+        "k": of_samples.K,
+        "splits": of_samples.SPLITS,
+        "sure": of_samples.SURE,
+        "few": FEW,
+        "judge": judge,
+        "right": right,
+        "modes": modes,
+        "unit": "in the points' unit" if points else "pixels in [0, 1]",
+        "by": "coordinates" if points else "pixels",
+        "importance": scoring.importance_samples,
+        "temperatures": scoring.temperatures,
+        "some": f"{scoring.examples:,} evenly spaced" if (scoring.examples or tested) < tested else "all",
+        "annealed": f"{min(scoring.examples or of_models.AIS_EXAMPLES, tested):,} evenly spaced",
     }
 
 

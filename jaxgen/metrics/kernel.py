@@ -112,3 +112,12 @@ def _kernel_sum(a: np.ndarray, b: np.ndarray) -> float:
 
 def _cube(values: np.ndarray) -> np.ndarray:
     return values * values * values  # ** 3 would call pow for each
+
+
+SUBSET = 1000
+"""Samples of a subset of the kernel distance, at most."""
+
+
+def subset_size(num_real: int, num_fake: int) -> int:
+    """Samples of a subset of the kernel distance: 1,000, or half of what there is, so that subsets can differ."""
+    return max(2, min(SUBSET, num_real // 2, num_fake // 2))

@@ -17,10 +17,9 @@ import jinja2
 import markupsafe
 
 from jaxgen.errors import UserError
-from jaxgen.evaluation.table import RATES
 from jaxgen.report import galleries
 from jaxgen.report.plots import curve_panel, finite_values, interval_plot, seed_mark
-from jaxgen.statistics.intervals import rate_interval, t_interval
+from jaxgen.statistics.intervals import mean_interval
 
 MAX_BYTES = 20_000_000
 """The largest page written: one that a browser on a phone still opens."""
@@ -188,7 +187,8 @@ def _cell(row: dict, metric: dict, seeds: list) -> dict:
     """A row's number in a column: the mean, its interval, and every value that it rests on."""
     values, digits = row["values"].get(metric["key"], []), metric["digits"]
     finite, diverged = finite_values(values), row.get("diverged") or []
-    interval = (rate_interval if metric["key"] in RATES else t_interval)(finite) if finite else None
+    rate, bounds = metric.get("rate", False), tuple(metric.get("bounds") or (None, None))
+    interval = mean_interval(finite, rate=rate, bounds=bounds) if finite else None
     # a real row's values are draws of the same images, no training seeds: they have no interval
     bounded = interval is not None and interval.n > 1 and row["kind"] != "real"
     labels = seeds if row["kind"] != "real" else [None] * len(values)
