@@ -259,7 +259,9 @@ def evaluate_command(argv: list[str]) -> None:
 
     from jaxgen.evaluation.options import Scoring
 
-    def evaluate_(scoring: Annotated[Scoring, tyro.conf.arg(name="")], checkpoint: str = "newest") -> None:
+    def evaluate_(
+        scoring: Annotated[Scoring, tyro.conf.arg(name="")], checkpoint: str = "newest", all: bool = False
+    ) -> None:
         """Score a run, or images of any other system, beside real ones.
 
         Writes evaluation.json into the run folder and prints the table. `jaxgen metrics` lists the metrics;
@@ -268,13 +270,14 @@ def evaluate_command(argv: list[str]) -> None:
 
         Args:
             checkpoint: newest, a step, or best (each seed's, by the run's keep_best)
+            all: print the untrained model's row and every seed's value too
         """
         from jaxgen.evaluation import evaluate
         from jaxgen.training.compiled import keep_compiled
 
         keep_compiled()
 
-        _print_scores(evaluate(path, scoring, checkpoint))
+        _print_scores(evaluate(path, scoring, checkpoint), all)
         print(Path(path) / "evaluation.json")
 
     return parse(evaluate_, rest, "jaxgen evaluate RUN")
@@ -312,13 +315,13 @@ def _evaluate_images(argv: list[str]) -> None:
     parse(evaluate_images, argv, "jaxgen evaluate")
 
 
-def _print_scores(results: dict[str, Any]) -> None:
+def _print_scores(results: dict[str, Any], everything: bool = False) -> None:
     from rich.console import Console
 
-    from jaxgen.cli.tables import scores_tables
+    from jaxgen.cli.tables import compact_tables, scores_tables
 
     console = Console()
-    for table in scores_tables(results, console):
+    for table in (scores_tables if everything else compact_tables)(results, console):
         console.print(table)
 
 
@@ -371,7 +374,12 @@ def compare_command(argv: list[str]) -> None:
     """
     experiment, rest = _first(argv, "compare", "an experiment", "EXPERIMENT")
 
-    def compare_(out: Path | None = None, steps: int | None = None, seeds: tuple[int, ...] | None = None) -> None:
+    def compare_(
+        out: Path | None = None,
+        steps: int | None = None,
+        seeds: tuple[int, ...] | None = None,
+        all: bool = False,
+    ) -> None:
         """Train and score every model of an experiment, and write the page.
 
         A comparison begun in the same folder is gone on with.
@@ -380,6 +388,7 @@ def compare_command(argv: list[str]) -> None:
             out: the folder; runs/NAME if not given
             steps: training steps a seed, in place of the experiment's
             seeds: training seeds, in place of the experiment's
+            all: print the untrained models' rows and every seed's value too
         """
         from jaxgen.comparison import compare
         from jaxgen.training.compiled import keep_compiled
@@ -387,12 +396,12 @@ def compare_command(argv: list[str]) -> None:
         keep_compiled()
 
         results = compare(experiment, out=out, steps=steps, seeds=seeds)
+        for verdict in results["verdicts"]:
+            print(verdict["sentence"])
         for table in results["tables"]:
             if len(results["tables"]) > 1:
                 print(table["label"])
-            _print_scores(table)
-        for verdict in results["verdicts"]:
-            print(verdict["sentence"])
+            _print_scores(table, all)
         print(results["report"])
 
     parse(compare_, rest, "jaxgen compare EXPERIMENT")

@@ -1,9 +1,11 @@
 """Tables for the terminal."""
 
 import math
+import textwrap
 
 import jax
 import numpy as np
+from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
 from rich.padding import Padding
 from rich.table import Column, Table
@@ -14,6 +16,12 @@ from jaxgen.evaluation.table import FAMILIES, scores_samples
 from jaxgen.model import Spec
 from jaxgen.statistics.intervals import mean_interval
 from jaxgen.training.status import Standing
+
+NAME_WIDTH = 11
+"""Characters of a line of an arm's name above its column."""
+
+ARROWS = {"lower": " ↓", "higher": " ↑", None: ""}
+"""Which way a column is better."""
 
 
 def _folding(*names: str, title: str) -> Table:
@@ -78,15 +86,67 @@ def metrics_table() -> Table:
     return table
 
 
+def compact_tables(results: dict, console: Console) -> list[Table | Text]:
+    """Scores of real examples and of the trained models: a row a metric, mean ± half of the 95% interval.
+
+    As many models stand side by side as the console is wide; the lines below say of what the scores are.
+    """
+    rows = [row for row in results["rows"] if row["kind"] != "untrained"]
+    names = {row["name"]: "real" if row["name"] == "real against real" else row["name"] for row in rows}
+    shown: list[Table | Text] = []
+    while rows:
+        count = len(rows)
+        while count > 1 and _width(_compact(results, rows[:count], names), console) > console.width:
+            count -= 1
+        shown.append(_compact(results, rows[:count], names))
+        del rows[:count]
+    counts = f"{results['samples']:,} samples and {results['dataset']['test']:,} test examples"
+    seeds = f"; mean ± half of the 95% interval over {len(results['seeds'])} seeds" if results["seeds"] else ""
+    notes = [
+        f"{names[row['name']]}: {row['note']}" for row in results["rows"] if row["kind"] == "real" and row.get("note")
+    ]
+    notes += [f"{row['name']}: {len(row['diverged'])} diverged" for row in results["rows"] if row.get("diverged")]
+    return [*shown, Text("\n".join([counts + seeds, *notes]), "dim")]
+
+
+def _width(table: Table, console: Console) -> int:
+    """The width that a table takes where it has room."""
+    return console.measure(table, options=console.options.update(max_width=10_000)).maximum
+
+
+def _compact(results: dict, rows: list[dict], names: dict[str, str]) -> Table:
+    table = Table(Column("", no_wrap=True), box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for row in rows:
+        table.add_column("\n".join(textwrap.wrap(names[row["name"]], NAME_WIDTH)), justify="right", no_wrap=True)
+    for metric in results["metrics"]:
+        cells = [_short_cell(row["values"].get(metric["key"]), metric) for row in rows]
+        table.add_row(f"{metric['title']}{ARROWS[metric['better']]}", *cells)
+    return table
+
+
+def _short_cell(values: list[float | None] | None, metric: dict) -> str:
+    known = _finite(values)
+    if not known:
+        return "-" if not values else "not finite"
+    digits = metric["digits"]
+    interval = mean_interval(known, rate=metric["rate"])
+    if interval.n == 1:
+        return f"{interval.mean:.{digits}f}"
+    if metric["rate"]:
+        return f"{interval.mean:.{digits}f} [{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
+    return f"{interval.mean:.{digits}f} ± {(interval.high - interval.low) / 2:.{digits}f}"
+
+
+def _finite(values: list[float | None] | None) -> list[float]:
+    return [value for value in values or [] if value is not None and math.isfinite(value)]
+
+
 def scores_tables(results: dict, console: Console) -> list[Table]:
     """Scores: mean and 95% interval over the seeds, and below it every seed's value; as wide as the console."""
     metrics, tables = list(results["metrics"]), []
-    unbounded = console.options.update(max_width=10_000)
     while metrics:
         count = len(metrics)
-        while (
-            count > 1 and console.measure(_scores(results, metrics[:count]), options=unbounded).maximum > console.width
-        ):
+        while count > 1 and _width(_scores(results, metrics[:count]), console) > console.width:
             count -= 1
         tables.append(_scores(results, metrics[:count]))
         del metrics[:count]
@@ -119,8 +179,7 @@ def _scores(results: dict, metrics: list[dict]) -> Table:
     table = Table()
     table.add_column("", overflow="fold")
     for metric in metrics:
-        direction = {"lower": " ↓", "higher": " ↑", None: ""}[metric["better"]]
-        table.add_column(f"{metric['title']}{direction}", justify="right")
+        table.add_column(f"{metric['title']}{ARROWS[metric['better']]}", justify="right")
     last = None
     for row in results["rows"]:
         if last not in (None, row["kind"]):
@@ -135,7 +194,7 @@ def _scores(results: dict, metrics: list[dict]) -> Table:
 
 def _cell(values: list[float | None] | None, metric: dict) -> Text:
     digits = metric["digits"]
-    known = [value for value in values or [] if value is not None and math.isfinite(value)]
+    known = _finite(values)
     if not known:
         return Text("-" if not values else "not finite")
     if len(values) == 1:

@@ -27,11 +27,6 @@ LEVEL = 0.05
 BETTER, WORSE = "better", "worse"
 UNTOLD, TOO_FEW = "no difference can be told", "not enough seeds to tell"
 
-DIVERGED_RULE = (
-    "A seed that diverged has no score, but counts: tests take it as worse than every score, by ranks. "
-    "Means, differences and intervals are of the other seeds, and say of how many."
-)
-
 
 class Comparison(NamedTuple):
     """One question, declared before the scores are seen."""
@@ -132,7 +127,7 @@ def sentence(verdict: Verdict, title: str, digits: int = 2) -> str:
     how = f"{'exact' if v.exact else 'random'} {'paired ' if v.paired else ''}{test}"
     of = f" of ranks{', diverged seeds last' if any(v.diverged) else ''}" if v.ranks else ""
     holm = f", by Holm {v.p_holm:.2g}" if v.comparisons > 1 else ""
-    return f"{lead}: {_effect(v, digits)}; {how}{of}, p = {v.p:.2g}{holm}."
+    return f"{lead}: {_effect(v, digits)}; {how}{of}, p = {v.p:.2g}{holm}.{_disagreement(v)}"
 
 
 def _check(comparisons: Sequence[Comparison], scores: Mapping, seeds: Mapping) -> None:
@@ -253,6 +248,19 @@ def _exchanged(v: Verdict) -> Verdict:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _disagreement(v: Verdict) -> str:
+    """What the test and the interval each say, where they differ."""
+    if v.low is None or v.tasks > 1 or v.verdict == TOO_FEW:
+        return ""
+    excludes = not v.low <= 0 <= v.high
+    if v.verdict == BETTER and not excludes:
+        return " The test finds a difference; the interval of the means' difference reaches 0."
+    if v.verdict == UNTOLD and excludes:
+        corrected = f", corrected for {v.comparisons} comparisons," if v.comparisons > 1 else ""
+        return f" The interval of the means' difference excludes 0; the test{corrected} tells no difference."
+    return ""
 
 
 def _seeds(v: Verdict) -> str:

@@ -17,6 +17,7 @@ from jaxgen import data, models
 from jaxgen.config import given
 from jaxgen.data import Dataset
 from jaxgen.data.images import Transform
+from jaxgen.data.options import Options
 from jaxgen.dependencies import function_sources, sources
 from jaxgen.errors import UserError
 from jaxgen.evaluation import networks
@@ -417,7 +418,7 @@ class Scorer:
             "rows": rows,
             "dataset": {
                 "name": self.dataset.name,
-                "options": self.dataset.options,
+                "options": {name: self.dataset.options[name] for name in given(Options(**self.dataset.options))},
                 "note": self.dataset.note,
                 "fingerprint": self.dataset.fingerprint,
                 "train": self.dataset.spec.num_examples,

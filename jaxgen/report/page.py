@@ -253,7 +253,9 @@ def _summary(verdicts: list[dict]) -> str:
     if len(verdicts) == 1:
         return f"One comparison was declared beforehand: {next(iter(counts))}."
     ordered = [words for words in dict.fromkeys(words for _, words in VERDICTS.values()) if words in counts]
-    each = ", ".join(f"in {counts[words]} {words}" for words in ordered)
+    if len(ordered) == 1:
+        return f"All {len(verdicts)} comparisons declared beforehand: {ordered[0]}."
+    each = "; ".join(f"{words} in {counts[words]}" for words in ordered)
     return f"{len(verdicts)} comparisons were declared beforehand: {each}."
 
 
