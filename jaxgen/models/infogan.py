@@ -35,7 +35,7 @@ from jaxgen.fields import given
 from jaxgen.game import Game, GameConfig, Judged, Nets, check_game, game, passed, sampled_by, sampled_from, worries
 from jaxgen.losses import gaussian_log_prob
 from jaxgen.model import Array, Codes, Model, Phase, Spec
-from jaxgen.nn.conv import Conv
+from jaxgen.nn.conv import Conv, ConvTranspose
 from jaxgen.nn.image import from_signed, pyramid, to_signed
 from jaxgen.nn.normalization import normalised
 from jaxgen.nn.stacks import generated
@@ -76,8 +76,8 @@ class Generator(nn.Module):
         dense = partial(nn.Dense, use_bias=False, kernel_init=weights, dtype=self.dtype)
         x = nn.relu(normalised(dense(self.config.dense_units)(z), training))
         x = nn.relu(normalised(dense(height * width * features)(x), training)).reshape(-1, height, width, features)
-        options = {"kernel_init": weights, "dtype": self.dtype}
-        return generated(x, self.config.features, self.image_shape[-1], depth, training, **options)
+        layer = partial(ConvTranspose, kernel_size=(4, 4), strides=(2, 2), kernel_init=weights, dtype=self.dtype)
+        return generated(layer, x, self.config.features, self.image_shape[-1], depth, training)
 
 
 class Discriminator(nn.Module):
