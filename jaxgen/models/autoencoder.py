@@ -13,6 +13,7 @@ has come down to 0. `encode` and `decode` work with codes in whose coordinates t
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import flax.linen as nn
@@ -24,6 +25,7 @@ import optax
 from jaxgen.config import check_idle
 from jaxgen.errors import check_positive
 from jaxgen.model import Array, Latents, Model, Phase, Prior, Sampler, Spec, State
+from jaxgen.nn.conv import Conv, ConvTranspose
 from jaxgen.nn.image import from_unit, logits_of_mean, pyramid, to_unit
 from jaxgen.nn.optimizer import decaying_rate, descend
 from jaxgen.nn.stacks import doubled, halved
@@ -56,7 +58,8 @@ class Encoder(nn.Module):
         config, dtype = self.config, self.spec.compute_dtype
         x = x - jnp.asarray(self.spec.mean, jnp.float32)  # affine still, and sooner at the minimum
         if config.network == "conv":
-            x = halved(x, config.features, pyramid(x.shape[1:], config.smallest, "autoencoder")[1], dtype)
+            layer = partial(Conv, kernel_size=(4, 4), strides=(2, 2), dtype=dtype)
+            x = halved(layer, x, config.features, pyramid(x.shape[1:], config.smallest, "autoencoder")[1])
         return nn.Dense(config.latent_dim, dtype=dtype)(x.reshape(x.shape[0], -1)).astype(jnp.float32)
 
 
@@ -75,7 +78,8 @@ class Decoder(nn.Module):
             x = nn.Dense(int(np.prod(shape)), use_bias=False, dtype=dtype)(z).reshape(-1, *shape)
             return x.astype(jnp.float32) + self.param("bias", lambda _: jnp.asarray(self.spec.mean, jnp.float32))
         smallest, depth = pyramid(shape, config.smallest, "autoencoder")
-        x = doubled(z, smallest, config.features, shape[-1], depth, dtype).astype(jnp.float32)
+        layer = partial(ConvTranspose, kernel_size=(4, 4), strides=(2, 2), dtype=dtype)
+        x = doubled(layer, z, smallest, config.features, shape[-1], depth, dtype).astype(jnp.float32)
         return nn.sigmoid(x + self.param("bias", lambda _: logits_of_mean(self.spec.mean)))
 
 

@@ -42,7 +42,7 @@ from jaxgen.adversarial.turns import (
 )
 from jaxgen.errors import check_not_negative, check_positive, check_share
 from jaxgen.model import Array, Latents, Model, Phase, Prior, Sampler, Spec
-from jaxgen.nn.conv import Conv
+from jaxgen.nn.conv import Conv, ConvTranspose
 from jaxgen.nn.image import from_signed, pyramid, to_signed
 from jaxgen.nn.normalization import NormalizationName, normalised
 from jaxgen.nn.stacks import generated
@@ -82,7 +82,8 @@ class Generator(nn.Module):
         features = config.features << (depth - 1)
         x = nn.Dense(height * width * features, use_bias=False, **options)(z)
         x = nn.relu(normalised(x.reshape(-1, height, width, features), training))
-        return generated(x, config.features, self.image_shape[-1], depth, training, config.kernel, **options)
+        layer = partial(ConvTranspose, kernel_size=(config.kernel,) * 2, strides=(2, 2), **options)
+        return generated(layer, x, config.features, self.image_shape[-1], depth, training)
 
 
 class Discriminator(nn.Module):

@@ -46,7 +46,7 @@ from jaxgen.config import given
 from jaxgen.errors import UserError, check_not_negative, check_positive, check_share
 from jaxgen.likelihoods import gaussian_log_prob
 from jaxgen.model import Array, Batch, Latents, Model, Part, Phase, Prior, Sampler, Spec, State
-from jaxgen.nn.conv import Conv
+from jaxgen.nn.conv import Conv, ConvTranspose
 from jaxgen.nn.image import from_signed, pyramid, to_signed
 from jaxgen.nn.normalization import normalised
 from jaxgen.nn.stacks import generated
@@ -87,8 +87,8 @@ class Generator(nn.Module):
         dense = partial(nn.Dense, use_bias=False, kernel_init=weights, dtype=self.dtype)
         x = nn.relu(normalised(dense(self.config.dense_units)(z), training))
         x = nn.relu(normalised(dense(height * width * features)(x), training)).reshape(-1, height, width, features)
-        options = {"kernel_init": weights, "dtype": self.dtype}
-        return generated(x, self.config.features, self.image_shape[-1], depth, training, **options)
+        layer = partial(ConvTranspose, kernel_size=(4, 4), strides=(2, 2), kernel_init=weights, dtype=self.dtype)
+        return generated(layer, x, self.config.features, self.image_shape[-1], depth, training)
 
 
 class Discriminator(nn.Module):

@@ -22,6 +22,7 @@ Points in the plane want their base's settings (see gan) and
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Literal, NamedTuple
 
 import flax.linen as nn
@@ -35,7 +36,7 @@ from jaxgen.config import given
 from jaxgen.errors import UserError, check_not_negative, check_positive, check_share
 from jaxgen.model import Array, Batch, Key, Model, Phase, Spec, State
 from jaxgen.models import dcgan, gan
-from jaxgen.nn.conv import Conv
+from jaxgen.nn.conv import Conv, ConvTranspose
 from jaxgen.nn.dense import perceptron
 from jaxgen.nn.image import pyramid
 from jaxgen.nn.normalization import NormalizationName, normalised
@@ -129,7 +130,9 @@ class Decoder(nn.Module):
             x = perceptron(z, config.encoder_units, 2, False, False, self.dtype)
             return nn.Dense(*self.shape, dtype=self.dtype)(x).astype(jnp.float32)
         smallest, depth = pyramid(self.shape, config.smallest, "mggan")
-        return nn.tanh(doubled(z, smallest, config.features, self.shape[-1], depth, self.dtype).astype(jnp.float32))
+        layer = partial(ConvTranspose, kernel_size=(4, 4), strides=(2, 2), dtype=self.dtype)
+        x = doubled(layer, z, smallest, config.features, self.shape[-1], depth, self.dtype)
+        return nn.tanh(x.astype(jnp.float32))
 
 
 class ManifoldDiscriminator(nn.Module):

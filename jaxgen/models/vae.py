@@ -13,6 +13,7 @@ a prior that knows no y). Sums over pixels and latents, in nats; the mean over t
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import flax.linen as nn
@@ -25,6 +26,7 @@ from jaxgen.config import check_idle
 from jaxgen.errors import UserError, check_not_negative, check_positive
 from jaxgen.likelihoods import bernoulli_log_prob, discretised_logistic_log_prob, gaussian_kl, gaussian_log_prob
 from jaxgen.model import Array, Latents, Likelihood, Model, Phase, Prior, Sampler, Spec, State
+from jaxgen.nn.conv import Conv, ConvTranspose
 from jaxgen.nn.dense import mean_and_log_variance
 from jaxgen.nn.image import from_unit, logits_of_mean, pyramid, to_binary, to_unit
 from jaxgen.nn.optimizer import descend
@@ -72,7 +74,8 @@ class Encoder(nn.Module):
         """X [batch, H, W, C], one-hot y [batch, classes or 0] -> mean, log-variance [batch, latent_dim]."""
         if self.config.network == "conv":
             maps = jnp.broadcast_to(y[:, None, None], (*x.shape[:3], y.shape[1]))
-            x = halved(jnp.concatenate([x, maps], axis=-1), self.config.features, self.depth, self.dtype)
+            layer = partial(Conv, kernel_size=(4, 4), strides=(2, 2), dtype=self.dtype)
+            x = halved(layer, jnp.concatenate([x, maps], axis=-1), self.config.features, self.depth)
         else:
             x = jnp.concatenate([x.reshape(x.shape[0], -1), y], axis=-1)
             for units in self.config.hidden:
@@ -93,7 +96,8 @@ class Decoder(nn.Module):
         x = jnp.concatenate([z, y], axis=-1)
         if config.network == "conv":
             smallest, depth = pyramid(shape, config.smallest, "vae")
-            x = doubled(x, smallest, config.features, shape[-1], depth, dtype)
+            layer = partial(ConvTranspose, kernel_size=(4, 4), strides=(2, 2), dtype=dtype)
+            x = doubled(layer, x, smallest, config.features, shape[-1], depth, dtype)
         else:
             for units in reversed(config.hidden):
                 x = nn.tanh(nn.Dense(units, dtype=dtype)(x))

@@ -42,7 +42,7 @@ import optax
 from jaxgen.errors import check_positive, check_share
 from jaxgen.likelihoods import gaussian_kl, gaussian_log_prob
 from jaxgen.model import Array, Latents, Model, Phase, Prior, Sampler, Spec, State
-from jaxgen.nn.conv import Conv
+from jaxgen.nn.conv import Conv, ConvTranspose
 from jaxgen.nn.dense import mean_and_log_variance
 from jaxgen.nn.image import from_signed, pyramid, to_signed
 from jaxgen.nn.normalization import normalised
@@ -104,7 +104,8 @@ class Decoder(nn.Module):
         features = self.config.features << (depth - 1)
         x = nn.Dense(height * width * features, use_bias=False, dtype=self.dtype)(z)
         x = nn.relu(normalised(x.reshape(-1, height, width, features), training))
-        return generated(x, self.config.features, self.image_shape[-1], depth, training, dtype=self.dtype)
+        layer = partial(ConvTranspose, kernel_size=(4, 4), strides=(2, 2), dtype=self.dtype)
+        return generated(layer, x, self.config.features, self.image_shape[-1], depth, training)
 
 
 class Discriminator(nn.Module):

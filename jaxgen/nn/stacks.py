@@ -1,30 +1,32 @@
-"""Stacks of stride-2 convolutions between images and vectors; called within a module's `nn.compact`."""
+"""Stacks of stride-2 convolutions between images and vectors; called within a module's `nn.compact`.
 
-from functools import partial
-from typing import Any
+`layer` makes one from its number of channels: `Conv` or `ConvTranspose` with everything else given.
+"""
+
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.model import Array
-from jaxgen.nn.conv import Conv, ConvTranspose
 from jaxgen.nn.normalization import normalised
 
 
-def halved(x: Array, features: int, depth: int, dtype: np.dtype) -> Array:
+def halved(layer: Callable, x: Array, features: int, depth: int) -> Array:
     """Images [batch, H, W, C], halved `depth` times, as vectors [batch, units]; channels double from `features` on."""
     for level in range(depth):
-        x = nn.relu(Conv(features << level, (4, 4), strides=(2, 2), dtype=dtype)(x))
+        x = nn.relu(layer(features << level)(x))
     return x.reshape(x.shape[0], -1)
 
 
-def doubled(z: Array, smallest: tuple[int, int], features: int, channels: int, depth: int, dtype: np.dtype) -> Array:
+def doubled(
+    layer: Callable, z: Array, smallest: tuple[int, int], features: int, channels: int, depth: int, dtype: np.dtype
+) -> Array:
     """Vectors [batch, d] as maps of `smallest` (height, width), doubled `depth` times: [batch, H, W, channels].
 
-    The mirror of `halved`; the last layer has neither bias nor nonlinearity.
+    The mirror of `halved`; the last layer has neither bias nor nonlinearity. The first is dense, and computes in dtype.
     """
-    layer = partial(ConvTranspose, kernel_size=(4, 4), strides=(2, 2), dtype=dtype)
     first = features << (depth - 1)
     x = nn.relu(nn.Dense(smallest[0] * smallest[1] * first, dtype=dtype)(z)).reshape(-1, *smallest, first)
     for level in reversed(range(depth - 1)):
@@ -32,14 +34,11 @@ def doubled(z: Array, smallest: tuple[int, int], features: int, channels: int, d
     return layer(channels, use_bias=False)(x)
 
 
-def generated(
-    x: Array, features: int, channels: int, depth: int, training: bool, kernel: int = 4, **options: Any
-) -> Array:
+def generated(layer: Callable, x: Array, features: int, channels: int, depth: int, training: bool) -> Array:
     """Maps [batch, h, w, features << (depth - 1)], doubled `depth` times to images in (-1, 1): DCGAN's way.
 
-    BatchNorm and ReLU between the layers, tanh at the end, of float32. `options` are the layers' dtype and kernel_init.
+    BatchNorm and ReLU between the layers, tanh at the end, of float32.
     """
-    layer = partial(ConvTranspose, kernel_size=(kernel, kernel), strides=(2, 2), **options)
     for level in reversed(range(depth - 1)):
         x = nn.relu(normalised(layer(features << level, use_bias=False)(x), training))
     return nn.tanh(layer(channels)(x).astype(jnp.float32))

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from jaxgen.experiments.benchmarks import contenders
+from jaxgen.experiments.benchmarks import contenders, flops
 
 from jaxgen import models
 from jaxgen.errors import UserError
@@ -12,6 +12,7 @@ from jaxgen.models import dcgan
 torch = pytest.importorskip("torch", reason="PyTorch comes with the extra bench")
 
 from jaxgen.experiments.benchmarks import torch_peers  # noqa: E402
+from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 
 @pytest.mark.parametrize(
@@ -64,6 +65,23 @@ def noise(name, key, shape):
 def distances(nets, others):
     pairs = zip(*(torch.nn.ModuleDict(n).parameters() for n in (nets, others)), strict=True)
     return np.concatenate([(a - b).abs().detach().numpy().ravel() for a, b in pairs])
+
+
+@pytest.mark.parametrize("name", ["dcgan", "vae"])
+def test_a_step_has_jaxgens_operations(name, untrained, monkeypatch):
+    """As PyTorch counts them: those with a convolution's padding too, but no sums, which jaxgen has as products."""
+    monkeypatch.setattr(flops, "taps", lambda size, kernel, stride, lo, outputs: kernel * outputs)
+    module, data = models.load(name), contenders.made_up(8, 16, 3, 4)
+    config = module.Config(features=4)
+    training = untrained(module.make(config, data.spec), data)
+    expected = flops.useful_flops(contenders.one_step(training.phase), *training.operands)
+    if name == "vae":  # of pixels and of latents; forward and back
+        expected -= 2 * 2 * 4 * (16 * 16 * 3 + config.latent_dim)
+    for layout in torch_peers.FORMATS:
+        peer = torch_peers.peer(name, config, data, training.operands[1].params, layout)
+        with FlopCounterMode(display=False) as counter:
+            peer.step(torch.arange(4))
+        assert counter.get_total_flops() == expected
 
 
 @pytest.mark.parametrize("name", ["dcgan", "vae"])
