@@ -41,7 +41,7 @@ from jaxgen.evaluation.table import (
 from jaxgen.model import BINARY_THRESHOLD, Model, State
 from jaxgen.progress import Progress
 from jaxgen.training import Run, engine, folder, open_run
-from jaxgen.training.environment import environment
+from jaxgen.training.environment import DEFINING, ROUNDING, environment, jax_settings
 from jaxgen.training.folder import environment_changes
 from jaxgen.training.plan import Plan
 
@@ -264,6 +264,7 @@ class Scorer:
             "versions": [importlib.metadata.version(name) for name in PACKAGES],
             "device": [jax.devices()[0].device_kind, jax.device_count()],
             "xla_flags": os.environ.get("XLA_FLAGS", ""),
+            "jax_settings": {name: str(value) for name, value in jax_settings(DEFINING + ROUNDING).items()},
             "matmul_precision": jax.config.jax_default_matmul_precision,
         }
 
