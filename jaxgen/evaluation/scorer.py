@@ -265,7 +265,6 @@ class Scorer:
             "device": [jax.devices()[0].device_kind, jax.device_count()],
             "xla_flags": os.environ.get("XLA_FLAGS", ""),
             "jax_settings": {name: str(value) for name, value in jax_settings(DEFINING + ROUNDING).items()},
-            "matmul_precision": jax.config.jax_default_matmul_precision,
         }
 
     def of_samples(

@@ -143,12 +143,13 @@ def environment_changes(path: Path, plan: Plan) -> dict[str, str]:
     """What of the environment that bits depend on is not as when the run at `path` began: words by what changed."""
     old, new = read_environment(path), plan.environment()
     decisive = ("jaxgen", "jax", "jaxlib", "flax", "optax", "backend", "device", "devices", "mesh", "cores")
-    decisive += ("xla_flags", "matmul_precision")
+    decisive += ("xla_flags",)
     found = {name: f"{name}: {old.get(name)} -> {new[name]}" for name in decisive if old.get(name) != new[name]}
-    rounding = {
-        name.upper(): (old.get("jax_settings", {}).get(name), new["jax_settings"].get(name)) for name in ROUNDING
-    }
-    found |= {name: f"{name}: {before} -> {now}" for name, (before, now) in rounding.items() if before != now}
+    settings = [environment.get("jax_settings", {}) for environment in (old, new)]
+    for name in ROUNDING:
+        before, now = (of.get(name) for of in settings)
+        if before != now:
+            found[name] = f"{name.upper()}: {before} -> {now}"
     files = {name for name, _ in old.get("sources", {}).items() ^ new["sources"].items()}
     return found | {name: f"{name} was changed" for name in sorted(files)}
 
