@@ -18,7 +18,7 @@ def _first(argv: list[str], command: str, what: str, example: str) -> tuple[str,
     if argv and argv[0] in ("-h", "--help"):
         if command not in ("train", "data", "extractor"):  # whose options depend on it
             return example, argv
-        print(f"usage: jaxgen {command} {example} [OPTIONS]\n\n{inspect.getdoc(COMMANDS[command])}")
+        print(f"usage: jaxgen {command} {example} [OPTIONS]\n\n{inspect.getdoc(COMMANDS[command]) or ''}")
         raise SystemExit(0)
     if not argv or argv[0].startswith("-"):
         raise UserError(NAME_FIRST.format(command=command, what=what, example=example))
@@ -115,7 +115,7 @@ def runs_command(argv: list[str]) -> None:
         """
         from rich.console import Console
 
-        os.environ.setdefault("JAX_PLATFORMS", "cpu")  # a run may be training on the accelerator
+        os.environ["JAX_PLATFORMS"] = "cpu"  # it only reads, and a run may be training on the accelerator
         from jaxgen.cli.tables import runs_table
         from jaxgen.training.status import runs_below, standing
 
@@ -141,7 +141,7 @@ def verify_command(argv: list[str]) -> None:
         RUN is a run folder, or a folder of some. Prints a line a part and changes nothing. Exit status 2 where a part
         is not as it was written.
         """
-        os.environ.setdefault("JAX_PLATFORMS", "cpu")  # a run may be training on the accelerator
+        os.environ["JAX_PLATFORMS"] = "cpu"  # it only reads, and a run may be training on the accelerator
         from jaxgen.training.status import DAMAGED, runs_below, verified
 
         found, bad, count = runs_below(path), 0, 0
@@ -173,6 +173,7 @@ def digest_command(argv: list[str]) -> None:
         Args:
             checkpoint: newest, a step, or best (each seed's, by the run's keep_best)
         """
+        os.environ["JAX_PLATFORMS"] = "cpu"  # it only reads, and a run may be training on the accelerator
         from jaxgen.training import open_run
 
         _print_digests(open_run(path, checkpoint))

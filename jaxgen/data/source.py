@@ -60,11 +60,15 @@ def data_dir() -> Path:
     """The folder for prepared data: JAXGEN_DATA_DIR, or jaxgen's folder in the platform's cache.
 
     That is below XDG_CACHE_HOME or ~/.cache on Linux, ~/Library/Caches on macOS, and LOCALAPPDATA on Windows.
+    Raises UserError where the user has no home folder and no variable names another.
     """
-    if chosen := os.environ.get("JAXGEN_DATA_DIR"):
-        return Path(chosen).expanduser().absolute()
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "jaxgen"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "jaxgen"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jaxgen"
+    try:
+        if chosen := os.environ.get("JAXGEN_DATA_DIR"):
+            return Path(chosen).expanduser().absolute()
+        if sys.platform == "darwin":
+            return Path.home() / "Library" / "Caches" / "jaxgen"
+        if sys.platform == "win32":
+            return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "jaxgen"
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jaxgen"
+    except RuntimeError as error:  # of a user without a home, as in some containers
+        raise UserError(f"no folder for prepared data ({error}): JAXGEN_DATA_DIR names one") from None
