@@ -163,6 +163,17 @@ def nfc(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
+def folder_names(classes: Sequence[str]) -> list[str]:
+    """A name of a folder for each class: as the class is called, with _ for what such a name cannot have.
+
+    Where two would be one, also where upper and lower case are one, each has the class's number before it.
+    """
+    names = [re.sub(r'[\x00-\x1f<>:"/\\|?*]|^\.|[. ]$|^$', "_", nfc(name)) for name in classes]
+    if len({name.casefold() for name in names}) < len(names):
+        names = [f"{label} {name}" for label, name in enumerate(names)]
+    return names
+
+
 @dataclass(frozen=True)
 class _Images:
     """Records of image files."""
