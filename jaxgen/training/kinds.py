@@ -269,14 +269,14 @@ class Kind(NamedTuple):
     points: bool = False  # whether it is of points too
 
 
-STILL, MOVING = (".png", ".npz"), (".gif", ".webp")
+STILL, MOVING, FOLDER = (".png", ".npz"), (".gif", ".webp"), "/"
 """Suffixes."""
 
 CODES = ("encode", "decode", "prior")
 """What moving about among the codes of images needs of a model."""
 
 KINDS = {
-    "samples": Kind(samples, 0, STILL, ("sample",), ("num",), points=True),
+    "samples": Kind(samples, 0, (*STILL, FOLDER), ("sample",), ("num",), points=True),
     "interpolation": Kind(interpolation, 1, STILL + MOVING, ("decode", "prior"), ("num", "steps")),
     "traversal": Kind(traversal, 2, STILL + MOVING, ("decode", "prior"), ("num", "steps", "dims", "around")),
     "arithmetic": Kind(arithmetic, 3, STILL, CODES, ("num", "groups"), True, ("A", "B", "C")),
