@@ -212,7 +212,7 @@ def sample_command(argv: list[str]) -> None:
         around: int | None = None,
         groups: tuple[str, ...] | None = None,
         checkpoint: str = "newest",
-        out: Path | None = None,
+        out: str | None = None,
     ) -> None:
         """Draw samples, interpolations and other pictures of a run: PNG, npz, GIF, WebP.
 
@@ -230,8 +230,8 @@ def sample_command(argv: list[str]) -> None:
                 the model does not encode
             groups: the three classes of arithmetic, the two of attribute
             checkpoint: newest, a step, or best (each seed's, by the run's keep_best)
-            out: the file: .png, .npz (arrays), and of paths .gif and .webp, the training's two; RUN/KIND.png or
-                RUN/animation.gif if not given
+            out: the file: .png, .npz (arrays), and of paths .gif and .webp, the training's two; of samples also
+                FOLDER/, a PNG file an image, in folders of the classes; RUN/KIND.png or RUN/animation.gif if not given
         """
         from jaxgen.pictures import sample
         from jaxgen.training.compiled import keep_compiled
@@ -248,7 +248,7 @@ def evaluate_command(argv: list[str]) -> None:
     """Score a run, or images of any other system, beside real ones.
 
     jaxgen evaluate RUN                                scores a run, and the same model untrained
-    jaxgen evaluate --images FOLDER --dataset NAME     scores PNG or JPEG files, or an npz file
+    jaxgen evaluate --images FOLDER --dataset NAME     scores image files, a zip of them, or an npz file
 
     Prints the table and writes it as JSON: into the run folder, or beside the images.
     """
@@ -299,8 +299,9 @@ def _evaluate_images(argv: list[str]) -> None:
         """Score images of any other system beside real ones.
 
         Args:
-            images: a folder of PNG or JPEG files (subfolders with the names of the classes are labels), or an npz file
-                with `image` uint8 [num, H, W, C] and of choice `label`
+            images: a folder or zip file of PNG, JPEG, WebP or TIFF files (subfolders with the names or numbers of the
+                classes are labels), or an npz file with `image` [num, H, W, C], uint8 or floats from 0 or -1 to 1, and
+                of choice `label`
             out: the JSON file; IMAGES.evaluation.json if not given
         """
         from jaxgen.evaluation import evaluate_images as evaluate
@@ -311,6 +312,7 @@ def _evaluate_images(argv: list[str]) -> None:
         given = vars(options) | {}
         results = evaluate(images, given.pop("dataset"), scoring, out=out, **given)
         _print_scores(results)
+        print(f"{images}: {results['rows'][-1]['sampling']}")
         print(results["path"])
 
     parse(evaluate_images, argv, "jaxgen evaluate")
@@ -497,7 +499,7 @@ def _data_show(argv: list[str]) -> None:
         if num < 1:
             raise UserError(f"num must be at least 1, not {num}")
         path = out or Path(re.sub(r"\W+", "_", name) + ".png")
-        if path.suffix != ".png":
+        if path.suffix.lower() != ".png":
             raise UserError(f"a contact sheet is written as .png, not as {path.name!r}")
         given = vars(options) | {"data_from": folder and str(folder)}
         del given["dataset"]

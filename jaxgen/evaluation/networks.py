@@ -169,7 +169,8 @@ def _own(network: Network, dataset: data.Dataset, progress: bool) -> Extractor:
     kept = data.data_dir() / "extractors" / f"{hashlib.sha256(depends.encode()).hexdigest()[:16]}.safetensors"
     if not kept.exists():
         save_classifier(kept, network, dataset, progress)
-    return load_classifier(kept)
+    size = "x".join(map(str, dataset.spec.image_shape))
+    return load_classifier(kept)._replace(name=f"{dataset.name} {size} {network.name}")
 
 
 def save_classifier(path: Path, network: Network, dataset: data.Dataset, progress: bool = True) -> None:

@@ -94,7 +94,7 @@ def evaluate_images(
     """Scores images (or points) that any other system made beside real ones of a dataset; writes a JSON file.
 
     Args:
-        images: a folder of PNG and JPEG files, or an npz file, as `read_images` has it.
+        images: a folder or a zip file of images, or an array, as `read_images` has it.
         dataset: by name, as `jaxgen.data.load` has it.
         scoring: the metrics, and how they are taken.
         out: the JSON file; IMAGES.evaluation.json beside the images if not given.
@@ -112,7 +112,7 @@ def evaluate_images(
     if out.is_dir():
         raise UserError(f"{out} is a folder; --out names the JSON file")
     loaded = data.load(dataset, progress=progress, **options)
-    values, labels = read_images(path, loaded)
+    values, labels, how = read_images(path, loaded)
     if scoring.samples is not None:
         if scoring.samples > len(values):
             raise UserError(f"{path} holds {len(values):,} examples, not the {scoring.samples:,} of samples")
@@ -126,7 +126,7 @@ def evaluate_images(
             "kind": "given",
             "samples": len(values),
             "values": {key: [_finite(value)] for key, value in scorer.of_samples(path.name, values, labels).items()},
-            "sampling": "given as files",
+            "sampling": how,
             "notes": scorer.absent(None, labels is not None),
         }
         results = scorer.results([*scorer.real_rows([]), row], ()) | {"environment": environment(loaded)}

@@ -270,14 +270,14 @@ class Kind(NamedTuple):
     subjects: tuple[str, ...] = ("image",)  # what the examples must be
 
 
-STILL, MOVING = (".png", ".npz"), (".gif", ".webp")
+STILL, MOVING, FOLDER = (".png", ".npz"), (".gif", ".webp"), "/"
 """Suffixes."""
 
 CODES = ("decode", "encode", "path")
 """What moving about among the codes of images needs of a model."""
 
 KINDS = {
-    "samples": Kind(samples, 0, STILL, ("sample",), ("num",), subjects=SUBJECTS),
+    "samples": Kind(samples, 0, (*STILL, FOLDER), ("sample",), ("num",), subjects=SUBJECTS),
     "interpolation": Kind(interpolation, 1, STILL + MOVING, ("decode", "path"), ("num", "steps")),
     "traversal": Kind(traversal, 2, STILL + MOVING, ("decode", "path"), ("num", "steps", "dims", "around")),
     "arithmetic": Kind(arithmetic, 3, STILL, CODES, ("num", "groups"), True, ("A", "B", "C")),

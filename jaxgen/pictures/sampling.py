@@ -1,17 +1,22 @@
 """Pictures of a finished run: what `jaxgen sample` writes."""
 
 import io
-from collections.abc import Callable
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from jaxgen import models
+from jaxgen.data import Dataset
+from jaxgen.data.readers.image_folder import folder_names
 from jaxgen.drawing import legible_scale, stacked, to_animation, to_png
 from jaxgen.errors import UserError
 from jaxgen.model import Model
 from jaxgen.pictures import latents
-from jaxgen.pictures.kinds import KINDS, Asked, Drawn, Kind
+from jaxgen.pictures.kinds import FOLDER, KINDS, Asked, Drawn, Kind
 from jaxgen.training.folder import open_run
 from jaxgen.training.plan import Plan
 
@@ -77,14 +82,15 @@ def sample(
         num: as above, as are `steps`, `dims`, `around` and `groups` (the names of classes).
         out: a .png (the seeds' grids one below the other, small images enlarged) or .npz file, or a .gif or .webp of a
             path, there and back (all rows' images of a step in a frame), or of a training. RUN/KIND.png, or
-            RUN/animation.gif, if not given. An npz holds image uint8 [seeds, rows, columns, H, W, C] (reconstructions:
-            [seeds, num, 2, H, W, C], codes: [seeds, codes, rows, columns, H, W, C]), seed int64 [seeds], z and what
-            the rows and columns are; of samples image uint8 [seeds * num, H, W, C], seed int64 [seeds * num], and the
-            condition's entries; of classified image uint8 [n, H, W, C], seed int64 [n], label and predicted int32 [n],
-            and the latter's probability float32 [n].
+            RUN/animation.gif, if not given. Of samples also a folder, FOLDER/: a file seed-SEED-NUMBER.png an image, in
+            folders of the classes where they have labels. An npz holds image uint8 [seeds, rows, columns, H, W, C]
+            (reconstructions: [seeds, num, 2, H, W, C], codes: [seeds, codes, rows, columns, H, W, C]), seed int64
+            [seeds], z and what the rows and columns are; of samples image uint8 [seeds * num, H, W, C], seed int64
+            [seeds * num], and the condition's entries; of classified image uint8 [n, H, W, C], seed int64 [n], label
+            and predicted int32 [n], and the latter's probability float32 [n].
 
     Returns:
-        The file.
+        The file, or the folder.
 
     Raises:
         UserError: a kind, an option or a class that there is not, a model that cannot be drawn so, a file of another
@@ -97,18 +103,59 @@ def sample(
     how = KINDS[kind]
     if opened.plan.dataset.spec.subject not in how.subjects:
         raise UserError(f"{kind} shows {how.subjects[0]}s, which dataset {opened.plan.dataset.name} does not have")
-    out = Path(out) if out else opened.path / f"{kind}{how.suffixes[0]}"
-    if out.suffix not in how.suffixes:
-        *others, last = how.suffixes
-        raise UserError(f"{kind} can be written as {', '.join(others)} or {last}, not as {out.name!r}")
+    is_folder = bool(out) and (str(out).endswith(("/", os.sep)) or Path(out).is_dir())
+    out = Path(out) if out is not None else opened.path / f"{kind}{how.suffixes[0]}"
+    suffix = FOLDER if is_folder else out.suffix.lower()
+    if suffix not in how.suffixes:
+        *others, last = [f"a folder ({each})" if each == FOLDER else each for each in how.suffixes]
+        asked_for = f"{out.name}/" if is_folder else out.name
+        raise UserError(f"{kind} can be written as {', '.join(others)} or {last}, not as {asked_for!r}")
+    if is_folder and opened.plan.dataset.spec.subject != "image":
+        raise UserError(
+            f"samples of {opened.plan.dataset.name} are no images, so a folder is not for them: choose .npz"
+        )
     _check_model(how, opened.plan)
     _check_options(kind, asked, opened.plan)
-    content = _content(how.draw(opened, asked), out.suffix, opened.plan)
+    drawn = how.draw(opened, asked)
+    if is_folder:
+        _write_folder(out, _image_files(drawn.arrays, opened.plan.dataset))
+        return out
+    content = _content(drawn, suffix, opened.plan)
     if out.exists() and out.read_bytes() != content:
         raise UserError(f"{out} exists with another content; choose another --out")
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_bytes(content)
     return out
+
+
+def _image_files(arrays: Mapping[str, np.ndarray], dataset: Dataset) -> dict[str, bytes]:
+    """A PNG file an image, by its path: numbered by seed, in folders of the classes where there are labels."""
+    names = folder_names(dataset.classes or [str(label) for label in range(dataset.spec.num_classes or 0)])
+    place = [f"{names[label]}/" for label in arrays["label"]] if "label" in arrays else [""] * len(arrays["seed"])
+    counts, files = Counter(), {}
+    for folder, seed, image in zip(place, arrays["seed"].tolist(), arrays["image"], strict=True):
+        files[f"{folder}seed-{seed}-{counts[seed]:05}.png"] = to_png(image)
+        counts[seed] += 1
+    return files
+
+
+def _write_folder(out: Path, files: Mapping[str, bytes]) -> None:
+    """Writes the files, all of them or none; raises UserError where there are others."""
+    if out.exists():
+        there = {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+        if there == files:
+            return
+        if there:
+            raise UserError(f"{out} exists with another content; choose another --out")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f"{out.name}.", dir=out.parent) as temporary:
+        made = Path(temporary) / "made"
+        for path, content in files.items():
+            (made / path).parent.mkdir(parents=True, exist_ok=True)
+            (made / path).write_bytes(content)
+        if out.exists():
+            out.rmdir()
+        made.rename(out)
 
 
 def _check_options(kind: str, asked: Asked, plan: Plan) -> None:

@@ -168,7 +168,7 @@ def train(
             lines = [f"nothing to resume in {out}: starting at step 0"]
         try:
             with Progress(plan, shown=progress, told=processes.is_first()) as bar:
-                for line in lines:
+                for line in [*([plan.dataset.note] if settings.data_from else []), *lines]:
                     bar.say(line)
                 if deterministic:
                     bar.say(determinism.check(plan, _short_run))

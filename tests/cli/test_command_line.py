@@ -475,6 +475,7 @@ def test_data_show_and_prepare(here):
     for n in range(4):
         Image.new("RGB", (8, 8), (60 * n, 0, 0)).save(f"mine/{n}.png")
     assert did("data", "show", "image_folder", "--from", "mine").endswith("image_folder.png\n")
+    assert did("data", "show", "digits", "--out", "DIGITS.PNG").endswith("DIGITS.PNG\n")
 
 
 def test_a_contact_sheet_replaces_no_other_file(here):
@@ -574,9 +575,9 @@ def test_samples_replace_no_other_file(run, here):
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        (["--out", "samples.jpg"], "samples can be written as .png or .npz, not as 'samples.jpg'"),
-        (["--out", "samples"], "samples can be written as .png or .npz, not as 'samples'"),
-        (["--out", ""], "samples can be written as .png or .npz, not as ''"),
+        (["--out", "samples.jpg"], "samples can be written as .png, .npz or a folder (/), not as 'samples.jpg'"),
+        (["--out", "samples"], "samples can be written as .png, .npz or a folder (/), not as 'samples'"),
+        (["--out", ""], "samples can be written as .png, .npz or a folder (/), not as ''"),
         (["--out", "file/samples.png"], "cannot use file: File exists"),
         (["--out", "/proc/samples.png"], "cannot use /proc/samples.png: "),
         (["--num", "0"], "--num must be at least 10, one a class, not 0"),

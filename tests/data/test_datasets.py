@@ -246,7 +246,7 @@ def test_bad_images_left_out_are_counted_in_the_note(folder):
     with pytest.raises(UserError) as caught:
         data.load("image_folder", data_from=str(folder))
     assert str(caught.value) == (
-        f"cannot decode {folder}/train/1.png (empty): replace it by a whole PNG or JPEG, or remove it; "
+        f"cannot decode {folder}/train/1.png (empty): replace it by a whole image, or remove it; "
         "--skip-bad leaves such images out"
     )
     found = data.load("image_folder", data_from=str(folder), skip_bad=True)
@@ -380,7 +380,7 @@ def test_what_cannot_be_prepared(name, folder, message):
         ("mnist", "mnist is not prepared yet: run jaxgen data prepare mnist"),
         ("stacked_mnist", "mnist is not prepared yet: run jaxgen data prepare mnist"),
         ("tfds:mine", "tfds:mine is not prepared yet: run jaxgen data prepare tfds:mine"),
-        ("image_folder", "image_folder needs a folder of PNG or JPEG images: name it by --data-from FOLDER"),
+        ("image_folder", "image_folder needs a folder of images: name it by --data-from FOLDER"),
         ("mesh_folder", "mesh_folder needs a folder of meshes: --data-from FOLDER"),
     ],
 )

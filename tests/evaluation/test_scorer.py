@@ -230,9 +230,9 @@ def test_a_model_without_a_likelihood(tmp_path):
 @pytest.mark.parametrize(
     ("array", "words"),
     [
-        (np.zeros((5, 16, 16, 1), np.float32), "holds float32 from 0 to 0; images are uint8, 0 to 255"),
+        (np.full((5, 16, 16, 1), 700.0), "holds float64 from 700 to 700; images are whole numbers from 0 to 255, or "),
         (np.full((5, 16, 16, 1), np.nan), "holds non-finite values"),
-        (np.zeros((5, 8, 8, 1), np.uint8), "are 8x8x1, those of digits 16x16x1: --image-size and --channels"),
+        (np.zeros((5, 8, 8, 1), np.uint8), "are 8x8x1, those of digits 16x16x1: --image-size, or --crop and"),
         (np.zeros((0, 16, 16, 1), np.uint8), "not images [num, height, width, channels]"),
         (np.zeros(7, np.uint8), "holds [7], not images [num, height, width, channels]"),
         (np.array(["a"]), "no numbers"),
@@ -251,7 +251,7 @@ def test_files_that_are_no_such_images(folder, tmp_path, digits):
 
     assert "there is no folder or file" in said(tmp_path / "absent")
     (tmp_path / "bad.npz").write_bytes(b"PK\3\4")
-    assert "is no npy or npz file that can be read" in said(tmp_path / "bad.npz")
+    assert "is no npy, npz or zip file that can be read" in said(tmp_path / "bad.npz")
     np.savez(tmp_path / "two.npz", a=np.zeros(3), b=np.zeros(3))
     assert "has no array 'image'; it holds a, b" in said(tmp_path / "two.npz")
     np.savez(tmp_path / "labels.npz", image=digits.test["image"][:9], label=np.arange(9) + 5)

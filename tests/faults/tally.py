@@ -106,7 +106,8 @@ FAULTS = [
         "images truncated or damaged; odd shapes; labels and captions out of range",
         "named in a line; left out and counted if asked",
         r"test_a_file_cut_off_anywhere|test_a_flipped_bit_of_a_png|test_bad_examples|test_images_that_differ"
-        r"|test_a_label_out_of_range|test_wrong_captions|test_fuzz.py::test_images",
+        r"|test_a_label_out_of_range|test_wrong_captions|test_wrong_metadata|test_wrong_csv|test_metadata_neither"
+        r"|test_fuzz.py::test_images",
     ),
     Fault(
         "prepared data damaged or changed",
@@ -121,7 +122,7 @@ FAULTS = [
 ]
 
 PLACES = ("tests/faults", "tests/training/test_loop.py", "tests/training/test_feed.py", "tests/data/test_folders.py")
-PLACES += ("tests/data/test_store.py", "tests/data/test_official.py")
+PLACES += ("tests/data/test_image_files.py", "tests/data/test_store.py", "tests/data/test_official.py")
 
 
 class Count:

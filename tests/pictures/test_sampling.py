@@ -12,15 +12,18 @@ import scipy.stats
 from PIL import Image
 
 from jaxgen import data
+from jaxgen.data.readers.image_folder import folder_names
 from jaxgen.drawing import captioned, labelled
 from jaxgen.errors import UserError
+from jaxgen.evaluation.foreign import read_images
 from jaxgen.model import Spec
-from jaxgen.pictures import latents, sample
+from jaxgen.pictures import latents, sample, sampling
 from jaxgen.pictures.kinds import KINDS
 from jaxgen.training import Settings, open_run, train
 from jaxgen.training.engine import streams
 
-SEEDS = {"vae": (5, 3), "dcgan": (1,), "bands": (0, 2), "classifier": (4, 2), "infogan": (6, 2)}
+CLOTHES = ("T-shirt/top", "Trouser", "b:c", "d", "e?", "f", "g", "h", "i.", "j")  # of Fashion-MNIST, or worse
+SEEDS = {"vae": (5, 3), "dcgan": (1,), "bands": (0, 2), "classifier": (4, 2), "infogan": (6, 2), "naive_bayes": (0, 2)}
 
 # Conditional, with latents: z is how bright the row of the class is.
 BANDS = """
@@ -61,6 +64,7 @@ def runs(tmp_path_factory):
     small = {"noise_dim": 3, "categories": 4, "features": 2, "smallest": 2, "dense_units": 8, "code_units": 4}
     small["generator_learning_rate"] = 0.02  # grey images would all be alike
     train("infogan", small, Settings(seeds=SEEDS["infogan"], **some), out=folder / "infogan")
+    train("naive_bayes", None, Settings(seeds=SEEDS["naive_bayes"], **some), out=folder / "naive_bayes")
     logistic = {"network": "logistic", "learning_rate": 0.01}
     train("classifier", logistic, Settings(seeds=SEEDS["classifier"], **some), out=folder / "classifier")
     return folder
@@ -140,6 +144,71 @@ def test_interpolations_are_images_on_the_path_between_two_draws(name, size, dra
     assert arrays["seed"].tolist() == list(SEEDS[name])
     assert set(arrays) == {"image", "z", "share", "seed"}
     np.testing.assert_array_equal(cells(pixels, len(SEEDS[name]), 4, 5), arrays["image"])
+
+
+@pytest.mark.parametrize(("name", "num"), [("dcgan", 7), ("vae", 5), ("naive_bayes", 20)])
+def test_samples_as_a_folder_come_back(name, num, runs, tmp_path, opened):
+    """A PNG file an image, below its class where there is one, is what `jaxgen evaluate --images` reads."""
+    with np.load(sample(runs / name, num=num, out=tmp_path / "arrays.NPZ")) as file:
+        arrays = dict(file)
+    dataset = opened[name].plan.dataset._replace(classes=CLOTHES)
+    out = f"{tmp_path}/theirs.v1/"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            sampling, "open_run", lambda *_: opened[name]._replace(plan=opened[name].plan._replace(dataset=dataset))
+        )
+        assert sample(runs / name, num=num, out=out) == sample(runs / name, num=num, out=out) == tmp_path / "theirs.v1"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["arrays.NPZ", "theirs.v1"]
+    values, labels, how = read_images(tmp_path / "theirs.v1", dataset)
+    assert how == "given as files"
+    names = [f"seed-{seed}-{i:05}.png" for seed in SEEDS[name] for i in range(num)]
+    if name == "naive_bayes":
+        names = [f"{folder_names(CLOTHES)[label]}/{n}" for label, n in zip(arrays["label"], names, strict=True)]
+        assert names[0].startswith("T-shirt_top/seed-0-00000")
+    files = [path.relative_to(tmp_path / "theirs.v1").as_posix() for path in (tmp_path / "theirs.v1").rglob("*.png")]
+    assert sorted(files) == sorted(names)
+    order = sorted(range(len(names)), key=lambda i: names[i])  # the classes' names are in the order of their numbers
+    np.testing.assert_array_equal(values, arrays["image"][order])
+    assert (labels is None) == ("label" not in arrays)
+    if labels is not None:
+        np.testing.assert_array_equal(labels, arrays["label"][order])
+
+
+def test_folders_that_samples_are_not_written_to(runs, tmp_path, opened):
+    (tmp_path / "there").mkdir()
+    sample(runs / "dcgan", num=2, out=tmp_path / "there")  # an empty one is taken
+    assert len(list((tmp_path / "there").iterdir())) == 2
+    for change in ("notes.txt", "seed-1-00001.png"):
+        shutil.copytree(tmp_path / "there", tmp_path / change)
+        (tmp_path / change / change).write_bytes(b"x")
+        with pytest.raises(
+            UserError, match=rf"^{tmp_path / change} exists with another content; choose another --out$"
+        ):
+            sample(runs / "dcgan", num=2, out=f"{tmp_path / change}/")
+        assert (tmp_path / change / change).read_bytes() == b"x"
+    words = r"interpolation can be written as .png, .npz, .gif or .webp, not as 'a.png/'"
+    with pytest.raises(UserError, match=words):
+        sample(runs / "dcgan", "interpolation", out=f"{tmp_path}/a.png/")
+    points = opened["dcgan"].plan.dataset._replace(spec=Spec({"point": None}, 1), name="gaussians")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            sampling,
+            "open_run",
+            lambda *_: opened["dcgan"]._replace(plan=opened["dcgan"].plan._replace(dataset=points)),
+        )
+        with pytest.raises(
+            UserError, match=r"samples of gaussians are no images, so a folder is not for them: choose "
+        ):
+            sample(runs / "dcgan", out=f"{tmp_path}/points/")
+
+
+@pytest.mark.parametrize(
+    ("kind", "suffix"), [("samples", ".PNG"), ("interpolation", ".Gif"), ("interpolation", ".WEBP")]
+)
+def test_suffixes_in_upper_case(kind, suffix, runs, tmp_path):
+    written = [sample(runs / "vae", kind, num=2, out=tmp_path / f"x{each}") for each in (suffix, suffix.lower())]
+    assert written[0].name == f"x{suffix}"
+    assert written[0].read_bytes() == written[1].read_bytes()
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".webp"])

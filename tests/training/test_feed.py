@@ -123,6 +123,20 @@ def test_a_run_sees_the_stream_and_flip_mirrors_half_of_it(spy, tmp_path, folder
     assert_saw(run, images, steps=24, flip=flip)
 
 
+def test_training_says_how_a_folder_of_ones_own_is_read(spy, tmp_path, folder, capfd):
+    """As `jaxgen data show` prints it, and whatever the folder is called."""
+    own = shutil.copytree(folder, tmp_path / "[bold]")
+    (own / "notes.txt").touch()
+    how = settings(dataset="image_folder", data_from=str(own), steps=1)
+    run = quiet(spy, None, how, tmp_path / "run")
+    words = "".join(capfd.readouterr().err.split())  # the lines are as wide as the terminal
+    assert "".join(run.plan.dataset.note.split()) in words
+    told = "/[bold], in its own split folders: 40 train, 1 validation, 1 test; no classes; captions from captions.jsonl"
+    assert "".join(f"{told}; passed over: 1 .txt.".split()) in words
+    quiet(spy, None, settings(steps=1), tmp_path / "digits")
+    assert "scikit-learn" not in capfd.readouterr().err
+
+
 @pytest.mark.parametrize("flip", [False, True])
 def test_each_seeds_own_order_has_mirrored_images_of_its_own(spy, tmp_path, flip):
     how = settings(seeds=(4, 9), own_order=True, flip=flip, steps=10)

@@ -291,7 +291,7 @@ def test_bad_pictures(small):
     content = path.read_bytes()
     path.write_bytes(content[:-1])
     assert refused(small) == (
-        "cannot decode dev-12-2-3.png (its end is missing): replace it by a whole PNG or JPEG, or remove it"
+        "cannot decode dev-12-2-3.png (it is cut short): replace it by a whole image, or remove it"
     )
     file = io.BytesIO()
     Image.new("RGB", (400, 99)).save(file, "PNG")
