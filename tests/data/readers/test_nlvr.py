@@ -385,7 +385,7 @@ def test_a_folder_that_cannot_be_written(small, tmp_path, monkeypatch):
 
 def run(code, *arguments):
     """A fresh Python on `code`, warnings being errors, that takes NLVR to be as small as the made-up one."""
-    start = f"from jaxgen.data import nlvr; nlvr.SCENES = { {part: len(x) for part, x in SCENES.items()} }\n"
+    start = f"from jaxgen.data.readers import nlvr; nlvr.SCENES = { {part: len(x) for part, x in SCENES.items()} }\n"
     return subprocess.run(
         [sys.executable, "-W", "error", "-c", start + textwrap.dedent(code), *map(str, arguments)],
         capture_output=True,
