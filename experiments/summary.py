@@ -17,7 +17,8 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
-from jaxgen.cli import commands
+from jaxgen.cli import fail
+from jaxgen.cli.parsing import parse
 from jaxgen.errors import UserError
 from jaxgen.evaluation.networks import SHIPPED, WEIGHTS, load_classifier
 from jaxgen.models import MODELS
@@ -118,6 +119,6 @@ def summarise(folders: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()) -
 
 if __name__ == "__main__":
     try:
-        commands.parse(summarise, sys.argv[1:], "python -m experiments.summary")
+        parse(summarise, sys.argv[1:], "python -m experiments.summary")
     except UserError as error:
-        sys.exit(commands.fail(str(error)))
+        sys.exit(fail(str(error)))

@@ -1,4 +1,7 @@
-"""README.md says what is so: its table of models, its commands, its dataset (its model: test_cli.py)."""
+"""README.md says what is so: its table of models, its commands, its model and its dataset.
+
+Runs of its model are tested in tests/cli.
+"""
 
 import re
 import shlex
@@ -6,6 +9,7 @@ import sys
 import types
 from pathlib import Path
 
+import jax
 import numpy as np
 
 from experiments import summary
@@ -77,6 +81,26 @@ def test_the_accuracy_of_the_shipped_classifiers():
     for name, shown in named.items():
         files = (WEIGHTS / f"{SHIPPED[name]}-{role}.safetensors" for role in ("extractor", "judge"))
         assert shown == tuple(f"{100 * load_classifier(file).accuracy:.2f}" for file in files)
+
+
+def test_the_model_of_your_own_keeps_the_contract():
+    """Its samples are the mean image of the examples counted, and noise of the deviation given."""
+    module = types.ModuleType("pixel_mean")
+    exec(next(block for block in PYTHON if "def make" in block), module.__dict__)
+    spec = data.load("digits").spec
+    image = np.random.default_rng(0).integers(70, 186, (5, 8, 8, 1), dtype=np.uint8)
+    weight = np.float32([1, 1, 1, 0, 1])
+    for noise in (0.0, 0.1):
+        model = module.make(module.Config(noise=noise), spec)
+        (phase,) = model.phases
+        state, metrics = phase.step(None, model.init(None), {"image": image, "weight": weight})
+        made = np.asarray(model.sampler.draw(jax.random.key(1), state, 2000, {})["image"])
+        assert (made.shape, made.dtype, metrics["examples"]) == ((2000, 8, 8, 1), np.uint8, 4)
+        mean = np.average(image, axis=0, weights=weight)
+        np.testing.assert_allclose(made.mean(0), mean, atol=0.51 + 5 * 255 * noise / np.sqrt(2000))
+        np.testing.assert_allclose((made - mean).std(), 255 * noise, atol=0.51)
+    assert (model.needs, model.sampler.conditions, model.sampler.note) == (("image",), (), "the mean image with noise")
+    assert (phase.passes, model.likelihood, model.latents, dict(model.predict)) == (1, None, None, {})
 
 
 def test_a_dataset_added_as_it_says_is_loaded(monkeypatch):
