@@ -1,7 +1,4 @@
-"""README.md says what is so: its table of models, its commands, its model and its dataset.
-
-Runs of its model are tested in tests/cli.
-"""
+"""README.md says what is so: its table of models, its commands, its dataset (its model: cli/test_command_line.py)."""
 
 import re
 import shlex
@@ -104,7 +101,7 @@ def test_the_model_of_your_own_keeps_the_contract():
 
 
 def test_a_dataset_added_as_it_says_is_loaded(monkeypatch):
-    module = types.ModuleType("jaxgen.data.stripes")
+    module = types.ModuleType("jaxgen.data.readers.stripes")
     exec(next(block for block in PYTHON if "def identity" in block), module.__dict__)
     info = eval(next(block for block in PYTHON if block.startswith("Info(")), {"Info": Info})
     monkeypatch.setitem(sys.modules, info.module, module)
