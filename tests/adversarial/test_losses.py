@@ -25,6 +25,7 @@ from jaxgen.adversarial.turns import AdversarialConfig, Judged, Nets, turns
 from jaxgen.data.readers.gaussians import draw, modes
 from jaxgen.nn.conv import conv
 from tests.models.by_hand import energy_distance, stepped
+from tests.versions import x64
 
 LOGITS = np.array([-30.0, -3.0, -0.4, 0.0, 0.7, 2.0, 25.0])  # none at a kink of the hinge, at 1 and -1
 
@@ -208,7 +209,7 @@ def penalty_of_kernels(name, kernels, at):
 @pytest.mark.parametrize("place", get_args(PenaltyPlace))
 def test_second_derivatives_through_a_convolutional_critic(name, place):
     """In float64, against finite differences of the penalty with respect to D's kernels."""
-    with jax.enable_x64(True):
+    with x64():
         keys = jax.random.split(jax.random.key(0), 4)
         kernels = [jax.random.normal(keys[0], (4, 4, 2, 3)) / 4, jax.random.normal(keys[1], (4, 4, 3, 2)) / 4]
         real, fake = (jax.random.normal(key, (3, 8, 8, 2)) for key in keys[2:])

@@ -275,6 +275,7 @@ def test_a_reading_given_up_leaves_nothing(folder):
         assert process.stdout.readline() == "2\n"
         os.killpg(process.pid, signal.SIGINT)
         out, err = process.communicate(timeout=300)
+    err = "".join(line for line in err.splitlines(keepends=True) if "profiling requires jaxlib" not in line)  # grain's
     assert (out, err, process.returncode) == ("(4, 6, 4, 1)\n", "", 0)
 
 

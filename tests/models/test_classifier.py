@@ -280,6 +280,7 @@ def losses(train, spec, l2, steps, batch_size, rate):
     )
 
 
+@pytest.mark.filterwarnings("ignore:scipy.optimize:DeprecationWarning")  # scikit-learn 1.6 on SciPy 1.16
 def test_logistic_regression_reaches_the_optimum(digits):
     found, optimum = losses(digits.train, digits.spec, l2=1e-3, steps=2000, batch_size=101, rate=0.05)
     assert optimum - 1e-5 < found < optimum + 1e-3

@@ -15,6 +15,7 @@ from jax.test_util import check_grads
 
 from jaxgen.nn import conv as conv_module
 from jaxgen.nn.conv import Conv, ConvTranspose, Geometry, conv, conv_transpose
+from tests.versions import x64
 
 
 def drawn(examples):
@@ -173,7 +174,7 @@ def test_adjoint_identity_against_float64_numpy(case):
 def test_second_order_gradients_in_both_modes(case):
     x, w, g = arrays(case)
     convolution, transposed = map(jax.jit, operations(case))
-    with jax.enable_x64(True):
+    with x64():
         x, w, g = (jnp.asarray(np.float64(a)) for a in (x, w, g))
         check_grads(convolution, (x, w), order=2, modes=["fwd", "rev"])
         check_grads(transposed, (g, w), order=2, modes=["fwd", "rev"])
