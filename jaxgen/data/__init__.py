@@ -258,6 +258,10 @@ def load(name: str, *, progress: bool = True, **options: Any) -> Dataset:
     row = info(name)
     if chosen.data_from is not None and row.comes != "folder":
         raise UserError(f"dataset {name} is not read from a folder of yours, so data_from is not for it")
+    if chosen.image_bits and row.name != "image_folder":
+        raise UserError(f"dataset {name} is not read from image files of yours, so image_bits is not for it")
+    if chosen.split_blocks and row.comes != "folder":
+        raise UserError(f"dataset {name} has its own splits, so split_blocks is not for it")
     manifest, splits, mean, faces = decoded(chosen, _reader(name), progress=progress)
     vocabulary, note = None, manifest.note
     if "caption" in splits["train"]:
@@ -272,8 +276,6 @@ def load(name: str, *, progress: bool = True, **options: Any) -> Dataset:
         raise UserError(f"dataset {name} has no captions, so caption_length and vocabulary_size are not for it")
     if chosen.flip and "image" not in splits["train"]:
         raise UserError(f"dataset {name} has no images to flip")
-    if chosen.split_blocks and row.comes != "folder":
-        raise UserError(f"dataset {name} has its own splits, so split_blocks is not for it")
     if chosen.skip_bad and not manifest.files and row.comes != "folder":
         raise UserError(f"dataset {name} has no files that could be damaged, so skip_bad is not for it")
     if manifest.skipped:

@@ -174,8 +174,6 @@ def _bare_webp(content: bytes) -> tuple[bytes, bytes]:
         elif kind not in (b"XMP ", b"ICCP"):
             if len(chunk) < 8 + length:
                 raise ValueError(CUT_SHORT)
-            if kind == b"VP8X":
-                chunk = chunk[:8] + bytes([chunk[8] & ~0x2C]) + chunk[9:]  # it has no profile, EXIF and XMP any more
             kept.append(chunk + bytes(length % 2))
     body = b"".join(kept)
     return b"RIFF" + len(body).to_bytes(4, "little") + body, exif
@@ -294,4 +292,5 @@ def _shallow(image: Any) -> np.ndarray:
         opaque = Image.new(mode, image.size, "white")
         opaque.paste(image.convert(mode), mask=image.getchannel("A"))
         image = opaque
-    return np.asarray(image.convert(mode)).reshape(image.height, image.width, -1)
+    image = image if image.mode == mode else image.convert(mode)  # a copy of 100 megapixels counts
+    return np.asarray(image).reshape(image.height, image.width, -1)

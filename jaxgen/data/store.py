@@ -452,7 +452,7 @@ def _examples(
             return error
         image = example["image"]
         if compared:
-            example["content"] = hashlib.sha256(f"{image.shape}".encode() + image.tobytes()).digest()
+            example["content"] = _hashed(hashlib.sha256(f"{image.shape}".encode()), image).digest()
         try:
             return example | {"image": transform(image)}
         except UserError as error:

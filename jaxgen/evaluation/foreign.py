@@ -22,7 +22,7 @@ OTHERS = (
         (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf", b"Rar!"),
     ),
     ("a PyTorch file", "", (b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19",)),
-    ("a pickle, which can run programs,", "", tuple(bytes([0x80, protocol]) for protocol in range(2, 6))),
+    ("a pickle", "", tuple(bytes([0x80, protocol]) for protocol in range(2, 6))),
     ("an HDF5 file", "", (b"\x89HDF",)),
     ("a MATLAB file", "", (b"MATLAB ",)),
     ("a Parquet file", "", (b"PAR1",)),

@@ -401,6 +401,10 @@ def test_a_name_that_cannot_be_loaded(name, message):
         ("caption_length", 0, "a whole number from 1 on"),
         ("vocabulary_size", 0, "a whole number from 1 on"),
         ("workers", -1, "a whole number from 0 on"),
+        ("split_blocks", 0, "a whole number from 1 on"),
+        ("max_pixels", 0, "a whole number from 1 on"),
+        ("image_bits", 7, "a whole number from 8 on"),
+        ("image_bits", 17, "at most 16"),
     ],
 )
 def test_a_number_that_cannot_be(option, value, message):
@@ -452,6 +456,12 @@ def test_a_value_of_another_kind(option, value, words):
             "digits",
             {"skip_bad": True},
             "dataset digits has no files that could be damaged, so skip_bad is not for it",
+        ),
+        ("digits", {"split_blocks": 4}, "dataset digits has its own splits, so split_blocks is not for it"),
+        (
+            "digits",
+            {"image_bits": 12},
+            "dataset digits is not read from image files of yours, so image_bits is not for it",
         ),
         ("digits", {"crop": 9}, "crop 9: there is an image of 8x8"),
         (
