@@ -30,11 +30,12 @@ from rich.table import Table
 from scipy.linalg import subspace_angles
 from sklearn.decomposition import PCA
 
-from jaxgen.cli import commands
+from jaxgen.cli import fail
+from jaxgen.cli.parsing import parse
 from jaxgen.errors import UserError
 from jaxgen.model import PyTree
 from jaxgen.pictures import latents
-from jaxgen.training import Settings, engine, train
+from jaxgen.training import Settings, train
 from jaxgen.training.folder import ENVIRONMENT, Run, read_json, write_json
 
 LATENT_DIM = 10
@@ -95,8 +96,7 @@ def against_pca(params: PyTree, mean: np.ndarray, pca: PCA, x: np.ndarray) -> tu
 def shown_errors(run: Run) -> list[float]:
     """Each seed's error on the test images, as they would be shown."""
     images = run.plan.dataset.test["image"]
-    keys = engine.all_streams(run.plan.settings.seeds).sample  # that no autoencoder uses
-    shown = latents.reconstructed(run.plan.model, keys, run.state, {"image": images})
+    shown = latents.reconstructed(run.plan.model, run.state, {"image": images})
     return [error(rows(images), rows(each)) for each in shown]
 
 
@@ -172,6 +172,6 @@ def compare(
 
 if __name__ == "__main__":
     try:
-        commands.parse(compare, sys.argv[1:], "python -m experiments.autoencoder_pca")
+        parse(compare, sys.argv[1:], "python -m experiments.autoencoder_pca")
     except (UserError, OSError) as error_:  # the latter of --out
-        sys.exit(commands.fail(str(error_)))
+        sys.exit(fail(str(error_)))

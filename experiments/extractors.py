@@ -23,7 +23,8 @@ from typing import Annotated
 import tyro
 
 from jaxgen import data
-from jaxgen.cli import commands
+from jaxgen.cli import fail
+from jaxgen.cli.parsing import parse
 from jaxgen.errors import UserError
 from jaxgen.evaluation.networks import EXTRACTOR, JUDGE, load_classifier, save_classifier
 
@@ -68,6 +69,6 @@ def train(
 
 if __name__ == "__main__":
     try:
-        commands.parse(train, sys.argv[1:], "python -m experiments.extractors")
+        parse(train, sys.argv[1:], "python -m experiments.extractors")
     except UserError as error:
-        sys.exit(commands.fail(str(error)))
+        sys.exit(fail(str(error)))

@@ -21,7 +21,8 @@ import numpy as np
 
 from experiments.digits import experiment
 from jaxgen import data
-from jaxgen.cli import commands
+from jaxgen.cli import fail
+from jaxgen.cli.parsing import parse
 from jaxgen.comparison import compare
 from jaxgen.drawing import GAP, captioned, enlarged, image_grid, stacked, to_png
 from jaxgen.errors import UserError
@@ -112,6 +113,6 @@ def draw(runs: Path = Path("runs/pictures")) -> None:
 
 if __name__ == "__main__":
     try:
-        commands.parse(draw, sys.argv[1:], "python -m experiments.pictures")
+        parse(draw, sys.argv[1:], "python -m experiments.pictures")
     except UserError as error:
-        sys.exit(commands.fail(str(error)))
+        sys.exit(fail(str(error)))

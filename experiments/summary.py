@@ -14,7 +14,8 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 import tyro
 
-from jaxgen.cli import commands
+from jaxgen.cli import fail
+from jaxgen.cli.parsing import parse
 from jaxgen.errors import UserError
 from jaxgen.models import MODELS
 from jaxgen.training.folder import read_json, write_json
@@ -209,6 +210,6 @@ def summarise(folders: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()) -
 
 if __name__ == "__main__":
     try:
-        commands.parse(summarise, sys.argv[1:], "python -m experiments.summary")
+        parse(summarise, sys.argv[1:], "python -m experiments.summary")
     except UserError as error:
-        sys.exit(commands.fail(str(error)))
+        sys.exit(fail(str(error)))

@@ -25,10 +25,11 @@ def pytest_configure(config):
     """Puts the flags of QUICK that this XLA knows into XLA_FLAGS, for the tests and their subprocesses."""
     if hasattr(config, "workerinput"):
         return  # a worker inherits them
-    own = os.environ.get("XLA_FLAGS", "")
-    if words := refusal(own):
-        pytest.exit(f"XLA refuses XLA_FLAGS={own}: {words}", returncode=2)
-    known = [flag for flag in QUICK if not refusal(flag)] if refusal(" ".join(QUICK)) else QUICK
+    own, known = os.environ.get("XLA_FLAGS", ""), QUICK
+    if refusal(" ".join([*QUICK, own])):
+        if own and (words := refusal(own)):
+            pytest.exit(f"XLA refuses XLA_FLAGS={own}: {words}", returncode=2)
+        known = [flag for flag in QUICK if not refusal(flag)]
     os.environ["XLA_FLAGS"] = " ".join([*known, own]).strip()
 
 

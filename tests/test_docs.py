@@ -1,6 +1,6 @@
 """README.md and docs/ say what is so: their tables, commands, options, links and examples.
 
-The example of a model that counts is executed in tests/cli/test_command_line.py.
+The example of a model that counts is also trained, in tests/cli/test_command_line.py.
 """
 
 import importlib.util
@@ -244,6 +244,26 @@ def test_the_example_in_python(tmp_path, monkeypatch, capsys):
         "vae",
         "vae, untrained",
     ]
+
+
+def test_the_example_of_a_model_that_counts():
+    """Its samples are the mean image of the examples counted, and noise of the deviation given."""
+    module = types.ModuleType("pixel_mean")
+    exec(next(block for block in python("own_models_and_data.md") if "def make" in block), module.__dict__)
+    spec = data.load("digits").spec
+    image = np.random.default_rng(0).integers(70, 186, (5, 8, 8, 1), dtype=np.uint8)
+    weight = np.float32([1, 1, 1, 0, 1])
+    for noise in (0.0, 0.1):
+        model = module.make(module.Config(noise=noise), spec)
+        (phase,) = model.phases
+        state, metrics = phase.step(None, model.init(None), {"image": image, "weight": weight})
+        made = np.asarray(model.sampler.draw(jax.random.key(1), state, 2000, {})["image"])
+        assert (made.shape, made.dtype, metrics["examples"]) == ((2000, 8, 8, 1), np.uint8, 4)
+        mean = np.average(image, axis=0, weights=weight)
+        np.testing.assert_allclose(made.mean(0), mean, atol=0.51 + 5 * 255 * noise / np.sqrt(2000))
+        np.testing.assert_allclose((made - mean).std(), 255 * noise, atol=0.51)
+    assert (model.needs, model.sampler.conditions, model.sampler.note) == (("image",), (), "the mean image with noise")
+    assert (phase.passes, model.likelihood, model.latents, dict(model.predict)) == (1, None, None, {})
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 
 from experiments import summary
 from experiments.summary import Measured
-from jaxgen.cli import commands
+from jaxgen.cli.parsing import parse
 from jaxgen.errors import UserError
 
 METRICS = [
@@ -99,4 +99,4 @@ def test_a_folder_that_holds_no_comparison(tmp_path):
     for content in ("[]", "{}", "{", '{"tables": [], "name": "../x"}', '{"tables": [3], "name": "x"}'):
         (tmp_path / "results.json").write_text(content)
         with pytest.raises(UserError, match="results"):
-            commands.parse(summary.summarise, [str(tmp_path)], "summary")
+            parse(summary.summarise, [str(tmp_path)], "summary")

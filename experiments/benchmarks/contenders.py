@@ -42,7 +42,7 @@ def made_up(examples: int, size: int, channels: int, batch: int, precision: str 
     indices = rng.integers(0, examples, (MOST, batch), dtype=np.int32)
     entries = {"image": jax.ShapeDtypeStruct(images.shape[1:], images.dtype)}
     mean = images.mean(0, dtype=np.float64) / 255
-    spec = Spec(entries, examples, mean=mean, compute_dtype=jnp.dtype(precision))
+    spec = Spec(entries, examples, mean=mean, batch_size=batch, compute_dtype=jnp.dtype(precision))
     return Data(images, indices, spec, {"image": jnp.asarray(images)}, list(jnp.asarray(indices)), jnp.ones(batch))
 
 
@@ -69,8 +69,7 @@ class Training(NamedTuple):
 def training(model: Model, data: Data, seeds: int = 1) -> Training:
     """The model's first phase, for the seeds 0, 1, ..."""
     keys = engine.all_streams(tuple(range(seeds)))
-    blank = engine.blank_batch(data.spec, model.needs, len(data.weight))
-    return Training(model.phases[0], keys.train, engine.initial_state(model, keys.init, blank), data)
+    return Training(model.phases[0], keys.train, engine.initial_state(model, keys.init), data)
 
 
 def one_step(phase: Phase) -> Callable:

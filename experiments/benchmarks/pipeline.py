@@ -180,7 +180,7 @@ def gan(options: Options, data: "Dataset") -> "Model":
     """The model that is trained."""
     from jaxgen.models import dcgan
 
-    return dcgan.make(dcgan.Config(features=options.features), data.spec)
+    return dcgan.make(dcgan.Config(features=options.features), data.spec._replace(batch_size=options.batch))
 
 
 def reader() -> "Model":
@@ -193,7 +193,7 @@ def reader() -> "Model":
     def read(key, state, batch):
         return state, {"mean": to_unit(batch["image"]).mean()}
 
-    return Model(lambda key, batch: State(jnp.int32(0), ()), (Phase("read", read),), needs=("image",))
+    return Model(lambda key: State(jnp.int32(0), ()), (Phase("read", read),), needs=("image",))
 
 
 def settings(options: Options, workers: int = 0) -> "Settings":
@@ -220,8 +220,7 @@ def fed(model: "Model", data: "Dataset", settings: "Settings") -> Iterator[timin
 
     phase, devices = model.phases[0], engine.mesh(len(settings.seeds), settings.batch_size)
     keys = engine.all_streams(settings.seeds)
-    blank = engine.blank_batch(data.spec, model.needs, settings.batch_size)
-    state, alive = engine.initial_state(model, keys.init, blank), jnp.ones(len(settings.seeds), bool)
+    state, alive = engine.initial_state(model, keys.init), jnp.ones(len(settings.seeds), bool)
     program = engine.chunk_program(phase, engine.axis(settings.seeds_axis), devices)
     feed, every = Feed(data, model.needs, settings, devices), settings.log_every
 

@@ -35,9 +35,9 @@ DISPATCHED = "first step dispatched at"
 DRIVER = f'''
 import sys, time
 from jaxgen import cli
-from jaxgen.training import seeds
+from jaxgen.training import engine
 
-chunk_program = seeds.chunk_program
+chunk_program = engine.chunk_program
 
 def told(*args, **kwargs):
     program, calls = chunk_program(*args, **kwargs), []
@@ -51,7 +51,7 @@ def told(*args, **kwargs):
 
     return first_told
 
-seeds.chunk_program = told
+engine.chunk_program = told
 sys.exit(cli.main(sys.argv[1:]))
 '''
 """`jaxgen` that tells the time when the first call of a chunk program returns: dispatch is asynchronous."""

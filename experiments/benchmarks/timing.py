@@ -19,7 +19,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
-from jaxgen.cli import commands
+from jaxgen.cli import fail
+from jaxgen.cli.parsing import parse
 from jaxgen.errors import UserError
 
 if TYPE_CHECKING:  # `--help` needs neither
@@ -181,11 +182,11 @@ def main(
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     try:
-        commands.parse(_command(name, options, measure, shown), argv, f"python -m experiments.benchmarks.{name}")
+        parse(_command(name, options, measure, shown), argv, f"python -m experiments.benchmarks.{name}")
     except SystemExit as stopped:  # --help
         return stopped.code or 0
     except UserError as error:
-        return commands.fail(str(error))
+        return fail(str(error))
     return 0
 
 

@@ -180,7 +180,7 @@ def turns(config: Any, nets: Nets, optimizers: dict[str, optax.GradientTransform
         return params, {**extra, "vectors": vectors}
 
     def altered(key, x, policy):
-        """`augmented`, which is of images in [-1, 1]."""
+        """Images by the policy of `augmented`, which takes them in [-1, 1]."""
         if not policy:
             return x
         return augmented(key, x, policy) if nets.signed else (augmented(key, 2 * x - 1, policy) + 1) / 2

@@ -1,8 +1,10 @@
 """The command line: `main` runs a command and turns its errors into one line and an exit status."""
 
 import inspect
+import io
 import os
 import sys
+import traceback
 
 import jaxgen
 from jaxgen import signals
@@ -18,6 +20,9 @@ LESS_MEMORY = "a smaller model, --batch-size or number of seeds takes"
 def main(argv: list[str] | None = None) -> int:
     """Runs a command; the exit status. A user's mistake is one line on stderr and status 2."""
     argv = sys.argv[1:] if argv is None else argv
+    for stream in (sys.stdout, sys.stderr):  # where it is not UTF-8, what it cannot say is replaced
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     with signals.handled(signals.end):
         status = _status(argv)
     if status and "--distributed" in argv:  # else JAX waits for the others, which wait for this process
@@ -41,7 +46,11 @@ def _status(argv: list[str]) -> int:
         if error.strerror is None:
             raise
         return fail(f"cannot use {error.filename}: {error.strerror}" if error.filename else error.strerror)
-    except (MemoryError, RuntimeError) as error:  # the latter is jax's, and starts with its status
+    except (MemoryError, RuntimeError, ValueError, AssertionError) as error:  # but for the first JAX's
+        if words := _of_jax_settings(error):
+            return fail(words)
+        if not isinstance(error, MemoryError | RuntimeError):
+            raise
         words = str(error)
         if isinstance(error, RuntimeError) and not any(said in words.lower() for said in TOO_LARGE):
             raise
@@ -52,6 +61,18 @@ def _status(argv: list[str]) -> int:
         told = f"{stopped}{way.get(argv[0], '')}" if str(stopped) else "stopped"
         print(f"jaxgen: {told}", file=sys.stderr)
         return getattr(stopped, "status", 130)
+
+
+def _of_jax_settings(error: BaseException) -> str:
+    """What is wrong with the environment's settings of JAX, where that is the error; else ""."""
+    files = [frame.f_code.co_filename.replace(os.sep, "/") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    if isinstance(error, ValueError) and any(file.endswith("jax/_src/config.py") for file in files):
+        return f"an environment variable of JAX has a value that it does not take: {error}"
+    if any(file.endswith("jax/_src/xla_bridge.py") for file in files):
+        platforms = os.environ.get("JAX_PLATFORMS", "")
+        reason = str(error).partition(" (set ")[0] or "no such device"
+        return f"JAX cannot start with JAX_PLATFORMS={platforms} ({reason}): unset it, or choose cpu"
+    return ""
 
 
 def fail(words: str) -> int:
@@ -74,7 +95,10 @@ def _run(argv: list[str]) -> int:
 
 
 def _overview() -> str:
-    lines = [f"  {name:10} {inspect.getdoc(command).splitlines()[0]}" for name, command in COMMANDS.items()]
+    docs = {name: inspect.getdoc(command) or "" for name, command in COMMANDS.items()}
+    lines = [f"  {name:10} {doc.partition(chr(10))[0]}".rstrip() for name, doc in docs.items()]
+    if not any(docs.values()):
+        lines.append("\nHelp texts are docstrings, which Python leaves out with -OO (PYTHONOPTIMIZE=2).")
     return "\n".join(
         [
             "usage: jaxgen COMMAND ...",

@@ -18,7 +18,7 @@ def _first(argv: list[str], command: str, what: str, example: str) -> tuple[str,
     if argv and argv[0] in ("-h", "--help"):
         if command not in ("train", "data", "extractor"):  # whose options depend on it
             return example, argv
-        print(f"usage: jaxgen {command} {example} [OPTIONS]\n\n{inspect.getdoc(COMMANDS[command])}")
+        print(f"usage: jaxgen {command} {example} [OPTIONS]\n\n{inspect.getdoc(COMMANDS[command]) or ''}")
         raise SystemExit(0)
     if not argv or argv[0].startswith("-"):
         raise UserError(NAME_FIRST.format(command=command, what=what, example=example))
@@ -115,7 +115,7 @@ def runs_command(argv: list[str]) -> None:
         """
         from rich.console import Console
 
-        os.environ.setdefault("JAX_PLATFORMS", "cpu")  # a run may be training on the accelerator
+        os.environ["JAX_PLATFORMS"] = "cpu"  # it only reads, and a run may be training on the accelerator
         from jaxgen.cli.tables import runs_table
         from jaxgen.training.status import runs_below, standing
 
@@ -141,7 +141,7 @@ def verify_command(argv: list[str]) -> None:
         RUN is a run folder, or a folder of some. Prints a line a part and changes nothing. Exit status 2 where a part
         is not as it was written.
         """
-        os.environ.setdefault("JAX_PLATFORMS", "cpu")  # a run may be training on the accelerator
+        os.environ["JAX_PLATFORMS"] = "cpu"  # it only reads, and a run may be training on the accelerator
         from jaxgen.training.status import DAMAGED, runs_below, verified
 
         found, bad, count = runs_below(path), 0, 0
@@ -173,6 +173,7 @@ def digest_command(argv: list[str]) -> None:
         Args:
             checkpoint: newest, a step, or best (each seed's, by the run's keep_best)
         """
+        os.environ["JAX_PLATFORMS"] = "cpu"  # it only reads, and a run may be training on the accelerator
         from jaxgen.training import open_run
 
         _print_digests(open_run(path, checkpoint))
@@ -211,7 +212,7 @@ def sample_command(argv: list[str]) -> None:
         around: int | None = None,
         groups: tuple[str, ...] | None = None,
         checkpoint: str = "newest",
-        out: Path | None = None,
+        out: str | None = None,
     ) -> None:
         """Draw samples, interpolations and other pictures of a run: PNG, npz, GIF, WebP.
 
@@ -229,8 +230,8 @@ def sample_command(argv: list[str]) -> None:
                 the model does not encode
             groups: the three classes of arithmetic, the two of attribute
             checkpoint: newest, a step, or best (each seed's, by the run's keep_best)
-            out: the file: .png, .npz (arrays), and of paths .gif and .webp, the training's two; RUN/KIND.png or
-                RUN/animation.gif if not given
+            out: the file: .png, .npz (arrays), and of paths .gif and .webp, the training's two; of samples also
+                FOLDER/, a PNG file an image, in folders of the classes; RUN/KIND.png or RUN/animation.gif if not given
         """
         from jaxgen.pictures import sample
         from jaxgen.training.compiled import keep_compiled
@@ -247,7 +248,7 @@ def evaluate_command(argv: list[str]) -> None:
     """Score a run, or images of any other system, beside real ones.
 
     jaxgen evaluate RUN                                scores a run, and the same model untrained
-    jaxgen evaluate --images FOLDER --dataset NAME     scores PNG or JPEG files, or an npz file
+    jaxgen evaluate --images FOLDER --dataset NAME     scores image files, a zip of them, or an npz file
 
     Prints the table and writes it as JSON: into the run folder, or beside the images.
     """
@@ -298,8 +299,9 @@ def _evaluate_images(argv: list[str]) -> None:
         """Score images of any other system beside real ones.
 
         Args:
-            images: a folder of PNG or JPEG files (subfolders with the names of the classes are labels), or an npz file
-                with `image` uint8 [num, H, W, C] and of choice `label`
+            images: a folder or zip file of PNG, JPEG, WebP or TIFF files (subfolders with the names or numbers of the
+                classes are labels), or an npz file with `image` [num, H, W, C], uint8 or floats from 0 or -1 to 1, and
+                of choice `label`
             out: the JSON file; IMAGES.evaluation.json if not given
         """
         from jaxgen.evaluation import evaluate_images as evaluate
@@ -310,6 +312,7 @@ def _evaluate_images(argv: list[str]) -> None:
         given = vars(options) | {}
         results = evaluate(images, given.pop("dataset"), scoring, out=out, **given)
         _print_scores(results)
+        print(f"{images}: {results['rows'][-1]['sampling']}")
         print(results["path"])
 
     parse(evaluate_images, argv, "jaxgen evaluate")
@@ -496,7 +499,7 @@ def _data_show(argv: list[str]) -> None:
         if num < 1:
             raise UserError(f"num must be at least 1, not {num}")
         path = out or Path(re.sub(r"\W+", "_", name) + ".png")
-        if path.suffix != ".png":
+        if path.suffix.lower() != ".png":
             raise UserError(f"a contact sheet is written as .png, not as {path.name!r}")
         given = vars(options) | {"data_from": folder and str(folder)}
         del given["dataset"]

@@ -142,7 +142,7 @@ DATASETS = (
     ),
     Info(
         name="image_folder",
-        what="your PNG and JPEG images, with class folders and captions.jsonl where there are",
+        what="your PNG, JPEG, WebP and TIFF images, with class folders, captions and labels where there are",
         module="jaxgen.data.readers.image_folder",
         licence="yours",
         examples=None,
@@ -272,7 +272,9 @@ def load(name: str, *, progress: bool = True, **options: Any) -> Dataset:
         raise UserError(f"dataset {name} has no captions, so caption_length and vocabulary_size are not for it")
     if chosen.flip and "image" not in splits["train"]:
         raise UserError(f"dataset {name} has no images to flip")
-    if chosen.skip_bad and not manifest.files:
+    if chosen.split_blocks and row.comes != "folder":
+        raise UserError(f"dataset {name} has its own splits, so split_blocks is not for it")
+    if chosen.skip_bad and not manifest.files and row.comes != "folder":
         raise UserError(f"dataset {name} has no files that could be damaged, so skip_bad is not for it")
     if manifest.skipped:
         counts = ", ".join(f"{count} of {split}" for split, count in manifest.skipped.items())

@@ -19,7 +19,10 @@ class Options:
     train_split: str | None = None  # in TFDS's slicing syntax, e.g. train[:10%]; as the dataset has it if not given
     validation_split: str | None = None  # the same of the split that decides between checkpoints
     test_split: str | None = None  # the same of the split that is scored
-    skip_bad: bool = False  # leave out, and count, images that cannot be decoded; an error otherwise
+    split_blocks: int | None = None  # so many images or meshes in a row, say frames of an animation, share a split
+    skip_bad: bool = False  # leave out, and count, files that cannot be decoded; an error otherwise
+    max_pixels: int | None = None  # an image file of more is refused; 250,000,000 if not given
+    image_bits: int | None = None  # that grey images of 16 bits use: 12 of values up to 4095; all if not given
     crop: int | None = None  # the centre of so many pixels a side is cut out, before resizing
     image_size: int | None = None  # pixels a side, antialiased; the centre square of images not square
     pad: int = 0  # rows and columns of zeros added on every side, after resizing
@@ -34,13 +37,14 @@ class Options:
     def check(self) -> None:
         """Raises UserError for a value that cannot be."""
         least = {"crop": 1, "image_size": 1, "pad": 0, "caption_length": 1, "vocabulary_size": 1, "workers": 0}
+        least |= {"split_blocks": 1, "max_pixels": 1, "image_bits": 8}
         for name, smallest in least.items():
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or value < smallest):
                 raise UserError(f"{name.replace('_', ' ')} must be a whole number from {smallest} on, not {value!r}")
-        for name in ("crop", "image_size"):
-            if (getattr(self, name) or 0) > LARGEST:
-                raise UserError(f"{name.replace('_', ' ')} must be at most {LARGEST}, not {getattr(self, name)}")
+        for name, most in {"crop": LARGEST, "image_size": LARGEST, "image_bits": 16}.items():
+            if (getattr(self, name) or 0) > most:
+                raise UserError(f"{name.replace('_', ' ')} must be at most {most}, not {getattr(self, name)}")
 
     @property
     def dataset_name(self) -> str:

@@ -9,8 +9,10 @@ What `read` gave is decoded, transformed and kept (`jaxgen.data.store`) under a 
 the identity, so the same options and identity must give the same content.
 """
 
+import itertools
 import os
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -54,17 +56,44 @@ class Source(NamedTuple):
     classes: Sequence[str] = ()  # their names, by label; none where there are no labels
     faces: np.ndarray | None = None  # of meshes: int32 [faces, 3], vertices of each triangle
     sliced: bool = False  # whether the splits are already those that the options ask for
+    skipped: Mapping[str, int] | None = None  # by split, examples that the reader itself left out
+    compared: bool = False  # whether images that several splits have are told: those of a user's own
+
+
+def repeated(contents: Mapping[str, Sequence[bytes]]) -> str:
+    """How many examples each split has that are in an earlier one too, as part of a note; "" where there are none.
+
+    Args:
+      contents: of each split, what stands for the content of each of its examples.
+    """
+    sets = {split: set(those) for split, those in contents.items()}
+    found = [
+        f"{count:,} of {later} {'is' if count == 1 else 'are'} in {earlier} too"
+        for earlier, later in itertools.combinations(contents, 2)
+        if (count := sum(each in sets[earlier] for each in contents[later]))
+    ]
+    return f"duplicates: {', '.join(found)}" if found else ""
+
+
+def passed_over(others: Counter[str]) -> str:
+    """Counts of what a reader does not read, by suffix ("" for none, "folder"), as part of a note."""
+    counts = [f"{count:,} {suffix or 'without suffix'}" for suffix, count in sorted(others.items())]
+    return f"passed over: {', '.join(counts)}" if counts else ""
 
 
 def data_dir() -> Path:
     """The folder for prepared data: JAXGEN_DATA_DIR, or jaxgen's folder in the platform's cache.
 
     That is below XDG_CACHE_HOME or ~/.cache on Linux, ~/Library/Caches on macOS, and LOCALAPPDATA on Windows.
+    Raises UserError where the user has no home folder and no variable names another.
     """
-    if chosen := os.environ.get("JAXGEN_DATA_DIR"):
-        return Path(chosen).expanduser().absolute()
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "jaxgen"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "jaxgen"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jaxgen"
+    try:
+        if chosen := os.environ.get("JAXGEN_DATA_DIR"):
+            return Path(chosen).expanduser().absolute()
+        if sys.platform == "darwin":
+            return Path.home() / "Library" / "Caches" / "jaxgen"
+        if sys.platform == "win32":
+            return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "jaxgen"
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jaxgen"
+    except RuntimeError as error:  # of a user without a home, as in some containers
+        raise UserError(f"no folder for prepared data ({error}): JAXGEN_DATA_DIR names one") from None

@@ -31,7 +31,7 @@ import numpy as np
 
 from jaxgen.data.images import Transform
 from jaxgen.data.options import Options
-from jaxgen.data.source import BadExampleError, Records, Source, data_dir
+from jaxgen.data.source import BadExampleError, Records, Source, data_dir, repeated
 from jaxgen.errors import UserError
 
 IN_MEMORY = 4 * 2**30
@@ -45,10 +45,13 @@ LEFT_OUT = ("caption_length", "flip", "pipeline", "vocabulary_size", "workers")
 
 MANIFEST = "manifest.json"
 
-FORMAT = 1
+FORMAT = 2
 """Raised whenever this module, `Transform` or a reader makes other content of the same files and options."""
 
 DAY = 24 * 60 * 60  # seconds
+
+NEARLY_BLACK = 2**14
+"""Images of 16 bits whose values are all below are told: the brightest of them shows at a quarter of white."""
 
 
 class Manifest(NamedTuple):
@@ -307,19 +310,22 @@ def _write_all(folder: Path, source: Source, options: Options, progress: bool) -
         count = sum(map(_length, source.splits.values()))
         print(f"decoding {options.dataset}: {count:,} images", file=sys.stderr)
     digests, records, skipped, shape, beside = {}, {}, {}, None, {}
+    seen = Seen(source.compared)
     for split, examples in source.splits.items():
         if not _length(examples):
             raise UserError(f"dataset {options.dataset}: split {split} has no examples")
         transform = Transform.of(options, split)
         if _is_records(examples):
-            part = _decode(examples, f"{options.dataset}, {split}", transform, options.skip_bad, kept, shape, progress)
+            what = f"{options.dataset}, {split}"
+            part = _decode(examples, what, transform, options.skip_bad, kept, shape, progress, seen, split)
             entries, digest, total, rows = part
         else:
             entries = _transformed(examples, transform, options)
             digest, rows = _digests({split: entries})[split], range(_length(examples))
             total = entries["image"].sum(axis=0, dtype=np.float64) if "image" in entries else None
         shape = None if total is None else total.shape
-        digests[split], records[split], skipped[split] = digest, list(rows), _length(examples) - len(rows)
+        left_out = (source.skipped or {}).get(split, 0)
+        digests[split], records[split], skipped[split] = digest, list(rows), _length(examples) - len(rows) + left_out
         _check_labels(entries.get("label"), source.classes, f"{options.dataset}, {split}", rows)
         _save(folder, split, entries)
         if split == "train" and total is not None:
@@ -328,9 +334,9 @@ def _write_all(folder: Path, source: Source, options: Options, progress: bool) -
         beside["faces"] = source.faces
     _save(folder, "", beside)
     digests |= _digests({"": beside})
-    what = Transform.of(options).described()
+    parts = [source.note, *seen.told(), Transform.of(options).described()]
     manifest = Manifest(
-        note=source.note + (f"; {what}" if what else ""),
+        note="; ".join(filter(None, parts)),
         classes=tuple(source.classes),
         fingerprint=_whole(digests),
         skipped={split: count for split, count in skipped.items() if count},
@@ -340,6 +346,29 @@ def _write_all(folder: Path, source: Source, options: Options, progress: bool) -
     )
     (folder / MANIFEST).write_text(_sealed(manifest._asdict() | {"digests": digests}))
     return kept
+
+
+class Seen:
+    """What the images of all splits were like before they were transformed."""
+
+    def __init__(self, compared: bool):
+        self.compared = compared  # whether images that are in several splits are told
+        self._contents: dict[str, list[bytes]] = {}  # by split, a digest of each image
+        self._deep, self._highest = 0, 0  # images of 16 bits a channel, and the highest value in them
+
+    def see(self, split: str, example: dict[str, Any]) -> None:
+        """Takes from an example what is not of it: the digest of its image, and an image's highest value of 16 bits."""
+        if (content := example.pop("content", None)) is not None:
+            self._contents.setdefault(split, []).append(content)
+        if (highest := example.pop("highest", None)) is not None:
+            self._deep, self._highest = self._deep + 1, max(self._highest, highest)
+
+    def told(self) -> list[str]:
+        """Parts of a note."""
+        bits = max(8, self._highest.bit_length())
+        dark = f"{self._deep:,} images of 16 bits have no value above {self._highest:,}, and are nearly black: "
+        dark += f"--image-bits {bits} spreads grey ones"
+        return [repeated(self._contents), dark if self._deep and self._highest < NEARLY_BLACK else ""]
 
 
 def _is_records(examples: Any) -> bool:
@@ -371,16 +400,17 @@ def _transformed(examples: Mapping[str, np.ndarray], transform: Transform, optio
     return examples
 
 
-def _decode(records, what, transform, skip_bad, kept, shape, progress):
+def _decode(records, what, transform, skip_bad, kept, shape, progress, seen, split):
     """(entries, their digests, sum of the images, rows of the records that could be decoded)."""
     columns: dict[str, list] = {}
     images, digest, total, rows, bad = None, hashlib.sha256(), 0.0, [], []
-    for index, example in _examples(records, what, transform, progress):
+    for index, example in _examples(records, what, transform, progress, seen.compared):
         if isinstance(example, BadExampleError):
             if not skip_bad:
                 raise UserError(f"{example}; --skip-bad leaves such images out") from example
             bad.append(str(example))
             continue
+        seen.see(split, example)
         image = example.pop("image")
         if shape is not None and image.shape != shape:
             raise UserError(
@@ -408,7 +438,9 @@ def _decode(records, what, transform, skip_bad, kept, shape, progress):
     return entries, digests | {"image": digest.hexdigest()}, np.asarray(total, np.float64), rows
 
 
-def _examples(records: Records, what: str, transform: Transform, progress: bool) -> Iterator[tuple[int, Any]]:
+def _examples(
+    records: Records, what: str, transform: Transform, progress: bool, compared: bool
+) -> Iterator[tuple[int, Any]]:
     """(index, example or BadExampleError) of all records, in order."""
     from rich.console import Console
     from rich.progress import Progress
@@ -418,8 +450,11 @@ def _examples(records: Records, what: str, transform: Transform, progress: bool)
             example = records[index]
         except BadExampleError as error:
             return error
+        image = example["image"]
+        if compared:
+            example["content"] = hashlib.sha256(f"{image.shape}".encode() + image.tobytes()).digest()
         try:
-            return example | {"image": transform(example["image"])}
+            return example | {"image": transform(image)}
         except UserError as error:
             raise UserError(f"{what}: {records.name(index)}: {error}") from error
 

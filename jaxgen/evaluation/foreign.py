@@ -1,63 +1,135 @@
-"""Examples that another system made, from a folder or an npz file."""
+"""Examples that another system made, from a folder, a zip file or an array."""
 
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from jaxgen.data import Dataset
-from jaxgen.data.readers.image_folder import all_images
+from jaxgen.data.readers.image_folder import all_images, folder_names, nfc
 from jaxgen.errors import UserError
 
+NUMPY, ZIP = b"\x93NUMPY", b"PK"
+"""What npy files, and zip files (npz among them), begin with."""
 
-def read_images(path: Path, dataset: Dataset) -> tuple[np.ndarray, np.ndarray | None]:
-    """(images uint8 [num, H, W, C] as the dataset's, or points float32 [num, 2]; labels int32 [num], or None).
+OTHERS = (
+    ("an image, alone", "name the folder that it lies in", (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*")),
+    (
+        "a compressed archive",
+        "unpack it, and name the folder",
+        (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf", b"Rar!"),
+    ),
+    ("a PyTorch file", "", (b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19",)),
+    ("a pickle, which can run programs,", "", tuple(bytes([0x80, protocol]) for protocol in range(2, 6))),
+    ("an HDF5 file", "", (b"\x89HDF",)),
+    ("a MATLAB file", "", (b"MATLAB ",)),
+    ("a Parquet file", "", (b"PAR1",)),
+)
+"""(what a file is, what to do with it, how it begins) of files that are none that is read."""
 
-    A folder holds PNG or JPEG files at any depth; subfolders that have the names of the dataset's classes are labels.
-    An npz file holds `image` (or `point`), or it is its only array, and of choice `label`; an npy file the images.
+AS_ARRAY = "save its images by numpy.savez(FILE, image=...), uint8 [num, height, width, channels]"
+
+ROUNDING = 1e-3
+"""What a range of floats may be missed by."""
+
+DARK = 32
+"""Floats of images of 0 to 255 reach this at least; others may be of a range that was left by a little."""
+
+
+def read_images(path: Path, dataset: Dataset) -> tuple[np.ndarray, np.ndarray | None, str]:
+    """(images uint8 [num, H, W, C] as the dataset's, or points float32 [num, 2]; labels int32 [num] or None; how read).
+
+    A folder, or a zip file, holds images at any depth. Subfolders are labels where they have the classes' names, those
+    that `folder_names` gives them, or their numbers. An npz file holds `image` (or `point`), or it is its only array,
+    and of choice `label`; an npy file the images. Arrays are uint8, or floats from 0 or -1 to 1, the channels first or
+    last. Images of equal channels are grey where the dataset is, and grey ones in colour where that is.
 
     Raises:
         UserError: a file that cannot be read, or examples of another kind, size or range than the dataset's.
     """
     if path.is_dir():
-        values, labels = _folder(path, dataset)
-    elif path.is_file():
-        values, labels = _npz(path, "image" if "image" in dataset.spec.entries else "point")
-    else:
+        return _files(path, dataset)
+    if not path.is_file():
         raise UserError(f"there is no folder or file {path}")
-    values = _checked(values, path, dataset)
-    if labels is None:
-        return values, None
-    num_classes = dataset.spec.num_classes
-    if labels.shape != (len(values),) or labels.dtype.kind not in "iu":
-        raise UserError(f"{path}: label must be whole numbers [{len(values)}], not {labels.dtype} {list(labels.shape)}")
-    if num_classes is None or labels.min() < 0 or labels.max() >= num_classes:
-        what = f"0 to {num_classes - 1}" if num_classes else "none"
-        raise UserError(f"{path} has labels {labels.min()} to {labels.max()}; those of {dataset.name} are {what}")
-    return values, labels.astype(np.int32)
+    entry = "image" if "image" in dataset.spec.entries else "point"
+    with path.open("rb") as file:
+        head = file.read(512)
+    if not head.startswith((NUMPY, ZIP)):
+        raise UserError(_other(path, head))
+    names = _zipped(path) if head.startswith(ZIP) else ()
+    if names and not any(name.endswith(".npy") for name in names):
+        if any(name.endswith("data.pkl") for name in names):
+            raise UserError(f"{path} is a PyTorch file: {AS_ARRAY}")
+        return _files(path, dataset)
+    values, labels = _arrays(path, entry)
+    values, how = _images(values, path, dataset) if entry == "image" else (_points(values, path, dataset), [])
+    if labels is not None:
+        labels = _checked_labels(labels, len(values), path, dataset)
+    return values, labels, ", ".join(["given as an array", *how])
 
 
-def _folder(path: Path, dataset: Dataset) -> tuple[np.ndarray, np.ndarray | None]:
+def _other(path: Path, head: bytes) -> str:
+    """What a file is that is none that is read."""
+    for what, advice, begins in OTHERS:
+        if head.startswith(begins):
+            return f"{path} is {what}: {advice or AS_ARRAY}"
+    if head[257:262] == b"ustar":
+        return f"{path} is a tar archive: unpack it, and name the folder"
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return f"{path} is an image, alone: name the folder that it lies in"
+    if head[8:9] == b"{" and head[4:8] == bytes(4):
+        return f"{path} is a safetensors file: {AS_ARRAY}"
+    return f"{path} is no folder, zip, npz or npy file: {AS_ARRAY}"
+
+
+def _zipped(path: Path) -> list[str]:
+    """The names in a zip file."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.namelist()
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} is no npy, npz or zip file that can be read ({error})") from None
+
+
+def _files(path: Path, dataset: Dataset) -> tuple[np.ndarray, np.ndarray | None, str]:
     if "image" not in dataset.spec.entries:
         raise UserError(f"dataset {dataset.name} has no images; its examples come as an npz file")
-    records, subfolders = all_images(path)
-    images = []
+    records, paths, not_read = all_images(path, dataset.options["max_pixels"])
+    images, hows = [], {}
     for index in range(len(records)):
-        image = records[index]["image"]
-        if images and image.shape != images[0].shape:
-            one, other = ("x".join(map(str, each.shape)) for each in (image, images[0]))
+        image, how = _channels(records[index]["image"][None], records.name(index), dataset)
+        if images and image.shape[1:] != images[0].shape:
+            one, other = ("x".join(map(str, shape)) for shape in (image.shape[1:], images[0].shape))
             raise UserError(f"{records.name(index)} is {one}, but {records.name(0)} is {other}: all have to be alike")
-        images.append(image)
-    unknown = sorted(set(subfolders) - set(dataset.classes))
-    if unknown and len(unknown) < len(set(subfolders)):
+        images.append(image[0])
+        hows |= dict.fromkeys(how)
+    values = _sized(np.stack(images), path, dataset)
+    return values, _labels(path, paths, dataset), ", ".join(filter(None, ["given as files", *hows, not_read]))
+
+
+def _labels(path: Path, paths: Sequence[str], dataset: Dataset) -> np.ndarray | None:
+    """By the subfolders that images lie in: of the classes' names, or numbers; None where these are no classes."""
+    if not dataset.classes:
+        return None
+    by_name = {name: label for label, name in enumerate(folder_names(dataset.classes))}
+    by_name |= {nfc(name): label for label, name in enumerate(dataset.classes)}
+    by_number = {str(label): label for label in range(len(dataset.classes))}
+    parts = [[nfc(part) for part in each.split("/")] for each in paths]
+    while all(len(each) > 2 for each in parts) and len({each[0] for each in parts}) == 1 and parts[0][0] not in by_name:
+        parts = [each[1:] for each in parts]  # a folder around the classes
+    tops = [each[0] if len(each) > 1 else "" for each in parts]
+    known = by_name if by_name.keys() & set(tops) else by_number
+    unknown = sorted(set(tops) - known.keys())
+    if unknown and len(unknown) < len(set(tops)):
         where = f"subfolder {unknown[0]!r}" if unknown[0] else "the folder itself, which holds images too,"
         raise UserError(f"{path}: {where} is no class of {dataset.name}, but others are")
-    labels = None if unknown else np.array([dataset.classes.index(name) for name in subfolders])
-    return np.stack(images), labels
+    return None if unknown else np.array([known[top] for top in tops], np.int32)
 
 
-def _npz(path: Path, entry: str) -> tuple[np.ndarray, np.ndarray | None]:
+def _arrays(path: Path, entry: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """(the array of examples, `label` or None) of an npz or npy file."""
     try:
         with path.open("rb") as stream:
             file = np.load(stream, allow_pickle=False)
@@ -71,29 +143,103 @@ def _npz(path: Path, entry: str) -> tuple[np.ndarray, np.ndarray | None]:
         raise UserError(f"{path} is no npy or npz file that can be read ({str(error)[:200]})") from None
 
 
-def _checked(values: np.ndarray, path: Path, dataset: Dataset) -> np.ndarray:
-    """The examples, if they are as the dataset's."""
+def _checked_labels(labels: np.ndarray, num: int, path: Path, dataset: Dataset) -> np.ndarray:
+    num_classes = dataset.spec.num_classes
+    if labels.shape != (num,) or labels.dtype.kind not in "iu":
+        raise UserError(f"{path}: label must be whole numbers [{num}], not {labels.dtype} {list(labels.shape)}")
+    if num_classes is None or labels.min() < 0 or labels.max() >= num_classes:
+        what = f"0 to {num_classes - 1}" if num_classes else "none"
+        raise UserError(f"{path} has labels {labels.min()} to {labels.max()}; those of {dataset.name} are {what}")
+    return labels.astype(np.int32)
+
+
+def _check_numbers(values: np.ndarray, path: Path) -> None:
     if values.dtype.kind not in "fiub":
         raise UserError(f"{path} holds {values.dtype}, no numbers")
     if not np.isfinite(values).all():
         raise UserError(f"{path} holds non-finite values")
-    if "image" not in dataset.spec.entries:
-        wanted = dataset.spec.entries["point"].shape
-        if values.ndim != 2 or values.shape[1:] != wanted or not len(values):
-            raise UserError(f"{path} holds {list(values.shape)}, not points [num, {wanted[0]}] as {dataset.name} has")
-        return values.astype(np.float32)
-    if values.dtype != np.uint8:
-        low, high = (values.min(), values.max()) if values.size else (0, 0)
-        raise UserError(f"{path} holds {values.dtype} from {low:g} to {high:g}; images are uint8, 0 to 255")
-    wanted = dataset.spec.image_shape
-    if values.ndim == 3 and wanted[-1] == 1:
+
+
+def _points(values: np.ndarray, path: Path, dataset: Dataset) -> np.ndarray:
+    _check_numbers(values, path)
+    wanted = dataset.spec.entries["point"].shape
+    if values.ndim != 2 or values.shape[1:] != wanted or not len(values):
+        raise UserError(f"{path} holds {list(values.shape)}, not points [num, {wanted[0]}] as {dataset.name} has")
+    return values.astype(np.float32)
+
+
+def _images(values: np.ndarray, path: Path, dataset: Dataset) -> tuple[np.ndarray, list[str]]:
+    """(uint8 images as the dataset's, what was done to them) of an array in any of the usual forms."""
+    _check_numbers(values, path)
+    height, width, _ = dataset.spec.image_shape
+    if values.ndim == 3 and values.shape[1:] == (height, width):
         values = values[..., None]
-    if values.ndim != 4 or not len(values):
-        raise UserError(f"{path} holds {list(values.shape)}, not images [num, height, width, channels]")
-    if values.shape[1:] != wanted:
+    if values.ndim != 4 or not len(values) or not {values.shape[1], values.shape[3]} & {1, 2, 3, 4}:
+        raise UserError(
+            f"{path} holds {list(values.shape)}, not images [num, height, width, channels] or [num, channels, height, "
+            f"width]; those of {dataset.name} are {height}x{width}"
+        )
+    how = []
+    if values.shape[3] not in (1, 2, 3, 4):
+        values = values.transpose(0, 2, 3, 1)
+        how.append("channels first")
+    values, words = _levels(values, path)
+    how += words
+    values, words = _channels(values, str(path), dataset)
+    return _sized(values, path, dataset), how + words
+
+
+def _levels(values: np.ndarray, path: Path) -> tuple[np.ndarray, list[str]]:
+    """(uint8, what was done) of images of any dtype whose range is one of the usual ones."""
+    low, high = float(values.min()), float(values.max())
+    whole = values.dtype.kind in "iu"
+    if values.dtype.kind == "b" or (not whole and low >= -ROUNDING and high <= 1 + ROUNDING):
+        begin, end = 0, 1
+    elif not whole and -1 - ROUNDING <= low < -0.5 and high <= 1 + ROUNDING:
+        begin, end = -1, 1
+    elif round(low) >= 0 and round(high) <= 255 and (high >= DARK or (whole and high != 1)):
+        begin, end = 0, 255
+    else:
+        raise UserError(
+            f"{path} holds {values.dtype} from {low:g} to {high:g}; images are whole numbers from 0 to 255, or floats "
+            "from 0 to 1 or from -1 to 1: scale and clip them"
+        )
+    if values.dtype == np.uint8:
+        return values, []
+    levels = np.empty(values.shape, np.uint8)
+    for level, value in zip(levels, values, strict=True):  # one by one: an array of float64 may fill the memory
+        level[...] = np.clip(np.rint((value.astype(np.float64) - begin) * (255 / (end - begin))), 0, 255)
+    return levels, [f"{values.dtype} from {begin} to {end} as levels"]
+
+
+def _channels(values: np.ndarray, name: str, dataset: Dataset) -> tuple[np.ndarray, list[str]]:
+    """(images of the dataset's channels, what was done) where that loses nothing."""
+    how, wanted = [], dataset.spec.image_shape[2]
+    if values.shape[3] in (2, 4):
+        if (values[..., -1] != 255).any():
+            raise UserError(f"{name} is transparent in places: blend it with the ground that it is to stand on")
+        values = values[..., :-1]
+        how.append("opaque")
+    if values.shape[3] == 3 and wanted == 1:
+        if (values != values[..., :1]).any():
+            raise UserError(
+                f"{name} is in colour, and {dataset.name} is grey: make yours grey, or the dataset coloured by "
+                "--channels 3, whose scores rest on another extractor"
+            )
+        values = values[..., :1]
+        how.append("equal channels as grey")
+    elif values.shape[3] == 1 and wanted == 3:
+        values = values.repeat(3, axis=3)
+        how.append("grey as colour")
+    return values, how
+
+
+def _sized(values: np.ndarray, path: Path, dataset: Dataset) -> np.ndarray:
+    """The images, if their size is the dataset's."""
+    if values.shape[1:] != (wanted := dataset.spec.image_shape):
         here, there = ("x".join(map(str, shape)) for shape in (values.shape[1:], wanted))
         raise UserError(
-            f"the images of {path} are {here}, those of {dataset.name} {there}: --image-size and --channels "
+            f"the images of {path} are {here}, those of {dataset.name} {there}: --image-size, or --crop and --pad, "
             "bring the dataset's to the size of yours"
         )
     return values

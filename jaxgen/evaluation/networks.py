@@ -89,9 +89,9 @@ def extractors(
     Raises:
         UserError: a file that is no extractor, or no choice where the data have no images with labels.
     """
-    entries = dataset.spec.entries
-    if "image" not in entries:
-        if "point" not in entries or choice is not None:
+    entries, subject = dataset.spec.entries, dataset.spec.subject
+    if subject != "image":
+        if subject != "point" or choice is not None:
             raise UserError(f"dataset {dataset.name} has no images, so extractors are not for it")
         return Extractor("points", "", np.asarray, note="the points themselves"), None
     judge = _own(JUDGE, dataset, progress) if "label" in entries else None
@@ -169,7 +169,8 @@ def _own(network: Network, dataset: data.Dataset, progress: bool) -> Extractor:
     kept = data.data_dir() / "extractors" / f"{hashlib.sha256(depends.encode()).hexdigest()[:16]}.safetensors"
     if not kept.exists():
         save_classifier(kept, network, dataset, progress)
-    return load_classifier(kept)
+    size = "x".join(map(str, dataset.spec.image_shape))
+    return load_classifier(kept)._replace(name=f"{dataset.name} {size} {network.name}")
 
 
 def save_classifier(path: Path, network: Network, dataset: data.Dataset, progress: bool = True) -> None:

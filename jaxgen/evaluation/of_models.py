@@ -101,7 +101,7 @@ def reconstruction(model: Model, keys: Array, state: State, dataset: Dataset, sc
     """The mean errors of decoded codes; of a model of bits, against the images as bits."""
 
     def reconstructed(key, state, batch):
-        asked = {name: batch[name] for name in (model.sampler.conditions if model.sampler else ())}
+        asked = {name: batch[name] for name in model.conditions}
         return from_unit(model.latents.decode(state, model.latents.encode(state, batch), asked)["image"])
 
     images = _over_test(jax.vmap(reconstructed, in_axes=(0, 0, None)), model, keys, state, dataset)

@@ -41,7 +41,7 @@ from jaxgen.evaluation.table import (
 from jaxgen.model import BINARY_THRESHOLD, Model, State
 from jaxgen.progress import Progress
 from jaxgen.training import Run, engine, folder, open_run
-from jaxgen.training.environment import environment
+from jaxgen.training.environment import DEFINING, ROUNDING, environment, jax_settings
 from jaxgen.training.folder import environment_changes
 from jaxgen.training.plan import Plan
 
@@ -94,7 +94,7 @@ def evaluate_images(
     """Scores images (or points) that any other system made beside real ones of a dataset; writes a JSON file.
 
     Args:
-        images: a folder of PNG and JPEG files, or an npz file, as `read_images` has it.
+        images: a folder or a zip file of images, or an array, as `read_images` has it.
         dataset: by name, as `jaxgen.data.load` has it.
         scoring: the metrics, and how they are taken.
         out: the JSON file; IMAGES.evaluation.json beside the images if not given.
@@ -112,7 +112,7 @@ def evaluate_images(
     if out.is_dir():
         raise UserError(f"{out} is a folder; --out names the JSON file")
     loaded = data.load(dataset, progress=progress, **options)
-    values, labels = read_images(path, loaded)
+    values, labels, how = read_images(path, loaded)
     if scoring.samples is not None:
         if scoring.samples > len(values):
             raise UserError(f"{path} holds {len(values):,} examples, not the {scoring.samples:,} of samples")
@@ -126,7 +126,7 @@ def evaluate_images(
             "kind": "given",
             "samples": len(values),
             "values": {key: [_finite(value)] for key, value in scorer.of_samples(path.name, values, labels).items()},
-            "sampling": "given as files",
+            "sampling": how,
             "notes": scorer.absent(None, labels is not None),
         }
         results = scorer.results([*scorer.real_rows([]), row], ()) | {"environment": environment(loaded)}
@@ -146,7 +146,6 @@ class Scorer:
         self.split, self.scoring = split, scoring
         # What is chosen by validation data is scored on them as models are on test data.
         self.dataset = dataset._replace(test=getattr(dataset, split))
-        self._shown = progress
         self._bar = Progress(progress)
         self.entry = dataset.spec.subject
         self.num = scoring.samples or min(MOST, dataset.spec.num_examples)
@@ -199,8 +198,8 @@ class Scorer:
     def lacks(self, family: str, model: Model) -> str:
         """Why a model cannot have a metric; "" where it can."""
         if scores_samples(family) and model.sampler is None:
-            return "it makes no images"
-        return FAMILIES[family].lacks(self.context(model, _labelled(model)))
+            return "it does not sample"
+        return FAMILIES[family].lacks(self.context(model, "label" in model.conditions))
 
     def lacks_column(self, key: str, model: Model) -> str:
         """Why a model cannot have a column; "" where it can."""
@@ -234,7 +233,7 @@ class Scorer:
         names = [name for name in self.names if model is not None or scores_samples(name)]
         reasons = {name: FAMILIES[name].lacks(context) for name in names}
         if model is not None and model.sampler is None:
-            reasons |= dict.fromkeys((family.name for family in SAMPLES), "it makes no images")
+            reasons |= dict.fromkeys((family.name for family in SAMPLES), "it does not sample")
         return {key: reasons[family.name] for key, family in FAMILY_OF.items() if reasons.get(family.name)}
 
     @cached_property
@@ -264,7 +263,7 @@ class Scorer:
             "versions": [importlib.metadata.version(name) for name in PACKAGES],
             "device": [jax.devices()[0].device_kind, jax.device_count()],
             "xla_flags": os.environ.get("XLA_FLAGS", ""),
-            "matmul_precision": jax.config.jax_default_matmul_precision,
+            "jax_settings": {name: str(value) for name, value in jax_settings(DEFINING + ROUNDING).items()},
         }
 
     def of_samples(
@@ -337,7 +336,7 @@ class Scorer:
         """The rows of a trained model and of the same model before training, a value a seed."""
         plan = run.plan
         entry = models.MODELS.get(plan.model_name)
-        labelled = _labelled(plan.model)
+        labelled = "label" in plan.model.conditions
         shared = {
             "model": plan.model_name,
             "title": f"{entry.title} ({entry.paper})" if entry else plan.model_name,
@@ -376,7 +375,7 @@ class Scorer:
             return {}
         keys, state = keys[going], jax.tree.map(lambda leaf: leaf[going], state)
         of_seeds: dict[str, list[float]] = {}
-        if plan.model.sampler and self.families(SAMPLES, None, _labelled(plan.model)):
+        if plan.model.sampler and self.families(SAMPLES, None, "label" in plan.model.conditions):
             self._bar.say(f"{name}: sampling")
             drawn = engine.sampler(plan.model)(keys[:, 0], state, self.num, self._conditions(plan, going))
             labels = drawn.get("label", [None] * len(going))
@@ -392,7 +391,7 @@ class Scorer:
 
     def _conditions(self, plan: Plan, going: np.ndarray) -> dict[str, np.ndarray]:
         """What the samples of the seeds that go on are asked for: entries of drawn training examples, [seeds, num]."""
-        names, train = plan.model.sampler.conditions, self.dataset.train
+        names, train = plan.model.conditions, self.dataset.train
         if not names:
             return {}
         allowed = np.arange(self.dataset.spec.num_examples)
@@ -451,11 +450,6 @@ def _told(family: str) -> Iterator[None]:
         yield
     except ValueError as error:
         raise UserError(f"metric {family}: {error}") from error
-
-
-def _labelled(model: Model) -> bool:
-    """Whether samples of the model have labels of their own: those that they were asked for."""
-    return model.sampler is not None and "label" in model.sampler.conditions
 
 
 def initial(plan: Plan) -> State:

@@ -100,12 +100,27 @@ def _likelihood(context: Context) -> str:
 
 def _densities(context: Context) -> str:
     latents = context.model.latents
-    return "" if latents and latents.log_likelihood else "it has no densities of latents"
+    given = latents and latents.prior.log_prob and latents.log_likelihood
+    return "" if given else "it has no densities of latents"
+
+
+def _annealed(context: Context) -> str:
+    if words := _densities(context):
+        return words
+    return "its latents are discrete" if context.model.latents.prior.kind == "discrete" else ""
+
+
+def _inferred(context: Context) -> str:
+    return _densities(context) or ("" if context.model.latents.posterior else "it infers no distribution of latents")
 
 
 def _encodes(context: Context) -> str:
     latents = context.model.latents
     return "" if latents and latents.encode else "it does not encode"
+
+
+def _reconstructs(context: Context) -> str:
+    return _encodes(context) or ("" if context.dataset.spec.subject == "image" else "its reconstructions are no images")
 
 
 def _classifies(context: Context) -> str:
@@ -473,7 +488,7 @@ MODELS = (
             2,
         ),
         of_models.iwae,
-        _densities,
+        _inferred,
         needs="densities of latents",
     ),
     Family(
@@ -488,7 +503,7 @@ MODELS = (
             2,
         ),
         of_models.ais,
-        _densities,
+        _annealed,
         needs="densities of latents",
     ),
     Family(
@@ -505,7 +520,7 @@ MODELS = (
             ),
         ),
         of_models.active_units,
-        _densities,
+        lambda context: _inferred(context) or _encodes(context),
         needs="densities of latents",
     ),
     Family(
@@ -522,7 +537,7 @@ MODELS = (
             ),
         ),
         of_models.rate_distortion,
-        _densities,
+        _inferred,
         needs="densities of latents",
     ),
     Family(
@@ -538,7 +553,7 @@ MODELS = (
             )
         ),
         of_models.reconstruction,
-        _encodes,
+        _reconstructs,
         needs="an encoder",
     ),
     Family(

@@ -55,7 +55,7 @@ from jaxgen.nn.image import from_unit, logits_of_mean, pyramid, to_signed, to_un
 from jaxgen.nn.normalization import NormalizationName, normalised
 
 DECAY, LEAST = 1 / 1.00004, 1e-6
-"""Of maxout's learning rate: a step, and where it ends."""
+"""Factor of maxout's learning rate a step, and where its fall ends."""
 
 PIECES = (5, 5, 4)
 """Linear pieces of the units of maxout's D: those for images, for the label, and for both."""
@@ -92,7 +92,7 @@ USES = {
 def labelled(layer: Callable, features: int, x: Array, y: Array, name: str) -> Array:
     """Maps [batch, H, W, C] with one-hot y [batch, classes] appended at every pixel, through a layer: for `nn.compact`.
 
-    What an appended map of ones adds is the same for all images of a class: the layer's answer to a map of ones.
+    An appended map of ones adds the same to all images of a class: the layer's output for a map of ones.
     """
     ones, classes = jnp.ones((1, *x.shape[1:3], 1), x.dtype), y.shape[1]
     of_class = layer(classes * features, name=name)(ones)[0]
@@ -216,7 +216,7 @@ def check(config: Config, spec: Spec) -> None:
 
 
 def optimizers(config: Config) -> dict[str, optax.GradientTransformation]:
-    """Of each player."""
+    """The optimizer of each player."""
     if config.network == "maxout":
         return annealed_sgd(config.learning_rate or 0.1, DECAY, LEAST)
     adam = optax.adam(config.learning_rate or 2e-4, config.beta1, config.beta2)

@@ -10,12 +10,9 @@ variance 1, G of two layers of 1200 ReLU and a sigmoid whose bias starts at the 
 240 maxout units of 5 pieces with dropout (a half of the units, a fifth of the pixels); initial weights uniform in
 +-.05 and, D's, in +-.005; SGD with rate .1, D's on half of its loss, which shrinks by 1.000004 a step, and momentum
 from .5 to .7 over the 250 epochs. Batches of 100. Both players move at once; with Adam, which is not theirs, G past D
-as just updated. With Flax's larger initial weights D wins at once, and G's samples are all one. At these widths, one
-seed each: with G's turn after D's and marginals held within .01 samples were all one after 1,500 steps; with the
-authors' marginals, held within 1e-7, they varied a fifth as much as real images after 2,250, and D was sure of them;
-with both players at once as well, three fifths as much after 2,000, and they were digits after 5,500. Narrower nets
-have initial weights whose bounds grow with the root of how much they are narrower: of three seeds at a quarter of the
-width two make digits, and one collapses. Not theirs: in G's loss D's dropout is drawn anew. Points, which have no
+as just updated. With SGD these details decide: with Flax's larger initial weights, marginals held within .01 or G's
+turn after D's, D wins, and G's samples vary little or not at all. Narrower nets have initial weights whose bounds grow
+with the root of how much they are narrower. Not theirs: in G's loss D's dropout is drawn anew. Points, which have no
 bounds, are put out as they are.
 
 For points in the plane a small net and Adam do better:
@@ -58,13 +55,13 @@ from jaxgen.nn.dense import DEFAULT, maxout, perceptron, uniform_within
 from jaxgen.nn.image import from_unit, logits_of_mean, to_unit
 
 DECAY, MOMENTUM, MOMENTUM_STEPS = 1 / 1.000004, (0.5, 0.7), 125_000
-"""Of the authors' SGD: of the learning rate, a step; momentum at the start and after 250 epochs of 500 steps."""
+"""The authors' SGD: factor of the rate a step; first and last momentum, and the steps between, 250 epochs of 500."""
 
 LEAST_MEAN = 1e-7
-"""The authors' for marginals: a pixel that is 0 in all data starts so near to it that D cannot tell it by that."""
+"""The authors' bound on marginals: a pixel that is 0 in all data starts so near to it that D cannot tell it by that."""
 
 BOUNDS = {"generator": (0.05, 1200), "discriminator": (0.005, 240)}
-"""Of the authors' initial weights, and the units of the layers that they are for."""
+"""Bound of the authors' uniform initial weights, and the units of the layers that it is for."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +142,7 @@ def check_dense(config: Config) -> None:
 
 
 def optimizers(config: Config) -> dict[str, optax.GradientTransformation]:
-    """Of each player."""
+    """The optimizer of each player."""
     if config.optimizer == "adam":
         # Where a gradient is exactly 0, as at a ReLU that is off, the root of its square has no gradient of its own.
         eps_root = 1e-16 if config.unrolled else 0.0
@@ -155,12 +152,12 @@ def optimizers(config: Config) -> dict[str, optax.GradientTransformation]:
 
 
 def moves_at_once(config: Config) -> bool:
-    """Whether both players move at once, as in the authors' code: with their SGD. Else G's turn comes after D's."""
+    """True where both players move at once, as in the authors' code: with their SGD. Else G's turn comes after D's."""
     return config.optimizer == "sgd"
 
 
 def annealed_sgd(rate: float, decay: float, least: float | None = None) -> dict[str, optax.GradientTransformation]:
-    """Of each player SGD whose rate is multiplied by `decay` every step, down to `least`, and whose momentum rises.
+    """SGD for each player: its rate is multiplied by `decay` every step, down to `least`, and its momentum rises.
 
     D's is half of `rate`: the authors' D descends half of its loss.
     """
@@ -179,9 +176,10 @@ def initial(config: Config, player: str) -> Initializer:
 
 
 def authors_weights(player: str, units: int) -> Initializer:
-    """Initial weights of a net with so many units a layer: of as many as the authors', theirs.
+    """Initial weights of a net with so many units a layer: the authors' for as many as they had.
 
-    Else hidden layers' sums grow as theirs do; the first layer's are larger by the root of theirs over `units`.
+    In nets of other widths sums in hidden layers grow as theirs do; those in the first layer are larger by the root of
+    theirs over `units`.
     """
     bound, theirs = BOUNDS[player]
     return uniform_within(bound * (theirs / units) ** 0.5)
@@ -194,14 +192,14 @@ def draw_prior(config: Config, key: Array, num: int) -> Array:
 
 
 def seen_modes(spec: Spec, points: Array) -> dict[str, Array]:
-    """Of points [n, 2] of a known mixture: the share of its modes that they fall on, and of those near to a centre."""
+    """Share of a known mixture's modes that points [n, 2] fall on, and share of the points near to a center."""
     if spec.mixture is None:
         return {}
     centers, deviation = spec.mixture
     # Coordinate by coordinate: a norm over an axis of two took XLA for CPUs a tenth of a small GAN's step.
     coordinates = zip(points.T, jnp.asarray(centers, jnp.float32).T, strict=True)
     squares = sum((of_point[:, None] - of_center) ** 2 for of_point, of_center in coordinates)
-    near = squares < (HIGH_QUALITY * deviation) ** 2  # so near to one centre only, as modes lie farther apart
+    near = squares < (HIGH_QUALITY * deviation) ** 2  # so near to one center only, as modes lie farther apart
     return {"modes": near.any(0).astype(jnp.float32).mean(), "high_quality": near.any(1).astype(jnp.float32).mean()}
 
 

@@ -118,7 +118,7 @@ class Discriminator(nn.Module):
         return Judged(dense(1)(x).astype(jnp.float32), (categories, means.astype(jnp.float32)))
 
 
-def draw(config: Config, key: Array, num: int) -> Array:
+def draw_prior(config: Config, key: Array, num: int) -> Array:
     """Noise, a one-hot category, continuous codes: z [num, noise_dim + categories + continuous]."""
     k_noise, k_category, k_continuous = jax.random.split(key, 3)
     noise = jax.random.uniform(k_noise, (num, config.noise_dim), minval=-1, maxval=1)
@@ -128,7 +128,7 @@ def draw(config: Config, key: Array, num: int) -> Array:
 
 
 def information(config: Config, judged: Judged, z: Array) -> Array:
-    """Of images made of z, lambda (log Q(c|x) + H(c)), nats [batch]: in the mean lambda times equation 5."""
+    """Lambda (log Q(c|x) + H(c)) for images made from z, nats [batch]; its mean is lambda times equation 5."""
     logits, means = judged.codes
     _, category, continuous = jnp.split(z, [config.noise_dim, config.noise_dim + config.categories], axis=1)
     of_category = (jax.nn.log_softmax(logits) * category).sum(1) + math.log(config.categories)
@@ -145,10 +145,9 @@ class Players(NamedTuple):
 
 def players(config: Config, spec: Spec) -> Players:
     """The players for `spec`'s images. Raises UserError for a value or an image size that will not do."""
-    check_positive(config, "noise_dim", "features", "smallest", "dense_units", "code_units")
+    check_positive(config, "noise_dim", "categories", "features", "smallest", "dense_units", "code_units")
     check_positive(config, "generator_learning_rate", "discriminator_learning_rate")
     check_not_negative(config, "continuous", "information_weight")
-    check_positive(config, "categories")
     check_share(config, "beta1")
     if config.categories < 2:
         raise UserError(f"categories must be at least 2, so that there is something to tell, not {config.categories}")
@@ -171,7 +170,7 @@ def players(config: Config, spec: Spec) -> Players:
     nets = Nets(
         init,
         real=lambda batch: to_signed(batch["image"]),
-        draw=lambda key, batch: draw(config, key, len(batch["image"])),
+        draw=lambda key, batch: draw_prior(config, key, len(batch["image"])),
         generate=lambda params, extra, z: passed(generator, params, extra["generator"], z),
         discriminate=lambda key, params, extra, x, batch: passed(discriminator, params, extra["discriminator"], x),
         sample=lambda variables, z: generator.apply(variables, z, training=False),
@@ -200,12 +199,12 @@ def make(config: Config, spec: Spec) -> Model:
         return play.finished(state, fakes), {**of_discriminator, **of_generator, **play.compared(batch, fakes)}
 
     def prior(key, state, num):
-        return draw(config, key, num)
+        return draw_prior(config, key, num)
 
     def decode(state, z, condition):
         return {"image": (play.sampled(state, z) + 1) / 2}
 
-    def sample(key, state, num, condition):
+    def draw(key, state, num, condition):
         return {"image": from_signed(play.sampled(state, prior(key, state, num)))}
 
     parts = [Part("noise", config.noise_dim, "uniform"), Part("category", config.categories, "categorical")]
@@ -215,7 +214,7 @@ def make(config: Config, spec: Spec) -> Model:
         play.init,
         (Phase("adversarial", step),),
         needs=("image",),
-        sampler=Sampler(sample, note=sampling_note(config, "G(z, c)")),
+        sampler=Sampler(draw, note=sampling_note(config, "G(z, c)")),
         latents=Latents(decode, Prior(prior, "mixed", parts=tuple(parts))),
         predict={"code": infer},
     )

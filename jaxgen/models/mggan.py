@@ -5,11 +5,11 @@ A GAN as it is, with a second discriminator, on what an encoder makes of example
     L_E   = E |x - Dec(E(x~))|_1,  x~ of x by noise                            the autoencoder's, in the first phase
     L_D   = E[-log D(x) - log(1 - D(G(z)))]                                    the base's, of examples
     L_D_m = E[-log D_m(E(x)) - log(1 - D_m(E(G(z))))]                          of the manifold of codes
-    L_G   = E[-log D(G(z))] + 1/2 E[-log D_m(E(G(z)))]                         what G makes small
+    L_G   = E[-log D(G(z))] + 1/2 E[-log D_m(E(G(z)))]                         which G minimizes
 
-or another `loss` of both. E is a denoising autoencoder's, trained on all the data before there is a G, and then frozen,
+or another `loss` for both. E is a denoising autoencoder's, trained on all the data before there is a G and then frozen,
 BatchNorm in evaluation mode: D_m sees where the data's modes lie and is of no use to G but through E, whose gradient
-tells G which way they are. D and D_m are the game's one discriminator of two heads, each with a loss of its own.
+tells G which way they are. D and D_m are one discriminator of two heads, each with a loss of its own.
 
 The base is DCGAN on images and the dense GAN on points, their nets, optimizers and fields exactly; a field that only
 the other base has is refused. From the paper: salt and pepper on a quarter of the pixels, L1, D_m of two layers of
@@ -80,19 +80,21 @@ class Config(AdversarialConfig):
     unrolled: int = 0  # of points: updates of D that G's loss looks ahead
 
 
+BASES = {"image": dcgan, "point": gan}
+"""The base by the kind of examples."""
+
 OWN = {"image": ("noise",), "point": ("deviation", "encoder_units")}
-"""Fields of the autoencoder that apply to one kind of data only."""
+"""Fields of the autoencoder that apply to one kind of examples only."""
 
 
 def base_config(config: Config, subject: str) -> dcgan.Config | gan.Config:
     """The base's Config: the fields that it has of this one. Raises UserError for a given field of the other kind."""
-    base, other = (dcgan, gan) if subject == "image" else (gan, dcgan)
-    own, others = ({field.name for field in fields(module.Config)} for module in (base, other))
-    kind, of_other = f"{subject}s", OWN["point" if subject == "image" else "image"]
+    other = "point" if subject == "image" else "image"
+    own, others = ({field.name for field in fields(BASES[kind].Config)} for kind in (subject, other))
     for name in given(config):
-        if name in (others - own) | set(of_other):
-            raise UserError(f"{name} does not apply to {kind}: see `jaxgen train mggan --help`")
-    return base.Config(**{name: getattr(config, name) for name in own})
+        if name in (others - own) | set(OWN[other]):
+            raise UserError(f"{name} does not apply to {subject}s: see `jaxgen train mggan --help`")
+    return BASES[subject].Config(**{name: getattr(config, name) for name in own})
 
 
 class Encoder(nn.Module):
@@ -156,7 +158,7 @@ def salted(key: Key, x: Array, share: float) -> Array:
 
 
 def noisy(config: Config, key: Key, x: Array) -> Array:
-    """What the autoencoder is shown of examples [batch, ...]."""
+    """Examples [batch, ...] with the noise that the autoencoder is shown."""
     if x.ndim == 4:
         return salted(key, x, config.noise)
     return x + config.deviation * jax.random.normal(key, x.shape)
@@ -169,17 +171,14 @@ class Players(NamedTuple):
     reconstruct: Callable[[Key, State, Batch], tuple[State, dict[str, Array]]]  # moves the autoencoder only
     turns: Turns
     frozen: Callable[[State], State]
-    """The state that the game is played with: its `extra`, which no optimizer moves, holds E's variables."""
+    """The state of the second phase's turns: its `extra`, which no optimizer moves, holds all of E's variables."""
 
 
 def players(config: Config, spec: Spec) -> Players:
     """The parts of both phases for `spec`'s images or points. Raises UserError as `make`."""
     subject, shape = spec.subject, spec.entries[spec.subject].shape
     of_base = base_config(config, subject)
-    if subject == "image":
-        base, optimizers, unrolled = dcgan.nets(of_base, spec), dcgan.optimizers(of_base), 0
-    else:
-        base, optimizers, unrolled = gan.nets(of_base, spec), gan.optimizers(of_base), config.unrolled
+    base, optimizers = BASES[subject].nets(of_base, spec), BASES[subject].optimizers(of_base)
     encoder, decoder = (net(config, shape, spec.compute_dtype) for net in (Encoder, Decoder))
     judge = ManifoldDiscriminator(config, spec.compute_dtype)
     adam = optax.adam(config.autoencoder_learning_rate)
@@ -190,8 +189,8 @@ def players(config: Config, spec: Spec) -> Players:
     # First the autoencoder.
 
     def init(key):
-        k_game, k_encoder, k_decoder = jax.random.split(key, 3)
-        state = play.init(k_game)
+        k_gan, k_encoder, k_decoder = jax.random.split(key, 3)
+        state = play.init(k_gan)
         of_encoder = encoder.init(k_encoder, jnp.zeros((1, *shape)), training=False)
         of_decoder = decoder.init(k_decoder, jnp.zeros((1, config.code_dim)))
         autoencoder = {"encoder": of_encoder["params"], "decoder": of_decoder["params"]}
@@ -218,23 +217,23 @@ def players(config: Config, spec: Spec) -> Players:
         )
         return state, {"reconstruction": value}
 
-    # Then the game, with E frozen.
+    # Then the GAN, with E frozen.
 
     def init_nets(key):
         k_base, k_manifold = jax.random.split(key)
         variables = base.init(k_base)
-        image = variables["discriminator"]
+        of_examples = variables["discriminator"]
         manifold = judge.init(k_manifold, jnp.zeros((1, config.packing * config.code_dim)))
         return variables | {
             "discriminator": {
-                "params": {"image": image["params"], "manifold": manifold["params"]},
-                "batch_stats": {"image": image.get("batch_stats", {})},
+                "params": {"image": of_examples["params"], "manifold": manifold["params"]},
+                "batch_stats": {"image": of_examples.get("batch_stats", {})},
             }
         }
 
     def discriminate(key, params, extra, x, batch):
-        of_base = {**extra, "discriminator": extra["discriminator"]["image"]}
-        judged, averages = base.discriminate(key, params["image"], of_base, x, batch)
+        averages_of_d = {"discriminator": extra["discriminator"]["image"]}
+        judged, averages = base.discriminate(key, params["image"], averages_of_d, x, batch)
         codes = encoder.apply(extra["encoder"], x.reshape(-1, *shape), training=False)
         logits = judge.apply({"params": params["manifold"]}, codes.reshape(len(x), -1))
         return judged._replace(logits=jnp.concatenate([judged.logits, logits], 1)), {"image": averages}
@@ -244,14 +243,15 @@ def players(config: Config, spec: Spec) -> Players:
         return state._replace(extra={**state.extra, "encoder": variables})
 
     heads = {"": 1.0, "manifold_": config.manifold_weight}
-    play = turns(config, base._replace(init=init_nets, discriminate=discriminate, heads=heads), optimizers, unrolled)
+    nets = base._replace(init=init_nets, discriminate=discriminate, heads=heads)
+    play = turns(config, nets, optimizers, config.unrolled)
     return Players(init, reconstruct, play, frozen)
 
 
 def make(config: Config, spec: Spec) -> Model:
     """The MGGAN for `spec`'s images or points. Raises UserError for a value or an image size that will not do."""
     subject = spec.subject
-    if subject not in ("image", "point"):
+    if subject not in BASES:
         raise UserError(f"mggan makes images or points: the data have {', '.join(spec.entries)}")
     check_positive(config, "autoencoder_steps", "autoencoder_learning_rate", "code_dim", "encoder_units")
     check_positive(config, "manifold_units")
@@ -260,7 +260,7 @@ def make(config: Config, spec: Spec) -> Model:
     if subject == "image":
         pyramid(spec.image_shape, config.smallest, "mggan")  # before the base, whose error would name the base
     init, reconstruct, play, frozen = players(config, spec)
-    base, of_base = dcgan if subject == "image" else gan, base_config(config, subject)
+    of_base = base_config(config, subject)
     at_once = subject == "point" and gan.moves_at_once(of_base)
 
     def step(key, state, batch):
@@ -276,4 +276,4 @@ def make(config: Config, spec: Spec) -> Model:
 
     # Samples and latents are the base's: its G makes them.
     phases = (Phase("autoencoder", reconstruct, steps=config.autoencoder_steps), Phase("adversarial", step))
-    return base.make(of_base, spec)._replace(init=init, phases=phases)
+    return BASES[subject].make(of_base, spec)._replace(init=init, phases=phases)

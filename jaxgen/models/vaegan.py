@@ -3,7 +3,7 @@
     q(z|x) = N(mu(x), diag sigma(x)^2),  x~ = Dec(z),  z ~ q(z|x),    x_p = Dec(z_p),  z_p ~ N(0, I)
     L_prior = KL(q(z|x) || N(0, I))                                                              (equation 4)
     L_llike = -log N(Dis_l(x) | Dis_l(x~), I),  Dis_l a hidden layer of the discriminator        (equations 7 and 8)
-    L_GAN   = -log Dis(x) - 1/2 log(1 - Dis(x~)) - 1/2 log(1 - Dis(x_p)),  here what Dis makes small
+    L_GAN   = -log Dis(x) - 1/2 log(1 - Dis(x~)) - 1/2 log(1 - Dis(x_p)),  which Dis minimizes here
 
 The reconstruction error is measured in features that the discriminator learns, not in pixels. Three players, each
 with an RMSProp of its own, move by (algorithm 1)
@@ -50,7 +50,7 @@ from jaxgen.nn.optimizer import descend
 from jaxgen.nn.stacks import generated
 
 EQUILIBRIUM, MARGIN = 0.68, 0.35
-"""Of the halves of L_GAN, nats; where Dis tells nothing apart each is log 2."""
+"""Equilibrium of each half of L_GAN and the margin around it, nats; a half is log 2 where Dis tells nothing apart."""
 
 
 @dataclass(frozen=True)
@@ -125,8 +125,8 @@ class Discriminator(nn.Module):
         return nn.Dense(1, dtype=self.dtype)(x)[:, 0].astype(jnp.float32), hidden.astype(jnp.float32)
 
 
-def turns(real: Array, fake: Array) -> dict[str, Array]:
-    """Whether each player is moved, bools []: by the mean losses of Dis on real and on generated images, nats []."""
+def equilibrium(real: Array, fake: Array) -> dict[str, Array]:
+    """The rule of who is moved, bool [] by player, from Dis's mean losses on real and on generated images, nats []."""
     decoder = (real <= EQUILIBRIUM + MARGIN) & (fake <= EQUILIBRIUM + MARGIN)
     discriminator = (real >= EQUILIBRIUM - MARGIN) & (fake >= EQUILIBRIUM - MARGIN)
     neither = ~(decoder | discriminator)
@@ -134,7 +134,7 @@ def turns(real: Array, fake: Array) -> dict[str, Array]:
 
 
 def routing(gamma: float) -> dict[str, dict[str, float]]:
-    """What each player makes small: the weight of every loss in it."""
+    """The weight of every loss in what each player minimizes."""
     return {
         "encoder": {"prior": 1.0, "similarity": 1.0, "gan": 0.0},
         "decoder": {"prior": 0.0, "similarity": gamma, "gan": gamma - 1},
@@ -210,7 +210,7 @@ def players(config: Config, spec: Spec) -> Players:
         return taught, values, halves, moved
 
     def move(state, gradients, halves):
-        moves = turns(**halves) if config.moves == "equilibrium" else dict.fromkeys(nets, jnp.bool(True))
+        moves = equilibrium(**halves) if config.moves == "equilibrium" else dict.fromkeys(nets, jnp.bool(True))
         params, opt_state = {}, {}
         for player, old in state.params.items():
             new = descend(optimizer, gradients[player], state.opt_state[player], old)
@@ -246,7 +246,7 @@ def make(config: Config, spec: Spec) -> Model:
     def prior(key, state, num):
         return jax.random.normal(key, (num, config.latent_dim))
 
-    def sample(key, state, num, condition):
+    def draw(key, state, num, condition):
         return {"image": from_signed(play.decode(state, prior(key, state, num)))}
 
     def encode(state, batch):
@@ -259,6 +259,6 @@ def make(config: Config, spec: Spec) -> Model:
         play.init,
         (Phase("adversarial", step),),
         needs=("image",),
-        sampler=Sampler(sample, note="Dec(z) with BatchNorm's running averages, z from the prior"),
+        sampler=Sampler(draw, note="Dec(z) with BatchNorm's running averages, z from the prior"),
         latents=Latents(decode, Prior(prior, "gaussian"), encode),
     )

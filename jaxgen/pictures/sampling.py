@@ -1,17 +1,22 @@
 """Pictures of a finished run: what `jaxgen sample` writes."""
 
 import io
-from collections.abc import Callable
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from jaxgen import models
+from jaxgen.data import Dataset
+from jaxgen.data.readers.image_folder import folder_names
 from jaxgen.drawing import legible_scale, stacked, to_animation, to_png
 from jaxgen.errors import UserError
 from jaxgen.model import Model
 from jaxgen.pictures import latents
-from jaxgen.pictures.kinds import KINDS, Asked, Drawn, Kind
+from jaxgen.pictures.kinds import FOLDER, KINDS, Asked, Drawn, Kind
 from jaxgen.training.folder import open_run
 from jaxgen.training.plan import Plan
 
@@ -20,7 +25,7 @@ LACKS: dict[str, tuple[str, Callable[[Model], bool]]] = {
     "decode": ("does not decode latents", lambda model: model.latents is not None),
     "encode": ("does not encode images", lambda model: model.latents is not None and model.latents.encode is not None),
     "path": (
-        "has no prior in which to move: gaussian or uniform",
+        "has no gaussian or uniform prior to move in",
         lambda model: model.latents is not None and model.latents.prior.kind in latents.PATHS,
     ),
     "classify": ("does not classify", lambda model: "label" in model.predict),
@@ -77,14 +82,15 @@ def sample(
         num: as above, as are `steps`, `dims`, `around` and `groups` (the names of classes).
         out: a .png (the seeds' grids one below the other, small images enlarged) or .npz file, or a .gif or .webp of a
             path, there and back (all rows' images of a step in a frame), or of a training. RUN/KIND.png, or
-            RUN/animation.gif, if not given. An npz holds image uint8 [seeds, rows, columns, H, W, C] (reconstructions:
-            [seeds, num, 2, H, W, C], codes: [seeds, codes, rows, columns, H, W, C]), seed int64 [seeds], z and what
-            the rows and columns are; of samples image uint8 [seeds * num, H, W, C], seed int64 [seeds * num], and the
-            condition's entries; of classified image uint8 [n, H, W, C], seed int64 [n], label and predicted int32 [n],
-            and the latter's probability float32 [n].
+            RUN/animation.gif, if not given. Of samples also a folder, FOLDER/: a file seed-SEED-NUMBER.png an image, in
+            folders of the classes where they have labels. An npz holds image uint8 [seeds, rows, columns, H, W, C]
+            (reconstructions: [seeds, num, 2, H, W, C], codes: [seeds, codes, rows, columns, H, W, C]), seed int64
+            [seeds], z and what the rows and columns are; of samples image uint8 [seeds * num, H, W, C], seed int64
+            [seeds * num], and the condition's entries; of classified image uint8 [n, H, W, C], seed int64 [n], label
+            and predicted int32 [n], and the latter's probability float32 [n].
 
     Returns:
-        The file.
+        The file, or the folder.
 
     Raises:
         UserError: a kind, an option or a class that there is not, a model that cannot be drawn so, a file of another
@@ -97,18 +103,59 @@ def sample(
     how = KINDS[kind]
     if opened.plan.dataset.spec.subject not in how.subjects:
         raise UserError(f"{kind} shows {how.subjects[0]}s, which dataset {opened.plan.dataset.name} does not have")
-    out = Path(out) if out else opened.path / f"{kind}{how.suffixes[0]}"
-    if out.suffix not in how.suffixes:
-        *others, last = how.suffixes
-        raise UserError(f"{kind} can be written as {', '.join(others)} or {last}, not as {out.name!r}")
+    is_folder = bool(out) and (str(out).endswith(("/", os.sep)) or Path(out).is_dir())
+    out = Path(out) if out is not None else opened.path / f"{kind}{how.suffixes[0]}"
+    suffix = FOLDER if is_folder else out.suffix.lower()
+    if suffix not in how.suffixes:
+        *others, last = [f"a folder ({each})" if each == FOLDER else each for each in how.suffixes]
+        asked_for = f"{out.name}/" if is_folder else out.name
+        raise UserError(f"{kind} can be written as {', '.join(others)} or {last}, not as {asked_for!r}")
+    if is_folder and opened.plan.dataset.spec.subject != "image":
+        raise UserError(
+            f"samples of {opened.plan.dataset.name} are no images, so a folder is not for them: choose .npz"
+        )
     _check_model(how, opened.plan)
     _check_options(kind, asked, opened.plan)
-    content = _content(how.draw(opened, asked), out.suffix, opened.plan)
+    drawn = how.draw(opened, asked)
+    if is_folder:
+        _write_folder(out, _image_files(drawn.arrays, opened.plan.dataset))
+        return out
+    content = _content(drawn, suffix, opened.plan)
     if out.exists() and out.read_bytes() != content:
         raise UserError(f"{out} exists with another content; choose another --out")
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_bytes(content)
     return out
+
+
+def _image_files(arrays: Mapping[str, np.ndarray], dataset: Dataset) -> dict[str, bytes]:
+    """A PNG file an image, by its path: numbered by seed, in folders of the classes where there are labels."""
+    names = folder_names(dataset.classes or [str(label) for label in range(dataset.spec.num_classes or 0)])
+    place = [f"{names[label]}/" for label in arrays["label"]] if "label" in arrays else [""] * len(arrays["seed"])
+    counts, files = Counter(), {}
+    for folder, seed, image in zip(place, arrays["seed"].tolist(), arrays["image"], strict=True):
+        files[f"{folder}seed-{seed}-{counts[seed]:05}.png"] = to_png(image)
+        counts[seed] += 1
+    return files
+
+
+def _write_folder(out: Path, files: Mapping[str, bytes]) -> None:
+    """Writes the files, all of them or none; raises UserError where there are others."""
+    if out.exists():
+        there = {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+        if there == files:
+            return
+        if there:
+            raise UserError(f"{out} exists with another content; choose another --out")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f"{out.name}.", dir=out.parent) as temporary:
+        made = Path(temporary) / "made"
+        for path, content in files.items():
+            (made / path).parent.mkdir(parents=True, exist_ok=True)
+            (made / path).write_bytes(content)
+        if out.exists():
+            out.rmdir()
+        made.rename(out)
 
 
 def _check_options(kind: str, asked: Asked, plan: Plan) -> None:
@@ -126,7 +173,7 @@ def _check_options(kind: str, asked: Asked, plan: Plan) -> None:
         raise UserError("--dims says which rows there are: leave --num out")
     if asked.dims == ():
         raise UserError("--dims must name at least one dimension")
-    by_class = kind == "samples" and "label" in plan.model.sampler.conditions
+    by_class = kind == "samples" and "label" in plan.model.conditions
     least = plan.dataset.spec.num_classes if by_class else 1
     if asked.num is not None and asked.num < least:
         raise UserError(f"--num must be at least {least}{', one a class' if least > 1 else ''}, not {asked.num}")
@@ -144,8 +191,8 @@ def _check_model(how: Kind, plan: Plan) -> None:
 
 def _lacks(how: Kind, model: Model) -> str:
     """What a model would have to be able to; "" where nothing is missing."""
-    if how.unconditional and model.sampler and model.sampler.conditions:
-        return f"is given the {' and '.join(model.sampler.conditions)} beside its codes"
+    if how.unconditional and model.conditions:
+        return f"is given the {' and '.join(model.conditions)} beside its codes"
     return next((words for name, (words, has) in LACKS.items() if name in how.needs and not has(model)), "")
 
 
@@ -156,7 +203,7 @@ def _content(drawn: Drawn, suffix: str, plan: Plan) -> bytes:
         np.savez_compressed(file, **drawn.arrays)
         return file.getvalue()
     if suffix == ".png":
-        images = "image" in plan.dataset.spec.entries and not drawn.legible
+        images = plan.dataset.spec.subject == "image" and not drawn.legible
         scale = legible_scale(plan.dataset.spec.image_shape[0]) if images else 1
         return to_png(stacked(drawn.grids), scale)
     try:

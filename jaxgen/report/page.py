@@ -254,7 +254,7 @@ def _summary(verdicts: list[dict]) -> str:
         return f"One comparison was declared beforehand: {next(iter(counts))}."
     ordered = [words for words in dict.fromkeys(words for _, words in VERDICTS.values()) if words in counts]
     if len(ordered) == 1:
-        return f"All {len(verdicts)} comparisons declared beforehand: {ordered[0]}."
+        return f"In all {len(verdicts)} comparisons declared beforehand {ordered[0]}."
     each = "; ".join(f"{words} in {counts[words]}" for words in ordered)
     return f"{len(verdicts)} comparisons were declared beforehand: {each}."
 

@@ -13,6 +13,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,24 +47,28 @@ def _is_ours(record: logging.LogRecord) -> bool:
     return not (record.exc_info and _of_orbax(record.exc_info[1]))
 
 
-def _hear(unraisable: Any) -> None:
-    """Python's hook, but for what orbax leaves of reads and writes whose loop it closed when another one failed."""
-    coroutine = getattr(unraisable.object, "cr_code", None)
-    left = coroutine is not None and "orbax" in coroutine.co_filename
-    if not left and str(unraisable.exc_value) != "Event loop is closed":
-        _heard(unraisable)
+@cache
+def _quiet_orbax() -> None:
+    """Keeps from stderr what orbax leaves behind where it raises the same error; once, when a folder is first opened.
 
+    That is: log records that are no news, coroutines of reads and writes whose loop it closed when another one failed,
+    and threads that a failed save ended.
+    """
+    unraisable_before, thread_before = sys.unraisablehook, threading.excepthook
 
-def _hear_thread(ended: Any) -> None:
-    """Python's hook, but for orbax's threads that a failed save ends: it raises the same in ours."""
-    if not _of_orbax(ended.exc_value):
-        _heard_thread(ended)
+    def unraisable(left: Any) -> None:
+        coroutine = getattr(left.object, "cr_code", None)
+        of_orbax = coroutine is not None and "orbax" in coroutine.co_filename
+        if not of_orbax and str(left.exc_value) != "Event loop is closed":
+            unraisable_before(left)
 
+    def in_thread(ended: Any) -> None:
+        if not _of_orbax(ended.exc_value):
+            thread_before(ended)
 
-logging.getLogger("absl").addFilter(_is_news)
-logging.getLogger("asyncio").addFilter(_is_ours)
-_heard, sys.unraisablehook = sys.unraisablehook, _hear
-_heard_thread, threading.excepthook = threading.excepthook, _hear_thread
+    logging.getLogger("absl").addFilter(_is_news)
+    logging.getLogger("asyncio").addFilter(_is_ours)
+    sys.unraisablehook, threading.excepthook = unraisable, in_thread
 
 
 class DamagedError(UserError):
@@ -103,6 +108,7 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path, keep: Keep | None = None):
+        _quiet_orbax()
         self._folder, self._keep, self._writes = folder, keep or Keep(), keep is not None
         own = jax.process_index()  # of several processes each reads for itself, and one writes
         alone = ocp.options.MultiprocessingOptions(

@@ -48,7 +48,7 @@ class Progress:
     def say(self, line: str) -> None:
         """A line above the bar."""
         if self._told:
-            self._bar.console.print(line, highlight=False)
+            self._bar.console.print(line, highlight=False, markup=False)  # a name may have brackets
 
     def start(self, step: int, end: int) -> None:
         """The run goes from `step` to `end`."""

@@ -12,6 +12,31 @@ import jax
 import jaxgen
 from jaxgen import data
 
+DEFINING = ("jax_enable_x64", "jax_default_prng_impl", "jax_threefry_partitionable", "jax_random_seed_offset")
+"""Settings of JAX that change what a key draws or what dtype a number has: under others it is another run."""
+
+ROUNDING = (
+    "jax_default_matmul_precision",
+    "jax_disable_jit",
+    "jax_optimization_level",
+    "jax_softmax_custom_jvp",
+    "jax_threefry_gpu_kernel_lowering",
+)
+"""Settings of JAX that can change how a program rounds."""
+
+RECORDED = ("jax_numpy_dtype_promotion", "jax_numpy_rank_promotion")
+"""Settings of JAX under which a program fails or gives the same bits."""
+
+
+def jax_settings(names: tuple[str, ...]) -> dict[str, Any]:
+    """The values of these settings, of those that this version of JAX has."""
+    return {name: getattr(jax.config, name) for name in names if hasattr(jax.config, name)}
+
+
+def cores() -> int:
+    """The processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
 
 def environment(dataset: data.Dataset) -> dict[str, Any]:
     """What a result depends on beside its config."""
@@ -27,9 +52,9 @@ def environment(dataset: data.Dataset) -> dict[str, Any]:
         "device": device.device_kind,
         "devices": jax.device_count(),
         "processes": jax.process_count(),
-        "cores": os.cpu_count(),
+        "cores": cores(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
-        "matmul_precision": jax.config.jax_default_matmul_precision or "default",
+        "jax_settings": {name: str(value) for name, value in jax_settings(DEFINING + ROUNDING + RECORDED).items()},
         "dataset": {"name": dataset.name, "options": dataset.options, "fingerprint": dataset.fingerprint},
     }
 

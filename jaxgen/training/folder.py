@@ -30,6 +30,7 @@ from jaxgen.errors import UserError
 from jaxgen.model import State
 from jaxgen.training import dataset_file, engine
 from jaxgen.training.checkpoints import Checkpoints, DamagedError, best_steps
+from jaxgen.training.environment import DEFINING, ROUNDING, jax_settings
 from jaxgen.training.plan import Plan, make_plan
 from jaxgen.training.rows import read_rows
 from jaxgen.training.settings import Settings
@@ -121,6 +122,8 @@ def differences(path: Path, plan: Plan) -> list[str]:
     own = path / MODEL_FILE
     if own.exists() and own.read_bytes() != Path(plan.model_path).read_bytes():
         return [f"{plan.model_path} was changed since"]
+    if found := setting_differences(path):
+        return found
     past, how = read_environment(path), engine.axis(plan.settings.seeds_axis)
     if past["dataset"]["fingerprint"] != plan.dataset.fingerprint:
         return [f"the content of dataset {plan.dataset.name} (fingerprint)"]
@@ -129,12 +132,24 @@ def differences(path: Path, plan: Plan) -> list[str]:
     return []
 
 
+def setting_differences(path: Path) -> list[str]:
+    """Settings of JAX under which the run at `path` would be another run, where this process has others."""
+    old = read_environment(path).get("jax_settings", {})
+    new = {name: str(value) for name, value in jax_settings(DEFINING).items()}
+    return [f"{name.upper()}: {old[name]} -> {value}" for name, value in new.items() if old.get(name, value) != value]
+
+
 def environment_changes(path: Path, plan: Plan) -> dict[str, str]:
     """What of the environment that bits depend on is not as when the run at `path` began: words by what changed."""
     old, new = read_environment(path), plan.environment()
     decisive = ("jaxgen", "jax", "jaxlib", "flax", "optax", "backend", "device", "devices", "mesh", "cores")
-    decisive += ("xla_flags", "matmul_precision")
+    decisive += ("xla_flags",)
     found = {name: f"{name}: {old.get(name)} -> {new[name]}" for name in decisive if old.get(name) != new[name]}
+    settings = [environment.get("jax_settings", {}) for environment in (old, new)]
+    for name in ROUNDING:
+        before, now = (of.get(name) for of in settings)
+        if before != now:
+            found[name] = f"{name.upper()}: {before} -> {now}"
     files = {name for name, _ in old.get("sources", {}).items() ^ new["sources"].items()}
     return found | {name: f"{name} was changed" for name in sorted(files)}
 
@@ -152,6 +167,8 @@ def open_run(path: str | Path, checkpoint: str | int = "newest") -> Run:
     """
     path = Path(path)
     opened = planned(path)
+    if found := setting_differences(path):
+        raise UserError(f"{path} was trained with other settings of JAX: {'; '.join(found)}")
     steps = checkpoint_steps(path)
     if not steps:
         raise UserError(f"{path} has no checkpoint yet")

@@ -15,6 +15,7 @@ from jaxgen.dependencies import sources
 from jaxgen.errors import UserError
 from jaxgen.model import Model, Spec
 from jaxgen.training import engine
+from jaxgen.training.contract import check_contract, made
 from jaxgen.training.environment import environment
 from jaxgen.training.settings import Settings
 
@@ -87,9 +88,9 @@ def make_plan(
     if settings.data_folder is not None:  # a run is opened from any folder
         settings = dataclasses.replace(settings, data_from=str(settings.data_folder.absolute()))
     dataset = dataset or load(settings, progress)
-    made = build(module, config, dataset, settings)
-    own = "./" + Path(model).name if model.endswith(".py") else model
-    return Plan(name or own, model, config, settings, dataset, made)
+    own = model if model.endswith(".py") else ""
+    built = build(module, config, dataset, settings, own)
+    return Plan(name or ("./" + Path(model).name if own else model), model, config, settings, dataset, built)
 
 
 def load(settings: Settings, progress: bool = False) -> data.Dataset:
@@ -101,12 +102,20 @@ def load(settings: Settings, progress: bool = False) -> data.Dataset:
     return dataset
 
 
-def build(module: Any, config: Any, dataset: data.Dataset, settings: Settings) -> Model:
-    """The model for a dataset; raises UserError where the dataset lacks what it reads, or for its precision."""
+def build(module: Any, config: Any, dataset: data.Dataset, settings: Settings, own: str = "") -> Model:
+    """The model for a dataset.
+
+    own: the path of the user's file, where the model is one: its contract is checked. Raises UserError where the
+    dataset lacks what the model reads, where the contract is broken, or for its precision.
+    """
     name, entries = Path(module.__file__).stem, dataset.spec.entries
     try:
-        dtype = jnp.dtype(settings.precision)
-        model = module.make(config, dataset.spec._replace(batch_size=settings.batch_size, compute_dtype=dtype))
+        spec = dataset.spec._replace(batch_size=settings.batch_size, compute_dtype=jnp.dtype(settings.precision))
+        if own:
+            model = made(own, module.make, config, spec)
+            check_contract(own, model, spec, settings.batch_size)
+        else:
+            model = module.make(config, spec)
         missing = [entry for entry in model.needs if entry not in entries]
     except KeyError as error:  # `make` reads an entry's shape
         missing = [str(entry) for entry in error.args]

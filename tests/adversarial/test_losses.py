@@ -21,10 +21,10 @@ from jaxgen.adversarial.losses import (
     penalised_at,
     zero_centred,
 )
-from jaxgen.adversarial.turns import GameConfig, Judged, Nets, game
+from jaxgen.adversarial.turns import AdversarialConfig, Judged, Nets, turns
 from jaxgen.data.readers.gaussians import draw, modes
 from jaxgen.nn.conv import conv
-from tests.models.by_hand import energy_distance
+from tests.models.by_hand import energy_distance, stepped
 
 LOGITS = np.array([-30.0, -3.0, -0.4, 0.0, 0.7, 2.0, 25.0])  # none at a kink of the hinge, at 1 and -1
 
@@ -192,6 +192,18 @@ def test_where_a_gradient_is_zero_the_penalty_is_one_and_pulls_nowhere():
     assert (value, slope) == (4, 0)
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def penalty_of_kernels(name, kernels, at):
+    """The mean penalty of a critic of two convolutions, compiled once for all places."""
+
+    def critic(x):
+        for kernel in kernels:
+            x = jnp.tanh(conv(x, kernel, strides=(2, 2)))
+        return x.sum((1, 2, 3))
+
+    return PENALTIES[name](critic, at).mean()
+
+
 @pytest.mark.parametrize("name", PENALTIES)
 @pytest.mark.parametrize("place", get_args(PenaltyPlace))
 def test_second_derivatives_through_a_convolutional_critic(name, place):
@@ -201,20 +213,11 @@ def test_second_derivatives_through_a_convolutional_critic(name, place):
         kernels = [jax.random.normal(keys[0], (4, 4, 2, 3)) / 4, jax.random.normal(keys[1], (4, 4, 3, 2)) / 4]
         real, fake = (jax.random.normal(key, (3, 8, 8, 2)) for key in keys[2:])
         at = penalised_at(jax.random.key(5), place, real, fake)
-
-        def critic(kernels, x):
-            for kernel in kernels:
-                x = jnp.tanh(conv(x, kernel, strides=(2, 2)))
-            return x.sum((1, 2, 3))
-
-        @jax.jit
-        def penalty(kernels):
-            return PENALTIES[name](lambda x: critic(kernels, x), at).mean()
-
+        penalty = functools.partial(penalty_of_kernels, name, at=at)
         check_grads(penalty, (kernels,), order=1, modes=["rev"], rtol=1e-6)
 
 
-# What they train, in the game of them all.
+# What they train, in the turns of a GAN.
 
 ARMS = {
     "minimax": {"loss": "minimax"},
@@ -241,48 +244,51 @@ class MLP(nn.Module):
 
 @pytest.fixture(scope="module")
 def players():
-    """G and D with their initial variables, the same for all."""
+    """G and D with their initial variables, the same for all, and what G makes in a state, compiled."""
     G, D = MLP(2), MLP(1)
     of_g, of_d = G.init(jax.random.key(0), jnp.zeros((1, 4))), D.init(jax.random.key(1), jnp.zeros((1, 2)))
-    return G, D, {"generator": of_g, "discriminator": of_d}
+
+    @jax.jit
+    def made(params):
+        return G.apply({"params": params}, jax.random.normal(jax.random.key(4), (300, 4)))
+
+    return G, D, {"generator": of_g, "discriminator": of_d}, made
 
 
 @pytest.mark.parametrize("arm", ARMS)
 def test_every_loss_trains_a_generator_of_a_ring(arm, players):
     """300 steps of three turns of D on 64 points each: the distance to the ring falls to a third.
 
-    After: the mean after 150, 200, 250 and 300 steps, as games go around what they approach.
+    After: the mean after 150, 200, 250 and 300 steps, as players go around what they approach.
     """
-    G, D, variables = players
+    G, D, variables, made = players
     rng = np.random.default_rng(0)
     points, real = (draw(rng, *modes("ring"), num)["point"] for num in (20_000, 300))
     nets = Nets(
-        init=lambda key, batch: variables,
+        init=lambda key: variables,
         real=lambda batch: batch["point"],
         draw=lambda key, batch: jax.random.normal(key, (len(batch["point"]), 4)),
         generate=lambda params, extra, z: (G.apply({"params": params}, z), {}),
         discriminate=lambda key, params, extra, x, batch: (Judged(D.apply({"params": params}, x)), {}),
+        sample=G.apply,
     )
     adam = optax.adam(2e-3, b1=0.0, b2=0.9)
-    play = game(GameConfig(**ARMS[arm], critic_steps=3), nets, {"generator": adam, "discriminator": adam})
+    config = AdversarialConfig(**ARMS[arm], critic_steps=3)
+    play = turns(config, nets, {"generator": adam, "discriminator": adam})
 
     @jax.jit
     def trained(state, keys):
         def step(state, key):
             k_rows, k_step = jax.random.split(key)
             rows = jax.random.randint(k_rows, (3 * 64,), 0, len(points))
-            return play.step(k_step, state, {"point": jnp.asarray(points)[rows]})[0], None
+            return stepped(play, k_step, state, {"point": jnp.asarray(points)[rows]})[0], None
 
         return jax.lax.scan(step, state, keys)[0]
 
-    @jax.jit
-    def made(state):
-        return G.apply({"params": state.params["generator"]}, jax.random.normal(jax.random.key(4), (300, 4)))
-
     def distance(state):
-        return energy_distance(made(state), real)
+        return energy_distance(made(state.params["generator"]), real)
 
-    state = jax.jit(play.init)(jax.random.key(0), {"point": points})
+    state = play.init(jax.random.key(0))
     along = [distance(state)]
     for keys in jax.random.split(jax.random.key(2), (6, 50)):
         state = trained(state, keys)

@@ -10,7 +10,7 @@ from jaxgen.experiments.benchmarks import contenders
 def untrained(model, data):
     """`contenders.training`, the parameters drawn by NumPy."""
     rng = np.random.default_rng(0)
-    shapes = jax.eval_shape(model.init, jax.random.key(0), {"image": data.images[:1]})
+    shapes = jax.eval_shape(model.init, jax.random.key(0))
     state = jax.tree.map(lambda leaf: jnp.zeros((1, *leaf.shape), leaf.dtype), shapes)
     params = jax.tree.map_with_path(
         lambda path, leaf: ("scale" in jax.tree_util.keystr(path)) + rng.normal(0, 0.1, leaf.shape).astype(np.float32),

@@ -13,8 +13,7 @@ from jaxgen.experiments.benchmarks import checkpoints, pipeline, seeds, start, t
 
 from jaxgen.data.pipeline import stream
 from jaxgen.model import Model, Phase, State
-from jaxgen.training import engine as training_seeds
-from jaxgen.training.engine import streams
+from jaxgen.training import engine
 from jaxgen.training.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -212,14 +211,14 @@ def test_the_pipeline_has_the_batches_of_the_training_loop(from_files, monkeypat
         assert anew is None
         return state, alive, {}, np.ones(1)
 
-    monkeypatch.setattr(training_seeds, "chunk_program", lambda phase, how, devices: program)
+    monkeypatch.setattr(engine, "chunk_program", lambda phase, how, devices: program)
     pictures = pipeline.cut_out(10, 4)
     data = pipeline.dataset(pictures, pipeline.stored(tmp_path, pictures) if from_files else None)
-    model = Model(lambda key, batch: State(jnp.int32(0), ()), (Phase("read", None),), needs=("image",))
+    model = Model(lambda key: State(jnp.int32(0), ()), (Phase("read", None),), needs=("image",))
     with pipeline.fed(model, data, Settings(batch_size=1, log_every=3)) as run:
         run(3)
         run(2)
-    rows = stream(streams(0).data, 10, 1, 0, 15)
+    rows = stream(engine.streams(0).data, 10, 1, 0, 15)
     np.testing.assert_array_equal(batches, pictures[rows])
 
 

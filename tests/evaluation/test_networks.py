@@ -24,6 +24,8 @@ from jaxgen.evaluation.networks import (
     save_classifier,
     write_weights,
 )
+from jaxgen.evaluation.options import Scoring
+from jaxgen.evaluation.table import Context, columns
 from jaxgen.metrics import frechet_distance
 
 FILES = sorted({f"{base}-{network.name}" for base in SHIPPED.values() for network in (EXTRACTOR, JUDGE)})
@@ -104,7 +106,10 @@ def test_of_other_data_one_is_trained_and_kept(tmp_path, monkeypatch):
     small = networks.EXTRACTOR._replace(config={"features": 4, "embedding_dim": 8}, steps=30)
     monkeypatch.setattr(networks, "EXTRACTOR", small)
     monkeypatch.setattr(networks, "JUDGE", small._replace(name="judge", seed=1))
-    first, _ = networks.extractors(padded, progress=False)
+    first, judge = networks.extractors(padded, progress=False)
+    assert (first.name, judge.name) == ("digits 16x16x1 extractor", "digits 16x16x1 judge")
+    (column,) = columns(Context(padded, first, judge, None, True), Scoring(), 10, {"fd"})
+    assert column.title == "FD-digits 16x16x1"  # not that of the shipped one
     files = sorted((tmp_path / "extractors").iterdir())
     assert len(files) == 2
     before = [file.stat().st_mtime_ns for file in files]

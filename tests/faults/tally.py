@@ -114,7 +114,8 @@ FAULTS = [
         "images are truncated or damaged or have odd shapes; labels or captions are out of range",
         "the error names the file; `--skip-bad` leaves such images out and counts them",
         r"test_a_file_cut_off_anywhere|test_a_flipped_bit_of_a_png|test_bad_examples|test_images_that_differ"
-        r"|test_a_label_out_of_range|test_wrong_captions|test_fuzz.py::test_images",
+        r"|test_a_label_out_of_range|test_wrong_captions|test_wrong_metadata|test_wrong_csv|test_metadata_neither"
+        r"|test_fuzz.py::test_images",
     ),
     Fault(
         "prepared data are damaged or changed",
@@ -129,7 +130,8 @@ FAULTS = [
 ]
 
 PLACES = ("tests/faults", "tests/training/test_loop.py", "tests/training/test_feed.py", "tests/data/test_store.py")
-PLACES += ("tests/data/readers/test_image_folder.py", "tests/data/readers/test_official.py")
+PLACES += ("tests/data/test_image_files.py", "tests/data/readers/test_image_folder.py")
+PLACES += ("tests/data/readers/test_official.py",)
 
 
 class Count:

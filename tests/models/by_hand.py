@@ -6,6 +6,8 @@ And a distance between two samples.
 import jax
 import numpy as np
 
+from jaxgen.model import State
+
 
 def in_float64(tree):
     return jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), tree)
@@ -15,6 +17,36 @@ def anything(tree, seed=0):
     """Parameters like these, of normal numbers: none is 0 or 1, or its place would not be seen."""
     rng = np.random.default_rng(seed)
     return jax.tree.map(lambda leaf: rng.normal(0.1, 0.4, leaf.shape).astype(np.float32), tree)
+
+
+def drawn_state(init, seed=0):
+    """A state before training whose parameters NumPy draws, so that nothing is compiled; running averages are 0 and 1.
+
+    Of vectors and averages of parameters in `extra`, as of parameters, none is 0.
+    """
+    state = jax.eval_shape(init, jax.random.key(0))
+
+    def start(path, leaf):
+        name = path[-1].key if path else ""
+        if name in ("mean", "var"):
+            return np.full(leaf.shape, name == "var", np.float32)
+        return anything(leaf, seed + 1)
+
+    return State(
+        np.int32(0),
+        anything(state.params, seed),
+        jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), state.opt_state),
+        jax.tree.map_with_path(start, state.extra),
+    )
+
+
+def stepped(play, key, state, batch):
+    """A step of all turns of a GAN, G's past D as just updated: the state after, metrics."""
+    state, (k_fakes, k_discriminator, k_generator), batch = play.earlier_critic_turns(key, state, batch)
+    fakes = play.generate(k_fakes, state, batch)
+    state, of_discriminator = play.discriminator_turn(k_discriminator, state, batch, fakes)
+    state, of_generator = play.generator_turn(k_generator, state, batch, fakes)
+    return play.finished(state, fakes), of_discriminator | of_generator
 
 
 def dense(layer, x):

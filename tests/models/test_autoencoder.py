@@ -28,7 +28,7 @@ def images(num, seed=0):
 def made(**fields):
     """The model, linear if not told otherwise, and its state before training."""
     model = autoencoder.make(autoencoder.Config(**{"latent_dim": 3, "network": "linear", **fields}), spec())
-    return model, jax.jit(model.init)(jax.random.key(0), {"image": images(1)})
+    return model, jax.jit(model.init)(jax.random.key(0))
 
 
 def fitted_linear(key, images, steps):
@@ -105,13 +105,14 @@ def test_what_is_decoded_before_training_without_weights_is_the_mean_image(field
     model, state = made(**fields)
     params = jax.tree.map(jnp.zeros_like, state.params)
     params["decoder"]["bias"] = state.params["decoder"]["bias"]
-    pixels = jax.jit(model.decode)(state._replace(params=params), jnp.ones((2, 3)))
-    np.testing.assert_allclose(pixels, np.full((2, 8, 8, 1), 0.3), rtol=1e-6)
+    decoded = jax.jit(model.latents.decode)(state._replace(params=params), jnp.ones((2, 3)), {})
+    np.testing.assert_allclose(decoded["image"], np.full((2, 8, 8, 1), 0.3), rtol=1e-6)
 
 
 def test_pixels_are_clipped():
     model, state = made()
-    pixels = np.asarray(model.decode(state, 100 * jax.random.normal(jax.random.key(2), (20, 3))))
+    z = 100 * np.random.default_rng(2).normal(size=(20, 3)).astype(np.float32)
+    pixels = np.asarray(jax.jit(model.latents.decode)(state, z, {})["image"])
     assert (pixels.min(), pixels.max()) == (0, 1)
 
 
@@ -145,21 +146,21 @@ def test_codes_are_white_and_the_way_back_is_exact(linear, digits):
     (model, state), image = linear, digits
     moments = jax.jit(model.phases[0].step)(jax.random.key(0), state._replace(step=jnp.int32(0)), {"image": image})[0]
     state = state._replace(extra=moments.extra)
-    u = np.asarray(jax.jit(model.encode)(jax.random.key(0), state, {"image": image}), np.float64)
+    u = np.asarray(jax.jit(model.latents.encode)(state, {"image": image}), np.float64)
     np.testing.assert_allclose(u.mean(0), np.zeros(10), atol=1e-4)
     np.testing.assert_allclose(np.cov(u.T, bias=True), np.eye(10), atol=1e-3)
     params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), state.params)
     z = (image.reshape(808, -1) / 255 - image.reshape(808, -1).mean(0) / 255) @ params["encoder"]["Dense_0"]["kernel"]
     z += params["encoder"]["Dense_0"]["bias"]
     expected = z @ params["decoder"]["Dense_0"]["kernel"] + params["decoder"]["bias"].reshape(-1)
-    pixels = np.asarray(model.decode(state, jnp.float32(u))).reshape(808, -1)
+    pixels = np.asarray(jax.jit(model.latents.decode)(state, jnp.float32(u), {})["image"]).reshape(808, -1)
     np.testing.assert_allclose(pixels, expected.clip(0, 1), atol=1e-4)
 
 
 def test_the_codes_of_the_last_steps_are_those_of_the_final_parameters(linear, digits):
     """The Gaussian that training leaves behind, against the moments of all codes: within the noise of its batches."""
     (model, state), image = linear, digits
-    u = np.asarray(jax.jit(model.encode)(jax.random.key(0), state, {"image": image}), np.float64)
+    u = np.asarray(jax.jit(model.latents.encode)(state, {"image": image}), np.float64)
     assert np.abs(u.mean(0)).max() < 0.05
     assert np.abs(np.cov(u.T, bias=True) - np.eye(10)).max() < 0.05
 
@@ -167,18 +168,22 @@ def test_the_codes_of_the_last_steps_are_those_of_the_final_parameters(linear, d
 def test_a_code_that_is_always_the_same_leaves_all_finite():
     """Two equal columns of the encoder, and one of zeros: no covariance of full rank."""
     model, state = made()
+    step, encode, decode = (
+        jax.jit(function) for function in (model.phases[0].step, model.latents.encode, model.latents.decode)
+    )
+    draw = jax.jit(lambda state: model.sampler.draw(jax.random.key(3), state, 4, {}))
     kernel = state.params["encoder"]["Dense_0"]["kernel"]
     state.params["encoder"]["Dense_0"]["kernel"] = kernel.at[:, 1].set(kernel[:, 0]).at[:, 2].set(0)
-    for image in (images(16), np.zeros((16, 8, 8, 1), np.uint8)):  # in the second all codes are the same
-        moments, _ = jax.jit(model.phases[0].step)(jax.random.key(1), state, {"image": image})
+    for image, alike in ((images(16), False), (np.zeros((16, 8, 8, 1), np.uint8), True)):  # alike: all codes are
+        moments, _ = step(jax.random.key(1), state, {"image": image})
         fitted = state._replace(extra=moments.extra)
-        u = jax.jit(model.encode)(jax.random.key(2), fitted, {"image": image})
+        u = encode(fitted, {"image": image})
         assert np.isfinite(u).all()
         params, bias = fitted.params, np.asarray(fitted.params["decoder"]["bias"]).reshape(-1)
         expected = codes(fitted, image) @ np.asarray(params["decoder"]["Dense_0"]["kernel"], np.float64) + bias
-        pixels = np.asarray(jax.jit(model.decode)(fitted, u)).reshape(16, -1)
+        pixels = np.asarray(decode(fitted, u, {})["image"]).reshape(16, -1)
         np.testing.assert_allclose(pixels, expected.clip(0, 1), atol=1e-4)
-        assert np.isfinite(jax.jit(model.sample, static_argnums=2)(jax.random.key(3), fitted, 4)["image"]).all()
+        assert (np.ptp(np.int32(draw(fitted)["image"]), axis=0).max() <= 1) == alike
 
 
 @pytest.mark.parametrize("name", ["features", "smallest"])
@@ -190,7 +195,7 @@ def test_fields_of_conv_are_refused_by_linear(name):
 def test_images_that_cannot_be_halved_are_of_linear_only():
     with pytest.raises(UserError, match="autoencoder cannot make images of 9x9"):
         autoencoder.make(autoencoder.Config(), spec(9))
-    assert autoencoder.make(autoencoder.Config(network="linear"), spec(9)).sample
+    assert autoencoder.make(autoencoder.Config(network="linear"), spec(9)).sampler
 
 
 @pytest.mark.slow

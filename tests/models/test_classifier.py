@@ -13,6 +13,7 @@ from jaxgen.errors import UserError
 from jaxgen.evaluation.networks import fit
 from jaxgen.model import Spec
 from jaxgen.models import classifier
+from tests.models.by_hand import drawn_state
 
 NETWORKS = ["strided", "logistic", "lenet", "vgg", "resnet"]
 POOLED = {"features": 4, "embedding_dim": 8}
@@ -25,10 +26,6 @@ def make(spec, network="strided", **fields):
 
 def of_size(height, width, channels, classes=10):
     return Spec({"image": jax.ShapeDtypeStruct((height, width, channels), np.uint8)}, 100, classes)
-
-
-def shapes(model, shape):
-    return jax.eval_shape(model.init, jax.random.key(0), {"image": np.zeros((2, *shape), np.uint8)})
 
 
 # Losses
@@ -47,8 +44,8 @@ def test_label_smoothing_is_its_formula(digits, batch):
         classifier.cross_entropy(logits, label, 0.0), -log_p[np.arange(6), label], rtol=2e-6, atol=1e-6
     )
     model = make(digits.spec, "logistic", label_smoothing=0.3)
-    state = jax.jit(model.init)(jax.random.key(0), batch)
-    log_p = scipy.special.log_softmax(np.asarray(jax.jit(model.classify)(state, batch), np.float64), -1)
+    state = drawn_state(model.init)
+    log_p = scipy.special.log_softmax(np.asarray(jax.jit(model.predict["label"])(state, batch), np.float64), -1)
     expected = -((0.7 * np.eye(10)[batch["label"]] + 0.03) * log_p).sum(-1).mean()
     _, metrics = jax.jit(model.phases[0].step)(jax.random.key(1), state, batch)
     assert float(metrics["loss"]) == pytest.approx(expected, rel=1e-5)
@@ -58,14 +55,14 @@ def test_the_penalty_is_of_kernels(digits, batch):
     losses = []
     for l2 in (0.01, 0.0):
         model = make(digits.spec, "logistic", l2=l2)
-        state = jax.jit(model.init)(jax.random.key(0), batch)
+        state = drawn_state(model.init)
         losses.append(jax.jit(model.phases[0].step)(jax.random.key(1), state, batch)[1]["loss"])
     kernel = np.asarray(state.params["Dense_0"]["kernel"], np.float64)
     assert float(losses[0] - losses[1]) == pytest.approx(0.005 * (kernel**2).sum(), rel=1e-4)
 
 
-def test_the_penaltys_gradient_is_twice_the_kernels_and_0_elsewhere(digits, batch):
-    params = jax.jit(make(digits.spec, "resnet").init)(jax.random.key(0), batch).params
+def test_the_penaltys_gradient_is_twice_the_kernels_and_0_elsewhere(digits):
+    params = drawn_state(make(digits.spec, "resnet").init).params
     flat, gradients = (
         traverse_util.flatten_dict(tree) for tree in (params, jax.jit(jax.grad(classifier.squared_kernels))(params))
     )
@@ -74,6 +71,36 @@ def test_the_penaltys_gradient_is_twice_the_kernels_and_0_elsewhere(digits, batc
     assert (len(kernels), len(flat)) == (10, 10 + 1 + 2 * 9)
     for path, parameter in flat.items():
         np.testing.assert_allclose(gradients[path], 2 * parameter if path in kernels else 0 * parameter)
+
+
+def test_examples_of_unknown_label_are_as_left_out(digits, batch):
+    """Those of label -1: not in the loss, its gradient or the accuracy. Where all are, there is only the penalty."""
+    model = make(digits.spec, "logistic", label_smoothing=0.2, l2=0.01)
+    state, step = drawn_state(model.init), jax.jit(model.phases[0].step)
+    unknown = np.arange(32) % 3 == 0
+    some = batch | {"label": np.where(unknown, -1, batch["label"]).astype(np.int32)}
+    known = {name: entry[~unknown] for name, entry in batch.items()}
+    # Half of the known labels are those that are predicted, so that the accuracy is neither 0 nor 1.
+    predicted = np.asarray(jax.jit(model.predict["label"])(state, batch)).argmax(-1)
+    for part, own in ((some, predicted), (known, predicted[~unknown])):
+        part["label"] = np.where((part["label"] >= 0) & (part["image"].sum((1, 2, 3)) % 2 == 0), own, part["label"])
+    (after, metrics), (expected, of_known) = step(jax.random.key(1), state, some), step(jax.random.key(1), state, known)
+    assert 0.2 < metrics["accuracy"] < 0.8
+    for name, value in of_known.items():
+        np.testing.assert_allclose(metrics[name], value, rtol=1e-5, err_msg=name)
+
+    def gradient(state):
+        return jax.tree.map(lambda moment: 10 * np.asarray(moment, np.float64), state.opt_state[0].mu["Dense_0"])
+
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), gradient(after), gradient(expected)
+    )
+    kernel = np.asarray(state.params["Dense_0"]["kernel"], np.float64)
+    after, metrics = step(jax.random.key(1), state, batch | {"label": np.full(32, -1, np.int32)})
+    assert metrics["accuracy"] == 0
+    np.testing.assert_allclose(metrics["loss"], 0.005 * (kernel**2).sum(), rtol=1e-5)
+    np.testing.assert_allclose(gradient(after)["kernel"], 0.01 * kernel, rtol=1e-4, atol=1e-8)
+    assert not gradient(after)["bias"].any()
 
 
 # Networks
@@ -109,7 +136,7 @@ def test_max_pooling_by_hand():
 )
 def test_numbers_of_parameters(network, expected):
     fields = {"blocks": 2} if network == "resnet" else {}
-    state = shapes(make(of_size(28, 28, 1), network, **fields), (28, 28, 1))
+    state = jax.eval_shape(make(of_size(28, 28, 1), network, **fields).init, jax.random.key(0))
     assert sum(leaf.size for leaf in jax.tree.leaves(state.params)) == expected
 
 
@@ -118,10 +145,10 @@ def test_numbers_of_parameters(network, expected):
 def test_images_of_any_size(network, shape):
     model = make(of_size(*shape, classes=7), network)
     images = {"image": np.zeros((2, *shape), np.uint8)}
-    state = shapes(model, shape)
-    assert jax.eval_shape(model.classify, state, images).shape == (2, 7)
+    state = jax.eval_shape(model.init, jax.random.key(0))
+    assert jax.eval_shape(model.predict["label"], state, images).shape == (2, 7)
     width = {"logistic": int(np.prod(shape)), "resnet": 16}.get(network, 8)
-    assert jax.eval_shape(model.encode, jax.random.key(0), state, images).shape == (2, width)
+    assert jax.eval_shape(model.predict["features"], state, images).shape == (2, width)
 
 
 @pytest.mark.parametrize("network", ["lenet", "vgg"])
@@ -135,7 +162,7 @@ def test_lenet_in_numpy(digits):
     """Of an image: correlations by scipy, the rest by hand."""
     model = make(digits.spec, "lenet")
     image = digits.test["image"][:1]
-    state = jax.jit(model.init)(jax.random.key(0), {"image": image})
+    state = drawn_state(model.init)
     params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), state.params)
     x = image[0] / 255.0
     for name in ("Conv_0", "Conv_1"):
@@ -148,21 +175,26 @@ def test_lenet_in_numpy(digits):
         x = np.maximum.reduce([y[::2, ::2], y[1::2, ::2], y[::2, 1::2], y[1::2, 1::2]])
     embedding = np.maximum(x.reshape(-1) @ params["Dense_0"]["kernel"] + params["Dense_0"]["bias"], 0)
     logits = embedding @ params["Dense_1"]["kernel"] + params["Dense_1"]["bias"]
-    encode, classify = jax.jit(model.encode), jax.jit(model.classify)
-    np.testing.assert_allclose(encode(None, state, {"image": image})[0], embedding, rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(classify(state, {"image": image})[0], logits, rtol=1e-4, atol=1e-6)
+    features, classify = (jax.jit(model.predict[what]) for what in ("features", "label"))
+    np.testing.assert_allclose(features(state, {"image": image})[0], embedding, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(classify(state, {"image": image})[0], logits, rtol=1e-4, atol=1e-5)
 
 
 def test_shortcuts_of_a_resnet_carry_the_image(digits):
     """Where the last gains of all blocks are 0: the first convolution, two projections, and the mean."""
     model = make(digits.spec, "resnet")
     image = digits.test["image"][:1]
-    state = jax.jit(model.init)(jax.random.key(0), {"image": image})
-    params = jax.tree.map(np.asarray, state.params)
+    state = drawn_state(model.init)
+    params = {
+        name: {"scale": np.ones_like(layer["scale"]), "bias": np.zeros_like(layer["bias"])}
+        if "scale" in layer
+        else layer
+        for name, layer in state.params.items()
+    }
     # In order of the layers: 0 at first; 1 and 2 of a block, 3 and 4 (5 its projection), 6 and 7 (8)
     for last in (2, 4, 7):
         params[f"BatchNorm_{last}"]["scale"] = np.zeros_like(params[f"BatchNorm_{last}"]["scale"])
-    embedding = jax.jit(model.encode)(None, state._replace(params=params), {"image": image})[0]
+    embedding = jax.jit(model.predict["features"])(state._replace(params=params), {"image": image})[0]
     kernels = [params[f"Conv_{i}"]["kernel"] for i in (0, 5, 8)]
     assert [kernel.shape for kernel in kernels] == [(3, 3, 1, 4), (1, 1, 4, 8), (1, 1, 8, 16)]
     unit = 1 / np.sqrt(1 + 1e-5)  # BatchNorm's, before any training
@@ -176,7 +208,7 @@ def test_shortcuts_of_a_resnet_carry_the_image(digits):
 def test_batch_norm_in_training_and_in_evaluation(digits, batch):
     """Averages move a tenth of the way to the batch's statistics; with these for averages, both modes are the same."""
     model = make(digits.spec, "resnet")
-    state = jax.jit(model.init)(jax.random.key(0), batch)
+    state = drawn_state(model.init)
     new, metrics = jax.jit(model.phases[0].step)(jax.random.key(1), state, batch)
     assert jax.tree.structure(new) == jax.tree.structure(state)
     kernel = np.asarray(state.params["Conv_0"]["kernel"], np.float64)
@@ -187,15 +219,13 @@ def test_batch_norm_in_training_and_in_evaluation(digits, batch):
     np.testing.assert_allclose(averages["var"], 0.9 + 0.1 * first.var((1, 2, 3)), rtol=1e-5)
 
     statistics = jax.tree.map(lambda a, b: (b - 0.9 * a) / 0.1, state.extra, new.extra)
-    classify = jax.jit(model.classify)
+    classify = jax.jit(model.predict["label"])
     log_p = scipy.special.log_softmax(np.asarray(classify(state._replace(extra=statistics), batch), np.float64), -1)
     assert float(metrics["loss"]) == pytest.approx(-log_p[np.arange(32), batch["label"]].mean(), rel=1e-4)
 
     logits = np.asarray(classify(new, batch))
-    few = {name: entry[:3] for name, entry in batch.items()}
-    np.testing.assert_allclose(
-        jax.jit(model.classify)(new, few), logits[:3], rtol=1e-4, atol=1e-5
-    )  # alone or among others
+    others = np.concatenate([batch["image"][:3], 255 - batch["image"][3:]])
+    np.testing.assert_array_equal(classify(new, {"image": others})[:3], logits[:3])  # whatever others there are
     with_others = np.asarray(classify(state, batch))
     assert np.abs(with_others - logits).max() > 1e-3
 
@@ -219,13 +249,13 @@ def test_one_batch_can_be_overfitted(network, fields, digits, batch):
         def take(state, key):
             return model.phases[0].step(key, state, few)
 
-        return jax.lax.scan(take, state, jax.random.split(jax.random.key(1), 200))
+        return jax.lax.scan(take, state, jax.random.split(jax.random.key(1), 100))
 
-    state, metrics = fitted(jax.jit(model.init)(jax.random.key(0), few))
+    state, metrics = fitted(jax.jit(model.init)(jax.random.key(0)))
     assert metrics["loss"][0] > 1
     assert metrics["loss"][-1] < 0.02
     assert metrics["accuracy"][-1] == 1
-    assert (np.asarray(jax.jit(model.classify)(state, few)).argmax(-1) == few["label"]).all()
+    assert (np.asarray(jax.jit(model.predict["label"])(state, few)).argmax(-1) == few["label"]).all()
 
 
 # Logistic regression

@@ -1,4 +1,4 @@
-"""DCGAN: its nets and weights, its optimizers. Its game is tested in tests/test_game.py."""
+"""DCGAN: its nets and weights, its optimizers. Its turns and its step are tested in tests/adversarial."""
 
 import jax
 import numpy as np
@@ -9,6 +9,7 @@ from jaxgen.errors import UserError
 from jaxgen.model import Spec
 from jaxgen.models import dcgan
 from jaxgen.nn.optimizer import descend
+from tests.models.by_hand import anything
 
 
 def spec(size=8, channels=1):
@@ -19,19 +20,15 @@ def spec(size=8, channels=1):
 CONFIG = dcgan.Config(latent_dim=6, features=4)
 
 
-@pytest.fixture(scope="module")
-def batch():
-    images = np.random.default_rng(0).integers(0, 256, (16, 16, 16, 1), dtype=np.uint8)
-    return {"image": images, "weight": np.ones(16, np.float32)}
-
-
 def test_layer_norm_is_of_each_image_alone():
     config = dcgan.Config(latent_dim=3, features=2, smallest=2, normalization="layer")
-    net, images = dcgan.Discriminator(config, 2, np.float32), jax.random.normal(jax.random.key(1), (8, 8, 8, 1))
-    variables = jax.jit(lambda key: net.init(key, images, training=False))(jax.random.key(0))
-    both = net.apply(variables, images, training=True)
-    alone = net.apply(variables, images[:1], training=True)
-    np.testing.assert_allclose(alone[0], both[0], rtol=1e-5)
+    net, images = dcgan.Discriminator(config, 2, np.float32), np.random.default_rng(1).normal(size=(8, 8, 8, 1))
+    images = images.astype(np.float32)
+    shapes = jax.eval_shape(lambda: net.init(jax.random.key(0), images, training=False))
+    logits = jax.jit(lambda x: net.apply({"params": anything(shapes["params"])}, x, training=True))
+    others = np.concatenate([images[:1], 2 * images[1:] + 1])
+    np.testing.assert_allclose(logits(others)[0], logits(images)[0], rtol=1e-5)
+    assert not np.allclose(logits(others)[1:], logits(images)[1:], rtol=1e-2)
 
 
 def test_the_decay_of_weights_is_added_to_the_gradient():
@@ -53,7 +50,7 @@ def test_each_player_has_its_rate():
 @pytest.mark.parametrize("side", [4, 5])
 def test_kernels_have_the_side_asked_for(side):
     model = dcgan.make(dcgan.Config(latent_dim=3, features=2, kernel=side), spec(16))
-    params = jax.eval_shape(model.init, jax.random.key(0), {"image": np.zeros((2, 16, 16, 1), np.uint8)}).params
+    params = jax.eval_shape(model.init, jax.random.key(0)).params
     sides = {leaf.shape[:2] for leaf in jax.tree.leaves(params) if leaf.ndim == 4}
     assert sides == {(side, side)}
 
@@ -75,12 +72,11 @@ def test_values_that_cannot_be_run(fields, words):
 @pytest.mark.parametrize(("size", "depth"), [(8, 1), (16, 2), (28, 2), (32, 3), (64, 4), (128, 5)])
 def test_depth_follows_the_image_size(size, depth):
     model = dcgan.make(dcgan.Config(latent_dim=3, features=2), spec(size, 3))
-    batch = {"image": jax.ShapeDtypeStruct((4, size, size, 3), np.uint8)}
-    state = jax.eval_shape(model.init, jax.random.key(0), batch)
+    state = jax.eval_shape(model.init, jax.random.key(0))
     assert sum(name.startswith("Conv_") for name in state.params["discriminator"]) == depth
     smallest = state.params["generator"]["Dense_0"]["kernel"].shape[1]
     assert smallest == (size >> depth) ** 2 * 2 * 2 ** (depth - 1)
-    image = jax.eval_shape(lambda s: model.sample(jax.random.key(1), s, 4, None), state)["image"]
+    image = jax.eval_shape(lambda s: model.sampler.draw(jax.random.key(1), s, 4, {}), state)["image"]
     assert (image.shape, image.dtype) == ((4, size, size, 3), np.uint8)
 
 
@@ -90,9 +86,9 @@ def test_sizes_that_do_not_halve(size):
         dcgan.make(CONFIG, spec(size))
 
 
-def test_initial_weights_are_the_papers(batch):
+def test_initial_weights_are_the_papers():
     model = dcgan.make(dcgan.Config(features=32), spec(16))
-    params = jax.jit(model.init)(jax.random.key(0), batch).params
+    params = jax.jit(model.init)(jax.random.key(0)).params
     kernel = np.asarray(params["generator"]["Dense_0"]["kernel"])
     assert kernel.std() == pytest.approx(0.02, rel=0.02)
     gains = np.concatenate([np.asarray(params["generator"][f"BatchNorm_{i}"]["scale"]) for i in (0, 1)])

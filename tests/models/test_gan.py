@@ -1,11 +1,13 @@
-"""GAN: its nets, its optimizer, packing and looking ahead, points and their modes. Its game: tests/test_game.py."""
+"""GAN: its nets, its optimizer, packing and looking ahead, points and their modes.
+
+Its turns and its step are tested in tests/adversarial.
+"""
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from optax.tree_utils import tree_get
 
 from jaxgen.adversarial.augmentation import augmented
 from jaxgen.data.readers import gaussians
@@ -15,9 +17,12 @@ from jaxgen.model import Spec
 from jaxgen.models import gan
 from jaxgen.nn.dense import maxout
 from jaxgen.nn.optimizer import descend
-from tests.models.by_hand import anything, energy_distance, in_float64, relu
+from tests.models import by_hand
+from tests.models.by_hand import anything, drawn_state, energy_distance, in_float64, relu
 
-POINTS = Spec({"point": jax.ShapeDtypeStruct((2,), np.float32)}, 100_000, mixture=gaussians.modes("ring"))
+POINTS = Spec(
+    {"point": jax.ShapeDtypeStruct((2,), np.float32)}, 100_000, mixture=gaussians.modes("ring"), batch_size=12
+)
 MEAN = np.random.default_rng(0).uniform(0, 1, (4, 4, 1))
 MEAN[0, 0] = 1e-7  # a pixel that is 0 in all data starts here
 IMAGES = Spec({"image": jax.ShapeDtypeStruct((4, 4, 1), np.uint8)}, 64, mean=MEAN)
@@ -49,6 +54,7 @@ def dense(params, x, name):
         ({"batches": "joint"}, "batches joint is for a discriminator with BatchNorm"),
         ({"unrolled": 2, "clip": 1.0}, "unrolled takes no clip"),
         ({"beta1": 0.9}, "beta1 is of optimizer adam, not of sgd"),
+        ({"packing": 3, "critic_steps": 2}, r"multiple of 6 \(critic_steps \* packing\), not 64"),
     ],
 )
 def test_values_that_cannot_be_run(fields, words):
@@ -63,12 +69,33 @@ def test_data_that_are_neither_images_nor_points():
         gan.make(gan.Config(), meshes)
 
 
-def test_points_have_no_decoder_and_no_prior_to_draw_paths_by(batch):
-    model = gan.make(gan.Config(**SMALL, critic_steps=3, packing=2, generator_batch_norm=True, average=0.5), POINTS)
-    assert (model.needs, model.batch_parts, model.decode, model.prior) == (("point",), 6, None, None)
-    assert model.sampling == "the averaged G(z) with BatchNorm's running averages"
-    samples = model.sample(jax.random.key(1), jax.jit(model.init)(jax.random.key(0), batch), 5)
-    assert {name: (x.shape, x.dtype) for name, x in samples.items()} == {"point": ((5, 2), np.float32)}
+@pytest.mark.parametrize("prior", ["uniform", "gaussian"])
+def test_points_are_decoded_draws_of_the_prior_as_they_are(prior):
+    """G's numbers, without bounds, by BatchNorm's running averages and the average of G, whatever D's turns are."""
+    config = gan.Config(**SMALL, prior=prior, critic_steps=3, packing=2, generator_batch_norm=True, average=0.5)
+    model = gan.make(config, POINTS)
+    assert model.needs == ("point",)
+    assert model.sampler.note == "the averaged G(z) with BatchNorm's running averages"
+    assert (model.latents.prior.kind, model.latents.encode) == (prior, None)
+    state, key = drawn_state(model.init), jax.random.key(1)
+
+    @jax.jit
+    def drawn(state):
+        z = model.latents.prior.sample(key, state, 5)
+        return z, model.latents.decode(state, z, {}), model.sampler.draw(key, state, 5, {})
+
+    z, decoded, samples = drawn(state)
+    layers = in_float64(state.extra["average"])
+    x = np.float64(z) * (np.sqrt(3) if prior == "uniform" else 1)
+    for n in range(2):
+        of = f"BatchNorm_{n}"
+        x = by_hand.dense(layers["params"][f"Dense_{n}"], x)
+        x = relu(by_hand.batch_norm(x, layers["params"][of], layers["batch_stats"][of]))
+    expected = by_hand.dense(layers["params"]["Dense_2"], x)
+    assert set(samples) == set(decoded) == {"point"}
+    np.testing.assert_allclose(decoded["point"], expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(samples["point"], decoded["point"])
+    assert np.abs(expected).max() > 1
 
 
 def test_the_authors_schedule():
@@ -100,20 +127,18 @@ def test_the_authors_initial_weights_and_ds_rate():
     """Biases 0, weights within +-.05 of 1200 units, +-.005 of 240, wider in narrower nets; D's rate half of
     G's. With Adam Flax's weights and one rate.
     """
-    batch = {"image": np.zeros((2, 8, 8, 1), np.uint8)}
     spec = Spec({"image": jax.ShapeDtypeStruct((8, 8, 1), np.uint8)}, 64, mean=np.full((8, 8, 1), 0.3))
     units = {"generator_units": 200, "discriminator_units": 40}
     wider = (0.05 * np.sqrt(1200 / 200), 0.005 * np.sqrt(240 / 40))
     for fields, bounds in (({}, wider), ({"optimizer": "adam"}, None)):
-        play, _, _ = gan.players(gan.Config(**units, **fields), spec)
-        params = play.init(jax.random.key(0), batch).params
+        params = gan.nets(gan.Config(**units, **fields), spec).init(jax.random.key(0))
         for player, bound in zip(("generator", "discriminator"), bounds or (None, None), strict=True):
             for layer in (f"Dense_{n}" for n in range(3)):
-                kernel = np.asarray(params[player][layer]["kernel"])
+                kernel = np.asarray(params[player]["params"][layer]["kernel"])
                 if (player, layer) == ("generator", "Dense_2"):  # its bias starts at the data's marginals
-                    assert list(params[player][layer]) == ["kernel"]
+                    assert list(params[player]["params"][layer]) == ["kernel"]
                 else:
-                    assert not np.asarray(params[player][layer]["bias"]).any()
+                    assert not np.asarray(params[player]["params"][layer]["bias"]).any()
                 deviation = bound / np.sqrt(3) if bound else 1 / np.sqrt(len(kernel))
                 assert kernel.std() == pytest.approx(deviation, rel=0.15)
                 assert bound is None or 0.9 * bound < np.abs(kernel).max() < bound
@@ -140,12 +165,6 @@ def test_rates_where_none_is_given(fields, rates):
     for player, rate in zip(("generator", "discriminator"), rates, strict=True):
         moved, _ = descend(of[player], jnp.float32(1), of[player].init(jnp.float32(0)), jnp.float32(0))
         np.testing.assert_allclose(moved, -rate, rtol=1e-5)
-
-
-def test_the_authors_players_move_at_once():
-    """With SGD G is judged by D as it was, with Adam, which is not theirs, by D as updated."""
-    assert gan.rules(gan.Config()) == {"unrolled": 0, "at_once": True}
-    assert gan.rules(gan.Config(optimizer="adam", unrolled=2)) == {"unrolled": 2, "at_once": False}
 
 
 def test_a_rate_below_its_floor_stays():
@@ -213,38 +232,32 @@ def test_dropout_is_of_inputs_and_of_hidden_units_while_training(share):
     assert not np.array_equal(counts, logits(True, jax.random.key(1)) * kept)
 
 
-def test_a_turn_draws_its_dropout_by_its_key(batch):
-    losses = {}
+def test_d_draws_its_dropout_by_its_key(batch):
     for dropout in (0.0, 0.5):
-        play, _, _ = gan.players(gan.Config(**SMALL, dropout=dropout), POINTS)
-        state = jax.jit(play.init)(jax.random.key(0), batch)
-        turn = jax.jit(
-            lambda key, play=play, state=state: play.discriminator_turn(
-                key, state, batch, play.generate(jax.random.key(1), state, batch)
-            )[1]["discriminator_loss"]
-        )
-        losses[dropout] = [float(turn(jax.random.key(seed))) for seed in (2, 3)]
-    assert losses[0.0][0] == losses[0.0][1]
-    assert losses[0.5][0] != losses[0.5][1]
+        nets = gan.nets(gan.Config(**SMALL, dropout=dropout), POINTS)
+        params = anything(jax.eval_shape(nets.init, jax.random.key(0))["discriminator"]["params"])
+        given = (params, {"discriminator": {}}, batch["point"], batch)
+        judge = jax.jit(lambda key, nets=nets, given=given: nets.discriminate(key, *given)[0].logits)
+        a, b = (np.asarray(judge(jax.random.key(seed))) for seed in (2, 3))
+        assert np.array_equal(a, b) == (dropout == 0.0)
 
 
 def test_images_start_at_the_datas_marginals():
     """Whatever z is, but for the last layer's kernel; those of pixels that are always off or on at .01 and .99."""
     model = gan.make(gan.Config(**SMALL), IMAGES)
-    state = jax.jit(model.init)(jax.random.key(0), {"image": np.zeros((2, 4, 4, 1), np.uint8)})
+    state = jax.jit(model.init)(jax.random.key(0))
     params = state.params["generator"]
     last = jax.tree.map(jnp.zeros_like, params["Dense_2"])
     state = state._replace(params={"generator": {**params, "Dense_2": last}})
-    z = model.prior.sample(jax.random.key(1), state, 3)
-    np.testing.assert_allclose(model.decode(state, z), np.stack([MEAN] * 3), rtol=1e-5)
+    z = np.random.default_rng(1).uniform(-1, 1, (3, 3)).astype(np.float32)
+    np.testing.assert_allclose(model.latents.decode(state, z, {})["image"], np.stack([MEAN] * 3), rtol=1e-5)
 
 
 def test_packs_are_judged_as_one_example(batch):
     """A step's loss by hand: six packs of two points, each one vector of four numbers to D, all real or all fake."""
-    config = gan.Config(**SMALL, **FOR_POINTS, packing=2)
-    play, _, _ = gan.players(config, POINTS)
-    state = jax.jit(play.init)(jax.random.key(0), batch)
-    after, metrics = jax.jit(play.step)(jax.random.key(5), state, batch)
+    model = gan.make(gan.Config(**SMALL, **FOR_POINTS, packing=2), POINTS)
+    state = drawn_state(model.init)
+    after, metrics = jax.jit(model.phases[0].step)(jax.random.key(5), state, batch)
     assert state.params["discriminator"]["Dense_0"]["kernel"].shape == (4, 8)
     k_drawn = jax.random.split(jax.random.key(5), (1, 3))[0, 0]
     x = np.asarray(jax.random.normal(k_drawn, (12, 3)), np.float64)
@@ -269,18 +282,18 @@ def test_packs_are_judged_as_one_example(batch):
 
 def test_images_are_augmented_in_their_range():
     """From 0 to 1: D's loss is that of (T(2x - 1) + 1) / 2, real and fake."""
-    config = gan.Config(**SMALL, dropout=0.0, augment=("cutout",))
-    play, _, _ = gan.players(config, IMAGES)
+    config = gan.Config(**SMALL, dropout=0.0, augment=("color",))
+    play, key = gan.players(config, IMAGES), jax.random.key(2)
     images = {"image": np.random.default_rng(0).integers(0, 256, (12, 4, 4, 1), dtype=np.uint8)}
-    D, key = gan.Discriminator(config, np.float32), jax.random.key(2)
     k_real, k_fake = jax.random.split(jax.random.split(key, 5)[0])
+    state = drawn_state(play.init)
 
     @jax.jit
     def run():
-        state = play.init(jax.random.key(0), images)
         fakes = play.generate(jax.random.key(1), state, images)
         pairs = ((k_real, images["image"].astype(np.float32) / 255), (k_fake, fakes.x))
         seen = [(augmented(k, 2 * x - 1, config.augment) + 1) / 2 for k, x in pairs]
+        D = gan.Discriminator(config, np.float32)
         of_real, of_fake = (D.apply({"params": state.params["discriminator"]}, x, False) for x in seen)
         metrics = play.discriminator_turn(key, state, images, fakes)[1]
         return metrics["discriminator_loss"], (nn.softplus(-of_real) + nn.softplus(of_fake)).mean()
@@ -291,29 +304,31 @@ def test_images_are_augmented_in_their_range():
 def test_looking_ahead_past_units_that_are_off_has_a_gradient(batch):
     """With every hidden unit of D off, gradients are exactly 0, where the root that Adam takes has no slope."""
     config = gan.Config(**SMALL, **FOR_POINTS, unrolled=2)
-    play, _, _ = gan.players(config, POINTS)
-    state = jax.jit(play.init)(jax.random.key(0), batch)
+    play = gan.players(config, POINTS)
+    state = drawn_state(play.init)
     d = state.params["discriminator"]
-    off = {**d, "Dense_0": {**d["Dense_0"], "bias": jnp.full(8, -100.0)}}
-    step = jax.jit(play.step)
+    off = {**d, "Dense_0": {**d["Dense_0"], "bias": np.full(8, -100, np.float32)}}
+    off["Dense_1"] = {**d["Dense_1"], "bias": np.full(8, -100, np.float32)}
+
+    @jax.jit
+    def turn(state):
+        return play.generator_turn(jax.random.key(5), state, batch, play.generate(jax.random.key(1), state, batch))
+
     for params in (d, off):
-        given = state._replace(params={**state.params, "discriminator": params})
-        after, metrics = step(jax.random.key(5), given, batch)
+        after, metrics = turn(state._replace(params={**state.params, "discriminator": params}))
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((after, metrics)))
         assert (float(metrics["generator_gradient"]) == 0) == (params is off)
-    assert int(tree_get(after.opt_state["discriminator"], "count")) == 1
 
 
 def test_modes_seen_are_point_modes(batch):
     """Of the fakes of a step, around some of themselves; and of real points with noise."""
     config = gan.Config(**SMALL, **FOR_POINTS)
-    play, _, _ = gan.players(config, POINTS)
-    state = jax.jit(play.init)(jax.random.key(0), batch)
-    k_drawn = jax.random.split(jax.random.key(5), (1, 3))[0, 0]
-    fake = np.asarray(play.generate(k_drawn, state, batch).x)
+    play = gan.players(config, POINTS)
+    state = drawn_state(play.init)
+    fakes = jax.jit(lambda: play.generate(jax.random.key(1), state, batch)._replace(pullback=None))()
+    fake = np.asarray(fakes.x)
     mixture = np.float64([fake[0], fake[0] + 10, fake[fake[:, 0].argmax()], fake[0] - 10]), 0.005
-    around, _, _ = gan.players(config, POINTS._replace(mixture=mixture))
-    metrics = jax.jit(around.step)(jax.random.key(5), state, batch)[1]
+    metrics = gan.players(config, POINTS._replace(mixture=mixture)).compared(batch, fakes)
     found = point_modes(fake, *mixture)
     assert 0 < found.modes < 4
     np.testing.assert_allclose(metrics["modes"], found.modes / 4, rtol=1e-6)
@@ -335,9 +350,8 @@ def test_a_ring_is_learned():
     config = gan.Config(
         **FOR_POINTS | {"generator_units": 128, "discriminator_units": 128, "latent_dim": 2, "penalty": "none"}
     )
-    model = gan.make(config, POINTS)
-    given = {"point": points[:128], "weight": np.ones(128, np.float32)}
-    before = jax.jit(model.init)(jax.random.key(0), given)
+    model = gan.make(config, POINTS._replace(batch_size=128))
+    before = jax.jit(model.init)(jax.random.key(0))
 
     @jax.jit
     def trained(state):
@@ -349,7 +363,7 @@ def test_a_ring_is_learned():
         return jax.lax.scan(step, state, jax.random.split(jax.random.key(1), 6000))
 
     after, metrics = trained(before)
-    made = [np.asarray(model.sample(jax.random.key(2), state, 2500)["point"]) for state in (before, after)]
+    made = [np.asarray(model.sampler.draw(jax.random.key(2), state, 2500, {})["point"]) for state in (before, after)]
     distances = [energy_distance(x[:1000], points[:1000]) for x in made]
     found = [point_modes(x, *POINTS.mixture) for x in made]
     assert distances[1] < distances[0] / 3

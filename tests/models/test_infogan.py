@@ -2,6 +2,7 @@
 
 import dataclasses
 from functools import partial
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ from jaxgen import data
 from jaxgen.errors import UserError
 from jaxgen.model import Spec
 from jaxgen.models import infogan
-from tests.models.by_hand import anything, batch_norm, conv, conv_transpose, dense, in_float64, relu
+from tests.models.by_hand import anything, batch_norm, conv, conv_transpose, dense, drawn_state, in_float64, relu
 
 CONFIG = infogan.Config(
     noise_dim=3, categories=4, continuous=2, information_weight=0.5, features=2, smallest=2, dense_units=6, code_units=5
@@ -39,25 +40,31 @@ def x(batch):
 
 @pytest.fixture(scope="module")
 def play():
-    """The game, compiled."""
-    play = infogan.players(CONFIG, spec())
-    return play._replace(
-        init=jax.jit(play.init),
-        generate=jax.jit(play.generate),
-        generator_loss=jax.jit(play.generator_loss),
-        discriminator_turn=jax.jit(play.discriminator_turn),
-        generator_turn=jax.jit(lambda *given: play.generator_turn(*given)),
-    )
+    return infogan.players(CONFIG, spec()).turns
 
 
 @pytest.fixture(scope="module")
-def state(play, batch):
-    return play.init(jax.random.key(0), batch)
+def state(play):
+    return drawn_state(play.init)
 
 
 @pytest.fixture(scope="module")
 def z():
-    return infogan.draw(CONFIG, jax.random.key(1), 8)
+    return jax.jit(lambda key: infogan.draw_prior(CONFIG, key, 8))(jax.random.key(1))
+
+
+@pytest.fixture(scope="module")
+def turned(play, state, batch):
+    """Fakes, and both players' turns on them, each from `state`; after D's, and with metrics."""
+
+    @jax.jit
+    def turns(state):
+        fakes = play.generate(jax.random.key(1), state, batch)
+        after, of_d = play.discriminator_turn(jax.random.key(3), state, batch, fakes)
+        later, of_g = play.generator_turn(jax.random.key(4), after, batch, fakes, state)
+        return fakes._replace(pullback=None), after, later, of_d | of_g
+
+    return SimpleNamespace(**dict(zip(("fakes", "after", "later", "metrics"), turns(state), strict=True)))
 
 
 @jax.jit
@@ -84,7 +91,7 @@ def written_out(judged, z):
 
 def test_information_equals_scipy():
     """Of outputs that are anything; and of perfect ones what the module says."""
-    z = np.asarray(infogan.draw(CONFIG, jax.random.key(2), 50))
+    z = np.asarray(infogan.draw_prior(CONFIG, jax.random.key(2), 50))
     rng = np.random.default_rng(0)
     logits, means = 3 * rng.normal(size=(50, 4)), rng.normal(size=(50, 2))
     outputs = infogan.Judged(jnp.zeros((50, 1)), (jnp.float32(logits), jnp.float32(means)))
@@ -131,40 +138,34 @@ def gradient(state):
     return jax.tree.map(lambda moment: 2 * moment, state.mu)
 
 
-def test_the_information_is_subtracted_from_both_losses(play, state, batch, x, z):
+def test_the_information_is_subtracted_from_both_losses(turned, state, x, z):
     """D's and Q's, and G's gradients are those of the losses written out with the nets."""
-    fakes = play.generate(jax.random.key(1), state, batch)
-    np.testing.assert_array_equal(fakes.drawn, z)
-    after, metrics = play.discriminator_turn(jax.random.key(3), state, batch, fakes)
+    fake = turned.fakes.x
+    np.testing.assert_array_equal(turned.fakes.drawn, z)
 
     def d_loss(params):
-        real, fake = judged(params, state, x), judged(params, state, fakes.x)
-        of_game = jax.nn.softplus(-real.logits).mean() + jax.nn.softplus(fake.logits).mean()
-        return of_game - 0.5 * written_out(fake, z).mean(), of_game
+        of_real, of_fake = judged(params, state, x), judged(params, state, fake)
+        alone = jax.nn.softplus(-of_real.logits).mean() + jax.nn.softplus(of_fake.logits).mean()
+        return alone - 0.5 * written_out(of_fake, z).mean(), alone
 
-    expected, of_game = jax.jit(jax.grad(d_loss, has_aux=True))(state.params["discriminator"])
-    check_close(gradient(after.opt_state["discriminator"][0]), expected)
-    np.testing.assert_allclose(metrics["discriminator_loss"], of_game, rtol=1e-5)
-
-    (_, value), cotangent = play.generator_loss(jax.random.key(4), state, batch, fakes)
+    expected, alone = jax.grad(d_loss, has_aux=True)(state.params["discriminator"])
+    check_close(gradient(turned.after.opt_state["discriminator"][0]), expected)
+    np.testing.assert_allclose(turned.metrics["discriminator_loss"], alone, rtol=1e-5)
 
     def g_loss(params):
-        fake = judged(state.params["discriminator"], state, generated(params, state, z))
-        of_game = jax.nn.softplus(-fake.logits).mean()
-        return of_game - 0.5 * written_out(fake, z).mean(), of_game
+        of_fake = judged(state.params["discriminator"], state, generated(params, state, z))
+        alone = jax.nn.softplus(-of_fake.logits).mean()
+        return alone - 0.5 * written_out(of_fake, z).mean(), alone
 
-    expected, of_game = jax.jit(jax.grad(g_loss, has_aux=True))(state.params["generator"])
-    check_close(jax.jit(fakes.pullback)(cotangent)[0], expected)
-    np.testing.assert_allclose(value, of_game, rtol=1e-5)
+    expected, alone = jax.grad(g_loss, has_aux=True)(state.params["generator"])
+    check_close(gradient(turned.later.opt_state["generator"][0]), expected)
+    np.testing.assert_allclose(turned.metrics["generator_loss"], alone, rtol=1e-5)
 
 
-def test_each_player_has_its_rate(play, state, batch):
+def test_each_player_has_its_rate(turned, state):
     """Adam's first step moves what has a gradient by its rate: G's 1e-3, D's and Q's 2e-4."""
-    fakes = play.generate(jax.random.key(1), state, batch)
-    after, _ = play.discriminator_turn(jax.random.key(3), state, batch, fakes)
-    later, _ = play.generator_turn(jax.random.key(4), after, batch, fakes)
     for player, rate in (("generator", 1e-3), ("discriminator", 2e-4)):
-        old, new = (np.asarray(s.params[player]["Dense_0"]["kernel"], np.float64) for s in (state, later))
+        old, new = (np.asarray(s.params[player]["Dense_0"]["kernel"], np.float64) for s in (state, turned.later))
         np.testing.assert_allclose(np.median(np.abs(new - old)), rate, rtol=1e-2)
 
 
@@ -175,18 +176,23 @@ def test_whom_the_information_teaches(state, z):
         fake = generated(params["generator"], state, z)
         return written_out(judged(params["discriminator"], state, fake), z).mean()
 
-    taught = jax.jit(jax.grad(gain))(state.params)
+    taught = jax.grad(gain)(state.params)
     flat, _ = jax.tree_util.tree_flatten_with_path(taught)
     untaught = {jax.tree_util.keystr(path[:2]) for path, leaf in flat if not np.asarray(leaf).any()}
     assert untaught == {"['discriminator']['Dense_4']"}
     assert taught["discriminator"]["Dense_4"]["kernel"].shape == (6, 1)
 
 
-def test_a_weight_of_zero_teaches_nothing(state, batch):
-    """The game's gradient is then what it is without Q, whose own layers have none."""
-    still = infogan.players(dataclasses.replace(CONFIG, information_weight=0.0), spec())
-    fakes = jax.jit(still.generate)(jax.random.key(1), state, batch)
-    after, metrics = jax.jit(still.discriminator_turn)(jax.random.key(3), state, batch, fakes)
+def test_a_weight_of_zero_teaches_nothing(batch):
+    """The gradient of D is then what it is without Q, whose own layers have none."""
+    play = infogan.players(dataclasses.replace(CONFIG, information_weight=0.0), spec()).turns
+
+    @jax.jit
+    def turn(state):
+        fakes = play.generate(jax.random.key(1), state, batch)
+        return play.discriminator_turn(jax.random.key(3), state, batch, fakes)
+
+    after, metrics = turn(drawn_state(play.init))
     moments = after.opt_state["discriminator"][0].mu
     assert metrics["information"] == 0
     for layer in ("Dense_1", "Dense_2", "Dense_3"):
@@ -196,7 +202,7 @@ def test_a_weight_of_zero_teaches_nothing(state, batch):
 
 def test_z_is_drawn_as_stated():
     config = infogan.Config(noise_dim=3, categories=5, continuous=2)
-    z = np.asarray(infogan.draw(config, jax.random.key(0), 20_000), np.float64)
+    z = np.asarray(infogan.draw_prior(config, jax.random.key(0), 20_000), np.float64)
     assert z.shape == (20_000, 10)
     for code in (*z[:, :3].T, *z[:, 8:].T):
         assert code.min() >= -1
@@ -212,61 +218,65 @@ def test_z_is_drawn_as_stated():
     assert np.abs(correlations).max() < 5 / np.sqrt(20_000)
 
 
-def test_codes_are_drawn_decoded_and_inferred(batch, x):
-    """Of one state whose averages have moved: samples are decoded draws, Q is the net in evaluation mode."""
+def test_what_is_told_of_z(z):
+    """Its parts are the numbers that it is made of, in their order; without continuous codes there are two."""
+    prior = infogan.make(CONFIG, spec()).latents.prior
+    assert (prior.kind, prior.log_prob) == ("mixed", None)
+    assert [tuple(part) for part in prior.parts] == [
+        ("noise", 3, "uniform"), ("category", 4, "categorical"), ("continuous", 2, "uniform"),
+    ]  # fmt: skip
+    np.testing.assert_array_equal(prior.sample(jax.random.key(1), None, 8), z)
+    without = infogan.make(dataclasses.replace(CONFIG, continuous=0), spec()).latents.prior
+    assert [tuple(part) for part in without.parts] == [("noise", 3, "uniform"), ("category", 4, "categorical")]
+
+
+def test_the_category_is_inferred(state, batch, x):
+    """By Q in evaluation mode, with running averages: what it says of an image is of no other one."""
     model = infogan.make(CONFIG, spec())
-    state = jax.jit(model.init)(jax.random.key(0), batch)
-    state, metrics = jax.jit(model.phases[0].step)(jax.random.key(1), state, batch)
-    assert set(metrics) >= {"information", "discriminator_loss", "generator_loss", "spread"}
-    z = model.codes.sample(jax.random.key(3), state, 10)
-    assert (model.codes.noise, model.codes.categories, model.codes.continuous) == (3, 4, 2)
-    np.testing.assert_array_equal(z, infogan.draw(CONFIG, jax.random.key(3), 10))
-    image = np.asarray(jax.jit(lambda state: model.sample(jax.random.key(3), state, 10, None)["image"])(state))
-    pixels = jax.jit(model.decode)(state, z)
-    assert np.abs(255 * np.asarray(pixels, np.float64) - image).max() < 0.501
-    assert pixels.min() >= 0
-    assert pixels.max() <= 1
-    infer = jax.jit(model.codes.infer)
+    averages = jax.tree.map(np.abs, anything(state.extra["discriminator"], seed=3))
+    state = state._replace(extra={**state.extra, "discriminator": averages})
+    infer = jax.jit(model.predict["code"])
     logits = infer(state, batch)
-    np.testing.assert_allclose(
-        logits, judged(state.params["discriminator"], state, x, training=False).codes[0], rtol=1e-5, atol=1e-6
-    )
-    alone = infer(state, {"image": batch["image"][:1]})  # running averages: of no other image
-    np.testing.assert_allclose(alone, logits[:1], rtol=1e-4, atol=1e-6)
+    expected = judged(state.params["discriminator"], state, x, training=False).codes[0]
+    np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-5)
+    others = np.concatenate([batch["image"][:1], 255 - batch["image"][1:]])
+    np.testing.assert_array_equal(infer(state, {"image": others})[0], logits[0])
 
 
-def test_without_continuous_codes(batch):
+def test_without_continuous_codes(batch, x):
     """No parameter is empty, and the information is of the category alone."""
     config = dataclasses.replace(CONFIG, continuous=0)
-    play = infogan.players(config, spec())
-    state = jax.jit(play.init)(jax.random.key(0), batch)
+    model, net = infogan.make(config, spec()), infogan.Discriminator(config, 2, np.float32)
+    state = drawn_state(model.init)
     assert all(leaf.size for leaf in jax.tree.leaves(state))
-    _, metrics = jax.jit(play.step)(jax.random.key(1), state, batch)
-    assert metrics["information"] <= 0.5 * np.log(4)
-    z = infogan.draw(config, jax.random.key(2), 8)
-    outputs = infogan.Judged(jnp.zeros((8, 1)), (jnp.zeros((8, 4)), jnp.zeros((8, 0))))
-    np.testing.assert_allclose(infogan.information(config, outputs, z), 0, atol=1e-6)  # knows nothing
+    assert "information" in jax.eval_shape(model.phases[0].step, jax.random.key(1), state, batch)[1]
+    variables = {"params": state.params["discriminator"], "batch_stats": state.extra["discriminator"]}
+    z = infogan.draw_prior(config, jax.random.key(2), 8)
+    outputs = jax.jit(lambda x: net.apply(variables, x, training=False))(x)
+    of_category = (np.asarray(jax.nn.log_softmax(outputs.codes[0]), np.float64) * z[:, 3:]).sum(1)
+    np.testing.assert_allclose(
+        infogan.information(config, outputs, z), 0.5 * (of_category + np.log(4)), rtol=1e-4, atol=1e-6
+    )
 
 
-def test_running_averages_pass_from_real_to_fake(play, state, batch, x):
+@jax.jit
+def moved_averages(params, averages, x):
+    net = infogan.Discriminator(CONFIG, 2, np.float32)
+    return net.apply({"params": params, "batch_stats": averages}, x, training=True, mutable=["batch_stats"])[1]
+
+
+def test_running_averages_pass_from_real_to_fake(turned, state, x):
     """Momentum .9: after D's turn Q's own average is .09 of real's and .1 of fake's mean, from 0."""
-    fakes = play.generate(jax.random.key(1), state, batch)
-    after, _ = play.discriminator_turn(jax.random.key(3), state, batch, fakes)
     moved = state.extra["discriminator"]
-    for given in (x, fakes.x):
-        net = infogan.Discriminator(CONFIG, 2, np.float32)
-        variables = {"params": state.params["discriminator"], "batch_stats": moved}
-        moved = net.apply(variables, given, training=True, mutable=["batch_stats"])[1]["batch_stats"]
-    check_close(after.extra["discriminator"], moved)
-    later, _ = play.generator_turn(jax.random.key(4), after, batch, fakes)
-    jax.tree.map(np.testing.assert_array_equal, later.extra, after.extra)
+    for given in (x, turned.fakes.x):
+        moved = moved_averages(state.params["discriminator"], moved, given)["batch_stats"]
+    check_close(turned.after.extra["discriminator"], moved)
+    jax.tree.map(np.testing.assert_array_equal, turned.later.extra, turned.after.extra)
 
 
 def test_the_papers_nets_for_mnist():
     """Appendix C.1, table 1."""
-    state = jax.eval_shape(
-        infogan.make(infogan.Config(), spec(28)).init, jax.random.key(0), {"image": np.zeros((2, 28, 28, 1), np.uint8)}
-    )
+    state = jax.eval_shape(infogan.make(infogan.Config(), spec(28)).init, jax.random.key(0))
     kernels = {
         player: sorted(leaf.shape for leaf in jax.tree.leaves(params) if leaf.ndim > 1)
         for player, params in state.params.items()
@@ -318,7 +328,7 @@ def test_the_information_rises_toward_its_bound():
 
         return jax.lax.scan(take, state, jnp.arange(400))[1]
 
-    found = fit(jax.jit(model.init)(jax.random.key(0), batch))
+    found = fit(jax.jit(model.init)(jax.random.key(0)))
     most = np.log(10) - 2 * 0.2258
     assert found[0] < most - np.log(10)
     assert found[-20:].mean() > most - 0.4

@@ -11,10 +11,11 @@ import pytest
 
 from jaxgen import data
 from jaxgen.adversarial.losses import LOSSES
+from jaxgen.adversarial.turns import AdversarialConfig
 from jaxgen.errors import UserError
 from jaxgen.model import Spec
 from jaxgen.models import dcgan, gan, mggan
-from tests.models.by_hand import anything, batch_norm, conv, conv_transpose, dense, in_float64, relu
+from tests.models.by_hand import anything, batch_norm, conv, conv_transpose, dense, drawn_state, in_float64, relu
 
 CODES = {"code_dim": 3, "manifold_units": 5, "autoencoder_steps": 2}
 KINDS = {
@@ -28,8 +29,9 @@ LOSS = LOSSES["non_saturating"]
 
 
 def spec(kind):
-    if kind == "labels":
-        return Spec({"label": jax.ShapeDtypeStruct((), np.int32)}, num_examples=64)
+    if kind in ("labels", "meshes"):
+        entries = {"labels": {"label": ((), np.int32)}, "meshes": {"mesh": ((20, 3), np.float32)}}[kind]
+        return Spec({name: jax.ShapeDtypeStruct(*of) for name, of in entries.items()}, num_examples=64)
     if kind != "images":
         return Spec({"point": jax.ShapeDtypeStruct((2,), np.float32)}, num_examples=64)
     image = jax.ShapeDtypeStruct((8, 8, 1), np.uint8)
@@ -49,13 +51,13 @@ def start(request):
     else:
         batch["image"] = rng.integers(0, 256, (6, 8, 8, 1), dtype=np.uint8)
     config = mggan.Config(**KINDS[kind])
-    model, parts = mggan.make(config, spec(kind)), mggan.guided(config, spec(kind))
-    state = jax.jit(model.init)(jax.random.key(0), batch)
+    model, parts = mggan.make(config, spec(kind)), mggan.players(config, spec(kind))
+    state = drawn_state(model.init)
     taught, metrics = jax.jit(model.phases[0].step)(jax.random.key(1), state, batch)
     after, _ = jax.jit(model.phases[1].step)(jax.random.key(2), taught, batch)
     x = batch["image"].astype(np.float32) / 127.5 - 1 if kind == "images" else batch["point"]
     real = x.reshape(3, 2, 2) if kind == "packs" else x  # as D sees them
-    play, between = parts.play, parts.frozen(taught)
+    play, between = parts.turns, parts.frozen(taught)
     fakes = jax.jit(lambda s: play.generate(jax.random.key(4), s, batch)._replace(pullback=None))(between)
     told = jax.jit(lambda s, x: play.generator_loss(jax.random.key(5), s, batch, fakes._replace(x=x)))
     turn = jax.jit(lambda s: play.discriminator_turn(jax.random.key(6), s, batch, fakes))
@@ -126,13 +128,16 @@ def test_nets_of_images_equal_numpy():
     x, z = (rng.normal(size=size).astype(np.float32) for size in ((6, *shape), (6, 3)))
     encoder, decoder = (net(config, shape, np.float32) for net in (mggan.Encoder, mggan.Decoder))
     judge = mggan.ManifoldDiscriminator(config, np.float32)
-    variables = encoder.init(jax.random.key(0), x, training=False)
+    variables = jax.eval_shape(lambda: encoder.init(jax.random.key(0), x, training=False))
     averages = jax.tree.map(np.abs, anything(variables["batch_stats"], seed=1))
     e = anything(variables["params"])
-    of_decoder, of_judge = (anything(net.init(jax.random.key(0), z)["params"]) for net in (decoder, judge))
+    of_decoder, of_judge = (
+        anything(jax.eval_shape(net.init, jax.random.key(0), z)["params"]) for net in (decoder, judge)
+    )
     given = {"params": e, "batch_stats": averages}
-    of_batch, _ = encoder.apply(given, x, training=True, mutable=["batch_stats"])
-    for found, by in ((of_batch, {}), (encoder.apply(given, x, training=False), in_float64(averages))):
+    of_batch = jax.jit(lambda x: encoder.apply(given, x, training=True, mutable=["batch_stats"])[0])(x)
+    of_averages = jax.jit(lambda x: encoder.apply(given, x, training=False))(x)
+    for found, by in ((of_batch, {}), (of_averages, in_float64(averages))):
         h = np.float64(x)
         for level in range(2):
             norm = f"BatchNorm_{level}"
@@ -142,13 +147,14 @@ def test_nets_of_images_equal_numpy():
     p = in_float64(of_decoder)
     h = relu(dense(p["Dense_0"], np.float64(z))).reshape(6, 2, 2, 4)
     h = np.tanh(conv_transpose(p["ConvTranspose_1"], relu(conv_transpose(p["ConvTranspose_0"], h))))
-    np.testing.assert_allclose(decoder.apply({"params": of_decoder}, z), h, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(jax.jit(decoder.apply)({"params": of_decoder}, z), h, rtol=1e-4, atol=1e-5)
     assert set(p["ConvTranspose_1"]) == {"kernel"}
 
     p, h = in_float64(of_judge), np.float64(z)
     for layer in ("Dense_0", "Dense_1"):
         h = relu(dense(p[layer], h), 0.2)
-    np.testing.assert_allclose(judge.apply({"params": of_judge}, z), dense(p["Dense_2"], h), rtol=1e-4, atol=1e-5)
+    logits = jax.jit(judge.apply)({"params": of_judge}, z)
+    np.testing.assert_allclose(logits, dense(p["Dense_2"], h), rtol=1e-4, atol=1e-5)
 
 
 def test_salt_and_pepper():
@@ -166,11 +172,10 @@ def test_salt_and_pepper():
 
 
 def base_of(kind):
-    """The base's model and game, of the same fields."""
+    """The base's model and turns, of the same fields."""
     base = dcgan if kind == "images" else gan
     config = base.Config(**{n: v for n, v in KINDS[kind].items() if n in base.Config.__dataclass_fields__})
-    play = base.players(config, spec(kind))
-    return base.make(config, spec(kind)), play if kind == "images" else play[0]
+    return base.make(config, spec(kind)), base.players(config, spec(kind))
 
 
 def judged(start, params, x):
@@ -207,7 +212,7 @@ def test_g_is_told_by_both_discriminators_the_second_at_half_the_weight(start):
 
 def test_without_the_manifolds_weight_g_is_told_what_the_base_tells_it(start):
     """The same gradient of the fakes; at the paper's weight another."""
-    without = mggan.guided(replace(start.config, manifold_weight=0.0), spec(start.kind)).play
+    without = mggan.players(replace(start.config, manifold_weight=0.0), spec(start.kind)).turns
     _, base = base_of(start.kind)
     params, extra = start.taught.params, start.taught.extra
     of_base = start.taught._replace(
@@ -275,26 +280,38 @@ def test_each_discriminator_learns_from_its_own_loss(start):
 
 
 def test_samples_are_the_bases(start):
-    """Of the same G: MGGAN's parameters in the base's place give the same samples."""
+    """Of the same G: MGGAN's parameters in the base's place give the same samples, and latents the same examples."""
     other, _ = base_of(start.kind)
     (entry,) = start.model.needs
-    found, expected = (m.sample(jax.random.key(7), start.after, 5, None)[entry] for m in (start.model, other))
-    np.testing.assert_array_equal(found, expected)
+    assert entry == ("image" if start.kind == "images" else "point")
+
+    def drawn(model):
+        @jax.jit
+        def of(state):
+            z = model.latents.prior.sample(jax.random.key(7), state, 5)
+            return model.sampler.draw(jax.random.key(7), state, 5, {}), model.latents.decode(state, z, {})
+
+        return of(start.after)
+
+    jax.tree.map(np.testing.assert_array_equal, drawn(start.model), drawn(other))
 
 
 @pytest.mark.parametrize(
     ("kind", "fields", "words"),
     [
-        ("images", {"packing": 2}, "packing is not for images: their mggan has the fields of dcgan"),
-        ("images", {"encoder_units": 8}, "encoder_units is not for images"),
-        ("points", {"noise": 0.5}, "noise is not for points"),
-        ("points", {"features": 8}, "features is not for points: their mggan has the fields of gan"),
+        ("images", {"packing": 2}, "packing does not apply to images: see `jaxgen train mggan --help`"),
+        ("images", {"encoder_units": 8}, "encoder_units does not apply to images"),
+        ("images", {"deviation": 0.2}, "deviation does not apply to images"),
+        ("points", {"noise": 0.5}, "noise does not apply to points: see `jaxgen train mggan --help`"),
+        ("points", {"features": 8}, "features does not apply to points"),
         ("images", {"noise": 1.0}, r"noise must be at least 0 and below 1, not 1\.0"),
         ("images", {"code_dim": 0}, "code_dim must be above 0"),
         ("points", {"deviation": -1.0}, "deviation must be at least 0"),
         ("points", {"manifold_weight": -0.5}, "manifold_weight must be at least 0"),
         ("images", {"smallest": 8}, "smallest must be at most 7"),
-        ("labels", {}, "mggan makes images or points: the data have label"),
+        ("images", {"critic_steps": 3}, r"multiple of 3 \(critic_steps\), not 64"),
+        ("points", {"critic_steps": 3, "packing": 2}, r"multiple of 6 \(critic_steps \* packing\), not 64"),
+        ("meshes", {}, "mggan makes images or points: the data have mesh"),
     ],
 )
 def test_what_cannot_be_run(kind, fields, words):
@@ -303,36 +320,9 @@ def test_what_cannot_be_run(kind, fields, words):
     assert "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize(
-    ("kind", "fields", "at_once"),
-    [
-        ("points", {"optimizer": "sgd", "learning_rate": 0.1}, True),
-        ("points", {"optimizer": "adam", "learning_rate": 0.1}, False),
-        ("images", {}, False),
-    ],
-)
-def test_the_players_move_at_once_where_the_bases_do(kind, fields, at_once):
-    """In a step of points G is judged by D as it was with SGD, as in gan; else by D as updated."""
-    config = mggan.Config(**KINDS[kind] | fields)
-    parts, key, rng = mggan.guided(config, spec(kind)), jax.random.key(6), np.random.default_rng(4)
-    batch = {
-        "points": {"point": rng.normal(size=(8, 2)).astype(np.float32)},
-        "images": {"image": rng.integers(0, 256, (8, 8, 8, 1), dtype=np.uint8)},
-    }[kind]
-
-    @jax.jit
-    def run():
-        state = parts.init(jax.random.key(0), batch)
-        state = parts.frozen(state._replace(params=anything(state.params)))
-        play, ((k_drawn, k_turn, k_generator),) = parts.play, jax.random.split(key, (1, 3))
-        fakes = play.generate(k_drawn, state, batch)
-        after, _ = play.discriminator_turn(k_turn, state, batch, fakes)
-        losses = [play.generator_turn(k_generator, s, batch, fakes)[1]["generator_loss"] for s in (state, after)]
-        return play.step(key, state, batch)[1]["generator_loss"], losses
-
-    found, (before, after) = run()
-    np.testing.assert_allclose(found, before if at_once else after, rtol=1e-5)
-    assert abs(float(after - before)) > 1e-3 * abs(float(before))
+def test_data_without_examples():
+    with pytest.raises(KeyError, match="image or point or mesh"):
+        mggan.make(mggan.Config(), spec("labels"))
 
 
 def test_images_that_cannot_be_halved():
@@ -341,11 +331,47 @@ def test_images_that_cannot_be_halved():
         mggan.make(mggan.Config(), image)
 
 
-def test_a_field_of_both_bases_has_one_default():
-    of_dcgan, of_gan = ({field.name: field.default for field in fields(m.Config)} for m in (dcgan, gan))
-    common = of_dcgan.keys() & of_gan.keys()
-    assert {"latent_dim", "beta1", "beta2", "loss"} <= common
-    assert {name: of_dcgan[name] for name in common} == {name: of_gan[name] for name in common}
+OWN = {"autoencoder_steps", "autoencoder_learning_rate", "code_dim", "manifold_units", "manifold_weight"}
+OWN |= {"noise", "deviation", "encoder_units"}
+"""Fields that no base has: the autoencoder's and D_m's."""
+GIVEN = {
+    "loss": "hinge", "penalty": "one_centred", "penalty_at": "real", "augment": ("color",), "batches": "joint",
+    "kernel": 5, "normalization": "layer", "prior": "gaussian", "optimizer": "adam",
+}  # fmt: skip
+"""A value other than the default, of fields that are no numbers."""
+
+
+def fields_of(config):
+    """By name: type and default."""
+    return {field.name: (field.type, field.default) for field in fields(config)}
+
+
+def another(name, default):
+    """A value of a field that is not its default."""
+    return GIVEN[name] if name in GIVEN else not default if isinstance(default, bool) else (default or 0) + 1
+
+
+def test_fields_are_those_of_both_bases_as_they_are_there():
+    """None is missing, none is of another type or default, and the autoencoder's and D_m's are all the others."""
+    of_bases = fields_of(dcgan.Config) | fields_of(gan.Config)
+    own = fields_of(mggan.Config)
+    assert own.keys() == of_bases.keys() | OWN
+    assert not OWN & of_bases.keys()
+    assert {name: own[name] for name in of_bases} == of_bases
+    common = fields_of(dcgan.Config).keys() & fields_of(gan.Config).keys()
+    assert common == {"latent_dim", "beta1", "beta2", *fields_of(AdversarialConfig)}
+    assert {n: fields_of(dcgan.Config)[n] for n in common} == {n: fields_of(gan.Config)[n] for n in common}
+
+
+@pytest.mark.parametrize(("subject", "base", "other"), [("image", dcgan, gan), ("point", gan, dcgan)])
+def test_each_field_of_the_base_is_passed_on_and_each_of_the_other_refused(subject, base, other):
+    of_base, of_other = (fields_of(module.Config) for module in (base, other))
+    given = {name: another(name, default) for name, (_, default) in of_base.items()}
+    assert mggan.base_config(mggan.Config(**given), subject) == base.Config(**given)
+    for name in of_other.keys() - of_base.keys():
+        config = mggan.Config(**{name: another(name, of_other[name][1])})
+        with pytest.raises(UserError, match=f"^{name} does not apply to {subject}s"):
+            mggan.base_config(config, subject)
 
 
 @pytest.mark.slow
@@ -364,7 +390,7 @@ def test_codes_keep_where_points_are():
 
         return jax.lax.fori_loop(0, 2000, take, state)
 
-    state = fit(model.init(jax.random.key(0), {"point": points[:64]}))
+    state = fit(jax.jit(model.init)(jax.random.key(0)))
     encoder, decoder = (net(config, (2,), np.float32) for net in (mggan.Encoder, mggan.Decoder))
     codes = encoder.apply({"params": state.params["encoder"]}, points, training=False)
     made = decoder.apply({"params": state.params["decoder"]}, codes)

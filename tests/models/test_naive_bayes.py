@@ -28,7 +28,7 @@ def counted(config, dataset, batch_size=BATCH):
 
 
 def after_a_pass(model, examples, batch_size):
-    state = model.init(jax.random.key(0), {})
+    state = model.init(jax.random.key(0))
     count = jax.jit(model.phases[0].step)
     for batch in pipeline.batches(examples, batch_size):
         state, _ = count(jax.random.key(1), state, batch)
@@ -42,7 +42,7 @@ def flat(images, binary):
 
 def joint(model, state, images):
     """log p(x, y) [num, classes]."""
-    return np.asarray(jax.jit(model.classify)(state, {"image": images}), np.float64)
+    return np.asarray(jax.jit(model.predict["label"])(state, {"image": images}), np.float64)
 
 
 @pytest.mark.parametrize("size", [8, 16])
@@ -92,7 +92,9 @@ def test_categorical_probabilities_of_all_images_sum_to_1(levels):
     """All 65,536 images of two pixels of 256 levels; one of them is worked out by hand."""
     model, state, examples = of_two_pixels(levels)
     image = np.stack(np.meshgrid(np.arange(256), np.arange(256), indexing="ij"), -1).astype(np.uint8)
-    log_prob = np.asarray(jax.jit(model.log_prob)(None, state, {"image": image.reshape(-1, 1, 2, 1)}), np.float64)
+    log_prob = np.asarray(
+        jax.jit(model.likelihood.log_prob)(None, state, {"image": image.reshape(-1, 1, 2, 1)}), np.float64
+    )
     assert np.exp(log_prob).sum() == pytest.approx(1, abs=1e-5)
 
     bins, asked, expected = examples["image"].reshape(40, 2) // (256 // levels), np.array([200, 9]), 0
@@ -108,7 +110,8 @@ def test_categorical_samples_have_their_probabilities(levels):
     """Every level of 200,000 samples of a class, within 5 standard errors."""
     model, state, examples = of_two_pixels(levels)
     num, width = 200_000, 256 // levels
-    image = model.sample(jax.random.key(3), state, num, {"label": jnp.full(num, 1, jnp.int32)})["image"]
+    draw = jax.jit(lambda state: model.sampler.draw(jax.random.key(3), state, num, {"label": np.full(num, 1)}))
+    image = draw(state)["image"]
     assert image.dtype == np.uint8
     of = examples["image"].reshape(40, 2)[examples["label"] == 1]
     for pixel in range(2):
@@ -175,7 +178,7 @@ def test_log_prob_is_the_joint_summed_over_the_classes(digits):
     model, state = counted(naive_bayes.Config(), digits)
     reference = BernoulliNB().fit(flat(digits.train["image"], True), digits.train["label"])
     expected = np.logaddexp.reduce(reference.predict_joint_log_proba(flat(digits.test["image"], True)), axis=1)
-    actual = jax.jit(model.log_prob)(jax.random.key(0), state, {"image": digits.test["image"]})
+    actual = jax.jit(model.likelihood.log_prob)(jax.random.key(0), state, {"image": digits.test["image"]})
     np.testing.assert_allclose(actual, expected, rtol=1e-5)
 
 
@@ -184,10 +187,9 @@ def test_samples_have_the_moments_of_their_class(digits, likelihood):
     """4,000 samples of a class: every pixel's mean, and of Gaussians the deviation, within 5 standard errors."""
     model, state = counted(naive_bayes.Config(likelihood), digits)
     num = 4000
-    label = jnp.full(num, 3, jnp.int32)
-    batch = jax.jit(model.sample, static_argnums=2)(jax.random.key(5), state, num, {"label": label})
-    assert (np.asarray(batch["label"]) == 3).all()
-    x = np.asarray(batch["image"], np.float64) / 255
+    condition = {"label": np.full(num, 3, np.int32)}
+    made = jax.jit(lambda state: model.sampler.draw(jax.random.key(5), state, num, condition))(state)
+    x = np.asarray(made["image"], np.float64) / 255
     train = flat(digits.train["image"][digits.train["label"] == 3], likelihood == "bernoulli").reshape(-1, 16, 16, 1)
     if likelihood == "bernoulli":
         assert set(np.unique(x)) == {0.0, 1.0}
@@ -203,12 +205,19 @@ def test_samples_have_the_moments_of_their_class(digits, likelihood):
         assert (np.abs(x.var(0) - expected) < 5 * square.std(0) / np.sqrt(num)).all()
 
 
-def test_unconditional_samples_have_the_classes_shares(digits):
-    model, state = counted(naive_bayes.Config(), digits)
-    label = np.asarray(model.sample(jax.random.key(2), state, 5000, None)["label"])
-    shares = np.bincount(label, minlength=10) / 5000
-    error = np.sqrt(digits.spec.class_shares * (1 - digits.spec.class_shares) / 5000)
-    assert (np.abs(shares - digits.spec.class_shares) < 5 * error).all()
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian", "categorical"])
+def test_examples_of_unknown_label_are_as_left_out(digits, likelihood):
+    """Those of label -1 count in no class, nor in the metric."""
+    model = naive_bayes.make(naive_bayes.Config(likelihood), digits.spec)
+    few = {name: entry[:BATCH] for name, entry in digits.train.items()}
+    unknown, weight = np.arange(BATCH) % 3 == 0, np.ones(BATCH, np.float32)
+    with_unknown = few | {"label": np.where(unknown, -1, few["label"]).astype(np.int32), "weight": weight}
+    left_out = few | {"weight": np.where(unknown, 0, weight)}
+    start, count = model.init(jax.random.key(0)), jax.jit(model.phases[0].step)
+    (found, metrics), (expected, _) = (count(jax.random.key(1), start, batch) for batch in (with_unknown, left_out))
+    jax.tree.map(np.testing.assert_array_equal, found.params, expected.params)
+    assert int(metrics["examples"]) == (~unknown).sum()
+    assert found.params["examples"].tolist() == np.bincount(few["label"][~unknown], minlength=10).tolist()
 
 
 @pytest.mark.slow
@@ -224,7 +233,7 @@ def test_mnist_is_classified_as_by_scikit_learn(mnist):
     ):
         model = naive_bayes.make(naive_bayes.Config(likelihood), spec)
         state = after_a_pass(model, train, 1000)
-        classify = jax.jit(model.classify)
+        classify = jax.jit(model.predict["label"])
         found = [classify(state, {"image": part}).argmax(-1) for part in np.split(test["image"], 10)]
         expected = reference.fit(x, train["label"]).score(x_test, test["label"])
         assert (np.concatenate(found) == test["label"]).mean() == pytest.approx(expected, abs=1e-3)

@@ -1,7 +1,6 @@
 """VAE/GAN: whom each loss teaches, the losses written out, the equilibrium rule."""
 
 import math
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +13,7 @@ from jaxgen import data
 from jaxgen.errors import UserError
 from jaxgen.model import Spec
 from jaxgen.models import vaegan
+from tests.models.by_hand import drawn_state
 
 CONFIG = {"latent_dim": 3, "features": 2, "smallest": 2, "gamma": 0.25}
 PLAYERS = ("encoder", "decoder", "discriminator")
@@ -45,12 +45,12 @@ def x(batch):
 def play():
     """The players, compiled."""
     play = vaegan.players(vaegan.Config(**CONFIG), spec())
-    return play._replace(init=jax.jit(play.init), gradients=jax.jit(play.gradients), move=jax.jit(play.move))
+    return play._replace(gradients=jax.jit(play.gradients), move=jax.jit(play.move))
 
 
 @pytest.fixture(scope="module")
-def state(play, batch):
-    return play.init(jax.random.key(0), batch)
+def state(play):
+    return drawn_state(play.init)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def zero(tree):
 
 
 def test_losses_reach_players_that_they_must_not_teach(whole):
-    """Without routing, the similarity would teach the discriminator, and the game the encoder."""
+    """Without routing, the similarity would teach the discriminator, and L_GAN the encoder."""
     for i, (name, reached) in enumerate(REACHED.items()):
         of = {player: jax.tree.map(lambda leaf, i=i: leaf[i], whole[player]) for player in PLAYERS}
         assert {player for player in PLAYERS if not all(zero(of[player]))} == set(reached), name
@@ -145,33 +145,42 @@ TABLE = {
 
 @pytest.mark.parametrize("halves", TABLE)
 def test_the_equilibrium_rule(halves):
-    moves = vaegan.turns(*map(jnp.float32, halves))
+    moves = vaegan.equilibrium(*map(jnp.float32, halves))
     assert moves["encoder"]
     assert (bool(moves["decoder"]), bool(moves["discriminator"])) == TABLE[halves]
 
 
+@pytest.fixture(scope="module")
+def passing(state):
+    """The nets while training, compiled: of a player, from its input to its output."""
+    config = vaegan.Config(**CONFIG)
+    nets = {
+        "encoder": vaegan.Encoder(config, 2, np.float32),
+        "decoder": vaegan.Decoder(config, (8, 8, 1), np.float32),
+        "discriminator": vaegan.Discriminator(config, 2, np.float32),
+    }
+
+    def of(player):
+        variables = {"params": state.params[player], "batch_stats": state.extra[player]}
+        return jax.jit(lambda given: nets[player].apply(variables, given, training=True, mutable=["batch_stats"])[0])
+
+    return {player: of(player) for player in PLAYERS}
+
+
 @pytest.mark.parametrize("sees", ["both", "prior"])
-def test_losses_equal_scipy(sees, state, x):
+def test_losses_equal_scipy(sees, state, x, passing):
     """From the nets' outputs, one image at a time where no BatchNorm is: KL, the Gaussian in Dis_l, cross-entropies."""
     config = vaegan.Config(**CONFIG, discriminator_sees=sees)
     losses, size, key = jax.jit(vaegan.players(config, spec()).losses), len(x), jax.random.key(5)
     values, (halves, _) = losses(state.params, key, state.extra, x)
-
-    def passing(net, player):
-        variables = {"params": state.params[player], "batch_stats": state.extra[player]}
-        apply = jax.jit(partial(net.apply, training=True, mutable=["batch_stats"]))
-        return lambda given: apply(variables, given)[0]
-
-    mean, log_variance = passing(vaegan.Encoder(config, 2, np.float32), "encoder")(x)
+    mean, log_variance = passing["encoder"](x)
     mean, variance = np.asarray(mean, np.float64), np.exp(np.asarray(log_variance, np.float64))
     kl = 0.5 * (mean**2 + variance - 1 - np.log(variance)).sum(1)
     np.testing.assert_allclose(values["prior"], kl.mean(), rtol=1e-4)
     k_posterior, k_prior = jax.random.split(key)
     z = mean + np.sqrt(variance) * np.asarray(jax.random.normal(k_posterior, mean.shape))
     z = np.concatenate([z, jax.random.normal(k_prior, mean.shape)]).astype(np.float32)
-    made = passing(vaegan.Decoder(config, (8, 8, 1), np.float32), "decoder")(z)
-    discriminate = passing(vaegan.Discriminator(config, 2, np.float32), "discriminator")
-    alone = [discriminate(image[None]) for image in (*x, *made)]
+    alone = [passing["discriminator"](image[None]) for image in (*x, *passing["decoder"](z))]
     logits, hidden = (np.concatenate(each).astype(np.float64) for each in zip(*alone, strict=True))
     similarity = -scipy.stats.norm.logpdf(hidden[:size], hidden[size : 2 * size]).sum((1, 2, 3))
     np.testing.assert_allclose(values["similarity"], similarity.mean(), rtol=1e-4)
@@ -200,7 +209,7 @@ def test_one_batch_is_reconstructed_and_deceives():
 
     @jax.jit
     def found(state):
-        made = model.decode(state, model.encode(jax.random.key(1), state, batch))
+        made = model.latents.decode(state, model.latents.encode(state, batch), {})["image"]
         metrics = step(jax.random.key(3), state, batch)[1]
         features = metrics["similarity"] - 64 / 2 * math.log(2 * math.pi)  # they are 2x2x16, of variance 1
         return ((made - batch["image"] / 255.0) ** 2).mean(), features, metrics
@@ -212,7 +221,7 @@ def test_one_batch_is_reconstructed_and_deceives():
 
         return jax.lax.fori_loop(0, 200, take, state)
 
-    state = jax.jit(model.init)(jax.random.key(0), batch)
+    state = jax.jit(model.init)(jax.random.key(0))
     pixels, features, _ = found(state)
     pixels_after, features_after, metrics = found(fit(state))
     assert 0 < features_after < features / 2

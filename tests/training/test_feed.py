@@ -18,7 +18,7 @@ from jaxgen.training.checkpoints import Checkpoints
 from jaxgen.training.engine import streams
 from jaxgen.training.folder import belonging
 
-SMALL = {"features": 4, "latent_dim": 3}
+SMALL = {"network": "mlp", "hidden": (8,), "latent_dim": 3}
 BATCH = 16
 
 # Sums what it sees, each pixel by its image's place in the batch and by the step, so that any other order shows.
@@ -35,7 +35,7 @@ class Config:
 
 def make(config, spec):
     name = "caption" if config.captions else "image"
-    def init(key, batch):
+    def init(key):
         seen = jnp.zeros(spec.entries[name].shape, jnp.int32)
         return State(jnp.int32(0), {"seen": seen, "weight": jnp.float32(0)})
     def step(key, state, batch):
@@ -121,6 +121,20 @@ def test_a_run_sees_the_stream_and_flip_mirrors_half_of_it(spy, tmp_path, folder
     assert run.plan.dataset.streamed == grain
     images = data.load("image_folder", data_from=str(folder)).train["image"]
     assert_saw(run, images, steps=24, flip=flip)
+
+
+def test_training_says_how_a_folder_of_ones_own_is_read(spy, tmp_path, folder, capfd):
+    """As `jaxgen data show` prints it, and whatever the folder is called."""
+    own = shutil.copytree(folder, tmp_path / "[bold]")
+    (own / "notes.txt").touch()
+    how = settings(dataset="image_folder", data_from=str(own), steps=1)
+    run = quiet(spy, None, how, tmp_path / "run")
+    words = "".join(capfd.readouterr().err.split())  # the lines are as wide as the terminal
+    assert "".join(run.plan.dataset.note.split()) in words
+    told = "/[bold], in its own split folders: 40 train, 1 validation, 1 test; no classes; captions from captions.jsonl"
+    assert "".join(f"{told}; passed over: 1 .txt.".split()) in words
+    quiet(spy, None, settings(steps=1), tmp_path / "digits")
+    assert "scikit-learn" not in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("flip", [False, True])

@@ -1,191 +1,61 @@
-"""`image_folder`: the PNG and JPEG images below a folder of one's own, decoded as they are asked for.
+"""`image_folder`: the images below a folder of one's own, decoded as they are asked for.
 
-Images are the files .png, .jpg and .jpeg (in any case) at any depth, in natural order: img2 before img10. What is
-hidden (.DS_Store, ._x.png) and other files are passed over. Links are followed, except back to a folder they are in.
-There are three layouts:
+Images are the files .png, .jpg, .jpeg, .webp, .tif and .tiff (in any case) at any depth, in natural order: img2 before
+img10. What is hidden (.DS_Store, ._x.png) is passed over; other files, and folders without images, are too, and the
+note counts them. Links are followed, except back to a folder they are in. There are three layouts:
 
 - flat: all images lie loose in the folder; they have no label;
 - class subfolders: all lie in subfolders, whose names are the classes; a label is the index of its class in natural
   order;
-- split folders train, validation (or val) and test, each of one of the former layouts and with the same classes. So
-  are taken two or more subfolders of these names (in any case), or one that is the only subfolder.
+- split folders train, validation and test, by these or the other names of `SPLIT_FOLDERS` (in any case), each of one of
+  the former layouts and with the same classes. So are taken two or more subfolders of these names, or one that is the
+  only subfolder. Where there is none for validation or testing, a part of train is.
 
-Without split folders, an image's path decides on its split (`_drawn`), so that those added later move no other.
+What looks like another layout than the one it would be read as is refused. Without split folders, an image's path
+decides on its split (`_drawn`), so that those added later move no other; with `split_blocks` it is that of the first of
+as many images, one after the other in one folder. Names are compared in Unicode's composed form (NFC).
 
-With a file captions.jsonl on top, every image has a caption: one JSON object a line,
-
-    {"file": "cat/1.png", "caption": "a cat on a mat"}
-
-with the image's path from the folder, and exactly one line for each image.
+`jaxgen.data.captions` reads what captions and labels there are beside the images.
 """
 
 import hashlib
-import io
-import json
+import itertools
 import os
 import posixpath
 import re
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+import unicodedata
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxgen.data.captions import CAPTIONS, METADATA, captions_and_labels
+from jaxgen.data.image_files import SUFFIXES, pixels
 from jaxgen.data.options import Options
-from jaxgen.data.source import SPLITS, BadExampleError, Records, Source
+from jaxgen.data.source import SPLITS, BadExampleError, Records, Source, passed_over
 from jaxgen.errors import UserError
 
-SUFFIXES = (".png", ".jpg", ".jpeg")
-SPLIT_FOLDERS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
-CAPTIONS = "captions.jsonl"
+SPLIT_FOLDERS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+"""The splits that folders of these names are read as."""
 
-PNG_END = b"\0\0\0\0IEND\xaeB`\x82"  # the chunk that ends every PNG file
+SPLIT_WORDS = SPLIT_FOLDERS | dict.fromkeys(("eval", "evaluation", "holdout", "heldout", "unlabeled", "trainval"), "")
+"""What else a name that looks like a split's begins or ends with."""
 
+LAYOUT = "train/cat/1.png, validation/cat/2.png, test/cat/3.png"
 
-def identity(options: Options) -> str:
-    """The sha256 (hex) of path, size and time of change of every image and of captions.jsonl.
-
-    Raises:
-      UserError: if there is no such folder, it cannot be read, or it holds no image.
-    """
-    digest = hashlib.sha256()
-    for file in sorted(_files(_folder(options))):
-        digest.update(os.fsencode(f"{file.path}\0{file.size}\0{file.modified}\n"))
-    return digest.hexdigest()
-
-
-def read(options: Options) -> Source:
-    """The images as records of image uint8 [H, W, C] (`decoded`), and label and caption where there are any.
-
-    Raises:
-      UserError: if there is no such folder, it cannot be read, holds too few images or mixes layouts, or if
-        captions.jsonl does not give each image one caption.
-    """
-    folder = _folder(options)
-    paths = sorted((file.path for file in _files(folder)), key=_natural)
-    images = [path for path in paths if path != CAPTIONS]
-    captions = _captions(folder / CAPTIONS, images) if CAPTIONS in paths else None
-
-    tops = sorted({path.partition("/")[0] for path in images if "/" in path})
-    named = [top for top in tops if top.casefold() in SPLIT_FOLDERS]
-    if len(named) > 1 or named == tops != []:
-        splits, classes = _split_folders(folder, images, named)
-        how = "in its own split folders"
-        depth = 1
-    else:
-        splits, classes = _drawn(folder, images), _classes(folder, images)
-        how = "split about 80/10/10 by a hash of their paths"
-        depth = 0
-
-    label = {name: index for index, name in enumerate(classes)}
-    return Source(
-        splits={
-            split: _Images(
-                folder=os.path.abspath(folder),
-                paths=tuple(splits[split]),
-                labels=tuple(label[path.split("/")[depth]] for path in splits[split]) if classes else None,
-                captions=tuple(captions[path] for path in splits[split]) if captions is not None else None,
-            )
-            for split in SPLITS
-        },
-        note=f"{len(images):,} images of the folder {folder}, {how}",
-        classes=classes,
-    )
-
-
-def all_images(folder: Path) -> tuple[Records, list[str]]:
-    """All images below a folder in natural order, and of each the subfolder of `folder` that it lies in ("" for none).
-
-    Raises:
-      UserError: if the folder cannot be read, or holds no image.
-    """
-    paths = sorted((file.path for file in _files(folder) if file.path != CAPTIONS), key=_natural)
-    return _Images(os.fspath(folder), paths, None, None), [path.rpartition("/")[0].partition("/")[0] for path in paths]
-
-
-def decoded(content: bytes, name: str) -> np.ndarray:
-    """A PNG or JPEG file's image: uint8 [H, W, 1] of grey and black-and-white ones, [H, W, 3] of all others.
-
-    It is turned upright as its EXIF orientation says. What is transparent is blended with white. Palette, CMYK
-    and 16-bit grey with alpha become RGB; colour profiles are passed over. 16-bit channels keep their high byte,
-    and the grey that is transparent in 16-bit grey is not looked at. Animations give their first image.
-
-    Args:
-      content: of the file.
-      name: of the file, for messages.
-
-    Raises:
-      BadExampleError: if it is empty, cut off, damaged as far as that can be seen, neither PNG nor JPEG, or of more
-        pixels than `PIL.Image.MAX_IMAGE_PIXELS`.
-    """
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
-    try:
-        with Image.open(io.BytesIO(content), formats=("PNG", "JPEG")) as image:
-            if image.width * image.height > (Image.MAX_IMAGE_PIXELS or np.inf):
-                raise ValueError(f"{image.width}x{image.height} pixels are over the {Image.MAX_IMAGE_PIXELS:,} allowed")
-            if image.format == "PNG":
-                image.verify()  # the checksums, which decoding does not look at
-                if PNG_END not in content:
-                    raise ValueError("its end is missing")
-        with Image.open(io.BytesIO(content), formats=("PNG", "JPEG")) as image:
-            return _pixels(ImageOps.exif_transpose(image))
-    except Exception as error:  # damage shows as whatever the decoder stumbles over
-        reason = str(error).partition("\n")[0]
-        if isinstance(error, UnidentifiedImageError):
-            reason = "neither PNG nor JPEG" if content else "empty"
-        raise BadExampleError(
-            f"cannot decode {name} ({reason}): replace it by a whole PNG or JPEG, or remove it"
-        ) from error
-
-
-def _pixels(image: Any) -> np.ndarray:
-    """Of a PIL image, uint8 [H, W, 1 or 3]."""
-    from PIL import Image
-
-    if image.mode.startswith("I"):  # 16-bit grey
-        return (np.asarray(image) >> 8).astype(np.uint8)[..., None]
-    is_grey = image.mode in ("1", "L", "LA")
-    mode = "L" if is_grey else "RGB"
-    if "A" in image.getbands() or "transparency" in image.info:
-        image = image.convert("LA" if is_grey else "RGBA")
-        # White, as on a page: what is drawn on nothing is mostly dark.
-        opaque = Image.new(mode, image.size, "white")
-        opaque.paste(image.convert(mode), mask=image.getchannel("A"))
-        image = opaque
-    return np.asarray(image.convert(mode)).reshape(image.height, image.width, -1)
-
-
-@dataclass(frozen=True)
-class _Images:
-    """Records of image files."""
-
-    folder: str
-    paths: Sequence[str]  # below the folder, with /
-    labels: Sequence[int] | None
-    captions: Sequence[str] | None
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        path = self.name(index)
-        try:
-            with open(path, "rb") as file:
-                content = file.read()
-        except OSError as error:
-            raise BadExampleError(f"cannot read {path} ({error.strerror}): make it readable, or remove it") from error
-        example = {"image": decoded(content, path)}
-        if self.labels is not None:
-            example["label"] = self.labels[index]
-        if self.captions is not None:
-            example["caption"] = self.captions[index]
-        return example
-
-    def name(self, index: int) -> str:
-        return os.path.join(self.folder, self.paths[index])
+SHOWN = 12
+"""Classes whose counts stand in the note; of more there are the least and the most."""
 
 
 class _File(NamedTuple):
@@ -194,9 +64,171 @@ class _File(NamedTuple):
     modified: int  # nanoseconds
 
 
+class _Found(NamedTuple):
+    """What a folder holds, in no order."""
+
+    images: list[_File]
+    texts: list[_File]  # with captions and labels
+    others: Counter[str]  # the files that are passed over, by suffix
+    bare: list[str]  # the folders without images, but for those in others of them
+
+
+def identity(options: Options) -> str:
+    """The sha256 (hex) of path, size and time of change of all that is read, and of what is passed over.
+
+    Raises:
+      UserError: if there is no such folder, it cannot be read, or it holds no image.
+    """
+    digest = hashlib.sha256()
+    found = _found(_folder(options))
+    for file in sorted(found.images + found.texts):
+        digest.update(os.fsencode(f"{file.path}\0{file.size}\0{file.modified}\n"))
+    digest.update(os.fsencode(_not_read(found)))
+    return digest.hexdigest()
+
+
+def read(options: Options) -> Source:
+    """The images as records of image uint8 [H, W, C] (`pixels`), and label and caption where there are any.
+
+    Raises:
+      UserError: if there is no such folder, it cannot be read, holds too few images, mixes layouts or looks like
+        another, or if there is a file of captions or labels that does not give each image one.
+    """
+    folder = _folder(options)
+    found = _found(folder)
+    images = sorted((file.path for file in found.images), key=_natural)
+    told = captions_and_labels(folder, [file.path for file in found.texts], images)
+
+    tops = sorted({path.partition("/")[0] for path in images if "/" in path}, key=_natural)
+    named = [top for top in tops if top.casefold() in SPLIT_FOLDERS]
+    depth = int(len(named) > 1 or named == tops != [])
+    if depth:
+        splits = _split_folders(folder, images, named)
+    else:
+        _check_layout(folder, images, tops)
+        splits = {"train": images}
+    if told.labels is None:
+        classes = _common_classes(folder, splits, depth)
+        label_of = {path: nfc(path.split("/")[depth]) for path in images} if classes else {}
+    else:
+        classes, label_of = tuple(sorted(set(told.labels.values()), key=_natural)), told.labels
+    how = "in its own split folders" if depth else "split about 80/10/10 by a hash of their paths"
+    if missing := [split for split in SPLITS if split not in splits]:
+        if depth:
+            how += f", about a tenth of train for {' and another for '.join(missing)} by a hash of their paths"
+        blocks = options.split_blocks or 1
+        train = posixpath.dirname(splits["train"][0]).partition("/")[0] if depth else ""
+        splits |= _drawn(folder / train, splits["train"], missing, blocks)
+        how += f" in blocks of {blocks}" if blocks > 1 else ""
+    elif options.split_blocks:
+        raise UserError(f"{folder} has split folders of its own, so split_blocks is not for it")
+
+    splits = {split: splits[split] for split in SPLITS}
+    sizes = ", ".join(f"{len(paths):,} {split}" for split, paths in splits.items())
+    parts = [f"{len(images):,} images of the folder {folder}, {how}: {sizes}"]
+    parts += [_counted(classes, Counter(label_of.values())), told.words, _not_read(found)]
+    label = {name: index for index, name in enumerate(classes)}
+    return Source(
+        splits={
+            split: _Images(
+                folder=os.path.abspath(folder),
+                paths=tuple(paths),
+                labels=tuple(label[label_of[path]] for path in paths) if classes else None,
+                captions=tuple(told.captions[path] for path in paths) if told.captions is not None else None,
+                max_pixels=options.max_pixels,
+                bits=options.image_bits,
+            )
+            for split, paths in splits.items()
+        },
+        note="; ".join(filter(None, parts)),
+        classes=classes,
+        compared=True,
+    )
+
+
+def all_images(path: Path, max_pixels: int | None = None) -> tuple[Records, list[str], str]:
+    """All images below a folder, or in a zip file, in natural order; their paths in it; what is passed over there.
+
+    Raises:
+      UserError: if it cannot be read, or holds no image.
+    """
+    found = _found(path) if path.is_dir() else _found_in_zip(path)
+    paths = sorted((file.path for file in found.images), key=_natural)
+    kind = _Images if path.is_dir() else _Zipped
+    return kind(os.fspath(path), paths, max_pixels=max_pixels), paths, _not_read(found)
+
+
+def nfc(name: str) -> str:
+    """A name in Unicode's composed form: macOS may write an é as an e and an accent."""
+    return unicodedata.normalize("NFC", name)
+
+
+def folder_names(classes: Sequence[str]) -> list[str]:
+    """A name of a folder for each class: as the class is called, with _ for what such a name cannot have.
+
+    Where two would be one, also where upper and lower case are one, each has the class's number before it.
+    """
+    names = [re.sub(r'[\x00-\x1f<>:"/\\|?*]|^\.|[. ]$|^$', "_", nfc(name)) for name in classes]
+    if len({name.casefold() for name in names}) < len(names):
+        names = [f"{label} {name}" for label, name in enumerate(names)]
+    return names
+
+
+@dataclass(frozen=True)
+class _Images:
+    """Records of image files."""
+
+    folder: str
+    paths: Sequence[str]  # below the folder, with /
+    labels: Sequence[int] | None = None
+    captions: Sequence[str] | None = None
+    max_pixels: int | None = None
+    bits: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        name = self.name(index)
+        try:
+            content = self.content(index)
+        except OSError as error:
+            raise BadExampleError(f"cannot read {name} ({error.strerror}): make it readable, or remove it") from error
+        image, highest = pixels(content, name, self.max_pixels, self.bits)
+        example = {"image": image}
+        if highest is not None:
+            example["highest"] = highest
+        if self.labels is not None:
+            example["label"] = self.labels[index]
+        if self.captions is not None:
+            example["caption"] = self.captions[index]
+        return example
+
+    def content(self, index: int) -> bytes:
+        with open(self.name(index), "rb") as file:
+            return file.read()
+
+    def name(self, index: int) -> str:
+        return os.path.join(self.folder, self.paths[index])
+
+
+class _Zipped(_Images):
+    """The same of the files in a zip file."""
+
+    @cached_property
+    def _archive(self) -> zipfile.ZipFile:
+        return zipfile.ZipFile(self.folder)
+
+    def content(self, index: int) -> bytes:
+        try:
+            return self._archive.read(self.paths[index])
+        except (RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+            raise BadExampleError(f"cannot read {self.name(index)} ({error}): unpack {self.folder} yourself") from error
+
+
 def _folder(options: Options) -> Path:
     folder = options.data_folder
-    what = "a folder of PNG or JPEG images"
+    what = "a folder of images"
     if folder is None:
         raise UserError(f"image_folder needs {what}: name it by --data-from FOLDER (--from in `jaxgen data`)")
     if not os.path.isdir(folder):  # Path.is_dir raises where it may not look
@@ -205,67 +237,152 @@ def _folder(options: Options) -> Path:
     return folder
 
 
-def _files(folder: Path) -> list[_File]:
-    """The images at any depth and captions.jsonl, in no order."""
+def _found(folder: Path) -> _Found:
+    """What lies below a folder, at any depth. Raises UserError where there is no image."""
+    folders: list[str] = []
     try:
-        files = list(_walk(os.fspath(folder), "", frozenset()))
+        files = list(_walk(os.fspath(folder), "", frozenset(), folders))
     except OSError as error:
         raise UserError(
             f"cannot read {error.filename} ({error.strerror}): make it readable, or move it out of {folder}"
         ) from error
-    if all(file.path == CAPTIONS for file in files):
+    return _sorted_out(folder, files, folders)
+
+
+def _found_in_zip(path: Path) -> _Found:
+    """The same of a zip file's content."""
+    with zipfile.ZipFile(path) as archive:
+        infos = [info for info in archive.infolist() if not any(p.startswith(".") for p in info.filename.split("/"))]
+    infos = [info for info in infos if not info.filename.startswith("__MACOSX/")]
+    files = [_File(info.filename, info.file_size, 0) for info in infos if not info.is_dir()]
+    return _sorted_out(path, files, [info.filename.rstrip("/") for info in infos if info.is_dir()])
+
+
+def _sorted_out(folder: Path, files: list[_File], folders: list[str]) -> _Found:
+    images = [file for file in files if file.path.lower().endswith(SUFFIXES)]
+    if not images:
         raise UserError(f"{folder} holds no image ({', '.join(SUFFIXES)}), nor do its subfolders")
-    return files
+    texts = [file for file in files if file.path == CAPTIONS or posixpath.basename(file.path) in METADATA]
+    others = Counter(posixpath.splitext(file.path)[1].lower() for file in set(files) - set(images) - set(texts))
+    holding = {""}
+    for file in images:
+        above = posixpath.dirname(file.path)
+        while above not in holding:
+            holding.add(above)
+            above = posixpath.dirname(above)
+    bare = [each for each in folders if each not in holding and posixpath.dirname(each) in holding]
+    return _Found(images, texts, others, sorted(bare, key=_natural))
 
 
-def _walk(folder: str, prefix: str, above: frozenset[tuple[int, int]]) -> Iterator[_File]:
-    """Of a folder that lies in the folders `above`, given by device and inode."""
+def _walk(folder: str, prefix: str, above: frozenset[tuple[int, int]], folders: list[str]) -> Iterator[_File]:
+    """The files of a folder that lies in the folders `above`, given by device and inode; adds to the folders' names."""
     status = os.stat(folder)
     here = status.st_dev, status.st_ino
     if here in above:  # a link that leads back
         return
+    if prefix:
+        folders.append(prefix[:-1])
     with os.scandir(folder) as entries:
         for entry in entries:
             path = prefix + entry.name
             if entry.name.startswith("."):
                 continue
             if entry.is_dir():
-                yield from _walk(entry.path, path + "/", above | {here})
-            elif path == CAPTIONS or entry.name.lower().endswith(SUFFIXES):
+                yield from _walk(entry.path, f"{path}/", above | {here}, folders)
+            elif entry.is_file() or path.lower().endswith(SUFFIXES):
                 status = entry.stat()
                 if stat.S_ISREG(status.st_mode):
                     yield _File(path, status.st_size, status.st_mtime_ns)
 
 
+def _not_read(found: _Found) -> str:
+    """What is passed over, as part of a note."""
+    bare = f"folders without images: {', '.join(map(_shown, found.bare))}" if found.bare else ""
+    return "; ".join(filter(None, [bare, passed_over(found.others)]))
+
+
+def _shown(name: str) -> str:
+    """A name within a line."""
+    return name if name.isprintable() else repr(name)
+
+
+def _counted(classes: Sequence[str], counts: Counter[str]) -> str:
+    """The classes and the number of their images, as part of a note."""
+    if not classes:
+        return "no classes"
+    head = f"{len(classes):,} class{'es' if len(classes) > 1 else ''}"
+    if len(classes) <= SHOWN:
+        return f"{head}: {', '.join(f'{_shown(name)} {counts[name]:,}' for name in classes)}"
+    return f"{head} of {min(counts.values()):,} to {max(counts.values()):,} images"
+
+
 def _natural(path: str) -> tuple:
     """A key that sorts by folder, and numbers within names by value."""
-    parts = [re.split(r"(\d+)", part) for part in path.split("/")]  # each text, digits, text, digits, ...
+    parts = [re.split(r"(\d+)", part) for part in nfc(path).split("/")]  # each text, digits, text, digits, ...
     return [[int(x) if i % 2 else x for i, x in enumerate(part)] for part in parts], path
+
+
+def _split_word(name: str) -> str | None:
+    """The word of `SPLIT_WORDS` that a name begins or ends with, as trainA, Test_Set and x-val do."""
+    words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name) or [""]
+    ends = [re.sub("(set|data|images?)$", "", words[i].casefold()) for i in (0, -1)]
+    return next((word for word in ends if word in SPLIT_WORDS), None)
+
+
+def _check_layout(folder: Path, images: Sequence[str], tops: Sequence[str]) -> None:
+    """Raises UserError where what would be class subfolders, or loose images, looks like splits."""
+    if (alike := [top for top in tops if _split_word(top)]) and len(alike) > 1 and 2 * len(alike) >= len(tops):
+        raise UserError(
+            f"{folder} has folders that look like splits, not classes ({', '.join(map(_shown, alike[:4]))}): name them "
+            f"train, validation and test, with the classes' folders in them, as in {LAYOUT}"
+        )
+    within = {}  # by what is above it, the split folders further down
+    for path in images:
+        parts = path.split("/")[:-1]
+        for i, part in enumerate(parts[1:], 1):
+            if part.casefold() in SPLIT_FOLDERS:
+                within.setdefault("/".join(parts[:i]), {})[part] = SPLIT_FOLDERS[part.casefold()]
+    for above, names in within.items():
+        if len(set(names.values())) > 1:
+            found = " and ".join(f"{above}/{name}" for name in sorted(names)[:2])
+            mends = f"name {folder / above}" if len(tops) == 1 else f"put the splits on top, as in {LAYOUT}"
+            raise UserError(f"{folder} has splits within its folder {above} ({found}): {mends}")
+    words = Counter(SPLIT_WORDS[word] for path in images if not tops and (word := _split_word(Path(path).stem)))
+    if len(words) > 1 and 2 * words.total() > len(images):
+        raise UserError(
+            f"{folder} has images whose names look like splits ({images[0]}, {images[-1]}): move them into folders "
+            "train, validation and test"
+        )
 
 
 def _classes(folder: Path, paths: Sequence[str]) -> tuple[str, ...]:
     """The subfolders that the images lie in, in natural order; none if they lie loose in the folder."""
     loose = [path for path in paths if "/" not in path]
-    subfolders = {path.partition("/")[0] for path in paths if "/" in path}
+    subfolders = {nfc(path.partition("/")[0]) for path in paths if "/" in path}
     if loose and subfolders:
         raise UserError(
             f"{folder} mixes loose images ({loose[0]}) and subfolders of images ({min(subfolders)}): "
             "put either all or none of the images into class subfolders"
         )
+    deeper = sorted({path.split("/")[1] for path in paths if path.count("/") > 1}, key=_natural)
+    if len(subfolders) == 1 < len(deeper) and all(path.count("/") > 1 for path in paths):
+        (only,) = subfolders
+        raise UserError(
+            f"{folder} has one folder, {only}, and in it the folders {', '.join(map(_shown, deeper[:3]))}, which would "
+            f"be one class: move them up into {folder}, or name {folder / only}"
+        )
     return tuple(sorted(subfolders, key=_natural))
 
 
-def _split_folders(
-    folder: Path, images: Sequence[str], named: Sequence[str]
-) -> tuple[dict[str, list[str]], tuple[str, ...]]:
-    """The images of each split, and the classes that the splits have in common."""
+def _split_folders(folder: Path, images: Sequence[str], named: Sequence[str]) -> dict[str, list[str]]:
+    """The images of each split that there is a folder for."""
     found = [SPLIT_FOLDERS[name.casefold()] for name in named]
-    if sorted(found) != sorted(SPLITS):
-        raise UserError(
-            f"{folder} has the split folders {', '.join(named)}: "
-            "each of train, validation (or val) and test is needed once, with images"
-        )
-    splits = {split: [] for split in SPLITS}
+    has = f"{folder} has the split folders {', '.join(named)}"
+    if "train" not in found:
+        raise UserError(f"{has}, and none for training: it is to be called train, and to hold images")
+    if twice := [split for split in SPLITS if found.count(split) > 1]:
+        raise UserError(f"{has}, of which more than one is for {twice[0]}: one is needed")
+    splits = {split: [] for split in SPLITS if split in found}
     for path in images:
         top = path.partition("/")[0]
         if top not in named:
@@ -273,13 +390,17 @@ def _split_folders(
                 f"{folder} has {path} beside the split folders {', '.join(named)}: move it into one of them, or out"
             )
         splits[found[named.index(top)]].append(path)
+    return splits
 
-    name_of = dict(zip(found, named, strict=True))
+
+def _common_classes(folder: Path, splits: dict[str, list[str]], depth: int) -> tuple[str, ...]:
+    """The classes that the splits have in common."""
+    name_of = {split: Path(*paths[0].split("/")[:depth]) for split, paths in splits.items()}
     classes = {
-        split: _classes(folder / name_of[split], [path.partition("/")[2] for path in paths])
+        split: _classes(folder / name_of[split], [path.split("/", depth)[depth] for path in paths])
         for split, paths in splits.items()
     }
-    for split in SPLITS[1:]:
+    for split in splits:
         if classes[split] != classes["train"]:
             (odd, *_) = sorted(set(classes[split]) ^ set(classes["train"]), key=_natural)
             has, lacks = (split, "train") if odd in classes[split] else ("train", split)
@@ -287,58 +408,29 @@ def _split_folders(
                 f"{folder / name_of[has]} has images of the class {odd}, {folder / name_of[lacks]} has not: "
                 "all splits need the same class subfolders"
             )
-    return splits, classes["train"]
+    return classes["train"]
 
 
-def _drawn(folder: Path, images: Sequence[str]) -> dict[str, list[str]]:
-    """The images of each split, in order: each path is hashed to a share in [0, 1).
+def _drawn(folder: Path, images: Sequence[str], missing: Sequence[str], size: int) -> dict[str, list[str]]:
+    """Train and the missing splits, in order: the path of the first of `size` images is hashed to a share in [0, 1).
 
-    Those below 0.1 are test images, those below 0.2 validation images. So an image keeps its split when others
-    come or go, except where a split would have none: then it has the one whose share is nearest.
+    Those below 0.1 are of the last missing split, those below 0.2 of the one before. So an image keeps its split when
+    others come or go, except where a split would have none: then it has the one whose share is nearest.
     """
-    if len(images) < len(SPLITS):
+    together = [list(paths) for _, paths in itertools.groupby(images, posixpath.dirname)]
+    blocks = [paths[start : start + size] for paths in together for start in range(0, len(paths), size)]
+    names = ["train", *missing]
+    if len(blocks) < len(names):
+        what = f"image{'s'[: len(blocks) > 1]}" if size == 1 else f"block{'s'[: len(blocks) > 1]} of {size} images"
         raise UserError(
-            f"{folder} holds {len(images)} image{'s' if len(images) > 1 else ''}: "
-            f"at least {len(SPLITS)} are needed, one for each of {', '.join(SPLITS)}"
+            f"{folder} holds {len(blocks)} {what}: at least {len(names)} are needed, one for each of {', '.join(names)}"
         )
-    digests = [hashlib.sha256(os.fsencode(path)).digest() for path in images]
+    digests = [hashlib.sha256(os.fsencode(nfc(block[0]))).digest() for block in blocks]
     shares = np.array([int.from_bytes(digest[:4], "big") for digest in digests]) / 2**32
     order = np.argsort(shares, kind="stable")
-    first, second = np.searchsorted(shares[order], [0.1, 0.2])
-    first = np.clip(first, 1, len(images) - 2)
-    second = np.clip(second, first + 1, len(images) - 1)
-    test, validation, train = np.split(order, [first, second])
-    indices = {"train": train, "validation": validation, "test": test}
-    return {split: [images[i] for i in np.sort(chosen)] for split, chosen in indices.items()}
-
-
-def _captions(path: Path, images: Sequence[str]) -> Mapping[str, str]:
-    """The caption of each image."""
-    known = set(images)
-    captions = {}
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            lines = list(file)
-    except OSError as error:
-        raise UserError(f"cannot read {path} ({error.strerror}): make it readable, or remove it") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8") from error
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        where = f"line {number} of {path}"
-        try:
-            entry = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise UserError(f'{where} is no JSON: it has to be like {{"file": "a.png", "caption": "a cat"}}') from error
-        if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in ("file", "caption")):
-            raise UserError(f'{where} lacks a text "file" or "caption": it has to be an object with both')
-        image = posixpath.normpath(entry["file"])
-        if image not in known:
-            raise UserError(f"{where} is a caption without image: there is no image {image} in {path.parent}")
-        if image in captions:
-            raise UserError(f"{where} is a second caption of {image}: an image has one")
-        captions[image] = entry["caption"]
-    if missing := [image for image in images if image not in captions]:
-        raise UserError(f"{path} leaves {missing[0]} an image without caption: every image needs a line, or remove it")
-    return captions
+    ends = []
+    for i in range(len(missing)):
+        end = np.searchsorted(shares[order], 0.1 * (i + 1))
+        ends.append(int(np.clip(end, 1 + sum(ends[-1:]), len(blocks) - len(missing) + i)))
+    parts = dict(zip(reversed(names), np.split(order, ends), strict=True))
+    return {split: [path for i in np.sort(chosen) for path in blocks[i]] for split, chosen in parts.items()}

@@ -27,8 +27,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jaxgen.data.image_files import decoded
 from jaxgen.data.options import Options
-from jaxgen.data.readers.image_folder import decoded
 from jaxgen.data.source import SPLITS, BadExampleError, Source, data_dir
 from jaxgen.errors import UserError
 

@@ -1,4 +1,4 @@
-"""Folders of one's own images: every kind of PNG and JPEG against values by hand, layouts, captions, damage."""
+"""Folders of one's own images: layouts, captions, labels, damage."""
 
 import hashlib
 import io
@@ -6,8 +6,6 @@ import json
 import os
 import pickle
 import re
-import struct
-import zlib
 from itertools import chain
 from pathlib import Path
 
@@ -15,237 +13,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxgen import data
+from jaxgen.data import captions as captions_files
+from jaxgen.data.image_files import decoded
 from jaxgen.data.options import Options
-from jaxgen.data.readers import image_folder
-from jaxgen.data.readers.image_folder import decoded, identity, read
+from jaxgen.data.readers.image_folder import identity, read
 from jaxgen.data.source import BadExampleError
 from jaxgen.errors import UserError
-
-GREY, RGB, PALETTE, GREY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6  # PNG's colour types
-SIGNATURE = b"\x89PNG\r\n\x1a\n"
-
-
-def chunk(kind, content=b""):
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-
-def png(width, colour, depth, rows, *chunks):
-    """A PNG file made without Pillow, of rows of packed samples."""
-    header = struct.pack(">IIBBBBB", width, len(rows), depth, colour, 0, 0, 0)
-    content = zlib.compress(b"".join(b"\0" + bytes(row) for row in rows))
-    parts = [chunk(b"IHDR", header), *(chunk(*x) for x in chunks), chunk(b"IDAT", content), chunk(b"IEND")]
-    return SIGNATURE + b"".join(parts)
-
-
-def unpng(content):
-    """The pixels of a whole 8-bit RGB or RGBA PNG file that is not interlaced, decoded without Pillow."""
-    width, height, depth, colour = struct.unpack(">IIBB", content[16:26])
-    assert depth == 8
-    assert content[28] == 0
-    pixel = {RGB: 3, RGB_ALPHA: 4}[colour]
-    compressed, position = b"", 8
-    while position < len(content):
-        (size,) = struct.unpack(">I", content[position : position + 4])
-        if content[position + 4 : position + 8] == b"IDAT":
-            compressed += content[position + 8 : position + 8 + size]
-        position += 12 + size
-    lines = np.frombuffer(zlib.decompress(compressed), np.uint8).reshape(height, 1 + width * pixel)
-    out = np.zeros((height + 1, width + 1, pixel), np.uint8)  # with a row and a column of zeros before
-    for y, line in enumerate(lines, 1):
-        kind, row = line[0], line[1:].reshape(width, pixel)
-        for x in range(1, width + 1):
-            left, up, corner = (out[i].astype(int) for i in ((y, x - 1), (y - 1, x), (y - 1, x - 1)))
-            nearest = np.stack([left, up, corner])[np.argmin(np.abs(left + up - corner - [left, up, corner]), axis=0)]
-            paeth = nearest[range(pixel), range(pixel)]
-            guess = (np.zeros(pixel, int), left, up, (left + up) // 2, paeth)[kind]
-            out[y, x] = (row[x - 1] + guess) % 256
-    return out[1:, 1:]
-
-
-def encoded(image, kind="PNG", **options):
-    file = io.BytesIO()
-    Image.fromarray(np.asarray(image, np.uint8)).save(file, kind, **options)
-    return file.getvalue()
-
-
-NOISE = np.random.default_rng(0).integers(0, 256, (11, 13, 3), np.uint8)
-
-
-@pytest.mark.parametrize(
-    ("file", "expected"),
-    [
-        pytest.param(png(3, GREY, 8, [[0, 7, 255]]), [[[0], [7], [255]]], id="grey"),
-        pytest.param(png(3, GREY, 1, [[0b01000000]]), [[[0], [255], [0]]], id="grey, 1 bit"),
-        pytest.param(png(4, GREY, 2, [[0b00011011]]), [[[0], [85], [170], [255]]], id="grey, 2 bits"),
-        pytest.param(
-            png(3, GREY, 16, [b"\x12\x34\xff\xff\x00\xff"]), [[[0x12], [255], [0]]], id="grey, 16 bits: the high byte"
-        ),
-        pytest.param(png(2, GREY, 8, [[7, 9]], (b"tRNS", b"\0\7")), [[[255], [9]]], id="grey, 7 transparent"),
-        pytest.param(png(2, GREY, 1, [[0b01000000]], (b"tRNS", b"\0\0")), [[[255], [255]]], id="1 bit, 0 transparent"),
-        # 51 is a fifth of 255: 255 * 4 / 5 + 100 / 5 = 224
-        pytest.param(png(3, GREY_ALPHA, 8, [[9, 255, 9, 0, 100, 51]]), [[[9], [255], [224]]], id="grey and alpha"),
-        pytest.param(png(1, GREY_ALPHA, 16, [b"\x12\x34\xff\xff"]), [[[0x12] * 3]], id="grey and alpha, 16 bits: RGB"),
-        pytest.param(png(2, RGB, 8, [[1, 2, 3, 4, 5, 6]]), [[[1, 2, 3], [4, 5, 6]]], id="RGB"),
-        pytest.param(png(1, RGB, 16, [b"\x01\xff\x02\0\xff\xff"]), [[[1, 2, 255]]], id="RGB, 16 bits: the high bytes"),
-        pytest.param(
-            png(2, RGB, 8, [[1, 2, 3, 4, 5, 6]], (b"tRNS", b"\0\1\0\2\0\3")),
-            [[[255, 255, 255], [4, 5, 6]]],
-            id="RGB, a colour transparent",
-        ),
-        pytest.param(
-            png(3, RGB_ALPHA, 8, [[1, 2, 3, 255, 1, 2, 3, 0, 0, 100, 255, 51]]),
-            [[[1, 2, 3], [255, 255, 255], [204, 224, 255]]],
-            id="RGB and alpha",
-        ),
-        pytest.param(
-            png(2, PALETTE, 8, [[1, 0]], (b"PLTE", bytes([1, 2, 3, 7, 7, 7]))),
-            [[[7, 7, 7], [1, 2, 3]]],
-            id="palette, also of greys: RGB",
-        ),
-        pytest.param(
-            png(2, PALETTE, 1, [[0b10000000]], (b"PLTE", bytes([1, 2, 3, 7, 7, 7]))),
-            [[[7, 7, 7], [1, 2, 3]]],
-            id="palette, 1 bit",
-        ),
-        pytest.param(
-            png(3, PALETTE, 8, [[0, 1, 2]], (b"PLTE", bytes([1, 2, 3, 0, 100, 255, 4, 5, 6])), (b"tRNS", b"\0\x33")),
-            [[[255, 255, 255], [204, 224, 255], [4, 5, 6]]],
-            id="palette with alpha",
-        ),
-    ],
-)
-def test_kinds_of_png(file, expected):
-    image = decoded(file, "name")
-    assert image.dtype == np.uint8
-    assert image.tolist() == expected
-
-
-def test_kinds_of_jpeg():
-    """One colour survives JPEG, but for rounding."""
-    for colour in ([200, 30, 90], [0, 0, 0], [255, 255, 0]):
-        image = decoded(encoded(np.full((5, 9, 3), colour), "JPEG", quality=100), "name")
-        assert image.shape == (5, 9, 3)
-        assert np.abs(image.astype(int) - colour).max() <= 2
-    grey = decoded(encoded(np.full((5, 9), 77), "JPEG", quality=100), "name")
-    assert grey.shape == (5, 9, 1)
-    assert np.abs(grey.astype(int) - 77).max() <= 1
-    for inks, colour in {(255, 0, 0, 0): (0, 255, 255), (0, 0, 0, 0): (255,) * 3, (0, 0, 0, 255): (0,) * 3}.items():
-        file = io.BytesIO()
-        Image.new("CMYK", (9, 5), inks).save(file, "JPEG", quality=100)
-        image = decoded(file.getvalue(), "name")
-        assert image.shape == (5, 9, 3)
-        assert np.abs(image.astype(int) - colour).max() <= 2
-
-
-# What turns a stored image upright, by the definitions of EXIF 2.3, section 4.6.4
-UPRIGHT = {
-    1: lambda x: x,  # row 0 is the top, column 0 the left side
-    2: lambda x: x[:, ::-1],  # top, right
-    3: lambda x: x[::-1, ::-1],  # bottom, right
-    4: lambda x: x[::-1],  # bottom, left
-    5: lambda x: x.swapaxes(0, 1),  # left, top
-    6: lambda x: x.swapaxes(0, 1)[:, ::-1],  # right, top
-    7: lambda x: x.swapaxes(0, 1)[::-1, ::-1],  # right, bottom
-    8: lambda x: x.swapaxes(0, 1)[::-1],  # left, bottom
-}
-
-
-@pytest.mark.parametrize("orientation", UPRIGHT)
-def test_orientation(orientation):
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    expected = UPRIGHT[orientation](NOISE)
-    np.testing.assert_array_equal(decoded(encoded(NOISE, exif=exif), "name"), expected)
-    grey = UPRIGHT[orientation](NOISE[..., :1])
-    np.testing.assert_array_equal(decoded(encoded(NOISE[..., 0], exif=exif), "name"), grey)
-    photo = encoded(NOISE, "JPEG", quality=100, subsampling=0)
-    turned = encoded(NOISE, "JPEG", quality=100, subsampling=0, exif=exif)
-    np.testing.assert_array_equal(decoded(turned, "name"), UPRIGHT[orientation](decoded(photo, "name")))
-
-
-@pytest.mark.parametrize("depth", [8, 16])
-def test_16_bits_are_turned_too(depth):
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    file = png(
-        2, GREY, depth, [[1, 2], [3, 4]] if depth == 8 else [b"\1\0\2\0", b"\3\0\4\0"], (b"eXIf", exif.tobytes()[6:])
-    )
-    assert decoded(file, "name")[..., 0].tolist() == [[3, 1], [4, 2]]
-
-
-WHOLE = {
-    "png": encoded(NOISE),
-    "jpeg": encoded(NOISE, "JPEG"),
-    "progressive jpeg": encoded(NOISE, "JPEG", progressive=True),
-    "smooth jpeg": encoded(np.add.outer(np.arange(100), np.arange(60)), "JPEG"),
-    "grey jpeg": encoded(np.full((40, 40), 7), "JPEG"),
-}
-
-
-@pytest.mark.parametrize("kind", WHOLE)
-def test_a_file_cut_off_anywhere_is_refused(kind):
-    for length in range(len(WHOLE[kind])):
-        with pytest.raises(
-            BadExampleError, match=r"^cannot decode cut/off.png \(.+\): replace it by a whole PNG or JPEG"
-        ):
-            decoded(WHOLE[kind][:length], "cut/off.png")
-
-
-def test_a_flipped_bit_of_a_png_is_never_shown():
-    """Of few colours, where decoding alone passes over most."""
-    image = NOISE // 128 * 255
-    file = encoded(image)
-    refused = []
-    for position in range(len(file)):
-        flipped = bytearray(file)
-        flipped[position] ^= 16
-        try:
-            np.testing.assert_array_equal(decoded(bytes(flipped), "name"), image)
-        except BadExampleError as error:
-            refused.append(str(error))
-    assert len(refused) > 0.9 * len(file)
-    assert not any("\n" in message for message in refused)
-
-
-@pytest.mark.parametrize(
-    ("content", "reason"),
-    [
-        (b"", "empty"),
-        (b"a text", "neither PNG nor JPEG"),
-        (encoded(NOISE, "GIF"), "neither PNG nor JPEG"),
-        (encoded(NOISE, "TIFF"), "neither PNG nor JPEG"),
-    ],
-)
-def test_other_files_are_refused(content, reason):
-    with pytest.raises(BadExampleError) as caught:
-        decoded(content, "x.png")
-    assert str(caught.value) == (f"cannot decode x.png ({reason}): replace it by a whole PNG or JPEG, or remove it")
-
-
-def test_what_follows_the_image_does_not_matter():
-    np.testing.assert_array_equal(decoded(WHOLE["png"] + b"more", "name"), NOISE)
-    decoded(WHOLE["jpeg"] + b"more", "name")
-
-
-def test_decompression_bombs():
-    header = struct.pack(">IIBBBBB", 100_000, 100_000, 1, GREY, 0, 0, 0)
-    bomb = SIGNATURE + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND")
-    with pytest.raises(BadExampleError, match=r"bomb.png .*10000000000 pixels"):
-        decoded(bomb, "bomb.png")
-
-
-def test_over_the_limit_of_pixels(monkeypatch):
-    """Pillow warns of what is over it, and refuses what is over twice the limit."""
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 11 * 13 - 1)
-    with (
-        pytest.warns(Image.DecompressionBombWarning),
-        pytest.raises(BadExampleError, match=r"x.png \(13x11 pixels are over the 142 allowed\)"),
-    ):
-        decoded(WHOLE["png"], "x.png")
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 11 * 13)
-    np.testing.assert_array_equal(decoded(WHOLE["png"], "x.png"), NOISE)
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
-    np.testing.assert_array_equal(decoded(WHOLE["png"], "x.png"), NOISE)
+from tests.data.test_image_files import NOISE, WHOLE, encoded, unpng
 
 
 def test_real_images():
@@ -318,7 +93,9 @@ def test_flat_split_folders(tmp_path):
         "test": [(4,), (5,)],
     }
     assert got.classes == ()
-    assert got.note == f"6 images of the folder {tmp_path}, in its own split folders"
+    assert got.note == (
+        f"6 images of the folder {tmp_path}, in its own split folders: 2 train, 2 validation, 2 test; no classes"
+    )
 
 
 def test_split_folders_with_classes(tmp_path):
@@ -382,9 +159,9 @@ def test_drawn_splits(tmp_path):
     after = paths(source(tmp_path))
     for split in before:
         assert set(before[split]) <= set(after[split])
-    assert (
-        source(tmp_path).note == f"400 images of the folder {tmp_path}, split about 80/10/10 by a hash of their paths"
-    )
+    counts = ", ".join(f"{len(names)} {split}" for split, names in after.items())
+    how = "split about 80/10/10 by a hash of their paths"
+    assert source(tmp_path).note == f"400 images of the folder {tmp_path}, {how}: {counts}; no classes"
 
 
 @pytest.mark.parametrize("count", range(3, 12))
@@ -422,7 +199,7 @@ def test_too_few_images(tmp_path):
 
 
 def test_no_folder(tmp_path):
-    needed = "a folder of PNG or JPEG images"
+    needed = "a folder of images"
     for function in (read, identity):
         with pytest.raises(UserError) as caught:
             function(Options("image_folder"))
@@ -437,7 +214,7 @@ def test_no_folder(tmp_path):
 
 
 def test_no_images(tmp_path):
-    expected = f"{tmp_path} holds no image (.png, .jpg, .jpeg), nor do its subfolders"
+    expected = f"{tmp_path} holds no image (.png, .jpg, .jpeg, .webp, .tif, .tiff), nor do its subfolders"
     assert message(tmp_path) == expected
     (tmp_path / "cat").mkdir()
     (tmp_path / "notes.txt").touch()
@@ -456,21 +233,20 @@ def test_mixed_layouts(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("names", "found"),
+    ("names", "says"),
     [
-        (["train/a.png", "test/b.png"], "test, train"),
-        (["train/a.png", "val/b.png", "cat/c.png"], "train, val"),
-        (["train/a.png", "val/b.png", "validation/c.png", "test/d.png"], "test, train, val, validation"),
-        (["train/a.png"], "train"),
-        (["train/a.png", "b.png"], "train"),
+        (["test/a.png"], "test, and none for training: it is to be called train, and to hold images"),
+        (["val/a.png", "Test/b.png"], "Test, val, and none for training: it is to be called train, and to hold images"),
+        (
+            ["train/a.png", "val/b.png", "validation/c.png", "test/d.png"],
+            "test, train, val, validation, of which more than one is for validation: one is needed",
+        ),
+        (["training/a.png", "train/b.png"], "train, training, of which more than one is for train: one is needed"),
     ],
 )
-def test_split_folders_missing_or_twice(tmp_path, names, found):
+def test_split_folders_without_train_or_twice(tmp_path, names, says):
     save(tmp_path, *names)
-    assert message(tmp_path) == (
-        f"{tmp_path} has the split folders {found}: "
-        "each of train, validation (or val) and test is needed once, with images"
-    )
+    assert message(tmp_path) == f"{tmp_path} has the split folders {says}"
 
 
 def test_images_beside_split_folders(tmp_path):
@@ -496,23 +272,28 @@ def test_classes_of_splits_differ(tmp_path):
 
 
 def test_hidden_and_other_files_are_passed_over(tmp_path):
+    """Hidden ones without a word; of others the note has the count, which `identity` covers."""
     save(tmp_path, "a.png", "b.png", "c.png")
-    before = paths(source(tmp_path)), identity(Options("image_folder", str(tmp_path)))
-    for name in (
-        ".DS_Store",
-        "._a.png",
-        ".hidden/d.png",
-        "__MACOSX/._a.png",
-        "notes.txt",
-        "e.gif",
-        "png",
-        "x/captions.jsonl",
-    ):
+
+    def found():
+        return paths(source(tmp_path)), identity(Options("image_folder", str(tmp_path)))
+
+    before, note = found(), source(tmp_path).note
+    for name in (".DS_Store", "._a.png", ".hidden/d.png", "__MACOSX/._a.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "__MACOSX" / "._a.png").unlink()
+    (tmp_path / "__MACOSX").rmdir()
     os.mkfifo(tmp_path / "pipe.png")  # to open it would wait for ever
+    assert (found(), source(tmp_path).note) == (before, note)
+    for name in ("notes.txt", "e.gif", "f.GIF", "png", "x/captions.jsonl"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
     (tmp_path / "empty").mkdir()
-    assert (paths(source(tmp_path)), identity(Options("image_folder", str(tmp_path)))) == before
+    assert found()[0] == before[0]
+    assert found()[1] != before[1]
+    told = "folders without images: empty, x; passed over: 1 without suffix, 2 .gif, 1 .jsonl, 1 .txt"
+    assert source(tmp_path).note == f"{note}; {told}"
 
 
 def test_links(tmp_path):
@@ -561,7 +342,7 @@ def test_bad_examples_name_their_file(tmp_path):
     (tmp_path / "train" / "1.png").write_bytes(WHOLE["jpeg"][:-9])
     (tmp_path / "train" / "2.png").write_bytes(WHOLE["jpeg"])  # the content counts, not the name
     train = source(tmp_path).splits["train"]
-    mends = "replace it by a whole PNG or JPEG, or remove it"
+    mends = "replace it by a whole image, or remove it"
     with pytest.raises(BadExampleError) as caught:
         train[0]
     assert str(caught.value) == f"cannot decode {tmp_path}/train/0.png (empty): {mends}"
@@ -628,8 +409,8 @@ def test_captions(tmp_path):
             '{"file": "c.png", "caption": null}',
             '{where} lacks a text "file" or "caption": it has to be an object with both',
         ),
-        (line("d.png", "d"), "{where} is a caption without image: there is no image d.png in {folder}"),
-        (line("../c.png", "d"), "{where} is a caption without image: there is no image ../c.png in {folder}"),
+        (line("d.png", "d"), "{where} is of no image: there is no image d.png in {folder}"),
+        (line("../c.png", "d"), "{where} is of no image: there is no image ../c.png in {folder}"),
         (line("a.png", "again"), "{where} is a second caption of a.png: an image has one"),
         ("", "{path} leaves c.png an image without caption: every image needs a line, or remove it"),
     ],
@@ -650,7 +431,7 @@ def test_captions_that_cannot_be_read(tmp_path, monkeypatch):
     def refuse(path, *_, **__):
         raise PermissionError(13, "Permission denied", path)
 
-    monkeypatch.setattr(image_folder, "open", refuse, raising=False)
+    monkeypatch.setattr(captions_files, "open", refuse, raising=False)
     assert message(tmp_path) == f"cannot read {path} (Permission denied): make it readable, or remove it"
 
 
@@ -702,3 +483,448 @@ def test_names_that_are_no_text(tmp_path):
         pytest.skip("this file system takes text only")
     assert sorted(chain(*paths(source(tmp_path)).values())) == ["b.png", "c.png", name]
     assert len(identity(Options("image_folder", str(tmp_path)))) == 64
+
+
+# Splits
+
+
+@pytest.mark.parametrize(
+    ("train", "validation", "test"),
+    [
+        ("train", "val", "test"),
+        ("train", "valid", "test"),
+        ("training", "validation", "testing"),
+        ("Training", "VALID", "Test"),
+        ("train", "dev", "test"),
+    ],
+)
+def test_the_usual_names_of_splits(tmp_path, train, validation, test):
+    save(tmp_path, f"{test}/1/a.png", f"{test}/2/b.png", f"{validation}/1/c.png", f"{validation}/2/d.png")
+    save(tmp_path, *(f"{train}/{name}/{i}.png" for name in "12" for i in range(2)))
+    got = source(tmp_path)
+    assert {split: [x[1] for x in contents(records)] for split, records in got.splits.items()} == {
+        "train": [0, 0, 1, 1],
+        "validation": [0, 1],
+        "test": [0, 1],
+    }
+    assert got.classes == ("1", "2")
+    assert {split: {path.split("/")[0] for path in those} for split, those in paths(got).items()} == {
+        "train": {train},
+        "validation": {validation},
+        "test": {test},
+    }
+
+
+@pytest.mark.parametrize(
+    ("own", "carved", "words"),
+    [
+        (["training", "testing"], ["validation"], "about a tenth of train for validation by a hash of their paths"),
+        (["train", "valid"], ["test"], "about a tenth of train for test by a hash of their paths"),
+        (["train"], ["validation", "test"], "about a tenth of train for validation and another for test by a hash of "),
+    ],
+)
+def test_missing_splits_are_carved_from_train(tmp_path, own, carved, words):
+    """By the share of an image's path: below 0.1 for the last one, below 0.2 for the one before."""
+    names = {name: [f"{name}/{label}/{i}.png" for label in "ab" for i in range(60)] for name in own}
+    for name in chain(*names.values()):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    got = source(tmp_path)
+    of = {split: [name for name in own if name.startswith(split[:5])] for split in ("train", "validation", "test")}
+    expected = {split: names[of[split][0]] for split in of if of[split]}
+    train = expected["train"]
+    for i, split in enumerate(reversed(carved)):
+        expected[split] = [name for name in train if 0.1 * i <= share(name) < 0.1 * (i + 1)]
+    expected["train"] = [name for name in train if share(name) >= 0.1 * len(carved)]
+    assert paths(got) == {split: expected[split] for split in ("train", "validation", "test")}
+    assert all(expected.values())
+    assert f", in its own split folders, {words}" in got.note
+    assert got.classes == ("a", "b")
+
+
+def test_a_train_folder_too_small_to_carve_from(tmp_path):
+    save(tmp_path, "train/a.png", "test/b.png")
+    assert message(tmp_path) == (
+        f"{tmp_path / 'train'} holds 1 image: at least 2 are needed, one for each of train, validation"
+    )
+    save(tmp_path, "train/c.png")
+    assert [len(records) for records in source(tmp_path).splits.values()] == [1, 1, 1]
+
+
+LOOK = [
+    ["trainA", "trainB"],
+    ["testA", "testB", "trainA", "trainB"],
+    ["test2017", "train2017", "val2017"],
+    ["test_set", "training_set"],
+    ["Test Images", "Train Images"],
+    ["testset", "trainset"],
+    ["TESTDATA", "TRAINDATA"],
+    ["images-test", "images-train"],
+    ["cat_test", "cat_train", "dog_test", "dog_train"],
+    ["test_images", "train"],
+    ["train", "unlabeled"],
+    ["train1", "train2", "zebra"],
+]
+
+
+@pytest.mark.parametrize("names", LOOK, ids=" ".join)
+def test_folders_that_look_like_splits_are_no_classes(tmp_path, names):
+    save(tmp_path, *(f"{name}/{i}.png" for name in names for i in range(2)))
+    alike = [name for name in names if name != "zebra"]
+    assert message(tmp_path) == (
+        f"{tmp_path} has folders that look like splits, not classes ({', '.join(alike)}): name them train, validation "
+        "and test, with the classes' folders in them, as in train/cat/1.png, validation/cat/2.png, test/cat/3.png"
+    )
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["car", "plane", "train"],
+        ["bus", "car", "train_interior", "train_station", "tram"],
+        ["cat", "test tube", "trainer"],
+        ["restrained", "strain", "valley"],
+        ["latest", "vale"],
+    ],
+    ids=" ".join,
+)
+def test_classes_that_only_sound_like_splits(tmp_path, names):
+    save(tmp_path, *(f"{name}/{i}.png" for name in names for i in range(2)))
+    assert source(tmp_path).classes == tuple(names)
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        (
+            ["cat/test", "cat/train", "dog/test", "dog/train"],
+            "cat (cat/test and cat/train): put the splits on top, as in ",
+        ),
+        (["data/train/cat", "data/test/cat"], "data (data/test and data/train): name {folder}/data"),
+        (["images/train", "images/val"], "images (images/train and images/val): name {folder}/images"),
+        (["a/b/training", "a/b/testing"], "a/b (a/b/testing and a/b/training): name {folder}/a/b"),
+    ],
+)
+def test_splits_within_folders_are_no_part_of_classes(tmp_path, names, says):
+    save(tmp_path, *(f"{name}/{i}.png" for name in names for i in range(2)))
+    begins = f"{tmp_path} has splits within its folder {says.format(folder=tmp_path)}"
+    assert message(tmp_path).startswith(begins)
+
+
+def test_a_folder_around_the_classes_is_no_class(tmp_path):
+    save(tmp_path, "data/cat/a.png", "data/dog/b.png", "data/eel/c.png")
+    assert message(tmp_path) == (
+        f"{tmp_path} has one folder, data, and in it the folders cat, dog, eel, which would be one class: move them up "
+        f"into {tmp_path}, or name {tmp_path / 'data'}"
+    )
+    assert source(tmp_path / "data").classes == ("cat", "dog", "eel")
+    save(tmp_path, "data/d.png")  # with images of its own it is one
+    assert source(tmp_path).classes == ("data",)
+    save(tmp_path / "x", "train/data/cat/a.png", "train/data/dog/b.png", "test/data/cat/c.png", "test/data/dog/d.png")
+    assert message(tmp_path / "x").startswith(
+        f"{tmp_path / 'x' / 'train'} has one folder, data, and in it the folders cat,"
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "refused"),
+    [
+        (["test_1.png", "test_2.png", "train_1.png", "train_2.png"], True),
+        (["Train (1).png", "Train (2).png", "Val (1).png"], True),
+        (["a-test.png", "b-train.png", "c-train.png", "readme.png"], True),
+        (["test1.png", "test2.png", "test3.png"], False),
+        (["test1.png", "photo1.png", "photo2.png", "train1.png", "photo3.png"], False),
+    ],
+)
+def test_loose_images_that_look_like_splits(tmp_path, names, refused):
+    save(tmp_path, *names)
+    if not refused:
+        assert sorted(chain(*paths(source(tmp_path)).values())) == sorted(names)
+        return
+    first, *_, last = names
+    assert message(tmp_path) == (
+        f"{tmp_path} has images whose names look like splits ({first}, {last}): move them into folders train, "
+        "validation and test"
+    )
+
+
+@pytest.mark.parametrize("size", [1, 3, 25])
+def test_blocks_of_images_share_a_split(tmp_path, size):
+    """Those in a row in one folder, by the share of the first one's path."""
+    names = [f"{label}/{i}.png" for label in ("a", "b") for i in range(110)]
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    got = read(Options("image_folder", str(tmp_path), split_blocks=size))
+    blocks = [names[start : min(start + size, end)] for end in (110, 220) for start in range(end - 110, end, size)]
+    of = {"test": (0, 0.1), "validation": (0.1, 0.2), "train": (0.2, 1)}
+    expected = {split: [n for b in blocks if low <= share(b[0]) < high for n in b] for split, (low, high) in of.items()}
+    assert all(expected.values())
+    assert paths(got) == expected
+    words = f"split about 80/10/10 by a hash of their paths{'' if size == 1 else f' in blocks of {size}'}: "
+    assert words in got.note
+
+
+def test_blocks_that_cannot_be(tmp_path):
+    save(tmp_path, *(f"x{i}.png" for i in range(8)))
+    with pytest.raises(UserError, match=r"holds 2 blocks of 4 images: at least 3 are needed, one for each of train, "):
+        read(Options("image_folder", str(tmp_path), split_blocks=4))
+    save(tmp_path / "own", *SPLIT)
+    with pytest.raises(UserError, match="own has split folders of its own, so split_blocks is not for it"):
+        read(Options("image_folder", str(tmp_path / "own"), split_blocks=4))
+
+
+# What is told
+
+
+def test_classes_and_their_counts_are_told(tmp_path):
+    save(tmp_path, *(f"x{label}/{i}.png" for label in range(12) for i in range(label + 1)))
+    counts = ", ".join(f"x{label} {label + 1}" for label in range(12))
+    assert source(tmp_path).note.endswith(f"; 12 classes: {counts}")
+    save(tmp_path, "x12/a.png", "x12/b.png")
+    assert source(tmp_path).note.endswith("; 13 classes of 1 to 12 images")
+
+
+def test_folders_without_images_are_told(tmp_path):
+    """The outermost of each; one of files that are not read is one."""
+    save(tmp_path, "cat/a.png", "cat/b.png", "dog/c.png")
+    for name in ("eel/x.gif", "fox/1/2/x.heic", "cat/old/x.bmp"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    (tmp_path / "gnu").mkdir()
+    (tmp_path / "a\nb").mkdir()
+    told = "folders without images: 'a\\nb', cat/old, eel, fox, gnu; passed over: 1 .bmp, 1 .gif, 1 .heic"
+    assert source(tmp_path).note.endswith(f"; 2 classes: cat 2, dog 1; {told}")
+
+
+def test_images_in_several_splits_are_told(tmp_path):
+    """By their pixels, whatever their files and names."""
+
+    def note():
+        return data.load("image_folder", data_from=str(tmp_path), progress=False, image_size=1).note
+
+    save(tmp_path, *SPLIT)
+    assert "duplicates" not in note()
+    for name, like in (
+        ("test/0.png", "train/1.png"),
+        ("test/2.png", "validation/1.png"),
+        ("test/3.png", "train/0.png"),
+    ):
+        with Image.open(tmp_path / like) as image:
+            image.save(tmp_path / name, compress_level=0)
+    save(tmp_path, "train/0.tiff")
+    assert "; duplicates: 2 of test are in train too, 1 of test is in validation too; resized to 1x1" in note()
+
+
+def test_images_of_16_bits_that_are_nearly_black_are_told(tmp_path):
+    def load(highest, **options):
+        for i in range(6):
+            values = np.full((2, 3), highest - 10 * i, np.uint16)
+            Image.fromarray(values).save(tmp_path / f"{i}.png")
+        return data.load("image_folder", data_from=str(tmp_path), progress=False, **options)
+
+    for highest, bits in ((4095, 12), (1000, 10), (200, 8), (2**14 - 1, 14)):
+        told = (
+            f"; 6 images of 16 bits have no value above {highest:,}, and are nearly black: --image-bits {bits} spreads"
+        )
+        assert told in load(highest).note
+    assert "nearly black" not in load(2**14).note
+    found = load(4095, image_bits=12)
+    assert "nearly black" not in found.note
+    levels = np.concatenate([found.train["image"], found.validation["image"], found.test["image"]])[:, 0, 0, 0]
+    assert sorted(levels) == sorted((4095 - 10 * i) >> 4 for i in range(6))
+
+
+def test_a_large_photograph(tmp_path):
+    """Over twice what Pillow takes, but for its limit."""
+    save(tmp_path, "a.png", "b.png")
+    Image.new("1", (20_000, 9_000), 1).save(tmp_path / "c.png")
+    with pytest.raises(Image.DecompressionBombError):
+        Image.open(tmp_path / "c.png")
+    options = {"data_from": str(tmp_path), "image_size": 2, "progress": False}
+    found = data.load("image_folder", **options)
+    images = np.concatenate([getattr(found, split)["image"] for split in ("train", "validation", "test")])
+    assert sorted(images.max((1, 2, 3))) == [0, 1, 255]
+    with pytest.raises(
+        UserError, match=r"c.png: its 20,000x9,000 pixels are more than 1,000; --max-pixels allows others"
+    ):
+        data.load("image_folder", **options, max_pixels=1000)
+
+
+@pytest.mark.parametrize("bad", range(5))
+def test_a_bad_image_that_is_left_out_moves_no_other(tmp_path, bad):
+    save(tmp_path, *(f"{i}.png" for i in range(40)))
+
+    def of(**options):
+        found = data.load("image_folder", data_from=str(tmp_path), progress=False, **options)
+        return {split: getattr(found, split)["image"][:, 0, 0, 0].tolist() for split in ("train", "validation", "test")}
+
+    before = of()
+    (tmp_path / f"{bad * 7}.png").write_bytes(b"")
+    assert of(skip_bad=True) == {split: [i for i in those if i != bad * 7] for split, those in before.items()}
+
+
+# Unicode
+
+COMPOSED, APART = "caf\u00e9", "cafe\u0301"
+
+
+def test_composed_names_and_others_are_one(tmp_path):
+    save(tmp_path, f"train/{COMPOSED}/a.png", f"val/{APART}/b.png", f"test/{COMPOSED}/c.png", f"test/{APART}/d.png")
+    got = source(tmp_path)
+    assert got.classes == (COMPOSED,)
+    assert [contents(records) for records in got.splits.values()] == [[(0, 0)], [(1, 0)], [(2, 0), (3, 0)]]
+    captions(
+        tmp_path,
+        *(
+            line(f"{split}/{name}", "c")
+            for split, name in (
+                ("train", f"{APART}/a.png"),
+                ("val", f"{COMPOSED}/b.png"),
+                ("test", f"{APART}/d.png"),
+                ("test", f"{COMPOSED}/c.png"),
+            )
+        ),
+    )
+    assert [x[-1] for x in contents(source(tmp_path).splits["test"])] == ["c", "c"]
+
+
+def test_an_image_keeps_its_split_however_its_name_is_composed(tmp_path):
+    for folder, form in (("a", COMPOSED), ("b", APART)):
+        (tmp_path / folder / form).mkdir(parents=True)
+        for i in range(100):
+            (tmp_path / folder / form / f"{form}{i}.png").touch()
+    one, other = (paths(source(tmp_path / folder)) for folder in "ab")
+    assert one == {split: [path.replace(APART, COMPOSED) for path in those] for split, those in other.items()}
+
+
+# Metadata as Hugging Face's ImageFolder has it
+
+
+def metadata(folder, *rows, name="metadata.jsonl"):
+    """The rows as lines of JSON, or as CSV with a byte-order mark, where a comma or a line end needs quotes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if name.endswith(".jsonl"):
+        (folder / name).write_text("\n".join(map(json.dumps, rows)), "utf-8")
+        return
+    lines = [list(rows[0]), *([row[key] for key in rows[0]] for row in rows)]
+    text = "\r\n".join(",".join(f'"{str(value).replace(chr(34), 2 * chr(34))}"' for value in line) for line in lines)
+    (folder / name).write_text(text, "utf-8-sig")
+
+
+@pytest.mark.parametrize("name", ["metadata.jsonl", "metadata.csv"])
+def test_metadata_of_captions_and_labels(tmp_path, name):
+    save(tmp_path, "train/a.png", "train/x/b.png", "val/c.png", "test/d.png")
+    metadata(
+        tmp_path / "train",
+        {"file_name": "x/b.png", "text": 'a "b", and\nmore', "label": "zebra", "width": 3, "url": "u"},
+        {"file_name": "./a.png", "text": "", "label": "ant", "width": 3, "url": "u"},
+        name=name,
+    )
+    metadata(tmp_path / "val", {"file_name": "c.png", "text": "see", "label": "ant", "width": 4}, name=name)
+    metadata(tmp_path / "test", {"file_name": "d.png", "text": "dee", "label": "cow"}, name=name)
+    got = source(tmp_path)
+    assert got.classes == ("ant", "cow", "zebra")
+    assert {split: contents(records) for split, records in got.splits.items()} == {
+        "train": [(0, 0, ""), (1, 2, 'a "b", and\nmore')],
+        "validation": [(2, 0, "see")],
+        "test": [(3, 1, "dee")],
+    }
+    told = f"3 classes: ant 2, cow 1, zebra 1; captions and labels from {name}, whose columns passed over: url, width"
+    assert got.note.endswith(told)
+
+
+@pytest.mark.parametrize("name", ["metadata.jsonl", "metadata.csv"])
+def test_metadata_of_labels_alone_in_place_of_folders(tmp_path, name):
+    """Whole numbers in their order, though there are none of some."""
+    files = ["a.png", "b/c.png", "b/d.png", "e.png"]
+    save(tmp_path, *files)
+    labels = [10, 2, 2, 9]
+    metadata(tmp_path, *({"file_name": f, "label": v} for f, v in zip(files, labels, strict=True)), name=name)
+    got = source(tmp_path)
+    assert got.classes == ("2", "9", "10")
+    assert sorted(chain(*map(contents, got.splits.values()))) == [(0, 2), (1, 0), (2, 0), (3, 1)]
+    assert got.note.endswith(f"; 3 classes: 2 2, 9 1, 10 1; labels from {name}")
+
+
+def test_metadata_of_captions_beside_class_folders(tmp_path):
+    save(tmp_path, "cat/a.png", "cat/b.png", "dog/c.png")
+    metadata(tmp_path, *({"file_name": f"cat/{x}.png", "caption": x} for x in "ab"))
+    metadata(tmp_path / "dog", {"file_name": "c.png", "caption": "c"}, name="metadata.csv")
+    got = source(tmp_path)
+    assert sorted(chain(*map(contents, got.splits.values()))) == [(0, 0, "a"), (1, 0, "b"), (2, 1, "c")]
+    assert got.note.endswith("; 2 classes: cat 2, dog 1; captions from metadata.csv, metadata.jsonl")
+
+
+def test_metadata_that_is_changed_changes_the_identity(tmp_path):
+    save(tmp_path, "a.png", "b.png", "c.png")
+    seen = {identity(Options("image_folder", str(tmp_path)))}
+    for label in ("x", "xy"):
+        metadata(tmp_path, *({"file_name": f"{i}.png", "label": label} for i in "abc"))
+        seen.add(identity(Options("image_folder", str(tmp_path))))
+    assert len(seen) == 3
+
+
+ROWS = [{"file_name": f"{name}.png", "text": name, "label": "x"} for name in "abc"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        (ROWS[:2], "{path} leaves c.png an image without caption: every image needs a line, or remove it"),
+        ([*ROWS, ROWS[0]], "line 4 of {path} is a second caption of a.png: an image has one"),
+        ([*ROWS, {"file_name": "d.png"}], "line 4 of {path} is of no image: there is no image d.png in {folder}"),
+        (
+            [{"text": "a"}, *ROWS],
+            'line 1 of {path} lacks a text "file_name", an image\'s path from the folder that the ',
+        ),
+        (
+            [ROWS[0] | {"caption": "b"}],
+            "line 1 of {path} has both text and caption: an image has one caption, so leave ",
+        ),
+        ([ROWS[0] | {"text": 7}], "line 1 of {path} has a text that is 7, no caption in words"),
+        ([ROWS[0] | {"label": 0.5}], "line 1 of {path} has a label that is 0.5, no label in words"),
+        ([ROWS[0] | {"label": True}], "line 1 of {path} has a label that is true, no label in words"),
+        (
+            [ROWS[0] | {"label": None}, *ROWS[1:]],
+            "{path} leaves a.png an image without label: every image needs a line",
+        ),
+        ([7], 'line 1 of {path} lacks a text "file_name", an image\'s path from the folder that the file is in'),
+    ],
+)
+def test_wrong_metadata(tmp_path, rows, says):
+    save(tmp_path, "a.png", "b.png", "c.png")
+    metadata(tmp_path, *rows)
+    assert message(tmp_path).startswith(says.format(path=tmp_path / "metadata.jsonl", folder=tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("file,text\na.png,a\n", 'line 2 of {path} lacks a text "file_name", an image\'s path from'),
+        ("file_name,text\na.png,a,b\n", "line 2 of {path} has more columns than the first line names"),
+        ('file_name,text\na.png,"a\n', "line 2 of {path} is no CSV (unexpected end of data)"),
+        (
+            "file_name,label\na.png,x\nb.png,\nc.png,x\n",
+            "{path} leaves b.png an image without label: every image needs",
+        ),
+        ("file_name,text\na.png\nb.png,b\nc.png,\n", "{path} leaves a.png an image without caption: every image needs"),
+    ],
+)
+def test_wrong_csv(tmp_path, text, says):
+    save(tmp_path, "a.png", "b.png", "c.png")
+    (tmp_path / "metadata.csv").write_text(text)
+    assert message(tmp_path).startswith(says.format(path=tmp_path / "metadata.csv"))
+
+
+def test_captions_in_two_files(tmp_path):
+    save(tmp_path, "a.png", "b.png", "c.png")
+    metadata(tmp_path, *ROWS)
+    captions(tmp_path, line("a.png", "a"))
+    path = tmp_path / "metadata.jsonl"
+    assert message(tmp_path) == f"line 1 of {path} is a second caption of a.png: an image has one"
+    captions(tmp_path)
+    metadata(tmp_path, *({"file_name": f"{name}.png", "label": name} for name in "abc"))
+    assert message(tmp_path) == (
+        f"{tmp_path / 'captions.jsonl'} leaves a.png an image without caption: every image needs a line, or remove it"
+    )

@@ -1,3 +1,4 @@
+import dataclasses
 import os
 import struct
 from pathlib import Path
@@ -5,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from jaxgen import data
 from jaxgen.data.options import Options
 from jaxgen.data.readers.mesh_folder import identity, read
 from jaxgen.errors import UserError
@@ -139,6 +141,99 @@ def test_natural_order_and_splits(tmp_path):
     assert str(tmp_path.parent) not in source.note
 
 
+def numbered(folder, count, first=0):
+    """Meshes, each moved by its number."""
+    return write(folder, {f"{i}.obj": obj(VERTICES + np.float32(i)) for i in range(first, first + count)})
+
+
+def offsets(source):
+    return {split: entries["mesh"][:, 0, 0].astype(int).tolist() for split, entries in source.splits.items()}
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 8])
+def test_blocks_of_consecutive_meshes_share_a_split(tmp_path, size):
+    options = dataclasses.replace(numbered(tmp_path, 48), split_blocks=size)
+    source = read(options)
+    blocks = [range(start, min(start + size, 48)) for start in range(0, 48, size)]
+    of = {"validation": 1, "test": 2}
+    for split, place in of.items():
+        assert offsets(source)[split] == [i for block in blocks[place::10] for i in block]
+    assert offsets(source)["train"] == [
+        i for place, block in enumerate(blocks) if place % 10 not in of.values() for i in block
+    ]
+    what = "meshes" if size == 1 else f"blocks of {size} meshes"
+    assert f"; of every ten {what} in order, the second is for validation and the third for testing" in source.note
+
+
+def test_too_few_blocks(tmp_path):
+    options = numbered(tmp_path, 8)
+    assert read(dataclasses.replace(options, split_blocks=3)).splits["test"]["mesh"].shape == (2, *VERTICES.shape)
+    with pytest.raises(UserError, match=r"8 meshes in it in blocks of 4; at least 3 blocks are needed, one for each"):
+        read(dataclasses.replace(options, split_blocks=4))
+
+
+@pytest.mark.parametrize("bad", [0, 1, 2, 9, 11])
+def test_a_bad_file_that_is_left_out_moves_no_other(tmp_path, bad):
+    options = numbered(tmp_path, 24)
+    before = offsets(read(options))
+    (tmp_path / f"{bad}.obj").write_text("v 1 2\n")
+    assert refused(options).endswith(r"(cut short or damaged at line 1); --skip-bad leaves such files out")
+    source = read(dataclasses.replace(options, skip_bad=True))
+    assert offsets(source) == {split: [i for i in those if i != bad] for split, those in before.items()}
+    assert source.skipped == {split: int(bad in those) for split, those in before.items()}
+    assert source.note.startswith("23 meshes of 5 vertices and 4 triangles from the folder ")
+
+
+def test_bad_files_without_which_nothing_is_left(tmp_path):
+    options = dataclasses.replace(numbered(tmp_path, 5), skip_bad=True)
+    (tmp_path / "1.obj").write_text("v 1 2\n")
+    with pytest.raises(UserError, match=r"no mesh is left for validation with --skip-bad: .*1\.obj: not readable"):
+        read(options)
+    three(tmp_path, "v 1 2\n", ".obj")
+    write(tmp_path, {f"{i}.obj": "" for i in range(5)})
+    with pytest.raises(
+        UserError, match=r"no mesh is left for train with --skip-bad: .*0\.obj: the file is empty; .*1\."
+    ):
+        read(options)
+
+
+def test_left_out_meshes_are_counted_in_the_note(tmp_path):
+    options = numbered(tmp_path, 12)
+    (tmp_path / "3.obj").write_text("")
+    found = data.load("mesh_folder", data_from=options.data_from, skip_bad=True)
+    assert found.note.endswith("; left out because they cannot be decoded: 1 of train.")
+
+
+def test_what_is_passed_over_is_told(tmp_path):
+    options = numbered(tmp_path, 4)
+    assert "passed over" not in read(options).note
+    before = identity(options)
+    write(tmp_path, {"a.stl": "", "b.STL": "", "a.mtl": "", "README": "", ".hidden": ""})
+    (tmp_path / "more.obj").mkdir()
+    assert read(options).note.endswith("; passed over: 1 without suffix, 1 .mtl, 2 .stl, 1 folder")
+    assert identity(options) != before
+
+
+def test_meshes_in_folders_inside(tmp_path):
+    write(tmp_path / "b", {"0.PLY": ply("ascii")})
+    write(tmp_path / "a", {"0.txt": ""})
+    message = refused(Options("mesh_folder", data_from=str(tmp_path)))
+    assert message == f"{tmp_path}: no meshes in it, but in its folder b; one folder is read: name it"
+
+
+def test_copies_in_several_splits_are_told(tmp_path):
+    options = numbered(tmp_path, 24)
+    assert "duplicates" not in read(options).note
+    (tmp_path / "13.obj").write_text(obj(VERTICES + np.float32(12)))  # within train and test: 12 is of test
+    (tmp_path / "12.obj").write_text(obj(VERTICES + np.float32(12)))
+    (tmp_path / "11.obj").write_text(off(VERTICES + np.float32(2)))
+    (tmp_path / "11.obj").rename(tmp_path / "11.off")  # of validation; 2 is of test
+    (tmp_path / "21.obj").write_text(obj(VERTICES))
+    assert read(options).note.endswith(
+        "; duplicates: 1 of validation is in train too, 1 of test is in train too, 1 of test is in validation too"
+    )
+
+
 def test_npz_with_other_files(tmp_path):
     meshes = np.stack([VERTICES * np.float32(i) for i in range(1, 5)])
     np.savez(tmp_path / "10.npz", verts=meshes[1:], faces=FACES.astype(np.int64))
@@ -197,7 +292,7 @@ BAD = {
     "words after a long line": ("a.obj", "v 0 \\\n 0 0\nf a\n", r"\(cut short or damaged at line 3\)"),
     "two coordinates": ("a.obj", "v 1 2\nv 3 4\nv 5 6\nf 1 2 3\n", r"\(cut short or damaged at line 1\)"),
     "empty obj": ("a.obj", "", "the file is empty"),
-    "no obj": ("a.obj", b"\x00\xff\x13 a picture", "no faces; a mesh needs triangles"),
+    "no obj": ("a.obj", b"\x00\xff\x13 a picture", r"\(line 1: '\\x00.\\x13' is no statement of OBJ\)"),
     "counted from 0": ("a.obj", obj(faces=FACES - 1), r"triangle 0 has the vertices \[-1, 1, 0\]"),
     "beyond": ("a.obj", obj(faces=FACES + 2), r"triangle 1 has the vertices \[2, 3, 5\], counted from 0, of 5"),
     "back too far": (

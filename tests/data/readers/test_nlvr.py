@@ -291,7 +291,7 @@ def test_bad_pictures(small):
     content = path.read_bytes()
     path.write_bytes(content[:-1])
     assert refused(small) == (
-        "cannot decode dev-12-2-3.png (its end is missing): replace it by a whole PNG or JPEG, or remove it"
+        "cannot decode dev-12-2-3.png (it is cut short): replace it by a whole image, or remove it"
     )
     file = io.BytesIO()
     Image.new("RGB", (400, 99)).save(file, "PNG")
@@ -385,7 +385,7 @@ def test_a_folder_that_cannot_be_written(small, tmp_path, monkeypatch):
 
 def run(code, *arguments):
     """A fresh Python on `code`, warnings being errors, that takes NLVR to be as small as the made-up one."""
-    start = f"from jaxgen.data import nlvr; nlvr.SCENES = { {part: len(x) for part, x in SCENES.items()} }\n"
+    start = f"from jaxgen.data.readers import nlvr; nlvr.SCENES = { {part: len(x) for part, x in SCENES.items()} }\n"
     return subprocess.run(
         [sys.executable, "-W", "error", "-c", start + textwrap.dedent(code), *map(str, arguments)],
         capture_output=True,

@@ -1,0 +1,297 @@
+"""The pixels of one image file: PNG, JPEG, WebP or TIFF.
+
+Pillow decodes a copy that has nothing but pixels in it, so that no profile, text, thumbnail or date refuses an image or
+warns of one; of all metadata only the EXIF orientation is read.
+"""
+
+import contextlib
+import io
+import struct
+import threading
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from jaxgen.data.source import BadExampleError
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
+
+MOST_PIXELS = 250_000_000
+"""Of an image, if not said otherwise: 0.75 GB as colours."""
+
+DEPTH = 16
+"""Bits of a channel, at most."""
+
+PNG_METADATA = frozenset(
+    b"tEXt zTXt iTXt iCCP eXIf tIME sRGB gAMA cHRM cICP mDCV cLLI pHYs hIST sPLT bKGD sBIT acTL fcTL fdAT".split()
+)
+"""Chunks of PNG that no pixel depends on; the last three are of an animation's further images."""
+
+TIFF_PIXELS = frozenset(
+    {256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 292, 293, 317, 320, 322, 323, 324, 325, 332, 338, 339, 347}
+    | set(range(512, 522))
+    | {529, 530, 532}
+)
+"""Tags of TIFF that pixels depend on: sizes, samples, compression, colours, strips and tiles."""
+
+TIFF_SINGLE = frozenset({256, 257, 259, 266, 277, 278, 284, 317, 322, 323})
+"""Those of one number, of which Pillow warns where there are more."""
+
+TIFF_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+"""Bytes of a value, by type."""
+
+ORIENTATION = 274
+"""The tag of EXIF and TIFF."""
+
+UPRIGHT: dict[int, Callable] = {
+    2: lambda x: x[:, ::-1],
+    3: lambda x: x[::-1, ::-1],
+    4: lambda x: x[::-1],
+    5: lambda x: x.swapaxes(0, 1),
+    6: lambda x: x.swapaxes(0, 1)[:, ::-1],
+    7: lambda x: x.swapaxes(0, 1)[::-1, ::-1],
+    8: lambda x: x.swapaxes(0, 1)[::-1],
+}
+"""What turns stored pixels upright, by EXIF's orientation."""
+
+CUT_SHORT = "it is cut short"
+
+
+class _UnreadError(Exception):
+    """A whole image that is not read as asked; the message says what would be right."""
+
+
+def decoded(content: bytes, name: str) -> np.ndarray:
+    """The image of `pixels`."""
+    return pixels(content, name)[0]
+
+
+def pixels(
+    content: bytes, name: str, max_pixels: int | None = None, bits: int | None = None
+) -> tuple[np.ndarray, int | None]:
+    """An image file's pixels, and the highest value of one that has 16 bits a channel.
+
+    They are uint8 [H, W, 1] of grey and black-and-white images (of WebP there are none), [H, W, 3] of all others,
+    turned upright as the EXIF orientation says. What is transparent is blended with white. Palette, CMYK and 16-bit
+    grey with alpha become RGB; colour profiles are passed over. Of 16 bits a channel the upper 8 are kept, and the grey
+    that is transparent in 16-bit grey is not looked at. Animations and files of several pages give their first image.
+
+    Args:
+      content: of the file.
+      name: of the file, for messages.
+      max_pixels: of the image; `MOST_PIXELS` if not given. Pillow's own limit does not count.
+      bits: that a grey image of 16 bits uses, of which the upper 8 are kept; all if not given.
+
+    Returns:
+      (the pixels, the highest value of an image of 16 bits a channel or None). Where only high bytes were read, that is
+      what it can be at most.
+
+    Raises:
+      BadExampleError: if it is empty, cut off, damaged as far as that can be seen, of another format, of 32-bit
+        numbers, of more pixels than allowed, or of values that take more than `bits`.
+    """
+    try:
+        kind, bare, orientation = _bare(content)
+        image, highest = _decoded(kind, bare, max_pixels or MOST_PIXELS, bits or DEPTH)
+    except _UnreadError as error:
+        raise BadExampleError(f"cannot decode {name}: {error}") from error
+    except Exception as error:  # damage shows as whatever the decoder stumbles over
+        reason = CUT_SHORT if isinstance(error, (struct.error, IndexError)) else str(error).partition("\n")[0]
+        raise BadExampleError(f"cannot decode {name} ({reason}): replace it by a whole image, or remove it") from error
+    return np.ascontiguousarray(UPRIGHT.get(orientation, lambda x: x)(image)), highest
+
+
+def _bare(content: bytes) -> tuple[str, bytes, int]:
+    """(Pillow's name of the format, the file without metadata, its orientation)."""
+    if content.startswith(b"\x89PNG\r\n\x1a\n"):
+        bare, exif = _bare_png(content)
+        return "PNG", bare, _exif_orientation(exif)
+    if content.startswith(b"\xff\xd8\xff"):
+        bare, exif = _bare_jpeg(content)
+        return "JPEG", bare, _exif_orientation(exif)
+    if content.startswith(b"RIFF") and content[8:12] == b"WEBP":
+        bare, exif = _bare_webp(content)
+        return "WEBP", bare, _exif_orientation(exif)
+    if content.startswith((b"II*\0", b"II+\0", b"MM\0*", b"MM\0+")):
+        return "TIFF", *_bare_tiff(content)
+    raise ValueError("none of PNG, JPEG, WebP and TIFF" if content else "empty")
+
+
+def _bare_png(content: bytes) -> tuple[bytes, bytes]:
+    """(the chunks that pixels depend on, the EXIF data); checksums count but for those of metadata."""
+    kept, exif, place, kind = [content[:8]], b"", 8, b""
+    while kind != b"IEND":
+        length, kind = struct.unpack_from(">I4s", content, place)
+        chunk = content[place : place + 12 + length]
+        if len(chunk) < 12 + length:
+            raise ValueError(CUT_SHORT)
+        place += len(chunk)
+        whole = zlib.crc32(chunk[4:-4]) == int.from_bytes(chunk[-4:], "big")
+        if kind == b"eXIf" and whole:
+            exif = chunk[8:-4]
+        if not whole and kind not in PNG_METADATA:
+            raise ValueError(f"the checksum of its {kind.decode('latin-1')} is wrong")
+        if kind == b"tRNS" or kind[:1].isupper():  # other lower-case ones are not needed
+            kept.append(chunk)
+    return b"".join(kept), exif
+
+
+def _bare_jpeg(content: bytes) -> tuple[bytes, bytes]:
+    """(the segments that pixels depend on, the EXIF data)."""
+    kept, exif, place = [content[:2]], b"", 2
+    while True:
+        while content[place] != 0xFF or content[place + 1] in (0, 0xFF):  # what fills the space between segments
+            place += 1
+        marker = content[place + 1]
+        if marker == 0xDA:  # the image begins
+            return b"".join(kept) + content[place:], exif
+        if marker == 0xD9:
+            raise ValueError("it ends before its image")
+        if marker == 0x01 or 0xD0 <= marker <= 0xD8:  # markers alone
+            place += 2
+            continue
+        (length,) = struct.unpack_from(">H", content, place + 2)
+        segment = content[place : place + 2 + length]
+        if marker == 0xE1 and segment[4:8] == b"Exif":
+            exif = exif or segment[4:]
+        if marker != 0xFE and not (0xE1 <= marker <= 0xEF and marker != 0xEE):  # 0xEE says how colours are stored
+            kept.append(segment)
+        place += 2 + max(2, length)
+
+
+def _bare_webp(content: bytes) -> tuple[bytes, bytes]:
+    """(the chunks that pixels depend on, the EXIF data)."""
+    kept, exif, place = [b"WEBP"], b"", 12
+    end = min(len(content), 8 + int.from_bytes(content[4:8], "little"))
+    while place + 8 <= end:
+        kind, length = struct.unpack_from("<4sI", content, place)
+        chunk = content[place : place + 8 + length]
+        place += 8 + length + length % 2
+        if kind == b"EXIF":
+            exif = chunk[8:]
+        elif kind not in (b"XMP ", b"ICCP"):
+            if len(chunk) < 8 + length:
+                raise ValueError(CUT_SHORT)
+            if kind == b"VP8X":
+                chunk = chunk[:8] + bytes([chunk[8] & ~0x2C]) + chunk[9:]  # it has no profile, EXIF and XMP any more
+            kept.append(chunk + bytes(length % 2))
+    body = b"".join(kept)
+    return b"RIFF" + len(body).to_bytes(4, "little") + body, exif
+
+
+def _bare_tiff(content: bytes) -> tuple[bytes, int]:
+    """(the file with but the entries of its first directory that pixels depend on, the orientation)."""
+    order = "<" if content[:2] == b"II" else ">"
+    big = 43 in content[2:4]
+    if big and order == ">":
+        raise _UnreadError("it is a big-endian BigTIFF; classic TIFF and little-endian BigTIFF are read")
+    number, entry, inline = (f"{order}Q", f"{order}HHQ8s", 8) if big else (f"{order}I", f"{order}HHI4s", 4)
+    (place,) = struct.unpack_from(number, content, 8 if big else 4)
+    counter = struct.Struct(number if big else f"{order}H")
+    (count,) = counter.unpack_from(content, place)
+    kept, orientation, at = [], 1, place + counter.size
+    for _ in range(count):
+        tag, kind, length, value = struct.unpack_from(entry, content, at)
+        at += struct.calcsize(entry)
+        size = TIFF_SIZES.get(kind, 1) * length
+        if tag == ORIENTATION and kind == 3:
+            (orientation,) = struct.unpack_from(f"{order}H", value)
+        if tag not in TIFF_PIXELS:
+            continue
+        if (size > inline and struct.unpack(number, value)[0] + size > len(content)) or kind not in TIFF_SIZES:
+            raise ValueError(CUT_SHORT)
+        if tag in TIFF_SINGLE and length != 1:
+            raise ValueError(f"its tag {tag} has {length} values")
+        kept.append(struct.pack(entry, tag, kind, length, value))
+    directory = counter.pack(len(kept)) + b"".join(kept) + struct.pack(number, 0)  # and no further page
+    if place + len(directory) > len(content):
+        raise ValueError(CUT_SHORT)
+    return content[:place] + directory + content[place + len(directory) :], orientation
+
+
+def _exif_orientation(exif: bytes) -> int:
+    """The orientation of the first directory of EXIF data, 1 (upright) where there is none that can be read."""
+    exif = exif.removeprefix(b"Exif\0\0")
+    order = {b"II": "<", b"MM": ">"}.get(exif[:2], "<")
+    with contextlib.suppress(struct.error):
+        (place,) = struct.unpack_from(f"{order}I", exif, 4)
+        (count,) = struct.unpack_from(f"{order}H", exif, place)
+        for index in range(count):
+            tag, kind, _, value = struct.unpack_from(f"{order}HHIH", exif, place + 2 + 12 * index)
+            if (tag, kind) == (ORIENTATION, 3):
+                return value
+    return 1
+
+
+class _Limit:
+    """Pillow's limit on pixels lifted in a `with` block, by as many threads at once as there are."""
+
+    def __init__(self):
+        self._lock, self._inside, self._own = threading.Lock(), 0, None
+
+    @contextlib.contextmanager
+    def lifted(self) -> Iterator[None]:
+        from PIL import Image
+
+        with self._lock:
+            if not self._inside:
+                self._own, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._inside -= 1
+                if not self._inside:
+                    Image.MAX_IMAGE_PIXELS = self._own
+
+
+PILLOWS_LIMIT = _Limit()
+
+
+def _decoded(kind: str, bare: bytes, max_pixels: int, bits: int) -> tuple[np.ndarray, int | None]:
+    from PIL import Image
+
+    with PILLOWS_LIMIT.lifted(), Image.open(io.BytesIO(bare), formats=(kind,)) as image:
+        if image.width * image.height > max_pixels:
+            size = f"{image.width:,}x{image.height:,}"
+            raise _UnreadError(f"its {size} pixels are more than {max_pixels:,}; --max-pixels allows others")
+        tags = image.tag_v2 if kind == "TIFF" else {258: (bare[24] if kind == "PNG" else 8,)}
+        depth = tags.get(258, (1,))[0]  # bits a channel
+        if image.mode.startswith("I;16") or (kind, image.mode) == ("PNG", "I"):
+            return _deep(np.asarray(image), depth, bits, white_is_zero=tags.get(262) == 0)
+        if image.mode in ("I", "F"):
+            raise _UnreadError("its pixels are signed or of 32 bits; unsigned ones of 8 or 16 bits are read")
+        if depth < DEPTH:
+            return _shallow(image), None
+        if bits < DEPTH:
+            raise _UnreadError("it has colours of 16 bits, of which the upper 8 are read; --image-bits is for grey")
+        found = _shallow(image)
+        return found, int(found.max()) << 8 | 255
+
+
+def _deep(values: np.ndarray, depth: int, bits: int, white_is_zero: bool) -> tuple[np.ndarray, int | None]:
+    """Of grey of 16 bits, uint8 [H, W, 1] and the highest value, unless fewer are said to be used."""
+    if white_is_zero:
+        values = ~values
+    used, highest = min(depth, bits), int(values.max())
+    if highest >= 2**used:
+        raise _UnreadError(f"its values reach {highest:,}, over the {2**used - 1:,} of --image-bits {used}")
+    return (values >> (used - 8)).astype(np.uint8)[..., None], highest if used == DEPTH else None
+
+
+def _shallow(image: Any) -> np.ndarray:
+    """Of a PIL image, uint8 [H, W, 1 or 3]."""
+    from PIL import Image
+
+    is_grey = image.mode in ("1", "L", "LA", "La")
+    mode = "L" if is_grey else "RGB"
+    if image.mode in ("La", "LA", "PA", "RGBa", "RGBA") or "transparency" in image.info:
+        image = image.convert("LA" if is_grey else "RGBA")
+        # White, as on a page: what is drawn on nothing is mostly dark.
+        opaque = Image.new(mode, image.size, "white")
+        opaque.paste(image.convert(mode), mask=image.getchannel("A"))
+        image = opaque
+    return np.asarray(image.convert(mode)).reshape(image.height, image.width, -1)

@@ -1,0 +1,126 @@
+"""Checks that a model of the user's own keeps the contract of `jaxgen.model`, by abstract evaluation alone."""
+
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxgen.errors import UserError
+from jaxgen.model import Model, Spec, State
+from jaxgen.training import engine
+
+NUM = 3
+"""Samples that are asked for in the check."""
+
+
+def check_contract(path: str, model: Model, spec: Spec, batch_size: int) -> None:
+    """Raises UserError, naming the field of `Model` and what it should give, where a model breaks the contract.
+
+    Nothing is computed or compiled. path: the model's file, for the errors.
+    """
+    if not isinstance(model, Model):
+        raise UserError(f"{path}: make must return a jaxgen.model.Model, not {type(model).__name__}")
+    missing = [entry for entry in model.needs if entry not in spec.entries]
+    if missing:
+        return  # said by whoever knows the dataset
+    batch, key = engine.blank_batch(spec, model.needs, batch_size), jax.random.key(0)
+    state = _traced(path, "init", model.init, key)
+    _check_state(path, "init", state)
+    for phase in model.phases:
+        where = f"step of phase {phase.name!r}"
+        given = _traced(path, where, phase.step, key, state, batch)
+        if not (isinstance(given, tuple) and len(given) == 2 and isinstance(given[1], dict)):
+            raise UserError(f"{path}: {where} must return (state, metrics), metrics a dict, not {_kind(given)}")
+        _check_state(path, where, given[0])
+        _check_same(path, where, state, given[0])
+        for name, metric in given[1].items():
+            if not hasattr(metric, "shape") or metric.shape != ():
+                shape = list(metric.shape) if hasattr(metric, "shape") else _kind(metric)
+                raise UserError(f"{path}: {where}: metric {name!r} must be a scalar, not {shape}")
+    if model.sampler:
+        conditions = engine.blank_batch(spec, model.sampler.conditions, NUM) if model.sampler.conditions else {}
+        asked = {name: conditions[name] for name in model.sampler.conditions}
+        draw = model.sampler.draw
+        made = _traced(path, "sampler.draw", lambda k, s, a: draw(k, s, NUM, a), key, state, asked)
+        _check_entries(path, "sampler.draw", made, spec, exact=True)
+        if model.latents:
+            sample = model.latents.prior.sample
+            z = _traced(path, "latents.prior.sample", lambda k, s: sample(k, s, NUM), key, state)
+            decoded = _traced(path, "latents.decode", model.latents.decode, state, z, asked)
+            _check_entries(path, "latents.decode", decoded, spec, exact=False)
+    if model.likelihood:
+        density = _traced(path, "likelihood.log_prob", model.likelihood.log_prob, key, state, batch)
+        if getattr(density, "shape", None) != (batch_size,):
+            raise UserError(
+                f"{path}: likelihood.log_prob must give one number an example, [batch], not {_kind(density)}"
+            )
+    for name, function in model.predict.items():
+        logits = _traced(path, f"predict[{name!r}]", function, state, batch)
+        if len(getattr(logits, "shape", ())) != 2 or logits.shape[0] != batch_size:
+            raise UserError(f"{path}: predict[{name!r}] must give [batch, ...] logits, not {_kind(logits)}")
+
+
+def made(path: str, make: Callable, *given: Any) -> Model:
+    """What a user's `make` returns; its errors but UserError and KeyError as a UserError that says where."""
+    try:
+        return make(*given)
+    except (UserError, KeyError):  # the latter of an entry that the data do not have
+        raise
+    except Exception as error:
+        raise UserError(f"{path}: make raised {_words(path, error)}") from error
+
+
+def _traced(path: str, where: str, function: Callable, *given: Any) -> Any:
+    """The shapes and dtypes that a function gives."""
+    try:
+        return jax.eval_shape(function, *given)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{path}: {where} raised {_words(path, error)}") from error
+
+
+def _words(path: str, error: BaseException) -> str:
+    own = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).name == Path(path).name]
+    line = f" (line {own[-1].lineno})" if own else ""
+    first = str(error).strip().splitlines()
+    return f"{type(error).__name__}{line}{': ' + first[0][:200] if first else ''}"
+
+
+def _check_state(path: str, where: str, state: Any) -> None:
+    if not isinstance(state, State):
+        raise UserError(f"{path}: {where} must give a jaxgen.model.State, not {_kind(state)}")
+    if (state.step.shape, state.step.dtype) != ((), jnp.int32):
+        raise UserError(f"{path}: {where}: State.step must be an int32 scalar, not {_kind(state.step)}")
+
+
+def _check_same(path: str, where: str, before: State, after: State) -> None:
+    """Training repeats a step, so that its state must keep its structure, shapes and dtypes."""
+    if jax.tree.structure(before) != jax.tree.structure(after):
+        raise UserError(f"{path}: {where} must keep the structure of the state that init gives")
+    pairs = zip(jax.tree_util.tree_leaves_with_path(before), jax.tree.leaves(after), strict=True)
+    for (place, old), new in pairs:
+        if (old.shape, old.dtype) != (new.shape, new.dtype):
+            raise UserError(
+                f"{path}: {where} changes state{jax.tree_util.keystr(place)} from {_kind(old)} to {_kind(new)}"
+            )
+
+
+def _check_entries(path: str, where: str, entries: Any, spec: Spec, *, exact: bool) -> None:
+    """Entries are the data's, of their shape; samples also have their dtype."""
+    if not isinstance(entries, dict):
+        raise UserError(f"{path}: {where} must give a dict of entries, such as image, not {_kind(entries)}")
+    for name, entry in entries.items():
+        if name not in spec.entries:
+            raise UserError(f"{path}: {where} gives {name!r}, which is no entry of the data: {', '.join(spec.entries)}")
+        wanted = spec.entries[name]
+        if entry.shape != (NUM, *wanted.shape) or (exact and entry.dtype != wanted.dtype):
+            kind = f"{wanted.dtype} " if exact else ""
+            raise UserError(f"{path}: {where}: {name} must be {kind}{['num', *wanted.shape]}, not {_kind(entry)}")
+
+
+def _kind(value: Any) -> str:
+    return f"{value.dtype} {list(value.shape)}" if hasattr(value, "dtype") else type(value).__name__

@@ -1,0 +1,113 @@
+"""Commands in odd surroundings: JAX's variables, users without a home, streams that are not UTF-8, python -OO."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jaxgen import cli
+from jaxgen.training import Settings, train
+
+
+def jaxgen(*argv, **variables):
+    """A command in a process of its own, with these environment variables; None takes one out."""
+    environment = {**os.environ, **variables}
+    environment = {name: value for name, value in environment.items() if value is not None}
+    return subprocess.run([sys.executable, "-m", "jaxgen", *map(str, argv)], env=environment, capture_output=True)
+
+
+def error(done) -> str:
+    """The one line of a user's mistake."""
+    assert done.returncode == 2, done.stderr.decode()
+    assert not done.stdout
+    (line,) = done.stderr.decode().splitlines()
+    assert line.startswith("jaxgen: error: ")
+    return line.removeprefix("jaxgen: error: ")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    settings = Settings(steps=1, seeds=(0,), log_every=1, sample_every=1, checkpoint_every=1)
+    return train("naive_bayes", {}, settings, out=tmp_path_factory.mktemp("run") / "run", progress=False)
+
+
+@pytest.mark.parametrize("platforms", ["cuda", "tpu", "nonsense"])
+def test_a_backend_that_is_not_here(platforms, tmp_path):
+    done = jaxgen("train", "naive_bayes", "--out", tmp_path / "r", JAX_PLATFORMS=platforms, TPU_SKIP_MDS_QUERY="1")
+    assert error(done).startswith(f"JAX cannot start with JAX_PLATFORMS={platforms} (")
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize("command", ["digest", "verify", "runs"])
+def test_commands_that_only_read_use_the_cpu(command, run):
+    done = jaxgen(command, run.path, JAX_PLATFORMS="cuda")
+    assert done.returncode == 0, done.stderr.decode()
+    assert {"digest": run.digests()[0], "verify": "ok", "runs": "done"}[command] in done.stdout.decode()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("JAX_ENABLE_X64", "maybe"), ("JAX_DEFAULT_MATMUL_PRECISION", "huge"), ("JAX_NUM_CPU_DEVICES", "x")],
+)
+def test_values_that_jax_does_not_take(variable, value, run):
+    words = error(jaxgen("digest", run.path, **{variable: value}))
+    assert words.startswith("an environment variable of JAX has a value that it does not take: ")
+    assert value in words
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "name", "before"),
+    [
+        ("JAX_ENABLE_X64", "1", "JAX_ENABLE_X64", "False"),
+        ("JAX_DEFAULT_PRNG_IMPL", "rbg", "JAX_DEFAULT_PRNG_IMPL", "threefry2x32"),
+        ("JAX_RANDOM_SEED_OFFSET", "7", "JAX_RANDOM_SEED_OFFSET", "0"),
+    ],
+)
+def test_settings_that_make_another_run_are_refused(variable, value, name, before, run, tmp_path):
+    """To sample, to resume: the picture would be another, the bits too."""
+    now = {"1": "True"}.get(value, value)
+    assert f"settings of JAX: {name}: {before} -> {now}" in error(jaxgen("sample", run.path, **{variable: value}))
+    resume = ("train", "naive_bayes", "--seeds", 0, "--steps", 1, "--out", run.path, "--resume")
+    same = ("--log-every", 1, "--sample-every", 1, "--checkpoint-every", 1)
+    assert f"what differs: {name}: {before} -> {now}" in error(jaxgen(*resume, *same, **{variable: value}))
+
+
+def test_settings_that_round_otherwise_are_told(run):
+    resume = ("train", "naive_bayes", "--seeds", 0, "--steps", 2, "--out", run.path, "--resume")
+    same = ("--log-every", 1, "--sample-every", 1, "--checkpoint-every", 1)
+    done = jaxgen(*resume, *same, JAX_DEFAULT_MATMUL_PRECISION="highest")
+    assert done.returncode == 0
+    assert "JAX_DEFAULT_MATMUL_PRECISION: None -> highest" in " ".join(done.stderr.decode().split())
+
+
+def homeless():
+    raise RuntimeError("Could not determine home directory.")
+
+
+@pytest.mark.parametrize("argv", [["data", "list"], ["train", "naive_bayes", "--out"], ["evaluate", "--images"]])
+def test_a_user_without_a_home(argv, monkeypatch, tmp_path, capsys):
+    """As in a container that runs under a number of its own, with no variable that names a folder."""
+    for variable in ("JAXGEN_DATA_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(Path, "home", staticmethod(homeless))
+    given = {"train": [tmp_path / "r"], "evaluate": [tmp_path, "--dataset", "digits"]}.get(argv[0], [])
+    assert cli.main([*argv, *map(str, given)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith(": JAXGEN_DATA_DIR names one")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("argv", [("models",), ("metrics",), ("data", "list"), ("train", "vae", "--help")])
+def test_streams_that_are_not_utf8(argv):
+    done = jaxgen(*argv, PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+    assert done.returncode == 0, done.stderr.decode()
+    assert done.stdout.isascii()
+
+
+@pytest.mark.parametrize("argv", [("--help",), ("train", "--help"), ("compare", "x", "--help"), ("models", "--help")])
+def test_help_without_docstrings(argv):
+    done = jaxgen(*argv, PYTHONOPTIMIZE="2")
+    assert done.returncode == 0, done.stderr.decode()
+    assert b"usage" in done.stdout.lower()

@@ -1,0 +1,308 @@
+"""Images of another system in all the forms in which such come, against the same images as they are."""
+
+import io
+import pickle
+import tarfile
+import zipfile
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxgen.data import Dataset
+from jaxgen.data.readers.image_folder import folder_names
+from jaxgen.errors import UserError
+from jaxgen.evaluation.foreign import read_images
+from jaxgen.model import Spec
+
+RNG = np.random.default_rng(0)
+GREY = RNG.integers(0, 256, (7, 6, 5, 1), np.uint8)
+COLOUR = RNG.integers(0, 256, (7, 6, 5, 3), np.uint8)
+GREY.flat[:2] = COLOUR.flat[:2] = 0, 255
+CLASSES = ("T-shirt/top", "Trouser", "a.b", "caf\u00e9")
+
+
+def dataset(channels, classes=()):
+    spec = Spec({"image": jax.ShapeDtypeStruct((6, 5, channels), np.uint8)}, 9, len(classes) or None)
+    return Dataset("mine", {"max_pixels": None}, spec, {}, {}, {}, "", "", classes)
+
+
+def saved(tmp_path, array):
+    np.savez(tmp_path / "theirs.npz", image=array)
+    return tmp_path / "theirs.npz"
+
+
+def refusal(path, of):
+    with pytest.raises(UserError) as caught:
+        read_images(path, of)
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith(str(path))
+    return str(caught.value).removeprefix(str(path))
+
+
+def alpha(images, value=255):
+    return np.concatenate([images, np.full_like(images[..., :1], value)], axis=-1)
+
+
+def first(images):
+    return images.transpose(0, 3, 1, 2)
+
+
+UNIT = (GREY / 255).astype(np.float32)
+AROUND_ZERO = (COLOUR / 127.5 - 1).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("array", "expected", "how"),
+    [
+        (GREY, GREY, ""),
+        (GREY[..., 0], GREY, ""),
+        (GREY.repeat(3, -1), GREY, "equal channels as grey"),
+        (GREY.astype(np.int64), GREY, "int64 from 0 to 255 as levels"),
+        (GREY.astype(np.float64), GREY, "float64 from 0 to 255 as levels"),
+        (GREY + np.float32(0.4), GREY, "float32 from 0 to 255 as levels"),
+        (UNIT, GREY, "float32 from 0 to 1 as levels"),
+        (UNIT.astype(np.float64)[..., 0], GREY, "float64 from 0 to 1 as levels"),
+        (UNIT.astype(np.float16), GREY, "float16 from 0 to 1 as levels"),
+        (UNIT * np.float32(1.0005) - np.float32(0.0003), GREY, "float32 from 0 to 1 as levels"),
+        (GREY > 127, np.where(GREY > 127, 255, 0), "bool from 0 to 1 as levels"),
+        (first(GREY), GREY, "channels first"),
+        (first(UNIT.repeat(3, -1)), GREY, "channels first, float32 from 0 to 1 as levels, equal channels as grey"),
+        (alpha(GREY), GREY, "opaque"),
+        (alpha(GREY.repeat(3, -1)), GREY, "opaque, equal channels as grey"),
+        (alpha(UNIT, 1), GREY, "float32 from 0 to 1 as levels, opaque"),
+        (np.zeros_like(UNIT), np.zeros_like(GREY), "float32 from 0 to 1 as levels"),
+        (np.zeros_like(GREY), np.zeros_like(GREY), ""),
+        (COLOUR, COLOUR, ""),
+        (first(COLOUR), COLOUR, "channels first"),
+        (AROUND_ZERO, COLOUR, "float32 from -1 to 1 as levels"),
+        (first(AROUND_ZERO).astype(np.float64), COLOUR, "channels first, float64 from -1 to 1 as levels"),
+        (alpha(COLOUR), COLOUR, "opaque"),
+        (first(alpha(COLOUR)), COLOUR, "channels first, opaque"),
+        (alpha(AROUND_ZERO, 1), COLOUR, "float32 from -1 to 1 as levels, opaque"),
+    ],
+)
+def test_the_usual_forms_of_arrays(tmp_path, array, expected, how):
+    values, labels, words = read_images(saved(tmp_path, array), dataset(expected.shape[-1]))
+    assert values.dtype == np.uint8
+    assert labels is None
+    assert words == ", ".join(filter(None, ["given as an array", how]))
+    np.testing.assert_array_equal(values, expected)
+    np.save(tmp_path / "theirs.npy", array)
+    np.testing.assert_array_equal(read_images(tmp_path / "theirs.npy", dataset(expected.shape[-1]))[0], expected)
+
+
+def test_grey_images_for_a_dataset_in_colour(tmp_path):
+    values, _, words = read_images(saved(tmp_path, GREY[..., 0]), dataset(3))
+    np.testing.assert_array_equal(values, GREY.repeat(3, -1))
+    assert words == "given as an array, grey as colour"
+
+
+LEVELS = "; images are whole numbers from 0 to 255, or floats from 0 to 1 or from -1 to 1: scale and clip them"
+
+
+@pytest.mark.parametrize(
+    ("array", "channels", "says"),
+    [
+        (UNIT * 1.5, 1, f" holds float32 from 0 to 1.5{LEVELS}"),
+        (UNIT * 1.3 - 0.3, 1, f" holds float32 from -0.3 to 1{LEVELS}"),
+        (AROUND_ZERO * 1.1, 3, f" holds float32 from -1.1 to 1.1{LEVELS}"),
+        (UNIT * 700, 1, f" holds float32 from 0 to 700{LEVELS}"),
+        (GREY.astype(int) - 128, 1, f" holds int64 from -128 to 127{LEVELS}"),
+        ((GREY > 127).astype(np.uint8), 1, f" holds uint8 from 0 to 1{LEVELS}"),
+        ((GREY > 127).astype(np.int64), 1, f" holds int64 from 0 to 1{LEVELS}"),
+        (
+            COLOUR,
+            1,
+            " is in colour, and mine is grey: make yours grey, or the dataset coloured by --channels 3, whose scores "
+            "rest on another extractor",
+        ),
+        (alpha(GREY, 254), 1, " is transparent in places: blend it with the ground that it is to stand on"),
+        (first(alpha(COLOUR, 7)), 3, " is transparent in places: blend it with the ground that it is to stand on"),
+        (
+            GREY.reshape(7, -1),
+            1,
+            " holds [7, 30], not images [num, height, width, channels] or [num, channels, height, width]; those of "
+            "mine are 6x5",
+        ),
+    ],
+)
+def test_arrays_that_are_refused_with_advice(tmp_path, array, channels, says):
+    assert refusal(saved(tmp_path, array), dataset(channels)) == says
+
+
+# Files
+
+
+def write(folder, images, names):
+    for image, name in zip(images, names, strict=True):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(folder / name)
+    return folder
+
+
+def zipped(folder, path):
+    """As `zip -r` makes it, with its folder around all, and what macOS adds."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(folder.rglob("*")):
+            archive.write(file, file.relative_to(folder.parent))
+        archive.writestr("__MACOSX/._0.png", b"x")
+        archive.writestr(f"{folder.name}/.DS_Store", b"x")
+    return path
+
+
+NAMES = [
+    f"{name}/{i}.png"
+    for i, name in enumerate(["T-shirt_top", "Trouser", "a.b", "cafe\u0301", "a.b", "Trouser", "Trouser"])
+]
+LABELS = [0, 0, 1, 2, 2, 3, 1]
+
+
+@pytest.mark.parametrize("as_zip", [False, True], ids=["folder", "zip"])
+@pytest.mark.parametrize("how", ["names", "numbers", "around"])
+def test_a_folder_with_labels(tmp_path, how, as_zip):
+    """In the natural order of its paths: by the classes' names, where a folder can have them, or by their numbers."""
+    of = dataset(1, CLASSES)
+    tops = dict(zip(folder_names(CLASSES), range(4), strict=True)) | {"cafe\u0301": 3}
+    labels = [tops[name.split("/")[0]] for name in NAMES]
+    names = [f"{label}/{name.split('/')[1]}" for label, name in zip(labels, NAMES, strict=True)]
+    folder = write(
+        tmp_path / "theirs" / ("samples" if how == "around" else ""), GREY, names if how == "numbers" else NAMES
+    )
+    folder = tmp_path / "theirs"
+    values, found, words = read_images(zipped(folder, tmp_path / "x.zip") if as_zip else folder, of)
+    order = np.argsort(labels, kind="stable")
+    assert found.dtype == np.int32
+    assert found.tolist() == [labels[i] for i in order]
+    np.testing.assert_array_equal(values, GREY[order])
+    assert words == "given as files"
+
+
+@pytest.mark.parametrize("as_zip", [False, True], ids=["folder", "zip"])
+def test_files_of_the_datasets_channels(tmp_path, as_zip):
+    """Grey ones saved in colour, in any format without loss, and what is passed over is told."""
+    folder = tmp_path / "theirs"
+    names = [f"{i}.{suffix}" for i, suffix in enumerate(("png", "webp", "tiff", "PNG", "png", "tif", "png"))]
+    write(folder, GREY.repeat(3, -1), [n if not n.endswith("webp") else "1.png" for n in names])
+    (folder / "1.png").unlink()
+    Image.fromarray(GREY[1].repeat(3, -1)).save(folder / "1.webp", lossless=True)
+    Image.fromarray(GREY[4, ..., 0]).save(folder / "4.png")
+    (folder / "more").mkdir()
+    (folder / "more" / "x.gif").write_bytes(b"")
+    path = zipped(folder, tmp_path / "x.zip") if as_zip else folder
+    values, labels, words = read_images(path, dataset(1, CLASSES))
+    assert labels is None
+    np.testing.assert_array_equal(values, GREY)
+    bare = f"folders without images: {'theirs/' * as_zip}more"
+    assert words == f"given as files, equal channels as grey, {bare}; passed over: 1 .gif"
+    values, _, words = read_images(path, dataset(3))
+    np.testing.assert_array_equal(values, GREY.repeat(3, -1))
+    assert words == f"given as files, grey as colour, {bare}; passed over: 1 .gif"
+
+
+def test_folders_that_are_refused(tmp_path):
+    of = dataset(1, CLASSES)
+    folder = write(tmp_path / "theirs", GREY[:3], ["Trouser/0.png", "4/1.png", "a.b/2.png"])
+    assert refusal(folder, of) == ": subfolder '4' is no class of mine, but others are"
+    folder = write(tmp_path / "numbers", GREY[:3], ["0/0.png", "4/1.png", "2/2.png"])
+    assert refusal(folder, of) == ": subfolder '4' is no class of mine, but others are"
+    folder = write(tmp_path / "colour", COLOUR[:2], ["0.png", "1.png"])
+    assert refusal(folder, of).startswith("/0.png is in colour, and mine is grey: make yours grey, or the dataset ")
+    folder = write(tmp_path / "sizes", [GREY[0], GREY[0, :5]], ["0.png", "1.png"])
+    assert refusal(folder, of) == f"/1.png is 5x5x1, but {folder}/0.png is 6x5x1: all have to be alike"
+    folder = write(tmp_path / "small", GREY[:2, :4], ["0.png", "1.png"])
+    with pytest.raises(UserError) as caught:
+        read_images(folder, of)
+    assert str(caught.value) == (
+        f"the images of {folder} are 4x5x1, those of mine 6x5x1: --image-size, or --crop and --pad, bring the "
+        "dataset's to the size of yours"
+    )
+
+
+def content(kind):
+    file = io.BytesIO()
+    if kind == "torch":
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr("samples/data.pkl", b"")
+            archive.writestr("samples/data/0", b"")
+    elif kind == "tar":
+        with tarfile.open(fileobj=file, mode="w") as archive:
+            archive.addfile(tarfile.TarInfo("a.png"))
+    elif kind == "zip of texts":
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr("a.txt", b"")
+    elif kind == "objects":
+        np.save(file, np.array([None]))
+    else:
+        Image.fromarray(COLOUR[0]).save(file, kind)
+    return file.getvalue()
+
+
+ARRAY = ": save its images by numpy.savez(FILE, image=...), uint8 [num, height, width, channels]"
+ALONE = " is an image, alone: name the folder that it lies in"
+ARCHIVE = " is a compressed archive: unpack it, and name the folder"
+
+
+@pytest.mark.parametrize(
+    ("file", "says"),
+    [
+        *((content(kind), ALONE) for kind in ("PNG", "JPEG", "WEBP", "TIFF", "GIF")),
+        (content("torch"), f" is a PyTorch file{ARRAY}"),
+        (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.", f" is a PyTorch file{ARRAY}"),
+        *((pickle.dumps([1], protocol), f" is a pickle, which can run programs,{ARRAY}") for protocol in range(2, 6)),
+        (b"\x1f\x8b\x08\0", ARCHIVE),
+        (b"7z\xbc\xaf\x27\x1c", ARCHIVE),
+        (b"Rar!\x1a\7\1\0", ARCHIVE),
+        (content("tar"), " is a tar archive: unpack it, and name the folder"),
+        (b"\x89HDF\r\n\x1a\n", f" is an HDF5 file{ARRAY}"),
+        (b"MATLAB 5.0 MAT-file", f" is a MATLAB file{ARRAY}"),
+        (b"PAR1", f" is a Parquet file{ARRAY}"),
+        (b'\x10\0\0\0\0\0\0\0{"a":{}}', f" is a safetensors file{ARRAY}"),
+        (b"1,2,3\n4,5,6\n", f" is no folder, zip, npz or npy file{ARRAY}"),
+        (b"", f" is no folder, zip, npz or npy file{ARRAY}"),
+        (
+            content("zip of texts"),
+            " holds no image (.png, .jpg, .jpeg, .webp, .tif, .tiff), nor do its subfolders",
+        ),
+        (b"PK\3\4", " is no npy, npz or zip file that can be read (File is not a zip file)"),
+        (content("torch")[:-9], " is no npy, npz or zip file that can be read (File is not a zip file)"),
+        (
+            content("objects"),
+            " is no npy or npz file that can be read (Object arrays cannot be loaded when allow_pickle=False)",
+        ),
+    ],
+)
+def test_each_other_file_gets_a_line_of_its_own(tmp_path, file, says):
+    """Whatever its name."""
+    for name in ("theirs.npz", "theirs.pt", "theirs"):
+        (tmp_path / name).write_bytes(file)
+        assert refusal(tmp_path / name, dataset(3)) == says
+
+
+def test_images_in_a_zip_that_cannot_be_read(tmp_path):
+    folder = write(tmp_path / "theirs", GREY[:2], ["0.png", "1.png"])
+    path = zipped(folder, tmp_path / "x.zip")
+    whole = path.read_bytes()
+    at = whole.index(b"IDAT")  # within the first image, stored as it is
+    path.write_bytes(whole[:at] + b"idat" + whole[at + 4 :])
+    with pytest.raises(UserError, match=r"^cannot read .*x.zip/theirs/0.png \(Bad CRC-32.*\): unpack .*x.zip yourself"):
+        read_images(path, dataset(1))
+    locked = bytearray(whole)
+    for mark, flags in ((b"PK\3\4", 6), (b"PK\1\2", 8)):  # all of them said to be encrypted
+        start = -1
+        while (start := whole.find(mark, start + 1)) >= 0:
+            locked[start + flags] |= 1
+    path.write_bytes(bytes(locked))
+    with pytest.raises(UserError, match=r"^cannot read .*x.zip/theirs/0.png \(.*encrypted.*\): unpack "):
+        read_images(path, dataset(1))
+
+
+def test_names_of_folders():
+    assert folder_names(CLASSES) == ["T-shirt_top", "Trouser", "a.b", "caf\u00e9"]
+    assert folder_names(["a/b", ".hidden", "dots..", "space ", "", "a\\b:c", "tab\t", "x"]) == [
+        *("a_b", "_hidden", "dots._", "space_", "_", "a_b_c", "tab_", "x"),
+    ]
+    assert folder_names(["a/b", "a_b"]) == ["0 a_b", "1 a_b"]
+    assert folder_names(["A", "b", "a"]) == ["0 A", "1 b", "2 a"]
+    assert folder_names(["cafe\u0301"]) == ["caf\u00e9"]

@@ -1,0 +1,131 @@
+"""Mistakes in a model file of the user's own are one line that names the field."""
+
+import pytest
+
+from jaxgen import cli
+
+WHOLE = """
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from jaxgen.model import Latents, Likelihood, Model, Phase, Prior, Sampler, State
+
+
+@dataclass(frozen=True)
+class Config:
+    rate: float = 0.1
+
+
+def make(config, spec):
+    def init(key):
+        return State(jnp.int32(0), {"mean": jnp.zeros(spec.image_shape)})
+
+    def step(key, state, batch):
+        mean = state.params["mean"]
+        mean = mean + config.rate * (batch["image"].astype(jnp.float32).mean(0) - mean)
+        return state._replace(params={"mean": mean}), {"size": jnp.abs(mean).mean()}
+
+    def draw(key, state, num, condition):
+        return {"image": jnp.broadcast_to(state.params["mean"], (num, *spec.image_shape)).astype(jnp.uint8)}
+
+    def log_prob(key, state, batch):
+        return -((batch["image"].astype(jnp.float32) - state.params["mean"]) ** 2).sum((1, 2, 3))
+
+    def decode(state, z, condition):
+        return {"image": jnp.broadcast_to(state.params["mean"] / 255, (len(z), *spec.image_shape))}
+
+    def predicted(state, batch):
+        return jnp.zeros((len(batch["image"]), 10))
+
+    prior = Prior(lambda key, state, num: jax.random.normal(key, (num, 2)), "gaussian")
+    return Model(
+        init,
+        (Phase("train", step),),
+        needs=("image",),
+        sampler=Sampler(draw),
+        likelihood=Likelihood(log_prob, "uint8", "exact"),
+        latents=Latents(decode, prior),
+        predict={"label": predicted},
+    )
+"""
+
+MISTAKES = {
+    "a model of another kind": (
+        "return Model(",
+        "return (lambda *_, **__: {})(",
+        "make must return a jaxgen.model.Model, not dict",
+    ),
+    "an error in make": (
+        "def init(key):",
+        "raise ValueError('no such rate')",
+        "make raised ValueError (line 16): no such rate",
+    ),
+    "a state of another kind": ('return State(jnp.int32(0), {"', 'return ({"', "init must give a jaxgen.model.State"),
+    "a step that is no int": ("State(jnp.int32(0)", "State(jnp.float32(0)", "init: State.step must be an int32 scalar"),
+    "results in another order": (
+        'return state._replace(params={"mean": mean}), {"size": jnp.abs(mean).mean()}',
+        'return {"size": jnp.abs(mean).mean()}, state._replace(params={"mean": mean})',
+        "step of phase 'train' must return (state, metrics), metrics a dict, not tuple",
+    ),
+    "a state that grows": (
+        'params={"mean": mean})',
+        'params={"mean": mean[None]})',
+        "step of phase 'train' changes state.params['mean'] from float32 [8, 8, 1] to float32 [1, 8, 8, 1]",
+    ),
+    "a metric that is no scalar": (
+        "jnp.abs(mean).mean()",
+        "jnp.abs(mean).mean(0)",
+        "step of phase 'train': metric 'size' must be a scalar, not [8, 1]",
+    ),
+    "an error in the step": (
+        'batch["image"].astype(jnp.float32).mean(0) - mean',
+        'batch["image"].astype(jnp.float32) @ jnp.zeros((3, 3))',
+        "step of phase 'train' raised TypeError (line 21)",
+    ),
+    "samples of floats": (
+        "*spec.image_shape)).astype(jnp.uint8)}",
+        "*spec.image_shape))}",
+        "sampler.draw: image must be uint8 ['num', 8, 8, 1], not float32 [3, 8, 8, 1]",
+    ),
+    "an entry that the data have not": (
+        'return {"image": jnp.broadcast_to(state.params["mean"], ',
+        'return {"picture": jnp.broadcast_to(state.params["mean"], ',
+        "sampler.draw gives 'picture', which is no entry of the data: image",
+    ),
+    "one density for all": (".sum((1, 2, 3))", ".sum()", "likelihood.log_prob must give one number an example"),
+    "decoded of another shape": (
+        "(len(z), *spec",
+        "(len(z), 1, *spec",
+        "latents.decode: image must be ['num', 8, 8, 1]",
+    ),
+    "classes without a batch": (
+        'jnp.zeros((len(batch["image"]), 10))',
+        "jnp.zeros(10)",
+        "predict['label'] must give [batch, ...] logits",
+    ),
+}
+
+
+def train(path, capsys):
+    status = cli.main(["train", str(path), "--steps", "1", "--seeds", "0", "--out", str(path.parent / "run")])
+    return status, capsys.readouterr().err
+
+
+def test_a_model_without_a_mistake(tmp_path, capsys):
+    (tmp_path / "mine.py").write_text(WHOLE)
+    assert train(tmp_path / "mine.py", capsys)[0] == 0
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_the_field_of_a_mistake_is_named(mistake, tmp_path, capsys):
+    right, wrong, words = MISTAKES[mistake]
+    assert WHOLE.count(right) == 1
+    path = tmp_path / "mine.py"
+    path.write_text(WHOLE.replace(right, wrong if "raise" not in wrong else f"{wrong}\n\n    {right}"))
+    status, said = train(path, capsys)
+    assert status == 2
+    (line,) = said.splitlines()
+    assert f"{path}: {words}" in line
+    assert not (tmp_path / "run").exists()
