@@ -117,17 +117,19 @@ def measure(name: str, seeds: tuple[int, ...], folder: Path) -> dict[str, Any]:
     }
 
 
-def words(found: dict[str, Any]) -> str:
-    """README's, of what was measured."""
-    ratio = max(error / of["pca"]["train"] for of in found.values() for error in of["linear"]["train"])
-    angle = max(angle for of in found.values() for angle in of["linear"]["angle"])
-    conv = [
-        f"{name} {np.mean(of['conv']['test']):.2f} against PCA's {of['pca']['test']:.2f}" for name, of in found.items()
-    ]
-    return (
-        f"`autoencoder_pca`, {LATENT_DIM} numbers a code: linear, squared error at most {ratio:.4f} times PCA's and "
-        f"{angle:.1f} degrees from its subspace; convolutional, on the test images, {', '.join(conv)}"
-    )
+def scores(name: str, of: dict[str, Any]) -> dict[str, Any]:
+    """What was measured of a dataset, as a comparison's results have it: every seed's value by row and column."""
+    pca, linear, conv = of["pca"], of["linear"], of["conv"]
+    values = {
+        "pca": {"train_error": [pca["train"]], "test_error": [pca["test"]]},
+        "linear": {"train_error": linear["train"], "angle": linear["angle"], "test_error": linear["test"]},
+        "conv": {"test_error": conv["test"]},
+    }
+    return {
+        "label": name,
+        "rows": [{"name": row, "values": each} for row, each in values.items()],
+        "environments": of["environments"],
+    }
 
 
 def compare(
@@ -163,8 +165,8 @@ def compare(
     Console().print(table)
     if out:
         out.parent.mkdir(parents=True, exist_ok=True)
-        measured = {"autoencoder": words(found)}
-        write_json(out, {"latent_dim": LATENT_DIM, "seeds": seeds, "datasets": found, "measured": measured})
+        tables = [scores(name, of) for name, of in found.items()]
+        write_json(out, {"latent_dim": LATENT_DIM, "seeds": seeds, "tables": tables})
         print(out)
 
 

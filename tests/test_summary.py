@@ -1,4 +1,4 @@
-"""The small files of comparisons' results, and README's words of them."""
+"""The small files of comparisons' results, and the README's table of models that is written from them."""
 
 import contextlib
 import io
@@ -7,12 +7,12 @@ import json
 import pytest
 
 from experiments import summary
+from experiments.summary import Measured
 from jaxgen.cli.parsing import parse
 from jaxgen.errors import UserError
 
 METRICS = [
     {"key": "fd", "title": "FD-digits", "better": "lower", "digits": 2, "note": "long"},
-    {"key": "precision", "title": "precision", "better": "higher", "digits": 3, "note": "long"},
     {"key": "log_prob_binary", "title": "log p, binary", "better": "higher", "digits": 1, "note": "long"},
 ]
 
@@ -36,6 +36,16 @@ def results(*rows, labels=("digits",)):
     return {"name": "small", "seeds": [0, 1], "description": "long", "tables": tables, **more}
 
 
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder in place of experiments/results and of the README's; every model has its row from `small`."""
+    monkeypatch.setattr(summary, "RESULTS", tmp_path)
+    monkeypatch.setattr(summary, "README", tmp_path / "README.md")
+    measured = Measured("small", "digits", "one", "fd", "FD {:.1f}", "2 of real images; {other arm:.0f}", "shorter")
+    monkeypatch.setattr(summary, "ROWS", dict.fromkeys(summary.MODELS, measured))
+    return tmp_path
+
+
 def test_what_is_kept():
     found = summary.kept(results(row("one", "vae", fd=[1.0, None])))
     assert "description" not in found
@@ -47,50 +57,42 @@ def test_what_is_kept():
     ]
 
 
-def test_words_are_means_of_the_seeds_that_have_a_score():
-    rows = (
-        row("one", "vae", fd=[10.0, 20.5, None], log_prob_binary=[-60.0, -61.0, None], precision=[0.5, 0.5, None]),
-        row("one, untrained", "vae", "untrained", fd=[900.0] * 3),
-        row("other", "dcgan", fd=[None, None, None]),
-    )
-    comparisons = [summary.kept(results(*rows))]
-    assert summary.measured("vae", comparisons) == "`small`: FD-digits 15.2, log p, binary -60.5"
-    assert summary.measured("dcgan", comparisons) == "not measured yet"
-    assert summary.measured("vae", [summary.kept(results(*rows, labels=("a", "b")))]).startswith(
-        "`small, a`: FD-digits"
-    )
+def test_a_number_is_the_mean_of_the_seeds_that_have_a_score():
+    rows = (row("one", "vae", fd=[10.0, 20.5, None]), row("other arm", "vae", fd=[900.0]), row("none", "vae"))
+    found = results(*rows, labels=("ring", "grid"))
+    found["tables"][1]["rows"] = [row("one", "vae", fd=[3.0])]
+    asked = Measured("small", "ring", "one", "fd", "", "", "")
+    assert summary.means(asked, found) == {"one": 15.25, "other arm": 900.0}
+    assert summary.means(asked._replace(table="grid"), found) == {"one": 3.0}
 
 
-def test_words_of_other_experiments():
-    found = [{"measured": {"vae": "`own`: 3"}}, summary.kept(results(row("one", "vae", fd=[2.0]))), {"rates": [1]}]
-    assert summary.measured("vae", found) == "`own`: 3; `small`: FD-digits 2.00"
-    assert summary.measured("dcgan", found) == "not measured yet"
-
-
-def test_several_arms_of_a_model_have_a_range():
-    rows = (row("one", "dcgan", fd=[9.0, 10.0]), row("two", "dcgan", fd=[30.0]), row("three", "dcgan", fd=[20.0]))
-    assert summary.measured("dcgan", [summary.kept(results(*rows))]) == "`small` of 3 arms: FD-digits 9.50 to 30.0"
-
-
-def test_readme_is_written_from_all_that_is_kept(tmp_path, monkeypatch):
-    monkeypatch.setattr(summary, "RESULTS", tmp_path)
-    monkeypatch.setattr(summary, "README", tmp_path / "README.md")
-    names = list(summary.MODELS)
-    (tmp_path / "README.md").write_text("# Words\n" + "".join(f"| `{name}` | a | [b](c) | old |\n" for name in names))
-    with (tmp_path / "README.md").open("a") as file:
-        file.write("| `vae` | an experiment | old |\n")
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "results.json").write_text(json.dumps(results(row("one", "vae", fd=[3.0]))))
-    (tmp_path / "benchmark.json").write_text("{}")
+def test_the_readme_is_written_from_what_is_kept(folder):
+    (folder / "README.md").write_text(f"# Words\n\n{summary.FIRST}| old |\n\nMore\n\nwords\n")
+    (folder / "run").mkdir()
+    rows = (row("one", "vae", fd=[3.0, 4.0]), row("other arm", "vae", fd=[9.0]))
+    (folder / "run" / "results.json").write_text(json.dumps(results(*rows)))
     with contextlib.redirect_stdout(io.StringIO()):
-        summary.summarise((tmp_path / "run",))
-    text = (tmp_path / "README.md").read_text()
-    assert "| `vae` | a | [b](c) | `small`: FD-digits 3.00 |\n" in text
-    assert "| `dcgan` | a | [b](c) | not measured yet |\n" in text
-    assert text.endswith("| `vae` | an experiment | old |\n")
+        summary.summarise((folder / "run",))
+    text = (folder / "README.md").read_text()
+    before, _, after = text.partition(summary.FIRST)
+    table, _, after = after.partition("\n\n")
+    assert (before, after) == ("# Words\n\n", "More\n\nwords\n")
+    assert len(table.splitlines()) == len(summary.MODELS)
+    paper = "[Kingma & Welling 2014, Auto-Encoding Variational Bayes](https://arxiv.org/abs/1312.6114); 2.3.3"
+    expected = f"| `vae` | Variational autoencoder | {paper} | FD 3.5 (`small`) | 2 of real images; 9 | shorter |"
+    assert expected in table.splitlines()
     assert summary.table(text) == text
-    with pytest.raises(UserError, match="README's table of models has 0 rows of classifier"):
+    with pytest.raises(UserError, match="the README has no table of models"):
         summary.table("")
+
+
+@pytest.mark.parametrize("change", [{"arm": "two"}, {"column": "kid"}, {"table": "mnist"}, {"experiment": "large"}])
+def test_a_number_that_is_not_kept(folder, change):
+    summary.write_json(folder / "small.json", results(row("one", "vae", fd=[1.0]), row("other arm", "vae", fd=[9.0])))
+    assert "FD 1.0" in summary.row("vae")
+    summary.ROWS["vae"] = summary.ROWS["vae"]._replace(**change)
+    with pytest.raises(UserError, match=r"small\.json does not hold|large\.json"):
+        summary.row("vae")
 
 
 def test_a_folder_that_holds_no_comparison(tmp_path):

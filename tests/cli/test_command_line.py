@@ -25,7 +25,7 @@ from jaxgen.data.options import Options
 from jaxgen.pictures.kinds import KINDS
 from jaxgen.training import Settings, open_run
 
-README = Path(__file__).parents[2] / "README.md"
+EXAMPLES = Path(__file__).parents[2] / "docs" / "own_models_and_data.md"
 MODELS = list(models.MODELS)
 
 
@@ -654,13 +654,13 @@ def test_models_of_images_are_not_among_those_for_points():
     )
 
 
-# A model file of the user's own: the README's
+# A model file of the user's own: the documentation's
 
 
 @pytest.fixture
 def own(here):
-    """README.md's example of a model, in the current folder."""
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    """The documentation's example of a model that counts, in the current folder."""
+    blocks = re.findall(r"```python\n(.*?)```", EXAMPLES.read_text(), re.DOTALL)
     source = next(block for block in blocks if "def make" in block)
     (here / "pixel_mean.py").write_text(source)
     return here / "pixel_mean.py"

@@ -1,10 +1,10 @@
-"""What the fault tests tried and what was survived, counted by running them: README's table of faults.
+"""Counts the faults that the tests tried and those that were survived, and writes the table of docs/runs.md.
 
     python -m tests.faults.tally --kills 50
 
-Runs the tests below and the kills, keeps the figures in tests/faults/tally.json and writes the table of README's
-section "When it is interrupted" anew. A test counts once for each of its parameters, or as often as its mark or
-property `cases` says; those that are skipped here do not count.
+Runs the tests below and the kills, keeps the counts in tests/faults/tally.json and writes the table of the section
+"When a run is interrupted". A test counts once for each of its parameters, or as often as its mark or property `cases`
+says; skipped tests do not count.
 """
 
 import argparse
@@ -22,9 +22,9 @@ import pytest
 from tests.faults import kills
 
 ROOT = Path(__file__).parents[2]
-TALLY, README = Path(__file__).with_suffix(".json"), ROOT / "README.md"
+TALLY, PAGE = Path(__file__).with_suffix(".json"), ROOT / "docs" / "runs.md"
 FIRST = "| what happens | what follows | tried | survived, nothing lost |\n|---|---|---|---|\n"
-KILLS = "SIGKILL at a random moment, in a save too"
+KILLS = "SIGKILL at a random moment, also during a save"
 
 
 class Fault(NamedTuple):
@@ -36,87 +36,95 @@ class Fault(NamedTuple):
 
 
 FAULTS = [
-    Fault(KILLS, "resuming ends with the same bits and rows; `python -m tests.faults.kills --count 50`", r"^$"),
     Fault(
-        "SIGTERM (a scheduler) or Ctrl-C",
-        "the steps up to the next row are finished and saved; exit status 75 or 130; resuming loses no bit and no row",
+        KILLS,
+        "resuming ends with the same bits and rows; `python -m tests.faults.kills` repeats the test",
+        r"^$",
+    ),
+    Fault(
+        "SIGTERM, as a scheduler sends it, or Ctrl-C",
+        "the steps up to the next row are finished and saved; exit status 75 or 130; resuming ends with the same bits",
         r"test_a_signal_saves|test_a_signal_to_one",
     ),
     Fault(
-        "SIGTERM or Ctrl-C before a run has begun, or to another command",
-        "one line; exit status 75 or 130; nothing is left",
+        "SIGTERM or Ctrl-C before a run has begun, or during another command",
+        "one line; exit status 75 or 130; nothing is left behind",
         r"test_signals.py::test_(while|before|one_that_comes|one_that_waits)",
     ),
-    Fault("a second signal in that save", "ends at once; no checkpoint is lost", r"test_a_second_signal"),
+    Fault("a second signal during the save", "it ends at once; no checkpoint is lost", r"test_a_second_signal"),
     Fault(
-        "a checkpoint truncated, emptied, with a bit flipped or a file deleted",
-        "told in a line, set aside in `damaged/`, and the one before is used; reading commands refuse it",
+        "a checkpoint is truncated or emptied, a bit of it flipped, or a file of it deleted",
+        "reported in one line and moved to `damaged/`, and the one before is used; commands that only read refuse it",
         r"test_what_is_damaged|test_every_flipped_bit|test_damage.py.*another_record",
     ),
-    Fault("any file of a run edited at random", "refused, or the same parameters", r"test_runs$"),
+    Fault("any file of a run is edited at random", "the run is refused, or has the same parameters", r"test_runs$"),
     Fault(
-        "all checkpoints damaged or lost",
-        "refused; not begun anew (but where there are rows of two intervals of checkpoints at most, and no result)",
+        "all checkpoints are damaged or lost",
+        "refused; training restarts only where the rows span at most two checkpoint intervals and there is no result",
         r"test_where_all_are_damaged|test_a_run_whose_checkpoints_are_lost",
     ),
     Fault(
-        "SIGKILL while an old checkpoint is deleted, or before the first step",
-        "no damage: the deletion is ended; resuming begins at step 0",
+        "SIGKILL while an old checkpoint is being deleted, or before the first step",
+        "no damage: the deletion is finished; resuming starts at step 0",
         r"test_a_deletion_that|test_a_folder_that_was_left",
     ),
     Fault(
-        "rows, pictures or the result lost or wrong",
-        "found by `jaxgen verify`; told on resuming, and the result is made again",
+        "rows, pictures or the result are lost or wrong",
+        "`jaxgen verify` finds it; resuming reports it and writes the result again",
         r"test_each_other_part|test_rows_that_are_lost|test_a_result_that_is_not",
     ),
     Fault(
-        "a disk that is full, a file that may not grow",
-        "one line, exit status 2; what was saved before is whole, and resuming goes on from it",
+        "the disk is full, or a file may not grow",
+        "one line, exit status 2; earlier checkpoints stay intact, and the run resumes from them",
         r"test_a_file_that_cannot_grow|test_a_full_disk",
     ),
-    Fault("a folder that cannot be written", "refused before anything is compiled", r"test_a_folder_that_cannot"),
+    Fault("the folder cannot be written", "refused before anything is compiled", r"test_a_folder_that_cannot"),
     Fault(
-        "a second process on the same run; the lock of a dead one",
-        "refused, naming the first; taken",
+        "a second process trains in the same folder; a dead process left its lock",
+        "the second is refused, and the error names the first; the lock is taken over",
         r"test_a_second_process|test_a_lock_left",
     ),
     Fault(
-        "one of several processes killed, or unable to write",
-        "all end with an error within the heartbeat, and go on with `--resume`",
+        "one of several processes is killed, or cannot write",
+        "all end with an error within JAX's heartbeat, and resume with `--resume`",
         r"test_one_process_is_killed|test_what_the_first_process",
     ),
     Fault(
-        "resumed with another config, data, order of the data, or parameters of other shapes",
-        "refused, naming the difference",
+        "resuming with another config, dataset, order of the data, or parameters of other shapes",
+        "refused, and the error names the difference",
         r"test_a_changed_parameter|test_another_order_of|test_a_run_holds_its_datas|test_another_run|differs",
     ),
     Fault(
-        "a loss, parameter or number of the optimizer not finite",
-        "that seed is frozen before it, with its step and batch; the others go on; it is never a score",
+        "a loss, a parameter or a number of the optimizer is not finite",
+        "the seed is frozen before the step, which is recorded with its batch; the others continue; it gets no score",
         r"test_a_diverged_seed|test_parameters_that_overflow|test_an_optimizer_that_overflows|test_diverged_stays",
     ),
-    Fault("a metric not finite", "never the best checkpoint; evicts none", r"test_a_score_that_is_not_finite"),
-    Fault("a torn last row of `metrics.jsonl`", "mended; no row twice", r"test_a_torn_last_row"),
     Fault(
-        "a compiled program that JAX kept, damaged or not to be written",
-        "a warning, compiled anew, the same bits",
+        "a metric is not finite",
+        "its checkpoint is never the best, and replaces none",
+        r"test_a_score_that_is_not_finite",
+    ),
+    Fault("the last row of `metrics.jsonl` is torn", "repaired; no row is written twice", r"test_a_torn_last_row"),
+    Fault(
+        "a program in JAX's compilation cache is damaged, or cannot be written",
+        "a warning; the program is compiled again, with the same bits",
         r"test_damaged_compiled|test_programs_are_compiled_where",
     ),
     Fault(
-        "images truncated or damaged; odd shapes; labels and captions out of range",
-        "named in a line; left out and counted if asked",
+        "images are truncated or damaged or have odd shapes; labels or captions are out of range",
+        "the error names the file; `--skip-bad` leaves such images out and counts them",
         r"test_a_file_cut_off_anywhere|test_a_flipped_bit_of_a_png|test_bad_examples|test_images_that_differ"
         r"|test_a_label_out_of_range|test_wrong_captions|test_wrong_metadata|test_wrong_csv|test_metadata_neither"
         r"|test_fuzz.py::test_images",
     ),
     Fault(
-        "prepared data damaged or changed",
-        "refused by sha256, naming the file",
+        "prepared data are damaged or changed",
+        "refused by their sha256, and the error names the file",
         r"test_store.py::test_damage_is|test_every_byte_of_the_manifest|test_changes_to_a_prepared_folder",
     ),
     Fault(
-        "command lines, experiment files, folders of images, meshes, extractors at random",
-        "one line and exit status 2, or a result that is right by a second reading",
+        "random command lines, experiment files, folders of images, meshes and extractors",
+        "one line and exit status 2, or a correct result by a second implementation",
         r"test_fuzz.py::test_(commands|experiment_files|folders|meshes|extractors)",
     ),
 ]
@@ -148,11 +156,11 @@ class Count:
                 self.survived[fault.what] += cases * report.passed
 
 
-def table(readme: str) -> str:
-    """README's text with the figures that are kept, a dash where a fault was not counted yet."""
+def table(text: str) -> str:
+    """The chapter's text with the counts that are kept, a dash where a fault was not counted yet."""
     kept = json.loads(TALLY.read_text()) if TALLY.exists() else {}
     rows = [f"| {what} | {follows} | {' | '.join(map(str, kept.get(what, '--')))} |\n" for what, follows, _ in FAULTS]
-    before, _, after = readme.partition(FIRST)
+    before, _, after = text.partition(FIRST)
     return before + FIRST + "".join(rows) + "\n" + after.partition("\n\n")[2]
 
 
@@ -172,7 +180,7 @@ def main() -> None:
         count.tried[KILLS], count.survived[KILLS] = len(same), sum(same)
     kept = {fault.what: (count.tried[fault.what], count.survived[fault.what]) for fault in FAULTS}
     TALLY.write_text(json.dumps(kept, indent=2) + "\n")
-    README.write_text(table(README.read_text()))
+    PAGE.write_text(table(PAGE.read_text()))
     for what, (tried, survived) in kept.items():
         print(f"{survived:6,} of {tried:6,}  {what}")
     sys.exit(bool(code) or any(tried != survived or not tried for tried, survived in kept.values()))

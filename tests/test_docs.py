@@ -1,0 +1,335 @@
+"""README.md and docs/ say what is so: their tables, commands, options, links and examples.
+
+The example of a model that counts is also trained, in tests/cli/test_command_line.py.
+"""
+
+import importlib.util
+import inspect
+import re
+import shlex
+import sys
+import types
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments import summary
+from jaxgen import data, models
+from jaxgen.cli import commands
+from jaxgen.comparison.experiment import Experiment, load_experiment, shipped
+from jaxgen.data import Info
+from jaxgen.evaluation.networks import SHIPPED, WEIGHTS, load_classifier
+from jaxgen.evaluation.options import Scoring
+from jaxgen.evaluation.table import FAMILIES
+from jaxgen.model import Model, Spec
+from jaxgen.models import load
+from jaxgen.pictures.kinds import KINDS
+from jaxgen.training import Settings, train
+from jaxgen.training.rows import read_rows
+from tests.faults import tally
+
+ROOT = Path(__file__).parents[1]
+PAGES = {path.name: path.read_text() for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
+README = PAGES["README.md"]
+
+SETTINGS = {f"--{name.replace('_', '-')}" for name in (*Settings.__dataclass_fields__, *Scoring.__dataclass_fields__)}
+
+
+def python(page):
+    return re.findall(r"```python\n(.*?)```", PAGES[page], re.DOTALL)
+
+
+def shell(text):
+    return [line for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
+
+
+def rows(page, start):
+    """The cells of the table whose header begins with `start`."""
+    lines = PAGES[page].partition(f"| {start} |")[2].partition("\n\n")[0].splitlines()[2:]
+    assert lines, f"{page} has no table {start}"
+    return [line.strip("| ").split(" | ") for line in lines]
+
+
+def names(cell):
+    """The words in code of a cell, without options' values."""
+    return re.findall(r"`([^`\s]+)[^`]*`", cell)
+
+
+# Tables
+
+
+def test_the_table_of_models_is_written_from_the_results():
+    """`python -m experiments.summary` writes it."""
+    assert summary.table(README) == README
+
+
+def test_the_faults_are_those_that_were_counted():
+    """`python -m tests.faults.tally` writes them."""
+    assert tally.table(PAGES["runs.md"]) == PAGES["runs.md"]
+
+
+def test_every_command_has_a_row_and_an_example():
+    table = [(row[0].split()[1].strip("`"), row[2].split()[1].strip("`")) for row in rows("README.md", "command")]
+    expected = "models train runs verify digest sample evaluate evaluate metrics compare data data data extractor"
+    assert table == [(name, name) for name in expected.split()]
+    assert {name for name, _ in table} == set(commands.COMMANDS)
+
+
+def test_the_table_of_kinds_of_pictures():
+    table = {names(row[0])[0]: row[2] if len(row) > 2 else "" for row in rows("pictures.md", "kind")}
+    assert set(table) == set(KINDS)
+    for kind, options in table.items():
+        assert set(re.findall(r"--(\w+)", options)) == set(KINDS[kind].takes), kind
+
+
+def test_the_table_of_metrics():
+    table = {names(row[0])[0]: (row[0].startswith("**"), names(row[2])) for row in rows("evaluation.md", "family")}
+    expected = {name: (family.usual, [column.key for column in family.columns]) for name, family in FAMILIES.items()}
+    assert table == expected
+
+
+def test_the_accuracy_of_the_shipped_classifiers():
+    table = {name: row[1:] for row in rows("evaluation.md", "dataset") for name in names(row[0])}
+    assert set(table) == set(SHIPPED)
+    for name, shown in table.items():
+        files = (WEIGHTS / f"{SHIPPED[name]}-{role}.safetensors" for role in ("extractor", "judge"))
+        assert shown == [f"{100 * load_classifier(file).accuracy:.2f}%" for file in files]
+
+
+def test_the_table_of_datasets():
+    table = {name: row[1] for row in rows("datasets.md", "name") for name in names(row[0])}
+    assert {name.partition("/")[0] for name in table} == {row.name for row in data.table()} | {"tfds:NAME"}
+    for row in data.table():
+        shown = [counts for name, counts in table.items() if name.partition("/")[0] == row.name]
+        if "jaxgen data list" not in shown[0] and row.examples:
+            assert set(shown) == {" / ".join(f"{count:,}" for count in row.examples)}, row.name
+
+
+def test_the_table_of_experiments():
+    assert {names(row[0])[0] for row in rows("experiments.md", "experiment")} == set(shipped())
+
+
+def test_the_fields_of_an_experiment_and_of_a_model():
+    fields = {name for row in rows("experiments.md", "field") for name in names(row[0])}
+    assert fields == set(Experiment.__dataclass_fields__)
+    assert [names(row[0]) for row in rows("own_models_and_data.md", "field of `Model`")] == [[f] for f in Model._fields]
+
+
+# Commands and options
+
+
+class ParsedError(Exception):
+    """A command would have begun its work."""
+
+
+@pytest.fixture
+def parsed(monkeypatch):
+    """Stands in for what the commands call; models are made of it, for data that are not read."""
+
+    def stop(*args, **kwargs):
+        raise ParsedError
+
+    def made(model, config, settings, **kwargs):
+        label = jax.ShapeDtypeStruct((), np.int32)
+        if settings.dataset.startswith("gaussians"):
+            entries = {"point": jax.ShapeDtypeStruct((2,), np.float32), "label": label}
+        else:
+            side = settings.image_size or {"mnist": 28}.get(settings.dataset, 8)
+            entries = {"image": jax.ShapeDtypeStruct((side, side, 1), np.uint8), "label": label}
+        mean = np.full(entries["image"].shape, 0.5) if "image" in entries else None
+        models.load(model).make(config, Spec(entries, 1000, 10, mean, batch_size=settings.batch_size))
+        raise ParsedError
+
+    places = {
+        "jaxgen.training": "open_run",
+        "jaxgen.training.status": "runs_below",
+        "jaxgen.pictures": "sample",
+        "jaxgen.evaluation": "evaluate",
+        "jaxgen.comparison": "compare",
+        "jaxgen.evaluation.inception": "convert",
+        "jaxgen.cli.tables": "models_table",
+    }
+    for place, name in places.items():
+        monkeypatch.setattr(f"{place}.{name}", stop)
+    for name in ("metrics_table", "datasets_table"):
+        monkeypatch.setattr(f"jaxgen.cli.tables.{name}", stop)
+    monkeypatch.setattr("jaxgen.evaluation.evaluate_images", stop)
+    monkeypatch.setattr("jaxgen.training.train", made)
+    monkeypatch.setattr("jaxgen.training.compiled.keep_compiled", lambda: None)
+    for name in ("prepare", "load"):
+        monkeypatch.setattr(data, name, stop)
+
+
+EXAMPLES = [row[2].strip("`") for row in rows("README.md", "command")]
+EXAMPLES += [line for text in PAGES.values() for line in shell(text) if re.match(r"jaxgen (?!train \./)", line)]
+
+
+@pytest.mark.parametrize("example", dict.fromkeys(EXAMPLES))
+def test_a_command_is_understood(example, parsed):
+    command, *argv = shlex.split(example)[1:]
+    with pytest.raises(ParsedError):
+        commands.COMMANDS[command](argv)
+
+
+def test_every_option_is_one():
+    known = set(SETTINGS) | {"--out", "--resume", "--deterministic", "--distributed", "--wandb", "--all"}  # commands'
+    known |= {"--kind", "--num", "--steps", "--dims", "--around", "--groups", "--checkpoint", "--images", "--from"}
+    for name in models.MODELS:
+        known |= {f"--{field.replace('_', '-')}" for field in models.load(name).Config.__dataclass_fields__}
+    others = {"--dist", "--slow", "--help", "--noise"}  # pytest's, jaxgen's own, the example of a model's
+    others |= {"--xla-force-host-platform-device-count", "--count", "--json", "--against", "--model", "--batch"}
+    for page, text in PAGES.items():
+        unknown = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*(?![\w_])", text)) - known - others
+        assert not unknown, page
+
+
+def test_every_program_is_one():
+    programs = {
+        name for text in PAGES.values() for name in re.findall(r"python -m ((?:experiments|tests)[\w.]*)", text)
+    }
+    assert programs >= {"experiments.summary", "experiments.pictures", "tests.faults.tally"}
+    assert all(importlib.util.find_spec(name) for name in programs)
+
+
+# Links and pictures
+
+
+def anchors(text):
+    """The anchors of a page's headings, as Markdown's renderers name them."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page):
+    folder = ROOT if page == "README.md" else ROOT / "docs"
+    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", PAGES[page]) if not link.startswith("https://")]
+    for link in links:
+        path, _, anchor = link.partition("#")
+        target = folder / path if path else folder / page
+        assert target.is_file(), link
+        assert not anchor or anchor in anchors(target.read_text()), link
+
+
+def test_the_pictures_are_small_files():
+    for name, width in (("samples", None), ("page", 1280)):
+        file = ROOT / "docs" / f"{name}.png"
+        assert file.stat().st_size < 400_000
+        with Image.open(file) as picture:
+            picture.load()
+            assert width in (None, picture.width)
+
+
+# Examples
+
+
+def test_the_example_in_python(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (source,) = python("README.md")
+    quick = source.replace("steps=1500", "steps=4").replace('"features": 32', '"features": 2')
+    quick = quick.replace("(0, 1, 2)", "(0, 1)").replace('"log_prob"))', '"log_prob"), samples=50)')
+    assert quick != source
+    exec(compile(quick, "README.md", "exec"), {})
+    digests, picture, *scores = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"\{0: '[0-9a-f]{64}', 1: '[0-9a-f]{64}'\}", digests)
+    assert Path(picture) == Path("runs/vae/interpolation.png")
+    assert Path(picture).is_file()
+    assert [line.partition(" {")[0] for line in scores] == [
+        "real against real",
+        "real as bits",
+        "vae",
+        "vae, untrained",
+    ]
+
+
+def test_the_example_of_a_model_that_counts():
+    """Its samples are the mean image of the examples counted, and noise of the deviation given."""
+    module = types.ModuleType("pixel_mean")
+    exec(next(block for block in python("own_models_and_data.md") if "def make" in block), module.__dict__)
+    spec = data.load("digits").spec
+    image = np.random.default_rng(0).integers(70, 186, (5, 8, 8, 1), dtype=np.uint8)
+    weight = np.float32([1, 1, 1, 0, 1])
+    for noise in (0.0, 0.1):
+        model = module.make(module.Config(noise=noise), spec)
+        (phase,) = model.phases
+        state, metrics = phase.step(None, model.init(None), {"image": image, "weight": weight})
+        made = np.asarray(model.sampler.draw(jax.random.key(1), state, 2000, {})["image"])
+        assert (made.shape, made.dtype, metrics["examples"]) == ((2000, 8, 8, 1), np.uint8, 4)
+        mean = np.average(image, axis=0, weights=weight)
+        np.testing.assert_allclose(made.mean(0), mean, atol=0.51 + 5 * 255 * noise / np.sqrt(2000))
+        np.testing.assert_allclose((made - mean).std(), 255 * noise, atol=0.51)
+    assert (model.needs, model.sampler.conditions, model.sampler.note) == (("image",), (), "the mean image with noise")
+    assert (phase.passes, model.likelihood, model.latents, dict(model.predict)) == (1, None, None, {})
+
+
+@pytest.fixture
+def flow(tmp_path):
+    """The module of the example of a neural network."""
+    source = next(block for block in python("own_models_and_data.md") if "Flow matching" in block)
+    (tmp_path / "flow.py").write_text(source)
+    return load(str(tmp_path / "flow.py"))
+
+
+def test_the_example_of_a_neural_network(flow):
+    """With v = 0 the loss is the distance of noise and images, samples are noise; v = x + 1 is solved step by step."""
+    image = np.random.default_rng(0).integers(0, 256, (6, 4, 4, 1), dtype=np.uint8)
+    spec = Spec({"image": jax.ShapeDtypeStruct((4, 4, 1), np.uint8)}, 6, batch_size=6)
+    model = flow.make(flow.Config(features=2, euler_steps=3, learning_rate=1e-2), spec)
+    state = model.init(jax.random.key(0))
+    still = state._replace(params=jax.tree.map(jnp.zeros_like, state.params))
+    key = jax.random.key(1)
+
+    _, metrics = jax.jit(model.phases[0].step)(key, still, {"image": image})
+    noise = jax.random.normal(jax.random.split(key)[0], image.shape)
+    expected = ((image / 127.5 - 1 - noise) ** 2).sum((1, 2, 3)).mean()
+    np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-5)
+
+    noise = jax.random.normal(key, (5, 4, 4, 1))
+    drawn = model.sampler.draw(key, still, 5, {})["image"]
+    np.testing.assert_array_equal(drawn, np.round(np.clip((noise + 1) / 2, 0, 1) * 255))
+
+    # The last layer's bias alone: dx/dt = 0.3, so that three steps of a third add 0.3.
+    last = max(still.params, key=lambda name: int(name.partition("_")[2]))
+    moving = jax.tree.map(lambda leaf: leaf, still.params)
+    moving[last]["bias"] = jnp.full_like(moving[last]["bias"], 0.3)
+    drawn = model.sampler.draw(key, still._replace(params=moving), 5, {})["image"]
+    np.testing.assert_allclose(drawn, np.clip((noise + 1.3) / 2, 0, 1) * 255, atol=0.6)
+
+
+def test_the_example_of_a_neural_network_is_trained(flow, tmp_path):
+    """The loss comes well below that of v = 0: E|x_1|^2, and 1 for each pixel of the noise."""
+    settings = Settings(seeds=(0, 1), steps=100, log_every=20, batch_size=32)
+    config = {"features": 4, "layers": 2, "learning_rate": 1e-2}
+    run = train(inspect.getfile(flow), config, settings, out=tmp_path / "run", progress=False)
+    still = ((run.plan.dataset.train["image"] / 127.5 - 1) ** 2 + 1).sum((1, 2, 3)).mean()
+    last = [row["loss"] for row in read_rows(run.path / "metrics.jsonl") if row["step"] == 100]
+    assert len(last) == 2
+    assert max(last) < 0.7 * still
+
+
+def test_the_example_of_an_experiment(tmp_path):
+    (source,) = python("experiments.md")
+    (tmp_path / "example.py").write_text(source)
+    loaded = load_experiment(tmp_path / "example.py")
+    assert list(loaded.experiment.arms) == ["fixed", "tuned"]
+    assert loaded.experiment.arms["tuned"].sweep.draws == 6
+
+
+def test_a_dataset_added_as_it_says_is_loaded(monkeypatch):
+    module = types.ModuleType("jaxgen.data.readers.stripes")
+    blocks = python("own_models_and_data.md")
+    exec(next(block for block in blocks if "def identity" in block), module.__dict__)
+    info = eval(next(block for block in blocks if block.startswith("Info(")), {"Info": Info})
+    monkeypatch.setitem(sys.modules, info.module, module)
+    monkeypatch.setattr(data, "DATASETS", (*data.DATASETS, info))
+
+    dataset = data.load("stripes", image_size=16)
+    assert tuple(len(split["image"]) for split in dataset[3:6]) == info.examples
+    assert dataset.spec.image_shape == (16, 16, 1)
+    native = data.load("stripes").train
+    for label, axis in ((0, 2), (1, 1)):  # constant along a row, along a column
+        assert np.ptp(native["image"][native["label"] == label], axis=axis).max() == 0
