@@ -32,9 +32,8 @@ IN_TURN = 20
 
 def log_prob(model: Model, keys: Array, state: State, dataset: Dataset, scoring: Scoring) -> Scores:
     """The mean log-likelihood as the model has it."""
-    values = _over_test(jax.vmap(model.likelihood.log_prob, in_axes=(0, 0, None)), model, keys, state, dataset).mean(
-        axis=1
-    )
+    each = jax.vmap(model.likelihood.log_prob, in_axes=(0, 0, None))
+    values = _over_test(each, model, keys, state, dataset).mean(axis=1)
     scores = {f"log_prob_{model.likelihood.space}": values.tolist()}
     if model.likelihood.space == "uint8":
         dimensions = int(np.prod(dataset.spec.image_shape))

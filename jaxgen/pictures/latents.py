@@ -118,9 +118,8 @@ def active_dimensions(codes) -> np.ndarray:
 
 def drawn(model: Model, keys: Array, state: State, num: int) -> np.ndarray:
     """Latents drawn from the prior: float32 [seeds, num, ...]."""
-    return jax.device_get(
-        jax.jit(jax.vmap(lambda key, state: model.latents.prior.sample(key, state, num)))(keys, state)
-    )
+    draw = jax.jit(jax.vmap(lambda key, state: model.latents.prior.sample(key, state, num)))
+    return jax.device_get(draw(keys, state))
 
 
 def encoded(model: Model, state: State, entries: Mapping[str, np.ndarray]) -> np.ndarray:
