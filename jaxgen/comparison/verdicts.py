@@ -27,11 +27,6 @@ LEVEL = 0.05
 BETTER, WORSE = "better", "worse"
 UNTOLD, TOO_FEW = "no difference can be told", "not enough seeds to tell"
 
-DIVERGED_RULE = (
-    "A seed that diverged has no score, but counts: tests take it as worse than every score, by ranks. "
-    "Means, differences and intervals are of the other seeds, and say of how many."
-)
-
 
 class Comparison(NamedTuple):
     """One question, declared before the scores are seen."""

@@ -29,21 +29,18 @@ BITS = 2**32 - 2
 """In place of an epoch, for the keys by which grey pixels are drawn as bits."""
 
 
-def epoch_order(key: Key, epoch: int, num_examples: int) -> np.ndarray:
+def words_of(key: Key) -> tuple[int, ...]:
+    """The words of a key's data, which seed NumPy's generators."""
+    return tuple(jax.device_get(jax.random.key_data(key)).tolist())
+
+
+@functools.lru_cache(maxsize=64)  # chunks of steps ask for the same epochs again and again, of every seed's own order
+def epoch_order(words: tuple[int, ...], epoch: int, num_examples: int) -> np.ndarray:
     """The order of one epoch: int32 [num_examples], a permutation, read-only.
 
     The stable argsort of the 64-bit words of NumPy's Philox, seeded by the key's words and the epoch: on the
     host, the same on every machine.
     """
-    return _epoch_order(_words(key), epoch, num_examples)
-
-
-def _words(key: Key) -> tuple[int, ...]:
-    return tuple(jax.device_get(jax.random.key_data(key)).tolist())
-
-
-@functools.lru_cache(maxsize=64)  # chunks of steps ask for the same epochs again and again, of every seed's own order
-def _epoch_order(words: tuple[int, ...], epoch: int, num_examples: int) -> np.ndarray:
     bits = np.random.Philox(np.random.SeedSequence([*words, epoch])).random_raw(num_examples)
     order = np.argsort(bits, kind="stable").astype(np.int32)
     order.setflags(write=False)
@@ -52,7 +49,7 @@ def _epoch_order(words: tuple[int, ...], epoch: int, num_examples: int) -> np.nd
 
 def mirrored(key: Key, batch_size: int, start: int, count: int) -> np.ndarray:
     """Which images of the steps from `start` on are mirrored, half of them on average: bool [count, batch_size]."""
-    words = _words(key)
+    words = words_of(key)
     steps = (np.random.SeedSequence([*words, FLIPS, step]) for step in range(start, start + count))
     return np.stack([np.random.Philox(step).random_raw(batch_size) & 1 for step in steps]).astype(bool)
 
@@ -72,7 +69,7 @@ def stream(key: Key, num_examples: int, batch_size: int, start: int, count: int)
       UserError: if `num_examples` or `batch_size` is below 1.
     """
     _check(num_examples, batch_size)
-    rows = _positions(_words(key), num_examples, start * batch_size, count * batch_size)
+    rows = _positions(words_of(key), num_examples, start * batch_size, count * batch_size)
     return rows.reshape(count, batch_size)
 
 
@@ -90,7 +87,7 @@ def passes(key: Key, num_examples: int, batch_size: int, num_passes: int) -> tup
     total = num_passes * num_examples
     steps = -(-total // batch_size)
     indices = np.zeros(steps * batch_size, np.int32)
-    indices[:total] = _positions(_words(key), num_examples, 0, total)
+    indices[:total] = _positions(words_of(key), num_examples, 0, total)
     weights = (np.arange(steps * batch_size) < total).astype(np.float32)
     return indices.reshape(steps, batch_size), weights.reshape(steps, batch_size)
 
@@ -119,7 +116,7 @@ def _positions(words: tuple[int, ...], num_examples: int, start: int, count: int
     filled = 0
     while filled < count:
         epoch, offset = divmod(start + filled, num_examples)
-        part = _epoch_order(words, epoch, num_examples)[offset : offset + count - filled]
+        part = epoch_order(words, epoch, num_examples)[offset : offset + count - filled]
         indices[filled : filled + len(part)] = part
         filled += len(part)
     return indices
@@ -129,13 +126,13 @@ class _Stream:
     """Position n of the stream -> its example of a split, the n-th of all; picklable, for grain's workers."""
 
     def __init__(self, key: Key, entries: Mapping[str, Any], end: int):
-        self._words, self._entries, self._end = _words(key), entries, end
+        self._words, self._entries, self._end = words_of(key), entries, end
         self._num_examples = len(next(iter(entries.values())))
 
     def __call__(self, position: int) -> dict[str, np.ndarray]:
         epoch, offset = divmod(position, self._num_examples)
         # Past the end a last batch is filled up, with example 0 as in `passes`.
-        row = _epoch_order(self._words, epoch, self._num_examples)[offset] if position < self._end else 0
+        row = epoch_order(self._words, epoch, self._num_examples)[offset] if position < self._end else 0
         return {name: entry[row] for name, entry in self._entries.items()}
 
 

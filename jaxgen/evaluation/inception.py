@@ -164,11 +164,6 @@ def network_input(images: Array) -> Array:
     return jnp.broadcast_to((resized(images.astype(jnp.float32)) - 128) / 128, (len(images), SIZE, SIZE, 3))
 
 
-def is_inception(path: str | Path) -> bool:
-    """Whether `convert` wrote this safetensors file. Raises UserError where it is none, or cannot be read."""
-    return set(HEADER) <= _header(path).keys()
-
-
 def load_inception(path: str | Path) -> Extractor:
     """The extractor of a file that `convert` wrote: features [num, 2048], logits without bias [num, 1008], float32.
 

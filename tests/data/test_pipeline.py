@@ -12,13 +12,18 @@ import pytest
 from PIL import Image
 
 from jaxgen import data
-from jaxgen.data.pipeline import BITS, FLIPS, batches, bit_keys, epoch_order, mirrored, passes, read, stream
+from jaxgen.data import pipeline
+from jaxgen.data.pipeline import BITS, FLIPS, batches, bit_keys, mirrored, passes, read, stream, words_of
 from jaxgen.errors import UserError
 
 
 def philox(*words):
     """NumPy's generator of 64-bit words, seeded as the docstrings say."""
     return np.random.Philox(np.random.SeedSequence(list(words)))
+
+
+def epoch_order(key, epoch, num_examples):
+    return pipeline.epoch_order(words_of(key), epoch, num_examples)
 
 
 def test_epoch_order_is_the_stated_sort():

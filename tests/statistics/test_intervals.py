@@ -7,7 +7,6 @@ import pytest
 import scipy.stats
 
 from jaxgen.statistics.intervals import (
-    bca_interval,
     difference_interval,
     hedges_g,
     interquartile_mean,
@@ -83,7 +82,7 @@ def test_a_percentile_bootstrap_falls_short_at_five_seeds():
     assert 0.93 < np.mean((intervals[:, 0] <= 10) & (intervals[:, 1] >= 10)) < 0.97
 
 
-@pytest.mark.parametrize("interval", [t_interval, rate_interval, bca_interval])
+@pytest.mark.parametrize("interval", [t_interval, rate_interval])
 @pytest.mark.parametrize("values", [[], [[1.0, 2.0]], 3.0, [1.0, math.nan], [1.0, math.inf]])
 def test_values_refused(values, interval):
     with pytest.raises(ValueError, match="an interval needs"):
@@ -95,7 +94,6 @@ def test_confidence_refused(confidence):
     for interval in (
         lambda: t_interval([1, 2], confidence),
         lambda: rate_interval([0, 1], confidence),
-        lambda: bca_interval([1, 2], confidence),
         lambda: stratified_bootstrap_interval([[1], [2]], "higher", confidence),
         lambda: probability_of_improvement([1, 2], [3, 4], "higher", confidence),
         lambda: difference_interval([1, 2], [3, 4], "higher", confidence=confidence),
@@ -129,36 +127,6 @@ def test_rates_are_covered_at_every_probability(n):
 def test_a_rate_is_of_ones_and_zeros():
     with pytest.raises(ValueError, match="0 or 1"):
         rate_interval([0, 0.5])
-
-
-# BCa
-
-
-def test_bca_by_its_formula():
-    # the formula of Efron 1987 with its bias z0 and acceleration a, on all 5^5 resamples instead of random ones
-    values = np.array([0.0, 1.0, 1.5, 4.0, 11.0])
-    means = np.sort(np.array(list(itertools.product(values, repeat=5))).mean(axis=1))
-    at_most, below = (means <= values.mean() + 1e-12).mean(), (means < values.mean() - 1e-12).mean()
-    z0 = scipy.stats.norm.ppf((at_most + below) / 2)
-    left_out = (values.sum() - values) / 4
-    deviation = left_out.mean() - left_out
-    a = (deviation**3).sum() / (6 * (deviation**2).sum() ** 1.5)
-    z = z0 + scipy.stats.norm.ppf([0.025, 0.975])
-    expected = np.quantile(means, scipy.stats.norm.cdf(z0 + z / (1 - a * z)))
-    interval = bca_interval(values, resamples=99_999)
-    assert interval.n == 5
-    assert interval.mean == 3.5
-    assert interval[1:3] == pytest.approx(expected, abs=0.1)
-    # skewed to the right, as the values are
-    assert interval.high - interval.mean > 1.5 * (interval.mean - interval.low)
-
-
-def test_bca_of_degenerate_values():
-    assert bca_interval([2.5, 2.5, 2.5]) == (2.5, 2.5, 2.5, 3)
-    mean, low, high, n = bca_interval([7.5])
-    assert (mean, n) == (7.5, 1)
-    assert math.isnan(low)
-    assert math.isnan(high)
 
 
 # The interquartile mean
@@ -341,7 +309,6 @@ def test_hedges_g_without_a_scale():
 # All of them
 
 ESTIMATES = {
-    "bca": lambda seed: bca_interval(normal(14, 9), seed=seed),
     "interquartile": lambda seed: stratified_bootstrap_interval(normal(15, 6, 3), "higher", seed=seed),
     "improvement": lambda seed: probability_of_improvement(
         normal(16, 6, 3), normal(17, 5, 3), "lower", resamples=99, seed=seed

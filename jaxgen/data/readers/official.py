@@ -32,7 +32,6 @@ class Official(NamedTuple):
     """A dataset of TFDS, and what of it is read; splits are in TFDS's slicing syntax and never overlap."""
 
     description: str
-    homepage: str
     licence: str
     shape: tuple[int | None, int | None, int]  # of an image [H, W, C]; None where it varies
     train: str
@@ -59,7 +58,6 @@ _LSUN_CONFIGS = (
 OFFICIAL: dict[str, Official] = {
     "mnist": Official(
         "Handwritten digits, grey.",
-        homepage="http://yann.lecun.com/exdb/mnist/",
         licence="CC BY-SA 3.0",
         shape=(28, 28, 1),
         train="train[:55000]",
@@ -71,7 +69,6 @@ OFFICIAL: dict[str, Official] = {
     ),
     "fashion_mnist": Official(
         "Zalando's pictures of clothes, grey, in the format of MNIST.",
-        homepage="https://github.com/zalandoresearch/fashion-mnist",
         licence="MIT",
         shape=(28, 28, 1),
         train="train[:55000]",
@@ -83,7 +80,6 @@ OFFICIAL: dict[str, Official] = {
     ),
     "kmnist": Official(
         "Handwritten cursive Japanese characters, grey, in the format of MNIST.",
-        homepage="http://codh.rois.ac.jp/kmnist/index.html.en",
         licence="CC BY-SA 4.0",
         shape=(28, 28, 1),
         train="train[:55000]",
@@ -95,7 +91,6 @@ OFFICIAL: dict[str, Official] = {
     ),
     "binarized_mnist": Official(
         "The fixed binarisation of MNIST on which likelihoods are compared.",
-        homepage="https://www.tensorflow.org/datasets/catalog/binarized_mnist",
         licence="not stated; MNIST's is CC BY-SA 3.0",
         shape=(28, 28, 1),
         train="train",
@@ -107,7 +102,6 @@ OFFICIAL: dict[str, Official] = {
     ),
     "omniglot": Official(
         "Handwritten characters of 50 alphabets, black on white, 20 drawings of each.",
-        homepage="https://github.com/brendenlake/omniglot",
         licence="MIT",
         shape=(105, 105, 3),
         train="train[:17000]",
@@ -120,7 +114,6 @@ OFFICIAL: dict[str, Official] = {
     ),
     "cifar10": Official(
         "Small colour photographs of 10 kinds of animals and vehicles.",
-        homepage="https://www.cs.toronto.edu/~kriz/cifar.html",
         licence="not stated",
         shape=(32, 32, 3),
         train="train[:45000]",
@@ -132,7 +125,6 @@ OFFICIAL: dict[str, Official] = {
     ),
     "cifar100": Official(
         "Small colour photographs of 100 kinds of things.",
-        homepage="https://www.cs.toronto.edu/~kriz/cifar.html",
         licence="not stated",
         shape=(32, 32, 3),
         train="train[:45000]",
@@ -145,7 +137,6 @@ OFFICIAL: dict[str, Official] = {
     ),
     "svhn_cropped": Official(
         "Digits cropped from photographs of house numbers.",
-        homepage="http://ufldl.stanford.edu/housenumbers/",
         licence="non-commercial use only",
         shape=(32, 32, 3),
         train="train[:66000]",
@@ -158,7 +149,6 @@ OFFICIAL: dict[str, Official] = {
     ),
     "celeb_a": Official(
         "Faces of celebrities, aligned and cropped.",
-        homepage="http://mmlab.ie.cuhk.edu.hk/projects/CelebA.html",
         licence="non-commercial research only",
         shape=(218, 178, 3),
         train="train",
@@ -169,7 +159,6 @@ OFFICIAL: dict[str, Official] = {
     ),
     "lsun": Official(
         "Photographs of one of 10 kinds of scenes or 20 of objects.",
-        homepage="https://www.yf.io/p/lsun",
         licence="not stated",
         shape=(None, None, 3),
         train="train[:-20000]",
@@ -180,7 +169,6 @@ OFFICIAL: dict[str, Official] = {
     ),
     "stl10": Official(
         "Colour photographs of 10 kinds of animals and vehicles, few of them labelled.",
-        homepage="https://ai.stanford.edu/~acoates/stl10/",
         licence="not stated",
         shape=(96, 96, 3),
         train="train[:4500]",
@@ -194,7 +182,6 @@ OFFICIAL: dict[str, Official] = {
     ),
     "oxford_flowers102": Official(
         "Photographs of 102 kinds of flowers.",
-        homepage="https://www.robots.ox.ac.uk/~vgg/data/flowers/102/",
         licence="not stated",
         shape=(None, None, 3),
         train="train",
@@ -206,7 +193,6 @@ OFFICIAL: dict[str, Official] = {
     ),
     "coco_captions": Official(
         "Photographs of everyday scenes, each with about five sentences on it.",
-        homepage="https://cocodataset.org",
         licence="captions CC BY 4.0; images under the Flickr licence of each",
         shape=(None, None, 3),
         train="train+restval",
