@@ -144,6 +144,11 @@ class Model(NamedTuple):
     """Predictions from a batch by name: "label", logits [batch, num_classes]; "code", logits [batch, categories] of a
     categorical code; "features", an embedding [batch, dimensions]."""
 
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """The batch entries that samples and decoded latents are asked to satisfy."""
+        return self.sampler.conditions if self.sampler else ()
+
 
 class Spec(NamedTuple):
     """What `make` is told about the data, and about how to compute."""

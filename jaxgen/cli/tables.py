@@ -29,8 +29,7 @@ def models_table() -> Table:
     for name, entry in models.MODELS.items():
         module = models.load(name)
         model = module.make(module.Config(), spec)
-        conditions = model.sampler.conditions if model.sampler else ()
-        given = f" given {', '.join(conditions)}" if conditions else ""
+        given = f" given {', '.join(model.conditions)}" if model.conditions else ""
         likelihood = f"log-likelihood ({model.likelihood.kind})" if model.likelihood else ""
         can = [
             f"sample{given}" if model.sampler else "",

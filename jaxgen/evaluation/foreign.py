@@ -12,10 +12,11 @@ from jaxgen.errors import UserError
 
 
 def read_images(path: Path, dataset: Dataset) -> tuple[np.ndarray, np.ndarray | None]:
-    """(images uint8 [num, H, W, C] as the dataset's, or points float32 [num, 2]; labels int32 [num], or None).
+    """(examples as the dataset's: images uint8, points or meshes float32, [num, ...]; labels int32 [num], or None).
 
     A folder holds PNG or JPEG files at any depth; subfolders that have the names of the dataset's classes are labels.
-    An npz file holds `image` (or `point`), or it is its only array, and of choice `label`; an npy file the images.
+    An npz file holds `image` (or `point`, `mesh`), or it is its only array, and of choice `label`; an npy file the
+    examples.
 
     Raises:
         UserError: a file that cannot be read, or examples of another kind, size or range than the dataset's.
@@ -23,7 +24,7 @@ def read_images(path: Path, dataset: Dataset) -> tuple[np.ndarray, np.ndarray | 
     if path.is_dir():
         values, labels = _folder(path, dataset)
     elif path.is_file():
-        values, labels = _npz(path, "image" if "image" in dataset.spec.entries else "point")
+        values, labels = _npz(path, dataset.spec.subject)
     else:
         raise UserError(f"there is no folder or file {path}")
     values = _checked(values, path, dataset)
@@ -39,7 +40,7 @@ def read_images(path: Path, dataset: Dataset) -> tuple[np.ndarray, np.ndarray | 
 
 
 def _folder(path: Path, dataset: Dataset) -> tuple[np.ndarray, np.ndarray | None]:
-    if "image" not in dataset.spec.entries:
+    if dataset.spec.subject != "image":
         raise UserError(f"dataset {dataset.name} has no images; its examples come as an npz file")
     records, subfolders = all_images(path)
     images = []
@@ -77,10 +78,12 @@ def _checked(values: np.ndarray, path: Path, dataset: Dataset) -> np.ndarray:
         raise UserError(f"{path} holds {values.dtype}, no numbers")
     if not np.isfinite(values).all():
         raise UserError(f"{path} holds non-finite values")
-    if "image" not in dataset.spec.entries:
-        wanted = dataset.spec.entries["point"].shape
-        if values.ndim != 2 or values.shape[1:] != wanted or not len(values):
-            raise UserError(f"{path} holds {list(values.shape)}, not points [num, {wanted[0]}] as {dataset.name} has")
+    subject = dataset.spec.subject
+    if subject != "image":
+        wanted = dataset.spec.entries[subject].shape
+        if values.shape[1:] != wanted or not len(values):
+            sides = ", ".join(map(str, wanted))
+            raise UserError(f"{path} holds {list(values.shape)}, not {subject} [num, {sides}] as {dataset.name} has")
         return values.astype(np.float32)
     if values.dtype != np.uint8:
         low, high = (values.min(), values.max()) if values.size else (0, 0)

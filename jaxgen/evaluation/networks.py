@@ -90,9 +90,9 @@ def extractors(
     Raises:
         UserError: a file that is no extractor, or no choice where the data have no images with labels.
     """
-    entries = dataset.spec.entries
-    if "image" not in entries:
-        if "point" not in entries or choice is not None:
+    entries, subject = dataset.spec.entries, dataset.spec.subject
+    if subject != "image":
+        if subject != "point" or choice is not None:
             raise UserError(f"dataset {dataset.name} has no images, so extractors are not for it")
         return Extractor("points", "", np.asarray, note="the points themselves"), None
     judge = _own(JUDGE, dataset, progress) if "label" in entries else None

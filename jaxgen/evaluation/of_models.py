@@ -32,9 +32,8 @@ IN_TURN = 20
 
 def log_prob(model: Model, keys: Array, state: State, dataset: Dataset, scoring: Scoring) -> Scores:
     """The mean log-likelihood as the model has it."""
-    values = _over_test(jax.vmap(model.likelihood.log_prob, in_axes=(0, 0, None)), model, keys, state, dataset).mean(
-        axis=1
-    )
+    each = jax.vmap(model.likelihood.log_prob, in_axes=(0, 0, None))
+    values = _over_test(each, model, keys, state, dataset).mean(axis=1)
     scores = {f"log_prob_{model.likelihood.space}": values.tolist()}
     if model.likelihood.space == "uint8":
         dimensions = int(np.prod(dataset.spec.image_shape))
@@ -101,7 +100,7 @@ def reconstruction(model: Model, keys: Array, state: State, dataset: Dataset, sc
     """The mean errors of decoded codes; of a model of bits, against the images as bits."""
 
     def reconstructed(key, state, batch):
-        asked = {name: batch[name] for name in (model.sampler.conditions if model.sampler else ())}
+        asked = {name: batch[name] for name in model.conditions}
         return from_unit(model.latents.decode(state, model.latents.encode(state, batch), asked)["image"])
 
     images = _over_test(jax.vmap(reconstructed, in_axes=(0, 0, None)), model, keys, state, dataset)

@@ -133,7 +133,6 @@ class Scorer:
         self.split, self.scoring = split, scoring
         # What is chosen by validation data is scored on them as models are on test data.
         self.dataset = dataset._replace(test=getattr(dataset, split))
-        self._shown = progress
         self._bar = Progress(progress)
         self.entry = dataset.spec.subject
         self.num = scoring.samples or min(MOST, dataset.spec.num_examples)
@@ -185,8 +184,8 @@ class Scorer:
     def lacks(self, family: str, model: Model) -> str:
         """Why a model cannot have a metric; "" where it can."""
         if family in SAMPLES and model.sampler is None:
-            return "it makes no images"
-        return FAMILIES[family].lacks(self.there(model, _labelled(model)))
+            return "it does not sample"
+        return FAMILIES[family].lacks(self.there(model, "label" in model.conditions))
 
     def lacks_column(self, key: str, model: Model) -> str:
         """Why a model cannot have a column; "" where it can."""
@@ -220,7 +219,7 @@ class Scorer:
         names = [name for name in self.names if model is not None or name in SAMPLES]
         reasons = {name: FAMILIES[name].lacks(there) for name in names}
         if model is not None and model.sampler is None:
-            reasons |= dict.fromkeys(SAMPLES, "it makes no images")
+            reasons |= dict.fromkeys(SAMPLES, "it does not sample")
         return {key: reasons[column.family] for key, column in COLUMNS.items() if reasons.get(column.family)}
 
     @cached_property
@@ -322,7 +321,7 @@ class Scorer:
         """The rows of a trained model and of the same model before training, a value a seed."""
         plan = run.plan
         entry = models.MODELS.get(plan.model_name)
-        labelled = _labelled(plan.model)
+        labelled = "label" in plan.model.conditions
         shared = {
             "model": plan.model_name,
             "title": f"{entry.title} ({entry.paper})" if entry else plan.model_name,
@@ -361,7 +360,7 @@ class Scorer:
             return {}
         keys, state = keys[going], jax.tree.map(lambda leaf: leaf[going], state)
         of_seeds: dict[str, list[float]] = {}
-        if plan.model.sampler and self.families(SAMPLES, None, _labelled(plan.model)):
+        if plan.model.sampler and self.families(SAMPLES, None, "label" in plan.model.conditions):
             self._bar.say(f"{name}: sampling")
             drawn = engine.sampler(plan.model)(keys[:, 0], state, self.num, self._conditions(plan, going))
             labels = drawn.get("label", [None] * len(going))
@@ -377,7 +376,7 @@ class Scorer:
 
     def _conditions(self, plan: Plan, going: np.ndarray) -> dict[str, np.ndarray]:
         """What the samples of the seeds that go on are asked for: entries of drawn training examples, [seeds, num]."""
-        names, train = plan.model.sampler.conditions, self.dataset.train
+        names, train = plan.model.conditions, self.dataset.train
         if not names:
             return {}
         allowed = np.arange(self.dataset.spec.num_examples)
@@ -436,11 +435,6 @@ def _told(family: str) -> Iterator[None]:
         yield
     except ValueError as error:
         raise UserError(f"metric {family}: {error}") from error
-
-
-def _labelled(model: Model) -> bool:
-    """Whether samples of the model have labels of their own: those that they were asked for."""
-    return model.sampler is not None and "label" in model.sampler.conditions
 
 
 def initial(plan: Plan) -> State:

@@ -46,13 +46,13 @@ class Family(NamedTuple):
 
 
 def _judge(there: There) -> str:
-    if "image" not in there.dataset.spec.entries:
+    if there.dataset.spec.subject != "image":
         return "the data are no images that a judge could learn"
     return "" if there.judge else "the data have no labels that a judge could learn"
 
 
 def _modes(there: There) -> str:
-    return _judge(there) if "image" in there.dataset.spec.entries else ""
+    return _judge(there) if there.dataset.spec.mixture is None else ""
 
 
 def _logits(there: There) -> str:
@@ -71,12 +71,27 @@ def _likelihood(there: There) -> str:
 
 def _densities(there: There) -> str:
     latents = there.model.latents
-    return "" if latents and latents.log_likelihood else "it has no densities of latents"
+    given = latents and latents.prior.log_prob and latents.log_likelihood
+    return "" if given else "it has no densities of latents"
+
+
+def _annealed(there: There) -> str:
+    if words := _densities(there):
+        return words
+    return "its latents are discrete" if there.model.latents.prior.kind == "discrete" else ""
+
+
+def _inferred(there: There) -> str:
+    return _densities(there) or ("" if there.model.latents.posterior else "it infers no distribution of latents")
 
 
 def _encodes(there: There) -> str:
     latents = there.model.latents
     return "" if latents and latents.encode else "it does not encode"
+
+
+def _reconstructs(there: There) -> str:
+    return _encodes(there) or ("" if there.dataset.spec.subject == "image" else "its reconstructions are no images")
 
 
 def _classifies(there: There) -> str:
@@ -149,14 +164,18 @@ MODELS = {
         _likelihood,
         usual=True,
     ),
-    "iwae": Family(of_models.iwae, "importance-weighted bound of the log-likelihood", _densities),
-    "ais": Family(of_models.ais, "log-likelihood by annealed importance sampling", _densities),
-    "active_units": Family(of_models.active_units, "latents whose posterior mean varies", _densities),
-    "rate_distortion": Family(of_models.rate_distortion, "KL(q(z|x) || p(z)) and E_q[-log p(x|z)]", _densities),
+    "iwae": Family(of_models.iwae, "importance-weighted bound of the log-likelihood", _inferred),
+    "ais": Family(of_models.ais, "log-likelihood by annealed importance sampling", _annealed),
+    "active_units": Family(
+        of_models.active_units,
+        "latents whose posterior mean varies",
+        lambda there: _inferred(there) or _encodes(there),
+    ),
+    "rate_distortion": Family(of_models.rate_distortion, "KL(q(z|x) || p(z)) and E_q[-log p(x|z)]", _inferred),
     "reconstruction": Family(
         of_models.reconstruction,
         "errors of decoded codes: MSE, PSNR, SSIM",
-        _encodes,
+        _reconstructs,
     ),
     "accuracy": Family(
         of_models.accuracy,
@@ -246,7 +265,7 @@ class Metric(NamedTuple):
 def columns(there: There, scoring: Scoring, num: int, keys: set[str]) -> list[Metric]:
     """The columns of these keys, in the order of a table; `num` samples are scored."""
     words = _words(there, scoring, num)
-    more = 0 if "image" in there.dataset.spec.entries else 2  # distances of points are of points' size
+    more = 2 if there.dataset.spec.subject == "point" else 0  # distances of points are of points' size
     return [
         Metric(key, words[key][0], column.better, column.digits + more * key.startswith("fd"), words[key][1])
         for key, column in COLUMNS.items()

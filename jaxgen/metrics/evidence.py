@@ -2,7 +2,7 @@
 
 Estimates are of one state: vmap them over (key, state) for several seeds. They are float32, in nats, of every
 example; those of weight 0 get numbers, too, which the caller drops. Functions of `latents` are compiled once for
-each `Latent` and each size.
+each `Latents` and each size.
 """
 
 import math
@@ -101,7 +101,7 @@ def annealed_importance(
 
     Args:
       key: of this batch.
-      latents: the model's; the prior's and the likelihood's must be differentiable in z.
+      latents: the model's; z is one array of floats, in which p(z) and p(x|z) are differentiable.
       state: the model's, without seed axis.
       batch: as the model reads it, its examples independent of each other.
       temperatures: T, 1 or more; at 1 it is importance sampling from the prior.
@@ -117,7 +117,7 @@ def annealed_importance(
     Source: Neal 2001 (https://arxiv.org/abs/physics/9803008); for decoders, with Hamiltonian moves, Wu et al. 2017
     (https://arxiv.org/abs/1611.04273).
     """
-    _check(latents, temperatures=temperatures, chains=chains, leapfrog_steps=leapfrog_steps)
+    _check(latents, inferred=False, temperatures=temperatures, chains=chains, leapfrog_steps=leapfrog_steps)
     num = _num_examples(batch)
     betas = _sigmoid_schedule(temperatures)
 
@@ -329,9 +329,12 @@ def _num_examples(batch) -> int:
     return len(next(iter(batch.values())))
 
 
-def _check(latents, **counts):
-    if latents is None or None in (latents.prior.log_prob, latents.posterior, latents.log_likelihood):
-        raise ValueError("the model does not give the densities of its latents: p(z), q(z|x) and p(x|z)")
+def _check(latents, inferred=True, **counts):
+    """`inferred`: whether q(z|x) is read."""
+    if latents is None or None in (latents.prior.log_prob, latents.log_likelihood):
+        raise ValueError("the model does not give the densities of its latents, p(z) and p(x|z)")
+    if inferred and latents.posterior is None:
+        raise ValueError("the model does not give the density of inferred latents, q(z|x)")
     _check_counts(**counts)
 
 

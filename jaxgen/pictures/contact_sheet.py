@@ -24,12 +24,12 @@ def contact_sheet(dataset: Dataset, num: int = 40, split: str = "train") -> np.n
       num: examples, at most.
       split: train, validation or test.
     """
-    entries = getattr(dataset, split)
-    if "point" in entries:
+    entries, subject = getattr(dataset, split), dataset.spec.subject
+    if subject == "point":
         return point_image(entries["point"], POINTS_SIZE)
     length = len(next(iter(entries.values())))
     rows = np.linspace(0, length - 1, min(num, length)).astype(int)
-    if "mesh" in entries:
+    if subject == "mesh":
         pictures = mesh_images(entries["mesh"][rows], dataset.spec.faces, MESH_SIZE)
     else:
         pictures = entries["image"][rows]

@@ -309,8 +309,7 @@ def _along(run: Run, codes: np.ndarray, examples, arrays: dict[str, np.ndarray])
     `examples` are of the rows; not read where the model has no conditions.
     """
     model, num_steps, test = run.plan.model, codes.shape[2], run.plan.dataset.test
-    conditions = model.sampler.conditions
-    given = {name: np.asarray(test[name][np.asarray(examples) % len(test["image"])]) for name in conditions}
+    given = {name: np.asarray(test[name][np.asarray(examples) % len(test["image"])]) for name in model.conditions}
     table = _decoded_table(run, codes, {name: entry.repeat(num_steps, axis=0) for name, entry in given.items()})
     columns = int(np.ceil(np.sqrt(codes.shape[1])))
     still = [stacked([image_grid(rows[:, step], columns) for rows in table]) for step in range(num_steps)]

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from jaxgen.data import pipeline
-from jaxgen.model import Array, Batch, Condition, Model, State
+from jaxgen.model import Array, Condition, Model, State
 from jaxgen.nn.image import from_unit
 
 AT_ONCE = 256
@@ -118,9 +118,8 @@ def active_dimensions(codes) -> np.ndarray:
 
 def drawn(model: Model, keys: Array, state: State, num: int) -> np.ndarray:
     """Latents drawn from the prior: float32 [seeds, num, ...]."""
-    return jax.device_get(
-        jax.jit(jax.vmap(lambda key, state: model.latents.prior.sample(key, state, num)))(keys, state)
-    )
+    draw = jax.jit(jax.vmap(lambda key, state: model.latents.prior.sample(key, state, num)))
+    return jax.device_get(draw(keys, state))
 
 
 def encoded(model: Model, state: State, entries: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -132,7 +131,8 @@ def reconstructed(model: Model, state: State, entries: Mapping[str, np.ndarray])
     """The images of the codes of examples, entries [num, ...]: uint8 [seeds, num, H, W, C]."""
 
     def reconstruct(state, batch):
-        return _pixels(model, state, model.latents.encode(state, batch), asked(model, batch))
+        condition = {name: batch[name] for name in model.conditions}
+        return _pixels(model, state, model.latents.encode(state, batch), condition)
 
     return _over_examples(reconstruct, state, entries)
 
@@ -164,11 +164,6 @@ def decoded(model: Model, state: State, codes: np.ndarray, condition: Condition)
 
 def _pixels(model: Model, state: State, codes: Any, condition: Condition) -> Array:
     return from_unit(model.latents.decode(state, codes, condition)["image"])
-
-
-def asked(model: Model, batch: Batch) -> Condition:
-    """The entries of a batch that the model's samples are conditioned on."""
-    return {name: batch[name] for name in (model.sampler.conditions if model.sampler else ())}
 
 
 def _over_examples(function: Callable, state: State, entries: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -20,7 +20,7 @@ LACKS: dict[str, tuple[str, Callable[[Model], bool]]] = {
     "decode": ("does not decode latents", lambda model: model.latents is not None),
     "encode": ("does not encode images", lambda model: model.latents is not None and model.latents.encode is not None),
     "path": (
-        "has no prior in which to move: gaussian or uniform",
+        "has no gaussian or uniform prior to move in",
         lambda model: model.latents is not None and model.latents.prior.kind in latents.PATHS,
     ),
     "classify": ("does not classify", lambda model: "label" in model.predict),
@@ -126,7 +126,7 @@ def _check_options(kind: str, asked: Asked, plan: Plan) -> None:
         raise UserError("--dims says which rows there are: leave --num out")
     if asked.dims == ():
         raise UserError("--dims must name at least one dimension")
-    by_class = kind == "samples" and "label" in plan.model.sampler.conditions
+    by_class = kind == "samples" and "label" in plan.model.conditions
     least = plan.dataset.spec.num_classes if by_class else 1
     if asked.num is not None and asked.num < least:
         raise UserError(f"--num must be at least {least}{', one a class' if least > 1 else ''}, not {asked.num}")
@@ -144,8 +144,8 @@ def _check_model(how: Kind, plan: Plan) -> None:
 
 def _lacks(how: Kind, model: Model) -> str:
     """What a model would have to be able to; "" where nothing is missing."""
-    if how.unconditional and model.sampler and model.sampler.conditions:
-        return f"is given the {' and '.join(model.sampler.conditions)} beside its codes"
+    if how.unconditional and model.conditions:
+        return f"is given the {' and '.join(model.conditions)} beside its codes"
     return next((words for name, (words, has) in LACKS.items() if name in how.needs and not has(model)), "")
 
 
@@ -156,7 +156,7 @@ def _content(drawn: Drawn, suffix: str, plan: Plan) -> bytes:
         np.savez_compressed(file, **drawn.arrays)
         return file.getvalue()
     if suffix == ".png":
-        images = "image" in plan.dataset.spec.entries and not drawn.legible
+        images = plan.dataset.spec.subject == "image" and not drawn.legible
         scale = legible_scale(plan.dataset.spec.image_shape[0]) if images else 1
         return to_png(stacked(drawn.grids), scale)
     try:

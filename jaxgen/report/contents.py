@@ -17,6 +17,8 @@ from jaxgen.training.rows import read_rows
 
 PAIRS, STEPS = 4, 8  # of a seed's interpolations
 NEAREST = 8  # samples a seed whose nearest training images are shown, or one a class
+STREAM = 2**31 - 1
+"""Fold of a seed's `sample` stream that those samples are drawn by: none of a training grid, or of `jaxgen sample`."""
 
 
 def pictures(runs: dict[str, Run], dataset: Dataset) -> dict[str, Any]:
@@ -62,7 +64,7 @@ def _saved(path: Path) -> dict[int, dict[int, Path]]:
 def _nearest(run: Run, dataset: Dataset) -> dict[int, tuple[np.ndarray, np.ndarray]]:
     """{seed: (samples, their nearest training images by pixels)}."""
     seeds, train = run.plan.settings.seeds, dataset.train["image"][:]
-    keys = jax.vmap(jax.random.fold_in, (0, None))(engine.all_streams(seeds).sample, 2**31)
+    keys = jax.vmap(jax.random.fold_in, (0, None))(engine.all_streams(seeds).sample, STREAM)
     num, _, condition = grid_condition(run.plan.model, dataset.spec, NEAREST)
     some = engine.sampler(run.plan.model)(keys, run.state, num, engine.alike(condition, len(seeds)))["image"]
     flat = train.reshape(len(train), -1).astype(np.float32)

@@ -35,7 +35,7 @@ def prepare() -> None:
             del os.environ["XLA_FLAGS"]
 
 
-def check(plan: Plan, train: Callable[[Plan, Path], Run]) -> str:
+def check_deterministic(plan: Plan, train: Callable[[Plan, Path], Run]) -> str:
     """Takes a few steps of every phase twice, from the start; the line that says what determinism takes and costs.
 
     train: (plan, an empty folder) -> the run.

@@ -1,4 +1,4 @@
-"""The training loop, one for all models. It knows `init`, the phases' `step`, and `sample`."""
+"""The training loop, one for all models. It knows `init`, the phases, and the sampler."""
 
 import contextlib
 import dataclasses
@@ -19,9 +19,9 @@ from jaxgen.data import pipeline
 from jaxgen.errors import Stopped, UserError
 from jaxgen.model import Model, Phase
 from jaxgen.signals import heeded
-from jaxgen.training import deterministic as determinism
 from jaxgen.training import engine, folder, processes
 from jaxgen.training.checkpoints import Checkpoints, Keep
+from jaxgen.training.deterministic import check_deterministic
 from jaxgen.training.display import Progress, Worries
 from jaxgen.training.feed import Feed
 from jaxgen.training.folder import Restored, Run, environment_changes
@@ -171,7 +171,7 @@ def train(
                 for line in lines:
                     bar.say(line)
                 if deterministic:
-                    bar.say(determinism.check(plan, _short_run))
+                    bar.say(check_deterministic(plan, _short_run))
                 run = _train(plan, out, restored, bar, minutes, wandb)
         except BaseException:
             if processes.is_first() and not there and not folder.begun(out):  # it could not be trained at all

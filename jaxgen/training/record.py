@@ -120,7 +120,7 @@ def grid_condition(model: Model, spec: Spec, num: int | None = None) -> tuple[in
 
     Points are all in one picture.
     """
-    if model.sampler and "label" in model.sampler.conditions:
+    if "label" in model.conditions:
         columns = max(1, (num or GRID[spec.subject]) // spec.num_classes)
         labels = np.repeat(np.arange(spec.num_classes, dtype=np.int32), columns)
         return len(labels), columns, {"label": labels}

@@ -1,19 +1,26 @@
 """Scoring runs and images of other systems, through the functions and the command line."""
 
 import contextlib
+import dataclasses
 import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 from jaxgen import cli, data, models
 from jaxgen.data.images import Transform
+from jaxgen.errors import UserError
 from jaxgen.evaluation import Scoring, evaluate, evaluate_images, of_samples
+from jaxgen.evaluation.foreign import read_images
+from jaxgen.evaluation.networks import extractors
 from jaxgen.evaluation.scorer import Scorer
 from jaxgen.metrics import frechet_distance
+from jaxgen.model import Sampler, Spec
 from jaxgen.training import Settings, engine, open_run, train
 
 SEEDS = (0, 1)
@@ -25,13 +32,22 @@ def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     settings = Settings(dataset="digits", image_size=16, seeds=SEEDS, steps=13, log_every=13)
     train("naive_bayes", {}, settings, out=folder / "nb", progress=False)
-    train("vae", {"features": 4, "latent_dim": 3}, settings, out=folder / "vae", progress=False)
+    dense = {"network": "mlp", "hidden": (8,), "latent_dim": 3}
+    train("vae", dense, settings, out=folder / "vae", progress=False)
     return folder
 
 
 @pytest.fixture(scope="module")
 def digits():
     return data.load("digits", image_size=16)
+
+
+@pytest.fixture(scope="module")
+def blocks(tmp_path_factory):
+    """The file of an extractor that costs little: the mean of each block of 4x4 pixels."""
+    file = tmp_path_factory.mktemp("extractor") / "blocks.py"
+    file.write_text("def features(images):\n    return images.reshape(-1, 4, 4, 4, 4).mean((2, 4)).reshape(-1, 16)\n")
+    return str(file)
 
 
 def rows(results):
@@ -48,8 +64,9 @@ def refused(*argv) -> str:
     return lines[0].removeprefix("jaxgen: error: ")
 
 
-def test_a_run_beside_its_nulls(runs, digits):
-    scoring = Scoring(metrics=("fd", "kid", "nearest_neighbor", "log_prob", "accuracy"), samples=300)
+def test_a_run_beside_its_nulls(runs, digits, blocks):
+    metrics = ("fd", "kid", "nearest_neighbor", "log_prob", "accuracy")
+    scoring = Scoring(metrics=metrics, samples=300, extractor=blocks)
     results = evaluate(runs / "nb", scoring, progress=False)
     assert list(rows(results)) == ["real against real", "real as bits", "nb", "nb, untrained"]
     assert [metric["key"] for metric in results["metrics"]] == [
@@ -63,42 +80,81 @@ def test_a_run_beside_its_nulls(runs, digits):
     assert real["fd"][0] < min(trained["fd"]) < max(trained["fd"]) < min(untrained["fd"])
     assert real["nearest_neighbor"][0] < 0.15
     assert max(trained["nearest_neighbor"]) < 0.5 < min(untrained["nearest_neighbor"])
-    # what is scored is what the sampler gives for the stated seed
+    # what is scored is what the sampler gives for the stated seed and the labels of drawn training images
     run = open_run(runs / "nb")
     keys = engine.all_streams(SEEDS).evaluate
-    import jax
-
     keys = jax.vmap(jax.random.split)(jax.vmap(jax.random.fold_in, (0, None))(keys, 0))
-    images = engine.sampler(run.plan.model)(keys[:, 0], run.state, 300)["image"]
-    from jaxgen.evaluation.networks import extractors
-
-    extractor, _ = extractors(digits)
+    streams = [np.random.Generator(np.random.Philox(np.random.SeedSequence([0, seed]))) for seed in SEEDS]
+    label = np.stack([digits.train["label"][stream.choice(808, 300)] for stream in streams])
+    made = engine.sampler(run.plan.model)(keys[:, 0], run.state, 300, {"label": label})
+    np.testing.assert_array_equal(made["label"], label)
+    images = made["image"]
+    extractor, _ = extractors(digits, blocks)
     expected = [frechet_distance(extractor.features(digits.test["image"]), extractor.features(some)) for some in images]
     np.testing.assert_allclose(trained["fd"], expected, rtol=1e-9)
     assert rows(results)["nb"]["sampling"] == "draws from p(x|y)"
     assert results["extractor"]["digest"] == extractor.digest
 
 
-def test_images_that_training_draws_as_bits_are_scored_as_bits(digits):
+def test_samples_are_asked_for_what_drawn_training_examples_are(runs, digits):
+    """Every second training image has no label, and then half of the threes have none."""
+    label, rows = digits.train["label"], np.arange(808)
+    known = (rows % 2 == 1) & ((label != 3) | (rows % 4 == 1))
+    train = {**digits.train, "label": np.where(known, label, -1), "caption": 100 + rows[:, None]}
+    plan = open_run(runs / "nb").plan
+    plan = plan._replace(settings=dataclasses.replace(plan.settings, seeds=(0, 1, 5)))
+
+    def asked(going, conditions=("label",), **scoring):
+        model = plan.model._replace(sampler=Sampler(None, conditions))
+        some = Scoring(metrics=("memorisation",), samples=20_000, **scoring)
+        with Scorer(digits._replace(train=train), some, False) as scorer:
+            return scorer._conditions(plan._replace(model=model), np.array(going))
+
+    found = asked([0, 1, 2])
+    assert list(found) == ["label"]
+    assert found["label"].shape == (3, 20_000)
+    assert found["label"].dtype == label.dtype
+    share = np.bincount(label[known], minlength=10) / known.sum()
+    error = np.sqrt(share * (1 - share) / 20_000)
+    for each in found["label"]:
+        assert each.min() == 0
+        assert (np.abs(np.bincount(each, minlength=10) / 20_000 - share) < 4 * error).all()
+    first, second, third = found["label"]
+    # Two independent draws agree on a label as often as two examples do, give or take .3%.
+    for other in (second, third, asked([0], sampling_seed=1)["label"][0]):
+        assert abs((first == other).mean() - (share**2).sum()) < 0.015
+    np.testing.assert_array_equal(asked([0, 1, 2])["label"], found["label"])
+    np.testing.assert_array_equal(asked([2])["label"], [third])  # whatever the seeds beside it
+    # All of one example's.
+    both = asked([0, 1], conditions=("caption", "label"))
+    np.testing.assert_array_equal(label[both["caption"][..., 0] - 100], both["label"])
+    np.testing.assert_array_equal(both["label"], found["label"][:2])
+    unlabelled = asked([0], conditions=("caption",))["caption"] - 100
+    assert 0.4 < known[unlabelled].mean() < 0.6
+    assert asked([0, 1], conditions=()) == {}
+
+
+def test_images_that_training_draws_as_bits_are_scored_as_bits(digits, blocks):
     """Real images too, each drawn once as the test images are: there is no other row of them, and none of grey ones."""
     dynamic = data.load("digits", image_size=16, binarize="dynamic")
     bits = models.load("naive_bayes").make(models.load("naive_bayes").Config(), digits.spec)
-    with Scorer(dynamic, Scoring(metrics=("fd",), samples=200), False) as scorer:
+    scoring = Scoring(metrics=("fd",), samples=200, extractor=blocks)
+    with Scorer(dynamic, scoring, False) as scorer:
         train = Transform(binarize="dynamic").all(digits.train["image"])
         np.testing.assert_array_equal(scorer.sides.train.values, train)
         made = scorer.real_rows([bits])
     assert [row["name"] for row in made] == ["real against real"]
-    with Scorer(digits, Scoring(metrics=("fd",), samples=200), False) as scorer:
+    with Scorer(digits, scoring, False) as scorer:
         made += scorer.real_rows([bits])
     # Grey against grey, and bits against bits: of one distribution. A threshold's bits are another thing.
     dynamic, grey, threshold = (row["values"]["fd"][0] for row in made)
     assert max(dynamic, grey) < threshold / 2
 
 
-def test_another_sampling_seed_gives_other_samples(runs):
-    scoring = Scoring(metrics=("fd",), samples=100)
+def test_another_sampling_seed_gives_other_samples(runs, blocks):
+    scoring = Scoring(metrics=("fd",), samples=100, extractor=blocks)
     one = rows(evaluate(runs / "nb", scoring, progress=False))
-    two = rows(evaluate(runs / "nb", Scoring(metrics=("fd",), samples=100, sampling_seed=1), progress=False))
+    two = rows(evaluate(runs / "nb", dataclasses.replace(scoring, sampling_seed=1), progress=False))
     for name in one:
         assert one[name]["values"]["fd"] != two[name]["values"]["fd"]
 
@@ -159,8 +215,6 @@ def test_images_of_another_system(folder, digits):
         assert rows(again)[name]["values"]["fd"] == pytest.approx(values["fd"])  # in another order
         assert rows(again)[name]["values"]["nearest_neighbor"] == values["nearest_neighbor"]
         out.unlink()
-    from jaxgen.evaluation.networks import extractors
-
     extractor, _ = extractors(digits)
     expected = frechet_distance(extractor.features(digits.test["image"]), extractor.features(images))
     assert values["fd"] == [pytest.approx(expected, rel=1e-9)]
@@ -173,9 +227,9 @@ def test_folders_that_are_no_classes_are_no_labels(folder):
     assert said == "metric nearest_neighbor is not for these examples: its samples have no labels"
 
 
-def test_a_diverged_seed_has_no_score_and_leaves_the_others_theirs(runs):
+def test_a_diverged_seed_has_no_score_and_leaves_the_others_theirs(runs, blocks):
     run = open_run(runs / "vae")
-    scoring = Scoring(("fd", "log_prob", "active_units", "reconstruction"), samples=60)
+    scoring = Scoring(("fd", "log_prob", "active_units", "reconstruction"), samples=60, extractor=blocks)
     with Scorer(run.plan.dataset, scoring, False) as scorer:
         both = scorer.values(run.plan, "", run.state, set())
         one = scorer.values(run.plan, "", run.state, {SEEDS[0]})
@@ -221,9 +275,10 @@ def test_what_a_run_cannot_be_asked(runs, argv, words):
 
 def test_a_model_without_a_likelihood(tmp_path):
     settings = Settings(dataset="digits", steps=1, batch_size=8)
-    train("dcgan", {"features": 4, "latent_dim": 3}, settings, out=tmp_path / "gan", progress=False)
+    small = {"latent_dim": 3, "generator_units": 4, "discriminator_units": 4, "pieces": 1}
+    train("gan", small, settings, out=tmp_path / "gan", progress=False)
     for name in ("log_prob", "iwae"):
-        assert f"metric {name} is not for dcgan: it has no " in refused("evaluate", tmp_path / "gan", "--metrics", name)
+        assert f"metric {name} is not for gan: it has no " in refused("evaluate", tmp_path / "gan", "--metrics", name)
         assert refused("evaluate", tmp_path / "gan", "--metrics", name).endswith("vae")
 
 
@@ -271,3 +326,26 @@ def test_files_that_are_no_such_images(folder, tmp_path, digits):
     whole = (folder / "1").glob("*.png").__next__()
     whole.write_bytes(whole.read_bytes()[:-20])
     assert f"cannot decode {whole}" in said(folder)
+
+
+def test_examples_that_are_no_images(tmp_path):
+    """Points and meshes come as an npz file, by their own name or as its only array."""
+
+    def of(subject, shape):
+        spec = Spec({subject: jax.ShapeDtypeStruct(shape, np.float32)}, 9)
+        return SimpleNamespace(spec=spec, name="theirs")
+
+    for subject, shape, words in (("point", (2,), "point [num, 2]"), ("mesh", (4, 3), "mesh [num, 4, 3]")):
+        values = np.arange(5 * np.prod(shape), dtype=np.float64).reshape(5, *shape)
+        for arrays in ({subject: values, "other": values + 1}, {"x": values}):
+            np.savez(tmp_path / "x.npz", **arrays)
+            found, labels = read_images(tmp_path / "x.npz", of(subject, shape))
+            np.testing.assert_array_equal(found, values)
+            assert (found.dtype, labels) == (np.float32, None)
+        for wrong in (values[:0], values[..., :1], values[0], np.float64(3)):
+            np.savez(tmp_path / "x.npz", x=wrong)
+            with pytest.raises(UserError) as raised:
+                read_images(tmp_path / "x.npz", of(subject, shape))
+            assert str(raised.value).endswith(f"x.npz holds {list(wrong.shape)}, not {words} as theirs has")
+        with pytest.raises(UserError, match="dataset theirs has no images; its examples come as an npz file"):
+            read_images(tmp_path, of(subject, shape))

@@ -15,7 +15,7 @@ from jaxgen.evaluation.options import Scoring
 from jaxgen.evaluation.table import FAMILIES, MODELS, SAMPLES, SPACES, There, columns, likelihood_notes
 from jaxgen.metrics import frechet_distance
 from jaxgen.metrics.codes import code_error
-from jaxgen.model import Codes, Latent, Likelihood, Model, State
+from jaxgen.model import Latents, Likelihood, Model, Prior, Sampler, State
 from jaxgen.models import classifier, dcgan, infogan, naive_bayes, vae
 
 
@@ -154,7 +154,7 @@ def test_log_likelihood_and_accuracy_equal_scikit_learn(digits):
     count = jax.jit(model.phases[0].step)
 
     def counted(num):
-        state = model.init(jax.random.key(0), {})
+        state = model.init(jax.random.key(0))
         for batch in pipeline.batches({name: entry[:num] for name, entry in digits.train.items()}, 128):
             state, _ = count(jax.random.key(0), state, batch)
         return state
@@ -168,6 +168,23 @@ def test_log_likelihood_and_accuracy_equal_scikit_learn(digits):
         joint = reference.predict_joint_log_proba(test)
         assert scores["log_prob_binary"][i] == pytest.approx(np.logaddexp.reduce(joint, axis=1).mean(), rel=1e-5)
         assert scores["accuracy"][i] == pytest.approx(reference.score(test, digits.test["label"]), abs=1e-9)
+
+
+def test_accuracy_leaves_out_what_has_no_label(digits):
+    """Two seeds: one names all classes, the other those of even digits. Of 300 images every third has no label."""
+    label = np.where(np.arange(300) % 3 == 0, -1, digits.test["label"][:300]).astype(np.int32)
+    given = np.where(label < 0, 0, digits.test["label"][:300]).astype(np.int32)
+
+    def classify(state, batch):  # the class stands in the image
+        named = batch["image"][:, 0, 0, 0].astype(jnp.int32)
+        return jax.nn.one_hot(jnp.where(named % 2 <= state.params, named, 9 - named), 10)
+
+    image = np.broadcast_to(given[:, None, None, None], (300, 8, 8, 1)).astype(np.uint8)
+    some = digits._replace(test={"image": image, "label": label})
+    model = Model(init=None, phases=(), needs=("image", "label"), predict={"label": classify})
+    state = State(np.zeros(2, np.int32), np.array([1, 0], np.int32))
+    found = of_models.accuracy(model, jax.random.split(jax.random.key(3), 2), state, some, Scoring())
+    assert found == {"accuracy": [1.0, pytest.approx((label[label >= 0] % 2 == 0).mean())]}
 
 
 def test_code_error_by_hand():
@@ -185,9 +202,7 @@ def test_code_error_of_a_model_is_mapped_by_the_training_images(digits):
     def infer(state, batch):
         return jax.nn.one_hot((batch["label"] + state.params) % 10, 10)
 
-    model = Model(
-        init=None, phases=(), needs=("image", "label"), codes=Codes(2, 10, 0, sample=None, infer=infer)
-    )  # fmt: skip
+    model = Model(init=None, phases=(), needs=("image", "label"), predict={"code": infer})
     given = model, jax.random.split(jax.random.key(3), 2), State(np.zeros(2, np.int32), np.array([0, 3], np.int32))
     assert of_models.codes(*given, digits, Scoring()) == {"code_error": [0.0, 0.0]}
     some = digits._replace(train={name: entry[digits.train["label"] < 5] for name, entry in digits.train.items()})
@@ -197,10 +212,8 @@ def test_code_error_of_a_model_is_mapped_by_the_training_images(digits):
 
 def test_each_batch_has_its_key(digits):
     """A log_prob that is its key's noise: 899 draws of every seed, all different."""
-    noise = Model(
-        init=None, phases=(), needs=("image",), likelihood=Likelihood("continuous", "bound"),
-        log_prob=lambda key, state, batch: jax.random.normal(key, (len(batch["image"]),)),
-    )  # fmt: skip
+    draws = Likelihood(lambda key, state, batch: jax.random.normal(key, (len(batch["image"]),)), "continuous", "bound")
+    noise = Model(init=None, phases=(), needs=("image",), likelihood=draws)
     keys = jax.random.split(jax.random.key(3), 2)
     state = State(np.zeros(2, np.int32), {})
     scores = of_models.log_prob(noise, keys, state, digits, Scoring())["log_prob_continuous"]
@@ -210,10 +223,10 @@ def test_each_batch_has_its_key(digits):
 
 
 def test_likelihoods_of_discrete_levels_come_as_bits_too(digits):
-    uniform = Model(
-        init=None, phases=(), needs=("image",), likelihood=Likelihood("uint8", "exact"),
-        log_prob=lambda key, state, batch: np.full(len(batch["image"]), -64 * np.log(256), np.float32),
-    )  # fmt: skip
+    levels = Likelihood(
+        lambda key, state, batch: np.full(len(batch["image"]), -64 * np.log(256), np.float32), "uint8", "exact"
+    )
+    uniform = Model(init=None, phases=(), needs=("image",), likelihood=levels)
     keys = jax.random.split(jax.random.key(3), 1)
     scores = of_models.log_prob(uniform, keys, State(np.zeros(1, np.int32), {}), digits, Scoring())
     assert scores["bits_per_dimension"] == [pytest.approx(8)]
@@ -221,15 +234,14 @@ def test_likelihoods_of_discrete_levels_come_as_bits_too(digits):
 
 @pytest.fixture(scope="module")
 def untrained_vae(digits):
-    model = vae.make(vae.Config(features=4, latent_dim=3), digits.spec)
-    init = jax.jit(lambda key: model.init(key, {"image": digits.train["image"][:2]}))
-    states = [init(key) for key in jax.random.split(jax.random.key(0), 2)]
-    return model, jax.random.split(jax.random.key(1), 2), seeded(states), digits
+    model = vae.make(vae.Config(network="mlp", hidden=(8,), latent_dim=3), digits.spec)
+    state = jax.jit(jax.vmap(model.init))(jax.random.split(jax.random.key(0), 2))
+    return model, jax.random.split(jax.random.key(1), 2), state, digits
 
 
 def test_bounds_of_a_vae_agree_with_each_other(untrained_vae):
     """ELBO, IWAE and rate and distortion of one state; E[log w] = -(rate + distortion)."""
-    scoring = Scoring(importance_samples=20, examples=60, temperatures=30)
+    scoring = Scoring(importance_samples=300, examples=60, temperatures=30)
     few = (*untrained_vae, scoring)
     iwae, ais = of_models.iwae(*few)["iwae_binary"], of_models.ais(*few)["ais_binary"]
     elbo = of_models.log_prob(*few)["log_prob_binary"]
@@ -244,13 +256,14 @@ def test_bounds_of_some_images_are_of_evenly_spaced_ones(untrained_vae):
     """By a density that tells an image's place: of 899 images, 9 from 0 on, at every 899/9; and all of them."""
     model, keys, state, digits = untrained_vae
     places = digits._replace(test={"image": np.arange(899, dtype=np.int32).reshape(-1, 1, 1, 1)})
-    density = Latent(
-        lambda key, state, num: jnp.zeros((num, 1)),
-        lambda state, z: jnp.zeros(len(z)),
-        lambda key, state, batch: (jnp.zeros((len(batch["image"]), 1)), jnp.zeros(len(batch["image"]))),
-        lambda state, batch, z: batch["image"].reshape(-1).astype(jnp.float32),
+    told = model._replace(
+        latents=Latents(
+            decode=None,
+            prior=Prior(None, "gaussian", lambda state, z: jnp.zeros(len(z))),
+            posterior=lambda key, state, batch: (jnp.zeros((len(batch["image"]), 1)), jnp.zeros(len(batch["image"]))),
+            log_likelihood=lambda state, batch, z: batch["image"].reshape(-1).astype(jnp.float32),
+        )
     )
-    told = model._replace(latent=density)
     for examples, expected in ((9, np.mean([0, 99, 199, 299, 399, 499, 599, 699, 799])), (None, 449), (2000, 449)):
         found = of_models.iwae(told, keys, state, places, Scoring(importance_samples=1, examples=examples))
         assert list(found.values()) == [[pytest.approx(expected, rel=1e-6)] * 2]
@@ -259,7 +272,10 @@ def test_bounds_of_some_images_are_of_evenly_spaced_ones(untrained_vae):
 def test_reconstructions_of_a_vae_of_bits_are_against_bits(untrained_vae):
     model, keys, state, digits = untrained_vae
     perfect = model._replace(
-        encode=lambda key, state, batch: batch["image"], decode=lambda state, z: (z >= 128).astype(np.float32)
+        latents=model.latents._replace(
+            encode=lambda state, batch: batch["image"],
+            decode=lambda state, z, condition: {"image": (z >= 128).astype(np.float32)},
+        )
     )
     assert of_models.reconstruction(perfect, keys, state, digits, Scoring()) == {
         "mse_binary": [0.0, 0.0],
@@ -274,11 +290,15 @@ def test_reconstructions_of_a_conditional_model_are_by_its_labels(untrained_vae)
     image = np.broadcast_to(20 * label[:, None, None, None], (50, 8, 8, 1)).astype(np.uint8)
     conditional = model._replace(
         needs=("image", "label"),
-        conditions=("label",),
+        sampler=Sampler(None, conditions=("label",)),
         likelihood=None,
-        encode=lambda key, state, batch: jnp.zeros((len(batch["image"]), 2)),
-        decode=lambda state, z, condition: jnp.broadcast_to(
-            20 * condition["label"].astype(jnp.float32)[:, None, None, None] / 255, (len(z), 8, 8, 1)
+        latents=model.latents._replace(
+            encode=lambda state, batch: jnp.zeros((len(batch["image"]), 2)),
+            decode=lambda state, z, condition: {
+                "image": jnp.broadcast_to(
+                    20 * condition["label"].astype(jnp.float32)[:, None, None, None] / 255, (len(z), 8, 8, 1)
+                )
+            },
         ),
     )
     few = digits._replace(test={"image": image, "label": label})
@@ -287,12 +307,12 @@ def test_reconstructions_of_a_conditional_model_are_by_its_labels(untrained_vae)
 
 def test_extractor_of_a_classifier(digits):
     model = classifier.make(classifier.Config(features=4, embedding_dim=8), digits.spec)
-    state = jax.jit(model.init)(jax.random.key(0), {"image": digits.train["image"][:2]})
+    state = jax.jit(model.init)(jax.random.key(0))
     made = of_classifier(model, state, name="name", digest="digest", note="note")
-    logits = jax.jit(model.classify)(state, {"image": digits.test["image"]})
-    np.testing.assert_allclose(made.logits(digits.test["image"]), logits, rtol=1e-5, atol=1e-5)
-    embedding = jax.jit(model.encode)(jax.random.key(0), state, {"image": digits.test["image"]})
-    np.testing.assert_allclose(made.features(digits.test["image"]), embedding, rtol=1e-5, atol=1e-6)
+    predict = jax.jit(lambda state, batch: {name: function(state, batch) for name, function in model.predict.items()})
+    expected = predict(state, {"image": digits.test["image"]})
+    np.testing.assert_allclose(made.logits(digits.test["image"]), expected["label"], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(made.features(digits.test["image"]), expected["features"], rtol=1e-5, atol=1e-6)
 
 
 def test_what_a_model_cannot_have(digits):
@@ -302,7 +322,26 @@ def test_what_a_model_cannot_have(digits):
     assert FAMILIES["iwae"].lacks(there(dcgan)) == "it has no densities of latents"
     assert FAMILIES["log_prob"].lacks(there(dcgan)) == "it has no likelihood"
     assert FAMILIES["accuracy"].lacks(there(vae)) == "it does not classify"
-    assert not FAMILIES["iwae"].lacks(there(vae))
+    for name in ("iwae", "ais", "active_units", "rate_distortion", "reconstruction"):
+        assert not FAMILIES[name].lacks(there(vae))
+    of_vae = there(vae).model
+
+    def with_latents(**changed):
+        return there(vae)._replace(model=of_vae._replace(latents=of_vae.latents._replace(**changed)))
+
+    for name in ("iwae", "ais", "active_units", "rate_distortion"):
+        without = with_latents(prior=of_vae.latents.prior._replace(log_prob=None))
+        assert FAMILIES[name].lacks(without) == "it has no densities of latents"
+    for name in ("iwae", "active_units", "rate_distortion"):
+        assert FAMILIES[name].lacks(with_latents(posterior=None)) == "it infers no distribution of latents"
+    assert not FAMILIES["ais"].lacks(with_latents(posterior=None, encode=None))
+    discrete = with_latents(prior=of_vae.latents.prior._replace(kind="discrete"))
+    assert FAMILIES["ais"].lacks(discrete) == "its latents are discrete"
+    assert FAMILIES["active_units"].lacks(with_latents(encode=None)) == "it does not encode"
+    points = there(vae)._replace(dataset=data.load("gaussians"))
+    assert FAMILIES["reconstruction"].lacks(points) == "its reconstructions are no images"
+    assert not FAMILIES["modes"].lacks(points)
+    assert FAMILIES["recognised"].lacks(points) == "the data are no images that a judge could learn"
     assert FAMILIES["codes"].lacks(there(vae)) == "it infers no categorical code"
     assert not FAMILIES["codes"].lacks(there(infogan))
     unlabelled = digits.spec._replace(entries={"image": digits.spec.entries["image"]})

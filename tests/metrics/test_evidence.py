@@ -19,7 +19,7 @@ from jaxgen.metrics.evidence import (
     importance_bound,
     rate_distortion,
 )
-from jaxgen.model import Latent
+from jaxgen.model import Latents, Prior
 
 
 class Pca:
@@ -101,7 +101,12 @@ def log_likelihood(state, batch, z):
     return standard_normal(residual) - residual.shape[1] * jnp.log(state["noise"])
 
 
-LATENT = Latent(sample_prior, log_prior, sample_posterior, log_likelihood)
+LATENTS = Latents(
+    decode=None,
+    prior=Prior(sample_prior, "gaussian", log_prior),
+    posterior=sample_posterior,
+    log_likelihood=log_likelihood,
+)
 
 
 def gaussian_kl(shift, covariance, other):
@@ -135,7 +140,7 @@ BATCH = as_batch(X)
 def test_importance_bound_rises_to_the_exact_likelihood():
     exact = PCA.log_prob(X)
     below = {
-        samples: exact - np.asarray(importance_bound(key(samples), LATENT, PCA.state(), BATCH, samples=samples))
+        samples: exact - np.asarray(importance_bound(key(samples), LATENTS, PCA.state(), BATCH, samples=samples))
         for samples in (1, 5, 50, 500)
     }
     for fewer, more in ((1, 5), (5, 50), (50, 500)):
@@ -152,7 +157,7 @@ def test_importance_bound_with_the_true_posterior_is_exact():
     """p(x, z) / p(z|x) = p(x), whatever z."""
     state = Pca(64, 5, noise=1.0).true_q().state()
     for samples in (1, 50):
-        bound = importance_bound(key(0), LATENT, state, BATCH, samples=samples)
+        bound = importance_bound(key(0), LATENTS, state, BATCH, samples=samples)
         np.testing.assert_allclose(bound, PCA.log_prob(X), rtol=1e-6)
 
 
@@ -161,10 +166,10 @@ def given_log_weight(state, batch, z):
     return jnp.where(z == state["nan at"], jnp.nan, jnp.where(z > state["zero to"], log_weight, -jnp.inf))
 
 
-GIVEN_WEIGHTS = Latent(
-    sample_prior=None,
-    log_prior=lambda state, z: jnp.zeros_like(z),
-    sample_posterior=lambda key, state, batch: (jax.random.normal(key, batch["x"].shape), jnp.zeros_like(batch["x"])),
+GIVEN_WEIGHTS = Latents(
+    decode=None,
+    prior=Prior(None, "gaussian", lambda state, z: jnp.zeros_like(z)),
+    posterior=lambda key, state, batch: (jax.random.normal(key, batch["x"].shape), jnp.zeros_like(batch["x"])),
     log_likelihood=given_log_weight,
 )
 """Log weights scale * z + offset of a standard normal draw z."""
@@ -208,14 +213,14 @@ SMALL_BATCH = as_batch(SMALL.draw(20))
 
 
 def test_importance_bound_does_not_depend_on_the_chunk():
-    expected = importance_bound(key(5), LATENT, SMALL.state(), SMALL_BATCH, samples=100)
-    bound = importance_bound(key(5), LATENT, SMALL.state(), SMALL_BATCH, samples=100, chunk=7)
+    expected = importance_bound(key(5), LATENTS, SMALL.state(), SMALL_BATCH, samples=100)
+    bound = importance_bound(key(5), LATENTS, SMALL.state(), SMALL_BATCH, samples=100, chunk=7)
     np.testing.assert_allclose(bound, expected, rtol=1e-6)
 
 
 def test_importance_bound_is_its_keys():
     first, again, other = (
-        np.asarray(importance_bound(key(seed), LATENT, SMALL.state(), SMALL_BATCH, samples=100)) for seed in (1, 1, 2)
+        np.asarray(importance_bound(key(seed), LATENTS, SMALL.state(), SMALL_BATCH, samples=100)) for seed in (1, 1, 2)
     )
     np.testing.assert_array_equal(first, again)
     assert (first != other).all()
@@ -224,14 +229,14 @@ def test_importance_bound_is_its_keys():
 def test_importance_bound_takes_seeds_by_vmap():
     given, keys = [SMALL.state(), Pca(8, 3, noise=0.4, seed=1).wrong_q().state()], jax.random.split(key(0), 2)
     states = jax.tree.map(lambda *leaves: jnp.stack(leaves), *given)
-    bounds = jax.vmap(lambda key, state: importance_bound(key, LATENT, state, SMALL_BATCH, samples=100))(keys, states)
+    bounds = jax.vmap(lambda key, state: importance_bound(key, LATENTS, state, SMALL_BATCH, samples=100))(keys, states)
     for bound, k, state in zip(bounds, keys, given, strict=True):
-        np.testing.assert_allclose(bound, importance_bound(k, LATENT, state, SMALL_BATCH, samples=100), rtol=1e-5)
+        np.testing.assert_allclose(bound, importance_bound(k, LATENTS, state, SMALL_BATCH, samples=100), rtol=1e-5)
 
 
 def test_importance_bound_takes_the_memory_of_one_chunk():
     def memory(samples):
-        compiled = importance_bound.lower(key(0), LATENT, SMALL.state(), SMALL_BATCH, samples=samples).compile()
+        compiled = importance_bound.lower(key(0), LATENTS, SMALL.state(), SMALL_BATCH, samples=samples).compile()
         return compiled.memory_analysis().temp_size_in_bytes
 
     one = memory(100)
@@ -247,7 +252,7 @@ def test_annealed_weights_average_to_the_likelihood():
     pca = Pca(3, 2, noise=1.0, scale=0.7)
     for x in pca.draw(3):
         batch = as_batch(np.tile(x, (20_000, 1)))
-        estimate = annealed_importance(key(11), LATENT, pca.state(), batch, temperatures=8, chains=2, leapfrog_steps=3)
+        estimate = annealed_importance(key(11), LATENTS, pca.state(), batch, temperatures=8, chains=2, leapfrog_steps=3)
         ratio, error = mean_and_error(np.exp(np.asarray(estimate, np.float64) - pca.log_prob(x)))
         assert error < 0.02
         assert abs(ratio - 1) < 3 * error
@@ -270,7 +275,7 @@ def test_annealing_is_tighter_with_more_temperatures_and_chains_and_never_above(
 
     def below(temperatures, chains):
         estimate = annealed_importance(
-            key(1), LATENT, pca.state(), as_batch(x), temperatures=temperatures, chains=chains
+            key(1), LATENTS, pca.state(), as_batch(x), temperatures=temperatures, chains=chains
         )
         return pca.log_prob(x) - np.asarray(estimate, np.float64)
 
@@ -289,7 +294,7 @@ def test_annealing_beats_importance_sampling_from_a_bad_q():
     """With q four deviations off, 5,000 weights are worth less than one chain of 300 temperatures, without q."""
     pca = Pca(16, 4, noise=0.5).wrong_q(shift=4.0, spread=1.0)
     x = pca.draw(200)
-    given = LATENT, pca.state(), as_batch(x)
+    given = LATENTS, pca.state(), as_batch(x)
     importance = np.asarray(importance_bound(key(0), *given, samples=5000), np.float64)
     annealed = np.asarray(annealed_importance(key(0), *given, temperatures=300, chains=1), np.float64)
     gain, error = mean_and_error(annealed - importance)
@@ -300,15 +305,18 @@ def test_annealing_beats_importance_sampling_from_a_bad_q():
 
 def test_annealing_is_its_keys_and_takes_latents_of_any_shape():
     """The same model with z as [num, 2, 2] in place of [num, 4], and no q: the same draws, the same estimate."""
-    square = Latent(
-        sample_prior=lambda key, state, num: sample_prior(key, state, num).reshape(num, 2, 2),
-        log_prior=lambda state, z: log_prior(state, z.reshape(len(z), 4)),
-        sample_posterior=None,
+    square = Latents(
+        decode=None,
+        prior=Prior(
+            lambda key, state, num: sample_prior(key, state, num).reshape(num, 2, 2),
+            "gaussian",
+            lambda state, z: log_prior(state, z.reshape(len(z), 4)),
+        ),
         log_likelihood=lambda state, batch, z: log_likelihood(state, batch, z.reshape(len(z), 4)),
     )
     pca = Pca(16, 4, noise=0.5)
     given, options = (pca.state(), as_batch(pca.draw(200))), {"temperatures": 30, "chains": 8}
-    first, other = (np.asarray(annealed_importance(key(seed), LATENT, *given, **options)) for seed in (1, 2))
+    first, other = (np.asarray(annealed_importance(key(seed), LATENTS, *given, **options)) for seed in (1, 2))
     np.testing.assert_allclose(annealed_importance(key(1), square, *given, **options), first, rtol=1e-4)
     assert (first != other).all()
 
@@ -318,7 +326,7 @@ def test_annealing_is_its_keys_and_takes_latents_of_any_shape():
 
 def test_rate_and_distortion_equal_closed_forms():
     for values, expected in zip(
-        rate_distortion(key(4), LATENT, PCA.state(), BATCH), (PCA.rate(X), PCA.distortion(X)), strict=True
+        rate_distortion(key(4), LATENTS, PCA.state(), BATCH), (PCA.rate(X), PCA.distortion(X)), strict=True
     ):
         assert expected.std() > 1
         excess, error = mean_and_error(values - expected)
@@ -328,8 +336,8 @@ def test_rate_and_distortion_equal_closed_forms():
 
 def test_rate_and_distortion_are_the_bound_with_one_sample_and_means_with_more():
     state = PCA.state()
-    rate, distortion = rate_distortion(key(6), LATENT, state, BATCH)
-    bound = importance_bound(key(6), LATENT, state, BATCH, samples=1)
+    rate, distortion = rate_distortion(key(6), LATENTS, state, BATCH)
+    bound = importance_bound(key(6), LATENTS, state, BATCH, samples=1)
     np.testing.assert_allclose(-(rate + distortion), bound, rtol=1e-6)
 
     terms = []
@@ -337,13 +345,13 @@ def test_rate_and_distortion_are_the_bound_with_one_sample_and_means_with_more()
         z, log_q = sample_posterior(jax.random.fold_in(key(6), k), state, BATCH)
         terms.append((log_q - log_prior(state, z), -log_likelihood(state, BATCH, z)))
     expected = np.asarray(terms, np.float64).mean(0)
-    result = rate_distortion(key(6), LATENT, state, BATCH, samples=3)
+    result = rate_distortion(key(6), LATENTS, state, BATCH, samples=3)
     np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_elbo_is_below_the_importance_bound():
-    rate, distortion = (np.asarray(term, np.float64) for term in rate_distortion(key(1), LATENT, PCA.state(), BATCH))
-    bound = np.asarray(importance_bound(key(2), LATENT, PCA.state(), BATCH, samples=5), np.float64)
+    rate, distortion = (np.asarray(term, np.float64) for term in rate_distortion(key(1), LATENTS, PCA.state(), BATCH))
+    bound = np.asarray(importance_bound(key(2), LATENTS, PCA.state(), BATCH, samples=5), np.float64)
     gain, error = mean_and_error(bound + rate + distortion)
     assert gain > 3 * error
 
@@ -381,7 +389,7 @@ def test_active_units_by_hand():
 
 # What is refused.
 
-GIVEN = key(0), LATENT, SMALL.state(), as_batch(SMALL.draw(3))
+GIVEN = key(0), LATENTS, SMALL.state(), as_batch(SMALL.draw(3))
 
 
 @pytest.mark.parametrize(
@@ -405,13 +413,23 @@ def test_counts_are_one_or_more(function, name, value):
 @pytest.mark.parametrize("function", [importance_bound, annealed_importance, rate_distortion])
 def test_models_without_densities_and_wrong_densities_are_refused(function):
     options = {"samples": 5} if function is importance_bound else {}
-    first, latent, state, batch = GIVEN
-    with pytest.raises(ValueError, match="the model gives no densities of latents"):
-        function(first, None, state, batch, **options)
+    first, latents, state, batch = GIVEN
+    without = latents._replace(prior=latents.prior._replace(log_prob=None)), latents._replace(log_likelihood=None)
+    for lacking in (None, *without):
+        with pytest.raises(ValueError, match=r"does not give the densities of its latents, p\(z\) and p\(x\|z\)"):
+            function(first, lacking, state, batch, **options)
     # [3, 1] beside [3] would broadcast to [3, 3]
-    column = latent._replace(log_prior=lambda state, z: log_prior(state, z)[:, None])
+    column = latents._replace(prior=latents.prior._replace(log_prob=lambda state, z: log_prior(state, z)[:, None]))
     with pytest.raises(ValueError, match=r"densities of 3 examples must be \[3\], got the shape \(3, 1\)"):
         function(first, column, state, batch, **options)
+
+
+def test_only_annealing_needs_no_inferred_latents():
+    """It is told apart in `test_annealing_is_its_keys_and_takes_latents_of_any_shape`."""
+    first, latents, state, batch = GIVEN
+    for function, options in ((importance_bound, {"samples": 5}), (rate_distortion, {})):
+        with pytest.raises(ValueError, match=r"does not give the density of inferred latents, q\(z\|x\)"):
+            function(first, latents._replace(posterior=None), state, batch, **options)
 
 
 @pytest.mark.parametrize(

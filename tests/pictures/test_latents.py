@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from jaxgen import data
-from jaxgen.model import Model, State
-from jaxgen.models import dcgan, vae
+from jaxgen.model import Latents, Model, Prior, Sampler, State
+from jaxgen.models import gan, vae
 from jaxgen.pictures import latents
 from jaxgen.training import engine
 
@@ -156,84 +156,82 @@ def digits():
 def states(digits):
     """(model, keys, state of three seeds) of both, untrained."""
 
-    def two(module):
-        model = module.make(module.Config(latent_dim=5, features=4), digits.spec)
+    def of_three(module, **config):
+        model = module.make(module.Config(latent_dim=5, **config), digits.spec)
         streams = engine.all_streams((4, 2, 9))
-        batch = engine.blank_batch(digits.spec, model.needs, 4)
-        return model, streams.sample, engine.initial_state(model, streams.init, batch)
+        return model, streams.sample, engine.initial_state(model, streams.init)
 
-    return {"vae": two(vae), "dcgan": two(dcgan)}
+    return {
+        "vae": of_three(vae, network="mlp", hidden=(8,)),
+        "gan": of_three(gan, generator_units=8, discriminator_units=4, pieces=1),
+    }
 
 
 def of_seed(state, i):
     return jax.tree.map(lambda leaf: leaf[i], state)
 
 
-@pytest.mark.parametrize(("name", "num"), [("vae", 7), ("dcgan", 7), ("vae", latents.AT_ONCE + 3)])
+@pytest.mark.parametrize(("name", "num"), [("vae", 7), ("gan", 7), ("vae", latents.AT_ONCE + 3)])
 def test_images_of_codes_are_the_models(name, num, states):
     model, _, state = states[name]
     codes = RNG.normal(size=(3, num, 5))
     images = latents.decoded(model, state, codes, {})
     assert images.shape == (3, num, 8, 8, 1)
     for i in range(3):
-        expected = 255 * np.asarray(model.decode(of_seed(state, i), jnp.float32(codes[i])), np.float64)
+        decoded = jax.jit(model.latents.decode)(of_seed(state, i), jnp.float32(codes[i]), {})
+        expected = 255 * np.asarray(decoded["image"], np.float64)
         assert np.abs(images[i] - expected).max() < 0.501  # rounded
     assert len(np.unique(images.reshape(-1, 64), axis=0)) > num
 
 
-@pytest.mark.parametrize("name", ["vae", "dcgan"])
+@pytest.mark.parametrize("name", ["vae", "gan"])
 def test_draws_of_the_prior_are_each_seeds_own(name, states):
     model, keys, state = states[name]
     draws = latents.drawn(model, keys, state, 6)
     for i in range(3):
-        np.testing.assert_array_equal(draws[i], model.prior.sample(keys[i], of_seed(state, i), 6))
+        np.testing.assert_array_equal(draws[i], model.latents.prior.sample(keys[i], of_seed(state, i), 6))
     assert len(np.unique(draws)) == 90
 
 
 def test_codes_of_images_are_the_models(digits, states):
-    model, keys, state = states["vae"]
+    model, _, state = states["vae"]
     entries = {"image": digits.test["image"][: latents.AT_ONCE + 20]}
-    codes = latents.encoded(model, keys, state, entries)
+    codes = latents.encoded(model, state, entries)
     assert codes.shape == (3, latents.AT_ONCE + 20, 5)
     for i in range(3):
-        expected = model.encode(keys[0], of_seed(state, i), entries)  # the VAE's code needs no key
+        expected = jax.jit(model.latents.encode)(of_seed(state, i), entries)
         np.testing.assert_allclose(codes[i], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_each_batch_of_codes_has_a_key_of_its_own():
-    """A model whose code is its key's draw: one fold a batch."""
-    model = Model(None, (), ("image",), encode=lambda key, state, batch: jax.random.uniform(key, (256,)))
-    keys = jax.random.split(jax.random.key(0), 2)
-    state = State(jnp.zeros(2), ())
-    codes = latents.encoded(model, keys, state, {"image": np.zeros((600, 1))})
-    for i, batch in np.ndindex(2, 3):
-        drawn = jax.random.uniform(jax.random.fold_in(keys[i], batch), (256,))
-        part = codes[i, 256 * batch : 256 * (batch + 1)]
-        np.testing.assert_array_equal(part, drawn[: len(part)])
-
-
 def test_reconstructions_are_images_of_codes(digits, states):
-    model, keys, state = states["vae"]
+    model, _, state = states["vae"]
     entries = {"image": digits.test["image"][:9]}
-    images = latents.reconstructed(model, keys, state, entries)
+    images = latents.reconstructed(model, state, entries)
     for i in range(3):
-        pixels = model.decode(of_seed(state, i), model.encode(keys[i], of_seed(state, i), entries))
+        own = of_seed(state, i)
+        pixels = model.latents.decode(own, jax.jit(model.latents.encode)(own, entries), {})["image"]
         assert np.abs(images[i] - 255 * np.asarray(pixels, np.float64)).max() < 0.501
 
 
 def test_conditions_go_with_their_images():
     """A conditional model's image is its code times its label."""
+
+    def decode(state, z, condition):
+        return {"image": z * condition["label"].astype(jnp.float32)[:, None, None, None] / 255}
+
+    def encode(state, batch):
+        return batch["image"].astype(jnp.float32)
+
     model = Model(
         None,
         (),
         ("image", "label"),
-        conditions=("label",),
-        encode=lambda key, state, batch: batch["image"].astype(jnp.float32),
-        decode=lambda state, z, condition: z * condition["label"].astype(jnp.float32)[:, None, None, None] / 255,
+        sampler=Sampler(None, ("label",)),
+        latents=Latents(decode, Prior(None, "uniform"), encode),
     )
-    state, keys = State(jnp.zeros(2), ()), jax.random.split(jax.random.key(0), 2)
+    state = State(jnp.zeros(2), ())
     image, label = np.full((300, 1, 1, 1), 5, np.uint8), np.arange(300, dtype=np.int32) % 50
-    images = latents.reconstructed(model, keys, state, {"image": image, "label": label})
+    images = latents.reconstructed(model, state, {"image": image, "label": label})
     np.testing.assert_array_equal(images, np.tile(5 * label, (2, 1)).reshape(2, 300, 1, 1, 1))
     codes = np.full((2, 300, 1, 1, 1), 3.0)
     images = latents.decoded(model, state, codes, {"label": label})

@@ -13,7 +13,7 @@ PROGRAM = """
 import jax, jax.numpy as jnp
 jnp.arange(3).sum().block_until_ready()
 from jaxgen.training import Settings, train
-train("naive_bayes", None, Settings(), out="run", progress=False)
+train("naive_bayes", None, Settings(steps=1), out="run", progress=False)
 """
 
 

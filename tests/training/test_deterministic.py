@@ -27,7 +27,7 @@ class Config:
     noisy: bool = True  # or as a program should be
 
 def make(config, spec):
-    def init(key, batch):
+    def init(key):
         return State(jnp.int32(0), {"a": jax.random.uniform(key)})
     def quiet(key, state, batch):
         return state, {"loss": state.params["a"]}
@@ -60,7 +60,7 @@ def test_a_gpu_must_have_been_told(monkeypatch, tmp_path):
     monkeypatch.setattr(deterministic.jax, "default_backend", lambda: "gpu")
     monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_foo=1")
     with pytest.raises(UserError, match="a GPU needs XLA_FLAGS=--xla_gpu_deterministic_ops=true before JAX starts"):
-        deterministic.check(None, None)
+        deterministic.check_deterministic(None, None)
     deterministic.prepare()
     assert os.environ["XLA_FLAGS"] == "--xla_cpu_foo=1 --xla_gpu_deterministic_ops=true"
 

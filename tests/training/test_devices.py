@@ -101,7 +101,7 @@ def program(num_seeds):
     model = vae.make(vae.Config(features=4, latent_dim=3), digits.spec)
     devices = engine.mesh(num_seeds, 64)
     streams = engine.all_streams(tuple(range(num_seeds)))
-    state = engine.initial_state(model, streams.init, engine.blank_batch(digits.spec, model.needs, 64))
+    state = engine.initial_state(model, streams.init)
     keys, state, alive = engine.placed(devices, (streams.train, state, np.ones(num_seeds, bool)))
     images = engine.placed(devices, {"image": digits.train["image"]}, shared=True)
     rows = np.zeros((1, 64), np.int32), np.ones((1, 64), np.float32), None, np.int32(1)

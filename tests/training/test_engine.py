@@ -1,10 +1,12 @@
 """What the seed axis is made of."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgen.training.engine import finite
+from jaxgen.model import Model, Sampler, State
+from jaxgen.training.engine import SAMPLES_AT_ONCE, alike, finite, sampler
 
 
 @pytest.mark.parametrize("mapped", [False, True])
@@ -21,3 +23,29 @@ def test_one_number_that_is_not_finite_is_found(shape, mapped):
             changed.reshape(-1)[place] = bad
             per_seed = changed.reshape(2, -1) if mapped else changed.reshape(1, -1)
             assert np.atleast_1d(found(tree | {"numbers": changed})).tolist() == np.isfinite(per_seed).all(1).tolist()
+
+
+def test_samples_come_with_what_was_asked_for():
+    """In parts of 512, each with a key of its own; a seed's by its own state and condition."""
+
+    def draw(key, state, num, condition):
+        return {"noise": jax.random.uniform(key, (num,)), "times": state.params * condition["label"]}
+
+    model = Model(None, (), (), sampler=Sampler(draw, ("label",)))
+    keys, state = jax.random.split(jax.random.key(0), 2), State(jnp.zeros(2, jnp.int32), jnp.array([2, 3]))
+    label = np.arange(2200, dtype=np.int32).reshape(2, 1100)
+    made = sampler(model)(keys, state, 1100, {"label": label})
+    assert set(made) == {"noise", "times", "label"}
+    np.testing.assert_array_equal(made["label"], label)
+    np.testing.assert_array_equal(made["times"], label * [[2], [3]])
+    for seed, key in enumerate(keys):
+        for part, num in enumerate((SAMPLES_AT_ONCE, SAMPLES_AT_ONCE, 76)):
+            expected = jax.random.uniform(jax.random.fold_in(key, part), (num,))
+            np.testing.assert_array_equal(made["noise"][seed, part * SAMPLES_AT_ONCE :][:num], expected)
+
+
+def test_a_condition_can_be_alike_for_all_seeds():
+    assert {name: entry.tolist() for name, entry in alike({"label": np.array([4, 7])}, 3).items()} == {
+        "label": [[4, 7]] * 3
+    }
+    assert alike({}, 3) == {}

@@ -18,7 +18,7 @@ from jaxgen.training.checkpoints import Checkpoints
 from jaxgen.training.engine import streams
 from jaxgen.training.folder import belonging
 
-SMALL = {"features": 4, "latent_dim": 3}
+SMALL = {"network": "mlp", "hidden": (8,), "latent_dim": 3}
 BATCH = 16
 
 # Sums what it sees, each pixel by its image's place in the batch and by the step, so that any other order shows.
@@ -35,7 +35,7 @@ class Config:
 
 def make(config, spec):
     name = "caption" if config.captions else "image"
-    def init(key, batch):
+    def init(key):
         seen = jnp.zeros(spec.entries[name].shape, jnp.int32)
         return State(jnp.int32(0), {"seen": seen, "weight": jnp.float32(0)})
     def step(key, state, batch):

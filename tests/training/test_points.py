@@ -7,7 +7,10 @@ from PIL import Image
 
 from jaxgen import data
 from jaxgen.drawing import point_image
+from jaxgen.errors import UserError
 from jaxgen.pictures import sample
+from jaxgen.pictures.kinds import KINDS
+from jaxgen.report import contents
 from jaxgen.training import Settings, open_run, train
 from jaxgen.training.engine import streams
 
@@ -42,7 +45,7 @@ def test_samples_are_drawn_in_the_frame_of_real_points(run, tmp_path):
     opened = open_run(run.path)
     key = jax.random.fold_in(jax.random.fold_in(streams(3).sample, 2**31), 0)
     state = jax.tree.map(lambda leaf: leaf[0], opened.state)
-    expected = opened.plan.model.sample(key, state, 50, None)["point"]
+    expected = jax.jit(opened.plan.model.sampler.draw, static_argnums=2)(key, state, 50, {})["point"]
     np.testing.assert_allclose(points[:50], expected, rtol=1e-5, atol=1e-6)
 
 
@@ -55,3 +58,26 @@ def test_training_leaves_a_picture_of_every_sampling_step(run):
     animation = sample(run.path, "animation", out=run.path / "training.gif")
     with Image.open(animation) as picture:
         assert picture.n_frames == 2
+
+
+def test_latents_of_points_make_no_images(run, tmp_path):
+    """A GAN of points has latents, but what is drawn of latents are images."""
+    assert open_run(run.path).plan.model.latents is not None
+    for kind in set(KINDS) - {"samples", "animation"}:
+        with pytest.raises(UserError, match=f"{kind} shows images, which dataset gaussians/grid does not have"):
+            sample(run.path, kind, out=tmp_path / "a.png")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_page_shows_points_without_paths_between_latents(run):
+    """One picture of real points; none of latents, nor of the nearest training images."""
+    opened = open_run(run.path)
+    shown = contents.pictures({"gan": opened}, opened.plan.dataset)
+    (real,) = shown["real"]
+    test, train = opened.plan.dataset.test["point"], opened.plan.dataset.train["point"]
+    low, high = test.min(0), test.max(0)
+    box = [low - (high - low) / 4, high + (high - low) / 4]
+    np.testing.assert_array_equal(real, point_image(train[:1000], 240, box))
+    row = shown["rows"]["gan"]
+    assert (row["interpolation"], row["nearest"], row["classes"], row["columns"]) == (None, None, None, 1)
+    assert sorted(row["progress"][1]) == sorted(row["progress"][3]) == [0, 4]
