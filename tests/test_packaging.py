@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGE = {f"jaxgen/comparison/{name}" for name in ("report.html", "report_parts.html", "report.css", "report.js")}
+PAGE = {f"jaxgen/report/{name}" for name in ("page.html", "page_parts.html", "page.css", "page.js")}
 WEIGHTS = {
     f"jaxgen/evaluation/weights/{name}-{role}.safetensors"
     for name in ("digits", "mnist", "fashion_mnist")

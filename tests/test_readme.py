@@ -1,4 +1,4 @@
-"""README.md says what is so: its table of models, its commands, its dataset (its model: test_cli.py)."""
+"""README.md says what is so: its table of models, its commands, its dataset (its model: cli/test_command_line.py)."""
 
 import re
 import shlex
@@ -80,7 +80,7 @@ def test_the_accuracy_of_the_shipped_classifiers():
 
 
 def test_a_dataset_added_as_it_says_is_loaded(monkeypatch):
-    module = types.ModuleType("jaxgen.data.stripes")
+    module = types.ModuleType("jaxgen.data.readers.stripes")
     exec(next(block for block in PYTHON if "def identity" in block), module.__dict__)
     info = eval(next(block for block in PYTHON if block.startswith("Info(")), {"Info": Info})
     monkeypatch.setitem(sys.modules, info.module, module)

@@ -25,7 +25,7 @@ from jaxgen.data.options import Options
 from jaxgen.pictures.kinds import KINDS
 from jaxgen.training import Settings, open_run
 
-README = Path(__file__).parents[1] / "README.md"
+README = Path(__file__).parents[2] / "README.md"
 MODELS = list(models.MODELS)
 
 
@@ -151,8 +151,8 @@ def train_again(*argv) -> tuple:
         (["train", "vae", "--latent-dim", "99999999999"], "latent_dim must be above 0 and below 2^31, not 99999999999"),
         (["train", "vae", "--smallest", "5"], "smallest must be at most 4, half a side of images of 8x8, not 5"),
         (["train", "vae", "--learning-rate", "1e300"], "learning_rate must be above 0 and finite (from 1e-37 to 1e38)"),
-        (["train", "dcgan", "--critic-steps", "5"], "batch_size must be a multiple of 5, the parts that dcgan divides"),
-        (["train", "gan", "--packing", "3"], "batch_size must be a multiple of 3, the parts that gan divides"),
+        (["train", "dcgan", "--critic-steps", "5"], "batch_size must be a multiple of 5 (critic_steps), not 64"),
+        (["train", "gan", "--packing", "3"], "batch_size must be a multiple of 3 (critic_steps * packing)"),
         (["train", "dcgan", "--loss", "wasserstein"], "loss wasserstein takes a penalty between real and fake"),
         (["train", "vae", "--image-size", "0"], "image size must be a whole number from 1 on, not 0"),
         (["train", "vae", "--image-size", "5000"], "image size must be at most 4096, not 5000"),
@@ -430,6 +430,23 @@ def test_models_lists_every_model_whole(monkeypatch):
             assert words.replace(" ", "") in paper
 
 
+@pytest.mark.parametrize(
+    ("name", "needs", "can"),
+    [
+        ("classifier", "image, label", ["predict label", "predict features"]),
+        ("naive_bayes", "image, label", ["sample given label", "log-likelihood (exact)", "predict label"]),
+        ("vae", "image", ["sample", "log-likelihood (bound)", "encode", "decode"]),
+        ("cgan", "image, label", ["sample given label", "decode"]),
+        ("infogan", "image", ["sample", "decode", "predict code"]),
+    ],
+)
+def test_models_lists_what_each_needs_and_can(name, needs, can):
+    row = re.search(rf"│ {name} +│.*?(?=├|└)", did("models"), re.DOTALL)[0]
+    cells = [[cell.strip() for cell in line.split("│")[3:5]] for line in row.splitlines() if "│" in line]
+    assert [cell for cell, _ in cells if cell] == [needs]
+    assert [cell for _, cell in cells if cell] == can
+
+
 @pytest.mark.parametrize("columns", [80, 160])
 def test_data_list(columns, monkeypatch):
     data.load("digits")
@@ -632,7 +649,7 @@ def test_an_animation_of_training(run):
 
 def test_models_of_images_are_not_among_those_for_points():
     assert not {"naive_bayes", "vae", "dcgan"} & set(
-        models.that_can(lambda model: model.sample is not None, data.load("gaussians").spec)
+        models.that_can(lambda model: model.sampler is not None, data.load("gaussians").spec)
     )
 
 

@@ -37,7 +37,7 @@ OWN = '''
 """The mean image."""
 from dataclasses import dataclass
 import jax, jax.numpy as jnp
-from jaxgen.model import Model, Phase, State
+from jaxgen.model import Model, Phase, Sampler, State
 from jaxgen.nn.image import from_unit, to_unit
 
 
@@ -47,16 +47,16 @@ class Config:
 
 
 def make(config, spec):
-    def init(key, batch):
+    def init(key):
         return State(jnp.int32(0), jnp.zeros(spec.image_shape))
 
     def step(key, state, batch):
         return state._replace(params=state.params + to_unit(batch["image"]).mean(0) * FACTOR), {"one": jnp.float32(1)}
 
-    def sample(key, state, num, condition=None):
+    def sample(key, state, num, condition):
         return {"image": from_unit(jax.random.uniform(key, (num, *spec.image_shape)))}
 
-    return Model(init, (Phase("sum", step),), needs=("image",), sample=sample)
+    return Model(init, (Phase("sum", step),), needs=("image",), sampler=Sampler(sample))
 '''
 
 

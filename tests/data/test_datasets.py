@@ -99,8 +99,6 @@ def test_spec_describes_the_train_split():
         "label": jax.ShapeDtypeStruct((), np.int32),
     }
     assert (spec.num_examples, spec.num_classes, spec.num_words, spec.faces) == (808, 10, None, None)
-    assert spec.class_shares.tolist() == [np.sum(found.train["label"] == k) / 808 for k in range(10)]
-    assert spec.class_shares.sum() == pytest.approx(1, abs=1e-12)
     assert spec.mean.shape == (12, 12, 1)
     pixels = found.train["image"][:, 5, 7, 0].astype(float)
     assert spec.mean[5, 7, 0] == pytest.approx(pixels.mean() / 255, abs=1e-12)
@@ -112,10 +110,11 @@ def test_spec_of_points_and_of_meshes():
     points, meshes = data.load("gaussians/grid"), data.load("bars")
     assert points.spec.entries["point"] == jax.ShapeDtypeStruct((2,), np.float32)
     assert (points.spec.num_classes, points.spec.mean, points.spec.faces) == (25, None, None)
-    np.testing.assert_allclose(points.spec.class_shares, 1 / 25, atol=0.003)
+    shares = np.bincount(points.train["label"]) / points.spec.num_examples
+    np.testing.assert_allclose(shares, np.full(25, 1 / 25), atol=0.003)
     assert meshes.spec.entries["mesh"] == jax.ShapeDtypeStruct((658, 3), np.float32)
     np.testing.assert_array_equal(meshes.spec.faces, bars.faces())
-    assert meshes.spec.class_shares.tolist() == [0.25] * 4
+    assert (np.bincount(meshes.train["label"]) / meshes.spec.num_examples).tolist() == [0.25] * 4
     assert meshes.spec.mean is None
 
 
@@ -226,7 +225,7 @@ def test_captions_are_words_of_the_training_captions(folder, pipeline):
     assert found.spec.entries["caption"] == jax.ShapeDtypeStruct((5,), np.int32)
     assert found.streamed == (pipeline == "grain")
     assert found.train["image"][1][0, 0].tolist() == [15, 15, 15]
-    assert (found.classes, found.spec.class_shares) == ((), None)
+    assert (found.classes, found.spec.num_classes) == ((), None)
 
 
 def test_caption_length_and_vocabulary_size(folder):

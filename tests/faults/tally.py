@@ -120,8 +120,8 @@ FAULTS = [
     ),
 ]
 
-PLACES = ("tests/faults", "tests/training/test_loop.py", "tests/training/test_feed.py", "tests/data/test_folders.py")
-PLACES += ("tests/data/test_store.py", "tests/data/test_official.py")
+PLACES = ("tests/faults", "tests/training/test_loop.py", "tests/training/test_feed.py", "tests/data/test_store.py")
+PLACES += ("tests/data/readers/test_image_folder.py", "tests/data/readers/test_official.py")
 
 
 class Count:

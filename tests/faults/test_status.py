@@ -29,7 +29,7 @@ class Config:
     fails: float = 0.5  # above it
 
 def make(config, spec):
-    def init(key, batch):
+    def init(key):
         return State(jnp.int32(0), {"start": jax.random.uniform(key)})
     def step(key, state, batch):
         fails = (state.params["start"] > config.fails) & (state.step == 5)
