@@ -1,4 +1,4 @@
-"""Small whole numbers as inputs make float32 sums exact, so that most comparisons here are of bits."""
+"""Convolutions against lax's and NumPy's: their sums are exact, so that most comparisons here are of bits."""
 
 from functools import partial
 
@@ -10,39 +10,17 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from jax import lax
-from jax.sharding import AxisType, PartitionSpec
 from jax.test_util import check_grads
 
 from jaxgen.nn import conv as conv_module
 from jaxgen.nn.conv import Conv, ConvTranspose, Geometry, conv, conv_transpose
+from tests.nn.conv_cases import NAMES, SOME, arrays, explicit, operations, output, references, some, whole
 from tests.versions import x64
 
 
 def drawn(examples):
     checks = [HealthCheck.too_slow, HealthCheck.filter_too_much]
     return settings(deadline=None, derandomize=True, max_examples=examples, suppress_health_check=checks)
-
-
-def whole(seed, *shape, dtype=np.float32):
-    return jnp.asarray(np.random.default_rng(seed).integers(-4, 5, shape), dtype)
-
-
-def explicit(case):
-    """((top, bottom), (left, right)) of "SAME" and "VALID", worked out as TensorFlow documents them."""
-    if case["padding"] == "VALID":
-        return (0, 0), (0, 0)
-    if case["padding"] != "SAME":
-        return case["padding"]
-    pads = []
-    for n, k, s in zip(case["size"], case["kernel"], case["strides"], strict=True):
-        total = max(k - s, 0) if n % s == 0 else max(k - n % s, 0)
-        pads.append((total // 2, total - total // 2))
-    return tuple(pads)
-
-
-def output(case):
-    axes = zip(case["size"], case["kernel"], case["strides"], explicit(case), strict=True)
-    return tuple((n + sum(pad) - k) // s + 1 for n, k, s, pad in axes)
 
 
 def fits(case):
@@ -67,37 +45,6 @@ CASES = st.fixed_dictionaries(
 ).filter(fits)
 
 
-def arrays(case):
-    """x, kernel and a cotangent of conv's result."""
-    x = whole(0, case["batch"], *case["size"], case["channels"][0])
-    w = whole(1, *case["kernel"], *case["channels"])
-    return x, w, whole(2, case["batch"], *output(case), case["channels"][1])
-
-
-def operations(case):
-    options = {"strides": case["strides"], "padding": case["padding"]}
-    return (
-        lambda x, w: conv(x, w, **options),
-        lambda g, w: conv_transpose(g, w, output_size=case["size"], **options),
-    )
-
-
-def references(case):
-    """The same from lax, padded beforehand: XLA's own mixed pads are what cannot be trusted."""
-
-    def reference(x, w):
-        (top, bottom), (left, right) = explicit(case)
-        x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), (top, bottom, 0), (left, right, 0), (0, 0, 0)])
-        layout = ("NHWC", "HWIO", "NHWC")
-        return lax.conv_general_dilated(x, w, case["strides"], "VALID", dimension_numbers=layout)
-
-    def adjoint(g, w):
-        x = jnp.zeros((g.shape[0], *case["size"], w.shape[2]), g.dtype)
-        return jax.vjp(lambda x: reference(x, w), x)[1](g)[0]
-
-    return reference, adjoint
-
-
 def conv64(x, w, case):
     """The sum of the definition in float64 NumPy, by looking every pixel up."""
     (top, _), (left, _) = explicit(case)
@@ -110,26 +57,6 @@ def conv64(x, w, case):
     return y
 
 
-# A kernel of 4 and stride 2 as in DCGAN, an odd one on odd and non-square images, a stride wider than the kernel,
-# pads wider than the kernel and crops, one output pixel, stride 1.
-SOME = [
-    {"size": (8, 8), "kernel": (4, 4), "strides": (2, 2), "padding": "SAME", "batch": 2, "channels": (3, 4)},
-    {"size": (7, 5), "kernel": (5, 3), "strides": (2, 1), "padding": "SAME", "batch": 2, "channels": (1, 2)},
-    {"size": (7, 8), "kernel": (1, 2), "strides": (2, 3), "padding": "VALID", "batch": 1, "channels": (2, 1)},
-    {
-        "size": (5, 9),
-        "kernel": (2, 4),
-        "strides": (2, 2),
-        "padding": ((3, -1), (-2, 5)),
-        "batch": 2,
-        "channels": (2, 3),
-    },
-    {"size": (4, 4), "kernel": (4, 4), "strides": (1, 1), "padding": "VALID", "batch": 2, "channels": (3, 2)},
-    {"size": (5, 4), "kernel": (3, 3), "strides": (1, 1), "padding": "SAME", "batch": 2, "channels": (2, 2)},
-    {"size": (5, 6), "kernel": (1, 1), "strides": (2, 1), "padding": ((1, 0), (2, -1)), "batch": 2, "channels": (3, 2)},
-]
-NAMES = ["even", "odd", "wide-stride", "mixed-pads", "one-pixel", "stride-1", "one-tap"]
-some = pytest.mark.parametrize("case", SOME, ids=NAMES)
 few = pytest.mark.parametrize("case", [SOME[0], SOME[1], SOME[3]], ids=[NAMES[0], NAMES[1], NAMES[3]])
 
 
@@ -173,7 +100,7 @@ def test_adjoint_identity_against_float64_numpy(case):
 @some
 def test_second_order_gradients_in_both_modes(case):
     x, w, g = arrays(case)
-    convolution, transposed = map(jax.jit, operations(case))
+    convolution, transposed = operations(case)
     with x64():
         x, w, g = (jnp.asarray(np.float64(a)) for a in (x, w, g))
         check_grads(convolution, (x, w), order=2, modes=["fwd", "rev"])
@@ -301,60 +228,11 @@ def test_forms_for_a_cpu_equal_those_for_other_platforms(case):
     jax.tree.map(lambda e, got: np.testing.assert_array_equal(got, e[1]), expected, jax.jit(cpu)(x[1], w[1], g[1]))
 
 
-@pytest.fixture
-def a_small_cache(monkeypatch):
-    """Every form then takes a batch in chunks of one or a few examples, as large batches are."""
-    monkeypatch.setattr(conv_module, "CACHE", 512)
-    monkeypatch.setattr(conv_module, "LEAST_PIXELS", 1)
-    jax.clear_caches()  # else programs traced before, with the usual cache, would run
-    yield
-    jax.clear_caches()
-
-
-@some
-@pytest.mark.parametrize("batch", [1, 7, 8])
-def test_a_batch_in_chunks_equals_a_batch_at_once(case, batch, a_small_cache):
-    case = case | {"batch": batch}
-    x, w, g = arrays(case)
-
-    def three(convolution, transposed):
-        gradient = lambda x, w, g: jax.vjp(convolution, x, w)[1](g)[1]  # noqa: E731
-        return lambda x, w, g: convolution(x, w), lambda x, w, g: transposed(g, w), gradient
-
-    ours = three(*operations(case))
-    for n, each in enumerate(ours):
-        at_once = n == 0 or (n == 2 and case["kernel"] == (1, 1))  # the convolution; a product for one tap
-        assert ("stablehlo.while" in jax.jit(each).lower(x, w, g).as_text()) == (batch > 1 and not at_once)
-
-    @jax.jit
-    def all_of_them(exact, narrow):
-        return [
-            (f(*exact), f(*narrow), by_lax(*exact)) for f, by_lax in zip(ours, three(*references(case)), strict=True)
-        ]
-
-    narrow = [a.astype(jnp.bfloat16) for a in (x, w, g)]
-    for found, narrowed, expected in all_of_them((x, w, g), narrow):
-        np.testing.assert_array_equal(found, expected)
-        np.testing.assert_array_equal(narrowed, expected.astype(jnp.bfloat16))
-
-
 @pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
 def test_seeds_are_unrolled_on_a_cpu_only(platform):
     f = jax.jit(jax.vmap(lambda x, w: conv(x, w)))
     text = f.trace(whole(0, 3, 1, 8, 8, 2), whole(1, 3, 3, 3, 2, 2)).lower(lowering_platforms=(platform,))
     assert text.as_text().count("stablehlo.convolution") == (3 if platform == "cpu" else 1)
-
-
-def test_shard_map_sums_the_gradient_of_a_replicated_kernel(a_small_cache):
-    mesh = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,))
-    x, w, _ = arrays(SOME[0] | {"batch": 8})
-    shards, everywhere = PartitionSpec("data"), PartitionSpec()
-
-    def loss(w, x):
-        return lax.psum(jnp.sum(conv(x, w, strides=(2, 2)) ** 2), "data")
-
-    got = jax.shard_map(jax.grad(loss), mesh=mesh, in_specs=(everywhere, shards), out_specs=everywhere)(w, x)
-    np.testing.assert_array_equal(got, jax.grad(lambda w: jnp.sum(conv(x, w, strides=(2, 2)) ** 2))(w))
 
 
 @pytest.mark.parametrize(
