@@ -15,7 +15,9 @@ def _event_sum(x: Array) -> Array:
     long.
     """
     flat = x.reshape(x.shape[0], -1)
-    return flat @ jnp.ones(flat.shape[1], flat.dtype) if jax.default_backend() == "cpu" else flat.sum(-1)
+    return jax.lax.platform_dependent(
+        flat, cpu=lambda flat: flat @ jnp.ones(flat.shape[1], flat.dtype), default=lambda flat: flat.sum(-1)
+    )
 
 
 def bernoulli_log_prob(x: Array, logits: Array) -> Array:

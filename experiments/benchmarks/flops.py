@@ -61,6 +61,8 @@ def _of_equation(equation: core.JaxprEqn, trips: int | None) -> int:
         (contracted, _), _ = params["dimension_numbers"]
         return 2 * math.prod(a.shape[axis] for axis in contracted) * equation.outvars[0].aval.size
     inner = [_of_jaxpr(jaxpr, trips) for jaxpr in _inner(params)]
+    if params.get("branches_platforms"):  # of `platform_dependent`: that for any other platform comes last
+        return inner[-1]
     if primitive.name == "while" and any(inner):
         if trips is None:
             raise ValueError("a while loop in the function: its trip count has to be given")

@@ -7,7 +7,7 @@ the two differ in bits. On several devices the seeds are divided among them, the
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -47,13 +47,14 @@ def mesh_shape(num_seeds: int, batch_size: int, devices: int) -> tuple[int, int]
     return max(parts, key=lambda shape: (math.prod(shape), shape))
 
 
-def mesh(num_seeds: int, batch_size: int) -> Mesh:
-    """A run's devices as ("seeds", "batch"), in the `mesh_shape` of all that this process sees."""
-    shape = mesh_shape(num_seeds, batch_size, jax.device_count())
-    if jax.process_count() > 1 and math.prod(shape) < jax.device_count():
-        words = f"{num_seeds} seeds and batches of {batch_size} do not divide evenly among {jax.device_count()} devices"
+def mesh(num_seeds: int, batch_size: int, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """A run's devices as ("seeds", "batch"), in the `mesh_shape` of `devices`, or of all that this process sees."""
+    devices = jax.devices() if devices is None else devices
+    shape = mesh_shape(num_seeds, batch_size, len(devices))
+    if jax.process_count() > 1 and math.prod(shape) < len(devices):
+        words = f"{num_seeds} seeds and batches of {batch_size} do not divide evenly among {len(devices)} devices"
         raise UserError(f"{words}; over several processes they must")
-    return jax.make_mesh(shape, ("seeds", "batch"), (AxisType.Auto,) * 2, devices=jax.devices()[: math.prod(shape)])
+    return jax.make_mesh(shape, ("seeds", "batch"), (AxisType.Auto,) * 2, devices=devices[: math.prod(shape)])
 
 
 def placed(devices: Mesh, tree: Any, *, shared: bool = False) -> Any:
@@ -189,7 +190,8 @@ def chunk_program(phase: Phase, how: str, devices: Mesh | None = None, own_order
             axis_names={"seeds"},
             check_vma=False,  # or a scan in a user's model would have to say what varies over the seeds
         )
-    return jax.jit(chunk, donate_argnums=1, compiler_options=COMPILER_OPTIONS.get(jax.default_backend()))
+    platform = jax.default_backend() if devices is None else devices.devices.flat[0].platform
+    return jax.jit(chunk, donate_argnums=1, compiler_options=COMPILER_OPTIONS.get(platform))
 
 
 def finite(tree: Any) -> Array:
@@ -199,13 +201,34 @@ def finite(tree: Any) -> Array:
     time of a look at each number, which was a third of a small model's step. (It would drop a product of one number.)
     """
 
-    def all_of(leaf):
+    def plain(leaf):
+        return jnp.isfinite(leaf).all()
+
+    def on_cpu(leaf):
         small = leaf.size < 1024 or leaf.shape[-1] == 1
-        if small or jax.default_backend() != "cpu" or not jnp.issubdtype(leaf.dtype, jnp.inexact):
-            return jnp.isfinite(leaf).all()
+        if small or not jnp.issubdtype(leaf.dtype, jnp.inexact):
+            return plain(leaf)
         return (leaf @ jnp.zeros(leaf.shape[-1], leaf.dtype) == 0).all()
 
-    return jnp.stack([all_of(leaf) for leaf in jax.tree.leaves(tree)]).all()
+    def every(all_of):
+        return lambda leaves: jnp.stack([all_of(leaf) for leaf in leaves]).all()
+
+    return jax.lax.platform_dependent(jax.tree.leaves(tree), cpu=every(on_cpu), default=every(plain))
+
+
+def sample_program(model: Model) -> Callable:
+    """The jitted program that draws samples of every seed, `num` static.
+
+    (keys [seeds], state, num, condition) -> {"image": uint8 [seeds, num, H, W, C], ...}, the condition's entries
+    [seeds, num, ...] among them.
+    """
+
+    @partial(jax.jit, static_argnums=2)
+    def program(keys, state, num, condition):
+        made = jax.vmap(lambda key, state, asked: model.sampler.draw(key, state, num, asked))(keys, state, condition)
+        return {**condition, **made}
+
+    return program
 
 
 def sample_parts(model: Model) -> Callable:
@@ -215,11 +238,7 @@ def sample_parts(model: Model) -> Callable:
     [seeds, part, H, W, C], ...} on the device: dispatched and not waited for, each with a key of its own. The
     condition's entries [seeds, num, ...] are among those of the samples.
     """
-
-    @partial(jax.jit, static_argnums=2)
-    def program(keys, state, num, condition):
-        made = jax.vmap(lambda key, state, asked: model.sampler.draw(key, state, num, asked))(keys, state, condition)
-        return {**condition, **made}
+    program = sample_program(model)
 
     def draw(keys: Array, state: State, num: int, condition: Condition) -> Iterator[Batch]:
         for part, start in enumerate(range(0, num, SAMPLES_AT_ONCE)):

@@ -122,6 +122,16 @@ def test_inner_programs_are_counted_as_often_as_they_run():
         useful_flops(lambda a: lax.cond(a[0, 0] > 0, lambda: a @ a, lambda: a), a)
 
 
+def test_of_forms_by_platform_that_for_any_is_counted():
+    a = jnp.ones((6, 6))
+
+    def by_platform(cpu, default):
+        return useful_flops(lambda a: lax.platform_dependent(a, cpu=cpu, default=default), a)
+
+    assert by_platform(cpu=lambda a: a @ a, default=jnp.sin) == 0
+    assert by_platform(cpu=jnp.sin, default=lambda a: a @ a) == 2 * 6**3
+
+
 def test_a_while_wants_its_trip_count():
     a = jnp.ones((6, 6))
 

@@ -1,11 +1,15 @@
 """What the seed axis is made of."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgen.model import Model, Sampler, State
+from jaxgen.likelihoods import gaussian_log_prob
+from jaxgen.model import Model, Phase, Sampler, State
+from jaxgen.training import engine
 from jaxgen.training.engine import SAMPLES_AT_ONCE, alike, finite, sampler
 
 
@@ -49,3 +53,29 @@ def test_a_condition_can_be_alike_for_all_seeds():
         "label": [[4, 7]] * 3
     }
     assert alike({}, 3) == {}
+
+
+@pytest.mark.parametrize("platform", ["cpu", "cuda", "rocm", "tpu"])
+def test_a_cpu_alone_sums_and_looks_for_what_is_not_finite_by_a_product(platform):
+    """As the platform is that a program is lowered for, wherever that is done."""
+    x = jax.ShapeDtypeStruct((64, 32), jnp.float32)
+    for function in (finite, lambda x: gaussian_log_prob(x, x, 0.0)):
+        text = jax.jit(function).trace(x).lower(lowering_platforms=(platform,)).as_text()
+        assert text.count("stablehlo.dot_general") == (1 if platform == "cpu" else 0)
+
+
+@pytest.mark.parametrize(("known_to", "compiles"), [("tpu", False), ("cpu", True)])
+def test_a_chunk_is_compiled_with_the_options_of_its_devices(known_to, compiles, monkeypatch):
+    """Not with those of the backend that JAX has by default."""
+    monkeypatch.setattr(engine, "COMPILER_OPTIONS", {known_to: {"no_such_option": 1}})
+    devices = SimpleNamespace(size=1, devices=np.array([[SimpleNamespace(platform="tpu")]]))
+    phase = Phase("train", lambda key, state, batch: (state, {"loss": batch["point"].sum()}))
+    program = engine.chunk_program(phase, "vmap", devices)
+    keys, state = jax.random.split(jax.random.key(0), 1), State(jnp.zeros(1, jnp.int32), jnp.ones((1, 3)))
+    rows = jnp.zeros((2, 4), jnp.int32), jnp.ones((2, 4)), None, jnp.int32(1)
+    lowered = program.lower(keys, state, jnp.ones(1, bool), {"point": jnp.ones((5, 2))}, *rows)
+    if compiles:
+        lowered.compile()
+    else:
+        with pytest.raises(jax.errors.JaxRuntimeError, match="no_such_option"):
+            lowered.compile()
