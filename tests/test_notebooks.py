@@ -1,6 +1,7 @@
 """The notebooks: as they were executed and committed, and executed again with small settings."""
 
 import json
+import os
 import re
 import struct
 from base64 import b64decode
@@ -25,7 +26,8 @@ def outputs(notebook) -> list[dict]:
 def printed(notebook) -> str:
     """What the cells printed; nothing else went to a stream."""
     streams = [output for output in outputs(notebook) if output["output_type"] == "stream"]
-    assert {output["name"] for output in streams} == {"stdout"}
+    by_pip = {"stderr"} if os.environ.get("JAXGEN_NOTEBOOK_SOURCE") else set()  # its warnings, where it is asked for
+    assert {"stdout"} <= {output["name"] for output in streams} <= {"stdout"} | by_pip
     return "".join("".join(output["text"]) for output in streams)
 
 
