@@ -128,10 +128,10 @@ def _short_cell(values: list[float | None] | None, metric: dict) -> str:
     if not known:
         return "-" if not values else "not finite"
     digits = metric["digits"]
-    interval = mean_interval(known, rate=metric["rate"])
+    interval = mean_interval(known, rate=metric.get("rate", False))
     if interval.n == 1:
         return f"{interval.mean:.{digits}f}"
-    if metric["rate"]:
+    if metric.get("rate"):
         return f"{interval.mean:.{digits}f} [{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
     return f"{interval.mean:.{digits}f} ± {(interval.high - interval.low) / 2:.{digits}f}"
 
@@ -198,7 +198,7 @@ def _cell(values: list[float | None] | None, metric: dict) -> Text:
         return Text("-" if not values else "not finite")
     if len(values) == 1:
         return Text(f"{known[0]:.{digits}f}")
-    interval = mean_interval(known, rate=metric["rate"], bounds=tuple(metric["bounds"]))
+    interval = mean_interval(known, rate=metric.get("rate", False), bounds=metric.get("bounds", (None, None)))
     each = " ".join("none" if value is None else f"{value:.{digits}f}" for value in values)
     bounds = f" [{interval.low:.{digits}f}, {interval.high:.{digits}f}]" if interval.n > 1 else ""
     return Text.assemble((f"{interval.mean:.{digits}f}", "bold"), bounds, "\n", (each, "dim"))

@@ -53,7 +53,7 @@ def read_images(path: Path, dataset: Dataset) -> tuple[np.ndarray, np.ndarray | 
         return _files(path, dataset)
     if not path.is_file():
         raise UserError(f"there is no folder or file {path}")
-    entry = "image" if "image" in dataset.spec.entries else "point"
+    entry = dataset.spec.subject
     with path.open("rb") as file:
         head = file.read(512)
     if not head.startswith((NUMPY, ZIP)):
@@ -64,7 +64,7 @@ def read_images(path: Path, dataset: Dataset) -> tuple[np.ndarray, np.ndarray | 
             raise UserError(f"{path} is a PyTorch file: {AS_ARRAY}")
         return _files(path, dataset)
     values, labels = _arrays(path, entry)
-    values, how = _images(values, path, dataset) if entry == "image" else (_points(values, path, dataset), [])
+    values, how = _images(values, path, dataset) if entry == "image" else (_numbers(values, path, dataset), [])
     if labels is not None:
         labels = _checked_labels(labels, len(values), path, dataset)
     return values, labels, ", ".join(["given as an array", *how])
@@ -94,7 +94,7 @@ def _zipped(path: Path) -> list[str]:
 
 
 def _files(path: Path, dataset: Dataset) -> tuple[np.ndarray, np.ndarray | None, str]:
-    if "image" not in dataset.spec.entries:
+    if dataset.spec.subject != "image":
         raise UserError(f"dataset {dataset.name} has no images; its examples come as an npz file")
     records, paths, not_read = all_images(path, dataset.options["max_pixels"])
     images, hows = [], {}
@@ -160,11 +160,13 @@ def _check_numbers(values: np.ndarray, path: Path) -> None:
         raise UserError(f"{path} holds non-finite values")
 
 
-def _points(values: np.ndarray, path: Path, dataset: Dataset) -> np.ndarray:
+def _numbers(values: np.ndarray, path: Path, dataset: Dataset) -> np.ndarray:
+    """Points or meshes, if they are as the dataset's."""
     _check_numbers(values, path)
-    wanted = dataset.spec.entries["point"].shape
-    if values.ndim != 2 or values.shape[1:] != wanted or not len(values):
-        raise UserError(f"{path} holds {list(values.shape)}, not points [num, {wanted[0]}] as {dataset.name} has")
+    subject, wanted = dataset.spec.subject, dataset.spec.entries[dataset.spec.subject].shape
+    if values.shape[1:] != wanted or not len(values):
+        shape = ", ".join(map(str, ("num", *wanted)))
+        raise UserError(f"{path} holds {list(values.shape)}, not {subject} [{shape}] as {dataset.name} has")
     return values.astype(np.float32)
 
 

@@ -413,7 +413,10 @@ class Scorer:
         keys = {key for row in rows for key in row["values"]}
         return {
             "seeds": list(seeds),
-            "metrics": [metric._asdict() for metric in columns(self.context(), self.scoring, self.num, keys)],
+            "metrics": [
+                metric._asdict() | {"bounds": list(metric.bounds)}
+                for metric in columns(self.context(), self.scoring, self.num, keys)
+            ],
             "rows": rows,
             "dataset": {
                 "name": self.dataset.name,

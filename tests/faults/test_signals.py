@@ -10,7 +10,6 @@ import pytest
 
 from jaxgen import cli, signals
 from jaxgen.errors import Stopped
-from jaxgen.training import folder
 
 SEND = "import os, signal, time; os.kill(os.getpid(), signal.{name}); time.sleep(5)"
 STATUS = {"SIGINT": 130, "SIGTERM": 75}
@@ -38,7 +37,7 @@ def test_before_a_run_is_begun(name, tmp_path, monkeypatch, capsys):
         os.kill(os.getpid(), getattr(signal, name))
         raise AssertionError("never here")
 
-    monkeypatch.setattr(folder, "plan", stopped)
+    monkeypatch.setattr("jaxgen.training.loop.make_plan", stopped)
     assert cli.main(["train", "vae", "--out", str(tmp_path / "run")]) == STATUS[name]
     assert capsys.readouterr().err == "jaxgen: stopped\n"
     assert not list(tmp_path.iterdir())

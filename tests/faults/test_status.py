@@ -5,14 +5,17 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from jaxgen import cli
 from jaxgen.errors import UserError
-from jaxgen.training import Settings, folder, train
+from jaxgen.pictures import sample
+from jaxgen.training import Settings, folder, open_run, train
 from jaxgen.training.checkpoints import Checkpoints, DamagedError
 from jaxgen.training.lock import locked
-from jaxgen.training.status import runs_below, standing, verified
+from jaxgen.training.status import DAMAGED, runs_below, standing, verified
 from tests.faults.test_damage import DAMAGES
 
 SMALL = {"network": "mlp", "hidden": (8,), "latent_dim": 2}
@@ -50,7 +53,7 @@ def run(whole, tmp_path):
 
 def bad(run: Path) -> dict[str, str]:
     """The words of the parts that are not as they were written."""
-    return {what: words for what, words, is_whole in verified(run) if not is_whole}
+    return {what: words for what, words, state in verified(run) if state == DAMAGED}
 
 
 def test_how_runs_stand(run, tmp_path, capsys):
@@ -151,12 +154,12 @@ def test_each_other_part_that_is_damaged_is_found(run, capsys):
     assert bad(run)["samples"] == f"{run / 'samples'} lacks the grids of 1 steps, the first 8"
     picture.write_bytes(whole_picture)
     edit(run / "environment.json", lambda content: content["dataset"].update(fingerprint="0" * 64))
-    assert list(bad(run)) == ["data", "checkpoints/4", "checkpoints/8"]
+    assert list(bad(run)) == ["checkpoints/4", "checkpoints/8"]
     capsys.readouterr()
     assert cli.main(["verify", str(run)]) == 2
     out, err = capsys.readouterr()
-    assert out.count("DAMAGED") == 3
-    assert err == f"jaxgen: error: 3 of 7 parts of {run} are not as they were written\n"
+    assert out.count("DAMAGED") == 2
+    assert err == f"jaxgen: error: 2 of 7 parts of {run} are not as they were written\n"
     for odd in ({"log_every": 0}, {"log_every": "4"}):
         kept = (run / "config.json").read_text()
         edit(run / "config.json", lambda content, odd=odd: content["settings"].update(odd))
@@ -262,3 +265,49 @@ def test_a_folder_that_orbax_would_take_for_a_pattern_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"cannot be saved in .*a\[1\]/run: orbax takes \[ for a pattern"):
         train("vae", SMALL, HOW, out=tmp_path / "a[1]" / "run", progress=False)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("change", ["moved", "an image more", "an image changed"])
+def test_data_that_are_not_there_are_not_checked(change, tmp_path, capsys):
+    """Digest, samples and the rest of the check need no data; what needs them says so."""
+    images = tmp_path / "images"
+    for number in range(40):
+        image = np.full((8, 8), 5 * number, np.uint8)
+        (images / str(number % 2)).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(images / str(number % 2) / f"{number}.png")
+    settings = Settings(dataset="image_folder", data_from=str(images), channels=1, steps=2, seeds=(0, 1))
+    trained = train("naive_bayes", None, settings, out=tmp_path / "run", progress=False)
+    first = sample(trained.path, out=tmp_path / "before.png").read_bytes()
+    if change == "moved":
+        images.rename(tmp_path / "elsewhere")
+    else:
+        name = "more.png" if change == "an image more" else "0.png"
+        Image.fromarray(np.full((8, 8), 77, np.uint8)).save(images / "0" / name)
+    assert open_run(trained.path).digests() == trained.digests()
+    assert sample(trained.path, out=tmp_path / "after.png").read_bytes() == first
+    assert cli.main(["verify", str(trained.path)]) == 0
+    out = capsys.readouterr().out
+    assert out.count("not checked") == 1
+    assert "DAMAGED" not in out
+    assert cli.main(["evaluate", str(trained.path), "--metrics", "accuracy"]) == 2
+    said = capsys.readouterr().err
+    words = "cannot be read: there is no folder" if change == "moved" else "have changed since it was trained"
+    assert words in said
+
+
+def test_what_a_run_keeps_of_its_dataset_is_checked(run):
+    """Its description and its arrays, by one sha256."""
+    described = run / "dataset.json"
+    whole = described.read_text()
+    for change in ({"num_examples": 7}, {"classes": ["a"]}, {"sha256": "0" * 64}):
+        edit(described, lambda content, change=change: content.update(change))
+        with pytest.raises(UserError, match="keeps of its dataset"):
+            open_run(run)
+        assert "plan" in bad(run)
+        described.write_text(whole)
+    (run / "dataset.npz").write_bytes(b"none")
+    with pytest.raises(UserError, match="keeps of its dataset"):
+        open_run(run)
+    described.unlink()
+    with pytest.raises(UserError, match=r"cannot read .*dataset\.json"):
+        open_run(run)

@@ -1,5 +1,6 @@
 """Contact sheets, pixel by pixel where it matters: what stands where, and what is written below."""
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
@@ -16,10 +17,11 @@ RNG = np.random.default_rng(0)
 
 
 def dataset(classes=(), vocabulary=None, faces=None, **entries):
+    kinds = {name: jax.ShapeDtypeStruct(entry.shape[1:], entry.dtype) for name, entry in entries.items()}
     nothing = {name: entry[:1] for name, entry in entries.items()}
     num = len(next(iter(entries.values())))
     return data.Dataset(
-        "mine", {}, Spec({}, num, faces=faces), entries, nothing, nothing, "", "", tuple(classes), vocabulary
+        "mine", {}, Spec(kinds, num, faces=faces), entries, nothing, nothing, "", "", tuple(classes), vocabulary
     )
 
 

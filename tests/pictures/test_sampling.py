@@ -178,7 +178,7 @@ def test_interpolations_are_images_on_the_path_between_two_draws(name, size, dra
     np.testing.assert_array_equal(cells(pixels, len(SEEDS[name]), 4, 5), arrays["image"])
 
 
-@pytest.mark.parametrize(("name", "num"), [("dcgan", 7), ("vae", 5), ("naive_bayes", 20)])
+@pytest.mark.parametrize(("name", "num"), [("gan", 7), ("vae", 5), ("naive_bayes", 20)])
 def test_samples_as_a_folder_come_back(name, num, runs, tmp_path, opened):
     """A PNG file an image, below its class where there is one, is what `jaxgen evaluate --images` reads."""
     with np.load(sample(runs / name, num=num, out=tmp_path / "arrays.NPZ")) as file:
@@ -208,7 +208,7 @@ def test_samples_as_a_folder_come_back(name, num, runs, tmp_path, opened):
 
 def test_folders_that_samples_are_not_written_to(runs, tmp_path, opened):
     (tmp_path / "there").mkdir()
-    sample(runs / "dcgan", num=2, out=tmp_path / "there")  # an empty one is taken
+    sample(runs / "gan", num=2, out=tmp_path / "there")  # an empty one is taken
     assert len(list((tmp_path / "there").iterdir())) == 2
     for change in ("notes.txt", "seed-1-00001.png"):
         shutil.copytree(tmp_path / "there", tmp_path / change)
@@ -216,22 +216,24 @@ def test_folders_that_samples_are_not_written_to(runs, tmp_path, opened):
         with pytest.raises(
             UserError, match=rf"^{tmp_path / change} exists with another content; choose another --out$"
         ):
-            sample(runs / "dcgan", num=2, out=f"{tmp_path / change}/")
+            sample(runs / "gan", num=2, out=f"{tmp_path / change}/")
         assert (tmp_path / change / change).read_bytes() == b"x"
     words = r"interpolation can be written as .png, .npz, .gif or .webp, not as 'a.png/'"
     with pytest.raises(UserError, match=words):
-        sample(runs / "dcgan", "interpolation", out=f"{tmp_path}/a.png/")
-    points = opened["dcgan"].plan.dataset._replace(spec=Spec({"point": None}, 1), name="gaussians")
+        sample(runs / "gan", "interpolation", out=f"{tmp_path}/a.png/")
+    points = opened["gan"].plan.dataset._replace(
+        spec=Spec({"point": jax.ShapeDtypeStruct((2,), np.float32)}, 1), name="gaussians"
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             sampling,
             "open_run",
-            lambda *_: opened["dcgan"]._replace(plan=opened["dcgan"].plan._replace(dataset=points)),
+            lambda *_: opened["gan"]._replace(plan=opened["gan"].plan._replace(dataset=points)),
         )
         with pytest.raises(
             UserError, match=r"samples of gaussians are no images, so a folder is not for them: choose "
         ):
-            sample(runs / "dcgan", out=f"{tmp_path}/points/")
+            sample(runs / "gan", out=f"{tmp_path}/points/")
 
 
 @pytest.mark.parametrize(

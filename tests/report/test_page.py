@@ -249,7 +249,9 @@ def test_one_seed_has_no_interval(write, results, table):
 
 
 def test_a_rate_has_the_interval_of_a_count(write, results, table):
-    table["metrics"] = [{"key": "collapsed", "title": "collapsed", "better": "lower", "digits": 2, "note": ""}]
+    table["metrics"] = [
+        {"key": "collapsed", "title": "collapsed", "better": "lower", "digits": 2, "note": "", "rate": True}
+    ]
     table["rows"] = [{"name": "vae", "kind": "trained", "values": {"collapsed": [0, 0, 0, 0, 0]}}]
     # none of five: up to 1 - .025^(1/5)
     assert Page(write()).cells("vae")[0].startswith("0.00 [0.00, 0.52]")
@@ -312,11 +314,11 @@ def test_verdicts_come_first_and_as_declared(write, results):
         declared("better"),
     ]
     page = Page(write())
-    assert [attrs["id"] for attrs, _ in page.all("h2")][:2] == ["verdict", "compared"]
+    assert [attrs["id"] for attrs, _ in page.all("h2")][:2] == ["verdict", "table-1"]
     text = page.all("main")[0][1]
     assert (
-        "4 comparisons were declared beforehand: in 2 there is a difference, in 1 no difference can be told, "
-        "in 1 there are not enough seeds to tell."
+        "4 comparisons were declared beforehand: there is a difference in 2; no difference can be told in 1; "
+        "there are not enough seeds to tell in 1."
     ) in text
     assert "tests no difference" not in text
     shown = [(attrs["data-verdict"], text) for attrs, text in page.all("li") if "data-verdict" in attrs]

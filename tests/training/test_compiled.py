@@ -1,4 +1,4 @@
-"""The cache of compiled programs: on by default, in the data folder, or where one is told."""
+"""The cache of compiled programs: on in commands, in the data folder, or where one is told; as asked for in Python."""
 
 import os
 import subprocess
@@ -13,6 +13,8 @@ PROGRAM = """
 import jax, jax.numpy as jnp
 jnp.arange(3).sum().block_until_ready()
 from jaxgen.training import Settings, train
+from jaxgen.training.compiled import keep_compiled
+keep_compiled()
 train("naive_bayes", None, Settings(steps=1), out="run", progress=False)
 """
 

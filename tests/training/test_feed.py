@@ -299,8 +299,10 @@ def test_a_run_holds_its_datas_fingerprint_and_refuses_others(spy, tmp_path, fol
     assert str(caught.value) == (
         f"{run.path} belongs to another run; what differs: the content of dataset image_folder (fingerprint)"
     )
-    with pytest.raises(UserError, match=r"was trained with another content of the data \(fingerprint\): "):
-        open_run(run.path)
+    opened = open_run(run.path)  # by its own files
+    assert opened.digests() == run.digests()
+    with pytest.raises(UserError, match=r"dataset image_folder, have changed since it was trained \(fingerprint\)"):
+        opened.plan.dataset.test["image"]
 
 
 def test_a_run_holds_its_vocabulary(spy, tmp_path, folder):

@@ -29,12 +29,12 @@ def pixels(file):
 
 
 def test_samples_are_drawn_in_the_frame_of_real_points(run, tmp_path):
-    """The frame is the test points' box with half a side more of room, so that pictures of all steps compare."""
+    """The frame is the training points' box with half a side more of room, so that pictures of all steps compare."""
     files = [sample(run.path, "samples", out=tmp_path / name, num=50) for name in ("a.npz", "a.png")]
     with np.load(files[0]) as arrays:
         points, seeds = arrays["point"], arrays["seed"]
     assert seeds.tolist() == [3] * 50 + [1] * 50
-    real = data.load("gaussians/grid").test["point"]
+    real = data.load("gaussians/grid").train["point"]
     low, high = real.min(0), real.max(0)
     box = [low - (high - low) / 4, high + (high - low) / 4]
     first, second = (point_image(points[seeds == seed], 240, box) for seed in (3, 1))
@@ -74,8 +74,8 @@ def test_a_page_shows_points_without_paths_between_latents(run):
     opened = open_run(run.path)
     shown = contents.pictures({"gan": opened}, opened.plan.dataset)
     (real,) = shown["real"]
-    test, train = opened.plan.dataset.test["point"], opened.plan.dataset.train["point"]
-    low, high = test.min(0), test.max(0)
+    train = opened.plan.dataset.train["point"]
+    low, high = train.min(0), train.max(0)
     box = [low - (high - low) / 4, high + (high - low) / 4]
     np.testing.assert_array_equal(real, point_image(train[:1000], 240, box))
     row = shown["rows"]["gan"]

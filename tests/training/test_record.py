@@ -62,11 +62,11 @@ def test_images_are_their_own_pictures():
     np.testing.assert_array_equal(pictured(SimpleNamespace(spec=spec_of("image")), {"image": images}), images)
 
 
-def test_points_are_one_picture_for_each_seed_around_the_test_points():
-    """In the test points' box with a quarter of its side more on each side."""
+def test_points_are_one_picture_for_each_seed_around_the_training_points():
+    """In the training points' box with a quarter of its side more on each side."""
     clouds = np.random.default_rng(0).normal(size=(2, 50, 2)).astype(np.float32)
-    test = {"point": np.float32([[-2, 0], [2, 1], [0, 0.5]])}
-    pictures = pictured(SimpleNamespace(spec=spec_of("point"), test=test), {"point": clouds})
+    spec = spec_of("point")._replace(bounds=np.float32([[-2, 0], [2, 1]]))
+    pictures = pictured(SimpleNamespace(spec=spec), {"point": clouds})
     assert pictures.shape == (2, 1, 240, 240, 3)
     for picture, points in zip(pictures, clouds, strict=True):
         np.testing.assert_array_equal(picture[0], point_image(points, 240, [[-3, -0.25], [3, 1.25]]))

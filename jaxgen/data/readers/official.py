@@ -440,7 +440,7 @@ def _carved(examples: Mapping[str, int]) -> Official:
             splits = "train[:80%]", validation, "train[80%:]"
         case _:
             splits = "train", validation, "test"
-    return Official("", "", "", (None, None, 3), *splits)
+    return Official("", "", (None, None, 3), *splits)
 
 
 def _prepared(dataset: str, name: str) -> Path:
