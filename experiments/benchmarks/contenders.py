@@ -126,7 +126,7 @@ def compilation(trainings: Mapping[str, Training], times: int) -> dict[str, dict
     Every time is the first: nothing is kept in memory between them, nor found on disk.
     """
     seconds = {name: {how: {"trace_and_lower": [], "compile": []} for how in PROGRAMS} for name in trainings}
-    with _no_persistent_cache():
+    with no_persistent_cache():
         for _, how, (name, training) in itertools.product(range(times), PROGRAMS, trainings.items()):
             jax.clear_caches()
             program, operands = PROGRAMS[how](training)
@@ -154,7 +154,8 @@ PROGRAMS = {
 
 
 @contextlib.contextmanager
-def _no_persistent_cache() -> Iterator[None]:
+def no_persistent_cache() -> Iterator[None]:
+    """Programs that are compiled here are neither found on disk nor kept there."""
     before = jax.config.jax_enable_compilation_cache
     jax.config.update("jax_enable_compilation_cache", False)
     compilation_cache.reset_cache()  # whether it is used was decided when the first program was compiled

@@ -9,7 +9,8 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jaxgen.experiments.benchmarks import checkpoints, pipeline, seeds, start, timing, train_step
+from jaxgen.experiments.benchmarks import checkpoints, pipeline, seeds, start, timing, tpu_programs, train_step
+from rich.console import Console
 
 from jaxgen.data.pipeline import stream
 from jaxgen.model import Model, Phase, State
@@ -257,6 +258,8 @@ def test_start(measured):
         (pipeline, ["--pipeline", "grain", "--image-size", "9"], "dcgan cannot make images of 9x9"),
         (pipeline, ["--pipeline", "grain", "--workers", "-1"], "workers must be a whole number from 0 on, not -1"),
         (start, ["--image-size", "5000", "--rounds", "1"], "image size must be at most 4096, not 5000"),
+        (tpu_programs, ["--effort", "1.5"], "effort must lie between -1 and 1, not 1.5"),
+        (tpu_programs, ["--cases", "dcgan", "dcgna"], "no case dcgna: there are classifier, classifier-logistic"),
     ],
 )
 def test_a_mistake_is_one_line_and_status_2(module, argv, words, call):
@@ -275,10 +278,39 @@ def test_torch_is_asked_for_where_it_is_missing(call, monkeypatch):
     assert err == "jaxgen: error: --against torch-compile needs PyTorch: pip install torch\n"
 
 
+def test_the_compiler_for_tpus_is_asked_for_where_it_is_missing(call, monkeypatch):
+    """In the version that JAX wants."""
+    monkeypatch.setattr(tpu_programs.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(
+        tpu_programs.importlib.metadata,
+        "requires",
+        lambda name: ["numpy>=2.0", "jaxlib==1.2; extra == 'tpu'", 'libtpu==0.3.*; extra == "tpu"'],
+    )
+    status, out, err = call(tpu_programs, "--cases", "dcgan")
+    assert (status, out) == (2, "")
+    assert err == "jaxgen: error: this needs libtpu, which has the compiler for TPUs: pip install 'libtpu==0.3.*'\n"
+
+
+def test_what_the_compiler_for_tpus_states_in_a_table(capsys):
+    """In thousands of bytes; of a program that does not compile, why."""
+    bytes_of = {"state": 61_696, "arguments": 350_208, "outputs": 68_096, "temporaries": 3_286_016, "code": 415_744}
+    stated = {"seconds": 2.04, "flops": 538_000.0, "useful_flops": 327_680, "collectives": {"all-reduce": 10}}
+    programs = [
+        {"case": "dcgan-devices", "program": "adversarial"} | stated | bytes_of,
+        {"case": "vae", "program": "train", "error": "INTERNAL: no\nmore of it"},
+    ]
+    result = {"chip": "TPU v5 lite", "libtpu": "0.3.1", "arguments": {"effort": -1.0}, "programs": programs}
+    Console(width=200).print(tpu_programs.shown(result))
+    rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in capsys.readouterr().out.splitlines()]
+    numbers = ["2.0", "0.538", "0.328", "62", "350", "68", "3,286", "416"]
+    assert ["dcgan-devices, adversarial (10 all-reduce)", *numbers] in rows
+    assert ["vae, train", "does not compile: INTERNAL: no", *[""] * 7] in rows
+
+
 @pytest.mark.parametrize("package", ["experiments", "jaxgen.experiments"])
 def test_help_of_every_command_from_a_checkout_and_installed(package):
     """None imports jax for it."""
-    for name in ("train_step", "seeds", "pipeline", "start"):
+    for name in ("train_step", "seeds", "pipeline", "start", "tpu_programs"):
         command = [sys.executable, "-X", "importtime", "-m", f"{package}.benchmarks.{name}", "--help"]
         ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         assert ran.returncode == 0, ran.stderr

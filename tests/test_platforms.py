@@ -1,0 +1,180 @@
+"""Every model's programs for GPUs and TPUs, on a machine without: lowered, and compiled by the compiler for TPUs."""
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+import typing
+from pathlib import Path
+
+import pytest
+from jax import export
+from jax.experimental.layout import Layout
+from jaxgen.experiments.benchmarks import flops, tpu_programs
+from jaxgen.experiments.benchmarks.programs import CASES, SEEDS, programs, told
+
+from jaxgen import models
+from jaxgen.adversarial.turns import AdversarialConfig
+from jaxgen.nn.conv import conv_p, dw_p, dx_p
+from jaxgen.training.engine import AXIS
+
+ROOT = Path(__file__).parents[1]
+
+
+def made(name):
+    case = CASES[name]
+    module = models.load(case.model)
+    return module.make(module.Config(**case.fields), told(case))
+
+
+# The cases.
+
+
+def test_every_model_has_a_case():
+    assert {case.model for case in CASES.values()} == set(models.MODELS)
+
+
+@pytest.mark.parametrize("config", [AdversarialConfig, *(models.load(name).Config for name in models.MODELS)])
+def test_every_option_that_changes_a_program_is_in_a_case(config):
+    """Of the fields that a class itself declares: each choice, and whatever by default is off, or one of something."""
+    cases = [case for case in CASES.values() if issubclass(models.load(case.model).Config, config)]
+    for name in config.__annotations__:
+        default, kind = getattr(config, name), typing.get_type_hints(config)[name]
+        found = [case.fields[name] for case in cases if name in case.fields]
+        if default in (0, None, ()) or (type(default) is int and default == 1):
+            assert found, name
+        if typing.get_origin(kind) is typing.Literal:
+            assert {default, *found} == set(typing.get_args(kind)), name
+
+
+def test_every_network_has_a_case_in_bfloat16():
+    halved = {case.model for case in CASES.values() if case.precision == "bfloat16"}
+    assert halved == set(models.MODELS) - {"naive_bayes"}  # which counts
+
+
+# Lowered for GPUs and TPUs.
+
+QUICK = ("classifier", "naive_bayes", "autoencoder", "vae", "gan", "dcgan")
+
+
+def equations(jaxpr, seen):
+    """How many convolutions of jaxgen's there are in a jaxpr, one that is called several times taken once."""
+    if id(jaxpr) in seen:
+        return 0
+    seen[id(jaxpr)] = jaxpr
+    own = sum(equation.primitive in (conv_p, dx_p, dw_p) for equation in jaxpr.eqns)
+    return own + sum(equations(inner, seen) for equation in jaxpr.eqns for inner in flops._inner(equation.params))
+
+
+def groups(module):
+    """Of each convolution in a lowered module, how many separate ones it holds."""
+    found = [
+        re.findall(r"(?:batch|feature)_group_count = (\d+)", line)
+        for line in module.splitlines()
+        if "stablehlo.convolution(" in line
+    ]
+    return [int(batch) * int(feature) for batch, feature in found]
+
+
+def lowered(program, platform):
+    """The text of a program's module."""
+    exported = export.export(program.jitted, platforms=(platform,))(*program.operands)
+    assert exported.platforms == (platform,)
+    return exported.mlir_module()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
+        for name, case in CASES.items()
+        if case.devices == 1
+    ],
+)
+def test_each_convolution_is_one_of_xlas_for_all_seeds_on_gpus_and_tpus(name):
+    """On CPUs it is one for each seed, or products of matrices."""
+    for program in programs(CASES[name], AXIS["tpu"]):
+        wanted = equations(program.jitted.trace(*program.operands).jaxpr.jaxpr, {})
+        on_tpu, on_cuda, on_rocm = (groups(lowered(program, platform)) for platform in ("tpu", "cuda", "rocm"))
+        assert on_tpu == on_cuda == on_rocm
+        if CASES[name].model == "vaegan" and program.name != "sample":
+            assert 0 < len(on_tpu) < wanted  # of three players' gradients, those that move nobody are left out
+        else:
+            assert len(on_tpu) == wanted
+        # One is enough for all seeds of what sees the data, or a map of ones: their kernels are side by side in it.
+        assert set(on_tpu) - {1} == ({SEEDS} if wanted else set())
+
+
+# Compiled for TPUs.
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "order", "tiling", "expected"),
+    [
+        ((), "int32", (), ((128,),), 4 * 128),
+        ((200,), "float32", (0,), ((128,),), 4 * 256),
+        ((2, 3, 5), "float32", (0, 1, 2), ((8, 128),), 4 * 2 * 8 * 128),
+        ((2, 3, 5), "float32", (2, 0, 1), ((2, 128),), 4 * 5 * 2 * 128),
+        ((16, 300), "bfloat16", (0, 1), ((8, 128), (2, 1)), 2 * 16 * 384),
+        ((300, 16), "uint8", (1, 0), ((8, 128), (4, 1)), 16 * 384),
+        ((3, 2), "uint32", (0, 1), ((1, 128),), 4 * 3 * 128),
+    ],
+)
+def test_bytes_in_a_tpus_memory(shape, dtype, order, tiling, expected):
+    assert tpu_programs.padded_bytes(shape, dtype, Layout(order, tiling)) == expected
+
+
+@pytest.fixture(scope="module")
+def compiled():
+    """What the compiler states, by case and program. In a process of its own: libtpu stays in one that loaded it."""
+    if not importlib.util.find_spec("libtpu"):
+        pytest.skip(f"the compiler for TPUs is not installed: {tpu_programs.wanted_libtpu()}")
+    command = [sys.executable, "-m", "experiments.benchmarks.tpu_programs", "--effort", "-1", "--json"]
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    result = json.loads(ran.stdout)
+    assert result["chip"] == "TPU v5 lite"
+    found = {name: {} for name in CASES}
+    for one in result["programs"]:
+        found[one["case"]][one["program"]] = one
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
+def test_compiled_for_a_tpu(name, compiled):
+    """The arguments' bytes are those by hand, and all of the state is donated; the operations are a step's."""
+    model, case = made(name), CASES[name]
+    assert list(compiled[name]) == [phase.name for phase in model.phases] + ["sample"] * (model.sampler is not None)
+    for program, stated in compiled[name].items():
+        assert "error" not in stated
+        assert stated["arguments"] == stated["padded_arguments"]
+        assert stated["donated"] == (0 if program == "sample" else stated["padded_state"])
+        assert ("all-reduce" in stated["collectives"]) == (case.devices > 1 and program != "sample")
+        if case.model != "naive_bayes":  # whose products are of integers
+            # Useful are vaegan's gradients that move nobody, which the compiler drops, but not what is elementwise.
+            chips = (
+                min(case.devices, SEEDS) if program == "sample" else case.devices
+            )  # samples are divided by seed only
+            assert (0.7 if case.model == "vaegan" else 1) < chips * stated["flops"] / stated["useful_flops"] < 4
+
+
+@pytest.mark.slow
+def test_states_and_operations_of_compiled_programs_by_hand(compiled):
+    """Of two seeds: 10 classes, 256 pixels, 16 images a step."""
+    logistic = compiled["classifier-logistic"]["train"]
+    assert logistic["state"] == 2 * 4 * (2 + 3 * (256 + 1) * 10)  # two counts; weights, and AdamW's two averages
+    assert logistic["useful_flops"] == 2 * 2 * 2 * 16 * 256 * 10  # forward, and the weights' gradient
+    for sums, name in ((1, "naive_bayes"), (2, "naive_bayes-gaussian"), (16, "naive_bayes-categorical")):
+        assert compiled[name]["count"]["state"] == 2 * 4 * (1 + 10 + sums * 256 * 10)
+
+
+@pytest.mark.slow
+def test_compiled_for_four_chips_that_share_seeds_and_batches(compiled):
+    """Each has one of two seeds and a half of every batch."""
+    one, four = (compiled[name]["adversarial"] for name in ("dcgan", "dcgan-devices"))
+    assert four["state"] == one["state"] / 2
+    assert four["flops"] == pytest.approx(one["flops"] / 4, rel=0.15)
