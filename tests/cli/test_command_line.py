@@ -810,12 +810,11 @@ def test_a_comparison_and_an_evaluation(own, here):
     (here / "two.py").write_text(HEAD + source)
     out = did("compare", "two.py")
     assert out.rstrip().endswith("runs/two/report.html")
-    for row in ("real against real", "nb", "nb, untrained", "mean", "mean, untrained"):
-        assert re.search(rf"│ {row} +│", out), row
     results = json.loads(Path("runs/two/results.json").read_text())
     assert results["seeds"] == [4, 2]
     (table,) = results["tables"]
     rows = {row["name"]: row for row in table["rows"]}
+    assert {"real against real", "nb", "nb, untrained", "mean", "mean, untrained"} <= set(rows)
     recorded = [f"digest {seed} {digest}" for seed, digest in rows["mean"]["digests"].items()]
     assert digest_lines(did("digest", "runs/two/mean")) == recorded
     # real images are recognised more often than the noisy mean of all

@@ -86,7 +86,7 @@ def row(results, label, name):
 def test_a_table_a_dataset(compared):
     _, results = compared
     assert [table["label"] for table in results["tables"]] == ["grey", "bits"]
-    assert [table["dataset"]["options"]["binarize"] for table in results["tables"]] == [None, "threshold"]
+    assert [table["dataset"]["options"].get("binarize") for table in results["tables"]] == [None, "threshold"]
     names = [[row["name"] for row in table["rows"] if row["kind"] == "real"] for table in results["tables"]]
     assert names == [["real against real", "real as bits"], ["real against real"]]
     assert row(results, "bits", "counts")["run"] == "bits/counts"
