@@ -9,7 +9,7 @@ import torch
 from safetensors.numpy import load_file
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-from jaxgen.metrics import inception
+from jaxgen.evaluation import inception
 
 TOLERANCE = 1e-4
 
