@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 
-from experiments.digits import experiment
 from jaxgen import data
 from jaxgen.cli import fail
 from jaxgen.cli.parsing import parse
@@ -28,6 +27,8 @@ from jaxgen.drawing import GAP, captioned, enlarged, image_grid, stacked, to_png
 from jaxgen.errors import UserError
 from jaxgen.pictures import sample
 from jaxgen.training import Settings, train
+
+from .digits import experiment
 
 DOCS = Path(__file__).parents[1] / "docs"
 

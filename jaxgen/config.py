@@ -42,7 +42,7 @@ def given(config: Any) -> list[str]:
 
 
 def check_idle(config: Any, by: str, uses: Mapping[str, tuple[str, ...]]) -> None:
-    """Raises UserError where a field was given that is of another choice only, and would be without effect.
+    """Raises UserError for a field that was given and has no effect, as it only applies with another choice.
 
     Args:
         config: a dataclass.
@@ -52,7 +52,8 @@ def check_idle(config: Any, by: str, uses: Mapping[str, tuple[str, ...]]) -> Non
     for name in given(config):
         takers = [choice for choice, names in uses.items() if name in names]
         if takers and getattr(config, by) not in takers:
-            raise UserError(f"{name} is of {by} {' or '.join(takers)}, not of {getattr(config, by)}")
+            option = f"--{by.replace('_', '-')} {' or '.join(takers)}"
+            raise UserError(f"{name} only applies with {option} (you chose {getattr(config, by)})")
 
 
 def _fits(value: Any, hint: Any) -> bool:

@@ -9,7 +9,7 @@ import hashlib
 import inspect
 import io
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
@@ -72,8 +72,9 @@ def code_digest(source: str) -> str:
     return hashlib.sha256(code.encode()).hexdigest()
 
 
-def function_sources(function: FunctionType) -> dict[str, str]:
+def function_sources(function: Callable) -> dict[str, str]:
     """sha256 (hex) of a function's own code and constants, and of the modules of COMPUTING whose functions it calls."""
+    assert isinstance(function, FunctionType)
     own, modules = hashlib.sha256(), set()
     waiting = [function.__code__]
     while waiting:

@@ -19,13 +19,13 @@ Keys are typed (`jax.random.key`), come first, and are used once.
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
 
-Array = jax.Array
-Key = jax.Array
+Array: TypeAlias = jax.Array
+Key: TypeAlias = jax.Array
 PyTree = Any
 Batch = Mapping[str, Array]
 Metrics = Mapping[str, Array]

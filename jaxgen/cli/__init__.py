@@ -36,7 +36,7 @@ def _status(argv: list[str]) -> int:
     try:
         return _run(argv)
     except SystemExit as stopped:  # --help
-        return stopped.code or 0
+        return int(stopped.code or 0)
     except UserError as error:
         return fail(str(error))
     except BrokenPipeError:  # the reader, `head` say, has seen enough

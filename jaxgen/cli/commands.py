@@ -71,7 +71,7 @@ def train_command(argv: list[str]) -> None:
     flat = tyro.conf.arg(name="")
 
     def train_(
-        config: Annotated[config_class, flat],
+        config: Annotated[config_class, flat],  # type: ignore[valid-type]  # known when the command runs
         settings: Annotated[Settings, flat],
         out: Path | None = None,
         resume: bool = False,
@@ -238,7 +238,7 @@ def sample_command(argv: list[str]) -> None:
 
         keep_compiled()
 
-        picture = {"num": num, "steps": steps, "dims": dims, "around": around, "groups": groups}
+        picture: dict[str, Any] = {"num": num, "steps": steps, "dims": dims, "around": around, "groups": groups}
         print(sample(path, kind, checkpoint=checkpoint, out=out, **picture))
 
     parse(sample_, rest, "jaxgen sample RUN")
@@ -474,7 +474,7 @@ def _data_show(argv: list[str]) -> None:
         dataset: tyro.conf.Fixed[str] = name
         data_from: tyro.conf.Fixed[str | None] = None
         flip: tyro.conf.Fixed[bool] = False
-        pipeline: tyro.conf.Fixed[str] = "auto"
+        pipeline: tyro.conf.Fixed[Literal["auto", "memory", "grain"]] = "auto"
         workers: tyro.conf.Fixed[int] = 0
 
     def data_show(

@@ -54,7 +54,9 @@ def models_table() -> Table:
 def datasets_table() -> Group:
     """The datasets: a line of numbers, and below it what it is, its configs and its licence."""
     line = "{:<17}  {:>7}  {:>10}  {:>6}  {:<9}  {:>7}  {}".format
-    parts = [Text(line("dataset", "train", "validation", "test", "shape", "classes", "prepared"), "bold")]
+    parts: list[Text | Padding] = [
+        Text(line("dataset", "train", "validation", "test", "shape", "classes", "prepared"), "bold")
+    ]
     how = {"made": "on first use", "prepared": "no", "folder": "--data-from"}
     other = data.info("tfds:NAME")._replace(what="any other dataset of TFDS that has images", licence="its own")
     for info in (*data.table(), other):
@@ -165,7 +167,9 @@ def runs_table(standings: list[Standing]) -> Table:
     table = _folding("run", "state", "step", "model", "data", "seeds", "seconds", title="Runs")
     for each in standings:
         settings = each.described["settings"] if each.described else {}
-        words = Text.assemble((each.state, colours[each.state]), *(["\n", (each.note, "dim")] if each.note else []))
+        words = Text(each.state, colours[each.state])
+        if each.note:
+            words.append(f"\n{each.note}", "dim")
         step = f"{each.step:,} of {each.steps:,}" if each.step is not None and each.steps else ""
         model = each.described["model"] if each.described else ""
         seconds = f"{each.seconds:,.0f}" if each.seconds is not None else ""

@@ -117,7 +117,7 @@ def _check_folder(out: Path, planned: Plans) -> None:
 
 def _check_columns(chosen: Experiment, scorers: dict[str, Scorer], planned: Plans) -> None:
     """Raises UserError for a comparison, sweep or checkpoint rule by a column that an arm will not have."""
-    asked = [
+    asked: list[tuple[str, str, tuple[str, ...], str | None]] = [
         (f"the sweep of {name}", arm.sweep.metric, (name,), None) for name, arm in chosen.arms.items() if arm.sweep
     ]
     asked += [("checkpoint", chosen.checkpoint, tuple(chosen.arms), None)] if chosen.checkpoint else []

@@ -48,8 +48,8 @@ class Verdict(NamedTuple):
     paired: bool
     tasks: int
     seeds: tuple[int, int]  # of a and b, those that diverged too
-    diverged: tuple[int, int]  # scores missing, over all tasks
-    means: tuple[float | None, float | None]  # of the scores that there are, on one task
+    diverged: tuple[int, ...]  # of a and b, scores missing, over all tasks
+    means: tuple[float | None, ...]  # of a and b, of the scores that there are, on one task
     difference: float | None  # of the means; paired, of the pairs that have both scores
     low: float | None  # its 95% interval
     high: float | None

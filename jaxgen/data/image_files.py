@@ -250,13 +250,16 @@ PILLOWS_LIMIT = _Limit()
 
 
 def _decoded(kind: str, bare: bytes, max_pixels: int, bits: int) -> tuple[np.ndarray, int | None]:
-    from PIL import Image
+    from PIL import Image, TiffImagePlugin
 
     with PILLOWS_LIMIT.lifted(), Image.open(io.BytesIO(bare), formats=(kind,)) as image:
         if image.width * image.height > max_pixels:
             size = f"{image.width:,}x{image.height:,}"
             raise _UnreadError(f"its {size} pixels are more than {max_pixels:,}; --max-pixels allows others")
-        tags = image.tag_v2 if kind == "TIFF" else {258: (bare[24] if kind == "PNG" else 8,)}
+        if isinstance(image, TiffImagePlugin.TiffImageFile):
+            tags = image.tag_v2
+        else:
+            tags = {258: (bare[24] if kind == "PNG" else 8,)}
         depth = tags.get(258, (1,))[0]  # bits a channel
         if image.mode.startswith("I;16") or (kind, image.mode) == ("PNG", "I"):
             return _deep(np.asarray(image), depth, bits, white_is_zero=tags.get(262) == 0)

@@ -9,8 +9,9 @@ import codecs
 import re
 import struct
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -219,13 +220,15 @@ def _polygon(corners, num=None):
     return corners
 
 
-class _Property(NamedTuple):
+@dataclass(frozen=True)
+class _Property:
     name: str
     type: str  # of a value, as NumPy has it
     count: str  # of a list's length; "" of what is no list
 
 
-class _Element(NamedTuple):
+@dataclass(frozen=True)
+class _Element:
     name: str
     count: int
     properties: list[_Property]
@@ -318,7 +321,7 @@ def _ply_binary(body: bytes, elements: list[_Element], order: str) -> dict[str, 
             continue
         row = _ply_row(body, place, element, order)
         size = row.itemsize * element.count
-        rows = np.frombuffer(body, row, element.count, place) if place + size <= len(body) else ()
+        rows: Any = np.frombuffer(body, row, element.count, place) if place + size <= len(body) else ()
         alike = len(rows) == element.count and all(
             (rows[f"{each.name} count"] == rows[each.name].shape[1]).all() for each in element.properties if each.count
         )

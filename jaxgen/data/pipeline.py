@@ -125,7 +125,7 @@ def _positions(words: tuple[int, ...], num_examples: int, start: int, count: int
 class _Stream:
     """Position n of the stream -> its example of a split, the n-th of all; picklable, for grain's workers."""
 
-    def __init__(self, key: Key, entries: Mapping[str, Any], end: int):
+    def __init__(self, key: Key, entries: Mapping[str, Any], end: float):
         self._words, self._entries, self._end = words_of(key), entries, end
         self._num_examples = len(next(iter(entries.values())))
 
@@ -146,7 +146,7 @@ def read(
     passes: int | None = None,
     workers: int = 0,
     share: tuple[int, int] = (0, 1),
-) -> Iterator[dict[str, np.ndarray]]:
+) -> Any:
     """The batches of `stream`, or of `passes`, for the steps from `start` to `stop - 1`, read ahead by grain.
 
     Args:
@@ -160,7 +160,7 @@ def read(
       share: (this process, their number): each reads its own part of every batch.
 
     Returns:
-      An iterator over batches, entries [batch_size / processes, ...].
+      grain's iterator over batches, entries [batch_size / processes, ...], which is to be closed.
 
     Raises:
       UserError: if a batch cannot be divided among the processes; while iterating, what reading an example raises.

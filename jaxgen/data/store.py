@@ -153,10 +153,10 @@ def decoded(options: Options, reader: Any, *, progress: bool = True) -> Decoded:
     except (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise UserError(_damaged(folder)) from error
     if found.manifest.records is not None:
-        source = _sliced(reader.read(options), options)
+        source: Mapping[str, Any] = _sliced(reader.read(options), options).splits  # records, as they were
         for split, rows in found.manifest.records.items():
             transform = Transform.of(options, split)
-            found.splits[split]["image"] = Images(source.splits[split], rows, transform, found.mean.shape)
+            found.splits[split]["image"] = Images(source[split], rows, transform, found.mean.shape)
     if reader.identity(options) != identity:
         raise UserError(f"the files of dataset {options.dataset} were changed while they were read: start again")
     return found
@@ -315,14 +315,14 @@ def _write_all(folder: Path, source: Source, options: Options, progress: bool) -
         if not _length(examples):
             raise UserError(f"dataset {options.dataset}: split {split} has no examples")
         transform = Transform.of(options, split)
-        if _is_records(examples):
-            what = f"{options.dataset}, {split}"
-            part = _decode(examples, what, transform, options.skip_bad, kept, shape, progress, seen, split)
-            entries, digest, total, rows = part
-        else:
+        if isinstance(examples, Mapping):
             entries = _transformed(examples, transform, options)
             digest, rows = _digests({split: entries})[split], range(_length(examples))
             total = entries["image"].sum(axis=0, dtype=np.float64) if "image" in entries else None
+        else:
+            what = f"{options.dataset}, {split}"
+            part = _decode(examples, what, transform, options.skip_bad, kept, shape, progress, seen, split)
+            entries, digest, total, rows = part
         shape = None if total is None else total.shape
         left_out = (source.skipped or {}).get(split, 0)
         digests[split], records[split], skipped[split] = digest, list(rows), _length(examples) - len(rows) + left_out
@@ -380,14 +380,15 @@ def _length(examples: Any) -> int:
 
 
 def _fits(source: Source, transform: Transform) -> bool:
-    """Whether all images take no more than is kept decoded in memory."""
-    for records in source.splits.values():
+    """Whether all images, which are records, take no more than is kept decoded in memory."""
+    splits: Mapping[str, Any] = source.splits
+    for records in splits.values():
         for index in range(len(records)):
             try:
                 image = transform(records[index]["image"])
             except UserError:  # said where all are decoded
                 continue
-            return image.nbytes * sum(map(len, source.splits.values())) <= IN_MEMORY
+            return image.nbytes * sum(map(len, splits.values())) <= IN_MEMORY
     return True
 
 

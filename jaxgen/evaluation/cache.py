@@ -13,7 +13,7 @@ from jaxgen.evaluation.extractor import digest
 
 
 def cached(depends: Any, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What `compute` gave before of things so described (JSON-able, arrays as their `content`), or gives now."""
+    """Returns the cached result for this key (JSON-able, arrays as their `content`), or computes and caches it."""
     words = json.dumps(depends, sort_keys=True)
     path = data_dir() / "scores" / f"{hashlib.sha256(words.encode()).hexdigest()}.json"
     try:

@@ -6,7 +6,7 @@ import importlib.metadata
 import math
 import os
 from collections.abc import Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -239,11 +239,11 @@ class Scorer:
     @cached_property
     def sides(self) -> Sides:
         """The real examples."""
-        splits = [
+        train, validation, test = (
             Examples(each[self.entry], each.get("label"), self.extractor, self.judge)
             for each in (self.dataset.train, self.dataset.validation, self.dataset.test)
-        ]
-        return Sides(self.dataset, *splits, self._learned, self.scoring.sampling_seed)
+        )
+        return Sides(self.dataset, train, validation, test, self._learned, self.scoring.sampling_seed)
 
     def _learned(self, examples: Examples, images: np.ndarray) -> np.ndarray:
         """Labels of images by a classifier that is trained on the examples."""
@@ -281,9 +281,12 @@ class Scorer:
             self._bar.say(f"{name}: {row.name}")
             with _told(row.name):
                 key = [row.name, own, function_sources(row.score), self._depends]
-                scores |= cached(key, lambda score=row.score: score(self.sides, fake))
+                scores |= cached(key, partial(self._scored, row, fake))
             self._bar.advance()
         return scores
+
+    def _scored(self, family: Family, fake: Examples) -> dict[str, float]:
+        return family.score(self.sides, fake)
 
     def of_model(self, plan: Plan, name: str, seeds: tuple[int, ...], keys, state: State) -> dict[str, list[float]]:
         """Every metric of these seeds of a model that needs no samples."""
@@ -296,9 +299,7 @@ class Scorer:
             self._bar.say(f"{name}: {row.name}")
             with _told(row.name):
                 key = [row.name, own, function_sources(row.score), self._depends]
-                scores |= cached(
-                    key, lambda score=row.score: score(plan.model, keys, state, self.dataset, self.scoring)
-                )
+                scores |= cached(key, partial(row.score, plan.model, keys, state, self.dataset, self.scoring))
             self._bar.advance()
         return scores
 
@@ -383,7 +384,7 @@ class Scorer:
                 for key, score in self.of_samples(f"{name}, seed {seeds[seed]}", some, of).items():
                     of_seeds.setdefault(key, []).append(score)
         of_seeds |= self.of_model(plan, name, tuple(seeds[seed] for seed in going), keys[:, 1], state)
-        values = {key: [None] * len(seeds) for key in of_seeds}
+        values: dict[str, list[float | None]] = {key: [None] * len(seeds) for key in of_seeds}
         for key, scores in of_seeds.items():
             for seed, score in zip(going, scores, strict=True):
                 values[key][seed] = _finite(score)

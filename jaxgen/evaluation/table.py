@@ -464,6 +464,13 @@ SAMPLES = (
 )
 """Families that score examples, whatever made them."""
 
+ERRORS: tuple[tuple[str, str, str, Literal["lower", "higher"], int, tuple[float | None, float | None]], ...] = (
+    ("mse", "MSE", "Mean squared error, pixels in [0, 1],", "lower", 5, SHARE),
+    ("psnr", "PSNR", "Peak signal-to-noise ratio, dB,", "higher", 2, (0.0, None)),
+    ("ssim", "SSIM", "Structural similarity", "higher", 4, (-1.0, 1.0)),
+)
+"""Of reconstructed images: key, title, words, which is better, digits, bounds."""
+
 MODELS = (
     Family(
         "log_prob",
@@ -546,11 +553,7 @@ MODELS = (
         tuple(
             Column(key + of, title + short, f"{words} of reconstructed test images{more}.", better, digits, bounds)
             for of, short, more in (("", "", ""), ("_binary", ", bits", ", which are bits (pixels >= 128)"))
-            for key, title, words, better, digits, bounds in (
-                ("mse", "MSE", "Mean squared error, pixels in [0, 1],", "lower", 5, SHARE),
-                ("psnr", "PSNR", "Peak signal-to-noise ratio, dB,", "higher", 2, (0.0, None)),
-                ("ssim", "SSIM", "Structural similarity", "higher", 4, (-1.0, 1.0)),
-            )
+            for key, title, words, better, digits, bounds in ERRORS
         ),
         of_models.reconstruction,
         _reconstructs,

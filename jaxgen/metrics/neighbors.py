@@ -128,7 +128,8 @@ def nearest_distances(queries, references) -> Nearest:
       ValueError: an argument is not [samples, dimensions], is empty or has non-finite values, or
         the dimensions differ.
     """
-    squared, indices = _nearest(*_features(query=(queries, 1), reference=(references, 1)), 1)
+    queries, references = _features(query=(queries, 1), reference=(references, 1))
+    squared, indices = _nearest(queries, references, 1)
     return Nearest(np.sqrt(squared[:, 0]), indices[:, 0])
 
 

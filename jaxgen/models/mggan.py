@@ -23,7 +23,7 @@ Points in the plane want their base's settings (see gan) and
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -87,7 +87,7 @@ OWN = {"image": ("noise",), "point": ("deviation", "encoder_units")}
 """Fields of the autoencoder that apply to one kind of examples only."""
 
 
-def base_config(config: Config, subject: str) -> dcgan.Config | gan.Config:
+def base_config(config: Config, subject: str) -> Any:
     """The base's Config: the fields that it has of this one. Raises UserError for a given field of the other kind."""
     other = "point" if subject == "image" else "image"
     own, others = ({field.name for field in fields(BASES[kind].Config)} for kind in (subject, other))

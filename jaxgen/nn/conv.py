@@ -42,7 +42,8 @@ class Geometry(NamedTuple):
     @property
     def output(self) -> tuple[int, int]:
         """H', W' of g."""
-        return tuple((n + sum(pad) - k) // s + 1 for n, k, s, pad in zip(*self, strict=True))
+        height, width = ((n + sum(pad) - k) // s + 1 for n, k, s, pad in zip(*self, strict=True))
+        return height, width
 
     def axes(self):
         """For height and for width: (size, kernel, stride, (lo, hi), output)."""
@@ -111,7 +112,7 @@ best of 1 to 64 for DCGAN-64's layers (2 cores with 1 MB of L2 each, 32 MB of L3
 product's 450, at once 190 to 350."""
 
 LEAST_PIXELS = 512
-"""Of g in a chunk of `_dw`, or few less: below, the sum over chunks costs more than they save."""
+"""Minimum output pixels per `_dw` chunk; smaller chunks cost more in summation than they save."""
 
 
 def _chunks(batch: int, wanted: int) -> int:

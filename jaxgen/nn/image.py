@@ -44,7 +44,7 @@ def logits_of_mean(mean: np.ndarray, least: float = 0.01) -> Array:
     return jnp.asarray(np.log(mean / (1 - mean)).astype(np.float32))
 
 
-def pyramid(image_shape: tuple[int, int, int], smallest: int, model: str) -> tuple[tuple[int, int], int]:
+def pyramid(image_shape: tuple[int, ...], smallest: int, model: str) -> tuple[tuple[int, int], int]:
     """((height, width) of the smallest map, number of halvings down to it).
 
     The image is halved, by a layer of stride 2 each, while both sides are even and stay at least

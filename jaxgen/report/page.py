@@ -220,7 +220,7 @@ def _across(aggregates: list[dict]) -> dict:
 
 
 def _across_cell(row: dict | None) -> dict:
-    low, mean, high = (row and row[key] for key in ("low", "interquartile_mean", "high"))
+    low, mean, high = (row[key] if row else None for key in ("low", "interquartile_mean", "high"))
     bounded = len(finite_values((low, mean, high))) == 3
     return {
         "order": mean,

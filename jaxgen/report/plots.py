@@ -1,6 +1,7 @@
 """The plots of a comparison's page: intervals and training curves, as coordinates for SVG."""
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -81,7 +82,8 @@ def curve_panel(name: str, metric: str, lines: dict, seeds: list) -> dict:
     lines = {
         seed: (np.asarray(steps, np.float64), np.asarray(values, np.float64)) for seed, (steps, values) in lines.items()
     }
-    panel = {"name": name, "metric": metric, "seeds": list(lines), "lines": [], "y_ticks": [], "x_ticks": []}
+    panel: dict[str, Any] = {"name": name, "metric": metric, "seeds": list(lines)}
+    panel |= {"lines": [], "y_ticks": [], "x_ticks": []}
     values = np.concatenate([values for _, values in lines.values()] or [np.zeros(0)])
     finite = values[np.isfinite(values)]
     panel["non_finite"] = len(values) - len(finite)

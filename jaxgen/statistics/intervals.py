@@ -345,6 +345,7 @@ def _finite(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return a, b
 
 
-def _percentiles(resampled: np.ndarray, confidence: float) -> list[float]:
+def _percentiles(resampled: np.ndarray, confidence: float) -> tuple[float, float]:
     """The bounds that hold that share of the resamples; they are resamples, so infinite ones do no harm."""
-    return np.quantile(resampled, [(1 - confidence) / 2, (1 + confidence) / 2], method="inverted_cdf").tolist()
+    low, high = np.quantile(resampled, [(1 - confidence) / 2, (1 + confidence) / 2], method="inverted_cdf").tolist()
+    return low, high

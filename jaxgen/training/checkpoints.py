@@ -25,7 +25,7 @@ from jaxgen.errors import UserError
 from jaxgen.model import PyTree
 
 REMOVED = "removed"
-"""Where checkpoints go first that are not kept, each at once, so that none is seen in part; then they are deleted."""
+"""Discarded checkpoints are first renamed here, so no partly deleted one is ever visible."""
 
 
 def _is_news(record: logging.LogRecord) -> bool:

@@ -108,7 +108,7 @@ def restore(folder: Path) -> data.Dataset:
             mixture=None if deviation is None else (arrays["centers"], deviation),
         )
         names, load = tuple(content["entries"]), cache(partial(loaded, folder, content))
-        splits = {split: LaterSplit(names, lambda split=split: getattr(load(), split)) for split in SPLITS}
+        splits: dict[str, Any] = {split: LaterSplit(names, partial(_split, load, split)) for split in SPLITS}
         return data.Dataset(
             name=content["name"],
             options=content["options"],
@@ -142,6 +142,10 @@ def loaded(folder: Path, content: Mapping[str, Any]) -> data.Dataset:
     if found.fingerprint != content["fingerprint"]:
         raise UserError(f"the data of {folder}, dataset {name}, have changed since it was trained (fingerprint)")
     return found
+
+
+def _split(load: Callable[[], data.Dataset], split: str) -> Mapping[str, Any]:
+    return getattr(load(), split)
 
 
 def _sha256(content: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:

@@ -53,7 +53,7 @@ class Progress:
     def start(self, step: int, end: int) -> None:
         """The run goes from `step` to `end`."""
         self._task = self._bar.add_task(self._title, total=end, completed=step, rate="compiling", metrics="")
-        self._last = step, None
+        self._last: tuple[int, float | None] = step, None
 
     def advance(self, step: int, rows: dict[int, dict[str, float]]) -> None:
         """The run has come to `step`, with these metrics of every seed. The first stretch, compiled, has no rate."""

@@ -140,7 +140,7 @@ def setting_differences(path: Path) -> list[str]:
 
 
 def environment_changes(path: Path, plan: Plan) -> dict[str, str]:
-    """What of the environment that bits depend on is not as when the run at `path` began: words by what changed."""
+    """Differences from the run's recorded environment that can change its bits: words by what changed."""
     old, new = read_environment(path), plan.environment()
     decisive = ("jaxgen", "jax", "jaxlib", "flax", "optax", "backend", "device", "devices", "mesh", "cores")
     decisive += ("xla_flags",)

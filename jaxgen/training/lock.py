@@ -28,7 +28,11 @@ def locked(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise UserError(f"cannot write {folder}: {error.strerror}") from None
     with file:
-        if not any(_taken(file) or time.sleep(0.05) for _ in range(10)):  # `is_locked` holds it for a moment
+        for _ in range(10):  # `is_locked` holds it for a moment
+            if _taken(file):
+                break
+            time.sleep(0.05)
+        else:
             raise UserError(f"{folder} is in use by {owner(folder)}")
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n")

@@ -6,6 +6,7 @@ import math
 import operator
 import re
 import shutil
+import signal
 import time
 from collections.abc import Callable
 from functools import partial
@@ -34,7 +35,7 @@ from jaxgen.training.symptoms import symptoms
 from jaxgen.training.tracking import check_wandb
 
 FAILED = 1000
-"""What a process whose writing failed gives at the next row, where others give the signal that came."""
+"""Sentinel reported by a process that failed to write; larger than any signal number."""
 
 
 class Stretch(NamedTuple):
@@ -375,7 +376,7 @@ def _train(
     state = processes.allgathered(state)
     stopped = {seed: int(at) for seed, at in zip(settings.seeds, state.step, strict=True) if at < end}
     if leaving:
-        raise Stopped(f"stopped at step {end} of {parts[-1].end}, which is saved", leaving)
+        raise Stopped(f"stopped at step {end} of {parts[-1].end}, which is saved", signal.Signals(leaving))
     if end < parts[-1].end:
         bar.say(f"ended at step {end}, after {minutes:g} minutes of training")
         plan = _of_steps(plan, end)

@@ -67,7 +67,7 @@ def standing(path: Path) -> Standing:
         state, note = "running", "; ".join(filter(None, [owner(path), note]))
     else:
         state = ("diverged" if diverged else "done") if result else "stopped"
-    return Standing(path, state, step, _steps(described), described, result and result["seconds"], note)
+    return Standing(path, state, step, _steps(described), described, result["seconds"] if result else None, note)
 
 
 OK, DAMAGED, UNCHECKED = "ok", "DAMAGED", "not checked"
@@ -117,7 +117,7 @@ def verified(path: Path) -> Iterator[tuple[str, str, str]]:
 
 
 def _steps(described: dict[str, Any] | None) -> int | None:
-    return described and described["settings"].get("steps")
+    return described["settings"].get("steps") if described else None
 
 
 def _diverged(path: Path) -> dict[int, int]:

@@ -188,7 +188,7 @@ def test_a_code_that_is_always_the_same_leaves_all_finite():
 
 @pytest.mark.parametrize("name", ["features", "smallest"])
 def test_fields_of_conv_are_refused_by_linear(name):
-    with pytest.raises(UserError, match=f"{name} is of network conv, not of linear"):
+    with pytest.raises(UserError, match=rf"{name} only applies with --network conv \(you chose linear\)"):
         made(**{name: 2})
 
 

@@ -314,5 +314,5 @@ def test_values_that_cannot_be_run(field, value, digits):
     ],
 )
 def test_fields_of_another_network_are_refused(network, field, value, takers, digits):
-    with pytest.raises(UserError, match=f"{field} is of network {takers}, not of {network}"):
+    with pytest.raises(UserError, match=rf"{field} only applies with --network {takers} \(you chose {network}\)"):
         make(digits.spec, network, **{field: value})

@@ -53,7 +53,7 @@ def dense(params, x, name):
         ({"learning_rate": 0.0}, "learning_rate must be above 0"),
         ({"batches": "joint"}, "batches joint is for a discriminator with BatchNorm"),
         ({"unrolled": 2, "clip": 1.0}, "unrolled takes no clip"),
-        ({"beta1": 0.9}, "beta1 is of optimizer adam, not of sgd"),
+        ({"beta1": 0.9}, r"beta1 only applies with --optimizer adam \(you chose sgd\)"),
         ({"packing": 3, "critic_steps": 2}, r"multiple of 6 \(critic_steps \* packing\), not 64"),
     ],
 )

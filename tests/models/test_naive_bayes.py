@@ -248,7 +248,7 @@ def test_mnist_is_classified_as_by_scikit_learn(mnist):
     ],
 )
 def test_fields_of_another_likelihood_are_refused(digits, likelihood, field, value, takers):
-    with pytest.raises(UserError, match=f"{field} is of likelihood {takers}, not of {likelihood}"):
+    with pytest.raises(UserError, match=rf"{field} only applies with --likelihood {takers} \(you chose {likelihood}\)"):
         naive_bayes.make(naive_bayes.Config(likelihood, **{field: value}), digits.spec)
 
 

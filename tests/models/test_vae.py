@@ -719,10 +719,10 @@ def test_bfloat16_is_of_layers_only(spec, two_classes, fields):
         ({"stage_steps": 0}, "stage_steps must be above 0"),
         ({"network": "mlp", "hidden": (10, 0)}, "hidden must be numbers above 0"),
         ({"beta": 0.0}, "beta must be above 0"),
-        ({"network": "mlp", "features": 8}, "features is of network conv, not of mlp"),
-        ({"network": "mlp", "smallest": 2}, "smallest is of network conv, not of mlp"),
-        ({"hidden": (50,)}, "hidden is of network mlp, not of conv"),
-        ({"deviation": 0.5}, "deviation is of likelihood gaussian, not of bernoulli"),
+        ({"network": "mlp", "features": 8}, r"features only applies with --network conv \(you chose mlp\)"),
+        ({"network": "mlp", "smallest": 2}, r"smallest only applies with --network conv \(you chose mlp\)"),
+        ({"hidden": (50,)}, r"hidden only applies with --network mlp \(you chose conv\)"),
+        ({"deviation": 0.5}, r"deviation only applies with --likelihood gaussian \(you chose bernoulli\)"),
     ],
 )
 def test_what_does_not_go_together_is_refused_in_a_line(spec, fields, words):
