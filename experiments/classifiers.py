@@ -5,7 +5,7 @@
 
 The same images in batches of 128, AdamW with the learning rate falling to 0 along a cosine; what differs is the
 network, each narrow enough for a CPU: LeNet of 16 and 32 channels, VGG of three pairs of 3x3 convolutions, ResNet-8 of
-one block at each of three sizes. Logistic regression is penalised and does without weight decay, so that it has one
+one block at each of three sizes. Logistic regression is penalized and does without weight decay, so that it has one
 optimum; longer training reaches it (tests/models/test_classifier.py, against scikit-learn).
 
 Time: 37 minutes on 2 CPU cores (2,198 s) that other work shared; 20 by processor time. Expected: logistic regression

@@ -3,18 +3,18 @@
 The digits are scikit-learn's (1,797 scans, 8x8), resampled to 16x16; nothing is downloaded. Naive
 Bayes draws every pixel on its own, given the class, as a bit; the VAE shows means of p(x|z); the DCGAN
 has no likelihood. The log-likelihoods of Naive Bayes (exact) and of the VAE (a bound) are of the same
-binary images. FD-digits is taken against the grey images: what turning the real ones into bits alone
+binary images. FD-digits is taken against the gray images: what turning the real ones into bits alone
 costs is a row of its own.
 
     jaxgen compare experiments/digits.py
 
 Time: 3 to 9 minutes on 2 CPU cores, compilation included. Expected: real against real lowest in
-FD-digits, all three models far below their untrained selves; the judge recognises at least 80% of the
+FD-digits, all three models far below their untrained selves; the judge recognizes at least 80% of the
 VAE's and the DCGAN's samples, all ten classes among them.
 
 Measured on a CPU (jax 0.10.2), mean and 95% t interval over the seeds:
 
-    row                FD-digits            recognised            log p, binary digits (nats)
+    row                FD-digits            recognized            log p, binary digits (nats)
     real against real    6.1                1.000
     real as bits        99.4                0.995
     naive_bayes         52.8 [50.4, 55.3]   0.987 [0.986, 0.988]  -72.9, exact

@@ -16,7 +16,7 @@ when each is tuned; here none is, and all are young.
 Measured on a CPU (jax 0.10.2), mean and 95% t interval over the seeds; of the program before the game drew its keys as
 it does now, which changes the bits:
 
-    row                FD-mnist              recognised
+    row                FD-mnist              recognized
     real against real     3.1                0.998
     minimax            1329 [607, 2051]      0.200 [-0.104, 0.504], in two of five seeds ten classes
     non_saturating      304 [279, 329]       0.610 [0.593, 0.626]
@@ -49,7 +49,7 @@ experiment = Experiment(
         "non_saturating": Arm("dcgan", {**shared, "loss": "non_saturating"}),
         "least_squares": Arm("dcgan", {**shared, "loss": "least_squares"}),
         "hinge": Arm("dcgan", {**shared, "loss": "hinge"}),
-        "wasserstein": Arm("dcgan", {**shared, "loss": "wasserstein", "penalty": "one_centred", "critic_steps": 3}),
+        "wasserstein": Arm("dcgan", {**shared, "loss": "wasserstein", "penalty": "one_centered", "critic_steps": 3}),
     },
     comparisons=tuple(
         Comparison(other, "non_saturating", "fd") for other in ("minimax", "least_squares", "hinge", "wasserstein")

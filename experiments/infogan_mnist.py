@@ -13,12 +13,12 @@ the training images, and errs on test images. Two arms:
 At the paper's widths, on a GPU (50 epochs; one seed, others with --seeds):
 
     jaxgen train infogan --information-weight .1 --dataset mnist --batch-size 128 --steps 21500 --out runs/infogan
-    jaxgen evaluate runs/infogan --metrics codes fd recognised
+    jaxgen evaluate runs/infogan --metrics codes fd recognized
 
 Time: half an hour on 2 CPU cores, by the time of a step on both; an arm took 25 minutes on one core beside other work.
 Expected: about 5% by categories alone; 10% to 25% by the paper's codes, which so narrow nets misuse. Measured: by
 categories alone .041, .068 and .045, a median of .045; by the paper's codes .139, .231 and .139. FD-mnist 23 of both,
-real images 3.5; 97% and 98% of samples recognised, all ten classes.
+real images 3.5; 97% and 98% of samples recognized, all ten classes.
 
 Why: with 10 categories a seed keeps a pair of classes, 4 and 9 mostly, in two categories that differ in style, while a
 continuous code, where there is one, or the noise tells 4 from 9. The bound of the information is reached all the same,
@@ -47,5 +47,5 @@ experiment = Experiment(
         "infogan": Arm("infogan", shared),
         "categories alone": Arm("infogan", {**shared, "categories": 20, "continuous": 0}),
     },
-    scoring=Scoring(metrics=("codes", "fd", "recognised"), samples=5_000),
+    scoring=Scoring(metrics=("codes", "fd", "recognized"), samples=5_000),
 )

@@ -70,7 +70,7 @@ experiment = Experiment(
         "gan": Arm("gan", shared),
         "pacgan2": Arm("gan", {**shared, "packing": 2}),
         "unrolled": Arm("gan", {**shared, "unrolled": 2}),
-        "wgan_gp": Arm("gan", {**shared, "loss": "wasserstein", "penalty": "one_centred", "critic_steps": 4}),
+        "wgan_gp": Arm("gan", {**shared, "loss": "wasserstein", "penalty": "one_centered", "critic_steps": 4}),
         "mggan": Arm("mggan", {**shared, "manifold_units": 128, "code_dim": 2, "autoencoder_steps": 2_000}),
     },
     scoring=Scoring(metrics=("modes",), samples=2_500),

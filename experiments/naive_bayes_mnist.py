@@ -1,4 +1,4 @@
-"""Naive Bayes on MNIST with three likelihoods of a pixel: bits, densities, grey levels.
+"""Naive Bayes on MNIST with three likelihoods of a pixel: bits, densities, gray levels.
 
     jaxgen data prepare mnist
     jaxgen compare experiments/naive_bayes_mnist.py
@@ -9,7 +9,7 @@ the same, so that accuracy and log-likelihood have no spread; their samples diff
 of a space of its own: no two of them can be compared. The accuracies are those of scikit-learn's BernoulliNB,
 GaussianNB and CategoricalNB to 0.1% (tests/models/test_naive_bayes.py).
 
-What is compared is FD-mnist, of draws from p(x|y) against the grey images; what bits cost real images stands in a row
+What is compared is FD-mnist, of draws from p(x|y) against the gray images; what bits cost real images stands in a row
 of its own.
 
 Time: 2 to 3 minutes on 2 CPU cores. Expected: accuracies of 0.79 to 0.85; every arm well below its untrained self in
@@ -39,7 +39,7 @@ experiment = Experiment(
         "gaussian": Arm("naive_bayes", {"likelihood": "gaussian"}),
         "categorical": Arm("naive_bayes", {"likelihood": "categorical", "levels": 16}),
     },
-    scoring=Scoring(metrics=("fd", "recognised", "log_prob", "accuracy"), samples=5_000),
+    scoring=Scoring(metrics=("fd", "recognized", "log_prob", "accuracy"), samples=5_000),
     comparisons=(
         Comparison("categorical", "bernoulli", "fd"),
         Comparison("categorical", "gaussian", "fd"),

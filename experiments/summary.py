@@ -188,7 +188,7 @@ def table(text: str) -> str:
     return before + FIRST + "".join(map(row, MODELS)) + "\n" + after.partition("\n\n")[2]
 
 
-def summarise(folders: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()) -> None:
+def summarize(folders: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()) -> None:
     """Keep the results of comparisons, and write the README's table of models from all that are kept.
 
     Args:
@@ -210,6 +210,6 @@ def summarise(folders: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()) -
 
 if __name__ == "__main__":
     try:
-        parse(summarise, sys.argv[1:], "python -m experiments.summary")
+        parse(summarize, sys.argv[1:], "python -m experiments.summary")
     except UserError as error:
         sys.exit(fail(str(error)))

@@ -5,10 +5,10 @@
 
 One pair of networks, 16 latents, one Adam and one order of the data; what differs is p(x|z): Bernoulli, of pixels
 turned into bits at 128; Gaussian with one deviation for all pixels, which is learned, or is each batch's root mean
-squared error (Rybkin et al. 2021, https://arxiv.org/abs/2006.13202); logistic, discretised to the 256 levels (Kingma
+squared error (Rybkin et al. 2021, https://arxiv.org/abs/2006.13202); logistic, discretized to the 256 levels (Kingma
 et al. 2016, https://arxiv.org/abs/1606.04934, section 4), with one learned scale.
 
-What is compared is FD-mnist, of means of p(x|z) against the grey images: one scale for all four. Bernoulli's are means
+What is compared is FD-mnist, of means of p(x|z) against the gray images: one scale for all four. Bernoulli's are means
 of bits; what bits cost real images stands in a row of its own. Log-likelihoods are not compared, and have a column for
 each space, where only the two Gaussians meet: between a probability of bits, a density and a probability of levels, no
 two numbers say which model is better. The same holds of distortions; rates are all in nats of z.
@@ -19,7 +19,7 @@ the farther draws of the prior are from the codes that the decoder has seen.
 
 Measured on a CPU (jax 0.10.2), mean and 95% t interval over the seeds:
 
-    row                FD-mnist            recognised             rate (nats)   log-likelihood, a bound (nats)
+    row                FD-mnist            recognized             rate (nats)   log-likelihood, a bound (nats)
     real against real    3.5               0.998
     real as bits        11.2               0.995
     bernoulli           475 [466, 484]     0.536 [0.527, 0.546]   25.0            -99.6, of bits
@@ -44,7 +44,7 @@ experiment = Experiment(
         "gaussian_optimal": Arm("vae", {"features": 16, "likelihood": "gaussian", "deviation": "optimal"}),
         "logistic": Arm("vae", {"features": 16, "likelihood": "logistic"}),
     },
-    scoring=Scoring(metrics=("fd", "recognised", "log_prob", "rate_distortion", "active_units"), samples=5_000),
+    scoring=Scoring(metrics=("fd", "recognized", "log_prob", "rate_distortion", "active_units"), samples=5_000),
     comparisons=(
         Comparison("gaussian_optimal", "bernoulli", "fd"),
         Comparison("gaussian_optimal", "gaussian_learned", "fd"),

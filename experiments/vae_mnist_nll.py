@@ -1,4 +1,4 @@
-"""The log-likelihood of a VAE of one stochastic layer on dynamically binarised MNIST.
+"""The log-likelihood of a VAE of one stochastic layer on dynamically binarized MNIST.
 
 The architecture and the optimizer of Burda et al. 2016 (https://arxiv.org/abs/1509.00519): encoder and decoder of two
 layers of 200 tanh units, 50 latents, Adam with epsilon 1e-4, batches of 20, the learning rate falling by stages of
@@ -29,7 +29,7 @@ from jaxgen.training import Settings
 EPOCH = 2_750  # steps: 55,000 images in batches of 20
 
 experiment = Experiment(
-    title="Log-likelihood of a VAE on dynamically binarised MNIST",
+    title="Log-likelihood of a VAE on dynamically binarized MNIST",
     settings=Settings(
         dataset="mnist", binarize="dynamic", seeds=(0, 1, 2), steps=100 * EPOCH, batch_size=20, log_every=EPOCH,
         sample_every=10 * EPOCH, checkpoint_every=10 * EPOCH,

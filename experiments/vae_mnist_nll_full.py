@@ -23,7 +23,7 @@ EPOCH = 2_750  # steps: 55,000 images in batches of 20
 network = {"network": "mlp", "hidden": (200, 200), "latent_dim": 50, "adam_epsilon": 1e-4, "stage_steps": EPOCH}
 
 experiment = Experiment(
-    title="Log-likelihoods of a VAE and an IWAE on binarised MNIST",
+    title="Log-likelihoods of a VAE and an IWAE on binarized MNIST",
     settings=Settings(
         seeds=(0, 1, 2), steps=3_280 * EPOCH, batch_size=20, log_every=10 * EPOCH, sample_every=100 * EPOCH,
         checkpoint_every=EPOCH,

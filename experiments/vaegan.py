@@ -12,7 +12,7 @@ pixels' error, which is what it is trained for. Which is ahead in FD-mnist after
 
 Measured on a CPU (jax 0.10.2), mean and 95% t interval over the seeds:
 
-    row             FD-mnist          recognised            MSE
+    row             FD-mnist          recognized            MSE
     vae             825 [794, 856]    0.413 [0.384, 0.441]  0.0182 [0.0181, 0.0183]
     vaegan          243 [182, 304]    0.666 [0.635, 0.698]  0.0302 [0.0289, 0.0315]
     vaegan_prior    232 [128, 336]    0.665 [0.606, 0.724]  0.0312 [0.0301, 0.0322]
@@ -35,7 +35,7 @@ experiment = Experiment(
         "vaegan": Arm("vaegan", {**shared, "discriminator_sees": "both"}),
         "vaegan_prior": Arm("vaegan", {**shared, "discriminator_sees": "prior"}),
     },
-    scoring=Scoring(metrics=("fd", "recognised", "reconstruction"), samples=5_000),
+    scoring=Scoring(metrics=("fd", "recognized", "reconstruction"), samples=5_000),
     comparisons=(
         Comparison("vaegan", "vae", "fd"),
         Comparison("vaegan", "vae", "mse"),

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 PADDING = 128
-"""Mid-grey: seen between dark images and bright ones, on a light page and a dark one."""
+"""Mid-gray: seen between dark images and bright ones, on a light page and a dark one."""
 
 GAP = 4
 """Pixels between the grids of two seeds."""
@@ -23,12 +23,12 @@ WEBP_SIDE = 16_383
 
 
 def image_grid(images, columns: int) -> np.ndarray:
-    """Lays images out in reading order, with one pixel of grey (128) between them and none around.
+    """Lays images out in reading order, with one pixel of gray (128) between them and none around.
 
     Args:
       images: uint8 [n, H, W, C].
       columns: images a row; a grid of fewer images has as many columns as images. What is left of
-        the last row is grey.
+        the last row is gray.
 
     Returns:
       uint8 [rows * (H + 1) - 1, columns * (W + 1) - 1, C].
@@ -56,7 +56,7 @@ def to_png(images, scale: int = 1) -> bytes:
 
     Args:
       images: uint8 [H, W, C], an image or a grid, or uint8 [n, H, W, C], laid out as a grid about as
-        many images wide as high. C is 1 (grey) or 3 (RGB).
+        many images wide as high. C is 1 (gray) or 3 (RGB).
       scale: each pixel becomes a square of scale * scale pixels.
 
     Raises:
@@ -77,10 +77,10 @@ def to_png(images, scale: int = 1) -> bytes:
 def to_animation(frames, milliseconds, suffix: str) -> bytes:
     """The bytes of a GIF or WebP file that begins again and again; the same frames always give the same bytes.
 
-    WebP, and GIF of grey images, keep every pixel as it is. GIF has 256 colours a frame, chosen for each.
+    WebP, and GIF of gray images, keep every pixel as it is. GIF has 256 colors a frame, chosen for each.
 
     Args:
-      frames: uint8 [H, W, C] each, of one shape; C is 1 (grey) or 3 (RGB).
+      frames: uint8 [H, W, C] each, of one shape; C is 1 (gray) or 3 (RGB).
       milliseconds: how long each is shown; GIF counts in tens.
       suffix: ".gif" or ".webp".
 
@@ -125,7 +125,7 @@ def captioned(image: np.ndarray, words: str) -> np.ndarray:
     return np.concatenate([_line(words, image.shape[1:]), image])
 
 
-def labelled(images, words) -> np.ndarray:
+def labeled(images, words) -> np.ndarray:
     """Images, each above black lines of 18 pixels with white words, all as wide as the widest words need.
 
     Args:
@@ -174,7 +174,7 @@ SUPERSAMPLING = 4
 """Meshes are drawn so many times larger and averaged down, for smooth edges."""
 
 AZIMUTH, ELEVATION = np.radians([35, 20])
-"""Where the camera stands: so far from z towards x, and so high towards y."""
+"""Where the camera stands: so far from z toward x, and so high toward y."""
 
 CAMERA = np.array(
     [
@@ -183,7 +183,7 @@ CAMERA = np.array(
         [np.sin(AZIMUTH) * np.cos(ELEVATION), np.sin(ELEVATION), np.cos(AZIMUTH) * np.cos(ELEVATION)],
     ]
 )
-"""Its axes, a row each: to the right, upwards and towards it."""
+"""Its axes, a row each: to the right, upwards and toward it."""
 
 LIGHT = np.array([-0.36, 0.48, 0.8])
 """The direction to the light, of length 1, in the camera's axes: to the left, above and behind it."""
@@ -199,7 +199,7 @@ def mesh_images(vertices, faces, size: int) -> np.ndarray:
     """Shaded pictures of meshes, all by one camera and at one scale, so that they compare.
 
     The camera is orthographic, with y upwards, and sees the side of larger z, a little from above and from the
-    right. Triangles are painted from the farthest to the nearest, each in one colour: Lambert's cosine of the angle
+    right. Triangles are painted from the farthest to the nearest, each in one color: Lambert's cosine of the angle
     between its normal, on the side that is seen, and the light.
 
     Args:
@@ -234,12 +234,12 @@ def _mesh_image(seen, places, faces, size):
     normals *= np.where(normals[:, 2:] < 0, -1, 1)
     cosines = normals @ LIGHT / np.maximum(np.linalg.norm(normals, axis=1), np.finfo(float).tiny)
     light = AMBIENT + (1 - AMBIENT) * np.maximum(cosines, 0)
-    colours = np.round(light[:, None] * SURFACE).astype(int)
+    colors = np.round(light[:, None] * SURFACE).astype(int)
     corners = places[faces].reshape(-1, 6) * SUPERSAMPLING  # Pillow takes the pixels that these lie in
     image = Image.new("RGB", (size * SUPERSAMPLING,) * 2, tuple(BACKGROUND.tolist()))
     draw = ImageDraw.Draw(image)
-    for triangle, colour in zip(corners.tolist(), colours.tolist(), strict=True):
-        draw.polygon(triangle, fill=tuple(colour))
+    for triangle, color in zip(corners.tolist(), colors.tolist(), strict=True):
+        draw.polygon(triangle, fill=tuple(color))
     return np.asarray(image.reduce(SUPERSAMPLING))
 
 

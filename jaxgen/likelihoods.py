@@ -37,7 +37,7 @@ def gaussian_log_prob(x: Array, mean: Array, log_variance: Array | float) -> Arr
     return -0.5 * _event_sum(square + log_variance + jnp.log(2 * jnp.pi).astype(x.dtype))
 
 
-def discretised_logistic_log_prob(x: Array, mean: Array, log_scale: Array | float) -> Array:
+def discretized_logistic_log_prob(x: Array, mean: Array, log_scale: Array | float) -> Array:
     """Log p(x) of independent pixels of 256 levels, nats [batch]; x and mean in [0, 1], [batch, ...].
 
     A logistic distribution's mass of each level's interval, those of 0 and 255 open outwards (Kingma et al. 2016,

@@ -16,7 +16,7 @@ from jaxgen.drawing import (
     captioned,
     enlarged,
     image_grid,
-    labelled,
+    labeled,
     mesh_images,
     point_image,
     stacked,
@@ -111,7 +111,7 @@ def test_words_stand_above_a_picture(channels):
 def test_words_stand_below_images():
     images = np.random.default_rng(2).integers(256, size=(2, 5, 21, 1)).astype(np.uint8)
     words = [("is Ankle boot", "as 3"), ("is 3", "as 3")]
-    whole = labelled(images, words)
+    whole = labeled(images, words)
     font = ImageFont.load_default(12)
     width = int(np.ceil(font.getlength("is Ankle boot"))) + 8
     assert whole.shape == (2, 5 + 18 + 18, width, 1)
@@ -127,7 +127,7 @@ def test_words_stand_below_images():
             np.testing.assert_array_equal(shown, np.asarray(expected))
             assert shown.max() > 200
             assert not shown[:, -4:].any()  # nothing is cut off
-    assert labelled(images[:, :, :, [0, 0, 0]], [("a",), ("b",)]).shape == (2, 5 + 18, 21, 3)  # wider than their words
+    assert labeled(images[:, :, :, [0, 0, 0]], [("a",), ("b",)]).shape == (2, 5 + 18, 21, 3)  # wider than their words
 
 
 # Animations
@@ -139,7 +139,7 @@ def moving(channels):
 
 @pytest.mark.parametrize(("suffix", "channels"), [(".gif", 1), (".webp", 1), (".webp", 3)])
 def test_an_animation_holds_every_pixel_and_time(suffix, channels):
-    """All 256 greys are in every frame."""
+    """All 256 grays are in every frame."""
     frames, milliseconds = moving(channels), [100, 250, 30, 2000]
     content = to_animation(frames, milliseconds, suffix)
     assert content == to_animation(frames, milliseconds, suffix)
@@ -151,8 +151,8 @@ def test_an_animation_holds_every_pixel_and_time(suffix, channels):
             assert read.info["duration"] == milliseconds[i]
 
 
-def test_a_gif_of_few_colours_holds_them():
-    frames = [frame // 128 * 255 for frame in moving(3)]  # eight colours
+def test_a_gif_of_few_colors_holds_them():
+    frames = [frame // 128 * 255 for frame in moving(3)]  # eight colors
     with Image.open(io.BytesIO(to_animation(frames, [100] * 4, ".gif"))) as read:
         for i, frame in enumerate(frames):
             read.seek(i)
@@ -178,7 +178,7 @@ def lit(cosine):
 
 
 def from_camera(points):
-    """Points given to the right, upwards and towards the camera, in the mesh's own axes."""
+    """Points given to the right, upwards and toward the camera, in the mesh's own axes."""
     return np.asarray(points, np.float64) @ CAMERA
 
 
@@ -186,10 +186,10 @@ def test_camera_and_light_are_of_length_one():
     np.testing.assert_allclose(CAMERA @ CAMERA.T, np.eye(3), atol=1e-15)
     assert np.linalg.det(CAMERA) > 0  # no mirror
     np.testing.assert_allclose(np.linalg.norm(LIGHT), 1)
-    to_the_right, upwards, towards = CAMERA
+    to_the_right, upwards, toward = CAMERA
     assert to_the_right[0] > 0.8
     assert upwards[1] > 0.9
-    assert towards[2] > 0.7
+    assert toward[2] > 0.7
     assert to_the_right[1] == 0  # the horizon is level
 
 
@@ -229,9 +229,9 @@ def test_lamberts_cosine_on_both_sides(side):
         v = np.cross(normal, u)
         triangle = from_camera([u, -u + v, -u - v])
         (image,) = mesh_images(triangle[None], np.array([[0, 1, 2][::side]]), 60)
-        colours, counts = np.unique(image.reshape(-1, 3), axis=0, return_counts=True)
-        surface = colours[[not (c == BACKGROUND).all() for c in colours]]
-        counts = counts[[not (c == BACKGROUND).all() for c in colours]]
+        colors, counts = np.unique(image.reshape(-1, 3), axis=0, return_counts=True)
+        surface = colors[[not (c == BACKGROUND).all() for c in colors]]
+        counts = counts[[not (c == BACKGROUND).all() for c in colors]]
         np.testing.assert_allclose(surface[np.argmax(counts)], lit(cosine), atol=1)
 
 
@@ -360,8 +360,8 @@ def test_brightness_is_the_logarithm_of_the_number():
 
 
 def test_few_points_and_small_pictures():
-    centre = point_image([[3.0, -8.0]] * 5, 9)
-    assert np.argwhere(brightness(centre) == 1).tolist() == [[4, 4]]
+    center = point_image([[3.0, -8.0]] * 5, 9)
+    assert np.argwhere(brightness(center) == 1).tolist() == [[4, 4]]
     assert (point_image(np.zeros((0, 2)), 4) == BACKGROUND).all()
     assert point_image(np.random.default_rng(0).normal(size=(100, 2)), 1).tolist() == [[SURFACE.tolist()]]
 

@@ -72,7 +72,7 @@ def test_the_readme_is_written_from_what_is_kept(folder):
     rows = (row("one", "vae", fd=[3.0, 4.0]), row("other arm", "vae", fd=[9.0]))
     (folder / "run" / "results.json").write_text(json.dumps(results(*rows)))
     with contextlib.redirect_stdout(io.StringIO()):
-        summary.summarise((folder / "run",))
+        summary.summarize((folder / "run",))
     text = (folder / "README.md").read_text()
     before, _, after = text.partition(summary.FIRST)
     table, _, after = after.partition("\n\n")
@@ -99,4 +99,4 @@ def test_a_folder_that_holds_no_comparison(tmp_path):
     for content in ("[]", "{}", "{", '{"tables": [], "name": "../x"}', '{"tables": [3], "name": "x"}'):
         (tmp_path / "results.json").write_text(content)
         with pytest.raises(UserError, match="results"):
-            parse(summary.summarise, [str(tmp_path)], "summary")
+            parse(summary.summarize, [str(tmp_path)], "summary")

@@ -165,7 +165,7 @@ def measure(options: Options) -> dict[str, Any]:
     if options.subset_size > min(options.real, options.fake):
         raise UserError(f"subset size must be at most {min(options.real, options.fake)}, not {options.subset_size}")
     if min(options.real, options.fake, options.reference_real) < 6:
-        raise UserError("6 samples or more are needed: the 5th neighbour is asked for")
+        raise UserError("6 samples or more are needed: the 5th neighbor is asked for")
     if not options.metrics:
         raise UserError("--metrics names none")
     names = [name for name, one in CONTENDERS.items() if one.metric in options.metrics and _is_there(one)]

@@ -53,7 +53,7 @@ SHEET = 1024
 class Options:
     """Time the input pipeline alone and beside a training step, the DCGAN's.
 
-    Of data in memory, grey images of noise, against a goal of 500,000 images of 28x28 a second. By grain, colour
+    Of data in memory, gray images of noise, against a goal of 500,000 images of 28x28 a second. By grain, color
     pictures in PNG files, against training on the same in memory: the goal is 95% of its rate.
     """
 

@@ -41,9 +41,9 @@ MAXOUT = {"generator_units": 16, "discriminator_units": 8, "pieces": 2, "latent_
 DENSE = {"generator_units": 16, "discriminator_units": 8, "pieces": 1, "latent_dim": 2, "optimizer": "adam"}
 INFORMED = {"features": 4, "noise_dim": 3, "dense_units": 8, "code_units": 8}
 GUIDED = {"code_dim": 3, "manifold_units": 8}
-R1 = {"penalty": "zero_centred", "penalty_at": "real", "penalty_weight": 5.0, "normalization": "none"}
-R2 = {"penalty": "zero_centred", "penalty_at": "fake", "loss": "minimax"}
-WGAN_GP = {"loss": "wasserstein", "penalty": "one_centred", "normalization": "layer", "critic_steps": 2}
+R1 = {"penalty": "zero_centered", "penalty_at": "real", "penalty_weight": 5.0, "normalization": "none"}
+R2 = {"penalty": "zero_centered", "penalty_at": "fake", "loss": "minimax"}
+WGAN_GP = {"loss": "wasserstein", "penalty": "one_centered", "normalization": "layer", "critic_steps": 2}
 SPECTRAL = {"loss": "hinge", "spectral_norm": True, "normalization": "none"}
 AUGMENT = {"augment": ("color", "translation", "cutout")}
 

@@ -29,8 +29,8 @@ def color(key: Key, x: Array) -> Array:
     """Brightness by up to .5 either way, saturation by a factor of 0 to 2, contrast by one of .5 to 1.5."""
     brightness, saturation, contrast = jax.random.uniform(key, (3, len(x), 1, 1, 1))
     x = x + brightness - 0.5
-    grey = x.mean(axis=-1, keepdims=True)
-    x = (x - grey) * saturation * 2 + grey
+    gray = x.mean(axis=-1, keepdims=True)
+    x = (x - gray) * saturation * 2 + gray
     mean = x.mean(axis=(1, 2, 3), keepdims=True)
     return (x - mean) * (contrast + 0.5) + mean
 
@@ -44,7 +44,7 @@ def translation(key: Key, x: Array) -> Array:
 
 
 def cutout(key: Key, x: Array) -> Array:
-    """0 in a square of half the side, anywhere that its centre is within the image."""
+    """0 in a square of half the side, anywhere that its center is within the image."""
     kept = []
     for axis, k in zip((1, 2), jax.random.split(key), strict=True):
         side = x.shape[axis]

@@ -1,6 +1,6 @@
 """What adversarial models share: the players' losses by name, and penalties on D's gradient, per example.
 
-Losses take logits of any shape, number by number: [batch], or [batch, heads]. Where it is penalised, D is a function of
+Losses take logits of any shape, number by number: [batch], or [batch, heads]. Where it is penalized, D is a function of
 examples [batch, ...] to logits [batch], each example's from that example alone.
 """
 
@@ -16,7 +16,7 @@ import optax
 from jaxgen.model import Array, Key
 
 LossName = Literal["minimax", "non_saturating", "least_squares", "hinge", "wasserstein"]
-PenaltyName = Literal["none", "one_centred", "zero_centred"]
+PenaltyName = Literal["none", "one_centered", "zero_centered"]
 PenaltyPlace = Literal["between", "real", "fake"]
 
 # Losses. From logits, through softplus: never the logarithm of a sigmoid.
@@ -86,8 +86,8 @@ LOSSES: dict[LossName, Loss] = {
 # Penalties on the gradient of `critic`, a function of examples [batch, ...] to logits [batch].
 
 
-def penalised_at(key: Key, place: PenaltyPlace, real: Array, fake: Array) -> Array:
-    """The examples [batch, ...] at which D's gradient is penalised: real, fake, or e x + (1 - e) G(z) of each pair.
+def penalized_at(key: Key, place: PenaltyPlace, real: Array, fake: Array) -> Array:
+    """The examples [batch, ...] at which D's gradient is penalized: real, fake, or e x + (1 - e) G(z) of each pair.
 
     e is uniform in [0, 1), one number a pair; Gulrajani et al. 2017, algorithm 1.
     """
@@ -103,7 +103,7 @@ def _gradients(critic: Callable[[Array], Array], x: Array) -> Array:
     return jax.grad(lambda x: critic(x).sum())(x).reshape(len(x), -1)
 
 
-def one_centred(critic: Callable[[Array], Array], x: Array) -> Array:
+def one_centered(critic: Callable[[Array], Array], x: Array) -> Array:
     """(|grad D(x)| - 1)^2 [batch], two-sided. Where grad D is exactly 0, as with dead units, its own gradient is 0.
 
     Between real and fake examples with weight 10 it is WGAN-GP's; Gulrajani et al. 2017, equation 3.
@@ -111,7 +111,7 @@ def one_centred(critic: Callable[[Array], Array], x: Array) -> Array:
     return (optax.safe_norm(_gradients(critic, x), 0.0, axis=1) - 1) ** 2
 
 
-def zero_centred(critic: Callable[[Array], Array], x: Array) -> Array:
+def zero_centered(critic: Callable[[Array], Array], x: Array) -> Array:
     """|grad D(x)|^2 / 2 [batch].
 
     On real examples R1, on fake ones R2, with weight gamma 10; Mescheder et al. 2018, equations 9 and 10. Between
@@ -121,6 +121,6 @@ def zero_centred(critic: Callable[[Array], Array], x: Array) -> Array:
 
 
 PENALTIES: dict[PenaltyName, Callable[[Callable[[Array], Array], Array], Array]] = {
-    "one_centred": one_centred,
-    "zero_centred": zero_centred,
+    "one_centered": one_centered,
+    "zero_centered": zero_centered,
 }

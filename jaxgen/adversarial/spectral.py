@@ -1,8 +1,8 @@
-"""Spectral normalisation of a net's parameters, Miyato et al. 2018, https://arxiv.org/abs/1802.05957.
+"""Spectral normalization of a net's parameters, Miyato et al. 2018, https://arxiv.org/abs/1802.05957.
 
     W / sigma(W),  sigma(W) the largest singular value, by power iteration                   (algorithm 1)
 
-A function of parameters, not a layer: a turn normalises once, whatever it then passes through the net (real
+A function of parameters, not a layer: a turn normalizes once, whatever it then passes through the net (real
 images, fake ones, a penalty's), so that it takes one step of the iteration, as the paper does.
 """
 
@@ -22,19 +22,19 @@ def singular_vectors(key: Key, params: PyTree) -> PyTree:
     )
 
 
-def spectrally_normalised(params: PyTree, vectors: PyTree) -> tuple[PyTree, PyTree]:
+def spectrally_normalized(params: PyTree, vectors: PyTree) -> tuple[PyTree, PyTree]:
     """Every kernel over its largest singular value, and the vectors after one step of the iteration.
 
     A kernel [..., in, out], float32, is the paper's matrix [out, ... * in], transposed. Biases and gains, which
     have one axis, stay. Gradients flow through sigma = v W u, with v and u held fixed (section 2.3).
     """
     leaves, tree = jax.tree.flatten(params)
-    pairs = [_normalised(leaf, u) for leaf, u in zip(leaves, tree.flatten_up_to(vectors), strict=True)]
-    normalised, moved = zip(*pairs, strict=True)
-    return tree.unflatten(normalised), tree.unflatten(moved)
+    pairs = [_normalized(leaf, u) for leaf, u in zip(leaves, tree.flatten_up_to(vectors), strict=True)]
+    normalized, moved = zip(*pairs, strict=True)
+    return tree.unflatten(normalized), tree.unflatten(moved)
 
 
-def _normalised(kernel: Array, u: Array | None) -> tuple[Array, Array | None]:
+def _normalized(kernel: Array, u: Array | None) -> tuple[Array, Array | None]:
     if u is None:
         return kernel, None
     matrix = kernel.reshape(-1, kernel.shape[-1])

@@ -30,8 +30,8 @@ import jax.numpy as jnp
 import optax
 
 from jaxgen.adversarial.augmentation import Augmentation, augmented
-from jaxgen.adversarial.losses import LOSSES, PENALTIES, LossName, PenaltyName, PenaltyPlace, penalised_at
-from jaxgen.adversarial.spectral import singular_vectors, spectrally_normalised
+from jaxgen.adversarial.losses import LOSSES, PENALTIES, LossName, PenaltyName, PenaltyPlace, penalized_at
+from jaxgen.adversarial.spectral import singular_vectors, spectrally_normalized
 from jaxgen.config import given
 from jaxgen.errors import UserError, check_not_negative, check_positive, check_share
 from jaxgen.model import Array, Batch, Key, PyTree, Spec, State
@@ -65,7 +65,7 @@ def check_adversarial(config: Any, spec: Spec, *, batch_norm: bool, layer_norm: 
     check_share(config, "average")
     idle = [name for name in ("penalty_at", "penalty_weight") if name in given(config)]
     if config.penalty == "none" and idle:
-        raise UserError(f"{idle[0]} only applies with a penalty: choose penalty one_centred or zero_centred")
+        raise UserError(f"{idle[0]} only applies with a penalty: choose penalty one_centered or zero_centered")
     bounded = config.spectral_norm or (config.penalty != "none" and config.penalty_at == "between")
     if config.loss == "wasserstein" and not bounded:
         also = ", in a discriminator without BatchNorm (normalization none or layer)" if batch_norm else ""
@@ -172,11 +172,11 @@ def turns(config: Any, nets: Nets, optimizers: dict[str, optax.GradientTransform
         )
         return Fakes(x, drawn, pullback, averages)
 
-    def normalised_kernels(params, extra):
+    def normalized_kernels(params, extra):
         """(D's parameters as its layers use them, `extra` after one step of the spectral norm's iteration)."""
         if not config.spectral_norm:
             return params, extra
-        params, vectors = spectrally_normalised(params, extra["vectors"])
+        params, vectors = spectrally_normalized(params, extra["vectors"])
         return params, {**extra, "vectors": vectors}
 
     def altered(key, x, policy):
@@ -205,7 +205,7 @@ def turns(config: Any, nets: Nets, optimizers: dict[str, optax.GradientTransform
     def discriminator_loss(params, key, state, batch, fakes):
         """(the loss that D minimizes, (metrics, `extra` moved))."""
         k_shown, k_judge, k_penalty, k_consistency, k_critic = jax.random.split(key, 5)
-        params, extra = normalised_kernels(params, state.extra)
+        params, extra = normalized_kernels(params, state.extra)
         real, fake = shown(k_shown, nets.real(batch), fakes.x)
         of_real, of_fake, moved = judge(k_judge, params, extra, real, fake, batch)
         value = losses.discriminator(of_real.logits, of_fake.logits).mean(0).sum()
@@ -221,7 +221,7 @@ def turns(config: Any, nets: Nets, optimizers: dict[str, optax.GradientTransform
             return nets.discriminate(k_critic, params, extra, x, batch)[0].logits
 
         if config.penalty != "none":
-            at = penalised_at(k_penalty, config.penalty_at, real, fake)
+            at = penalized_at(k_penalty, config.penalty_at, real, fake)
             penalty = PENALTIES[config.penalty]  # each head has a gradient of its own
             metrics["penalty"] = sum(penalty(lambda x, i=i: critic(x)[:, i], at).mean() for i in range(len(nets.heads)))
             value += config.penalty_weight * metrics["penalty"]
@@ -260,7 +260,7 @@ def turns(config: Any, nets: Nets, optimizers: dict[str, optax.GradientTransform
             # Unrolled in the program too: a fifth faster on a CPU than a loop.
             keys = jax.random.split(k_ahead, unrolled)
             later = jax.lax.scan(ahead, state, keys, unroll=True)[0] if unrolled else state
-            params, extra = normalised_kernels(later.params["discriminator"], later.extra)
+            params, extra = normalized_kernels(later.params["discriminator"], later.extra)
             real, fake = shown(k_shown, nets.real(batch), x)
             if config.batches == "joint":
                 judged = judge(k_judge, params, extra, real, fake, batch)[1]

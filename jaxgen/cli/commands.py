@@ -413,7 +413,7 @@ def compare_command(argv: list[str]) -> None:
 def data_command(argv: list[str]) -> None:
     """Datasets: list them, prepare one, or show its examples.
 
-    jaxgen data list                            what there is, what is prepared, sizes and licences
+    jaxgen data list                            what there is, what is prepared, sizes and licenses
     jaxgen data prepare NAME [--from FOLDER]    download a dataset, or use files already downloaded
     jaxgen data show NAME [--from FOLDER]       write a contact sheet with labels and captions
     """
@@ -426,7 +426,7 @@ def data_command(argv: list[str]) -> None:
 
 def _data_list(argv: list[str]) -> None:
     def data_list() -> None:
-        """List the datasets: size, classes, licence, and whether they are prepared."""
+        """List the datasets: size, classes, license, and whether they are prepared."""
         from rich.console import Console
 
         from jaxgen.cli.tables import datasets_table

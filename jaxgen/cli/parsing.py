@@ -42,7 +42,7 @@ def parse(function: Callable, argv: list[str], prog: str) -> Any:
 def _first_words(box: str) -> str:
     """The first paragraph of tyro's boxed message, and what would be right where it says so, as one line.
 
-    The box is of │ and ─ where stdout is UTF-8, else of dashes alone, and coloured on a terminal.
+    The box is of │ and ─ where stdout is UTF-8, else of dashes alone, and colored on a terminal.
     """
     plain = re.sub(r"\x1b\[[0-9;]*m", "", box)
     lines = [line.strip("│╭╮╰╯ ") for line in plain.splitlines()[1:]]

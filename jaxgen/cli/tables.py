@@ -52,13 +52,13 @@ def models_table() -> Table:
 
 
 def datasets_table() -> Group:
-    """The datasets: a line of numbers, and below it what it is, its configs and its licence."""
+    """The datasets: a line of numbers, and below it what it is, its configs and its license."""
     line = "{:<17}  {:>7}  {:>10}  {:>6}  {:<9}  {:>7}  {}".format
     parts: list[Text | Padding] = [
         Text(line("dataset", "train", "validation", "test", "shape", "classes", "prepared"), "bold")
     ]
     how = {"made": "on first use", "prepared": "no", "folder": "--data-from"}
-    other = data.info("tfds:NAME")._replace(what="any other dataset of TFDS that has images", licence="its own")
+    other = data.info("tfds:NAME")._replace(what="any other dataset of TFDS that has images", license="its own")
     for info in (*data.table(), other):
         examples = [f"{count:,}" for count in info.examples] if info.examples else ["varies"] * 3
         shape = "x".join("?" if side is None else str(side) for side in info.shape)
@@ -70,7 +70,7 @@ def datasets_table() -> Group:
             "captions" * info.captions,
             f"configs {', '.join(info.configs)}" * bool(info.configs),
         ]
-        words = Text("; ".join(filter(None, [*about, f"licence: {info.licence}"])))
+        words = Text("; ".join(filter(None, [*about, f"license: {info.license}"])))
         parts += [Text.assemble((row[:17], "bold"), row[17:]), Padding(words, (0, 0, 0, 4))]
     return Group(*parts)
 
@@ -163,11 +163,11 @@ def scores_tables(results: dict, console: Console) -> list[Table]:
 
 def runs_table(standings: list[Standing]) -> Table:
     """A row a run folder, as it stands."""
-    colours = {"running": "cyan", "done": "green", "stopped": "yellow", "diverged": "magenta", "damaged": "red"}
+    colors = {"running": "cyan", "done": "green", "stopped": "yellow", "diverged": "magenta", "damaged": "red"}
     table = _folding("run", "state", "step", "model", "data", "seeds", "seconds", title="Runs")
     for each in standings:
         settings = each.described["settings"] if each.described else {}
-        words = Text(each.state, colours[each.state])
+        words = Text(each.state, colors[each.state])
         if each.note:
             words.append(f"\n{each.note}", "dim")
         step = f"{each.step:,} of {each.steps:,}" if each.step is not None and each.steps else ""

@@ -286,5 +286,5 @@ def _effect(v: Verdict, digits: int) -> str:
         )
     bounds = "" if v.low is None else f" [{shown(v.low)}, {shown(v.high)}]"
     # a claim has said which way; elsewhere the sign has to
-    sign = "" if v.verdict == BETTER and not v.ranks else f", where above 0 is in {v.a}'s favour"
+    sign = "" if v.verdict == BETTER and not v.ranks else f", where above 0 is in {v.a}'s favor"
     return f"{a} against {b}, a difference of {shown(v.difference)}{bounds}{sign}"

@@ -53,7 +53,7 @@ class Info(NamedTuple):
     name: str
     what: str
     module: str  # the reader
-    licence: str
+    license: str
     examples: tuple[int, int, int] | None  # train, validation, test; None where it depends on what is given
     shape: tuple[int | None, ...] = ()  # of an example's image, mesh or points; None where it varies
     classes: int | tuple[int, ...] = 0  # one for each config where they differ
@@ -77,16 +77,16 @@ DATASETS = (
         name="digits",
         what="handwritten digits scanned at 8x8, from scikit-learn",
         module="jaxgen.data.readers.digits",
-        licence="CC BY 4.0",
+        license="CC BY 4.0",
         examples=(808, 90, 899),
         shape=(8, 8, 1),
         classes=10,
     ),
     Info(
         name="shapes",
-        what="scenes of one to three coloured shapes, each with a caption that is true of it",
+        what="scenes of one to three colored shapes, each with a caption that is true of it",
         module="jaxgen.data.readers.shapes",
-        licence="none needed",
+        license="none needed",
         examples=(20_000, 2_000, 2_000),
         shape=(64, 64, 3),
         classes=24,
@@ -96,7 +96,7 @@ DATASETS = (
         name="gaussians",
         what="points of a mixture: ring, 8 modes on a circle, or grid, 25 in a square",
         module="jaxgen.data.readers.gaussians",
-        licence="none needed",
+        license="none needed",
         examples=(100_000, 10_000, 10_000),
         shape=(2,),
         classes=(8, 25),
@@ -104,9 +104,9 @@ DATASETS = (
     ),
     Info(
         name="stacked_digits",
-        what="three digits as the colours of an image: 1,000 modes",
+        what="three digits as the colors of an image: 1,000 modes",
         module="jaxgen.data.readers.stacked",
-        licence="CC BY 4.0",
+        license="CC BY 4.0",
         examples=(128_000, 10_000, 26_000),
         shape=(8, 8, 3),
         classes=1000,
@@ -115,7 +115,7 @@ DATASETS = (
         name="stacked_mnist",
         what="the same of MNIST's digits, which has to be prepared",
         module="jaxgen.data.readers.stacked",
-        licence="CC BY-SA 3.0",
+        license="CC BY-SA 3.0",
         examples=(128_000, 10_000, 26_000),
         shape=(28, 28, 3),
         classes=1000,
@@ -124,7 +124,7 @@ DATASETS = (
         name="bars",
         what="meshes of a jointed, bending, twisting bar, one connectivity",
         module="jaxgen.data.readers.bars",
-        licence="none needed",
+        license="none needed",
         examples=(2_000, 240, 240),
         shape=(658, 3),
         classes=4,
@@ -133,7 +133,7 @@ DATASETS = (
         name="nlvr",
         what="drawings of blocks with a written sentence, true or false of it",
         module="jaxgen.data.readers.nlvr",
-        licence="CC BY 4.0",
+        license="CC BY 4.0",
         examples=(14_478, 1_842, 1_464),
         shape=(100, 400, 3),
         classes=2,
@@ -144,7 +144,7 @@ DATASETS = (
         name="image_folder",
         what="your PNG, JPEG, WebP and TIFF images, with class folders, captions and labels where there are",
         module="jaxgen.data.readers.image_folder",
-        licence="yours",
+        license="yours",
         examples=None,
         shape=(None, None, None),
         comes="folder",
@@ -153,7 +153,7 @@ DATASETS = (
         name="mesh_folder",
         what="your meshes of one connectivity: .obj, .ply, .off or .npz",
         module="jaxgen.data.readers.mesh_folder",
-        licence="yours",
+        license="yours",
         examples=None,
         shape=(None, 3),
         comes="folder",
@@ -168,7 +168,7 @@ def table() -> tuple[Info, ...]:
             name=name,
             what=row.description,
             module="jaxgen.data.readers.official",
-            licence=row.licence,
+            license=row.license,
             examples=row.examples,
             shape=row.shape,
             classes=row.classes,

@@ -19,7 +19,7 @@ from jaxgen.data.source import BadExampleError
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
 
 MOST_PIXELS = 250_000_000
-"""Of an image, if not said otherwise: 0.75 GB as colours."""
+"""Of an image, if not said otherwise: 0.75 GB as colors."""
 
 DEPTH = 16
 """Bits of a channel, at most."""
@@ -34,7 +34,7 @@ TIFF_PIXELS = frozenset(
     | set(range(512, 522))
     | {529, 530, 532}
 )
-"""Tags of TIFF that pixels depend on: sizes, samples, compression, colours, strips and tiles."""
+"""Tags of TIFF that pixels depend on: sizes, samples, compression, colors, strips and tiles."""
 
 TIFF_SINGLE = frozenset({256, 257, 259, 266, 277, 278, 284, 317, 322, 323})
 """Those of one number, of which Pillow warns where there are more."""
@@ -73,16 +73,16 @@ def pixels(
 ) -> tuple[np.ndarray, int | None]:
     """An image file's pixels, and the highest value of one that has 16 bits a channel.
 
-    They are uint8 [H, W, 1] of grey and black-and-white images (of WebP there are none), [H, W, 3] of all others,
+    They are uint8 [H, W, 1] of gray and black-and-white images (of WebP there are none), [H, W, 3] of all others,
     turned upright as the EXIF orientation says. What is transparent is blended with white. Palette, CMYK and 16-bit
-    grey with alpha become RGB; colour profiles are passed over. Of 16 bits a channel the upper 8 are kept, and the grey
-    that is transparent in 16-bit grey is not looked at. Animations and files of several pages give their first image.
+    gray with alpha become RGB; color profiles are passed over. Of 16 bits a channel the upper 8 are kept, and the gray
+    that is transparent in 16-bit gray is not looked at. Animations and files of several pages give their first image.
 
     Args:
       content: of the file.
       name: of the file, for messages.
       max_pixels: of the image; `MOST_PIXELS` if not given. Pillow's own limit does not count.
-      bits: that a grey image of 16 bits uses, of which the upper 8 are kept; all if not given.
+      bits: that a gray image of 16 bits uses, of which the upper 8 are kept; all if not given.
 
     Returns:
       (the pixels, the highest value of an image of 16 bits a channel or None). Where only high bytes were read, that is
@@ -156,7 +156,7 @@ def _bare_jpeg(content: bytes) -> tuple[bytes, bytes]:
         segment = content[place : place + 2 + length]
         if marker == 0xE1 and segment[4:8] == b"Exif":
             exif = exif or segment[4:]
-        if marker != 0xFE and not (0xE1 <= marker <= 0xEF and marker != 0xEE):  # 0xEE says how colours are stored
+        if marker != 0xFE and not (0xE1 <= marker <= 0xEF and marker != 0xEE):  # 0xEE says how colors are stored
             kept.append(segment)
         place += 2 + max(2, length)
 
@@ -268,13 +268,13 @@ def _decoded(kind: str, bare: bytes, max_pixels: int, bits: int) -> tuple[np.nda
         if depth < DEPTH:
             return _shallow(image), None
         if bits < DEPTH:
-            raise _UnreadError("it has colours of 16 bits, of which the upper 8 are read; --image-bits is for grey")
+            raise _UnreadError("it has colors of 16 bits, of which the upper 8 are read; --image-bits is for gray")
         found = _shallow(image)
         return found, int(found.max()) << 8 | 255
 
 
 def _deep(values: np.ndarray, depth: int, bits: int, white_is_zero: bool) -> tuple[np.ndarray, int | None]:
-    """Of grey of 16 bits, uint8 [H, W, 1] and the highest value, unless fewer are said to be used."""
+    """Of gray of 16 bits, uint8 [H, W, 1] and the highest value, unless fewer are said to be used."""
     if white_is_zero:
         values = ~values
     used, highest = min(depth, bits), int(values.max())
@@ -287,10 +287,10 @@ def _shallow(image: Any) -> np.ndarray:
     """Of a PIL image, uint8 [H, W, 1 or 3]."""
     from PIL import Image
 
-    is_grey = image.mode in ("1", "L", "LA", "La")
-    mode = "L" if is_grey else "RGB"
+    is_gray = image.mode in ("1", "L", "LA", "La")
+    mode = "L" if is_gray else "RGB"
     if image.mode in ("La", "LA", "PA", "RGBa", "RGBA") or "transparency" in image.info:
-        image = image.convert("LA" if is_grey else "RGBA")
+        image = image.convert("LA" if is_gray else "RGBA")
         # White, as on a page: what is drawn on nothing is mostly dark.
         opaque = Image.new(mode, image.size, "white")
         opaque.paste(image.convert(mode), mask=image.getchannel("A"))

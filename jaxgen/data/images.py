@@ -1,4 +1,4 @@
-"""What is done to images after they are read, in this order: crop, channels, resize, pad, binarise."""
+"""What is done to images after they are read, in this order: crop, channels, resize, pad, binarize."""
 
 import hashlib
 from typing import Literal, NamedTuple
@@ -26,7 +26,7 @@ class Transform(NamedTuple):
     def of(cls, options: Options, split: str = "") -> "Transform":
         """What the options ask for, or what of that is done to a split when it is read.
 
-        Training images that are binarised dynamically stay grey: they are drawn as bits in each training step.
+        Training images that are binarized dynamically stay gray: they are drawn as bits in each training step.
         """
         asked = cls(*(getattr(options, name) for name in cls._fields))
         return asked._replace(binarize=None) if (asked.binarize, split) == ("dynamic", "train") else asked
@@ -37,11 +37,11 @@ class Transform(NamedTuple):
             if min(image.shape[:2]) < self.crop:
                 height, width = image.shape[:2]
                 raise UserError(f"crop {self.crop}: there is an image of {height}x{width}")
-            image = _centre(image, self.crop)
+            image = _center(image, self.crop)
         if self.channels is not None and image.shape[2] != self.channels:
-            image = grey(image) if self.channels == 1 else image.repeat(3, axis=2)
+            image = gray(image) if self.channels == 1 else image.repeat(3, axis=2)
         if self.image_size is not None:
-            image = resized(_centre(image, min(image.shape[:2])), self.image_size)
+            image = resized(_center(image, min(image.shape[:2])), self.image_size)
         if self.pad:
             image = np.pad(image, ((self.pad, self.pad), (self.pad, self.pad), (0, 0)))
         if self.binarize == "threshold":
@@ -58,13 +58,13 @@ class Transform(NamedTuple):
         """For the end of a sentence: what is done."""
         size = self.image_size
         parts = [
-            f"the centre {self.crop}x{self.crop} cut out" if self.crop else "",
-            {1: "in grey", 3: "in colour", None: ""}[self.channels],
+            f"the center {self.crop}x{self.crop} cut out" if self.crop else "",
+            {1: "in gray", 3: "in color", None: ""}[self.channels],
             f"resized to {size}x{size} (Pillow, bicubic, antialiased)" if size else "",
             f"padded with {self.pad} zeros on every side" if self.pad else "",
             {
-                "threshold": "binarised (128 and above is 255, the rest 0)",
-                "dynamic": "binarised dynamically (255 with the probability level/255, else 0: training images anew "
+                "threshold": "binarized (128 and above is 255, the rest 0)",
+                "dynamic": "binarized dynamically (255 with the probability level/255, else 0: training images anew "
                 f"each step, the others once, by the seed {FROZEN} and their content)",
                 None: "",
             }[self.binarize],
@@ -84,13 +84,13 @@ def frozen(image: np.ndarray) -> np.ndarray:
     return np.where(255 * uniform < image, np.uint8(255), np.uint8(0))
 
 
-def _centre(image: np.ndarray, size: int) -> np.ndarray:
+def _center(image: np.ndarray, size: int) -> np.ndarray:
     top, left = ((n - size) // 2 for n in image.shape[:2])
     return image[top : top + size, left : left + size]
 
 
-def grey(image: np.ndarray) -> np.ndarray:
-    """The luma of a colour image, by ITU-R 601-2: [H, W, 3] -> [H, W, 1]."""
+def gray(image: np.ndarray) -> np.ndarray:
+    """The luma of a color image, by ITU-R 601-2: [H, W, 3] -> [H, W, 1]."""
     from PIL import Image
 
     return np.asarray(Image.fromarray(image).convert("L"))[..., None]
@@ -102,6 +102,6 @@ def resized(image: np.ndarray, size: int) -> np.ndarray:
 
     if image.shape[0] == size:
         return image
-    flat = image[..., 0] if image.shape[2] == 1 else image  # Pillow's grey images have no channel axis
+    flat = image[..., 0] if image.shape[2] == 1 else image  # Pillow's gray images have no channel axis
     small = Image.fromarray(flat).resize((size, size), Image.Resampling.BICUBIC)
     return np.asarray(small).reshape(size, size, image.shape[2])

@@ -1,7 +1,7 @@
 """What one file of meshes holds: OBJ, OFF and PLY in all their encodings, and npz.
 
 Read are the positions of vertices, in the file's order, and polygons, cut into triangles in every file alike. Normals,
-colours, texture coordinates, materials, groups, lines and points are passed over. What would be another surface
+colors, texture coordinates, materials, groups, lines and points are passed over. What would be another surface
 without its being read (free-form geometry, vertices of four numbers, triangle strips) is refused by its name.
 """
 
@@ -35,7 +35,7 @@ OBJ_REFUSED = {
 """Statements of OBJ without which its surface is another, and what they are of."""
 
 OFF_KEY = r"((?:ST|C|N)*)(4?n?)OFF"
-"""What an OFF file begins with: texture coordinates, colours, normals; other dimensions."""
+"""What an OFF file begins with: texture coordinates, colors, normals; other dimensions."""
 
 OFF_MORE = {"ST": 2, "C": 4, "N": 3}
 """Numbers that a binary file's vertex has beside its position, by the letters of its key."""
@@ -169,7 +169,7 @@ def _read_off(path):
                 if len(words) != width:
                     raise UnreadError(f"line {number} has {len(words)} numbers, not {width}; one vertex a line is read")
             elif words and len(polygons) < num_faces:
-                corners = int(words[0])  # colours may follow them
+                corners = int(words[0])  # colors may follow them
                 polygons.append(_polygon([int(word) for word in words[1 : corners + 1]], corners))
         except UnreadError:
             raise
@@ -186,7 +186,7 @@ def _check_dimensions(key: str) -> None:
 
 
 def _binary_off(content: bytes, letters: str):
-    """Of the part after the key: big-endian, each face followed by the number of its colours and these."""
+    """Of the part after the key: big-endian, each face followed by the number of its colors and these."""
     try:
         num_vertices, num_faces, _ = struct.unpack_from(">3i", content)
         width = 3 + sum(OFF_MORE[letter] for letter in re.findall("ST|C|N", letters))
@@ -195,8 +195,8 @@ def _binary_off(content: bytes, letters: str):
         for _ in range(num_faces):
             (corners,) = struct.unpack_from(">i", content, offset)
             polygons.append(_polygon(struct.unpack_from(f">{corners}i", content, offset + 4), corners))
-            (colours,) = struct.unpack_from(">i", content, offset + 4 + 4 * corners)
-            offset += 8 + 4 * corners + 4 * colours
+            (colors,) = struct.unpack_from(">i", content, offset + 4 + 4 * corners)
+            offset += 8 + 4 * corners + 4 * colors
     except UnreadError:
         raise
     except (ValueError, struct.error) as error:

@@ -22,12 +22,12 @@ class Options:
     split_blocks: int | None = None  # so many images or meshes in a row, say frames of an animation, share a split
     skip_bad: bool = False  # leave out, and count, files that cannot be decoded; an error otherwise
     max_pixels: int | None = None  # an image file of more is refused; 250,000,000 if not given
-    image_bits: int | None = None  # that grey images of 16 bits use: 12 of values up to 4095; all if not given
-    crop: int | None = None  # the centre of so many pixels a side is cut out, before resizing
-    image_size: int | None = None  # pixels a side, antialiased; the centre square of images not square
+    image_bits: int | None = None  # that gray images of 16 bits use: 12 of values up to 4095; all if not given
+    crop: int | None = None  # the center of so many pixels a side is cut out, before resizing
+    image_size: int | None = None  # pixels a side, antialiased; the center square of images not square
     pad: int = 0  # rows and columns of zeros added on every side, after resizing
-    channels: Literal[1, 3] | None = None  # grey or colour; the dataset's own if not given
-    binarize: Literal["threshold", "dynamic"] | None = None  # 255 from 128 on, else 0; or drawn by the grey level
+    channels: Literal[1, 3] | None = None  # gray or color; the dataset's own if not given
+    binarize: Literal["threshold", "dynamic"] | None = None  # 255 from 128 on, else 0; or drawn by the gray level
     flip: bool = False  # training images are mirrored left to right with probability 1/2, drawn anew each step
     caption_length: int | None = None  # words of a caption, cut off or padded; the longest in training if not given
     vocabulary_size: int | None = None  # the most frequent words of the training captions; all if not given

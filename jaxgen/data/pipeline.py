@@ -26,7 +26,7 @@ FLIPS = 2**32 - 1
 
 
 BITS = 2**32 - 2
-"""In place of an epoch, for the keys by which grey pixels are drawn as bits."""
+"""In place of an epoch, for the keys by which gray pixels are drawn as bits."""
 
 
 def words_of(key: Key) -> tuple[int, ...]:
@@ -55,7 +55,7 @@ def mirrored(key: Key, batch_size: int, start: int, count: int) -> np.ndarray:
 
 
 def bit_keys(key: Key, start: int, count: int) -> Key:
-    """By which the grey images of the steps from `start` on are drawn as bits: keys [count].
+    """By which the gray images of the steps from `start` on are drawn as bits: keys [count].
 
     They depend on the order's key and the step: seeds that share the order of the data share its bits.
     """

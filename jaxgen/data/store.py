@@ -367,7 +367,7 @@ class Seen:
         """Parts of a note."""
         bits = max(8, self._highest.bit_length())
         dark = f"{self._deep:,} images of 16 bits have no value above {self._highest:,}, and are nearly black: "
-        dark += f"--image-bits {bits} spreads grey ones"
+        dark += f"--image-bits {bits} spreads gray ones"
         return [repeated(self._contents), dark if self._deep and self._highest < NEARLY_BLACK else ""]
 
 

@@ -1,6 +1,6 @@
 r"""The words of captions as numbers, and back.
 
-A caption's tokens are the matches of `\w+|[^\w\s]` in its lower-cased, NFC-normalised text: words of letters,
+A caption's tokens are the matches of `\w+|[^\w\s]` in its lower-cased, NFC-normalized text: words of letters,
 digits and underscores in any script, and single punctuation marks. "Don't stop!" has five: don ' t stop !
 """
 

@@ -49,7 +49,7 @@ def of_classifier(model: Model, state: State, **about: Any) -> Extractor:
 def fitted(extractor: Extractor, shape: tuple[int, int, int]) -> Extractor:
     """The extractor for images of any size: they are first resized to `shape`, antialiased, where they differ.
 
-    One of grey images takes colour ones too: its features of the three channels in turn, side by side, and the logits
+    One of gray images takes color ones too: its features of the three channels in turn, side by side, and the logits
     of all combinations of their classes, as the labels of stacked digits have them (the last channel's go fastest).
     """
     size, channels = shape[0], shape[2]

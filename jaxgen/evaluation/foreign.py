@@ -44,7 +44,7 @@ def read_images(path: Path, dataset: Dataset) -> tuple[np.ndarray, np.ndarray | 
     A folder, or a zip file, holds images at any depth. Subfolders are labels where they have the classes' names, those
     that `folder_names` gives them, or their numbers. An npz file holds `image` (or `point`), or it is its only array,
     and of choice `label`; an npy file the images. Arrays are uint8, or floats from 0 or -1 to 1, the channels first or
-    last. Images of equal channels are grey where the dataset is, and grey ones in colour where that is.
+    last. Images of equal channels are gray where the dataset is, and gray ones in color where that is.
 
     Raises:
         UserError: a file that cannot be read, or examples of another kind, size or range than the dataset's.
@@ -225,14 +225,14 @@ def _channels(values: np.ndarray, name: str, dataset: Dataset) -> tuple[np.ndarr
     if values.shape[3] == 3 and wanted == 1:
         if (values != values[..., :1]).any():
             raise UserError(
-                f"{name} is in colour, and {dataset.name} is grey: make yours grey, or the dataset coloured by "
+                f"{name} is in color, and {dataset.name} is gray: make yours gray, or the dataset colored by "
                 "--channels 3, whose scores rest on another extractor"
             )
         values = values[..., :1]
-        how.append("equal channels as grey")
+        how.append("equal channels as gray")
     elif values.shape[3] == 1 and wanted == 3:
         values = values.repeat(3, axis=3)
-        how.append("grey as colour")
+        how.append("gray as color")
     return values, how
 
 

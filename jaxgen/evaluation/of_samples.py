@@ -19,10 +19,10 @@ from jaxgen.metrics.two_sample import two_sample_test
 from jaxgen.model import FEW
 
 SURE = 0.9
-"""A judge recognises an image where its largest class probability is at least this."""
+"""A judge recognizes an image where its largest class probability is at least this."""
 
 K = 5
-"""Neighbours of precision, recall, density and coverage, and of a class's recall."""
+"""Neighbors of precision, recall, density and coverage, and of a class's recall."""
 
 SPLITS = 10
 """Of the inception score."""
@@ -81,10 +81,10 @@ def inception(sides: Sides, fake: Examples) -> dict[str, float]:
     return {"inception_score": inception_score(fake.extractor.logits(fake.values)[order], SPLITS).mean}
 
 
-def recognised(sides: Sides, fake: Examples) -> dict[str, float]:
+def recognized(sides: Sides, fake: Examples) -> dict[str, float]:
     """The share that the judge is sure of, and the classes among them."""
     sure = fake.judged.max(-1) >= SURE
-    return {"recognised": float(sure.mean()), "classes": float(len(set(fake.judged.argmax(-1)[sure])))}
+    return {"recognized": float(sure.mean()), "classes": float(len(set(fake.judged.argmax(-1)[sure])))}
 
 
 def modes(sides: Sides, fake: Examples) -> dict[str, float]:

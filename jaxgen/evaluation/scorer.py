@@ -120,7 +120,7 @@ def evaluate_images(
         chosen = np.sort(order[: scoring.samples])
         values, labels = values[chosen], None if labels is None else labels[chosen]
     with Scorer(loaded, dataclasses.replace(scoring, samples=len(values)), progress) as scorer:
-        scorer.check([], labelled=labels is not None)
+        scorer.check([], labeled=labels is not None)
         row = {
             "name": path.name,
             "kind": "given",
@@ -163,11 +163,11 @@ class Scorer:
     def __exit__(self, *exc) -> None:
         self._bar.__exit__(*exc)
 
-    def context(self, model: Model | None = None, labelled: bool = True) -> Context:
+    def context(self, model: Model | None = None, labeled: bool = True) -> Context:
         """The inputs available to metrics of a model, or of examples."""
-        return Context(self.dataset, self.extractor, self.judge, model, labelled)
+        return Context(self.dataset, self.extractor, self.judge, model, labeled)
 
-    def check(self, plans: Sequence[Plan], labelled: bool = True) -> None:
+    def check(self, plans: Sequence[Plan], labeled: bool = True) -> None:
         """Raises UserError for a metric asked for that no model of `plans`, or without any the examples, can have."""
         for name in self.names:
             if scores_samples(name) and self.num < FAMILIES[name].least:
@@ -175,7 +175,7 @@ class Scorer:
         for name in self.scoring.metrics:
             reasons = [self.lacks(name, plan.model) for plan in plans]
             if not plans:
-                context = self.context(None, labelled)
+                context = self.context(None, labeled)
                 reasons = [FAMILIES[name].lacks(context) if scores_samples(name) else "it scores models"]
             if all(reasons):
                 who = " and ".join(plan.model_name for plan in plans) or "these examples"
@@ -222,14 +222,14 @@ class Scorer:
         """Of a column."""
         return columns(self.context(), self.scoring, self.num, {key})[0].title
 
-    def families(self, table: Sequence[Family], model: Model | None, labelled: bool) -> list[Family]:
+    def families(self, table: Sequence[Family], model: Model | None, labeled: bool) -> list[Family]:
         """The rows of `table` that are asked for and can be computed."""
-        context = self.context(model, labelled)
+        context = self.context(model, labeled)
         return [family for family in table if family.name in self.names and not family.lacks(context)]
 
-    def absent(self, model: Model | None, labelled: bool) -> dict[str, str]:
+    def absent(self, model: Model | None, labeled: bool) -> dict[str, str]:
         """By column, why there is no number."""
-        context = self.context(model, labelled)
+        context = self.context(model, labeled)
         names = [name for name in self.names if model is not None or scores_samples(name)]
         reasons = {name: FAMILIES[name].lacks(context) for name in names}
         if model is not None and model.sampler is None:
@@ -324,9 +324,9 @@ class Scorer:
             sets["real as bits"] = (Transform(binarize="threshold").all(values), words)
         made = []
         notes = {key: "a score of models" for key, family in FAMILY_OF.items() if family in MODELS}
-        notes["memorisation"] = "training examples are their own copies"
+        notes["memorization"] = "training examples are their own copies"
         for name, (some, note) in sets.items():
-            scores = self.of_samples(name, some, labels, without="memorisation")
+            scores = self.of_samples(name, some, labels, without="memorization")
             scored = {key: [_finite(value)] for key, value in scores.items()}
             made.append(
                 {"name": name, "kind": "real", "samples": len(some), "values": scored, "note": note, "notes": notes}
@@ -337,7 +337,7 @@ class Scorer:
         """The rows of a trained model and of the same model before training, a value a seed."""
         plan = run.plan
         entry = models.MODELS.get(plan.model_name)
-        labelled = "label" in plan.model.conditions
+        labeled = "label" in plan.model.conditions
         shared = {
             "model": plan.model_name,
             "title": f"{entry.title} ({entry.paper})" if entry else plan.model_name,
@@ -345,7 +345,7 @@ class Scorer:
             "sampling": plan.model.sampler.note if plan.model.sampler else "",
             "config": plan.described()["config"],
             "given": {field: plan.described()["config"][field] for field in given(plan.config)},
-            "notes": self.absent(plan.model, labelled) | likelihood_notes(plan.model),
+            "notes": self.absent(plan.model, labeled) | likelihood_notes(plan.model),
         }
         changes = "; ".join(environment_changes(run.path, plan).values())
         finished = (run.path / folder.RESULT).exists()

@@ -15,7 +15,7 @@ from jaxgen.evaluation.extractor import Extractor
 from jaxgen.evaluation.options import Scoring
 from jaxgen.metrics.frechet import frechet_distance, frechet_distance_infinity
 from jaxgen.metrics.kernel import kernel_distance, subset_size
-from jaxgen.metrics.neighbors import memorisation, nearest_neighbor_error, neighbor_scores
+from jaxgen.metrics.neighbors import memorization, nearest_neighbor_error, neighbor_scores
 from jaxgen.model import FEW, Model
 
 SPACES = {
@@ -38,7 +38,7 @@ class Context(NamedTuple):
     extractor: Extractor | None  # both None where no metric that was asked for uses networks
     judge: Extractor | None
     model: Model | None = None  # None for examples that another system made
-    labelled: bool = True  # whether the samples have labels of their own
+    labeled: bool = True  # whether the samples have labels of their own
 
     @property
     def labels(self) -> bool:
@@ -91,7 +91,7 @@ def _logits(context: Context) -> str:
 def _labels(context: Context) -> str:
     if not context.labels:
         return "the data have no labels"
-    return "" if context.labelled else "its samples have no labels"
+    return "" if context.labeled else "its samples have no labels"
 
 
 def _likelihood(context: Context) -> str:
@@ -258,11 +258,11 @@ SAMPLES = (
         needs="logits",
     ),
     Family(
-        "recognised",
+        "recognized",
         "share that a judge is sure of, and its classes",
         (
             Column(
-                "recognised",
+                "recognized",
                 "recognized",
                 "Share of the samples on which {judge} is at least {sure:.0%} sure of the class. It can be sure of "
                 "what is no such image at all: read it beside the classes and the distances.",
@@ -272,7 +272,7 @@ SAMPLES = (
             ),
             Column("classes", "classes", "Classes among the recognized samples.", "higher", 1, (0.0, None)),
         ),
-        of_samples.recognised,
+        of_samples.recognized,
         _judge,
         usual=True,
         networks=True,
@@ -418,20 +418,20 @@ SAMPLES = (
         of_samples.parzen,
     ),
     Family(
-        "memorisation",
+        "memorization",
         "whether samples lie closer to the training set than test examples",
         (
             Column(
-                "memorisation",
+                "memorization",
                 "closer to train",
                 "Probability that a sample lies closer, by {by}, to its nearest training example than a test example "
-                "does to its own: 0.5 of new ones, towards 1 of copies.",
+                "does to its own: 0.5 of new ones, toward 1 of copies.",
                 None,
                 3,
                 SHARE,
             ),
         ),
-        lambda sides, fake: {"memorisation": memorisation(sides.train.flat, sides.test.flat, fake.flat).probability},
+        lambda sides, fake: {"memorization": memorization(sides.train.flat, sides.test.flat, fake.flat).probability},
     ),
     Family(
         "diversity",

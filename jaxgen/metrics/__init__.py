@@ -15,7 +15,7 @@ from jaxgen.metrics.kernel import kernel_distance, squared_mmd
 from jaxgen.metrics.modes import class_modes, point_modes
 from jaxgen.metrics.neighbors import (
     density_coverage,
-    memorisation,
+    memorization,
     nearest_distances,
     nearest_neighbor_error,
     neighbor_scores,
@@ -40,7 +40,7 @@ __all__ = [
     "inception_score",
     "kernel_distance",
     "label_agreement",
-    "memorisation",
+    "memorization",
     "ms_ssim",
     "nearest_distances",
     "nearest_neighbor_error",

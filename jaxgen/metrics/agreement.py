@@ -28,14 +28,14 @@ def class_recall(real, real_labels, fake, fake_labels, k: int = 5) -> float:
     """The mean over the real samples' classes of the recall of `precision_recall`, each class by itself.
 
     A class that is asked for one image again and again has 0, as has one with k or fewer samples: a ball takes k
-    neighbours. It falls with the number of samples a class: read it beside that of real images.
+    neighbors. It falls with the number of samples a class: read it beside that of real images.
 
     Args:
       real: [samples, dimensions], any real dtype.
       real_labels: integers [samples], 0 or more.
       fake: [samples, dimensions].
       fake_labels: integers [samples], the classes that the fakes were asked to be of.
-      k: which nearest neighbour gives the radius, 1 or more.
+      k: which nearest neighbor gives the radius, 1 or more.
 
     Raises:
       ValueError: features are not [samples, dimensions] or have non-finite values, the dimensions differ, labels are

@@ -30,11 +30,11 @@ def within_class_diversity(images, labels, *, pairs: int = 100, seed: int = 0) -
 
     High is little diversity: 1 means that a class is one image. It must be read against the same
     number of the training images; low values are also those of noise, so that it says nothing
-    of a model whose samples are not recognised. `ms_ssim` states the scales that small images get.
+    of a model whose samples are not recognized. `ms_ssim` states the scales that small images get.
 
     Args:
       images: uint8 [n, H, W, 1 or 3], 11 pixels or more on each side.
-      labels: integers [n], what the images were conditioned on, or are recognised as.
+      labels: integers [n], what the images were conditioned on, or are recognized as.
       pairs: drawn in each class, of two different images each; 1 or more.
       seed: of the pairs; 0 or more.
 
@@ -58,7 +58,7 @@ def feature_diversity(features, labels, *, pairs: int = 1000, seed: int = 0) -> 
 
     Args:
       features: [n, dimensions], any real dtype; worked on in float64.
-      labels: integers [n], what the samples were conditioned on, or are recognised as.
+      labels: integers [n], what the samples were conditioned on, or are recognized as.
       pairs: drawn in each class, of two different samples each; 1 or more.
       seed: of the pairs; 0 or more.
 

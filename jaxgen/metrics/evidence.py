@@ -93,7 +93,7 @@ def annealed_importance(
     `temperatures` until the numbers stand.
 
     The moves are Hamiltonian Monte Carlo with unit masses. A run with a key of its own, of the same length,
-    tunes a step size for each example and temperature, towards 65% accepted; the run that counts takes them
+    tunes a step size for each example and temperature, toward 65% accepted; the run that counts takes them
     as given. Adapting within that run, as is often done, would make the moves depend on the chain's past and
     leave the bound without its proof.
 
@@ -278,10 +278,10 @@ def bits_per_dimension(log_prob, num_dimensions: int, space: str) -> np.ndarray:
         continuous:     -(log p(x) - D log 256) / (D log 2) = -log p(x) / (D log 2) + 8
 
     A `continuous` log-likelihood must be of the density over [0, 1]^D of x = (level + u) / 256, u uniform in
-    [0, 1)^D: dequantised, and scaled from [0, 256]^D, for which log 256 a dimension is the Jacobian. Then
+    [0, 1)^D: dequantized, and scaled from [0, 256]^D, for which log 256 a dimension is the Jacobian. Then
     the bits bound from above those of the 256 levels themselves (Theis et al. 2016,
     https://arxiv.org/abs/1511.01844, section 3.1), and compare with those of `uint8`. From pixels that were
-    not dequantised they are no such thing: that density has no upper limit, nor have its bits a lower one.
+    not dequantized they are no such thing: that density has no upper limit, nor have its bits a lower one.
     A lower bound of log p(x) gives an upper bound of the bits.
 
     Args:

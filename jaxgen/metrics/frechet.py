@@ -14,7 +14,7 @@ def frechet_distance(real, fake) -> float:
 
         |m1 - m2|^2 + tr S1 + tr S2 - 2 tr sqrt(S1 S2).
 
-    The last trace needs no matrix square root. Let X be the centred features over sqrt(n - 1), so
+    The last trace needs no matrix square root. Let X be the centered features over sqrt(n - 1), so
     that S = X^T X, and X = Q R its QR factors: S1 = R1^T R1 and S2 = R2^T R2. As AB and BA have
     the same non-zero eigenvalues, those of S1 S2 = R1^T (R1 R2^T R2) are those of
     (R1 R2^T) (R1 R2^T)^T, the squared singular values of R1 R2^T. Hence
@@ -105,7 +105,7 @@ def frechet_distance_infinity(real, fake, *, points: int = 15, seed: int = 0) ->
 def _fitted(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The mean [dimensions] and R [min(samples, dimensions), dimensions] with R^T R the covariance."""
     mean = features.mean(axis=0)
-    # a second pass over the centred features: E[x^2] - E[x]^2 would cancel where the mean is large
+    # a second pass over the centered features: E[x^2] - E[x]^2 would cancel where the mean is large
     return mean, np.linalg.qr((features - mean) / np.sqrt(len(features) - 1), mode="r")
 
 

@@ -21,7 +21,7 @@ class Modes(NamedTuple):
 def point_modes(points, centers, deviation: float) -> Modes:
     """Modes of a mixture of Gaussians of one deviation on every axis.
 
-    The protocol of VEEGAN in the reading of PacGAN's code: a point belongs to its nearest centre;
+    The protocol of VEEGAN in the reading of PacGAN's code: a point belongs to its nearest center;
     it is of high quality where its Euclidean distance to it is under 3 deviations; the modes are
     those with at least one high-quality point, and `kl` is that of the high-quality points alone,
     nan where there are none. The usual number of points is 2,500.

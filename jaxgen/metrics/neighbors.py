@@ -1,4 +1,4 @@
-"""Scores from nearest neighbours: precision and recall, density and coverage, copies of training images, 1-NN error."""
+"""Scores from nearest neighbors: precision and recall, density and coverage, copies of training images, 1-NN error."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -45,7 +45,7 @@ class Nearest(NamedTuple):
     indices: np.ndarray  # int64 [queries], into the references
 
 
-class Memorisation(NamedTuple):
+class Memorization(NamedTuple):
     """Whether fakes lie closer to the training set than test images do."""
 
     probability: float  # that a fake lies closer than a test image: 0.5 where they are alike, 1 for copies
@@ -94,7 +94,7 @@ def neighbor_scores(real, fake, k: int = 5) -> NeighborScores:
     Args:
       real: [samples, dimensions], any real dtype, more than k samples.
       fake: [samples, dimensions], more than k samples; their number may differ from that of `real`.
-      k: which nearest neighbour gives the radius, 1 or more.
+      k: which nearest neighbor gives the radius, 1 or more.
 
     Returns:
       The four scores.
@@ -133,7 +133,7 @@ def nearest_distances(queries, references) -> Nearest:
     return Nearest(np.sqrt(squared[:, 0]), indices[:, 0])
 
 
-def memorisation(train, test, fake) -> Memorisation:
+def memorization(train, test, fake) -> Memorization:
     """Whether fakes lie closer to the training set than test images do: copies do, new images do not.
 
     With d(x) the distance of x to its nearest training image the score is
@@ -164,7 +164,7 @@ def memorisation(train, test, fake) -> Memorisation:
     train, test, fake = _features(train=(train, 1), test=(test, 1), fake=(fake, 1))
     test_squared, fake_squared = (_nearest(queries, train, 1)[0][:, 0] for queries in (test, fake))
     ranks = mannwhitneyu(test_squared, fake_squared)
-    return Memorisation(
+    return Memorization(
         float(ranks.statistic) / (len(test) * len(fake)),
         float(ranks.pvalue),
         float(np.median(np.sqrt(test_squared))),
@@ -203,7 +203,7 @@ def nearest_neighbor_error(real, real_labels, fake, fake_labels) -> float:
 
 
 def _check_neighbors(k: int) -> None:
-    """Raises ValueError where there is no k-th neighbour."""
+    """Raises ValueError where there is no k-th neighbor."""
     if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
         raise ValueError(f"k must be a whole number from 1 on, not {k!r}")
 
@@ -275,19 +275,19 @@ def _blocks(queries: np.ndarray, references: np.ndarray) -> Iterator[_Block]:
 
 
 def _bounding(features: np.ndarray, center: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
-    """[samples, dimensions + 2]: centred features a, |a|^2 less what rounding may add to a distance, and 1.
+    """[samples, dimensions + 2]: centered features a, |a|^2 less what rounding may add to a distance, and 1.
 
     The rounding, [samples], bounds with that of the other sample all that happens on the way from
-    the features to a comparison: centring, a product of dimensions + 2 terms (at most that many
+    the features to a comparison: centering, a product of dimensions + 2 terms (at most that many
     half-units in the last place of |a|^2 + |b|^2 + 2 |a| |b|), the limit compared with, and the
     direct sum in float64.
     """
     num, dimensions = features.shape
     bounding = np.ones((num, dimensions + 2), features.dtype)
-    centred = bounding[:, :dimensions]
-    np.subtract(features, center, out=centred, casting="same_kind")
-    centred /= scale
-    squares = np.einsum("nd,nd->n", centred, centred, dtype=np.float64)
+    centered = bounding[:, :dimensions]
+    np.subtract(features, center, out=centered, casting="same_kind")
+    centered /= scale
+    squares = np.einsum("nd,nd->n", centered, centered, dtype=np.float64)
     of_type, of_double = np.finfo(features.dtype), np.finfo(np.float64)
     share = (dimensions + 16) * of_type.eps + 2 * dimensions * of_double.eps
     rounding = share * squares + dimensions * of_type.tiny
@@ -313,7 +313,7 @@ def _closer(block: _Block, squared: np.ndarray) -> np.ndarray:
 def _nearest(queries: np.ndarray, references: np.ndarray, k: int, own: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """The k nearest references of every query, the nearest first: squared distances [queries, k] and indices.
 
-    With `own` the queries are the references, and none is its own neighbour.
+    With `own` the queries are the references, and none is its own neighbor.
     """
     found = []
     for block in _blocks(queries, references):

@@ -47,8 +47,8 @@ def _log_densities(test, samples, deviations: np.ndarray) -> np.ndarray:
             raise ValueError(f"a deviation must be above 0 and finite, got {deviation:g}")
     test, samples = checks.features(test, "test"), checks.features(samples, "sample")
     checks.same_dimensions(test, samples)
-    centre = samples.mean(axis=0)  # around which |x|^2 + |s|^2 - 2 x.s loses the fewest digits
-    test, samples = test - centre, samples - centre
+    center = samples.mean(axis=0)  # around which |x|^2 + |s|^2 - 2 x.s loses the fewest digits
+    test, samples = test - center, samples - center
     num_samples, dimensions = samples.shape
     squared_norms = np.square(samples).sum(axis=1)
     rows = max(1, BLOCK // num_samples)

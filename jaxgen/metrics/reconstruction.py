@@ -21,7 +21,7 @@ def reconstruction_errors(real, fake) -> Reconstruction:
 
     With pixels over 255, mse and mae are means over all pixels and channels of an image, and
     psnr = -10 log10 mse, so the peak is 1. The mean psnr of images is not the psnr of the mean
-    mse, and is inf where one image is equal. Pixel errors favour blur.
+    mse, and is inf where one image is equal. Pixel errors favor blur.
 
     Args:
       real: uint8 [n, H, W, 1 or 3].

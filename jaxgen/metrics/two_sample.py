@@ -24,7 +24,7 @@ def two_sample_test(real, fake, *, seed: int = 0) -> TwoSample:
 
     Of the larger set as many samples are drawn as the smaller one has. Half of either side, drawn
     at random, trains the classifier; it is tested on the other half. The classifier is the
-    paper's: one hidden layer of 20 ReLU units on features standardised with the training half's
+    paper's: one hidden layer of 20 ReLU units on features standardized with the training half's
     mean and deviation, trained by Adam for 100 epochs (scikit-learn's MLPClassifier; batches of
     32, learning rate 0.001, weight decay 0.0001, no early stopping). Unlike a linear one it sees
     differences of covariance.

@@ -52,7 +52,7 @@ from jaxgen.models.gan import LEAST_MEAN, annealed_sgd, authors_weights
 from jaxgen.nn.conv import Conv, ConvTranspose
 from jaxgen.nn.dense import maxout
 from jaxgen.nn.image import from_unit, logits_of_mean, pyramid, to_signed, to_unit
-from jaxgen.nn.normalization import NormalizationName, normalised
+from jaxgen.nn.normalization import NormalizationName, normalized
 
 DECAY, LEAST = 1 / 1.00004, 1e-6
 """Factor of maxout's learning rate a step, and where its fall ends."""
@@ -89,7 +89,7 @@ USES = {
 # Convolutional.
 
 
-def labelled(layer: Callable, features: int, x: Array, y: Array, name: str) -> Array:
+def labeled(layer: Callable, features: int, x: Array, y: Array, name: str) -> Array:
     """Maps [batch, H, W, C] with one-hot y [batch, classes] appended at every pixel, through a layer: for `nn.compact`.
 
     An appended map of ones adds the same to all images of a class: the layer's output for a map of ones.
@@ -109,7 +109,7 @@ class ConvolutionalGenerator(nn.Module):
     @nn.compact
     def __call__(self, z: Array, y: Array, training: bool) -> Array:
         """Noise z [batch, latent_dim], one-hot y [batch, classes] -> [batch, H, W, C]."""
-        config, spec, norm = self.config, self.spec, partial(normalised, training=training, affine=False)
+        config, spec, norm = self.config, self.spec, partial(normalized, training=training, affine=False)
         (height, width), depth = pyramid(spec.image_shape, config.smallest, "cgan")
         unbiased = {"use_bias": False, "kernel_init": weights, "dtype": spec.compute_dtype}
         layer = partial(ConvTranspose, kernel_size=(config.kernel,) * 2, strides=(2, 2), **unbiased)
@@ -117,8 +117,8 @@ class ConvolutionalGenerator(nn.Module):
         x = nn.Dense(height * width * features, **unbiased)(jnp.concatenate([z, y], axis=1))
         x = nn.relu(norm(x.reshape(-1, height, width, features)))
         for level in reversed(range(depth - 1)):
-            x = nn.relu(norm(labelled(layer, config.features << level, x, y, f"label_{level + 1}")))
-        return nn.tanh(labelled(layer, spec.image_shape[-1], x, y, "label_0").astype(jnp.float32))
+            x = nn.relu(norm(labeled(layer, config.features << level, x, y, f"label_{level + 1}")))
+        return nn.tanh(labeled(layer, spec.image_shape[-1], x, y, "label_0").astype(jnp.float32))
 
 
 class ConvolutionalDiscriminator(nn.Module):
@@ -135,9 +135,9 @@ class ConvolutionalDiscriminator(nn.Module):
         unbiased = {"use_bias": False, "kernel_init": weights, "dtype": spec.compute_dtype}
         layer = partial(Conv, kernel_size=(config.kernel,) * 2, strides=(2, 2), **unbiased)
         for level in range(depth):
-            x = labelled(layer, config.features << level, x, y, f"label_{level}")
+            x = labeled(layer, config.features << level, x, y, f"label_{level}")
             norm = "none" if level == 0 else config.normalization
-            x = nn.leaky_relu(normalised(x, training, norm, affine=False), 0.2)
+            x = nn.leaky_relu(normalized(x, training, norm, affine=False), 0.2)
         x = jnp.concatenate([x.reshape(len(x), -1), y.astype(x.dtype)], axis=1)
         return nn.Dense(1, **unbiased)(x).astype(jnp.float32)
 

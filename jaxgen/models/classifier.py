@@ -12,7 +12,7 @@
     loss = E[- sum_k q_k log p(k|x)] + l2/2 sum of the kernels' squares,    q = (1 - s) onehot(y) + s/K
 
 with s the label smoothing of Szegedy et al. 2016, https://arxiv.org/abs/1512.00567, section 7. Biases and BatchNorm's
-parameters are not penalised; AdamW's decay is of all parameters. `encode` gives the activations before the last layer,
+parameters are not penalized; AdamW's decay is of all parameters. `encode` gives the activations before the last layer,
 of logistic the pixels.
 """
 

@@ -14,8 +14,8 @@ state its kernel: its code has 5x5; 4x4 here, as is common, since stride 2 divid
 the code also adds 2.5e-5 times each weight to its gradient (`l2`). The width is that of its code for MNIST;
 for faces of 64 pixels it has 128 maps for the 64 of `features`.
 
-WGAN-GP (Gulrajani et al. 2017): --loss wasserstein --penalty one_centred --normalization layer
---critic-steps 5, Adam 1e-4, beta1 0, beta2 .9. R1 (Mescheder et al. 2018): --penalty zero_centred
+WGAN-GP (Gulrajani et al. 2017): --loss wasserstein --penalty one_centered --normalization layer
+--critic-steps 5, Adam 1e-4, beta1 0, beta2 .9. R1 (Mescheder et al. 2018): --penalty zero_centered
 --penalty-at real --normalization none. SN-GAN (Miyato et al. 2018): --loss hinge --spectral-norm
 --normalization none.
 """
@@ -44,7 +44,7 @@ from jaxgen.errors import check_not_negative, check_positive, check_share
 from jaxgen.model import Array, Latents, Model, Phase, Prior, Sampler, Spec
 from jaxgen.nn.conv import Conv, ConvTranspose
 from jaxgen.nn.image import from_signed, pyramid, to_signed
-from jaxgen.nn.normalization import NormalizationName, normalised
+from jaxgen.nn.normalization import NormalizationName, normalized
 from jaxgen.nn.stacks import generated
 
 
@@ -81,7 +81,7 @@ class Generator(nn.Module):
         config, options = self.config, {"kernel_init": weights, "dtype": self.dtype}
         features = config.features << (depth - 1)
         x = nn.Dense(height * width * features, use_bias=False, **options)(z)
-        x = nn.relu(normalised(x.reshape(-1, height, width, features), training))
+        x = nn.relu(normalized(x.reshape(-1, height, width, features), training))
         layer = partial(ConvTranspose, kernel_size=(config.kernel,) * 2, strides=(2, 2), **options)
         return generated(layer, x, config.features, self.image_shape[-1], depth, training)
 
@@ -101,7 +101,7 @@ class Discriminator(nn.Module):
         for level in range(self.depth):
             norm = "none" if level == 0 else self.config.normalization
             x = layer(self.config.features << level, use_bias=norm == "none")(x)
-            x = nn.leaky_relu(normalised(x, training, norm), 0.2)
+            x = nn.leaky_relu(normalized(x, training, norm), 0.2)
         return nn.Dense(1, kernel_init=weights, dtype=self.dtype)(x.reshape(x.shape[0], -1)).astype(jnp.float32)
 
 

@@ -14,7 +14,7 @@ them; G of dense layers of 1024 and 7x7x128, then 64 maps and the image by 4x4 t
 BatchNorm and ReLU in between; D of 64 and 128 maps by 4x4 convolutions of stride 2 and a dense layer of 1024, leaky
 ReLU .1, and BatchNorm but in its first layer; Q one more such layer of 128; Adam with learning rate 2e-4 for D and Q,
 1e-3 for G, and beta1 .5. From the authors' code: batches of 128, noise uniform in (-1, 1), initial weights N(0, .02),
-BatchNorm's gains N(1, .02), and of G's dense layers each unit normalised by itself. Not theirs: depth follows the image
+BatchNorm's gains N(1, .02), and of G's dense layers each unit normalized by itself. Not theirs: depth follows the image
 size, as in `dcgan`; tanh for the sigmoid of pixels in [0, 1].
 
 BatchNorm: real, then fake examples move the running averages that D and Q have; Q infers codes of images with these.
@@ -48,7 +48,7 @@ from jaxgen.likelihoods import gaussian_log_prob
 from jaxgen.model import Array, Batch, Latents, Model, Part, Phase, Prior, Sampler, Spec, State
 from jaxgen.nn.conv import Conv, ConvTranspose
 from jaxgen.nn.image import from_signed, pyramid, to_signed
-from jaxgen.nn.normalization import normalised
+from jaxgen.nn.normalization import normalized
 from jaxgen.nn.stacks import generated
 
 
@@ -85,8 +85,8 @@ class Generator(nn.Module):
         (height, width), depth = pyramid(self.image_shape, self.config.smallest, "infogan")
         features = self.config.features << (depth - 1)
         dense = partial(nn.Dense, use_bias=False, kernel_init=weights, dtype=self.dtype)
-        x = nn.relu(normalised(dense(self.config.dense_units)(z), training))
-        x = nn.relu(normalised(dense(height * width * features)(x), training)).reshape(-1, height, width, features)
+        x = nn.relu(normalized(dense(self.config.dense_units)(z), training))
+        x = nn.relu(normalized(dense(height * width * features)(x), training)).reshape(-1, height, width, features)
         layer = partial(ConvTranspose, kernel_size=(4, 4), strides=(2, 2), kernel_init=weights, dtype=self.dtype)
         return generated(layer, x, self.config.features, self.image_shape[-1], depth, training)
 
@@ -105,7 +105,7 @@ class Discriminator(nn.Module):
         dense = partial(nn.Dense, kernel_init=weights, dtype=self.dtype)
 
         def activated(x, norm="batch"):
-            return nn.leaky_relu(normalised(x, training, norm), 0.1)
+            return nn.leaky_relu(normalized(x, training, norm), 0.1)
 
         for level in range(self.depth):
             x = layer(self.config.features << level, use_bias=level == 0)(x)
@@ -151,8 +151,8 @@ def players(config: Config, spec: Spec) -> Players:
     check_share(config, "beta1")
     if config.categories < 2:
         raise UserError(f"categories must be at least 2, so that there is something to tell, not {config.categories}")
-    penalised = any(name.startswith("penalty") for name in given(config))
-    if penalised or config.spectral_norm or config.loss == "wasserstein":
+    penalized = any(name.startswith("penalty") for name in given(config))
+    if penalized or config.spectral_norm or config.loss == "wasserstein":
         raise UserError("infogan's D has BatchNorm, as the paper's: no penalty, spectral_norm or loss wasserstein goes")
     check_adversarial(config, spec, batch_norm=True)
     _, depth = pyramid(spec.image_shape, config.smallest, "infogan")

@@ -39,7 +39,7 @@ from jaxgen.models import dcgan, gan
 from jaxgen.nn.conv import Conv, ConvTranspose
 from jaxgen.nn.dense import perceptron
 from jaxgen.nn.image import pyramid
-from jaxgen.nn.normalization import NormalizationName, normalised
+from jaxgen.nn.normalization import NormalizationName, normalized
 from jaxgen.nn.optimizer import descend
 from jaxgen.nn.stacks import doubled
 
@@ -113,7 +113,7 @@ class Encoder(nn.Module):
         else:
             for level in range(pyramid(self.shape, config.smallest, "mggan")[1]):
                 x = Conv(config.features << level, (4, 4), strides=(2, 2), use_bias=False, dtype=self.dtype)(x)
-                x = nn.relu(normalised(x, training))
+                x = nn.relu(normalized(x, training))
         return nn.Dense(config.code_dim, dtype=self.dtype)(x.reshape(len(x), -1)).astype(jnp.float32)
 
 

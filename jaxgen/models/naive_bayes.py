@@ -2,13 +2,13 @@
 
     p(x, y) = p(y) prod_j p(x_j|y),    p(y|x) = p(x, y) / sum_y' p(x, y'),    p(x) = sum_y p(x, y)
 
-Bernoulli pixels, or categorical ones (grey levels in equal bins, in each of which a bin's probability is
+Bernoulli pixels, or categorical ones (gray levels in equal bins, in each of which a bin's probability is
 spread evenly over its levels), both with Laplace smoothing; or Gaussian pixels with a floor under their
 variance (the floor of scikit-learn's GaussianNB: a share of the largest variance of any pixel over all
 classes). No optimizer: one pass over the data counts, in exact integers.
 
 Exactness. Sums of uint8 pixels and of their squares are kept in uint32, the squares modulo 2^32. With
-q the mean's nearest integer and r = sum x - n q, the centred sum sum (x - q)^2 = sum x^2 - q (sum x + r)
+q the mean's nearest integer and r = sum x - n q, the centered sum sum (x - q)^2 = sum x^2 - q (sum x + r)
 is an integer below 2^32 up to 264,000 examples, hence exact; then var = sum (x - q)^2 / n - (r / n)^2
 with |r / n| <= 1/2, which loses no digits in float32.
 """
@@ -36,7 +36,7 @@ class Config:
     likelihood: Literal["bernoulli", "gaussian", "categorical"] = "bernoulli"  # p(x_j|y): bits, densities, levels
     smoothing: float = 1.0  # Laplace's alpha: imagined examples a class, pixel and value, for bernoulli, categorical
     variance_floor: float = 1e-2  # added to variances, as a share of the largest; for gaussian
-    levels: int = 16  # equal bins of the 256 grey levels, a power of two; for categorical
+    levels: int = 16  # equal bins of the 256 gray levels, a power of two; for categorical
 
 
 def gaussian_parameters(n: Array, total: Array, squares: Array) -> tuple[Array, Array]:
@@ -46,9 +46,9 @@ def gaussian_parameters(n: Array, total: Array, squares: Array) -> tuple[Array, 
     """
     q = (total + n // 2) // n
     r = jax.lax.bitcast_convert_type(total - q * n, jnp.int32).astype(jnp.float32)
-    centred = (squares - 2 * q * total + q * q * n).astype(jnp.float32)
+    centered = (squares - 2 * q * total + q * q * n).astype(jnp.float32)
     n = n.astype(jnp.float32)
-    mean, variance = q.astype(jnp.float32) + r / n, centred / n - (r / n) ** 2
+    mean, variance = q.astype(jnp.float32) + r / n, centered / n - (r / n) ** 2
     return mean / 255, jnp.maximum(variance, 0) / 255**2
 
 
@@ -133,12 +133,12 @@ def gaussian(config: Config, spec: Spec) -> Pixels:
         mean, variance = moments(params)
         return from_unit(mean[label] + jnp.sqrt(variance[label]) * jax.random.normal(key, mean[label].shape))
 
-    measures = ("continuous", "exact", "pixels in [0, 1], not dequantised")
+    measures = ("continuous", "exact", "pixels in [0, 1], not dequantized")
     return Pixels({"pixels": shape, "squares": shape}, add, log_likelihood, draw, measures)
 
 
 def categorical(config: Config, spec: Spec) -> Pixels:
-    """Pixels as one of `levels` bins, each of 256 / levels grey levels that are equally likely."""
+    """Pixels as one of `levels` bins, each of 256 / levels gray levels that are equally likely."""
     levels, classes, pixels = config.levels, spec.num_classes, int(np.prod(spec.image_shape))
     if levels not in (2, 4, 8, 16, 32, 64, 128, 256):
         raise UserError(f"levels must be a power of two from 2 to 256, not {levels}")

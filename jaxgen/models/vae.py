@@ -2,7 +2,7 @@
 
     p(z) = N(0, I),  q(z|x) = N(mu(x), diag sigma(x)^2),  p(x|z) of independent pixels          (section 3)
     ELBO(x) = E_q[log p(x|z)] - KL(q(z|x) || p(z))                       (equation 3; the review's 7-19)
-    z = mu + sigma * eps,  eps ~ N(0, I)                              (section 2.4, reparameterisation)
+    z = mu + sigma * eps,  eps ~ N(0, I)                              (section 2.4, reparameterization)
 
 With K importance samples the objective is that of Burda et al. 2016 (https://arxiv.org/abs/1509.00519, equation 8),
 
@@ -24,7 +24,7 @@ import optax
 
 from jaxgen.config import check_idle
 from jaxgen.errors import UserError, check_not_negative, check_positive
-from jaxgen.likelihoods import bernoulli_log_prob, discretised_logistic_log_prob, gaussian_kl, gaussian_log_prob
+from jaxgen.likelihoods import bernoulli_log_prob, discretized_logistic_log_prob, gaussian_kl, gaussian_log_prob
 from jaxgen.model import Array, Latents, Likelihood, Model, Phase, Prior, Sampler, Spec, State
 from jaxgen.nn.conv import Conv, ConvTranspose
 from jaxgen.nn.dense import mean_and_log_variance
@@ -176,7 +176,7 @@ def make(config: Config, spec: Spec) -> Model:
         if likelihood == "bernoulli":
             return bernoulli_log_prob(x, logits)
         if likelihood == "logistic":
-            return discretised_logistic_log_prob(x, nn.sigmoid(logits), params["log_scale"])
+            return discretized_logistic_log_prob(x, nn.sigmoid(logits), params["log_scale"])
         if optimal:
             log_variance = jnp.log(variance)
         else:
@@ -245,7 +245,7 @@ def make(config: Config, spec: Spec) -> Model:
 
     space, note = {
         "bernoulli": ("binary", "bits are pixels >= 128"),
-        "gaussian": ("continuous", "pixels in [0, 1], not dequantised"),
+        "gaussian": ("continuous", "pixels in [0, 1], not dequantized"),
         "logistic": ("uint8", "of the 256 levels"),
     }[likelihood]
     bound = "ELBO of log p(x|label)" if config.conditional else "ELBO"

@@ -45,7 +45,7 @@ from jaxgen.model import Array, Latents, Model, Phase, Prior, Sampler, Spec, Sta
 from jaxgen.nn.conv import Conv, ConvTranspose
 from jaxgen.nn.dense import mean_and_log_variance
 from jaxgen.nn.image import from_signed, pyramid, to_signed
-from jaxgen.nn.normalization import normalised
+from jaxgen.nn.normalization import normalized
 from jaxgen.nn.optimizer import descend
 from jaxgen.nn.stacks import generated
 
@@ -71,7 +71,7 @@ def convolved(x: Array, training: bool, config: Config, depth: int, dtype: np.dt
     for level in range(depth):
         norm = norms[min(level, 1)]
         x = Conv(config.features << level, (4, 4), strides=(2, 2), use_bias=norm == "none", dtype=dtype)(x)
-        x = nn.relu(normalised(x, training, norm))
+        x = nn.relu(normalized(x, training, norm))
     return x
 
 
@@ -103,7 +103,7 @@ class Decoder(nn.Module):
         (height, width), depth = pyramid(self.image_shape, self.config.smallest, "vaegan")
         features = self.config.features << (depth - 1)
         x = nn.Dense(height * width * features, use_bias=False, dtype=self.dtype)(z)
-        x = nn.relu(normalised(x.reshape(-1, height, width, features), training))
+        x = nn.relu(normalized(x.reshape(-1, height, width, features), training))
         layer = partial(ConvTranspose, kernel_size=(4, 4), strides=(2, 2), dtype=self.dtype)
         return generated(layer, x, self.config.features, self.image_shape[-1], depth, training)
 
@@ -121,7 +121,7 @@ class Discriminator(nn.Module):
         hidden = convolved(x, training, self.config, self.depth, self.dtype, ("none", "layer"))
         x = hidden.reshape(hidden.shape[0], -1)
         x = nn.Dense(self.config.features << self.depth, use_bias=False, dtype=self.dtype)(x)
-        x = nn.relu(normalised(x[:, None, None], training, "layer"))[:, 0, 0]
+        x = nn.relu(normalized(x[:, None, None], training, "layer"))[:, 0, 0]
         return nn.Dense(1, dtype=self.dtype)(x)[:, 0].astype(jnp.float32), hidden.astype(jnp.float32)
 
 

@@ -10,7 +10,7 @@ from jax.nn.initializers import Initializer
 
 from jaxgen.model import Array
 from jaxgen.nn.maximum import larger
-from jaxgen.nn.normalization import normalised
+from jaxgen.nn.normalization import normalized
 
 DEFAULT = nn.linear.default_kernel_init
 """Flax's initial weights."""
@@ -45,7 +45,7 @@ def perceptron(
     """Vectors [batch, d] through layers of ReLU: [batch, units]. `weights` are the initial ones."""
     for _ in range(layers):
         x = nn.Dense(units, use_bias=not batch_norm, dtype=dtype, kernel_init=weights)(x)
-        x = nn.relu(normalised(x, training) if batch_norm else x)
+        x = nn.relu(normalized(x, training) if batch_norm else x)
     return x
 
 

@@ -34,7 +34,7 @@ def to_binary(image: Array) -> Array:
 
 
 def drawn_bits(key: Key, image: Array) -> Array:
-    """uint8 images of 0 and 255, each pixel 255 with the probability of its level / 255: dynamic binarisation."""
+    """uint8 images of 0 and 255, each pixel 255 with the probability of its level / 255: dynamic binarization."""
     return jnp.where(jax.random.bernoulli(key, to_unit(image)), jnp.uint8(255), jnp.uint8(0))
 
 

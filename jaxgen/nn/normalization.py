@@ -1,4 +1,4 @@
-"""The normalisations that convolutional players choose between."""
+"""The normalizations that convolutional players choose between."""
 
 from typing import Literal
 
@@ -17,8 +17,8 @@ def gains(key, shape, dtype=jnp.float32):
     return 1 + 0.02 * jax.random.normal(key, shape, dtype)
 
 
-def normalised(x: Array, training: bool, kind: NormalizationName = "batch", affine: bool = True) -> Array:
-    """Maps [batch, height, width, channels], or for "batch" vectors too, normalised; within a module's `nn.compact`.
+def normalized(x: Array, training: bool, kind: NormalizationName = "batch", affine: bool = True) -> Array:
+    """Maps [batch, height, width, channels], or for "batch" vectors too, normalized; within a module's `nn.compact`.
 
     "batch": BatchNorm with statistics of the batch, or running averages where not `training`; Flax's
     momentum is one minus PyTorch's. "layer": of each image's whole maps, a gain and a bias a channel, as

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.model import Array
-from jaxgen.nn.normalization import normalised
+from jaxgen.nn.normalization import normalized
 
 
 def halved(layer: Callable, x: Array, features: int, depth: int) -> Array:
@@ -40,5 +40,5 @@ def generated(layer: Callable, x: Array, features: int, channels: int, depth: in
     BatchNorm and ReLU between the layers, tanh at the end, of float32.
     """
     for level in reversed(range(depth - 1)):
-        x = nn.relu(normalised(layer(features << level, use_bias=False)(x), training))
+        x = nn.relu(normalized(layer(features << level, use_bias=False)(x), training))
     return nn.tanh(layer(channels)(x).astype(jnp.float32))

@@ -11,7 +11,7 @@ import scipy.special
 from PIL import Image
 
 from jaxgen.data import Dataset
-from jaxgen.drawing import PADDING, captioned, enlarged, image_grid, labelled, legible_scale, stacked
+from jaxgen.drawing import PADDING, captioned, enlarged, image_grid, labeled, legible_scale, stacked
 from jaxgen.errors import UserError
 from jaxgen.model import SUBJECTS, Array
 from jaxgen.pictures import latents
@@ -23,7 +23,7 @@ ROWS, STEPS, IMAGES, SIDE, CLASSIFIED = 8, 9, 32, 20, 16
 """If not given otherwise: paths, dimensions or images of a class; images along a path; reconstructed images; rows and
 columns of a plane; images that are classified rightly, and as many wrongly."""
 
-ACROSS, LABELLED_SIDE = 8, 56
+ACROSS, LABELED_SIDE = 8, 56
 """Images with words below: so many a row, and the least pixels of height that each is shown at."""
 
 BEYOND = 2.0
@@ -74,15 +74,15 @@ def interpolation(run: Run, asked: Asked) -> Drawn:
 
 def traversal(run: Run, asked: Asked) -> Drawn:
     """Rows of images in which one number of a code moves over the prior's range, the others as they are."""
-    k_centre, k_active = jax.vmap(jax.random.split, out_axes=1)(_keys(run, "traversal"))
-    centres = _centres(run, k_centre, asked.around)
-    dims = _dimensions(run, k_active, asked, centres[0].size)
+    k_center, k_active = jax.vmap(jax.random.split, out_axes=1)(_keys(run, "traversal"))
+    centers = _centers(run, k_center, asked.around)
+    dims = _dimensions(run, k_active, asked, centers[0].size)
     values = np.linspace(-1, 1, asked.steps or STEPS) * latents.RANGE[run.plan.model.latents.prior.kind]
-    codes = np.stack([latents.traversed(*each, values) for each in zip(centres, dims, strict=True)])
+    codes = np.stack([latents.traversed(*each, values) for each in zip(centers, dims, strict=True)])
     return _along(run, codes, [asked.around or 0] * dims.shape[1], {"dimension": dims, "value": values})
 
 
-def _centres(run: Run, keys: Array, around: int | None) -> np.ndarray:
+def _centers(run: Run, keys: Array, around: int | None) -> np.ndarray:
     """The code that a traversal starts from, of every seed."""
     model, test = run.plan.model, run.plan.dataset.test
     if around is None:
@@ -211,8 +211,8 @@ def classified(run: Run, asked: Asked) -> Drawn:
             titles.append(f"seed {seed}: {how} classified, {chosen.sum():,} of {len(label):,}")
     arrays = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
     words = [(f"is {names[a]}", f"as {names[b]}") for a, b in zip(arrays["label"], arrays["predicted"], strict=True)]
-    scale = -(-LABELLED_SIDE // arrays["image"].shape[1])
-    cells = labelled(arrays["image"].repeat(scale, axis=1).repeat(scale, axis=2), words)  # of one width
+    scale = -(-LABELED_SIDE // arrays["image"].shape[1])
+    cells = labeled(arrays["image"].repeat(scale, axis=1).repeat(scale, axis=2), words)  # of one width
     ends = np.cumsum([len(block["seed"]) for block in blocks])
     grids = [_places(some, num) for some in np.split(cells, ends[:-1])]
     grids = [captioned(grid, title) for grid, title in zip(grids, titles, strict=True)]
@@ -252,7 +252,7 @@ def code_blocks(run: Run, asked: Asked) -> Drawn:
 
 
 def _places(cells: np.ndarray, num: int) -> np.ndarray:
-    """A grid of `num` places or a few more, eight a row; grey where there are fewer cells."""
+    """A grid of `num` places or a few more, eight a row; gray where there are fewer cells."""
     blank = np.full((-(-num // ACROSS) * ACROSS - len(cells), *cells.shape[1:]), PADDING, np.uint8)
     return image_grid(np.concatenate([cells, blank]), ACROSS)
 

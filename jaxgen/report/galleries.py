@@ -106,10 +106,10 @@ def galleries(pictures: dict, diverged: dict, kept: set[int], encode: Callable[[
             yield figure(name, seed, [frame(flat, images.shape[1], f"interpolations of {name}, seed {seed}")])
 
     def nearest(name, row):
-        for seed, (samples, neighbours) in (row["nearest"] or {}).items():
+        for seed, (samples, neighbors) in (row["nearest"] or {}).items():
             parts = [range(i, min(i + ACROSS, len(samples))) for i in range(0, len(samples), ACROSS)]
             blank = np.full((-len(samples) % len(parts[0]), *samples.shape[1:]), PADDING, np.uint8)
-            lines = [images[part] for part in parts for images in (samples, neighbours)]
+            lines = [images[part] for part in parts for images in (samples, neighbors)]
             lines[-2:] = [np.concatenate([line, blank]) for line in lines[-2:]]
             alt = f"samples of {name}, seed {seed}, and below each its nearest training image"
             pairs = frame(np.concatenate(lines), len(parts[0]), alt)

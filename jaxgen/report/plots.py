@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-MARKS = 6  # the colours of a seed's line; further seeds repeat them, dashed
+MARKS = 6  # the colors of a seed's line; further seeds repeat them, dashed
 PANEL_LEFT, PANEL_RIGHT, PANEL_TOP, PANEL_BOTTOM = 48, 276, 8, 126  # a curve's panel, in SVG units
 
 
@@ -73,7 +73,7 @@ def interval_plot(metric: dict, column: int, groups: list[dict]) -> dict | None:
 
 
 def seed_mark(i: int) -> str:
-    """The classes of the i-th seed's line: colours first, then the same colours dashed."""
+    """The classes of the i-th seed's line: colors first, then the same colors dashed."""
     return f"s{i % MARKS}" + (f" d{i // MARKS % 3}" if i >= MARKS else "")
 
 

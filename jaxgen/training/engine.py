@@ -118,7 +118,7 @@ class Anew(NamedTuple):
     """What is drawn anew for the images of each step, [most, ...], or [seeds, most, ...] by seeds' own orders."""
 
     mirrored: Array | None  # bool [most, batch]: which are turned left to right
-    bits: Key | None  # keys [most]: by which grey pixels are drawn as bits
+    bits: Key | None  # keys [most]: by which gray pixels are drawn as bits
 
 
 def chunk_program(phase: Phase, how: str, devices: Mesh | None = None, own_order: bool = False) -> Callable:

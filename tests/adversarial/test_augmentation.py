@@ -1,4 +1,4 @@
-"""DiffAugment: what is shifted, cut out and recoloured, pixel by pixel, and what flows back."""
+"""DiffAugment: what is shifted, cut out and recolored, pixel by pixel, and what flows back."""
 
 from itertools import product
 
@@ -40,7 +40,7 @@ def test_translation_is_by_up_to_an_eighth_of_each_side():
     assert max(abs(count - 60) for count in counts.values()) < 5 * error
 
 
-def test_a_cutout_is_of_half_of_each_side_with_its_centre_in_the_image():
+def test_a_cutout_is_of_half_of_each_side_with_its_center_in_the_image():
     """4 of 8 rows around any of 9 edges, 3 of 6 columns around any of 6: each equally often, and cut at the border."""
     x = images(2700, 8, 6, 2)
     made = np.asarray(jax.jit(cutout)(KEY, x))
@@ -64,11 +64,11 @@ def test_color_is_brightness_then_saturation_then_contrast():
     made = np.asarray(jax.jit(color)(KEY, x), np.float64)
     brightness, saturation, contrast = np.asarray(jax.random.uniform(KEY, (3, 500, 1, 1, 1)), np.float64)
     bright = x + (brightness - 0.5)
-    grey = bright.mean(-1, keepdims=True)
-    vivid = grey + 2 * saturation * (bright - grey)
+    gray = bright.mean(-1, keepdims=True)
+    vivid = gray + 2 * saturation * (bright - gray)
     mean = vivid.mean((1, 2, 3), keepdims=True)
     np.testing.assert_allclose(made, mean + (0.5 + contrast) * (vivid - mean), atol=1e-5)
-    # By how much, seen in the images: brightness moves the mean, contrast the greys, saturation the colours as well.
+    # By how much, seen in the images: brightness moves the mean, contrast the grays, saturation the colors as well.
     moved = made.mean((1, 2, 3)) - x.mean((1, 2, 3))
     old, new = ((a.mean(-1) - a.mean((1, 2, 3))[:, None, None]).reshape(500, -1) for a in (np.float64(x), made))
     contrasts = (old * new).sum(1) / (old**2).sum(1)
@@ -89,7 +89,7 @@ def test_a_policy_is_in_order_each_with_a_key_of_its_own():
     np.testing.assert_array_equal(augmented(KEY, x, ("cutout",)), cutout(first, x))
     expected = color(second, translation(first, x))
     np.testing.assert_array_equal(augmented(KEY, x, ("translation", "color")), expected)
-    # The other way round, what is shifted in would be recoloured no more: it stays 0.
+    # The other way round, what is shifted in would be recolored no more: it stays 0.
     assert not np.array_equal(augmented(KEY, x, ("color", "translation")), expected)
 
 

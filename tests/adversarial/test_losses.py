@@ -17,9 +17,9 @@ from jaxgen.adversarial.losses import (
     LossName,
     PenaltyName,
     PenaltyPlace,
-    one_centred,
-    penalised_at,
-    zero_centred,
+    one_centered,
+    penalized_at,
+    zero_centered,
 )
 from jaxgen.adversarial.turns import AdversarialConfig, Judged, Nets, turns
 from jaxgen.data.readers.gaussians import draw, modes
@@ -148,10 +148,10 @@ def test_penalties_of_a_linear_critic():
         return (a * x).sum((1, 2, 3))
 
     norm = np.linalg.norm(np.asarray(a, np.float64))
-    np.testing.assert_allclose(one_centred(critic, x), np.full(4, (norm - 1) ** 2), rtol=1e-5)
-    np.testing.assert_allclose(zero_centred(critic, x), np.full(4, norm**2 / 2), rtol=1e-5)
-    # Two-sided: too small a gradient is penalised too.
-    small = one_centred(lambda x: critic(x) / norm / 2, x)
+    np.testing.assert_allclose(one_centered(critic, x), np.full(4, (norm - 1) ** 2), rtol=1e-5)
+    np.testing.assert_allclose(zero_centered(critic, x), np.full(4, norm**2 / 2), rtol=1e-5)
+    # Two-sided: too small a gradient is penalized too.
+    small = one_centered(lambda x: critic(x) / norm / 2, x)
     np.testing.assert_allclose(small, np.full(4, 0.25), rtol=1e-5)
 
 
@@ -162,15 +162,15 @@ def test_penalties_of_a_quadratic_critic():
         return 0.5 * (x**2).sum((1, 2, 3))
 
     norms = np.sqrt((np.asarray(images(1), np.float64) ** 2).sum((1, 2, 3)))
-    np.testing.assert_allclose(zero_centred(critic, images(1)), 0.5 * norms**2, rtol=1e-5)
-    np.testing.assert_allclose(one_centred(critic, images(1)), (norms - 1) ** 2, rtol=1e-5)
+    np.testing.assert_allclose(zero_centered(critic, images(1)), 0.5 * norms**2, rtol=1e-5)
+    np.testing.assert_allclose(one_centered(critic, images(1)), (norms - 1) ** 2, rtol=1e-5)
 
 
 @pytest.mark.parametrize("place", get_args(PenaltyPlace))
-def test_where_it_is_penalised(place):
+def test_where_it_is_penalized(place):
     """On real or on fake examples, or between the pair of each example, which has a share of its own."""
     real, fake, key = images(1), images(2), jax.random.key(3)
-    at = np.asarray(penalised_at(key, place, real, fake), np.float64)
+    at = np.asarray(penalized_at(key, place, real, fake), np.float64)
     if place != "between":
         np.testing.assert_array_equal(at, {"real": real, "fake": fake}[place])
         return
@@ -180,14 +180,14 @@ def test_where_it_is_penalised(place):
     np.testing.assert_allclose(e, np.ravel(jax.random.uniform(key, (4, 1, 1, 1))), rtol=1e-4)
     assert len(set(e)) == 4
     # Uniform: the mean and the variance of 20,000 shares, within 5 standard errors.
-    many = np.asarray(penalised_at(key, place, jnp.ones((20_000, 1)), jnp.zeros((20_000, 1))), np.float64)
+    many = np.asarray(penalized_at(key, place, jnp.ones((20_000, 1)), jnp.zeros((20_000, 1))), np.float64)
     assert abs(many.mean() - 1 / 2) < 5 * np.sqrt(1 / 12 / 20_000)
     assert abs(many.var() - 1 / 12) < 5 * np.sqrt(1 / 180 / 20_000)
 
 
 def test_where_a_gradient_is_zero_the_penalty_is_one_and_pulls_nowhere():
     def penalty(scale):
-        return one_centred(lambda x: scale * x.sum((1, 2, 3)), images(1)).sum()
+        return one_centered(lambda x: scale * x.sum((1, 2, 3)), images(1)).sum()
 
     value, slope = jax.value_and_grad(penalty)(0.0)
     assert (value, slope) == (4, 0)
@@ -213,7 +213,7 @@ def test_second_derivatives_through_a_convolutional_critic(name, place):
         keys = jax.random.split(jax.random.key(0), 4)
         kernels = [jax.random.normal(keys[0], (4, 4, 2, 3)) / 4, jax.random.normal(keys[1], (4, 4, 3, 2)) / 4]
         real, fake = (jax.random.normal(key, (3, 8, 8, 2)) for key in keys[2:])
-        at = penalised_at(jax.random.key(5), place, real, fake)
+        at = penalized_at(jax.random.key(5), place, real, fake)
         penalty = functools.partial(penalty_of_kernels, name, at=at)
         check_grads(penalty, (kernels,), order=1, modes=["rev"], rtol=1e-6)
 
@@ -225,8 +225,8 @@ ARMS = {
     "non_saturating": {"loss": "non_saturating"},
     "least_squares": {"loss": "least_squares"},
     "hinge": {"loss": "hinge"},
-    "wasserstein": {"loss": "wasserstein", "penalty": "one_centred", "penalty_weight": 1.0},
-    "non_saturating, r1": {"penalty": "zero_centred", "penalty_at": "real", "penalty_weight": 0.1},
+    "wasserstein": {"loss": "wasserstein", "penalty": "one_centered", "penalty_weight": 1.0},
+    "non_saturating, r1": {"penalty": "zero_centered", "penalty_at": "real", "penalty_weight": 0.1},
 }
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgen.adversarial.losses import LOSSES, PENALTIES, penalised_at
+from jaxgen.adversarial.losses import LOSSES, PENALTIES, penalized_at
 from jaxgen.nn.conv import conv
 
 torch = pytest.importorskip("torch")
@@ -84,7 +84,7 @@ def test_losses_and_their_gradients_equal_pytorchs(name):
 @pytest.mark.parametrize("name", PENALTIES)
 def test_penalties_and_their_gradients_equal_pytorchs(name, place):
     key = jax.random.key(5)
-    at = penalised_at(key, place, jnp.asarray(REAL), jnp.asarray(FAKE))
+    at = penalized_at(key, place, jnp.asarray(REAL), jnp.asarray(FAKE))
     params = [jnp.asarray(p) for p in PARAMS]
     value, gradients = jax.value_and_grad(lambda params: PENALTIES[name](lambda x: logits(params, x), at).mean())(
         params
@@ -96,6 +96,6 @@ def test_penalties_and_their_gradients_equal_pytorchs(name, place):
     theirs = torch_params()
     (slopes,) = torch.autograd.grad(torch_logits(theirs, x).sum(), x, create_graph=True)
     norms = slopes.flatten(1).norm(dim=1)
-    penalty = ((norms - 1) ** 2 if name == "one_centred" else norms**2 / 2).mean()
+    penalty = ((norms - 1) ** 2 if name == "one_centered" else norms**2 / 2).mean()
     agree([value], [penalty])
     agree(gradients, torch.autograd.grad(penalty, theirs))

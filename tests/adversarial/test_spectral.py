@@ -1,11 +1,11 @@
-"""Spectral normalisation against numpy's singular values."""
+"""Spectral normalization against numpy's singular values."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgen.adversarial.spectral import singular_vectors, spectrally_normalised
+from jaxgen.adversarial.spectral import singular_vectors, spectrally_normalized
 
 
 @pytest.fixture
@@ -25,25 +25,25 @@ def singular_values(kernel):
 
 def converged(params, steps=200):
     vectors = singular_vectors(jax.random.key(1), params)
-    step = jax.jit(spectrally_normalised)
+    step = jax.jit(spectrally_normalized)
     for _ in range(steps):
-        normalised, vectors = step(params, vectors)
-    return normalised, vectors
+        normalized, vectors = step(params, vectors)
+    return normalized, vectors
 
 
 def test_every_kernel_is_divided_by_its_largest_singular_value(params):
-    normalised, _ = converged(params)
+    normalized, _ = converged(params)
     for name, layer in params.items():
         largest = singular_values(layer["kernel"])[0]
-        np.testing.assert_allclose(normalised[name]["kernel"], layer["kernel"] / largest, rtol=1e-4)
-        assert singular_values(normalised[name]["kernel"])[0] == pytest.approx(1, rel=1e-5)
-        np.testing.assert_array_equal(normalised[name]["bias"], layer["bias"])
+        np.testing.assert_allclose(normalized[name]["kernel"], layer["kernel"] / largest, rtol=1e-4)
+        assert singular_values(normalized[name]["kernel"])[0] == pytest.approx(1, rel=1e-5)
+        np.testing.assert_array_equal(normalized[name]["bias"], layer["bias"])
 
 
 def test_a_step_of_the_iteration_is_the_papers(params):
     """Algorithm 1 in float64: v = unit(W' u), u = unit(W v), sigma = u' W v, with W [out, in]."""
     before = singular_vectors(jax.random.key(1), params)
-    normalised, after = spectrally_normalised(params, before)
+    normalized, after = spectrally_normalized(params, before)
     for name, layer in params.items():
         kernel = np.asarray(layer["kernel"], np.float64)
         W = kernel.reshape(-1, kernel.shape[-1]).T
@@ -53,7 +53,7 @@ def test_a_step_of_the_iteration_is_the_papers(params):
         v = W.T @ u / np.linalg.norm(W.T @ u)
         u = W @ v / np.linalg.norm(W @ v)
         np.testing.assert_allclose(after[name]["kernel"], u, rtol=1e-4, atol=1e-6)
-        np.testing.assert_allclose(normalised[name]["kernel"], kernel / (u @ W @ v), rtol=1e-5)
+        np.testing.assert_allclose(normalized[name]["kernel"], kernel / (u @ W @ v), rtol=1e-5)
 
 
 def test_the_gradient_is_through_sigma(params):
@@ -61,7 +61,7 @@ def test_the_gradient_is_through_sigma(params):
     kernel = params["Dense_0"]["kernel"]
     g = jax.random.normal(jax.random.key(2), kernel.shape)
     _, vectors = converged(params)
-    gradient = jax.grad(lambda kernel: (g * spectrally_normalised(kernel, vectors["Dense_0"]["kernel"])[0]).sum())(
+    gradient = jax.grad(lambda kernel: (g * spectrally_normalized(kernel, vectors["Dense_0"]["kernel"])[0]).sum())(
         kernel
     )
     v, s, u = np.linalg.svd(np.asarray(kernel, np.float64))

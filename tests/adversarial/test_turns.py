@@ -17,7 +17,7 @@ from optax.tree_utils import tree_get
 
 from jaxgen.adversarial.augmentation import augmented
 from jaxgen.adversarial.losses import LOSSES
-from jaxgen.adversarial.spectral import spectrally_normalised
+from jaxgen.adversarial.spectral import spectrally_normalized
 from jaxgen.adversarial.turns import AdversarialConfig, Fakes, Judged, Nets, turns
 from jaxgen.errors import UserError
 from jaxgen.model import Spec
@@ -34,15 +34,15 @@ GAMES = {
     "non_saturating": {"loss": "non_saturating"},
     "least_squares, joint": {"loss": "least_squares", "batches": "joint", "augment": ("color",), "consistency": 2.0},
     "hinge": {"loss": "hinge", "spectral_norm": True, "normalization": "none"},
-    "wasserstein": {"loss": "wasserstein", "penalty": "one_centred", "normalization": "layer"},
-    "one-centred on fakes": {"penalty": "one_centred", "penalty_at": "fake", "normalization": "none"},
-    "r1": {"penalty": "zero_centred", "penalty_at": "real", "normalization": "none", "average": 0.9},
+    "wasserstein": {"loss": "wasserstein", "penalty": "one_centered", "normalization": "layer"},
+    "one-centered on fakes": {"penalty": "one_centered", "penalty_at": "fake", "normalization": "none"},
+    "r1": {"penalty": "zero_centered", "penalty_at": "real", "normalization": "none", "average": 0.9},
     "r2, consistent": {
-        **{"penalty": "zero_centred", "penalty_at": "fake", "penalty_weight": 3.0, "normalization": "layer"},
+        **{"penalty": "zero_centered", "penalty_at": "fake", "penalty_weight": 3.0, "normalization": "layer"},
         "consistency": 2.0,
     },
-    "zero-centred between, augmented": {
-        **{"loss": "wasserstein", "penalty": "zero_centred", "normalization": "none"},
+    "zero-centered between, augmented": {
+        **{"loss": "wasserstein", "penalty": "zero_centered", "normalization": "none"},
         "augment": POLICY,
     },
 }
@@ -96,7 +96,7 @@ def logits_of(normalization, params, averages, x):
 
 
 seen = jax.jit(augmented, static_argnums=2)
-normalised = jax.jit(spectrally_normalised)
+normalized = jax.jit(spectrally_normalized)
 
 
 @functools.cache
@@ -109,7 +109,7 @@ def played(name):
 
     def logits(params, extra, x):
         if config.spectral_norm:
-            params = normalised(params, extra["vectors"])[0]
+            params = normalized(params, extra["vectors"])[0]
         return logits_of(config.normalization, params, extra["discriminator"], x)
 
     def both(params, extra, real, fake):
@@ -125,7 +125,7 @@ def played(name):
         e = jax.random.uniform(key, (8, 1, 1, 1))
         at = {"real": real, "fake": fake, "between": e * real + (1 - e) * fake}[config.penalty_at]
         squares = (jax.grad(lambda x: logits(params, extra, x).sum())(at) ** 2).sum((1, 2, 3))
-        return (squares / 2 if config.penalty == "zero_centred" else (jnp.sqrt(squares) - 1) ** 2).mean()
+        return (squares / 2 if config.penalty == "zero_centered" else (jnp.sqrt(squares) - 1) ** 2).mean()
 
     def consistency(params, key, extra, real, fake):
         k_real, k_fake = jax.random.split(key)
@@ -260,7 +260,7 @@ def test_with_spectral_norm_the_scale_of_kernels_does_not_matter(batch):
     for a, b in zip(jax.tree.leaves(after.extra["vectors"]), jax.tree.leaves(other.extra["vectors"]), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
     # One step of the iteration from the turn's own parameters, whatever passes through D.
-    once = spectrally_normalised(state.params["discriminator"], state.extra["vectors"])[1]
+    once = spectrally_normalized(state.params["discriminator"], state.extra["vectors"])[1]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), other.extra["vectors"], once)
 
 
@@ -272,11 +272,11 @@ def test_with_spectral_norm_the_scale_of_kernels_does_not_matter(batch):
             r"or spectral_norm, in a discriminator without BatchNorm \(norm",
         ),
         (
-            {"loss": "wasserstein", "penalty": "one_centred", "penalty_at": "real", "normalization": "none"},
+            {"loss": "wasserstein", "penalty": "one_centered", "penalty_at": "real", "normalization": "none"},
             "loss wasserstein takes a penalty between",
         ),
-        ({"penalty": "one_centred"}, r"penalty one_centred takes .* \(normalization layer or none\)"),
-        ({"penalty": "zero_centred"}, r"penalty zero_centred takes .* \(normalization layer or none\)"),
+        ({"penalty": "one_centered"}, r"penalty one_centered takes .* \(normalization layer or none\)"),
+        ({"penalty": "zero_centered"}, r"penalty zero_centered takes .* \(normalization layer or none\)"),
         ({"spectral_norm": True}, "spectral_norm takes normalization none"),
         ({"spectral_norm": True, "normalization": "layer"}, "spectral_norm takes normalization none"),
         ({"batches": "joint", "normalization": "layer"}, "batches joint is for a discriminator with BatchNorm"),
@@ -284,7 +284,7 @@ def test_with_spectral_norm_the_scale_of_kernels_does_not_matter(batch):
         ({"penalty_weight": 0.0}, "penalty_weight must be above 0"),
         (
             {"penalty_weight": 3.0},
-            "penalty_weight only applies with a penalty: choose penalty one_centred or zero_centred",
+            "penalty_weight only applies with a penalty: choose penalty one_centered or zero_centered",
         ),
         ({"penalty_at": "real"}, "penalty_at only applies with a penalty"),
         ({"average": 1.0}, "average must be at least 0 and below 1"),
@@ -418,9 +418,9 @@ def toy_d_loss(config, params, x, key=None):
     return (jnp.log1p(jnp.exp(-of_real)) + jnp.log1p(jnp.exp(of_fake))).mean(0).sum()
 
 
-def test_each_head_has_its_weight_in_the_generators_loss_and_all_are_penalised():
+def test_each_head_has_its_weight_in_the_generators_loss_and_all_are_penalized():
     """D's loss is the sum of its heads' and the penalties of each head's gradient; each has scores of its own."""
-    config = Toy(heads=(1.0, 0.25), penalty="zero_centred", penalty_at="fake", penalty_weight=3.0)
+    config = Toy(heads=(1.0, 0.25), penalty="zero_centered", penalty_at="fake", penalty_weight=3.0)
     state, after, later, metrics, drawn = both_turns(config)
 
     def d_loss(params):

@@ -237,7 +237,7 @@ class Terminal(io.TextIOWrapper):
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
 @pytest.mark.parametrize("stdout", [Terminal, io.TextIOWrapper])
 def test_a_mistake_is_as_plain_a_line_on_a_terminal(stdout, encoding, monkeypatch):
-    """Tyro draws a box, with colours on a terminal and of dashes where stdout is not UTF-8."""
+    """Tyro draws a box, with colors on a terminal and of dashes where stdout is not UTF-8."""
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "40")
     monkeypatch.setattr(sys, "stdout", stdout(io.BytesIO(), encoding=encoding))
@@ -460,7 +460,7 @@ def test_data_list(columns, monkeypatch):
     text = " ".join(" ".join(lines).split())
     for info in data.table():
         assert info.what.rstrip(".") in text
-        assert f"licence: {info.licence}" in text
+        assert f"license: {info.license}" in text
         assert ", ".join(info.configs) in text
 
 
@@ -817,8 +817,8 @@ def test_a_comparison_and_an_evaluation(own, here):
     assert {"real against real", "nb", "nb, untrained", "mean", "mean, untrained"} <= set(rows)
     recorded = [f"digest {seed} {digest}" for seed, digest in rows["mean"]["digests"].items()]
     assert digest_lines(did("digest", "runs/two/mean")) == recorded
-    # real images are recognised more often than the noisy mean of all
-    assert rows["real against real"]["values"]["recognised"][0] > max(rows["mean"]["values"]["recognised"])
+    # real images are recognized more often than the noisy mean of all
+    assert rows["real against real"]["values"]["recognized"][0] > max(rows["mean"]["values"]["recognized"])
 
     did("compare", "two.py")  # finished, it is only scored again
     again = json.loads(Path("runs/two/results.json").read_text())

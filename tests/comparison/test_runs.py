@@ -22,14 +22,14 @@ DECIDES = "log_prob_binary"
 experiment = Experiment(
     title="Chosen",
     settings=Settings(seeds=(0, 1, 2, 3), steps=60, log_every=60, checkpoint_every=20, sample_every=60),
-    datasets={"grey": {"dataset": "digits"}, "bits": {"dataset": "digits", "binarize": "threshold"}},
+    datasets={"gray": {"dataset": "digits"}, "bits": {"dataset": "digits", "binarize": "threshold"}},
     arms={
         "counts": Arm("naive_bayes"),
         "latent": Arm("vae", {"features": 4, "latent_dim": 3}, Sweep({"learning_rate": (1e-5, 0.01)}, DECIDES)),
     },
-    scoring=Scoring(metrics=("log_prob", "recognised"), samples=50),
+    scoring=Scoring(metrics=("log_prob", "recognized"), samples=50),
     checkpoint=DECIDES,
-    comparisons=(Comparison("counts", "latent", DECIDES), Comparison("latent", "counts", "recognised", "bits")),
+    comparisons=(Comparison("counts", "latent", DECIDES), Comparison("latent", "counts", "recognized", "bits")),
 )
 '''
 
@@ -85,7 +85,7 @@ def row(results, label, name):
 
 def test_a_table_a_dataset(compared):
     _, results = compared
-    assert [table["label"] for table in results["tables"]] == ["grey", "bits"]
+    assert [table["label"] for table in results["tables"]] == ["gray", "bits"]
     assert [table["dataset"]["options"].get("binarize") for table in results["tables"]] == [None, "threshold"]
     names = [[row["name"] for row in table["rows"] if row["kind"] == "real"] for table in results["tables"]]
     assert names == [["real against real", "real as bits"], ["real against real"]]
@@ -97,7 +97,7 @@ def test_a_table_a_dataset(compared):
 def test_the_sweep_is_decided_by_validation_data_and_counted(compared):
     path, results = compared
     assert [(tuning["arm"], tuning["table"]) for tuning in results["tuning"]] == [
-        ("latent", "grey"),
+        ("latent", "gray"),
         ("latent", "bits"),
     ]
     for tuning in results["tuning"]:
@@ -117,7 +117,7 @@ def test_the_sweep_is_decided_by_validation_data_and_counted(compared):
 def test_each_seed_has_its_best_checkpoint(compared):
     path, results = compared
     assert results["checkpoint"].endswith("that is best by log p, binary on the validation split")
-    for label in ("grey", "bits"):
+    for label in ("gray", "bits"):
         run = open_run(path / "out" / label / "latent")
         steps = folder.checkpoint_steps(run.path)
         assert steps == [20, 40, 60]
@@ -135,15 +135,15 @@ def test_verdicts_are_of_the_seeds_scores(compared):
     _, results = compared
     over_both, bits = results["verdicts"]
     assert (over_both["table"], bits["table"]) == (None, "bits")
-    for label in ("grey", "bits"):
+    for label in ("gray", "bits"):
         scores = [row(results, label, name)["values"]["log_prob_binary"] for name in ("counts", "latent")]
         assert min(scores[0]) > max(scores[1])
     assert over_both["verdict"] == "better"
     assert over_both["p"] == pytest.approx(2 / 70**2)  # every split of 4 + 4 seeds within each of two datasets
-    means = [np.mean(row(results, "bits", name)["values"]["recognised"]) for name in ("latent", "counts")]
+    means = [np.mean(row(results, "bits", name)["values"]["recognized"]) for name in ("latent", "counts")]
     assert bits["effect"] == pytest.approx(means[0] - means[1])
     (across,) = results["across"]
-    both = [row(results, label, "counts")["values"]["recognised"] for label in ("grey", "bits")]
+    both = [row(results, label, "counts")["values"]["recognized"] for label in ("gray", "bits")]
     middle = np.sort(np.ravel(both))[2:6]
     assert across["rows"][0]["interquartile_mean"] == pytest.approx(middle.mean())
 

@@ -138,15 +138,15 @@ def test_options_are_recorded_and_load_the_same_again():
     assert data.load("digits", image_size=8).fingerprint == loaded[0].fingerprint
 
 
-def test_dynamic_binarisation_freezes_what_is_scored_and_no_more():
-    """Training images are the grey ones; a test image's bits are the same in any slice, and however they are read."""
-    grey = data.load("digits", image_size=16)
+def test_dynamic_binarization_freezes_what_is_scored_and_no_more():
+    """Training images are the gray ones; a test image's bits are the same in any slice, and however they are read."""
+    gray = data.load("digits", image_size=16)
     options = {"image_size": 16, "binarize": "dynamic"}
     found = data.load("digits", **options)
-    np.testing.assert_array_equal(found.train["image"], grey.train["image"])
-    np.testing.assert_array_equal(found.spec.mean, grey.spec.mean)  # of the grey images, hence of their bits
+    np.testing.assert_array_equal(found.train["image"], gray.train["image"])
+    np.testing.assert_array_equal(found.spec.mean, gray.spec.mean)  # of the gray images, hence of their bits
     for split in ("validation", "test"):
-        bits, levels = getattr(found, split)["image"], getattr(grey, split)["image"]
+        bits, levels = getattr(found, split)["image"], getattr(gray, split)["image"]
         assert set(np.unique(bits)) == {0, 255}
         error = np.sqrt((levels / 255 * (1 - levels / 255)).sum())  # of the number of white pixels
         assert abs((bits / 255).sum() - (levels / 255).sum()) < 4 * error
@@ -154,10 +154,10 @@ def test_dynamic_binarisation_freezes_what_is_scored_and_no_more():
     part = data.load("digits", test_split="test[100:150]", **options)
     np.testing.assert_array_equal(part.test["image"], found.test["image"][100:150])
     assert found.fingerprint not in (
-        grey.fingerprint,
+        gray.fingerprint,
         data.load("digits", image_size=16, binarize="threshold").fingerprint,
     )
-    assert "binarised dynamically" in found.note
+    assert "binarized dynamically" in found.note
 
 
 def test_note_is_a_sentence_on_source_splits_and_transforms():

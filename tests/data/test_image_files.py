@@ -13,7 +13,7 @@ from PIL import Image
 from jaxgen.data.image_files import MOST_PIXELS, decoded, pixels
 from jaxgen.data.source import BadExampleError
 
-GREY, RGB, PALETTE, GREY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6  # PNG's colour types
+GRAY, RGB, PALETTE, GRAY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6  # PNG's color types
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
@@ -21,9 +21,9 @@ def chunk(kind, content=b""):
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
-def png(width, colour, depth, rows, *chunks):
+def png(width, color, depth, rows, *chunks):
     """A PNG file made without Pillow, of rows of packed samples."""
-    header = struct.pack(">IIBBBBB", width, len(rows), depth, colour, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, len(rows), depth, color, 0, 0, 0)
     content = zlib.compress(b"".join(b"\0" + bytes(row) for row in rows))
     parts = [chunk(b"IHDR", header), *(chunk(*x) for x in chunks), chunk(b"IDAT", content), chunk(b"IEND")]
     return SIGNATURE + b"".join(parts)
@@ -31,10 +31,10 @@ def png(width, colour, depth, rows, *chunks):
 
 def unpng(content):
     """The pixels of a whole 8-bit RGB or RGBA PNG file that is not interlaced, decoded without Pillow."""
-    width, height, depth, colour = struct.unpack(">IIBB", content[16:26])
+    width, height, depth, color = struct.unpack(">IIBB", content[16:26])
     assert depth == 8
     assert content[28] == 0
-    pixel = {RGB: 3, RGB_ALPHA: 4}[colour]
+    pixel = {RGB: 3, RGB_ALPHA: 4}[color]
     compressed, position = b"", 8
     while position < len(content):
         (size,) = struct.unpack(">I", content[position : position + 4])
@@ -66,23 +66,23 @@ NOISE = np.random.default_rng(0).integers(0, 256, (11, 13, 3), np.uint8)
 @pytest.mark.parametrize(
     ("file", "expected"),
     [
-        pytest.param(png(3, GREY, 8, [[0, 7, 255]]), [[[0], [7], [255]]], id="grey"),
-        pytest.param(png(3, GREY, 1, [[0b01000000]]), [[[0], [255], [0]]], id="grey, 1 bit"),
-        pytest.param(png(4, GREY, 2, [[0b00011011]]), [[[0], [85], [170], [255]]], id="grey, 2 bits"),
+        pytest.param(png(3, GRAY, 8, [[0, 7, 255]]), [[[0], [7], [255]]], id="gray"),
+        pytest.param(png(3, GRAY, 1, [[0b01000000]]), [[[0], [255], [0]]], id="gray, 1 bit"),
+        pytest.param(png(4, GRAY, 2, [[0b00011011]]), [[[0], [85], [170], [255]]], id="gray, 2 bits"),
         pytest.param(
-            png(3, GREY, 16, [b"\x12\x34\xff\xff\x00\xff"]), [[[0x12], [255], [0]]], id="grey, 16 bits: the high byte"
+            png(3, GRAY, 16, [b"\x12\x34\xff\xff\x00\xff"]), [[[0x12], [255], [0]]], id="gray, 16 bits: the high byte"
         ),
-        pytest.param(png(2, GREY, 8, [[7, 9]], (b"tRNS", b"\0\7")), [[[255], [9]]], id="grey, 7 transparent"),
-        pytest.param(png(2, GREY, 1, [[0b01000000]], (b"tRNS", b"\0\0")), [[[255], [255]]], id="1 bit, 0 transparent"),
+        pytest.param(png(2, GRAY, 8, [[7, 9]], (b"tRNS", b"\0\7")), [[[255], [9]]], id="gray, 7 transparent"),
+        pytest.param(png(2, GRAY, 1, [[0b01000000]], (b"tRNS", b"\0\0")), [[[255], [255]]], id="1 bit, 0 transparent"),
         # 51 is a fifth of 255: 255 * 4 / 5 + 100 / 5 = 224
-        pytest.param(png(3, GREY_ALPHA, 8, [[9, 255, 9, 0, 100, 51]]), [[[9], [255], [224]]], id="grey and alpha"),
-        pytest.param(png(1, GREY_ALPHA, 16, [b"\x12\x34\xff\xff"]), [[[0x12] * 3]], id="grey and alpha, 16 bits: RGB"),
+        pytest.param(png(3, GRAY_ALPHA, 8, [[9, 255, 9, 0, 100, 51]]), [[[9], [255], [224]]], id="gray and alpha"),
+        pytest.param(png(1, GRAY_ALPHA, 16, [b"\x12\x34\xff\xff"]), [[[0x12] * 3]], id="gray and alpha, 16 bits: RGB"),
         pytest.param(png(2, RGB, 8, [[1, 2, 3, 4, 5, 6]]), [[[1, 2, 3], [4, 5, 6]]], id="RGB"),
         pytest.param(png(1, RGB, 16, [b"\x01\xff\x02\0\xff\xff"]), [[[1, 2, 255]]], id="RGB, 16 bits: the high bytes"),
         pytest.param(
             png(2, RGB, 8, [[1, 2, 3, 4, 5, 6]], (b"tRNS", b"\0\1\0\2\0\3")),
             [[[255, 255, 255], [4, 5, 6]]],
-            id="RGB, a colour transparent",
+            id="RGB, a color transparent",
         ),
         pytest.param(
             png(3, RGB_ALPHA, 8, [[1, 2, 3, 255, 1, 2, 3, 0, 0, 100, 255, 51]]),
@@ -92,7 +92,7 @@ NOISE = np.random.default_rng(0).integers(0, 256, (11, 13, 3), np.uint8)
         pytest.param(
             png(2, PALETTE, 8, [[1, 0]], (b"PLTE", bytes([1, 2, 3, 7, 7, 7]))),
             [[[7, 7, 7], [1, 2, 3]]],
-            id="palette, also of greys: RGB",
+            id="palette, also of grays: RGB",
         ),
         pytest.param(
             png(2, PALETTE, 1, [[0b10000000]], (b"PLTE", bytes([1, 2, 3, 7, 7, 7]))),
@@ -113,20 +113,20 @@ def test_kinds_of_png(file, expected):
 
 
 def test_kinds_of_jpeg():
-    """One colour survives JPEG, but for rounding."""
-    for colour in ([200, 30, 90], [0, 0, 0], [255, 255, 0]):
-        image = decoded(encoded(np.full((5, 9, 3), colour), "JPEG", quality=100), "name")
+    """One color survives JPEG, but for rounding."""
+    for color in ([200, 30, 90], [0, 0, 0], [255, 255, 0]):
+        image = decoded(encoded(np.full((5, 9, 3), color), "JPEG", quality=100), "name")
         assert image.shape == (5, 9, 3)
-        assert np.abs(image.astype(int) - colour).max() <= 2
-    grey = decoded(encoded(np.full((5, 9), 77), "JPEG", quality=100), "name")
-    assert grey.shape == (5, 9, 1)
-    assert np.abs(grey.astype(int) - 77).max() <= 1
-    for inks, colour in {(255, 0, 0, 0): (0, 255, 255), (0, 0, 0, 0): (255,) * 3, (0, 0, 0, 255): (0,) * 3}.items():
+        assert np.abs(image.astype(int) - color).max() <= 2
+    gray = decoded(encoded(np.full((5, 9), 77), "JPEG", quality=100), "name")
+    assert gray.shape == (5, 9, 1)
+    assert np.abs(gray.astype(int) - 77).max() <= 1
+    for inks, color in {(255, 0, 0, 0): (0, 255, 255), (0, 0, 0, 0): (255,) * 3, (0, 0, 0, 255): (0,) * 3}.items():
         file = io.BytesIO()
         Image.new("CMYK", (9, 5), inks).save(file, "JPEG", quality=100)
         image = decoded(file.getvalue(), "name")
         assert image.shape == (5, 9, 3)
-        assert np.abs(image.astype(int) - colour).max() <= 2
+        assert np.abs(image.astype(int) - color).max() <= 2
 
 
 # What turns a stored image upright, by the definitions of EXIF 2.3, section 4.6.4
@@ -148,8 +148,8 @@ def test_orientation(orientation):
     exif[0x0112] = orientation
     expected = UPRIGHT[orientation](NOISE)
     np.testing.assert_array_equal(decoded(encoded(NOISE, exif=exif), "name"), expected)
-    grey = UPRIGHT[orientation](NOISE[..., :1])
-    np.testing.assert_array_equal(decoded(encoded(NOISE[..., 0], exif=exif), "name"), grey)
+    gray = UPRIGHT[orientation](NOISE[..., :1])
+    np.testing.assert_array_equal(decoded(encoded(NOISE[..., 0], exif=exif), "name"), gray)
     photo = encoded(NOISE, "JPEG", quality=100, subsampling=0)
     turned = encoded(NOISE, "JPEG", quality=100, subsampling=0, exif=exif)
     np.testing.assert_array_equal(decoded(turned, "name"), UPRIGHT[orientation](decoded(photo, "name")))
@@ -168,7 +168,7 @@ def test_16_bits_are_turned_too(depth):
     exif = Image.Exif()
     exif[0x0112] = 6
     file = png(
-        2, GREY, depth, [[1, 2], [3, 4]] if depth == 8 else [b"\1\0\2\0", b"\3\0\4\0"], (b"eXIf", exif.tobytes()[6:])
+        2, GRAY, depth, [[1, 2], [3, 4]] if depth == 8 else [b"\1\0\2\0", b"\3\0\4\0"], (b"eXIf", exif.tobytes()[6:])
     )
     assert decoded(file, "name")[..., 0].tolist() == [[3, 1], [4, 2]]
 
@@ -178,12 +178,12 @@ WHOLE = {
     "jpeg": encoded(NOISE, "JPEG"),
     "progressive jpeg": encoded(NOISE, "JPEG", progressive=True),
     "smooth jpeg": encoded(np.add.outer(np.arange(100), np.arange(60)), "JPEG"),
-    "grey jpeg": encoded(np.full((40, 40), 7), "JPEG"),
+    "gray jpeg": encoded(np.full((40, 40), 7), "JPEG"),
     "webp": encoded(NOISE, "WEBP"),
     "lossless webp": encoded(NOISE[:8], "WEBP", lossless=True),
     "webp with alpha": encoded(np.concatenate([NOISE, NOISE[..., :1]], -1), "WEBP"),
     **{f"tiff, {how}": encoded(NOISE, "TIFF", compression=how) for how in ("raw", "tiff_lzw", "tiff_deflate", "jpeg")},
-    "grey tiff": encoded(NOISE[..., 0], "TIFF"),
+    "gray tiff": encoded(NOISE[..., 0], "TIFF"),
 }
 
 
@@ -197,7 +197,7 @@ def test_a_file_cut_off_anywhere_is_refused(kind):
 
 
 def test_a_flipped_bit_of_a_png_is_never_shown():
-    """Of few colours, where decoding alone passes over most."""
+    """Of few colors, where decoding alone passes over most."""
     image = NOISE // 128 * 255
     file = encoded(image)
     refused = []
@@ -240,8 +240,8 @@ def test_kinds_of_webp():
     flat = decoded(encoded(np.full((5, 9, 3), [200, 30, 90]), "WEBP"), "name")
     assert flat.shape == (5, 9, 3)
     assert np.abs(flat.astype(int) - [200, 30, 90]).max() <= 4
-    grey = decoded(encoded(NOISE[..., 0], "WEBP", lossless=True), "name")
-    np.testing.assert_array_equal(grey, NOISE[..., :1].repeat(3, -1))  # it has no grey
+    gray = decoded(encoded(NOISE[..., 0], "WEBP", lossless=True), "name")
+    np.testing.assert_array_equal(gray, NOISE[..., :1].repeat(3, -1))  # it has no gray
     glass = np.array([[[1, 2, 3, 255], [1, 2, 3, 0], [0, 100, 255, 51]]])
     clear = decoded(encoded(glass, "WEBP", lossless=True, exact=True), "name")
     assert clear.tolist() == [[[1, 2, 3], [255, 255, 255], [204, 224, 255]]]
@@ -288,7 +288,7 @@ def entries(width, height, bits, photometric, **more):
     return own | {int(tag[1:]): value for tag, value in more.items()}
 
 
-WHITE_IS_ZERO, BLACK_IS_ZERO, COLOURS, INDEXED = range(4)
+WHITE_IS_ZERO, BLACK_IS_ZERO, COLORS, INDEXED = range(4)
 
 
 @pytest.mark.parametrize(("order", "big"), [("<", False), (">", False), ("<", True)])
@@ -306,13 +306,13 @@ def test_kinds_of_tiff(order, big):
     if order == "<":  # what Pillow reads
         assert shown(entries(2, 1, [16], WHITE_IS_ZERO), words(0x1234, 0xFF00)) == [[[0xED], [0]]]
         assert shown(entries(2, 1, [12], BLACK_IS_ZERO), bytes([0x12, 0x3F, 0xFF])) == [[[0x12], [0xFF]]]
-    assert shown(entries(2, 1, [8, 8, 8], COLOURS), bytes(range(1, 7))) == [[[1, 2, 3], [4, 5, 6]]]
-    assert shown(entries(1, 1, [16] * 3, COLOURS), words(0x1FF, 0x200, 0xFFFF)) == [[[1, 2, 255]]]
+    assert shown(entries(2, 1, [8, 8, 8], COLORS), bytes(range(1, 7))) == [[[1, 2, 3], [4, 5, 6]]]
+    assert shown(entries(1, 1, [16] * 3, COLORS), words(0x1FF, 0x200, 0xFFFF)) == [[[1, 2, 255]]]
     palette = [0] * 768
     palette[5], palette[256 + 5], palette[512 + 5] = 0x0100, 0x0200, 0x0300
     assert shown(entries(2, 1, [8], INDEXED, t320=(3, palette)), bytes([5, 0])) == [[[1, 2, 3], [0, 0, 0]]]
     alpha = {"t338": (3, [2])}
-    assert shown(entries(2, 1, [8] * 4, COLOURS, **alpha), bytes([0, 100, 255, 51, 9, 9, 9, 0])) == [
+    assert shown(entries(2, 1, [8] * 4, COLORS, **alpha), bytes([0, 100, 255, 51, 9, 9, 9, 0])) == [
         [[204, 224, 255], [255, 255, 255]]
     ]
     assert shown(entries(2, 1, [8] * 2, BLACK_IS_ZERO, **alpha), bytes([100, 51, 9, 255])) == [[[224], [9]]]
@@ -373,7 +373,7 @@ def with_chunks(*chunks):
 
 
 def noise_tiff(**more):
-    return tiff("<", entries(13, 11, [8] * 3, COLOURS, **more), NOISE.tobytes())
+    return tiff("<", entries(13, 11, [8] * 3, COLORS, **more), NOISE.tobytes())
 
 
 def bad_checksum(content, kind):
@@ -455,7 +455,7 @@ def test_what_is_strange_is_so_for_pillow():
 
 
 def test_a_checksum_of_what_pixels_depend_on():
-    clear = png(2, GREY, 8, [[7, 9]], (b"tRNS", b"\0\7"))
+    clear = png(2, GRAY, 8, [[7, 9]], (b"tRNS", b"\0\7"))
     for content, kind in [
         (clear, b"tRNS"),
         (with_chunks(), b"IDAT"),
@@ -470,7 +470,7 @@ def test_a_checksum_of_what_pixels_depend_on():
 
 
 def test_decompression_bombs():
-    header = struct.pack(">IIBBBBB", 100_000, 100_000, 1, GREY, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", 100_000, 100_000, 1, GRAY, 0, 0, 0)
     bomb = SIGNATURE + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND")
     with pytest.raises(BadExampleError) as caught:
         decoded(bomb, "bomb.png")
@@ -521,15 +521,15 @@ def test_pillows_limit_stays_whatever_threads_decode(monkeypatch):
 # 16 bits
 
 
-def deep(*values, colour=GREY):
-    return png(len(values) // (1 if colour == GREY else 3), colour, 16, [struct.pack(f">{len(values)}H", *values)])
+def deep(*values, color=GRAY):
+    return png(len(values) // (1 if color == GRAY else 3), color, 16, [struct.pack(f">{len(values)}H", *values)])
 
 
 def test_the_highest_value_of_16_bits():
     assert pixels(deep(0, 4095, 17), "x")[1] == 4095
     assert pixels(deep(0, 65535, 17), "x")[1] == 65535
-    assert pixels(deep(0, 0x0F12, 17, colour=RGB), "x")[1] == 0x0FFF  # at most: its low bytes are not read
-    assert pixels(png(1, GREY, 8, [[7]]), "x")[1] is None
+    assert pixels(deep(0, 0x0F12, 17, color=RGB), "x")[1] == 0x0FFF  # at most: its low bytes are not read
+    assert pixels(png(1, GRAY, 8, [[7]]), "x")[1] is None
     assert pixels(tiff(">", entries(2, 1, [16], BLACK_IS_ZERO), struct.pack(">2H", 3, 700)), "x")[1] == 700
     twelve = tiff("<", entries(2, 1, [12], BLACK_IS_ZERO), bytes([0x12, 0x3F, 0xFF]))
     assert pixels(twelve, "x")[1] is None  # what its values may be is said by the file
@@ -548,7 +548,7 @@ def test_the_bits_that_are_used(bits):
             f"cannot decode x: its values reach {most + 1:,}, over the {most:,} of --image-bits {bits}"
         )
         with pytest.raises(
-            BadExampleError, match=r"cannot decode x: it has colours of 16 bits, of which the upper 8 are"
+            BadExampleError, match=r"cannot decode x: it has colors of 16 bits, of which the upper 8 are"
         ):
-            pixels(deep(0, 1, 2, colour=RGB), "x", bits=bits)
-    assert pixels(png(1, GREY, 8, [[7]]), "x", bits=bits)[0].tolist() == [[[7]]]
+            pixels(deep(0, 1, 2, color=RGB), "x", bits=bits)
+    assert pixels(png(1, GRAY, 8, [[7]]), "x", bits=bits)[0].tolist() == [[[7]]]

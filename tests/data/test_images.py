@@ -8,11 +8,11 @@ from jaxgen.data.options import Options
 from jaxgen.errors import UserError
 
 RNG = np.random.default_rng(0)
-COLOUR = RNG.integers(0, 256, (11, 14, 3), np.uint8)
+COLOR = RNG.integers(0, 256, (11, 14, 3), np.uint8)
 
 
 def rows(*values):
-    """A grey image, [H, W, 1]."""
+    """A gray image, [H, W, 1]."""
     return np.array(values, np.uint8)[..., None]
 
 
@@ -30,8 +30,8 @@ def cubic(x):
 def shrunk(image, size):
     """Bicubic, the kernel as wide as the pixels of the result; first along rows, rounded, then along columns."""
     scale = len(image) / size
-    centres = (np.arange(size) + 0.5) * scale
-    weights = cubic((np.arange(len(image)) + 0.5 - centres[:, None]) / max(scale, 1))
+    centers = (np.arange(size) + 0.5) * scale
+    weights = cubic((np.arange(len(image)) + 0.5 - centers[:, None]) / max(scale, 1))
     weights /= weights.sum(1, keepdims=True)
     along = np.clip(np.rint(np.einsum("sw,hwc->hsc", weights, image.astype(float))), 0, 255)
     return np.clip(np.rint(np.einsum("sh,hwc->swc", weights, along)), 0, 255)
@@ -46,7 +46,7 @@ def shrunk(image, size):
         ((2, 3), 2, [[0, 1], [10, 11]]),
     ],
 )
-def test_the_centre_is_cut_out(shape, crop, expected):
+def test_the_center_is_cut_out(shape, crop, expected):
     np.testing.assert_array_equal(Transform(crop=crop)(numbered(*shape)), rows(*expected))
 
 
@@ -57,9 +57,9 @@ def test_an_image_smaller_than_the_crop(shape):
     assert str(caught.value) == f"crop 4: there is an image of {shape[0]}x{shape[1]}"
 
 
-def test_grey_is_the_luma_of_itu_r_601():
+def test_gray_is_the_luma_of_itu_r_601():
     """299 R + 587 G + 114 B, in thousandths."""
-    colours = {
+    colors = {
         (255, 0, 0): 76,  # 76.245
         (0, 255, 0): 150,  # 149.685
         (0, 0, 255): 29,  # 29.07
@@ -67,15 +67,15 @@ def test_grey_is_the_luma_of_itu_r_601():
         (10, 20, 30): 18,  # 2.99 + 11.74 + 3.42
         (200, 100, 50): 124,  # 59.8 + 58.7 + 5.7
     }
-    image = np.array([list(colours)], np.uint8)
-    assert Transform(channels=1)(image)[0, :, 0].tolist() == list(colours.values())
-    luma = COLOUR.astype(int) @ [299, 587, 114]
-    np.testing.assert_allclose(Transform(channels=1)(COLOUR)[..., 0], luma / 1000, atol=0.501)
+    image = np.array([list(colors)], np.uint8)
+    assert Transform(channels=1)(image)[0, :, 0].tolist() == list(colors.values())
+    luma = COLOR.astype(int) @ [299, 587, 114]
+    np.testing.assert_allclose(Transform(channels=1)(COLOR)[..., 0], luma / 1000, atol=0.501)
 
 
-def test_colour_repeats_the_grey():
+def test_color_repeats_the_gray():
     assert Transform(channels=3)(rows([7, 9])).tolist() == [[[7, 7, 7], [9, 9, 9]]]
-    np.testing.assert_array_equal(Transform(channels=3)(COLOUR), COLOUR)
+    np.testing.assert_array_equal(Transform(channels=3)(COLOR), COLOR)
     np.testing.assert_array_equal(Transform(channels=1)(rows([7, 9])), rows([7, 9]))
 
 
@@ -86,23 +86,23 @@ def test_resizing_is_bicubic_and_antialiased(size, to):
     found = Transform(image_size=to)(image)
     assert found.dtype == np.uint8
     assert np.abs(found - shrunk(image, to)).max() <= 1
-    np.testing.assert_array_equal(Transform(image_size=to)(image[..., 1:2]), found[..., 1:2])  # colours stay apart
+    np.testing.assert_array_equal(Transform(image_size=to)(image[..., 1:2]), found[..., 1:2])  # colors stay apart
 
 
 @pytest.mark.parametrize("times", [2, 3, 4])
-def test_a_checkerboard_shrinks_to_mid_grey(times):
-    """One that takes the pixels nearest to the new centres sees black or white where `times` is odd."""
+def test_a_checkerboard_shrinks_to_mid_gray(times):
+    """One that takes the pixels nearest to the new centers sees black or white where `times` is odd."""
     board = 255 * rows(*(np.add.outer(np.arange(8 * times), np.arange(8 * times)) % 2))
     shrunk_board = Transform(image_size=8)(board)
     inside = shrunk_board[2:-2, 2:-2]
     assert np.isin(inside, [127, 128]).all(), inside[..., 0]
 
 
-def test_the_centre_square_is_resized():
+def test_the_center_square_is_resized():
     wide = numbered(4, 9)
     np.testing.assert_array_equal(Transform(image_size=4)(wide), wide[:, 2:6])
     np.testing.assert_array_equal(Transform(image_size=4)(wide.swapaxes(0, 1)), wide[:, 2:6].swapaxes(0, 1))
-    np.testing.assert_array_equal(Transform(image_size=6)(COLOUR), Transform(image_size=6)(COLOUR[:, 1:12]))
+    np.testing.assert_array_equal(Transform(image_size=6)(COLOR), Transform(image_size=6)(COLOR[:, 1:12]))
 
 
 def test_padding_is_black_on_every_side():
@@ -111,7 +111,7 @@ def test_padding_is_black_on_every_side():
     assert found.shape == (5, 6, 3)
 
 
-def test_binarising_begins_at_128():
+def test_binarizing_begins_at_128():
     found = Transform(binarize="threshold")(rows([0, 1, 127, 128, 254, 255]))
     np.testing.assert_array_equal(found, rows([0, 0, 0, 255, 255, 255]))
     assert found.dtype == np.uint8
@@ -132,7 +132,7 @@ def drawn():
     return found[:, :6, :, 0] / 255
 
 
-def test_frozen_bits_are_drawn_by_the_grey_level(drawn):
+def test_frozen_bits_are_drawn_by_the_gray_level(drawn):
     """To four standard errors, of 16,000 draws each; black and white are certain."""
     shares = np.array(LEVELS) / 255
     error = np.sqrt(shares * (1 - shares) / (8 * 2000))
@@ -152,11 +152,11 @@ def test_frozen_bits_are_constant():
     image = np.full((2, 8, 1), 128, np.uint8)
     found = Transform(binarize="dynamic")(image)
     assert (found[..., 0] // 255).tolist() == [[1, 0, 0, 1, 1, 0, 1, 1], [0, 1, 1, 1, 1, 0, 1, 1]]
-    np.testing.assert_array_equal(Transform(binarize="dynamic").all(np.stack([COLOUR[:2, :8, :1], image]))[1], found)
+    np.testing.assert_array_equal(Transform(binarize="dynamic").all(np.stack([COLOR[:2, :8, :1], image]))[1], found)
     np.testing.assert_array_equal(Transform(binarize="dynamic")(np.asfortranarray(image)), found)
 
 
-def test_training_images_stay_grey_to_be_drawn_in_each_step():
+def test_training_images_stay_gray_to_be_drawn_in_each_step():
     options = Options(binarize="dynamic", pad=1)
     assert Transform.of(options, "train") == Transform(pad=1)
     for split in ("validation", "test"):
@@ -167,11 +167,11 @@ def test_training_images_stay_grey_to_be_drawn_in_each_step():
 STEPS = {"crop": 5, "channels": 1, "image_size": 6, "pad": 1, "binarize": "threshold"}
 
 
-def test_the_order_is_crop_channels_resize_pad_binarise():
-    image = COLOUR
+def test_the_order_is_crop_channels_resize_pad_binarize():
+    image = COLOR
     for name, value in STEPS.items():
         image = Transform(**{name: value})(image)
-    np.testing.assert_array_equal(Transform(**STEPS)(COLOUR), image)
+    np.testing.assert_array_equal(Transform(**STEPS)(COLOR), image)
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def test_the_order_is_crop_channels_resize_pad_binarise():
 def test_another_order_would_show(first, then):
     """That is, the test above would see it; only a crop and a change of channels may be exchanged."""
     steps = {name: Transform(**{name: STEPS[name]}) for name in (first, then)}
-    assert not np.array_equal(steps[then](steps[first](COLOUR)), steps[first](steps[then](COLOUR)))
+    assert not np.array_equal(steps[then](steps[first](COLOR)), steps[first](steps[then](COLOR)))
 
 
 def test_the_options_name_the_transform():
@@ -207,7 +207,7 @@ def test_all_images_are_transformed_one_by_one():
 def test_what_was_done_is_said():
     assert Transform().described() == ""
     assert Transform(crop=9, channels=1, image_size=4, pad=2, binarize="threshold").described() == (
-        "the centre 9x9 cut out, in grey, resized to 4x4 (Pillow, bicubic, antialiased), "
-        "padded with 2 zeros on every side, binarised (128 and above is 255, the rest 0)"
+        "the center 9x9 cut out, in gray, resized to 4x4 (Pillow, bicubic, antialiased), "
+        "padded with 2 zeros on every side, binarized (128 and above is 255, the rest 0)"
     )
-    assert Transform(channels=3).described() == "in colour"
+    assert Transform(channels=3).described() == "in color"

@@ -60,7 +60,7 @@ def any_ply(
     form, vertices, faces, count="uchar", index="int", *, name="vertex_indices", coordinate="float", extra=False,
     faces_first=False, end="\n",
 ):  # fmt: skip
-    """A PLY file; `extra` adds normals, colours, lists and elements of no use, before and after what is read."""
+    """A PLY file; `extra` adds normals, colors, lists and elements of no use, before and after what is read."""
     order, lines = ORDERS[form], ["ply", f"format {form} 1.0", "comment end_header would end it", "obj_info here"]
     own = [(coordinate, axis) for axis in "xyz"]
     if extra:
@@ -73,7 +73,7 @@ def any_ply(
         row += [written(order, "ushort", 2), *(written(order, "short", value) for value in (-5, 9))] if extra else []
         rows.append(b"".join(row) + (b"" if order else b"\n"))
     header = [f"property {kind} {axis}" for kind, axis in own]
-    header += ["property list ushort short neighbours"] if extra else []
+    header += ["property list ushort short neighbors"] if extra else []
     blocks["vertex"] = (len(vertices), header, rows)
     rows = []
     for face in faces:
@@ -169,11 +169,11 @@ MORE = {"C": [0.25, 0.5, 0.75, 1.0], "N": [0.0, 0.0, 1.0], "ST": [0.5, 0.5]}
 KEYS = [("",), ("C",), ("N",), ("ST",), ("C", "N"), ("ST", "C"), ("ST", "C", "N"), ("N", "C")]
 
 
-def binary_off(key, vertices, faces, colours=0):
+def binary_off(key, vertices, faces, colors=0):
     more = [number for letters in key for number in MORE[letters]]
     rows = [struct.pack(f">{3 + len(more)}f", *vertex, *more) for vertex in vertices.tolist()]
     rows += [
-        struct.pack(f">{len(face) + 1}i", len(face), *face) + struct.pack(f">i{colours}f", colours, *[0.5] * colours)
+        struct.pack(f">{len(face) + 1}i", len(face), *face) + struct.pack(f">i{colors}f", colors, *[0.5] * colors)
         for face in faces
     ]
     return f"{''.join(key)}OFF BINARY\n".encode() + struct.pack(">3i", len(vertices), len(faces), 0) + b"".join(rows)
@@ -196,21 +196,21 @@ def test_off_of_all_keys(tmp_path, key, polygons):
     ):
         read(tmp_path, text, ".off", faces=triangles)
     read(tmp_path, "\n".join([name, *lines]).encode("utf-16"), ".off", faces=triangles)
-    for colours in (0, 3, 4):
+    for colors in (0, 3, 4):
         read(
             tmp_path,
-            binary_off([letters for letters in key if letters], VERTICES, faces, colours),
+            binary_off([letters for letters in key if letters], VERTICES, faces, colors),
             ".off",
             faces=triangles,
         )
 
 
-def test_off_without_its_key_and_with_colours_that_it_does_not_name(tmp_path):
+def test_off_without_its_key_and_with_colors_that_it_does_not_name(tmp_path):
     text = off().removeprefix("OFF\n")
     read(tmp_path, text, ".off")
     lines = off().split("\n")
-    coloured = [f"{line} 255 0 0" if 3 <= i < 3 + len(VERTICES) else line for i, line in enumerate(lines)]
-    read(tmp_path, "\n".join(coloured), ".off")
+    colored = [f"{line} 255 0 0" if 3 <= i < 3 + len(VERTICES) else line for i, line in enumerate(lines)]
+    read(tmp_path, "\n".join(colored), ".off")
 
 
 @pytest.mark.parametrize(
@@ -293,7 +293,7 @@ FACE_LINES = ["f 1 3 2", "f 1 2 4", "f 2 3 4", "f 1 4 3"]
             with_vertices(FACE_LINES)
             .replace("1.0 0.0 0.0", "1.0 0.0 0.0 1.0")
             .replace("0.0 1.0 0.0", "0 1 0 .5 .5 .5"),
-            id="weights and colours",
+            id="weights and colors",
         ),
     ],
 )

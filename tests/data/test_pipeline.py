@@ -147,7 +147,7 @@ def test_mirrored_depends_on_key_and_step_only():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """17 training images of two classes with a caption each; grey, 6x4, random."""
+    """17 training images of two classes with a caption each; gray, 6x4, random."""
     folder, rng = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
     files = [f"train/{'ab'[n % 2]}/{n}.png" for n in range(17)]
     files += [f"{split}/{name}/0.png" for split in ("validation", "test") for name in "ab"]

@@ -17,9 +17,9 @@ from jaxgen.evaluation.foreign import read_images
 from jaxgen.model import Spec
 
 RNG = np.random.default_rng(0)
-GREY = RNG.integers(0, 256, (7, 6, 5, 1), np.uint8)
-COLOUR = RNG.integers(0, 256, (7, 6, 5, 3), np.uint8)
-GREY.flat[:2] = COLOUR.flat[:2] = 0, 255
+GRAY = RNG.integers(0, 256, (7, 6, 5, 1), np.uint8)
+COLOR = RNG.integers(0, 256, (7, 6, 5, 3), np.uint8)
+GRAY.flat[:2] = COLOR.flat[:2] = 0, 255
 CLASSES = ("T-shirt/top", "Trouser", "a.b", "caf\u00e9")
 
 
@@ -49,38 +49,38 @@ def first(images):
     return images.transpose(0, 3, 1, 2)
 
 
-UNIT = (GREY / 255).astype(np.float32)
-AROUND_ZERO = (COLOUR / 127.5 - 1).astype(np.float32)
+UNIT = (GRAY / 255).astype(np.float32)
+AROUND_ZERO = (COLOR / 127.5 - 1).astype(np.float32)
 
 
 @pytest.mark.parametrize(
     ("array", "expected", "how"),
     [
-        (GREY, GREY, ""),
-        (GREY[..., 0], GREY, ""),
-        (GREY.repeat(3, -1), GREY, "equal channels as grey"),
-        (GREY.astype(np.int64), GREY, "int64 from 0 to 255 as levels"),
-        (GREY.astype(np.float64), GREY, "float64 from 0 to 255 as levels"),
-        (GREY + np.float32(0.4), GREY, "float32 from 0 to 255 as levels"),
-        (UNIT, GREY, "float32 from 0 to 1 as levels"),
-        (UNIT.astype(np.float64)[..., 0], GREY, "float64 from 0 to 1 as levels"),
-        (UNIT.astype(np.float16), GREY, "float16 from 0 to 1 as levels"),
-        (UNIT * np.float32(1.0005) - np.float32(0.0003), GREY, "float32 from 0 to 1 as levels"),
-        (GREY > 127, np.where(GREY > 127, 255, 0), "bool from 0 to 1 as levels"),
-        (first(GREY), GREY, "channels first"),
-        (first(UNIT.repeat(3, -1)), GREY, "channels first, float32 from 0 to 1 as levels, equal channels as grey"),
-        (alpha(GREY), GREY, "opaque"),
-        (alpha(GREY.repeat(3, -1)), GREY, "opaque, equal channels as grey"),
-        (alpha(UNIT, 1), GREY, "float32 from 0 to 1 as levels, opaque"),
-        (np.zeros_like(UNIT), np.zeros_like(GREY), "float32 from 0 to 1 as levels"),
-        (np.zeros_like(GREY), np.zeros_like(GREY), ""),
-        (COLOUR, COLOUR, ""),
-        (first(COLOUR), COLOUR, "channels first"),
-        (AROUND_ZERO, COLOUR, "float32 from -1 to 1 as levels"),
-        (first(AROUND_ZERO).astype(np.float64), COLOUR, "channels first, float64 from -1 to 1 as levels"),
-        (alpha(COLOUR), COLOUR, "opaque"),
-        (first(alpha(COLOUR)), COLOUR, "channels first, opaque"),
-        (alpha(AROUND_ZERO, 1), COLOUR, "float32 from -1 to 1 as levels, opaque"),
+        (GRAY, GRAY, ""),
+        (GRAY[..., 0], GRAY, ""),
+        (GRAY.repeat(3, -1), GRAY, "equal channels as gray"),
+        (GRAY.astype(np.int64), GRAY, "int64 from 0 to 255 as levels"),
+        (GRAY.astype(np.float64), GRAY, "float64 from 0 to 255 as levels"),
+        (GRAY + np.float32(0.4), GRAY, "float32 from 0 to 255 as levels"),
+        (UNIT, GRAY, "float32 from 0 to 1 as levels"),
+        (UNIT.astype(np.float64)[..., 0], GRAY, "float64 from 0 to 1 as levels"),
+        (UNIT.astype(np.float16), GRAY, "float16 from 0 to 1 as levels"),
+        (UNIT * np.float32(1.0005) - np.float32(0.0003), GRAY, "float32 from 0 to 1 as levels"),
+        (GRAY > 127, np.where(GRAY > 127, 255, 0), "bool from 0 to 1 as levels"),
+        (first(GRAY), GRAY, "channels first"),
+        (first(UNIT.repeat(3, -1)), GRAY, "channels first, float32 from 0 to 1 as levels, equal channels as gray"),
+        (alpha(GRAY), GRAY, "opaque"),
+        (alpha(GRAY.repeat(3, -1)), GRAY, "opaque, equal channels as gray"),
+        (alpha(UNIT, 1), GRAY, "float32 from 0 to 1 as levels, opaque"),
+        (np.zeros_like(UNIT), np.zeros_like(GRAY), "float32 from 0 to 1 as levels"),
+        (np.zeros_like(GRAY), np.zeros_like(GRAY), ""),
+        (COLOR, COLOR, ""),
+        (first(COLOR), COLOR, "channels first"),
+        (AROUND_ZERO, COLOR, "float32 from -1 to 1 as levels"),
+        (first(AROUND_ZERO).astype(np.float64), COLOR, "channels first, float64 from -1 to 1 as levels"),
+        (alpha(COLOR), COLOR, "opaque"),
+        (first(alpha(COLOR)), COLOR, "channels first, opaque"),
+        (alpha(AROUND_ZERO, 1), COLOR, "float32 from -1 to 1 as levels, opaque"),
     ],
 )
 def test_the_usual_forms_of_arrays(tmp_path, array, expected, how):
@@ -93,10 +93,10 @@ def test_the_usual_forms_of_arrays(tmp_path, array, expected, how):
     np.testing.assert_array_equal(read_images(tmp_path / "theirs.npy", dataset(expected.shape[-1]))[0], expected)
 
 
-def test_grey_images_for_a_dataset_in_colour(tmp_path):
-    values, _, words = read_images(saved(tmp_path, GREY[..., 0]), dataset(3))
-    np.testing.assert_array_equal(values, GREY.repeat(3, -1))
-    assert words == "given as an array, grey as colour"
+def test_gray_images_for_a_dataset_in_color(tmp_path):
+    values, _, words = read_images(saved(tmp_path, GRAY[..., 0]), dataset(3))
+    np.testing.assert_array_equal(values, GRAY.repeat(3, -1))
+    assert words == "given as an array, gray as color"
 
 
 LEVELS = "; images are whole numbers from 0 to 255, or floats from 0 to 1 or from -1 to 1: scale and clip them"
@@ -109,19 +109,19 @@ LEVELS = "; images are whole numbers from 0 to 255, or floats from 0 to 1 or fro
         (UNIT * 1.3 - 0.3, 1, f" holds float32 from -0.3 to 1{LEVELS}"),
         (AROUND_ZERO * 1.1, 3, f" holds float32 from -1.1 to 1.1{LEVELS}"),
         (UNIT * 700, 1, f" holds float32 from 0 to 700{LEVELS}"),
-        (GREY.astype(int) - 128, 1, f" holds int64 from -128 to 127{LEVELS}"),
-        ((GREY > 127).astype(np.uint8), 1, f" holds uint8 from 0 to 1{LEVELS}"),
-        ((GREY > 127).astype(np.int64), 1, f" holds int64 from 0 to 1{LEVELS}"),
+        (GRAY.astype(int) - 128, 1, f" holds int64 from -128 to 127{LEVELS}"),
+        ((GRAY > 127).astype(np.uint8), 1, f" holds uint8 from 0 to 1{LEVELS}"),
+        ((GRAY > 127).astype(np.int64), 1, f" holds int64 from 0 to 1{LEVELS}"),
         (
-            COLOUR,
+            COLOR,
             1,
-            " is in colour, and mine is grey: make yours grey, or the dataset coloured by --channels 3, whose scores "
+            " is in color, and mine is gray: make yours gray, or the dataset colored by --channels 3, whose scores "
             "rest on another extractor",
         ),
-        (alpha(GREY, 254), 1, " is transparent in places: blend it with the ground that it is to stand on"),
-        (first(alpha(COLOUR, 7)), 3, " is transparent in places: blend it with the ground that it is to stand on"),
+        (alpha(GRAY, 254), 1, " is transparent in places: blend it with the ground that it is to stand on"),
+        (first(alpha(COLOR, 7)), 3, " is transparent in places: blend it with the ground that it is to stand on"),
         (
-            GREY.reshape(7, -1),
+            GRAY.reshape(7, -1),
             1,
             " holds [7, 30], not images [num, height, width, channels] or [num, channels, height, width]; those of "
             "mine are 6x5",
@@ -168,58 +168,58 @@ def test_a_folder_with_labels(tmp_path, how, as_zip):
     labels = [tops[name.split("/")[0]] for name in NAMES]
     names = [f"{label}/{name.split('/')[1]}" for label, name in zip(labels, NAMES, strict=True)]
     folder = write(
-        tmp_path / "theirs" / ("samples" if how == "around" else ""), GREY, names if how == "numbers" else NAMES
+        tmp_path / "theirs" / ("samples" if how == "around" else ""), GRAY, names if how == "numbers" else NAMES
     )
     folder = tmp_path / "theirs"
     values, found, words = read_images(zipped(folder, tmp_path / "x.zip") if as_zip else folder, of)
     order = np.argsort(labels, kind="stable")
     assert found.dtype == np.int32
     assert found.tolist() == [labels[i] for i in order]
-    np.testing.assert_array_equal(values, GREY[order])
+    np.testing.assert_array_equal(values, GRAY[order])
     assert words == "given as files"
 
 
 @pytest.mark.parametrize("as_zip", [False, True], ids=["folder", "zip"])
 def test_files_of_the_datasets_channels(tmp_path, as_zip):
-    """Grey ones saved in colour, in any format without loss, and what is passed over is told."""
+    """Gray ones saved in color, in any format without loss, and what is passed over is told."""
     folder = tmp_path / "theirs"
     names = [f"{i}.{suffix}" for i, suffix in enumerate(("png", "webp", "tiff", "PNG", "png", "tif", "png"))]
-    write(folder, GREY.repeat(3, -1), [n if not n.endswith("webp") else "1.png" for n in names])
+    write(folder, GRAY.repeat(3, -1), [n if not n.endswith("webp") else "1.png" for n in names])
     (folder / "1.png").unlink()
-    Image.fromarray(GREY[1].repeat(3, -1)).save(folder / "1.webp", lossless=True)
-    Image.fromarray(GREY[4, ..., 0]).save(folder / "4.png")
+    Image.fromarray(GRAY[1].repeat(3, -1)).save(folder / "1.webp", lossless=True)
+    Image.fromarray(GRAY[4, ..., 0]).save(folder / "4.png")
     (folder / "more").mkdir()
     (folder / "more" / "x.gif").write_bytes(b"")
     path = zipped(folder, tmp_path / "x.zip") if as_zip else folder
     values, labels, words = read_images(path, dataset(1, CLASSES))
     assert labels is None
-    np.testing.assert_array_equal(values, GREY)
+    np.testing.assert_array_equal(values, GRAY)
     bare = f"folders without images: {'theirs/' * as_zip}more"
-    assert words == f"given as files, equal channels as grey, {bare}; passed over: 1 .gif"
+    assert words == f"given as files, equal channels as gray, {bare}; passed over: 1 .gif"
     values, _, words = read_images(path, dataset(3))
-    np.testing.assert_array_equal(values, GREY.repeat(3, -1))
-    assert words == f"given as files, grey as colour, {bare}; passed over: 1 .gif"
+    np.testing.assert_array_equal(values, GRAY.repeat(3, -1))
+    assert words == f"given as files, gray as color, {bare}; passed over: 1 .gif"
 
 
 def test_classes_of_names_that_some_systems_refuse(tmp_path):
     """As they are called, in whatever form of Unicode, and as `folder_names` calls them."""
     classes = ("a:b", "c?", "caf\u00e9: d", "e")
     for names in (["a:b", "c?", "cafe\u0301: d", "e"], folder_names(classes)):
-        folder = write(tmp_path / names[1], GREY[:4], [f"{name}/{i}.png" for i, name in enumerate(names)])
+        folder = write(tmp_path / names[1], GRAY[:4], [f"{name}/{i}.png" for i, name in enumerate(names)])
         assert read_images(folder, dataset(1, classes))[1].tolist() == [0, 1, 2, 3]
 
 
 def test_folders_that_are_refused(tmp_path):
     of = dataset(1, CLASSES)
-    folder = write(tmp_path / "theirs", GREY[:3], ["Trouser/0.png", "4/1.png", "a.b/2.png"])
+    folder = write(tmp_path / "theirs", GRAY[:3], ["Trouser/0.png", "4/1.png", "a.b/2.png"])
     assert refusal(folder, of) == ": subfolder '4' is no class of mine, but others are"
-    folder = write(tmp_path / "numbers", GREY[:3], ["0/0.png", "4/1.png", "2/2.png"])
+    folder = write(tmp_path / "numbers", GRAY[:3], ["0/0.png", "4/1.png", "2/2.png"])
     assert refusal(folder, of) == ": subfolder '4' is no class of mine, but others are"
-    folder = write(tmp_path / "colour", COLOUR[:2], ["0.png", "1.png"])
-    assert refusal(folder, of).startswith("/0.png is in colour, and mine is grey: make yours grey, or the dataset ")
-    folder = write(tmp_path / "sizes", [GREY[0], GREY[0, :5]], ["0.png", "1.png"])
+    folder = write(tmp_path / "color", COLOR[:2], ["0.png", "1.png"])
+    assert refusal(folder, of).startswith("/0.png is in color, and mine is gray: make yours gray, or the dataset ")
+    folder = write(tmp_path / "sizes", [GRAY[0], GRAY[0, :5]], ["0.png", "1.png"])
     assert refusal(folder, of) == f"/1.png is 5x5x1, but {folder}/0.png is 6x5x1: all have to be alike"
-    folder = write(tmp_path / "small", GREY[:2, :4], ["0.png", "1.png"])
+    folder = write(tmp_path / "small", GRAY[:2, :4], ["0.png", "1.png"])
     with pytest.raises(UserError) as caught:
         read_images(folder, of)
     assert str(caught.value) == (
@@ -243,7 +243,7 @@ def content(kind):
     elif kind == "objects":
         np.save(file, np.array([None]))
     else:
-        Image.fromarray(COLOUR[0]).save(file, kind)
+        Image.fromarray(COLOR[0]).save(file, kind)
     return file.getvalue()
 
 
@@ -289,7 +289,7 @@ def test_each_other_file_gets_a_line_of_its_own(tmp_path, file, says):
 
 
 def test_images_in_a_zip_that_cannot_be_read(tmp_path):
-    folder = write(tmp_path / "theirs", GREY[:2], ["0.png", "1.png"])
+    folder = write(tmp_path / "theirs", GRAY[:2], ["0.png", "1.png"])
     path = zipped(folder, tmp_path / "x.zip")
     whole = path.read_bytes()
     at = whole.index(b"IDAT")  # within the first image, stored as it is

@@ -55,13 +55,13 @@ def test_an_image_of_299_pixels_stays_and_one_of_598_loses_every_second():
 
 
 def test_network_input():
-    grey = np.array([0, 64, 128, 255], np.uint8)[:, None, None, None] * np.ones((4, 8, 9, 1), np.uint8)
+    gray = np.array([0, 64, 128, 255], np.uint8)[:, None, None, None] * np.ones((4, 8, 9, 1), np.uint8)
     expected = np.array([-1, -0.5, 0, 127 / 128])[:, None, None, None] * np.ones((4, 299, 299, 3))
-    np.testing.assert_array_equal(inception.network_input(grey), expected)
-    colours = np.random.default_rng(2).integers(0, 256, (1, 20, 30, 3), np.uint8)
+    np.testing.assert_array_equal(inception.network_input(gray), expected)
+    colors = np.random.default_rng(2).integers(0, 256, (1, 20, 30, 3), np.uint8)
     for channel in range(3):
-        alone = inception.network_input(colours[..., channel : channel + 1])
-        np.testing.assert_array_equal(inception.network_input(colours)[..., channel], alone[..., 0])
+        alone = inception.network_input(colors[..., channel : channel + 1])
+        np.testing.assert_array_equal(inception.network_input(colors)[..., channel], alone[..., 0])
 
 
 def test_average_pooling_leaves_the_padding_out():
@@ -79,7 +79,7 @@ def test_max_pooling():
     np.testing.assert_array_equal(inception.max_pool(image)[0, :3, :3, 0], expected)
 
 
-def test_convolution_and_normalisation():
+def test_convolution_and_normalization():
     module = inception.ConvNorm(2, "1x1")
     variables = {
         "params": {
@@ -313,11 +313,11 @@ def test_results_are_kept_for_the_same_images_only(network, monkeypatch):
     assert len(counted) == 2
 
 
-def test_grey_images_are_repeated_over_the_channels(network):
-    grey = images(6, 2, 28, 28, 1)  # of one channel the program is another, which may round otherwise
-    repeated = network.features(np.repeat(grey, 3, axis=-1))
-    np.testing.assert_allclose(network.features(grey), repeated, rtol=0, atol=1e-5)
-    assert np.abs(network.features(np.stack([grey[..., 0], *[0 * grey[..., 0]] * 2], -1)) - repeated).max() > 0.1
+def test_gray_images_are_repeated_over_the_channels(network):
+    gray = images(6, 2, 28, 28, 1)  # of one channel the program is another, which may round otherwise
+    repeated = network.features(np.repeat(gray, 3, axis=-1))
+    np.testing.assert_allclose(network.features(gray), repeated, rtol=0, atol=1e-5)
+    assert np.abs(network.features(np.stack([gray[..., 0], *[0 * gray[..., 0]] * 2], -1)) - repeated).max() > 0.1
 
 
 def test_precision(converted, monkeypatch):

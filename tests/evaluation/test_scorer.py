@@ -106,7 +106,7 @@ def test_samples_are_asked_for_what_drawn_training_examples_are(runs, digits):
 
     def asked(going, conditions=("label",), **scoring):
         model = plan.model._replace(sampler=Sampler(None, conditions))
-        some = Scoring(metrics=("memorisation",), samples=20_000, **scoring)
+        some = Scoring(metrics=("memorization",), samples=20_000, **scoring)
         with Scorer(digits._replace(train=train), some, False) as scorer:
             return scorer._conditions(plan._replace(model=model), np.array(going))
 
@@ -129,13 +129,13 @@ def test_samples_are_asked_for_what_drawn_training_examples_are(runs, digits):
     both = asked([0, 1], conditions=("caption", "label"))
     np.testing.assert_array_equal(label[both["caption"][..., 0] - 100], both["label"])
     np.testing.assert_array_equal(both["label"], found["label"][:2])
-    unlabelled = asked([0], conditions=("caption",))["caption"] - 100
-    assert 0.4 < known[unlabelled].mean() < 0.6
+    unlabeled = asked([0], conditions=("caption",))["caption"] - 100
+    assert 0.4 < known[unlabeled].mean() < 0.6
     assert asked([0, 1], conditions=()) == {}
 
 
 def test_images_that_training_draws_as_bits_are_scored_as_bits(digits, blocks):
-    """Real images too, each drawn once as the test images are: there is no other row of them, and none of grey ones."""
+    """Real images too, each drawn once as the test images are: there is no other row of them, and none of gray ones."""
     dynamic = data.load("digits", image_size=16, binarize="dynamic")
     bits = models.load("naive_bayes").make(models.load("naive_bayes").Config(), digits.spec)
     scoring = Scoring(metrics=("fd",), samples=200, extractor=blocks)
@@ -146,9 +146,9 @@ def test_images_that_training_draws_as_bits_are_scored_as_bits(digits, blocks):
     assert [row["name"] for row in made] == ["real against real"]
     with Scorer(digits, scoring, False) as scorer:
         made += scorer.real_rows([bits])
-    # Grey against grey, and bits against bits: of one distribution. A threshold's bits are another thing.
-    dynamic, grey, threshold = (row["values"]["fd"][0] for row in made)
-    assert max(dynamic, grey) < threshold / 2
+    # Gray against gray, and bits against bits: of one distribution. A threshold's bits are another thing.
+    dynamic, gray, threshold = (row["values"]["fd"][0] for row in made)
+    assert max(dynamic, gray) < threshold / 2
 
 
 def test_another_sampling_seed_gives_other_samples(runs, blocks):
@@ -197,7 +197,7 @@ def folder(digits, tmp_path):
 
 def test_images_of_another_system(folder, digits):
     """As files, and as an npz file, the same scores; and those are the metric's."""
-    scoring = Scoring(metrics=("fd", "recognised", "nearest_neighbor"))
+    scoring = Scoring(metrics=("fd", "recognized", "nearest_neighbor"))
     results = evaluate_images(folder, "digits", scoring, progress=False, image_size=16)
     assert json.loads(Path(f"{folder}.evaluation.json").read_text()) == {
         k: v for k, v in results.items() if k != "path"

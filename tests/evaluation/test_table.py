@@ -59,12 +59,12 @@ def sides(digits):
     return Sides(digits, *splits, learned=None, seed=0)
 
 
-def test_recognised_by_hand(sides):
+def test_recognized_by_hand(sides):
     images = np.zeros((10, 8, 8, 1), np.uint8)
     images[:3] = 255  # 3 sure of class 1
     images[3:5] = 128  # 2 unsure
-    assert of_samples.recognised(sides, examples(images)) == {"recognised": pytest.approx(0.8), "classes": 2.0}
-    assert of_samples.recognised(sides, examples(np.zeros_like(images))) == {"recognised": 1.0, "classes": 1.0}
+    assert of_samples.recognized(sides, examples(images)) == {"recognized": pytest.approx(0.8), "classes": 2.0}
+    assert of_samples.recognized(sides, examples(np.zeros_like(images))) == {"recognized": 1.0, "classes": 1.0}
     found = of_samples.modes(sides, examples(images[:4]))  # 3 of class 1, and the unsure one is brighter than dark
     assert found == {"modes": 1.0, "modes_kl": pytest.approx(np.log(2)), "collapsed": 0.0}  # one of two is half
 
@@ -81,15 +81,15 @@ def test_distances_are_from_the_test_images(sides, digits):
 
 
 def test_copies_of_training_images_are_told(sides, digits):
-    copies = FAMILIES["memorisation"].score(sides, examples(digits.train["image"][:200]))["memorisation"]
+    copies = FAMILIES["memorization"].score(sides, examples(digits.train["image"][:200]))["memorization"]
     assert copies > 0.99
     halves = sides._replace(test=examples(digits.test["image"][::2]))  # of one distribution with the other half
-    new = FAMILIES["memorisation"].score(halves, examples(digits.test["image"][1::2]))["memorisation"]
+    new = FAMILIES["memorization"].score(halves, examples(digits.test["image"][1::2]))["memorization"]
     assert abs(new - 0.5) < 0.06  # a standard deviation of .02
 
 
 def test_nearest_neighbor_and_learned_are_of_the_samples(sides, digits):
-    """Samples that are the test images, their labels shifted by one: every neighbour has the wrong label."""
+    """Samples that are the test images, their labels shifted by one: every neighbor has the wrong label."""
     shifted = (digits.test["label"] + 1) % 10
     right = FAMILIES["nearest_neighbor"].score(sides, examples(digits.test["image"], digits.test["label"]))
     wrong = FAMILIES["nearest_neighbor"].score(sides, examples(digits.test["image"], shifted))
@@ -152,8 +152,8 @@ def test_a_fitted_extractor_resizes_and_takes_channels_in_turn():
     assert set(seen) == {(2, 16, 16, 1)}
     expected = [a + b + c for a in (1, 2) for b in (2, 4) for c in (3, 6)]  # the last channel's go fastest
     np.testing.assert_allclose(made.logits(images), [expected] * 2)
-    grey = np.full((1, 16, 16, 1), 7, np.uint8)
-    np.testing.assert_allclose(made.features(grey), [[7]])
+    gray = np.full((1, 16, 16, 1), 7, np.uint8)
+    np.testing.assert_allclose(made.features(gray), [[7]])
 
 
 def seeded(states):
@@ -296,7 +296,7 @@ def test_reconstructions_of_a_vae_of_bits_are_against_bits(untrained_vae):
 
 
 def test_reconstructions_of_a_conditional_model_are_by_its_labels(untrained_vae):
-    """Images of one grey a class, from codes that hold nothing, are told by the label alone."""
+    """Images of one gray a class, from codes that hold nothing, are told by the label alone."""
     model, keys, state, digits = untrained_vae
     label = digits.test["label"][:50]
     image = np.broadcast_to(20 * label[:, None, None, None], (50, 8, 8, 1)).astype(np.uint8)
@@ -353,20 +353,19 @@ def test_what_a_model_cannot_have(digits):
     points = there(vae)._replace(dataset=data.load("gaussians"))
     assert FAMILIES["reconstruction"].lacks(points) == "its reconstructions are no images"
     assert not FAMILIES["modes"].lacks(points)
-    assert FAMILIES["recognised"].lacks(points) == "the data are no images that a judge could learn"
+    assert FAMILIES["recognized"].lacks(points) == "the data are no images that a judge could learn"
     assert FAMILIES["codes"].lacks(there(vae)) == "it infers no categorical code"
     assert not FAMILIES["codes"].lacks(there(infogan))
-    unlabelled = digits.spec._replace(entries={"image": digits.spec.entries["image"]})
-    without = there(infogan)._replace(dataset=digits._replace(spec=unlabelled))
+    unlabeled = digits.spec._replace(entries={"image": digits.spec.entries["image"]})
+    without = there(infogan)._replace(dataset=digits._replace(spec=unlabeled))
     assert FAMILIES["codes"].lacks(without) == "the data have no labels"
     assert (
-        FAMILIES["nearest_neighbor"].lacks(Context(digits, JUDGE, JUDGE, labelled=False))
-        == "its samples have no labels"
+        FAMILIES["nearest_neighbor"].lacks(Context(digits, JUDGE, JUDGE, labeled=False)) == "its samples have no labels"
     )
-    assert FAMILIES["agreement"].lacks(Context(digits, JUDGE, JUDGE, labelled=False)) == "its samples have no labels"
+    assert FAMILIES["agreement"].lacks(Context(digits, JUDGE, JUDGE, labeled=False)) == "its samples have no labels"
     assert not FAMILIES["agreement"].lacks(Context(digits, JUDGE, JUDGE))
     no_judge = Context(digits, JUDGE._replace(logits=None), None)
-    assert FAMILIES["recognised"].lacks(no_judge)
+    assert FAMILIES["recognized"].lacks(no_judge)
     assert FAMILIES["agreement"].lacks(no_judge)
     assert FAMILIES["inception_score"].lacks(no_judge)
     assert likelihood_notes(dcgan.make(dcgan.Config(), digits.spec))["log_prob_binary"] == "it has no likelihood"
@@ -423,5 +422,5 @@ def test_bounds_hold_of_what_is_given(sides, untrained_vae, digits):
 
 def test_which_columns_are_averaged_over_datasets():
     shares = {key for key, column in COLUMNS.items() if averaged(column)}
-    assert {"precision", "recall", "coverage", "recognised", "agreement", "accuracy", "code_error"} <= shares
-    assert not {"fd", "density", "modes", "collapsed", "two_sample_p", "memorisation", "log_prob_binary"} & shares
+    assert {"precision", "recall", "coverage", "recognized", "agreement", "accuracy", "code_error"} <= shares
+    assert not {"fd", "density", "modes", "collapsed", "two_sample_p", "memorization", "log_prob_binary"} & shares

@@ -58,7 +58,7 @@ def test_one_image_a_class_agrees_and_recalls_next_to_nothing(noise):
 
 
 def test_a_class_with_too_few_samples_counts_as_0_and_with_too_few_real_ones_not():
-    """Class 1 has 5 fakes, whose 5th neighbour there is not; class 2 has 5 real samples."""
+    """Class 1 has 5 fakes, whose 5th neighbor there is not; class 2 has 5 real samples."""
     real, real_labels = normal(0, 105), np.repeat([0, 1, 2], [50, 50, 5])
     fake, fake_labels = normal(1, 105), np.repeat([0, 2, 1], [50, 50, 5])
     of_0 = precision_recall(real[:50], fake[:50]).recall

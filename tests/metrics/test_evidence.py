@@ -360,7 +360,7 @@ def test_elbo_is_below_the_importance_bound():
 
 
 def test_bits_per_dimension_by_hand():
-    # 12 fair bits; 12 uniform levels; a uniform density on [0, 1]^12, which is 8 bits once dequantised
+    # 12 fair bits; 12 uniform levels; a uniform density on [0, 1]^12, which is 8 bits once dequantized
     assert bits_per_dimension(-12 * np.log(2), 12, "binary") == pytest.approx(1, rel=1e-15)
     assert bits_per_dimension(-12 * np.log(256), 12, "uint8") == pytest.approx(8, rel=1e-15)
     assert bits_per_dimension(0.0, 12, "continuous") == pytest.approx(8, rel=1e-15)
@@ -368,7 +368,7 @@ def test_bits_per_dimension_by_hand():
     np.testing.assert_allclose(bits_per_dimension(np.log([0.25, 16]), 2, "continuous"), [9, 6], rtol=1e-14)
 
 
-def test_bits_of_levels_and_of_their_dequantised_density_agree():
+def test_bits_of_levels_and_of_their_dequantized_density_agree():
     """A density constant on each level's cell, 256 P(level) an axis, has the levels' own bits."""
     rng = np.random.default_rng(0)
     share = rng.dirichlet(np.ones(256))

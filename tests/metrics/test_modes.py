@@ -38,7 +38,7 @@ def test_points_by_hand():
 
 
 def test_distances_are_euclidean():
-    # (2.5, 2.5) is within 3 of the centre on either axis, but at 3.54; (2, 2) is at 2.83
+    # (2.5, 2.5) is within 3 of the center on either axis, but at 3.54; (2, 2) is at 2.83
     assert point_modes([[2.5, 2.5]], [[0, 0]], 1).high_quality == 0
     assert point_modes([[2.0, 2.0]], [[0, 0]], 1).high_quality == 1
 

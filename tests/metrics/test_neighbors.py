@@ -1,4 +1,4 @@
-"""Balls and nearest neighbours against loops over all pairs; those of whole numbers have exact distances, ties too."""
+"""Balls and nearest neighbors against loops over all pairs; those of whole numbers have exact distances, ties too."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 from jaxgen.metrics import neighbors
 from jaxgen.metrics.neighbors import (
     density_coverage,
-    memorisation,
+    memorization,
     nearest_distances,
     nearest_neighbor_error,
     neighbor_scores,
@@ -108,7 +108,7 @@ def test_float32_scores_of_50_000_against_scikit_learn_in_float64():
 
     def radii(features):
         nearest = NearestNeighbors(n_neighbors=5, algorithm="brute").fit(np.float64(features))
-        return nearest.kneighbors()[0][:, -1]  # without a query, no sample is its own neighbour
+        return nearest.kneighbors()[0][:, -1]  # without a query, no sample is its own neighbor
 
     real_radii, fake_radii = radii(real), radii(fake)
     in_real, covered, recalled, start = np.zeros(len(fake)), np.zeros(len(real), bool), np.zeros(len(real), bool), 0
@@ -127,7 +127,7 @@ def test_float32_scores_of_50_000_against_scikit_learn_in_float64():
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("mean", [0, 1000])
 def test_a_set_against_itself_in_another_order(mean, dtype, monkeypatch):
-    """Each fake is in its own ball and in those of which it is the 1st to 4th neighbour; the 5th is on the border."""
+    """Each fake is in its own ball and in those of which it is the 1st to 4th neighbor; the 5th is on the border."""
     monkeypatch.setattr(neighbors, "BLOCK", 7 * 150)
     real = normal(2, 150, 37, dtype) + dtype(mean)
     fake = real[np.random.default_rng(3).permutation(150)]
@@ -152,7 +152,7 @@ def test_the_unit_of_the_features_does_not_matter(exponent):
 
 
 def test_points_whose_float32_squares_vanish_beside_others():
-    """Opposite outliers keep the centre at 0 and the unit at 1."""
+    """Opposite outliers keep the center at 0 and the unit at 1."""
     outliers = np.array([[1, 0], [-1, 0]])
     real, fake = (np.float32(np.concatenate([2.0**-73 * normal(seed, 60, 2), outliers])) for seed in (5, 6))
     expected = neighbor_scores(np.float64(real), np.float64(fake))
@@ -201,7 +201,7 @@ def test_a_perfect_generators_precision_falls_with_the_dimension():
         assert found == pytest.approx((precision, precision), abs=0.04)
 
 
-# Nearest neighbours
+# Nearest neighbors
 
 
 def test_nearest_by_hand():
@@ -243,39 +243,39 @@ def test_a_distance_has_the_same_bits_from_either_side(monkeypatch):
     np.testing.assert_array_equal(forth.distances[mutual], back.distances[forth.indices[mutual]])
 
 
-# Memorisation
+# Memorization
 
 
-def test_memorisation_by_hand():
+def test_memorization_by_hand():
     # the test images at 1 and 2, the fakes at 0, 0.5, 1 and 3 from the training set: of the 8 pairs
     # 2 + 3 have the fake closer, one is even
-    scores = memorisation([[0.0], [10.0]], [[1.0], [12.0]], [[0.0], [10.5], [11.0], [13.0]])
+    scores = memorization([[0.0], [10.0]], [[1.0], [12.0]], [[0.0], [10.5], [11.0], [13.0]])
     assert (scores.probability, scores.test_median, scores.fake_median) == (5.5 / 8, 1.5, 0.75)
 
 
-def test_memorisations_p_value_by_hand():
+def test_memorizations_p_value_by_hand():
     # one of the 20 ways to choose three of six ranks is as extreme, on either side
     train, test, fake = [[0.0]], [[4.0], [5.0], [6.0]], [[1.0], [2.0], [3.0]]
-    scores = memorisation(train, test, fake)
+    scores = memorization(train, test, fake)
     assert (scores.probability, scores.p_value) == (1, pytest.approx(2 / 20))
-    scores = memorisation(train, fake, test)
+    scores = memorization(train, fake, test)
     assert (scores.probability, scores.p_value) == (0, pytest.approx(2 / 20))
 
 
 def test_copies_new_images_and_far_ones():
     train, test, fake = (normal(seed, 300, 8, np.float32) for seed in (17, 18, 19))
-    copies = memorisation(train, test, train[:200])
+    copies = memorization(train, test, train[:200])
     assert (copies.probability, copies.fake_median) == (1, 0)
     assert copies.p_value < 1e-50
-    new = memorisation(train, test, fake)
+    new = memorization(train, test, fake)
     assert new.probability == pytest.approx(0.5, abs=4 * np.sqrt(601 / (12 * 300 * 300)))
     assert new.p_value > 0.01
-    assert memorisation(train, test, fake + np.float32(5)).probability < 0.01
+    assert memorization(train, test, fake + np.float32(5)).probability < 0.01
 
 
-def test_memorisation_where_all_distances_are_equal():
+def test_memorization_where_all_distances_are_equal():
     same = np.ones((9, 2))
-    assert memorisation(same, same, same) == (0.5, 1, 0, 0)
+    assert memorization(same, same, same) == (0.5, 1, 0, 0)
 
 
 # 1-NN error
@@ -313,9 +313,9 @@ THREE, SIX = np.ones((4, 3)), np.arange(18.0).reshape(6, 3)
         (lambda: neighbor_scores(SIX, np.full((6, 3), np.nan)), "fake features have non-finite values$"),
         (lambda: nearest_distances(np.ones(3), THREE), r"query features must be \[samples, dimensions\]"),
         (lambda: nearest_distances(THREE, SIX[:, :1]), "query features have 3 dimensions, reference ones 1$"),
-        (lambda: memorisation(THREE, THREE[:, :2], THREE), "train features have 3 dimensions, test ones 2$"),
-        (lambda: memorisation(THREE, THREE, np.full((1, 3), np.inf)), "fake features have non-finite values$"),
-        (lambda: memorisation(THREE, THREE[:0], THREE), "1 samples or more are needed; test features have 0$"),
+        (lambda: memorization(THREE, THREE[:, :2], THREE), "train features have 3 dimensions, test ones 2$"),
+        (lambda: memorization(THREE, THREE, np.full((1, 3), np.inf)), "fake features have non-finite values$"),
+        (lambda: memorization(THREE, THREE[:0], THREE), "1 samples or more are needed; test features have 0$"),
         (lambda: nearest_neighbor_error(THREE, [0] * 3, SIX, [0] * 6), r"real labels must be integers \[4\]"),
         (lambda: nearest_neighbor_error(THREE, [0] * 4, SIX, [0.0] * 6), r"fake labels must be integers \[6\]"),
     ],

@@ -29,7 +29,7 @@ def test_one_distribution_gives_uniform_p_values_or_larger():
     assert z.var() * 60 < scipy.stats.chi2.ppf(0.999, 60)
 
 
-def test_what_was_learnt_by_heart_does_not_count():
+def test_what_was_learned_by_heart_does_not_count():
     # 100 samples in 300 dimensions can be told apart by heart; held-out ones of the same distribution cannot
     p_values = [two_sample_test(normal(i, 100, 300), normal(100 + i, 100, 300), seed=i).p_value for i in range(5)]
     assert min(p_values) > 1e-3

@@ -84,8 +84,8 @@ def test_what_is_measured_against_pca():
             "decoder": {"Dense_0": {"kernel": span}, "bias": pca.mean_.reshape(8, 8, 1)},
         }
         error, found = autoencoder_pca.against_pca(params, pca.mean_, pca, x)
-        centred = x - x.mean(0)
-        assert error == pytest.approx((centred**2).sum(1).mean() - ((centred @ span.T) ** 2).sum(1).mean())
+        centered = x - x.mean(0)
+        assert error == pytest.approx((centered**2).sum(1).mean() - ((centered @ span.T) ** 2).sum(1).mean())
         assert found == pytest.approx(angle, abs=1e-5)
 
 

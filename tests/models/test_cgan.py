@@ -114,7 +114,7 @@ def test_the_label_reaches_every_layer(network, player, start, batch):
 
 @pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize("kernel", [4, 5])
-def test_a_labelled_layer_is_the_layer_of_the_label_appended_at_every_pixel(transposed, kernel):
+def test_a_labeled_layer_is_the_layer_of_the_label_appended_at_every_pixel(transposed, kernel):
     from functools import partial
 
     import flax.linen as nn
@@ -126,7 +126,7 @@ def test_a_labelled_layer_is_the_layer_of_the_label_appended_at_every_pixel(tran
     class Net(nn.Module):
         @nn.compact
         def __call__(self, x, y):
-            return cgan.labelled(layer, 5, x, y, "label")
+            return cgan.labeled(layer, 5, x, y, "label")
 
     x, y = jax.random.normal(jax.random.key(0), (4, 6, 8, 2)), jax.nn.one_hot(np.array([2, 0, 1, 2]), 3)
     params = anything(jax.eval_shape(Net().init, jax.random.key(1), x, y)["params"])
@@ -179,7 +179,7 @@ def test_d_is_given_the_batchs_label_with_real_and_with_fake_images(start, batch
 
 
 @pytest.mark.parametrize("normalization", ["batch", "layer", "none"])
-def test_normalisation_has_no_scale_or_shift_and_layers_no_bias(normalization):
+def test_normalization_has_no_scale_or_shift_and_layers_no_bias(normalization):
     config = cgan.Config(**TINY["convolutional"], normalization=normalization)
     state = jax.eval_shape(cgan.make(config, spec()).init, jax.random.key(0))
     names = {path[-1].key for path, _ in jax.tree_util.tree_leaves_with_path(state.params)}
@@ -201,7 +201,7 @@ def test_convolutional_nets_equal_numpy(start, batch):
             given[player]
         )
 
-    def labelled(layer, of_maps, of_label, x):
+    def labeled(layer, of_maps, of_label, x):
         """A layer of maps and one of the label's, which has a column of kernels for each class."""
         maps = np.broadcast_to(y[:, None, None], (*x.shape[:3], 3))
         kernel = of_label["kernel"].reshape(4, 4, 3, -1)
@@ -210,12 +210,12 @@ def test_convolutional_nets_equal_numpy(start, batch):
         return layer(of_maps, x) + layer({"kernel": kernel}, maps)
 
     h = dense(g["Dense_0"], np.concatenate([given["generator"], y], axis=1)).reshape(6, 2, 2, 4)
-    h = labelled(by_hand.conv_transpose, g["ConvTranspose_0"], g["label_1"], relu(batch_norm(h)))
-    h = labelled(by_hand.conv_transpose, g["ConvTranspose_1"], g["label_0"], relu(batch_norm(h)))
+    h = labeled(by_hand.conv_transpose, g["ConvTranspose_0"], g["label_1"], relu(batch_norm(h)))
+    h = labeled(by_hand.conv_transpose, g["ConvTranspose_1"], g["label_0"], relu(batch_norm(h)))
     np.testing.assert_allclose(found(G, "generator"), np.tanh(h), rtol=1e-4, atol=1e-5)
 
-    h = relu(labelled(by_hand.conv, d["Conv_0"], d["label_0"], np.float64(given["discriminator"])), 0.2)
-    h = relu(batch_norm(labelled(by_hand.conv, d["Conv_1"], d["label_1"], h)), 0.2)
+    h = relu(labeled(by_hand.conv, d["Conv_0"], d["label_0"], np.float64(given["discriminator"])), 0.2)
+    h = relu(batch_norm(labeled(by_hand.conv, d["Conv_1"], d["label_1"], h)), 0.2)
     logits = dense(d["Dense_0"], np.concatenate([h.reshape(6, -1), y], axis=1))
     np.testing.assert_allclose(found(D, "discriminator"), logits, rtol=1e-4, atol=1e-4)
 
@@ -362,7 +362,7 @@ def test_samples_are_of_the_labels_asked_for(network, start):
             r"generator_units must be three numbers above 0, not \(4",
         ),
         ({"network": "maxout", "discriminator_units": (4, 4)}, {}, "discriminator_units must be three numbers"),
-        ({"penalty": "zero_centred"}, {}, "penalty zero_centred takes a discriminator without BatchNorm"),
+        ({"penalty": "zero_centered"}, {}, "penalty zero_centered takes a discriminator without BatchNorm"),
         ({"dropout": 0.3}, {}, r"dropout only applies with --network maxout \(you chose convolutional\)"),
         (
             {"network": "maxout", "features": 8},

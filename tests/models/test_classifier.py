@@ -117,7 +117,7 @@ def test_max_pooling_by_hand():
 @pytest.mark.parametrize(
     ("network", "expected"),
     [
-        # 28x28 grey images, 10 classes, features 4, embedding_dim 8, 2 blocks; the last layer has 8 * 10 + 10
+        # 28x28 gray images, 10 classes, features 4, embedding_dim 8, 2 blocks; the last layer has 8 * 10 + 10
         ("strided", (25 * 4 + 4) + (9 * 4 * 8 + 8) + (9 * 8 * 8 + 8) + (7 * 7 * 8 * 8 + 8) + 90),
         ("logistic", 784 * 10 + 10),
         ("lenet", (25 * 4 + 4) + (25 * 4 * 8 + 8) + (7 * 7 * 8 * 8 + 8) + 90),

@@ -296,7 +296,7 @@ def test_the_papers_nets_for_mnist():
         ({"information_weight": -0.1}, "information_weight must be at least 0"),
         ({"noise_dim": 0}, "noise_dim must be above 0"),
         ({"categories": 99_999_999_999}, r"categories must be above 0 and below 2\^31"),
-        ({"penalty": "one_centred"}, "infogan's D has BatchNorm"),
+        ({"penalty": "one_centered"}, "infogan's D has BatchNorm"),
         ({"penalty_weight": 3.0}, "infogan's D has BatchNorm"),
         ({"loss": "wasserstein"}, "no penalty, spectral_norm or loss wasserstein"),
     ],

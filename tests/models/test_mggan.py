@@ -335,7 +335,7 @@ OWN = {"autoencoder_steps", "autoencoder_learning_rate", "code_dim", "manifold_u
 OWN |= {"noise", "deviation", "encoder_units"}
 """Fields that no base has: the autoencoder's and D_m's."""
 GIVEN = {
-    "loss": "hinge", "penalty": "one_centred", "penalty_at": "real", "augment": ("color",), "batches": "joint",
+    "loss": "hinge", "penalty": "one_centered", "penalty_at": "real", "augment": ("color",), "batches": "joint",
     "kernel": 5, "normalization": "layer", "prior": "gaussian", "optimizer": "adam",
 }  # fmt: skip
 """A value other than the default, of fields that are no numbers."""

@@ -138,7 +138,7 @@ def test_bfloat16_learns_as_float32_does(name):
 def test_batch_norm_takes_its_statistics_in_float32():
     """A mean of 100 over 4,096 pixels: sums in bfloat16 would stop growing at 256 times a pixel."""
     x = (100 + jax.random.normal(jax.random.key(0), (64, 8, 8, 4))).astype(jnp.bfloat16)
-    net = Normalised()
+    net = Normalized()
     _, moved = net.apply(net.init(jax.random.key(1), x), x, mutable=["batch_stats"])
     (averages,) = moved["batch_stats"].values()
     assert {leaf.dtype for leaf in averages.values()} == {jnp.dtype(jnp.float32)}
@@ -147,9 +147,9 @@ def test_batch_norm_takes_its_statistics_in_float32():
     np.testing.assert_allclose(averages["var"], 0.9 + 0.1 * exact.var(0), rtol=1e-3)  # and from 1
 
 
-class Normalised(dcgan.nn.Module):
+class Normalized(dcgan.nn.Module):
     @dcgan.nn.compact
     def __call__(self, x):
-        y = dcgan.normalised(x, training=True)
+        y = dcgan.normalized(x, training=True)
         assert y.dtype == x.dtype
         return y

@@ -10,7 +10,7 @@ import scipy.special
 import scipy.stats
 
 from jaxgen.errors import UserError
-from jaxgen.likelihoods import bernoulli_log_prob, discretised_logistic_log_prob, gaussian_kl, gaussian_log_prob
+from jaxgen.likelihoods import bernoulli_log_prob, discretized_logistic_log_prob, gaussian_kl, gaussian_log_prob
 from jaxgen.metrics.evidence import annealed_importance, importance_bound
 from jaxgen.model import Spec
 from jaxgen.models import vae
@@ -260,7 +260,7 @@ def test_estimates_average_to_the_integral_over_one_latent(spec):
         assert elbo.mean() + 3 * elbo.std() / 20 < exact
 
 
-# The discretised logistic
+# The discretized logistic
 
 
 def logistic_mass(level, mean, scale):
@@ -278,10 +278,10 @@ def of_levels(mean, log_scale):
     """Log p of each of the 256 levels, for means [num, 1] and log-scales [num, 1]: [num, 256]."""
     x = jnp.broadcast_to(jnp.arange(256, dtype=jnp.float32) / 255, (len(mean), 256)).reshape(-1, 1)
     mean, log_scale = (jnp.repeat(a, 256, axis=0) for a in (mean, log_scale))
-    return discretised_logistic_log_prob(x, mean, log_scale).reshape(-1, 256)
+    return discretized_logistic_log_prob(x, mean, log_scale).reshape(-1, 256)
 
 
-def test_discretised_logistic_sums_to_1_over_the_levels():
+def test_discretized_logistic_sums_to_1_over_the_levels():
     """Whatever the mean (inside, at an edge, outside) and the scale, from a millionth of a level to a million."""
     means, log_scales = np.meshgrid(
         [-3.0, 0.0, 0.2, 0.5 / 255, 0.7313, 1.0, 40.0], np.log([4e-9, 1e-4, 0.003, 0.1, 1e6])
@@ -291,25 +291,25 @@ def test_discretised_logistic_sums_to_1_over_the_levels():
     np.testing.assert_allclose(np.exp(np.asarray(mass, np.float64)).sum(1), 1, rtol=3e-5)
 
 
-def test_discretised_logistic_equals_differences_of_the_distribution_function():
+def test_discretized_logistic_equals_differences_of_the_distribution_function():
     means, scales = np.array([[0.0], [0.31], [0.9], [1.3]]), np.array([[0.02], [0.05], [0.4], [3.0]])
     mass = of_levels(jnp.float32(means), jnp.float32(np.log(scales)))
     np.testing.assert_allclose(mass, logistic_mass(np.arange(256), means, scales), rtol=2e-5, atol=2e-5)
 
 
-def test_discretised_logistic_adds_pixels_up():
+def test_discretized_logistic_adds_pixels_up():
     x, mean = images(3) / 255, np.random.default_rng(3).uniform(size=(3, 8, 8, 1))
-    actual = discretised_logistic_log_prob(jnp.float32(x), jnp.float32(mean), float(np.log(0.2)))
+    actual = discretized_logistic_log_prob(jnp.float32(x), jnp.float32(mean), float(np.log(0.2)))
     np.testing.assert_allclose(actual, logistic_mass(np.round(255 * x), mean, 0.2).sum((1, 2, 3)), rtol=1e-5)
 
 
 @pytest.mark.parametrize("log_scale", [-20.0, 0.0, 20.0])
-def test_discretised_logistic_stays_finite(log_scale):
+def test_discretized_logistic_stays_finite(log_scale):
     """Means from -1e4 to 1e4: the tails are those of the logistic, linear, and so are the gradients."""
     x = jnp.float32([[0.0], [0.0], [1.0], [1.0], [0.5], [0.5]])
     mean = jnp.float32([[1e4], [-1e4], [1e4], [-1e4], [1e4], [-1e4]])
     value, gradient = jax.value_and_grad(
-        lambda mean, log_scale: discretised_logistic_log_prob(x, mean, log_scale).sum(), argnums=(0, 1)
+        lambda mean, log_scale: discretized_logistic_log_prob(x, mean, log_scale).sum(), argnums=(0, 1)
     )(mean, jnp.float32(log_scale))
     assert all(np.isfinite(leaf).all() for leaf in (value, *gradient))
     if log_scale == 0.0:
@@ -424,7 +424,7 @@ def test_learned_deviations_gradient(spec):
 
 
 def test_importance_weighted_objective_equals_the_one_in_float64(spec):
-    """Equation 8 of Burda et al. from q's parameters and the same noise; the gradients by their normalised weights."""
+    """Equation 8 of Burda et al. from q's parameters and the same noise; the gradients by their normalized weights."""
     k = 4
     model, state, batch = gaussian_of(spec, importance_samples=k, deviation=0.7)
     key = jax.random.key(5)

@@ -26,16 +26,16 @@ def dataset(classes=(), vocabulary=None, faces=None, **entries):
 
 
 def plain(num, height, width):
-    """Images each of one colour of its own, which no text and no background has."""
-    colours = np.stack([np.arange(num) * 3 + 50, np.full(num, 0), np.full(num, 200)], -1).astype(np.uint8)
-    return np.tile(colours[:, None, None], (1, height, width, 1))
+    """Images each of one color of its own, which no text and no background has."""
+    colors = np.stack([np.arange(num) * 3 + 50, np.full(num, 0), np.full(num, 200)], -1).astype(np.uint8)
+    return np.tile(colors[:, None, None], (1, height, width, 1))
 
 
 def places(sheet, images):
-    """(top, left) of each image that is all of one colour, and how many pixels it fills."""
+    """(top, left) of each image that is all of one color, and how many pixels it fills."""
     found = []
-    for colour in images[:, 0, 0]:
-        rows, columns = np.nonzero((sheet == colour).all(-1))
+    for color in images[:, 0, 0]:
+        rows, columns = np.nonzero((sheet == color).all(-1))
         found.append((rows.min(), columns.min(), len(rows)) if len(rows) else None)
     return found
 
@@ -65,7 +65,7 @@ def test_images_stand_unscaled_from_the_corner_on():
 
 
 @pytest.mark.parametrize(("size", "scale"), [(8, 4), (16, 2), (28, 2), (32, 2), (33, 1)])
-def test_small_grey_images_are_enlarged(size, scale):
+def test_small_gray_images_are_enlarged(size, scale):
     images = RNG.integers(0, 256, (1, size, size, 1), np.uint8)
     sheet = contact_sheet(dataset(image=images))
     shown = sheet[GAP : GAP + size * scale, GAP : GAP + size * scale]

@@ -14,7 +14,7 @@ from PIL import Image
 
 from jaxgen import data
 from jaxgen.data.readers.image_folder import folder_names
-from jaxgen.drawing import captioned, labelled
+from jaxgen.drawing import captioned, labeled
 from jaxgen.errors import UserError
 from jaxgen.evaluation.foreign import read_images
 from jaxgen.model import Phase, Spec
@@ -59,7 +59,7 @@ def make(config, spec):
 
 
 def still(make):
-    """`make` of a model that stays as it begins, its weights 9 times as large: grey images would all be alike."""
+    """`make` of a model that stays as it begins, its weights 9 times as large: gray images would all be alike."""
 
     def init(model, key):
         state = model.init(key)
@@ -490,7 +490,7 @@ def test_classified_images_stand_above_their_classes(runs, opened, tmp_path):
     with Image.open(sample(runs / "classifier", "classified", out=tmp_path / "a.png", num=10)) as picture:
         pixels = np.asarray(picture)[:, :, None]
     words = [(f"is {a}", f"as {b}") for a, b in zip(arrays["label"], arrays["predicted"], strict=True)]
-    cells = labelled(arrays["image"].repeat(7, 1).repeat(7, 2), words)  # 56 pixels high
+    cells = labeled(arrays["image"].repeat(7, 1).repeat(7, 2), words)  # 56 pixels high
     height, width = cells.shape[1:3]
     assert height == 56 + 36
     tall = 18 + 2 * (height + 1) - 1  # ten places are two rows of eight
@@ -506,7 +506,7 @@ def test_classified_images_stand_above_their_classes(runs, opened, tmp_path):
 
 
 def test_a_classifier_that_is_always_right(opened, tmp_path, monkeypatch):
-    """The places of images classified wrongly are grey."""
+    """The places of images classified wrongly are gray."""
     run = opened["classifier"]
     model = run.plan.model._replace(predict={"label": lambda state, batch: 50 * jax.nn.one_hot(batch["label"], 10)})
     changed = run._replace(plan=run.plan._replace(model=model))
@@ -668,10 +668,10 @@ def test_data_without_labels_or_images(runs, opened, monkeypatch):
     with_data(dataset._replace(test={**dataset.test, "label": np.maximum(dataset.test["label"], 1)}))
     with pytest.raises(UserError, match="dataset digits has no test images of class 0"):
         sample("run", "attribute", groups=("0", "1"))
-    unlabelled = dataset._replace(test={"image": dataset.test["image"]})
+    unlabeled = dataset._replace(test={"image": dataset.test["image"]})
     classify = {"label": lambda state, batch: jnp.zeros((len(batch["image"]), 10))}
     model = opened["vae"].plan.model._replace(predict=classify)
-    run = opened["vae"]._replace(plan=opened["vae"].plan._replace(dataset=unlabelled, model=model))
+    run = opened["vae"]._replace(plan=opened["vae"].plan._replace(dataset=unlabeled, model=model))
     monkeypatch.setattr("jaxgen.pictures.sampling.open_run", lambda path, checkpoint: run)
     with pytest.raises(UserError, match="classified images stand above their classes, which dataset digits does not"):
         sample("run", "classified")

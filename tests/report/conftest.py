@@ -17,8 +17,8 @@ def random(*key):
 def blobs(rng, n, size, noise, channels):
     """Images of a bright ring each, under noise: uint8 [n, size, size, channels]."""
     y, x = np.mgrid[:size, :size] / (size - 1)
-    centre, radius = rng.uniform(0.35, 0.65, (n, 2, 1, 1)), rng.uniform(0.15, 0.35, (n, 1, 1))
-    distance = np.hypot(x - centre[:, 0], y - centre[:, 1])
+    center, radius = rng.uniform(0.35, 0.65, (n, 2, 1, 1)), rng.uniform(0.15, 0.35, (n, 1, 1))
+    distance = np.hypot(x - center[:, 0], y - center[:, 1])
     ring = np.exp(-(((distance - radius) / 0.07) ** 2))[..., None] * rng.uniform(0.5, 1, (n, 1, 1, channels))
     clouds = rng.integers(2, size=(n, size // 2, size // 2, channels)).repeat(2, axis=1).repeat(2, axis=2)
     return np.round(255 * ((1 - noise) * ring + noise * clouds)).astype(np.uint8)
@@ -73,8 +73,8 @@ def table(label, size, seed, shift):
         ("fd", f"FD-{label}", "lower", 2, f"Fréchet distance between Gaussians fitted to features of {label}."),
         ("precision", "precision", "higher", 3, "Share of the samples within the real images’ balls."),
         ("recall", "recall", "higher", 3, "Share of the real images within the samples’ balls."),
-        ("log_prob_binary", "log p, binary", "higher", 1, "Of 899 test images, binarised at 0.5, nats an image."),
-        ("memorisation", "closer to train", None, 3, "Probability that a sample lies closer to training examples."),
+        ("log_prob_binary", "log p, binary", "higher", 1, "Of 899 test images, binarized at 0.5, nats an image."),
+        ("memorization", "closer to train", None, 3, "Probability that a sample lies closer to training examples."),
     ]
     titles = {
         "naive_bayes": "Naive Bayes (Bernoulli and Gaussian event models)",
@@ -102,7 +102,7 @@ def table(label, size, seed, shift):
             far = kind == "untrained"
             scored = {key: values(mean * (30 if far and key == "fd" else 0.2 if far else 1), spread)
                       for key, (mean, spread) in scores.items()}  # fmt: skip
-            scored["memorisation"] = values(0.52, 0.02)
+            scored["memorization"] = values(0.52, 0.02)
             notes = {"log_prob_binary": "a GAN has no likelihood"}
             if name in likelihoods:
                 mean, spread = likelihoods[name]
@@ -164,7 +164,7 @@ def verdicts():
             "better",
             f"{GAN} ranks better by FD-digits (lower is better) than vae (5 seeds each; 1 of {GAN}'s and 0 of vae's "
             f"diverged): 19.30 (4 of 5) against 45.02 (5 of 5), a difference of 25.72 [15.40, 36.00], where above 0 "
-            f"is in {GAN}'s favour; exact permutation test of ranks, diverged seeds last, p = 0.004, by Holm 0.016.",
+            f"is in {GAN}'s favor; exact permutation test of ranks, diverged seeds last, p = 0.004, by Holm 0.016.",
         ),
         verdict(
             "naive_bayes",
@@ -180,9 +180,9 @@ def verdicts():
             "recall",
             "no difference can be told",
             f"No difference of {GAN} and naive_bayes can be told by recall (5 seeds each): 0.571 against 0.524, a "
-            f"difference of 0.047 [-0.013, 0.107], where above 0 is in {GAN}'s favour; exact permutation test, "
+            f"difference of 0.047 [-0.013, 0.107], where above 0 is in {GAN}'s favor; exact permutation test, "
             "p = 0.14, by Holm 0.29.",
-            label="shapes in three colours",
+            label="shapes in three colors",
             numbers=(0.143, 0.286, 0.047, -0.013, 0.107, 6),
         ),
         verdict(
@@ -202,7 +202,7 @@ def verdicts():
 def made_up(tmp_path_factory):
     """(results, pictures) as `write_report` takes them, of much of what a page may have to show."""
     folder = tmp_path_factory.mktemp("grids")
-    tables = [table("digits", 16, 0, 0), table("shapes in three colours", 24, 1, 12)]
+    tables = [table("digits", 16, 0, 0), table("shapes in three colors", 24, 1, 12)]
     across = [
         {"name": name, "interquartile_mean": mean, "low": mean - 4.2, "high": mean + 5.1, "n_runs": 5, "n_tasks": 2}
         for name, mean in (("naive_bayes", 34.2), ("vae", 51.8), (GAN, 25.4))

@@ -93,7 +93,7 @@ def table():
                 "title": "log p, binary digits",
                 "better": "higher",
                 "digits": 1,
-                "note": "Binarised at 0.5.",
+                "note": "Binarized at 0.5.",
             },
         ],
         "rows": [
@@ -384,7 +384,7 @@ def test_tuning(write, results):
 
 
 def pixels(attrs):
-    """What an image of the page shows, uint8 [H, W]; it is grey."""
+    """What an image of the page shows, uint8 [H, W]; it is gray."""
     kind, data = attrs["src"].split(",")
     assert kind in ("data:image/webp;base64", "data:image/png;base64")
     image = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"))
@@ -413,8 +413,8 @@ def test_every_picture(write, pictures):
         pixels(shown["interpolations of vae, seed 10"]), grid(np.concatenate([images(3, 3), images(4, 3)]), 3)
     )
     # 12 pairs are ten and two
-    samples, neighbours, blank = images(5, 12), images(6, 12), np.full((8, 4, 4, 1), 128, np.uint8)
-    pairs = np.concatenate([samples[:10], neighbours[:10], samples[10:], blank, neighbours[10:], blank])
+    samples, neighbors, blank = images(5, 12), images(6, 12), np.full((8, 4, 4, 1), 128, np.uint8)
+    pairs = np.concatenate([samples[:10], neighbors[:10], samples[10:], blank, neighbors[10:], blank])
     np.testing.assert_array_equal(
         pixels(shown["samples of vae, seed 10, and below each its nearest training image"]), grid(pairs, 10)
     )

@@ -218,8 +218,8 @@ def test_nothing_overflows(page, url, width, scheme):
           element.getBoundingClientRect().right > innerWidth + 1 && !element.closest(".scroll > *, svg svg"))
           .map((element) => element.outerHTML.slice(0, 200))"""
         assert page.execute_script(wide) == []
-        colour = page.execute_script("return getComputedStyle(document.body).backgroundColor")
-        assert colour == {"light": "rgb(253, 253, 252)", "dark": "rgb(21, 23, 26)"}[scheme]
+        color = page.execute_script("return getComputedStyle(document.body).backgroundColor")
+        assert color == {"light": "rgb(253, 253, 252)", "dark": "rgb(21, 23, 26)"}[scheme]
     finally:
         page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
         page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})

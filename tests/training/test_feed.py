@@ -58,7 +58,7 @@ def spy(tmp_path):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """40 training images, 6x5 and grey, each with a caption of its own."""
+    """40 training images, 6x5 and gray, each with a caption of its own."""
     folder, rng, lines = tmp_path_factory.mktemp("images"), np.random.default_rng(0), []
     for split, num in (("train", 40), ("validation", 1), ("test", 1)):
         (folder / split).mkdir()
@@ -234,7 +234,7 @@ def test_what_is_held_at_once(folder):
 
 
 @pytest.mark.parametrize("grain", [False, True])
-def test_dynamic_binarisation_draws_each_steps_images_anew(spy, tmp_path, folder, grain):
+def test_dynamic_binarization_draws_each_steps_images_anew(spy, tmp_path, folder, grain):
     """40 images in 24 steps of 16, so each some ten times; the bits are the same however the data are read."""
     options = {"dataset": "image_folder", "data_from": str(folder), "binarize": "dynamic"}
     how = settings(**options, flip=True, data_seed=3, pipeline="grain" if grain else "memory")

@@ -2,7 +2,7 @@
 
 A bar is a tube of elliptical cross-section with rounded ends: a closed surface of 658 vertices and 1,312
 triangles that face outwards. Its straight form stands along y, about 2 units long. Three joints, at 1/5, 1/2 and 4/5 of
-its length, bend it smoothly; it also bends evenly as a whole, and its cross-sections turn about its centre line by
+its length, bend it smoothly; it also bends evenly as a whole, and its cross-sections turn about its center line by
 up to one and a quarter turns from end to end, more than a rotation matrix can tell. The middle of every bar stays at
 the origin, unrotated.
 
@@ -82,8 +82,8 @@ def bars(joints, bend, twist, length, taper) -> np.ndarray:
     Args:
       joints: float [n, 3, 2], the rotation at each joint: a rotation vector's x and z, radians.
       bend: float [n, 2], the same of the rotation that is spread evenly from end to end.
-      twist: float [n], the rotation of the last cross-section about the centre line against the first, radians.
-      length: float [n], of the centre line, without the rounded ends.
+      twist: float [n], the rotation of the last cross-section about the center line against the first, radians.
+      length: float [n], of the center line, without the rounded ends.
       taper: float [n], the last cross-section's size as a share of the first's.
 
     Returns:
@@ -92,19 +92,19 @@ def bars(joints, bend, twist, length, taper) -> np.ndarray:
     from scipy.spatial.transform import Rotation
 
     s = np.linspace(0, 1, BODY)
-    # The centre line: a joint's curvature is a raised cosine, so what it has turned by s is that one's integral.
+    # The center line: a joint's curvature is a raised cosine, so what it has turned by s is that one's integral.
     u = np.clip((s[:, None] - JOINTS) / JOINT_LENGTH + 0.5, 0, 1)
     turned = u - np.sin(2 * np.pi * u) / (2 * np.pi)
     angles = np.einsum("sj, njk -> nsk", turned, joints) + s[:, None] * bend[:, None]
     steps = np.insert(np.diff(angles, axis=1), 1, 0, axis=2)  # rotation vectors: nothing about y
     frames = [Rotation.identity(len(length))]  # without twist; y is the tangent
-    centres = [np.zeros((len(length), 3))]
+    centers = [np.zeros((len(length), 3))]
     for step in steps.swapaxes(0, 1):
         tangent = (frames[-1] * Rotation.from_rotvec(step / 2)).as_matrix()[:, :, 1]
-        centres.append(centres[-1] + length[:, None] / (BODY - 1) * tangent)
+        centers.append(centers[-1] + length[:, None] / (BODY - 1) * tangent)
         frames.append(frames[-1] * Rotation.from_rotvec(step))
     middle = frames[BODY // 2].inv()
-    centres = np.stack([middle.apply(c - centres[BODY // 2]) for c in centres], 1)
+    centers = np.stack([middle.apply(c - centers[BODY // 2]) for c in centers], 1)
     frames = np.stack([(middle * frame).as_matrix() for frame in frames], 1)
 
     # The cross-sections, in the frame of their place: the domes' belong to the first and last of the body.
@@ -117,7 +117,7 @@ def bars(joints, bend, twist, length, taper) -> np.ndarray:
     z = RADII[1] * np.cos(latitude)[:, None] * np.sin(phi)
     y = np.broadcast_to(RADII[1] * np.sin(latitude)[:, None], x.shape)
     local = np.stack(np.broadcast_arrays(x * np.cos(psi) + z * np.sin(psi), y, z * np.cos(psi) - x * np.sin(psi)), -1)
-    rings = centres[:, place, None] + size[..., None, None] * local @ frames[:, place].swapaxes(-1, -2)
+    rings = centers[:, place, None] + size[..., None, None] * local @ frames[:, place].swapaxes(-1, -2)
     return np.concatenate([rings[:, 0, :1], rings[:, 1:-1].reshape(len(rings), -1, 3), rings[:, -1, :1]], 1)
 
 

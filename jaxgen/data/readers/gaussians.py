@@ -22,7 +22,7 @@ EXAMPLES = {"train": 100_000, "validation": 10_000, "test": 10_000}
 def modes(config: str = "") -> tuple[np.ndarray, float]:
     """The means, float64 [modes, 2] in the order of the labels, and the standard deviation on both axes.
 
-    The ring begins at (1, 0) and goes anticlockwise; of the grid, the second coordinate goes fastest.
+    The ring begins at (1, 0) and goes counterclockwise; of the grid, the second coordinate goes fastest.
 
     Args:
       config: one of CONFIGS; "" is the ring.

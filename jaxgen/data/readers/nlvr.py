@@ -1,4 +1,4 @@
-"""`nlvr`: pictures of coloured shapes in three grey boxes, with a written sentence that is true of them or not.
+"""`nlvr`: pictures of colored shapes in three gray boxes, with a written sentence that is true of them or not.
 
 The Cornell Natural Language Visual Reasoning corpus (Suhr, Lewis, Yeh and Artzi, "A Corpus of Natural Language for
 Visual Reasoning", ACL 2017), CC BY 4.0. Its parts dev, test (public) and hidden (released in 2022) are read: 2,964

@@ -32,7 +32,7 @@ class Official(NamedTuple):
     """A dataset of TFDS, and what of it is read; splits are in TFDS's slicing syntax and never overlap."""
 
     description: str
-    licence: str
+    license: str
     shape: tuple[int | None, int | None, int]  # of an image [H, W, C]; None where it varies
     train: str
     validation: str
@@ -44,7 +44,7 @@ class Official(NamedTuple):
     label: str | None = None
     caption: str | None = None  # with / between nested names; of several, the first is read
     white: int = 255  # the value of a white pixel in TFDS's images, which is scaled to 255
-    unlabelled: str | None = None  # the split of TFDS that has no labels: read with it, none are given
+    unlabeled: str | None = None  # the split of TFDS that has no labels: read with it, none are given
     note: str = ""
 
 
@@ -57,8 +57,8 @@ _LSUN_CONFIGS = (
 
 OFFICIAL: dict[str, Official] = {
     "mnist": Official(
-        "Handwritten digits, grey.",
-        licence="CC BY-SA 3.0",
+        "Handwritten digits, gray.",
+        license="CC BY-SA 3.0",
         shape=(28, 28, 1),
         train="train[:55000]",
         validation="train[55000:]",
@@ -68,8 +68,8 @@ OFFICIAL: dict[str, Official] = {
         label="label",
     ),
     "fashion_mnist": Official(
-        "Zalando's pictures of clothes, grey, in the format of MNIST.",
-        licence="MIT",
+        "Zalando's pictures of clothes, gray, in the format of MNIST.",
+        license="MIT",
         shape=(28, 28, 1),
         train="train[:55000]",
         validation="train[55000:]",
@@ -79,8 +79,8 @@ OFFICIAL: dict[str, Official] = {
         label="label",
     ),
     "kmnist": Official(
-        "Handwritten cursive Japanese characters, grey, in the format of MNIST.",
-        licence="CC BY-SA 4.0",
+        "Handwritten cursive Japanese characters, gray, in the format of MNIST.",
+        license="CC BY-SA 4.0",
         shape=(28, 28, 1),
         train="train[:55000]",
         validation="train[55000:]",
@@ -90,8 +90,8 @@ OFFICIAL: dict[str, Official] = {
         label="label",
     ),
     "binarized_mnist": Official(
-        "The fixed binarisation of MNIST on which likelihoods are compared.",
-        licence="not stated; MNIST's is CC BY-SA 3.0",
+        "The fixed binarization of MNIST on which likelihoods are compared.",
+        license="not stated; MNIST's is CC BY-SA 3.0",
         shape=(28, 28, 1),
         train="train",
         validation="validation",
@@ -102,7 +102,7 @@ OFFICIAL: dict[str, Official] = {
     ),
     "omniglot": Official(
         "Handwritten characters of 50 alphabets, black on white, 20 drawings of each.",
-        licence="MIT",
+        license="MIT",
         shape=(105, 105, 3),
         train="train[:17000]",
         validation="train[17000:]",
@@ -113,8 +113,8 @@ OFFICIAL: dict[str, Official] = {
         note="labels are characters, and the test split's alphabets and characters are not among the training ones",
     ),
     "cifar10": Official(
-        "Small colour photographs of 10 kinds of animals and vehicles.",
-        licence="not stated",
+        "Small color photographs of 10 kinds of animals and vehicles.",
+        license="not stated",
         shape=(32, 32, 3),
         train="train[:45000]",
         validation="train[45000:]",
@@ -124,8 +124,8 @@ OFFICIAL: dict[str, Official] = {
         label="label",
     ),
     "cifar100": Official(
-        "Small colour photographs of 100 kinds of things.",
-        licence="not stated",
+        "Small color photographs of 100 kinds of things.",
+        license="not stated",
         shape=(32, 32, 3),
         train="train[:45000]",
         validation="train[45000:]",
@@ -137,7 +137,7 @@ OFFICIAL: dict[str, Official] = {
     ),
     "svhn_cropped": Official(
         "Digits cropped from photographs of house numbers.",
-        licence="non-commercial use only",
+        license="non-commercial use only",
         shape=(32, 32, 3),
         train="train[:66000]",
         validation="train[66000:]",
@@ -149,7 +149,7 @@ OFFICIAL: dict[str, Official] = {
     ),
     "celeb_a": Official(
         "Faces of celebrities, aligned and cropped.",
-        licence="non-commercial research only",
+        license="non-commercial research only",
         shape=(218, 178, 3),
         train="train",
         validation="validation",
@@ -159,7 +159,7 @@ OFFICIAL: dict[str, Official] = {
     ),
     "lsun": Official(
         "Photographs of one of 10 kinds of scenes or 20 of objects.",
-        licence="not stated",
+        license="not stated",
         shape=(None, None, 3),
         train="train[:-20000]",
         validation="train[-20000:-10000]",
@@ -168,8 +168,8 @@ OFFICIAL: dict[str, Official] = {
         note="the split validation of its scenes, 300 images, is not read",
     ),
     "stl10": Official(
-        "Colour photographs of 10 kinds of animals and vehicles, few of them labelled.",
-        licence="not stated",
+        "Color photographs of 10 kinds of animals and vehicles, few of them labeled.",
+        license="not stated",
         shape=(96, 96, 3),
         train="train[:4500]",
         validation="train[4500:]",
@@ -177,12 +177,12 @@ OFFICIAL: dict[str, Official] = {
         examples=(4_500, 500, 8_000),
         classes=10,
         label="label",
-        unlabelled="unlabelled",
-        note="a split unlabelled has 100,000 more, of other kinds too",
+        unlabeled="unlabeled",
+        note="a split unlabeled has 100,000 more, of other kinds too",
     ),
     "oxford_flowers102": Official(
         "Photographs of 102 kinds of flowers.",
-        licence="not stated",
+        license="not stated",
         shape=(None, None, 3),
         train="train",
         validation="validation",
@@ -193,7 +193,7 @@ OFFICIAL: dict[str, Official] = {
     ),
     "coco_captions": Official(
         "Photographs of everyday scenes, each with about five sentences on it.",
-        licence="captions CC BY 4.0; images under the Flickr licence of each",
+        license="captions CC BY 4.0; images under the Flickr license of each",
         shape=(None, None, 3),
         train="train+restval",
         validation="val",
@@ -225,7 +225,7 @@ def read(options: Options) -> Source:
     for it: train[90%:], or train[70%:80%] where both are missing.
 
     Raises:
-      UserError: if the dataset is unknown, not prepared, was changed since, or has no 8-bit grey or colour
+      UserError: if the dataset is unknown, not prepared, was changed since, or has no 8-bit gray or color
         images; if a split is not in TFDS's syntax, is empty, or overlaps another.
     """
     import tensorflow_datasets as tfds
@@ -239,7 +239,7 @@ def read(options: Options) -> Source:
         row = _carved(counts)._replace(**image_features(name, info.features))
     splits = _splits(options, row)
     parts = ranges(options.dataset, splits, {name: split.num_examples for name, split in info.splits.items()})
-    if row.unlabelled in {split for some in parts.values() for split, _, _ in some}:
+    if row.unlabeled in {split for some in parts.values() for split, _, _ in some}:
         row = row._replace(label=None)
     return Source(
         splits={
@@ -466,7 +466,7 @@ def _state(path: Path) -> tuple[int, int] | None:
 
 
 def _decoded(encoded: bytes, mode: str) -> np.ndarray:
-    """An image file's content as uint8 [H, W, C], in Pillow's mode L (grey) or RGB."""
+    """An image file's content as uint8 [H, W, C], in Pillow's mode L (gray) or RGB."""
     from PIL import Image
 
     with Image.open(io.BytesIO(encoded)) as image:

@@ -1,19 +1,19 @@
-"""`shapes`: pictures of one to three coloured shapes with an English caption each, drawn by rule.
+"""`shapes`: pictures of one to three colored shapes with an English caption each, drawn by rule.
 
 A scene has a plain background and one to three objects: circles, squares, triangles and stars that do not
-touch. Objects of one kind form a group. Groups differ in colour, so a colour tells which group is meant. A
+touch. Objects of one kind form a group. Groups differ in color, so a color tells which group is meant. A
 group alone is small or large; of several groups, the first is one large object and the others are small.
 
-Every colour is a corner of the RGB cube, so `image >= 128` names the colour of every pixel, antialiased edges
+Every color is a corner of the RGB cube, so `image >= 128` names the color of every pixel, antialiased edges
 too, and an image alone decides whether a caption is true. The captions are
 
     caption  = ["there" be | "a picture of"] scene ["on a" background "background"]
              | "a" background "background with" scene
     scene    = group {"and" group} | group [be] relation group ["and" relation group]
-    group    = ("a" | "two" | "three") [size] colour shape, the shape with an s after "two" and "three"
+    group    = ("a" | "two" | "three") [size] color shape, the shape with an s after "two" and "three"
     be       = "is" | "are"
 
-with the words of BACKGROUNDS, SIZES, COLOURS, SHAPES and RELATIONS. A caption is true of an image with the
+with the words of BACKGROUNDS, SIZES, COLORS, SHAPES and RELATIONS. A caption is true of an image with the
 named background and sizes (where it names them), with the named objects and no others, and where the first
 group is in the stated relation to the group that follows the relation.
 """
@@ -28,7 +28,7 @@ from jaxgen.data.source import Source
 
 IMAGE_SIZE = 64
 
-COLOURS = {
+COLORS = {
     "red": (255, 0, 0),
     "green": (0, 255, 0),
     "blue": (0, 0, 255),
@@ -58,8 +58,8 @@ RELATIONS = {
 }
 """Wordings of: the whole of one group is left of, right of, above or below the whole of another."""
 
-CLASSES = tuple(f"{colour} {shape}" for colour in COLOURS for shape in SHAPES)
-"""An image's class is the colour and the shape of its largest object."""
+CLASSES = tuple(f"{color} {shape}" for color in COLORS for shape in SHAPES)
+"""An image's class is the color and the shape of its largest object."""
 
 EXAMPLES = {"train": 20_000, "validation": 2_000, "test": 2_000}
 
@@ -97,10 +97,10 @@ class Scenes(NamedTuple):
     background: np.ndarray  # int [n], index of BACKGROUNDS
     group: np.ndarray  # int [n, 3], of each object; NONE where it is absent. Group 1 begins at object 1, 2 at 2.
     size: np.ndarray  # int [n, 3], index of SIZES
-    colour: np.ndarray  # int [n, 3], index of COLOURS
+    color: np.ndarray  # int [n, 3], index of COLORS
     shape: np.ndarray  # int [n, 3], index of SHAPES
     side: np.ndarray  # float64 [n, 3], of the object's box, in pixels
-    centre: np.ndarray  # float64 [n, 3, 2], of the object's box, x and y in pixels from the top left corner
+    center: np.ndarray  # float64 [n, 3, 2], of the object's box, x and y in pixels from the top left corner
 
 
 def identity(options: Options) -> str:
@@ -128,43 +128,43 @@ def draw(rng: np.random.Generator, num: int) -> Scenes:
     # First the three groups that there may be, then the objects.
     several = (group > 0).any(axis=1)
     size = np.column_stack([several | (rng.random(num) < 0.5), np.zeros((num, 2), bool)]).astype(int)
-    colour, shape = np.divmod(rng.permutation(np.arange(num) % len(CLASSES)), len(SHAPES))
-    # different steps round the circle of colours lead to different colours
-    steps = rng.permuted(np.tile(np.arange(1, len(COLOURS)), (num, 1)), axis=1)
-    colour = np.column_stack([colour, (colour[:, None] + steps[:, :2]) % len(COLOURS)])
+    color, shape = np.divmod(rng.permutation(np.arange(num) % len(CLASSES)), len(SHAPES))
+    # different steps round the circle of colors lead to different colors
+    steps = rng.permuted(np.tile(np.arange(1, len(COLORS)), (num, 1)), axis=1)
+    color = np.column_stack([color, (color[:, None] + steps[:, :2]) % len(COLORS)])
     shape = np.column_stack([shape, rng.integers(len(SHAPES), size=(num, 2))])
-    size, colour, shape = (np.take_along_axis(x, group, axis=1) for x in (size, colour, shape))
+    size, color, shape = (np.take_along_axis(x, group, axis=1) for x in (size, color, shape))
     least, greatest = np.moveaxis(np.array(list(SIZES.values()))[size], -1, 0)
     side = rng.uniform(least, greatest)
     background = rng.integers(len(BACKGROUNDS), size=num)
-    return Scenes(background, group, size, colour, shape, side, _place(rng, side, group != NONE))
+    return Scenes(background, group, size, color, shape, side, _place(rng, side, group != NONE))
 
 
 def _place(rng: np.random.Generator, side: np.ndarray, present: np.ndarray) -> np.ndarray:
-    """Centres [n, 3, 2] of boxes that keep MARGIN and GAP: each scene is drawn anew until it does."""
+    """Centers [n, 3, 2] of boxes that keep MARGIN and GAP: each scene is drawn anew until it does."""
     margin = MARGIN + side / 2
-    centre = np.empty((*side.shape, 2))
+    center = np.empty((*side.shape, 2))
     pending = np.arange(len(side))
     while pending.size:
         low = margin[pending, :, None]
-        centre[pending] = rng.uniform(low, IMAGE_SIZE - low, (*low.shape[:2], 2))
+        center[pending] = rng.uniform(low, IMAGE_SIZE - low, (*low.shape[:2], 2))
         close = np.zeros(pending.size, bool)
         for i, j in combinations(range(3), 2):
-            distance = np.abs(centre[pending, i] - centre[pending, j]).max(axis=-1)
+            distance = np.abs(center[pending, i] - center[pending, j]).max(axis=-1)
             apart = distance - (side[pending, i] + side[pending, j]) / 2 >= GAP
             close |= present[pending, i] & present[pending, j] & ~apart
         pending = pending[close]
-    return centre
+    return center
 
 
 def labels(scenes: Scenes) -> np.ndarray:
     """The class of each scene, int32 [n]: the first object is as large as any other."""
-    return (scenes.colour[:, 0] * len(SHAPES) + scenes.shape[:, 0]).astype(np.int32)
+    return (scenes.color[:, 0] * len(SHAPES) + scenes.shape[:, 0]).astype(np.int32)
 
 
 def render(scenes: Scenes) -> np.ndarray:
-    """The pictures, uint8 [n, 64, 64, 3]: antialiased, each object in its plain colour on the plain background."""
-    colours, backgrounds = (np.array(list(x.values()), np.int16) for x in (COLOURS, BACKGROUNDS))
+    """The pictures, uint8 [n, 64, 64, 3]: antialiased, each object in its plain color on the plain background."""
+    colors, backgrounds = (np.array(list(x.values()), np.int16) for x in (COLORS, BACKGROUNDS))
     num = len(scenes.background)
     images = np.empty((num, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
     for start in range(0, num, CHUNK):
@@ -174,20 +174,20 @@ def render(scenes: Scenes) -> np.ndarray:
         for i in range(3):
             for shape, name in enumerate(SHAPES):
                 (rows,) = np.nonzero((part.group[:, i] != NONE) & (part.shape[:, i] == shape))
-                opacity = _opacity(name, part.centre[rows, i], part.side[rows, i])
-                contrast = colours[part.colour[rows, i]][:, None, None] - background[rows]
+                opacity = _opacity(name, part.center[rows, i], part.side[rows, i])
+                contrast = colors[part.color[rows, i]][:, None, None] - background[rows]
                 pixels[rows] += opacity[..., None] * (contrast // 255)
         images[start : start + CHUNK] = pixels
     return images
 
 
-def _opacity(shape: str, centre: np.ndarray, side: np.ndarray) -> np.ndarray:
+def _opacity(shape: str, center: np.ndarray, side: np.ndarray) -> np.ndarray:
     """How much of each pixel n objects of one shape cover, int16 [n, 64, 64], 0 to 255.
 
     That is taken to fall linearly over the one pixel around the outline, by the distance to it.
     """
     pixel = np.arange(IMAGE_SIZE, dtype=np.float32) + np.float32(0.5)
-    x, y = np.moveaxis(pixel - centre.astype(np.float32)[..., None], 1, 0)
+    x, y = np.moveaxis(pixel - center.astype(np.float32)[..., None], 1, 0)
     distance = _distance(shape, x[:, None, :], y[:, :, None], side.astype(np.float32)[:, None, None] / 2)
     return np.rint(255 * np.clip(0.5 - distance, 0, 1)).astype(np.int16)
 
@@ -217,13 +217,13 @@ def captions(rng: np.random.Generator, scenes: Scenes) -> np.ndarray:
 
 def _caption(rng: np.random.Generator, scene: Scenes) -> str:
     """The caption of one scene, whose arrays lack the leading axis."""
-    low, high = (scene.centre + sign * scene.side[:, None] / 2 for sign in (-1, 1))
+    low, high = (scene.center + sign * scene.side[:, None] / 2 for sign in (-1, 1))
     numbers = np.bincount(scene.group[scene.group != NONE])
     sized = rng.integers(2)
     names, boxes = [], []
     for g, number in enumerate(numbers):
         size = scene.size[g] if sized else None
-        names.append(_name(number, size, scene.colour[g], scene.shape[g]))
+        names.append(_name(number, size, scene.color[g], scene.shape[g]))
         members = scene.group == g
         boxes.append((*low[members].min(axis=0), *high[members].max(axis=0)))
 
@@ -241,9 +241,9 @@ def _caption(rng: np.random.Generator, scene: Scenes) -> str:
     return template.format(content=content, be=be, background=list(BACKGROUNDS)[scene.background])
 
 
-def _name(number: int, size: int | None, colour: int, shape: int) -> str:
+def _name(number: int, size: int | None, color: int, shape: int) -> str:
     """What a group is called: a red circle, two small blue squares."""
-    words = [NUMBERS[number - 1], list(COLOURS)[colour], SHAPES[shape] + ("s" if number > 1 else "")]
+    words = [NUMBERS[number - 1], list(COLORS)[color], SHAPES[shape] + ("s" if number > 1 else "")]
     return " ".join(words if size is None else [words[0], list(SIZES)[size], *words[1:]])
 
 

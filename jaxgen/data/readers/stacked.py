@@ -1,4 +1,4 @@
-"""`stacked_mnist` and `stacked_digits`: three random digits as the three colours of an image, 1,000 modes.
+"""`stacked_mnist` and `stacked_digits`: three random digits as the three colors of an image, 1,000 modes.
 
 The digits a, b and c of red, green and blue make the label 100 a + 10 b + c. On it, Metz et al. 2017 (Unrolled
 GANs, https://arxiv.org/abs/1611.02163) and Srivastava et al. 2017 (VEEGAN, https://arxiv.org/abs/1705.07761)

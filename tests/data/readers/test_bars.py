@@ -55,14 +55,14 @@ def test_twist_taper_and_length():
     body = rings(one(twist=np.pi, taper=0.5, length=3)[None])[0, 2:-2]
     straight = rings(one()[None])[0, 2:-2]
     x, _, z = straight[0].T
-    # a half turn in all, about y (z towards x): a quarter back at the first ring, a quarter on at the last
+    # a half turn in all, about y (z toward x): a quarter back at the first ring, a quarter on at the last
     np.testing.assert_allclose(body[0], np.stack([-z, -1.5 + 0 * x, x], -1), atol=1e-12)
     np.testing.assert_allclose(body[-1], np.stack([z, 1.5 + 0 * x, -x], -1) / [2, 1, 2], atol=1e-12)
     np.testing.assert_allclose(body[BODY // 2], straight[BODY // 2] * 0.75, atol=1e-12)
 
 
 def test_an_even_bend_is_an_arc():
-    """A quarter turn about z: the centre line is a quarter of a circle, here of radius 4 / pi."""
+    """A quarter turn about z: the center line is a quarter of a circle, here of radius 4 / pi."""
     body = rings(one(bend=(0, np.pi / 2))[None])[0, 2:-2].mean(1)
     angle = np.pi / 2 * np.linspace(-0.5, 0.5, BODY)
     arc = 4 / np.pi * np.stack([np.cos(angle) - 1, np.sin(angle), 0 * angle], -1)
@@ -72,9 +72,9 @@ def test_an_even_bend_is_an_arc():
 @pytest.mark.parametrize(("joint", "place"), [(0, 0.2), (1, 0.5), (2, 0.8)])
 def test_a_joint_turns_by_its_angle_where_it_is(joint, place):
     joints = np.zeros((3, 2))
-    joints[joint, 0] = 1.2  # about x: from y towards z
-    centre = rings(one(joints)[None])[0, 2:-2].mean(1)
-    tangents = np.diff(centre, axis=0)
+    joints[joint, 0] = 1.2  # about x: from y toward z
+    center = rings(one(joints)[None])[0, 2:-2].mean(1)
+    tangents = np.diff(center, axis=0)
     tangents /= np.linalg.norm(tangents, axis=1, keepdims=True)
     np.testing.assert_allclose(tangents[:, 0], 0, atol=1e-12)
     angle = np.arctan2(tangents[:, 2], tangents[:, 1])
@@ -84,13 +84,13 @@ def test_a_joint_turns_by_its_angle_where_it_is(joint, place):
     assert (np.diff(angle) > -1e-12).all()
     np.testing.assert_allclose(angle[-1] - angle[0], 1.2, atol=1e-12)
     np.testing.assert_allclose(np.interp(place, middle, angle) - angle[0], 0.6, atol=1e-2)
-    np.testing.assert_allclose(centre[BODY // 2], 0, atol=1e-12)
+    np.testing.assert_allclose(center[BODY // 2], 0, atol=1e-12)
 
 
 def test_joints_turn_one_after_the_other():
     """A quarter turn about x, then one about the turned z: the end points along the composed rotation's y."""
-    centre = rings(one([[np.pi / 2, 0], [0, 0], [0, np.pi / 2]])[None])[0, 2:-2].mean(1)
-    first, middle, last = (centre[i + 1] - centre[i] for i in (0, BODY // 2, BODY - 2))
+    center = rings(one([[np.pi / 2, 0], [0, 0], [0, np.pi / 2]])[None])[0, 2:-2].mean(1)
+    first, middle, last = (center[i + 1] - center[i] for i in (0, BODY // 2, BODY - 2))
     # the middle stays along y; before it, y was where a turn about x by -90 degrees puts it; then y goes to -x
     for step, direction in ((first, [0, 0, -1]), (middle, [0, 1, 0]), (last, [-1, 0, 0])):
         np.testing.assert_allclose(step / np.linalg.norm(step), direction, atol=1e-12)
@@ -147,10 +147,10 @@ def test_splits_and_labels(source):
 
 
 def test_the_label_counts_the_bent_joints(source):
-    """The centre line alone tells: a joint of 40 degrees turns far more about it than the even bend of 40 does."""
+    """The center line alone tells: a joint of 40 degrees turns far more about it than the even bend of 40 does."""
     meshes, labels = source.splits["test"]["mesh"].astype(np.float64), source.splits["test"]["label"]
-    centre = rings(meshes)[:, 2:-2].mean(2)
-    tangents = np.diff(centre, axis=1)
+    center = rings(meshes)[:, 2:-2].mean(2)
+    tangents = np.diff(center, axis=1)
     tangents /= np.linalg.norm(tangents, axis=-1, keepdims=True)
     bent = 0
     for place in (0.2, 0.5, 0.8):
@@ -194,21 +194,21 @@ def test_no_triangle_is_degenerate(meshes):
 def test_bars_keep_clear_of_themselves(meshes):
     """No ring reaches through the next one's plane, and no part comes near another."""
     body = rings(meshes)[:, 2:-2]
-    centre = body.mean(2)
-    tangent = centre[:, 2:] - centre[:, :-2]
+    center = body.mean(2)
+    tangent = center[:, 2:] - center[:, :-2]
     tangent /= np.linalg.norm(tangent, axis=-1, keepdims=True)
     for before, after in ((body[:, :-2], body[:, 1:-1]), (body[:, 1:-1], body[:, 2:])):
         advance = ((after - before) * tangent[:, :, None]).sum(-1)
         assert advance.min() > 0.005
-    distance = np.linalg.norm(centre[:, :, None] - centre[:, None], axis=-1)
+    distance = np.linalg.norm(center[:, :, None] - center[:, None], axis=-1)
     i, j = np.indices((BODY, BODY))
-    # two rings that far apart cannot touch: each is within 0.15 of its centre
+    # two rings that far apart cannot touch: each is within 0.15 of its center
     assert distance[:, abs(i - j) >= 8].min() > 2 * RADII[0]
 
 
 def test_the_tightest_bars_have_no_edge_through_a_triangle(meshes):
-    centre = rings(meshes).mean(2)
-    distance = np.linalg.norm(centre[:, 8:] - centre[:, :-8], axis=-1).min(1)
+    center = rings(meshes).mean(2)
+    distance = np.linalg.norm(center[:, 8:] - center[:, :-8], axis=-1).min(1)
     f = faces()
     edges = np.unique(np.sort(np.concatenate([f[:, [0, 1]], f[:, [1, 2]], f[:, [2, 0]]]), axis=1), axis=0)
     for mesh in meshes[np.argsort(distance)[:5]]:

@@ -44,7 +44,7 @@ def test_real_images():
 
 
 def save(folder, *paths):
-    """Images of one grey each, which counts up from 0."""
+    """Images of one gray each, which counts up from 0."""
     for value, path in enumerate(paths):
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         kind = "PNG" if path.lower().endswith("png") else "JPEG"
@@ -58,14 +58,14 @@ def source(folder):
 
 
 def contents(records):
-    """The grey of each image, with its label and caption if there are any."""
+    """The gray of each image, with its label and caption if there are any."""
     examples = [dict(example) for example in records]
     for example in examples:
         image = example.pop("image")
         assert image.shape == (2, 3, 1)
         assert len(np.unique(image)) == 1
-        example["grey"] = int(image[0, 0, 0])
-    return [tuple(example[name] for name in ("grey", "label", "caption") if name in example) for example in examples]
+        example["gray"] = int(image[0, 0, 0])
+    return [tuple(example[name] for name in ("gray", "label", "caption") if name in example) for example in examples]
 
 
 def paths(read_source):

@@ -70,7 +70,7 @@ FORMATS = {
         "usemtl c\nf 1 \\\n 4 3\n",
         ".obj",
     ),
-    "obj with colours, of Windows": (obj().replace("\nf", " 1 0 1\nf", 1).replace("\n", "\r\n"), ".obj"),
+    "obj with colors, of Windows": (obj().replace("\nf", " 1 0 1\nf", 1).replace("\n", "\r\n"), ".obj"),
     "obj counted back": (
         # From the last vertex read so far: of 4 first, then of 5.
         obj(faces=FACES[:2])
@@ -81,7 +81,7 @@ FORMATS = {
         ".obj",
     ),
     "off": (off(), ".off"),
-    "off with its counts in the first line, and colours": (
+    "off with its counts in the first line, and colors": (
         "# a comment\n" + off().replace("OFF\n# a comment\n", "COFF ").replace("3 0 1 3", "3 0 1 3 0.5 0.5 1"),
         ".off",
     ),

@@ -42,7 +42,7 @@ SCENES = {
 
 
 def boxes(part, scene):
-    """The grey of each of a scene's three boxes."""
+    """The gray of each of a scene's three boxes."""
     if part == "dev" and scene < 2:
         return 1, 2, 3
     number = 3 * [*itertools.accumulate((len(x) for x in SCENES.values()), initial=0)][list(SCENES).index(part)]
@@ -490,12 +490,12 @@ def test_real_counts(real):
 
 @pytest.mark.slow
 def test_real_pictures_show_their_scenes_and_splits_share_nothing(real):
-    """The centre of every object of every picture has the object's colour.
+    """The center of every object of every picture has the object's color.
 
     Picture k has the boxes in their k-th order; a box is 100 pixels wide and starts 150 after the one before.
     """
     _, source, scenes = real
-    colours = {"#0099ff": (0, 153, 255), "Yellow": (255, 255, 0), "Black": (0, 0, 0)}
+    colors = {"#0099ff": (0, 153, 255), "Yellow": (255, 255, 0), "Black": (0, 0, 0)}
     orders = list(itertools.permutations(range(3)))
     # Of each split: its pictures, its sentences, and the presentations that scenes were taken from.
     pictures, sentences, presentations = ({split: set() for split in source.splits} for _ in range(3))
@@ -509,7 +509,7 @@ def test_real_pictures_show_their_scenes_and_splits_share_nothing(real):
             for slot, box in enumerate(orders[int(order)]):
                 for item in row["structured_rep"][box]:
                     y, x = item["y_loc"] + item["size"] // 2, item["x_loc"] + item["size"] // 2
-                    assert tuple(image[y, 150 * slot + x].tolist()) == colours[item["color"]]
+                    assert tuple(image[y, 150 * slot + x].tolist()) == colors[item["color"]]
                     objects += 1
             pictures[split].add(hashlib.sha256(image).digest())
             sentences[split].add(words(row["sentence"]))

@@ -32,7 +32,7 @@ def file(pixels, kind="PNG", **options):
     return content
 
 
-def grey(value):
+def gray(value):
     return file(np.full((2, 3), value))
 
 
@@ -71,7 +71,7 @@ def root(tmp_path, monkeypatch):
 
 @pytest.fixture
 def toy(root):
-    """tfds:toy, grey images of one value each: 0 to 19 in train, 100 to 104 in test; labels are parities."""
+    """tfds:toy, gray images of one value each: 0 to 19 in train, 100 to 104 in test; labels are parities."""
     import tensorflow_datasets as tfds
 
     features = {
@@ -79,12 +79,12 @@ def toy(root):
         "label": tfds.features.ClassLabel(names=["even", "odd"]),
     }
     values = {"train": range(20), "test": range(100, 105)}
-    splits = {split: [{"image": grey(x), "label": x % 2} for x in known] for split, known in values.items()}
+    splits = {split: [{"image": gray(x), "label": x % 2} for x in known] for split, known in values.items()}
     return prepare(root, "toy", features, splits)
 
 
 def values(source, split):
-    """The value of each grey image of a split."""
+    """The value of each gray image of a split."""
     records = source.splits[split]
     return [int(records[i]["image"][0, 0, 0]) for i in range(len(records))]
 
@@ -200,7 +200,7 @@ def test_splits_that_are_missing_are_carved_from_train(root, splits, expected):
     import tensorflow_datasets as tfds
 
     features = {"image": tfds.features.Image(shape=(2, 3, 1))}
-    prepare(root, "toy", features, {split: [{"image": grey(x)} for x in range(10)] for split in splits})
+    prepare(root, "toy", features, {split: [{"image": gray(x)} for x in range(10)] for split in splits})
     source = read(Options("tfds:toy"))
     train, validation, test = expected
     note = f"of which {train} is for training, {validation} for validation and {test} for testing"
@@ -223,12 +223,12 @@ def test_features_of_any_dataset(root):
     red = np.zeros((4, 5, 3), np.uint8) + np.uint8([255, 0, 0])
     photos = [
         (file(red), [{"id": 1, "text": "un café"}, {"id": 2, "text": "another"}]),
-        (file(np.full((3, 2), 9)), [{"id": 3, "text": "a grey file among colours"}]),
+        (file(np.full((3, 2), 9)), [{"id": 3, "text": "a gray file among colors"}]),
         (file(red, "GIF"), []),
     ]
     splits = ("train", "validation", "test")
     examples = {
-        split: [{"file_name": "x.png", "mask": grey(1), "photo": photo, "breed": 2, "captions": captions}]
+        split: [{"file_name": "x.png", "mask": gray(1), "photo": photo, "breed": 2, "captions": captions}]
         for split, (photo, captions) in zip(splits, photos, strict=True)
     }
     prepare(root, "toy", features, examples)
@@ -238,7 +238,7 @@ def test_features_of_any_dataset(root):
     np.testing.assert_array_equal(train["image"], red)
     np.testing.assert_array_equal(validation["image"], np.full((3, 2, 3), 9))
     np.testing.assert_array_equal(test["image"], red)
-    assert [x["caption"] for x in (train, validation, test)] == ["un café", "a grey file among colours", ""]
+    assert [x["caption"] for x in (train, validation, test)] == ["un café", "a gray file among colors", ""]
     assert {x["label"] for x in (train, validation, test)} == {2}
 
 
@@ -260,7 +260,7 @@ def test_datasets_without_usable_images_are_refused(root, feature, message):
     import tensorflow_datasets as tfds
 
     made = feature(tfds)
-    content = "text" if isinstance(made, tfds.features.Text) else grey(1)
+    content = "text" if isinstance(made, tfds.features.Text) else gray(1)
     prepare(root, "toy", {"image": made}, {"train": [{"image": content}] * 10})
     assert error(Options("tfds:toy")) == message
 
@@ -281,15 +281,15 @@ def test_images_without_labels_take_the_labels_away(root):
     import tensorflow_datasets as tfds
 
     features = {"image": tfds.features.Image(shape=(2, 3, 1)), "label": tfds.features.ClassLabel(num_classes=10)}
-    labels = {"train": [3] * 5000, "test": [4], "unlabelled": [-1, -1]}
+    labels = {"train": [3] * 5000, "test": [4], "unlabeled": [-1, -1]}
     prepare(
         root,
         "stl10",
         features,
-        {split: [{"image": grey(5), "label": x} for x in known] for split, known in labels.items()},
+        {split: [{"image": gray(5), "label": x} for x in known] for split, known in labels.items()},
     )
     assert read(Options("stl10")).splits["train"][0]["label"] == 3
-    source = read(Options("stl10", train_split="unlabelled"))
+    source = read(Options("stl10", train_split="unlabeled"))
     assert source.classes == ()
     assert [set(source.splits[split][0]) for split in SPLITS] == [{"image"}] * 3
 
@@ -329,7 +329,7 @@ def test_the_newest_version_is_read(toy, root):
 
     features = {"image": tfds.features.Image(shape=(2, 3, 1))}
     for version in ("9.0.0", "10.0.0"):
-        prepare(root, "toy", features, {"train": [{"image": grey(1)}] * 10}, version)
+        prepare(root, "toy", features, {"train": [{"image": gray(1)}] * 10}, version)
     assert prepared("toy").name == "10.0.0"
     assert read(Options("tfds:toy")).note.startswith("TFDS's toy/10.0.0")
 

@@ -1,6 +1,6 @@
 """The shapes against a checker that sees only an image and a caption, and shares no code with what draws them.
 
-It finds the objects by colour, their shapes by how much of their boxes and of their convex hulls they fill, and
+It finds the objects by color, their shapes by how much of their boxes and of their convex hulls they fill, and
 parses the caption by a grammar of its own. What makes it a check: it refuses every caption with one word changed.
 """
 
@@ -35,16 +35,16 @@ BACKGROUND_FIRST = re.compile(r"a (black|white) background with (.+)")
 
 
 def parse(caption):
-    """The background or None, the groups (number, size or "", colour, shape), and the relation of the first to each."""
+    """The background or None, the groups (number, size or "", color, shape), and the relation of the first to each."""
     if match := BACKGROUND_FIRST.fullmatch(caption):
         background, content = match.groups()
     else:
         content, background = SENTENCE.fullmatch(caption).groups()
     groups, relations, position = [], [None], 0
     while match := GROUP.match(content, position):
-        number, size, colour, shape, plural = match.groups()
+        number, size, color, shape, plural = match.groups()
         assert (number == "a") == (plural == ""), caption
-        groups.append((("a", "two", "three").index(number) + 1, size.strip(), colour, shape))
+        groups.append((("a", "two", "three").index(number) + 1, size.strip(), color, shape))
         if match.end() == len(content):
             return background, groups, relations
         link = LINK.match(content, match.end())
@@ -76,7 +76,7 @@ def shape_of(mask):
 
 
 def see(image):
-    """The background and, of each object, (colour, shape, size, (left, top, right, bottom))."""
+    """The background and, of each object, (color, shape, size, (left, top, right, bottom))."""
     codes = (image >= 128) @ np.array([4, 2, 1])
     objects = []
     for code in set(np.unique(codes)) - {codes[0, 0]}:
@@ -125,11 +125,11 @@ def is_true(caption, seen):
 def falsehoods(caption):
     """Captions with one thing changed: (what, caption)."""
     for match in GROUP.finditer(caption):
-        number, size, colour, shape, plural = match.groups()
-        changed = [("count", f"{n} {size}{colour} {shape}{s}") for n, s in (("a", ""), ("two", "s"), ("three", "s"))]
-        changed += [("colour", f"{number} {size}{other} {shape}{plural}") for other in shapes.COLOURS]
-        changed += [("shape", f"{number} {size}{colour} {other}{plural}") for other in shapes.SHAPES]
-        changed += [("size", f"{number} {other}{colour} {shape}{plural}") for other in ("small ", "large ") if size]
+        number, size, color, shape, plural = match.groups()
+        changed = [("count", f"{n} {size}{color} {shape}{s}") for n, s in (("a", ""), ("two", "s"), ("three", "s"))]
+        changed += [("color", f"{number} {size}{other} {shape}{plural}") for other in shapes.COLORS]
+        changed += [("shape", f"{number} {size}{color} {other}{plural}") for other in shapes.SHAPES]
+        changed += [("size", f"{number} {other}{color} {shape}{plural}") for other in ("small ", "large ") if size]
         for what, group in changed:
             if group != match[0]:
                 yield what, caption[: match.start()] + group + caption[match.end() :]
@@ -169,7 +169,7 @@ def check(split, count):
 def test_captions_and_labels_are_true_and_changed_captions_are_not(source, split, count):
     """Of the first scenes; of all of them, in the slow test below."""
     refused = check(source.splits[split], count)
-    assert set(refused) == {"count", "colour", "shape", "size", "relation", "background"}
+    assert set(refused) == {"count", "color", "shape", "size", "relation", "background"}
     assert min(refused.values()) > count / 4
 
 
@@ -212,7 +212,7 @@ def test_captions_are_varied_and_of_few_words(source):
     captions = source.splits["train"]["caption"]
     frequency = Counter(word for caption in captions for word in caption.split())
     assert set(frequency) == set(WORDS.split())
-    assert min(frequency.values()) > 700  # each word is there to be learnt
+    assert min(frequency.values()) > 700  # each word is there to be learned
     assert len(set(captions)) > 10_000
     # the six arrangements, by the numbers of objects in the groups
     arrangements = Counter(tuple(sorted(number for number, *_ in parse(caption)[1])) for caption in captions)
@@ -223,7 +223,7 @@ def test_captions_are_varied_and_of_few_words(source):
 
 def test_objects_keep_their_distances():
     scenes = scenes_of(5_000)
-    low, high = scenes.centre - scenes.side[..., None] / 2, scenes.centre + scenes.side[..., None] / 2
+    low, high = scenes.center - scenes.side[..., None] / 2, scenes.center + scenes.side[..., None] / 2
     present = scenes.group >= 0
     assert low[present].min() >= 2
     assert high[present].max() <= 62
@@ -232,18 +232,18 @@ def test_objects_keep_their_distances():
         assert apart[present[:, i] & present[:, j]].min() >= 4 - 1e-9
 
 
-def one(shape, side, centre, colour="red", background="black"):
+def one(shape, side, center, color="red", background="black"):
     """The picture of one object."""
-    index = [list(shapes.BACKGROUNDS).index(background), list(shapes.COLOURS).index(colour)]
+    index = [list(shapes.BACKGROUNDS).index(background), list(shapes.COLORS).index(color)]
     return shapes.render(
         shapes.Scenes(
             background=np.array(index[:1]),
             group=np.array([[0, -1, -1]]),
             size=np.zeros((1, 3), int),
-            colour=np.full((1, 3), index[1]),
+            color=np.full((1, 3), index[1]),
             shape=np.full((1, 3), shapes.SHAPES.index(shape)),
             side=np.full((1, 3), float(side)),
-            centre=np.full((1, 3, 2), centre, float),
+            center=np.full((1, 3, 2), center, float),
         )
     )[0]
 
@@ -267,18 +267,18 @@ STAR = 2 * (STAR - STAR.min(axis=0)) / np.ptp(STAR, axis=0) - 1
 
 
 @pytest.mark.parametrize("shape", shapes.SHAPES)
-@pytest.mark.parametrize(("side", "centre"), [(12, (20.3, 31.8)), (14.2, (32.5, 40)), (23.7, (30.1, 25.7))])
-def test_shapes_are_those_of_pillow(shape, side, centre):
+@pytest.mark.parametrize(("side", "center"), [(12, (20.3, 31.8)), (14.2, (32.5, 40)), (23.7, (30.1, 25.7))])
+def test_shapes_are_those_of_pillow(shape, side, center):
     """Pillow's, drawn 16 times as large and averaged; the edges' antialiasing differs a little."""
     large = Image.new("L", (1024, 1024))
     draw = ImageDraw.Draw(large)
     corners = {"square": [(-1, -1), (1, -1), (1, 1), (-1, 1)], "triangle": [(0, -1), (1, 1), (-1, 1)], "star": STAR}
     if shape == "circle":
         corners["circle"] = [(np.cos(t), np.sin(t)) for t in np.linspace(0, 2 * np.pi, 200)]
-    points = 16 * (np.array(centre) + side / 2 * np.array(corners[shape])) - 0.5
+    points = 16 * (np.array(center) + side / 2 * np.array(corners[shape])) - 0.5
     draw.polygon([tuple(p) for p in points], fill=255)
     expected = np.array(large, float).reshape(64, 16, 64, 16).mean(axis=(1, 3)) / 255
-    opacity = one(shape, side, centre)[..., 0] / 255
+    opacity = one(shape, side, center)[..., 0] / 255
     assert opacity.sum() == pytest.approx(expected.sum(), rel=0.03)
     assert np.abs(opacity - expected).max() < 0.4  # at a star's tips
     assert np.abs(opacity - expected).mean() * 4096 < 0.1 * side * 4  # a tenth of a pixel along the box

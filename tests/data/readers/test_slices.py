@@ -61,7 +61,7 @@ def test_splits_that_share_examples(train, test):
     )
 
 
-def test_neighbours_share_nothing():
+def test_neighbors_share_nothing():
     for train, validation in itertools.pairwise(["train[:10]", "train[10:20]", "train[20:]+test", "val", "train[:20]"]):
         ranges("mine", {"train": train, "validation": validation}, KNOWN)
 

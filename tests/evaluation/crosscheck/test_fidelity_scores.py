@@ -16,7 +16,7 @@ from jaxgen.metrics.kernel import kernel_distance, squared_mmd
 
 
 def features(seed, n, dimensions):
-    """Correlated, not centred, and not negative, as those of a network are."""
+    """Correlated, not centered, and not negative, as those of a network are."""
     rng = np.random.default_rng(seed)
     return np.maximum(0.5 + rng.normal(size=(n, dimensions)) @ rng.normal(size=(dimensions, dimensions)) / 4, 0)
 

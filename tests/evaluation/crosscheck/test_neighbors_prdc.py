@@ -1,4 +1,4 @@
-"""The scores of nearest neighbours against those of the authors of density and coverage."""
+"""The scores of nearest neighbors against those of the authors of density and coverage."""
 
 import numpy as np
 import pytest
