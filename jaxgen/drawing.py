@@ -247,7 +247,7 @@ def point_image(points, size: int, around=None) -> np.ndarray:
     """A picture of the density of points: the more points, the brighter.
 
     Brightness is logarithmic in their number, so that single points are visible beside many. The picture shows the
-    smallest square around `around`, with a small margin; x goes to the right and y upwards.
+    smallest square that holds `around`, with a small margin; x goes to the right and y upwards.
 
     Args:
       points: float [n, 2]; those not finite, and those outside the picture, are left out.
@@ -274,7 +274,7 @@ def point_image(points, size: int, around=None) -> np.ndarray:
 
 
 def _to_pixels(points, size, around=None):
-    """Maps points [..., 2], y upwards, to pixels from the upper left corner, with `around` (or them) in the margin."""
+    """Maps points [..., 2], y upwards, to pixels from the upper left corner, so that `around` (or they) fit inside."""
     if size < 1:
         raise ValueError(f"a picture's size is 1 pixel or more, got {size}")
     around = points if around is None else np.asarray(around, np.float64)
