@@ -1,4 +1,4 @@
-"""Experiment files: what they may say, each fault one line naming the field, and the candidates of sweeps."""
+"""Experiment files: valid contents, errors that name the field in one line, and candidates of sweeps."""
 
 import numpy as np
 import pytest
