@@ -162,8 +162,8 @@ def open_run(path: str | Path, checkpoint: str | int = "newest") -> Run:
         checkpoint: newest; a step; or best: each seed's best by the run's `keep_best`, or the newest for a seed
             without a best one (it diverged before its first).
 
-        Raises:
-            UserError: there is no run or no such checkpoint, or it is damaged.
+    Raises:
+        UserError: there is no run or no such checkpoint, or it is damaged.
     """
     path = Path(path)
     opened = planned(path)
