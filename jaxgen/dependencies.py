@@ -62,12 +62,10 @@ def code_digest(source: str) -> str:
             row, column = token.start
             lines[row - 1] = lines[row - 1][:column]
     for node in ast.walk(ast.parse(source)):
-        body = getattr(node, "body", None)
-        if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
-            value = body[0].value
-            if isinstance(value, ast.Constant) and isinstance(value.value, str):
-                lines[value.lineno - 1] = lines[value.lineno - 1][: value.col_offset]  # the text before it is ASCII
-                lines[value.lineno : value.end_lineno] = [""] * (value.end_lineno - value.lineno)
+        value = node.value if isinstance(node, ast.Expr) else None
+        if isinstance(value, ast.Constant) and isinstance(value.value, str):  # of a module, function, constant or field
+            lines[value.lineno - 1] = lines[value.lineno - 1][: value.col_offset]  # the text before it is ASCII
+            lines[value.lineno : value.end_lineno] = [""] * (value.end_lineno - value.lineno)
     code = "\n".join(stripped for line in lines if (stripped := line.rstrip()))
     return hashlib.sha256(code.encode()).hexdigest()
 
