@@ -215,16 +215,16 @@ def difference_interval(a, b, better: str, *, paired: bool = False, confidence: 
       a: [runs].
       b: [runs]; the same seeds in the same order if paired.
       better: "higher" or "lower".
-      paired: whether the seeds pair; a pair of which one seed diverged is left out.
+      paired: True if the seeds are paired; a pair with a diverged seed is left out.
       confidence: between 0 and 1.
 
     Returns:
-      The difference in the metric's units, above 0 where a is better, and the interval, whose n counts
-      the scores (paired: the pairs); bounds of nan where an arm has one score.
+      The difference in the metric's units, above 0 if a is better, and the interval, whose n counts
+      the scores (paired: the pairs); bounds of nan if an arm has one score.
 
     Raises:
-      ValueError: not one axis each, no pair or an arm without a finite score, other numbers of
-        runs though paired, another `better`, or a confidence outside (0, 1).
+      ValueError: not one axis each, no pair or an arm without a finite score, different numbers of
+        paired runs, another `better`, or a confidence outside (0, 1).
 
     Source: Welch 1947, "The generalization of Student's problem when several different population
     variances are involved".
