@@ -59,7 +59,7 @@ class Config:
     importance_samples: int = 1  # latents per example, K of the importance-weighted objective; 1 is the ELBO
     learning_rate: float = 1e-3  # of Adam
     adam_epsilon: float = 1e-8  # of Adam
-    stage_steps: int | None = None  # of the first of IWAE's 8 stages: each next is 3 times as long, 10^(-1/7) of the rate
+    stage_steps: int | None = None  # of IWAE's first of 8 stages; each next is 3 times as long, at 10^(-1/7) the rate
 
 
 class Encoder(nn.Module):

@@ -220,7 +220,7 @@ def classified(run: Run, asked: Asked) -> Drawn:
 
 
 def code_blocks(run: Run, asked: Asked) -> Drawn:
-    """For each seed a block of rows per code, which varies along them: the categorical one, then each continuous one.
+    """Blocks of rows, for each seed one per code, which varies along them: the categorical, then the continuous ones.
 
     Along a row the rest of z stays as drawn; row i of a continuous code has category i. Columns are the
     categories, and as many even steps of a continuous code from -2 to 2, twice the range in which it is drawn.
