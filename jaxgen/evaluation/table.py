@@ -65,8 +65,8 @@ class Family(NamedTuple):
     about: str
     columns: tuple[Column, ...]
     score: Callable[..., dict[str, Any]]
-    """For samples: (sides, fake) -> one score per column. For models: (model, keys [seeds], state, dataset, scoring) ->
-    the scores of all seeds per column."""
+    """Scores per column. For samples: (sides, fake) -> one per column. For models: (model, keys [seeds], state, dataset,
+    scoring) -> those of all seeds per column."""
     lacks: Callable[[Context], str] = lambda context: ""  # reason why there is no number; "" if there is one
     usual: bool = False  # True if it is in a table when no metrics are named
     networks: bool = False  # True if it uses the extractor or the judge
