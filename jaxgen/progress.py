@@ -1,4 +1,4 @@
-"""A bar on stderr for work of a known length."""
+"""A progress bar on stderr."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from rich.progress import Progress as Bar
 
 
 class Progress:
-    """A bar that says what is being done, how much of it is done, and the time left."""
+    """A bar with the current task, the parts done, and the time left."""
 
     def __init__(self, shown: bool):
         console = Console(stderr=True)
@@ -20,7 +20,7 @@ class Progress:
             TextColumn("{task.description}"),
             console=console,
             transient=True,
-            disable=not shown or not console.is_terminal,  # a file would get empty lines of it
+            disable=not shown or not console.is_terminal,  # in a file it would leave empty lines
         )
 
     def __enter__(self) -> "Progress":
@@ -31,26 +31,26 @@ class Progress:
         self._bar.stop()
 
     def start(self, title: str, total: int) -> None:
-        """Begins work of `total` parts, in place of what was before."""
+        """Begins a task of `total` parts, replacing the one before."""
         for earlier in self._bar.task_ids:
             self._bar.remove_task(earlier)
         self._task, self._total = self._bar.add_task(title, total=total), total
 
     def more(self, parts: int) -> None:
-        """So many parts more are to be done."""
+        """Adds `parts` to the total."""
         self._total += parts
         self._bar.update(self._task, total=self._total)
 
     def say(self, title: str) -> None:
-        """What is being done now."""
+        """Shows `title` as the current task."""
         self._bar.update(self._task, description=title)
 
     def advance(self, parts: int = 1) -> None:
-        """Some parts are done."""
+        """Counts `parts` as done."""
         self._bar.advance(self._task, parts)
 
     def over(self, parts: Sequence[Any], title: str) -> Iterator[Any]:
-        """The parts, each counted as done when the next is asked for."""
+        """Yields the parts, each counted as done when the next one is requested."""
         self.start(title, len(parts))
         for part in parts:
             yield part

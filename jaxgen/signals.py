@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: a command ends in one line; while a run trains, it saves a checkpoint before it leaves."""
+"""SIGTERM and Ctrl-C: a command ends with one line; a training run saves a checkpoint first."""
 
 import os
 import signal
@@ -13,17 +13,17 @@ from jaxgen.errors import Stopped
 
 HEEDED = signal.SIGTERM, signal.SIGINT
 DROPPING = "__del__", "_xla_gc_callback"
-"""Some functions out of which Python drops what is raised: an object's end, and JAX's at each garbage collection."""
+"""Functions out of which Python drops exceptions: an object's `__del__`, and JAX's garbage collection callback."""
 AGAIN, PATIENCE = 0.05, 2.0
-"""Seconds after which a signal that came in one of them is sent anew, and after which the process ends where it is."""
-_since: dict[int, float] = {}  # signals sent anew, and when each came first
+"""Seconds until a signal that came in one of them is sent again, and until the process exits instead."""
+_since: dict[int, float] = {}  # signals sent again, with the time of the first
 
 
 @contextmanager
 def handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Has `handler` called for each; but one that the process was started to ignore stays ignored.
+    """Installs `handler` for the signals; a signal that the process was started to ignore stays ignored.
 
-    Only the main thread can; in another one nothing changes.
+    Only the main thread can install handlers; in another thread nothing changes.
     """
     main = threading.current_thread() is threading.main_thread()
     heard = [each for each in HEEDED if main and signal.getsignal(each) is not signal.SIG_IGN]
@@ -36,7 +36,7 @@ def handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
 
 
 def end(number: int, frame: FrameType | None) -> None:
-    """A handler: raises `Stopped`, at which a command ends."""
+    """Signal handler that raises `Stopped`, which ends a command."""
     stopped, running = Stopped("", signal.Signals(number)), []
     while frame:
         running.append(frame.f_code)
@@ -63,9 +63,9 @@ def _send(number: int) -> None:
 
 @contextmanager
 def heeded(say: Callable[[str], None]) -> Iterator[Callable[[], signal.Signals | None]]:
-    """Gives the function that tells which of the signals came, if any.
+    """Yields a function that returns the signal that came, or None.
 
-    A second one ends the process at once, but where Python drops the KeyboardInterrupt of a Ctrl-C.
+    A second signal ends the process at once, unless Python drops the KeyboardInterrupt of a Ctrl-C.
     """
     came = []
 

@@ -50,6 +50,7 @@ def test_imports_of_a_users_file_and_inside_functions(tmp_path):
 CODE = '''"""A module."""
 
 RATE = 0.5  # a share
+"""A share of the rest."""
 
 
 def take(x):
@@ -63,6 +64,7 @@ def take(x):
     [
         ("A module.", "Another\nmodule.", True),
         ("A step.", "One step of many.", True),
+        ("A share of the rest.", "A share\nof what\nremains.", True),
         ("  # a share", "", True),
         ("# a share", "# of all", True),
         ("\n\n\ndef", "\n\ndef", True),

@@ -18,19 +18,19 @@ from jaxgen.statistics.intervals import mean_interval
 from jaxgen.training.status import Standing
 
 NAME_WIDTH = 11
-"""Characters of a line of an arm's name above its column."""
+"""Maximum width of an arm's name above its column, in characters per line."""
 
 ARROWS = {"lower": " ↓", "higher": " ↑", None: ""}
-"""Which way a column is better."""
+"""Marks of the direction in which a column is better."""
 
 
 def _folding(*names: str, title: str) -> Table:
-    """A table that breaks a long word (an address) over lines; rich would cut it off."""
+    """A table that wraps long words such as URLs; rich would truncate them."""
     return Table(*(Column(name, overflow="fold") for name in names), title=title)
 
 
 def models_table() -> Table:
-    """The models: paper, what they need, what they can do (asked of the models themselves)."""
+    """The models: paper, needs and abilities, the latter read from the models themselves."""
     table = _folding("model", "paper", "needs", "can", title="Models")
     image, label = jax.ShapeDtypeStruct((16, 16, 1), np.uint8), jax.ShapeDtypeStruct((), np.int32)
     spec = Spec({"image": image, "label": label}, 1000, 10, np.full((16, 16, 1), 0.5))
@@ -52,7 +52,7 @@ def models_table() -> Table:
 
 
 def datasets_table() -> Group:
-    """The datasets: a line of numbers, and below it what it is, its configs and its license."""
+    """The datasets: for each a line of numbers, and below it the description, configs and license."""
     line = "{:<17}  {:>7}  {:>10}  {:>6}  {:<9}  {:>7}  {}".format
     parts: list[Text | Padding] = [
         Text(line("dataset", "train", "validation", "test", "shape", "classes", "prepared"), "bold")
@@ -88,9 +88,9 @@ def metrics_table() -> Table:
 
 
 def compact_tables(results: dict, console: Console) -> list[Table | Text]:
-    """Scores of real examples and of the trained models: a row a metric, mean ± half of the 95% interval.
+    """Scores of real examples and of the trained models: a row per metric, mean ± half of the 95% interval.
 
-    As many models stand side by side as the console is wide; the lines below say of what the scores are.
+    Models are side by side as far as the console is wide; lines below the tables describe the scores.
     """
     rows = [row for row in results["rows"] if row["kind"] != "untrained"]
     names = {row["name"]: "real" if row["name"] == "real against real" else row["name"] for row in rows}
@@ -111,7 +111,7 @@ def compact_tables(results: dict, console: Console) -> list[Table | Text]:
 
 
 def _width(table: Table, console: Console) -> int:
-    """The width that a table takes where it has room."""
+    """The width of a table without wrapping."""
     return console.measure(table, options=console.options.update(max_width=10_000)).maximum
 
 
@@ -143,7 +143,7 @@ def _finite(values: list[float | None] | None) -> list[float]:
 
 
 def scores_tables(results: dict, console: Console) -> list[Table]:
-    """Scores: mean and 95% interval over the seeds, and below it every seed's value; as wide as the console."""
+    """Scores: mean and 95% interval over the seeds, and below it every seed's value; split to the console's width."""
     metrics, tables = list(results["metrics"]), []
     while metrics:
         count = len(metrics)
@@ -162,7 +162,7 @@ def scores_tables(results: dict, console: Console) -> list[Table]:
 
 
 def runs_table(standings: list[Standing]) -> Table:
-    """A row a run folder, as it stands."""
+    """The states of runs: a row per run folder."""
     colors = {"running": "cyan", "done": "green", "stopped": "yellow", "diverged": "magenta", "damaged": "red"}
     table = _folding("run", "state", "step", "model", "data", "seeds", "seconds", title="Runs")
     for each in standings:

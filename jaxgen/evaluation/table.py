@@ -1,4 +1,4 @@
-"""The table of metrics: one row a family, with its columns. Pages, terminals and docs read these rows.
+"""The table of metrics: one row per family, with its columns. Pages, terminals and docs read these rows.
 
 To add a metric, write its function in `jaxgen.metrics` and add a row.
 """
@@ -23,7 +23,7 @@ SPACES = {
     "uint8": "of the test images' 256 levels",
     "continuous": "density of the test images with pixels in [0, 1], not dequantized",
 }
-"""The examples that the log-likelihoods of each space are of."""
+"""Map from space to the examples of its log-likelihoods."""
 
 SHORT = {"binary": "bits", "uint8": "levels", "continuous": "density"}
 
@@ -35,14 +35,14 @@ class Context(NamedTuple):
     """Inputs available to a metric."""
 
     dataset: Dataset
-    extractor: Extractor | None  # both None where no metric that was asked for uses networks
+    extractor: Extractor | None  # both None if no requested metric uses networks
     judge: Extractor | None
-    model: Model | None = None  # None for examples that another system made
-    labeled: bool = True  # whether the samples have labels of their own
+    model: Model | None = None  # None for examples of another system
+    labeled: bool = True  # True if the samples have labels of their own
 
     @property
     def labels(self) -> bool:
-        """Whether the real examples are images with labels."""
+        """True if the real examples are images with labels."""
         return self.dataset.spec.subject == "image" and "label" in self.dataset.spec.entries
 
 
@@ -50,27 +50,27 @@ class Column(NamedTuple):
     """A column of a table of scores."""
 
     key: str
-    title: str  # {names} in braces are of `placeholders`, here and in the note
-    note: str  # what a reader must know of it
+    title: str  # {names} in braces are filled in from `placeholders`, here and in the note
+    note: str  # what a reader must know
     better: Literal["lower", "higher"] | None = None
-    digits: int = 3  # printed after the point
-    bounds: tuple[float | None, float | None] = (None, None)  # least and largest value that can be
-    rate: bool = False  # a seed has 1 or 0, and the mean is the share of the seeds
+    digits: int = 3  # printed decimals
+    bounds: tuple[float | None, float | None] = (None, None)  # smallest and largest possible value
+    rate: bool = False  # each seed scores 1 or 0, so the mean is a share of the seeds
 
 
 class Family(NamedTuple):
-    """Metrics that are computed together; a row of the table."""
+    """Metrics that are computed together: a row of the table."""
 
     name: str  # as `--metrics` takes it
     about: str
     columns: tuple[Column, ...]
     score: Callable[..., dict[str, Any]]
-    """Of samples: (sides, fake) -> a score a column. Of a model: (model, keys [seeds], state, dataset, scoring) -> the
-    scores of every seed a column."""
-    lacks: Callable[[Context], str] = lambda context: ""  # why there is no number; "" where there is one
-    usual: bool = False  # whether it is in a table when no metrics are named
-    networks: bool = False  # whether it uses the extractor or the judge
-    least: int = 1  # samples, at least
+    """For samples: (sides, fake) -> one score per column. For models: (model, keys [seeds], state, dataset, scoring) ->
+    the scores of all seeds per column."""
+    lacks: Callable[[Context], str] = lambda context: ""  # reason why there is no number; "" if there is one
+    usual: bool = False  # True if it is in a table when no metrics are named
+    networks: bool = False  # True if it uses the extractor or the judge
+    least: int = 1  # minimum number of samples
     needs: str = ""  # in a word or two, for `jaxgen metrics`
 
 
@@ -134,7 +134,7 @@ def _codes(context: Context) -> str:
 
 
 def _by_space(key: str, title: str, note: str, better: Literal["lower", "higher"], digits: int) -> tuple[Column, ...]:
-    """A column for each space: log-likelihoods of two spaces do not compare."""
+    """Returns a column for each space: log-likelihoods of different spaces are not comparable."""
     columns = []
     for space, about in SPACES.items():
         named = title.replace("SPACE", space).replace("SHORT", SHORT[space])
@@ -469,7 +469,7 @@ ERRORS: tuple[tuple[str, str, str, Literal["lower", "higher"], int, tuple[float 
     ("psnr", "PSNR", "Peak signal-to-noise ratio, dB,", "higher", 2, (0.0, None)),
     ("ssim", "SSIM", "Structural similarity", "higher", 4, (-1.0, 1.0)),
 )
-"""Of reconstructed images: key, title, words, which is better, digits, bounds."""
+"""Errors of reconstructed images: key, title, words, which is better, digits, bounds."""
 
 MODELS = (
     Family(
@@ -590,27 +590,27 @@ MODELS = (
 """Families that score models."""
 
 FAMILIES = {family.name: family for family in (*SAMPLES, *MODELS)}
-"""By the names that `--metrics` takes."""
+"""Map from the names that `--metrics` takes to families."""
 
 COLUMNS = {column.key: column for family in FAMILIES.values() for column in family.columns}
-"""By key, in the order of a table."""
+"""Map from key to column, in the order of a table."""
 
 FAMILY_OF = {column.key: family for family in FAMILIES.values() for column in family.columns}
-"""By a column's key, the family that fills it."""
+"""Map from a column's key to the family that fills it."""
 
 
 def scores_samples(family: str) -> bool:
-    """Whether a family scores examples, whatever made them; else it scores models."""
+    """True if a family scores examples of any origin; otherwise it scores models."""
     return FAMILIES[family] in SAMPLES
 
 
 def averaged(column: Column) -> bool:
-    """Whether means over several datasets can be taken of it: shares that should be large or small on all data."""
+    """True if a column can be averaged over datasets: a share for which large, or small, is better on all of them."""
     return column.bounds == SHARE and column.better is not None and not column.rate
 
 
 def check_scoring(scoring: Scoring) -> None:
-    """Raises UserError for an unknown metric, or a value that cannot be."""
+    """Raises UserError for an unknown metric or an invalid value."""
     for name in scoring.metrics:
         if name not in FAMILIES:
             raise UserError(f"unknown metric {name!r}: there are {', '.join(FAMILIES)}")
@@ -618,9 +618,9 @@ def check_scoring(scoring: Scoring) -> None:
 
 
 def columns(context: Context, scoring: Scoring, num: int, keys: set[str]) -> list[Column]:
-    """The columns of these keys, in the order of a table, their placeholders filled in; `num` samples are scored."""
+    """Columns of these keys, in the order of a table, with placeholders filled in; `num` samples are scored."""
     said = placeholders(context, scoring, num)
-    more = 0 if context.dataset.spec.subject == "image" else 2  # distances of points are of points' size
+    more = 0 if context.dataset.spec.subject == "image" else 2  # distances of points are small
     return [
         column._replace(
             title=column.title.format_map(said),
@@ -633,7 +633,7 @@ def columns(context: Context, scoring: Scoring, num: int, keys: set[str]) -> lis
 
 
 def placeholders(context: Context, scoring: Scoring, num: int) -> dict[str, Any]:
-    """What stands for the {names} in titles and notes of columns."""
+    """Map from the {names} in titles and notes of columns to their values."""
     spec, extractor = context.dataset.spec, context.extractor or Extractor("no network", "", np.asarray)
     tested = len(context.dataset.test[spec.subject])
     real = f"the {tested:,} test examples"
@@ -679,7 +679,7 @@ def placeholders(context: Context, scoring: Scoring, num: int) -> dict[str, Any]
 
 
 def likelihood_notes(model: Model) -> dict[str, str]:
-    """By column of the log-likelihoods: what a reader must know, and why there is no number."""
+    """Map from log-likelihood column to its note, or to the reason why it has no number."""
     if model.likelihood is None:
         return dict.fromkeys([f"log_prob_{space}" for space in SPACES], "it has no likelihood")
     own = f"{model.likelihood.kind}; {model.likelihood.note}"

@@ -1,4 +1,4 @@
-"""The line that a run shows while it trains."""
+"""Progress line and warnings of a run while it trains."""
 
 import time
 from collections import Counter
@@ -11,20 +11,20 @@ from rich.table import Column
 from jaxgen.training.plan import Plan
 
 LASTING = 3
-"""Rows in a row that give the same to worry about, before it is said."""
+"""Consecutive rows with the same warning before it is shown."""
 
 SOON = 0.5
-"""Seconds within which no rate is taken: what was dispatched ahead comes in all at once."""
+"""Minimum seconds over which a rate is measured: chunks dispatched ahead arrive all at once."""
 
 
 class Progress:
-    """A bar on stderr: model, steps, images a second, the metrics' means over the seeds, time left."""
+    """Progress bar on stderr: model, steps, images per second, means of the metrics over the seeds, time left."""
 
     def __init__(self, plan: Plan, shown: bool, told: bool = True):
         self._told = told
         seeds = len(plan.settings.seeds)
         self._title = f"{plan.model_name}, {seeds} seed{'s' if seeds > 1 else ''}"
-        self._images = plan.settings.batch_size * seeds  # a step
+        self._images = plan.settings.batch_size * seeds  # per step
         self._bar = Bar(
             TextColumn("{task.description}", table_column=Column(no_wrap=True)),
             BarColumn(bar_width=10),
@@ -46,17 +46,17 @@ class Progress:
         self._bar.stop()
 
     def say(self, line: str) -> None:
-        """A line above the bar."""
+        """Prints a line above the bar."""
         if self._told:
             self._bar.console.print(line, highlight=False, markup=False)  # a name may have brackets
 
     def start(self, step: int, end: int) -> None:
-        """The run goes from `step` to `end`."""
+        """Starts the bar of a run from `step` to `end`."""
         self._task = self._bar.add_task(self._title, total=end, completed=step, rate="compiling", metrics="")
         self._last: tuple[int, float | None] = step, None
 
     def advance(self, step: int, rows: dict[int, dict[str, float]]) -> None:
-        """The run has come to `step`, with these metrics of every seed. The first stretch, compiled, has no rate."""
+        """Moves the bar to `step`, with these metrics by seed. The first stretch, which compiles, has no rate."""
         names = next(iter(rows.values()), {})
         metrics = "  ".join(f"{name} {sum(row[name] for row in rows.values()) / len(rows):.4g}" for name in names)
         now, (last, then) = time.monotonic(), self._last
@@ -68,13 +68,13 @@ class Progress:
 
 
 class Worries:
-    """What rows of metrics give to worry about, said once a seed, when it lasts."""
+    """Filters the warnings of rows: each is shown once per seed, when it lasts."""
 
     def __init__(self):
-        self._lasting, self._said = Counter(), set()  # by seed and line, how many rows in a row; which were said
+        self._lasting, self._said = Counter(), set()  # consecutive rows by (seed, line); pairs already shown
 
     def heard(self, lines: dict[int, list[str]]) -> dict[str, list[int]]:
-        """By line, the seeds for which it is to be said now; `lines` are what the next rows give, by seed."""
+        """Map from warning to the seeds for which to show it now; `lines`: the next rows' warnings by seed."""
         now = {(seed, line) for seed, those in lines.items() for line in those}
         self._lasting = Counter({key: self._lasting[key] + 1 for key in now})
         due = {}
