@@ -38,7 +38,7 @@ class Options:
     features: int = 64  # channels of the largest hidden map
     every: int = 100  # steps between checkpoints
     steps: int = 600  # steps of a run; its first chunk, which includes compilation, is not timed
-    rounds: int = 5  # each times both
+    rounds: int = 5  # each times both once
 
 
 def measure(options: Options) -> dict[str, Any]:
