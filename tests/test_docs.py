@@ -275,7 +275,7 @@ def flow(tmp_path):
 
 
 def test_the_example_of_a_neural_network(flow):
-    """With v = 0 the loss is the distance of noise to images, samples are noise; v = x + 1 is integrated in steps."""
+    """The loss for v = 0 is the distance of noise to images; samples are noise; v = x + 1 is integrated in steps."""
     image = np.random.default_rng(0).integers(0, 256, (6, 4, 4, 1), dtype=np.uint8)
     spec = Spec({"image": jax.ShapeDtypeStruct((4, 4, 1), np.uint8)}, 6, batch_size=6)
     model = flow.make(flow.Config(features=2, euler_steps=3, learning_rate=1e-2), spec)

@@ -49,8 +49,8 @@ class Options:
     The features are float32, nonnegative and correlated, like those of a classifier.
     """
 
-    real: int = 50_000  # samples
-    fake: int = 10_000  # samples
+    real: int = 50_000  # real samples
+    fake: int = 10_000  # fake samples
     dimensions: int = 2048  # dimensions of the features
     reference_real: int = 10_000  # real samples in the comparison with prdc
     subsets: int = 100  # subsets of the kernel distance

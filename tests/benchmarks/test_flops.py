@@ -36,7 +36,7 @@ def test_taps_equal_loops():
 
 
 def test_taps_of_the_usual_layer_in_closed_form():
-    """With 4 taps, stride 2 and one pixel of padding, the first and the last output each have one tap outside."""
+    """The first and the last output each have one tap outside, with 4 taps, stride 2 and one pixel of padding."""
     for n in (2, 4, 8, 64):
         assert taps(n, 4, 2, 1, n // 2) == 2 * n - 2
 

@@ -267,7 +267,7 @@ def test_a_changed_folder_is_read_anew(folder):
 
 
 def test_progress_is_a_bar_for_terminals_only(folder, capfd):
-    """Without a terminal, a line is printed when decoding begins."""
+    """A line is printed when decoding begins if there is no terminal."""
     count = len(list(folder.rglob("*.png")))
     for printed in (f"decoding image_folder: {count} images\n", ""):
         data.load("image_folder", data_from=str(folder), progress=True)

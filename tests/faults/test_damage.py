@@ -121,7 +121,7 @@ def test_where_all_are_damaged_nothing_is_begun_anew(walk, run):
 
 
 def test_every_flipped_bit_is_found(tmp_path, record_property):
-    """For a bit in any file of a checkpoint, restoring is refused, or all restored values are unchanged."""
+    """Restoring is refused, or all restored values are unchanged, for flipped bits in any file of a checkpoint."""
     tree = {"a": np.arange(64, dtype=np.float32), "b": {"c": np.int32(5)}}
     with Checkpoints(tmp_path / "all", Keep()) as checkpoints:
         checkpoints.save(1, tree, {"belongs": {"model": "m"}, "seconds": 2.0})

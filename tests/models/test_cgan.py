@@ -189,7 +189,7 @@ def test_normalization_has_no_scale_or_shift_and_layers_no_bias(normalization):
 
 
 def test_convolutional_nets_equal_numpy(start, batch):
-    """In training mode: label maps beside each layer's, BatchNorm by the batch's statistics, slope .2, tanh in G."""
+    """Training mode has label maps beside each layer's, BatchNorm by the batch's statistics, slope .2, tanh in G."""
     config, _, state = start["convolutional"]
     G, D = (net(config, spec()) for net in cgan.NETWORKS["convolutional"])
     given, y, params = inputs(batch), np.eye(3)[batch["label"]], anything(state.params)
@@ -248,7 +248,7 @@ def test_maxout_nets_equal_numpy(start, batch):
 
 @pytest.mark.parametrize("player", ["generator", "discriminator"])
 def test_maxout_drops_half_of_the_hidden_units(player, batch):
-    """In training mode each unit of the three layers is 0 or doubled, which the next layers see."""
+    """Each unit of the three layers is 0 or doubled in training mode, which the next layers see."""
     units = (300, 400, 500)
     config = cgan.Config(network="maxout", latent_dim=3, generator_units=units, discriminator_units=units)
     net = cgan.NETWORKS["maxout"][player == "discriminator"](config, spec())
@@ -295,7 +295,7 @@ def test_maxouts_dropout_is_drawn_in_both_turns_by_their_keys(start, batch):
 
 
 def test_maxouts_images_are_augmented_in_their_range(start, batch):
-    """With images in [0, 1], D's loss uses (T(2x - 1) + 1) / 2 for real and fake images."""
+    """D's loss uses (T(2x - 1) + 1) / 2 for real and fake images, as images are in [0, 1]."""
     _, _, state = start["maxout"]
     config = cgan.Config(**TINY["maxout"], dropout=0.0, augment=("color",))
     play, D = cgan.players(config, spec()), cgan.MaxoutDiscriminator(config, spec())

@@ -89,7 +89,7 @@ def test_every_model_is_tested_here():
 
 
 def test_the_subject_is_what_the_examples_are():
-    """For an image with a label, a caption and a mesh, the subject is the image; labels alone have none."""
+    """The subject of an image with a label, a caption and a mesh is the image; labels alone have none."""
     shapes = {"image": (8, 8, 1), "point": (2,), "mesh": (20, 3), "label": (), "caption": (5,)}
     entries = {name: jax.ShapeDtypeStruct(shape, np.float32) for name, shape in shapes.items()}
     assert SUBJECTS == ("image", "point", "mesh")

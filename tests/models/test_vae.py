@@ -86,7 +86,7 @@ def zeroed(model):
 
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
 def test_elbo_with_all_weights_zero_is_closed_form(spec, likelihood):
-    """With zero weights q(z|x) = N(0, I), so KL is 0; logits are 0, so p = 1/2 a bit, or the mean is 1/2 a level."""
+    """Zero weights make q(z|x) = N(0, I), so KL is 0, and logits 0, so p = 1/2 a bit, or the mean is 1/2 a level."""
     model = vae.make(vae.Config(latent_dim=3, features=4, **LIKELIHOODS[likelihood]), spec)
     batch = {"image": images(5)}
     elbo = jax.jit(model.likelihood.log_prob)(jax.random.key(1), zeroed(model), batch)
@@ -98,7 +98,7 @@ def test_elbo_with_all_weights_zero_is_closed_form(spec, likelihood):
 
 
 def test_elbo_with_a_posterior_that_does_not_reach_the_decoder(spec):
-    """With encoder biases set and decoder weights zero, ELBO = log p(x) - KL exactly, for any draw of z."""
+    """ELBO = log p(x) - KL exactly, for any draw of z, with encoder biases set and decoder weights zero."""
     config = vae.Config(latent_dim=2, features=4)
     model = vae.make(config, spec)
     batch = {"image": images(4)}
@@ -305,7 +305,7 @@ def test_discretized_logistic_adds_pixels_up():
 
 @pytest.mark.parametrize("log_scale", [-20.0, 0.0, 20.0])
 def test_discretized_logistic_stays_finite(log_scale):
-    """With means from -1e4 to 1e4, log p is linear like the logistic's tails, and gradients are finite."""
+    """The log-probability is linear like the logistic's tails for means from -1e4 to 1e4, with finite gradients."""
     x = jnp.float32([[0.0], [0.0], [1.0], [1.0], [0.5], [0.5]])
     mean = jnp.float32([[1e4], [-1e4], [1e4], [-1e4], [1e4], [-1e4]])
     value, gradient = jax.value_and_grad(

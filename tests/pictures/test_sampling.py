@@ -306,7 +306,7 @@ def test_traversals_of_chosen_dimensions_around_an_image(runs, opened):
 
 
 def test_traversals_without_an_encoder_start_from_a_draw(runs, opened):
-    """They vary the first dimensions over the whole uniform prior, eight or as many as there are."""
+    """The first dimensions, eight or as many as there are, vary over the whole uniform prior."""
     arrays, _ = drawn(runs / "gan", "traversal", steps=3)
     assert arrays["dimension"].tolist() == [[0, 1, 2, 3, 4, 5]]
     assert arrays["value"].tolist() == [-1, 0, 1]
@@ -559,7 +559,7 @@ def test_each_code_moves_along_its_rows(num, runs, opened, tmp_path):
 
 
 def test_a_kinds_keys_are_its_own_for_good():
-    """With another number, the same command would draw another picture."""
+    """A changed number would draw another picture for the same command."""
     assert {name: kind.stream for name, kind in KINDS.items()} == {
         "samples": 0, "interpolation": 1, "traversal": 2, "arithmetic": 3, "reconstructions": 4, "animation": 5,
         "manifold": 6, "classified": 7, "attribute": 8, "codes": 9,
