@@ -185,7 +185,7 @@ def manifold(run: Run, asked: Asked) -> Drawn:
     model, side = run.plan.model, asked.steps or SIDE
     _, _, *shape = latents.drawn(model, _keys(run, "manifold"), run.state, 1).shape
     if math.prod(shape) != 2:
-        raise UserError(f"a manifold is of latents of 2 numbers (--latent-dim 2), not of {math.prod(shape)}")
+        raise UserError(f"a manifold needs latents of 2 dimensions (--latent-dim 2), not {math.prod(shape)}")
     values = latents.even(model.latents.prior.kind, side)
     plane = np.stack(np.meshgrid(values, values[::-1]), axis=-1)  # the second number grows upwards
     codes = np.tile(plane.reshape(side, side, *shape), (len(run.plan.settings.seeds), *[1] * (2 + len(shape))))
