@@ -70,7 +70,7 @@ def check_adversarial(config: Any, spec: Spec, *, batch_norm: bool, layer_norm: 
     if config.loss == "wasserstein" and not bounded:
         also = ", in a discriminator without BatchNorm (normalization none or layer)" if batch_norm else ""
         raise UserError(
-            f"loss wasserstein takes a penalty between real and fake, or spectral_norm{also}: else D grows without bound"
+            f"loss wasserstein takes a penalty between real and fake, or spectral_norm{also}: else D is unbounded"
         )
     if config.penalty != "none" and batch_norm:
         raise UserError(
