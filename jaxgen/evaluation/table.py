@@ -460,7 +460,7 @@ SAMPLES = (
         needs="labels",
     ),
 )
-"""Families that score examples, whatever made them."""
+"""Families that score examples of any origin."""
 
 ERRORS: tuple[tuple[str, str, str, Literal["lower", "higher"], int, tuple[float | None, float | None]], ...] = (
     ("mse", "MSE", "Mean squared error, pixels in [0, 1],", "lower", 5, SHARE),

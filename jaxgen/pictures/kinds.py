@@ -34,7 +34,7 @@ ON_PATH, IN_TRAINING, LAST = 100, 250, 2000
 
 
 class Asked(NamedTuple):
-    """The options of a picture; None where not given."""
+    """Options of a picture; None if not given."""
 
     num: int | None = None
     steps: int | None = None
@@ -334,7 +334,7 @@ def _arrays(run: Run, table: np.ndarray, others: dict[str, Any]) -> dict[str, np
 
 
 def _members(dataset: Dataset, name: str, num: int | None = None) -> np.ndarray:
-    """Indices of the first `num` test examples of a class, or of all."""
+    """Indices of the first `num` test examples of a class, or of all if `num` is None."""
     names = _class_names(dataset, "--groups names classes")
     if name not in names:
         listed = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
