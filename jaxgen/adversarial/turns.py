@@ -70,11 +70,11 @@ def check_adversarial(config: Any, spec: Spec, *, batch_norm: bool, layer_norm: 
     if config.loss == "wasserstein" and not bounded:
         also = ", in a discriminator without BatchNorm (normalization none or layer)" if batch_norm else ""
         raise UserError(
-            f"loss wasserstein takes a penalty between real and fake, or spectral_norm{also}: else D only grows"
+            f"loss wasserstein takes a penalty between real and fake, or spectral_norm{also}: else D is unbounded"
         )
     if config.penalty != "none" and batch_norm:
         raise UserError(
-            f"penalty {config.penalty} takes a discriminator without BatchNorm (normalization layer or none): it is of "
+            f"penalty {config.penalty} takes a discriminator without BatchNorm (normalization layer or none): it uses "
             "each example's own gradient, which BatchNorm mixes over the batch"
         )
     if config.spectral_norm and (batch_norm or layer_norm):

@@ -135,7 +135,7 @@ def check_dense(config: Config) -> None:
     check_not_negative(config, "unrolled")
     check_share(config, "dropout", "beta1", "beta2")
     if config.packing > 1 and (config.augment or config.consistency):
-        raise UserError("packing takes neither augment nor consistency, which are of single images")
+        raise UserError("packing takes neither augment nor consistency, which apply to single images")
     if config.unrolled and config.clip:
         raise UserError("unrolled takes no clip: where D's gradient is 0, a bound on its norm has no derivative")
     check_idle(config, "optimizer", {"adam": ("beta1", "beta2")})

@@ -153,7 +153,7 @@ def players(config: Config, spec: Spec) -> Players:
         raise UserError(f"categories must be at least 2, so that there is something to tell, not {config.categories}")
     penalized = any(name.startswith("penalty") for name in given(config))
     if penalized or config.spectral_norm or config.loss == "wasserstein":
-        raise UserError("infogan's D has BatchNorm, as the paper's: no penalty, spectral_norm or loss wasserstein goes")
+        raise UserError("infogan's D has BatchNorm, so it takes no penalty, spectral_norm or loss wasserstein")
     check_adversarial(config, spec, batch_norm=True)
     _, depth = pyramid(spec.image_shape, config.smallest, "infogan")
     generator = Generator(config, spec.image_shape, spec.compute_dtype)

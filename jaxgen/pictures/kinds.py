@@ -34,7 +34,7 @@ ON_PATH, IN_TRAINING, LAST = 100, 250, 2000
 
 
 class Asked(NamedTuple):
-    """The options of a picture; None where not given."""
+    """Options of a picture; None if not given."""
 
     num: int | None = None
     steps: int | None = None
@@ -185,7 +185,7 @@ def manifold(run: Run, asked: Asked) -> Drawn:
     model, side = run.plan.model, asked.steps or SIDE
     _, _, *shape = latents.drawn(model, _keys(run, "manifold"), run.state, 1).shape
     if math.prod(shape) != 2:
-        raise UserError(f"a manifold is of latents of 2 numbers (--latent-dim 2), not of {math.prod(shape)}")
+        raise UserError(f"a manifold needs latents of 2 dimensions (--latent-dim 2), not {math.prod(shape)}")
     values = latents.even(model.latents.prior.kind, side)
     plane = np.stack(np.meshgrid(values, values[::-1]), axis=-1)  # the second number grows upwards
     codes = np.tile(plane.reshape(side, side, *shape), (len(run.plan.settings.seeds), *[1] * (2 + len(shape))))
@@ -334,7 +334,7 @@ def _arrays(run: Run, table: np.ndarray, others: dict[str, Any]) -> dict[str, np
 
 
 def _members(dataset: Dataset, name: str, num: int | None = None) -> np.ndarray:
-    """Indices of the first `num` test examples of a class, or of all."""
+    """Indices of the first `num` test examples of a class, or of all if `num` is None."""
     names = _class_names(dataset, "--groups names classes")
     if name not in names:
         listed = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")

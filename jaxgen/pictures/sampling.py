@@ -112,7 +112,7 @@ def sample(
         raise UserError(f"{kind} can be written as {', '.join(others)} or {last}, not as {asked_for!r}")
     if is_folder and opened.plan.dataset.spec.subject != "image":
         raise UserError(
-            f"samples of {opened.plan.dataset.name} are no images, so a folder is not for them: choose .npz"
+            f"samples of {opened.plan.dataset.name} are not images, so they cannot be a folder of files: choose .npz"
         )
     _check_model(how, opened.plan)
     _check_options(kind, asked, opened.plan)
@@ -164,7 +164,7 @@ def _check_options(kind: str, asked: Asked, plan: Plan) -> None:
     for name, value in asked._asdict().items():
         if value is not None and name not in takes:
             takers = ", ".join(other for other, row in KINDS.items() if name in row.takes)
-            raise UserError(f"--{name} is of {takers}, not of {kind}")
+            raise UserError(f"--{name} applies to {takers}, not to {kind}")
     named = KINDS[kind].groups
     if len(asked.groups or ()) != len(named):
         number = ("one", "two", "three")[len(named) - 1]

@@ -126,7 +126,7 @@ def galleries(pictures: dict, diverged: dict, kept: set[int], encode: Callable[[
             "samples",
             "Samples",
             "The same noise at every step: moving the step shows each sample take shape."
-            + (" Where a model can be asked for a class, a row is a class." if with_classes else ""),
+            + (" For models conditioned on classes, a row is a class." if with_classes else ""),
             samples,
         ),
         (

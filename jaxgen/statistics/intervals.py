@@ -72,7 +72,7 @@ def rate_interval(values, confidence: float = 0.95) -> Interval:
     """
     values = _checked(values, confidence)
     if not np.isin(values, (0, 1)).all():
-        raise ValueError("a rate is of values that are 0 or 1")
+        raise ValueError("a rate needs values of 0 or 1")
     n, mean = len(values), float(values.mean())
     if n == 1:
         return Interval(mean, float("nan"), float("nan"), 1)
@@ -334,7 +334,7 @@ def _check_confidence(confidence: float) -> None:
 def _one_task(a, b, better: str) -> tuple[np.ndarray, np.ndarray]:
     a, b = oriented_pair(a, b, better)
     if a.shape[1] != 1:
-        raise ValueError(f"a difference of means is of one task, got {a.shape[1]}")
+        raise ValueError(f"a difference of means needs one task, got {a.shape[1]}")
     return a[:, 0], b[:, 0]
 
 

@@ -158,7 +158,7 @@ def train(
                 spent = result["seconds"]  # the result is of fewer steps, or its checkpoint is damaged
             lines.append(f"resuming {out} at step {step}")
             if lost := lost_rows(rows, plan.settings, step, restored.diverged if restored else {}):
-                lines.append(f"{out / folder.METRICS} {lacks(lost)}; they are not made again")
+                lines.append(f"{out / folder.METRICS} {lacks(lost)}; they are not written again")
             if changes:
                 words = "begun in another environment, so the bits may differ from an uninterrupted run's"
                 lines.append(f"{words} ({'; '.join(changes.values())})")
@@ -265,7 +265,7 @@ def _train(
 
     diverged = {seed: divergence(seed, at) for seed, at in (restored.diverged if restored else {}).items()}
     if restored and restored.content["order"] != feed.order(*batch_of(start - 1)):
-        raise UserError(f"the order of dataset {dataset.name} is not what it was before step {start} of {out}")
+        raise UserError(f"the order of dataset {dataset.name} has changed since step {start} of {out}")
 
     def write():
         while later:
@@ -295,7 +295,7 @@ def _train(
                 diverged[seed] = divergence(seed, at)
                 keep_in_files(lambda: record.diverged(diverged))
                 words = "a metric, or a number of its state, was not finite; frozen before it"
-                bar.say(f"seed {seed} diverged at step {at}: {words}. Its batch stands in {folder.DIVERGED}")
+                bar.say(f"seed {seed} diverged at step {at}: {words}. Its batch is recorded in {folder.DIVERGED}")
         for worry, seeds in worries.heard({seed: symptoms(row) for seed, row in rows.items()}).items():
             bar.say(f"step {step}, seed{'s'[: len(seeds) > 1]} {' '.join(map(str, seeds))}: {worry}")
 

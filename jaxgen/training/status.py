@@ -156,7 +156,7 @@ def _rows(path: Path, reached: int) -> str:
             raise UserError(f"line {number} of {file} is not a row after those before it")
         last[row["seed"]] = row["step"]
     if torn(file):
-        raise UserError(f"the last line of {file} is torn; to resume the run mends it")
+        raise UserError(f"the last line of {file} is torn; resuming the run repairs it")
     if lost := lost_rows(rows, settings, reached, _diverged(path)):
         raise UserError(f"{file} {lacks(lost)}")
     return f"{len(rows):,} rows"
@@ -183,7 +183,7 @@ def _checkpoint(path: Path, step: int) -> str:
     with Checkpoints(path / folder.CHECKPOINTS) as checkpoints:
         content = checkpoints.verify(step)
     if differing := differences(content["belongs"], belongs):
-        raise UserError(f"{path / folder.CHECKPOINTS / str(step)} is of another run: {differing[0]}")
+        raise UserError(f"{path / folder.CHECKPOINTS / str(step)} belongs to another run: {differing[0]}")
     size = sum(file.stat().st_size for file in (path / folder.CHECKPOINTS / str(step)).rglob("*") if file.is_file())
     return f"{len(content['leaves'])} arrays, {size / 1e6:,.1f} MB"
 

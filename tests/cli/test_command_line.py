@@ -276,7 +276,7 @@ def test_an_error_of_jaxgens_own_keeps_its_traceback(monkeypatch):
 
 
 def test_an_existing_run_is_not_touched(run):
-    assert refused(*train_again()) == "run exists; choose another --out, or --resume to go on with it"
+    assert refused(*train_again()) == "run exists; choose another --out, or --resume to continue it"
 
 
 @pytest.mark.parametrize(
@@ -352,7 +352,7 @@ def test_a_damaged_checkpoint(run):
             file.write_text("garbage")
     assert refused("digest", "run").startswith("run/checkpoints/13 is damaged: ")
     assert refused(*train_again("--resume")).startswith(
-        "no checkpoint of run is left to go on from; run/checkpoints/13 is"
+        "no checkpoint of run is left to resume from; run/checkpoints/13 is"
     )
 
 
@@ -611,7 +611,7 @@ def test_samples_replace_no_other_file(run, here):
             ["--kind", "attribute", "--groups", "1", "2"],
             "naive_bayes is given the label beside its codes; models that can: ",
         ),
-        (["--groups", "1", "2", "3"], "--groups is of arithmetic, attribute, not of samples"),
+        (["--groups", "1", "2", "3"], "--groups applies to arithmetic, attribute, not to samples"),
     ],
 )
 def test_samples_that_cannot_be_written(run, here, argv, words):

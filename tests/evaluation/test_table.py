@@ -351,9 +351,9 @@ def test_what_a_model_cannot_have(digits):
     assert FAMILIES["ais"].lacks(discrete) == "its latents are discrete"
     assert FAMILIES["active_units"].lacks(with_latents(encode=None)) == "it does not encode"
     points = there(vae)._replace(dataset=data.load("gaussians"))
-    assert FAMILIES["reconstruction"].lacks(points) == "its reconstructions are no images"
+    assert FAMILIES["reconstruction"].lacks(points) == "it reconstructs no images"
     assert not FAMILIES["modes"].lacks(points)
-    assert FAMILIES["recognized"].lacks(points) == "the data are no images that a judge could learn"
+    assert FAMILIES["recognized"].lacks(points) == "the data are not images, which a judge needs"
     assert FAMILIES["codes"].lacks(there(vae)) == "it infers no categorical code"
     assert not FAMILIES["codes"].lacks(there(infogan))
     unlabeled = digits.spec._replace(entries={"image": digits.spec.entries["image"]})

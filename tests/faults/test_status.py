@@ -201,14 +201,14 @@ def test_rows_that_are_lost_are_told_of_on_resuming(run, capsys, monkeypatch):
     (run / "metrics.jsonl").write_text("".join(rows[2:]))
     train("vae", SMALL, dataclasses.replace(HOW, steps=12), out=run, resume=True)
     words = " ".join(capsys.readouterr().err.split())
-    assert "metrics.jsonl lacks 2 rows, the first of seed 0 at step 4; they are not made again" in words
+    assert "metrics.jsonl lacks 2 rows, the first of seed 0 at step 4; they are not written again" in words
 
 
 def test_a_run_whose_checkpoints_are_lost_is_not_begun_anew(run):
     shutil.rmtree(run / "checkpoints")
     files = {file: file.read_bytes() for file in run.rglob("*") if file.is_file() and file.name != "lock"}
     for _ in range(2):
-        with pytest.raises(UserError, match=r"no checkpoint of .* is left to go on from, though it came to step 8"):
+        with pytest.raises(UserError, match=r"no checkpoint of .* is left to resume from, though it came to step 8"):
             train("vae", SMALL, dataclasses.replace(HOW, checkpoint_every=4), out=run, resume=True, progress=False)
         assert {file: file.read_bytes() for file in files} == files
     assert bad(run)["checkpoints"].startswith("there is none, though the run is done")
