@@ -41,7 +41,7 @@ class Config:
     latent_dim: int = 16  # numbers of a code
     network: Literal["conv", "linear"] = "conv"  # encoder and decoder: convolutions, or one affine map each
     features: int = 32  # of conv: channels at half the image size, doubled at every further halving
-    smallest: int = 4  # of conv: side of the smallest map; images are halved while they stay at least so large
+    smallest: int | None = None  # of conv: side that maps are halved to; 2 up to 16 pixels, else 4, if not given
     learning_rate: float = 1e-3  # of Adam
     decay_steps: int | None = None  # the learning rate falls to 0 along a cosine over so many steps; constant without
 

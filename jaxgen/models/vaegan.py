@@ -59,7 +59,7 @@ class Config:
 
     latent_dim: int = 16  # dimensions of z; 128 in the paper, for faces
     features: int = 32  # channels of the largest hidden map, doubled at every further halving
-    smallest: int = 4  # side of the smallest map: images are halved while they stay at least so large
+    smallest: int | None = None  # side that maps are halved to; 2 up to 16 pixels, else 4, if not given
     gamma: float = 1e-2  # weight of L_llike in the decoder's loss, L_GAN's being 1 - gamma
     discriminator_sees: Literal["both", "prior"] = "both"  # reconstructions and prior samples, or these only
     moves: Literal["equilibrium", "all"] = "equilibrium"  # in a step: no player that is too far ahead; or all players

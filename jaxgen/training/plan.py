@@ -40,6 +40,15 @@ class Plan(NamedTuple):
         parts = {"config": dataclasses.asdict(self.config), "settings": dataclasses.asdict(self.settings)}
         return {"model": self.model_name} | json.loads(json.dumps(parts))  # tuples as JSON's lists
 
+    def told(self) -> list[str]:
+        """Lines that are said before training: what a folder of the user's own holds, what log p(x) is of."""
+        lines = [self.dataset.note] if self.settings.data_from else []
+        if self.model.likelihood:
+            kind = {"exact": "exact", "bound": "a lower bound"}[self.model.likelihood.kind]
+            note = self.model.likelihood.note or f"of {self.model.likelihood.space} examples"
+            lines.append(f"{self.model_name}: log p(x), {kind}: {note}")
+        return lines
+
     def sources(self) -> dict[str, str]:
         """sha256 by file of the code that the run's bits depend on: model, engine, feed, and what they import."""
         own = self.model_path.endswith(".py")
