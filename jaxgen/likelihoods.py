@@ -1,11 +1,25 @@
 """Terms that two or more models share, per example: sums over pixels and latents, never averaged."""
 
+from typing import TypeVar
+
 import chex
 import jax
 import jax.numpy as jnp
 import optax
 
-from jaxgen.model import Array
+from jaxgen.model import Array, Spec
+
+Choice = TypeVar("Choice", bound=str)
+
+
+def fitting(likelihood: Choice | None, spec: Spec, *, bits: Choice, levels: Choice) -> Choice:
+    """The likelihood that was chosen; where none was, `bits` for binarized images, and `levels` for all others."""
+    return likelihood or (bits if spec.binary else levels)
+
+
+def bits_of(spec: Spec) -> str:
+    """What a likelihood of bits is of, for those who read its numbers."""
+    return "bits, 1 where a pixel is at least 128" + ("" if spec.binary else ", to which the gray levels are cut")
 
 
 def _event_sum(x: Array) -> Array:

@@ -41,7 +41,7 @@ class Config:
     latent_dim: int = 16  # dimensions of a code
     network: Literal["conv", "linear"] = "conv"  # encoder and decoder: convolutions, or one affine map each
     features: int = 32  # of conv: channels at half the image size, doubled at every further halving
-    smallest: int = 4  # of conv: minimum side of the smallest map; images are halved while at least that large
+    smallest: int | None = None  # of conv: side that maps are halved to; default: 2 up to 16 pixels, else 4
     learning_rate: float = 1e-3  # of Adam
     decay_steps: int | None = None  # steps in which the learning rate falls to 0 along a cosine; constant if None
 

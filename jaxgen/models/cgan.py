@@ -69,7 +69,7 @@ class Config(AdversarialConfig):
     latent_dim: int = 100  # dimensions of z
     learning_rate: float | None = None  # 2e-4 for convolutional's Adam, .1 for maxout's SGD (D's half) if not given
     features: int = 64  # of convolutional: channels of the largest hidden map, doubled at every further halving
-    smallest: int = 4  # of convolutional: minimum side of the smallest map; images are halved while at least that large
+    smallest: int | None = None  # of convolutional: side that maps are halved to; default: 2 up to 16 pixels, else 4
     kernel: Literal[4, 5] = 4  # of convolutional: side of the kernels
     normalization: NormalizationName = "batch"  # of convolutional: of D's inner layers; G's is BatchNorm
     beta1: float = 0.5  # of convolutional: Adam's

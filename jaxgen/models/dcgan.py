@@ -54,7 +54,7 @@ class Config(AdversarialConfig):
 
     latent_dim: int = 100  # dimensions of z
     features: int = 64  # channels of the largest hidden map, doubled at every further halving
-    smallest: int = 4  # minimum side of the smallest map: images are halved while they stay at least that large
+    smallest: int | None = None  # side that maps are halved to; default: 2 up to 16 pixels, else 4
     kernel: Literal[4, 5] = 4  # side of the kernels
     normalization: NormalizationName = "batch"  # of D's inner layers; G's is BatchNorm
     generator_learning_rate: float = 2e-4  # of Adam

@@ -61,7 +61,7 @@ class Config(AdversarialConfig):
     continuous: int = 2  # number of codes in (-1, 1)
     information_weight: float = 1.0  # lambda
     features: int = 64  # channels of the largest hidden map, doubled at every further halving
-    smallest: int = 4  # minimum side of the smallest map: images are halved while they stay at least that large
+    smallest: int | None = None  # side that maps are halved to; default: 2 up to 16 pixels, else 4
     dense_units: int = 1024  # of G's first layer, and of the last that D and Q share
     code_units: int = 128  # of Q's own layer
     generator_learning_rate: float = 1e-3  # of Adam

@@ -58,7 +58,7 @@ class Config(AdversarialConfig):
     beta2: float = 0.999  # of Adam
     noise: float = 0.25  # of images: share of the autoencoder's input pixels set to black or white
     features: int = 64  # of images: channels of the largest hidden map, doubled at every further halving
-    smallest: int = 4  # of images: minimum side of the smallest map; they are halved while at least that large
+    smallest: int | None = None  # of images: side that maps are halved to; default: 2 up to 16 pixels, else 4
     kernel: Literal[4, 5] = 4  # of images: side of the kernels
     normalization: NormalizationName = "batch"  # of images: of D's inner layers; G's is BatchNorm
     generator_learning_rate: float = 2e-4  # of images: of Adam

@@ -14,7 +14,7 @@ with |r / n| <= 1/2, which loses no digits in float32.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import jax
@@ -23,6 +23,7 @@ import numpy as np
 
 from jaxgen.config import check_idle
 from jaxgen.errors import UserError, check_positive
+from jaxgen.likelihoods import bits_of, fitting
 from jaxgen.model import Array, Key, Likelihood, Model, Phase, Sampler, Spec, State
 from jaxgen.nn.image import from_unit, to_binary, to_unit
 
@@ -33,7 +34,7 @@ MOST_EXAMPLES = 264_000
 class Config:
     """Naive Bayes."""
 
-    likelihood: Literal["bernoulli", "gaussian", "categorical"] = "bernoulli"  # p(x_j|y): bits, densities, levels
+    likelihood: Literal["bernoulli", "gaussian", "categorical"] | None = None  # bits if binarized, else categorical
     smoothing: float = 1.0  # Laplace's alpha: pseudo-examples per class, pixel, value, for bernoulli, categorical
     variance_floor: float = 1e-2  # added to variances, as a share of the largest; for gaussian
     levels: int = 16  # equal bins of the 256 gray levels, a power of two; for categorical
@@ -102,7 +103,7 @@ def bernoulli(config: Config, spec: Spec) -> Pixels:
         x = jax.random.bernoulli(key, jnp.exp(log_probabilities(params)[0])[label])
         return from_unit(x.astype(jnp.float32))
 
-    measures = ("binary", "exact", "bits are pixels >= 128")
+    measures = ("binary", "exact", f"p(x|y) is of {bits_of(spec)}")
     return Pixels({"pixels": shape}, add, log_likelihood, draw, measures)
 
 
@@ -133,7 +134,7 @@ def gaussian(config: Config, spec: Spec) -> Pixels:
         mean, variance = moments(params)
         return from_unit(mean[label] + jnp.sqrt(variance[label]) * jax.random.normal(key, mean[label].shape))
 
-    measures = ("continuous", "exact", "pixels in [0, 1], not dequantized")
+    measures = ("continuous", "exact", "p(x|y) is of pixels in [0, 1], not dequantized")
     return Pixels({"pixels": shape, "squares": shape}, add, log_likelihood, draw, measures)
 
 
@@ -172,7 +173,7 @@ def categorical(config: Config, spec: Spec) -> Pixels:
         level = place * width + jax.random.randint(k_level, place.shape, 0, width)
         return level.astype(jnp.uint8).reshape(-1, *spec.image_shape)
 
-    measures = ("uint8", "exact", f"of the 256 levels, in {levels} bins of equally likely ones")
+    measures = ("uint8", "exact", f"p(x|y) is of the 256 levels, in {levels} bins of equally likely ones")
     return Pixels({"levels": (classes, pixels, levels)}, add, log_likelihood, draw, measures)
 
 
@@ -185,6 +186,7 @@ def make(config: Config, spec: Spec) -> Model:
     Raises UserError beyond 264,000 training examples, where the integer sums would no longer be exact, and for a
     value that is invalid or belongs to another likelihood.
     """
+    config = replace(config, likelihood=fitting(config.likelihood, spec, bits="bernoulli", levels="categorical"))
     check_positive(config, "smoothing", "variance_floor")
     uses = {"bernoulli": ("smoothing",), "gaussian": ("variance_floor",), "categorical": ("smoothing", "levels")}
     check_idle(config, "likelihood", uses)

@@ -12,7 +12,7 @@ In a conditional VAE everything but p(z) is given the label y: p(x|y) = integral
 2015, with a prior independent of y). Terms are sums over pixels and latents, in nats; the batch mean is taken last.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
@@ -24,7 +24,14 @@ import optax
 
 from jaxgen.config import check_idle
 from jaxgen.errors import UserError, check_not_negative, check_positive
-from jaxgen.likelihoods import bernoulli_log_prob, discretized_logistic_log_prob, gaussian_kl, gaussian_log_prob
+from jaxgen.likelihoods import (
+    bernoulli_log_prob,
+    bits_of,
+    discretized_logistic_log_prob,
+    fitting,
+    gaussian_kl,
+    gaussian_log_prob,
+)
 from jaxgen.model import Array, Latents, Likelihood, Model, Phase, Prior, Sampler, Spec, State
 from jaxgen.nn.conv import Conv, ConvTranspose
 from jaxgen.nn.dense import mean_and_log_variance
@@ -48,9 +55,9 @@ class Config:
     latent_dim: int = 16  # dimensions of z
     network: Literal["conv", "mlp"] = "conv"  # encoder and decoder: convolutions, or dense layers of tanh units
     features: int = 32  # of conv: channels at half the image size, doubled at every further halving
-    smallest: int = 4  # of conv: minimum side of the smallest map; images are halved while at least that large
+    smallest: int | None = None  # of conv: side that maps are halved to; default: 2 up to 16 pixels, else 4
     hidden: tuple[int, ...] = (200, 200)  # of mlp: units of the encoder's layers; the decoder's are reversed
-    likelihood: Literal["bernoulli", "gaussian", "logistic"] = "bernoulli"  # p(x|z): of bits; levels; 256 levels
+    likelihood: Literal["bernoulli", "gaussian", "logistic"] | None = None  # p(x|z): bits if binarized, else logistic
     deviation: float | Literal["learned", "optimal"] = 0.1  # of gaussian, pixels in [0, 1]; optimal: each batch's RMSE
     conditional: bool = False  # encoder and decoder are given the label: p(x|y)
     beta: float = 1.0  # weight of the KL term
@@ -129,6 +136,7 @@ def check(config: Config) -> None:
 
 def make(config: Config, spec: Spec) -> Model:
     """The VAE for `spec`'s images. Raises UserError as `check` does, and for an image size that conv cannot halve."""
+    config = replace(config, likelihood=fitting(config.likelihood, spec, bits="bernoulli", levels="logistic"))
     check(config)
     depth = pyramid(spec.image_shape, config.smallest, "vae")[1] if config.network == "conv" else 0
     encoder, decoder = Encoder(config, depth, spec.compute_dtype), Decoder(config, spec)
@@ -244,9 +252,9 @@ def make(config: Config, spec: Spec) -> Model:
         return posterior(state.params, batch)[0]
 
     space, note = {
-        "bernoulli": ("binary", "bits are pixels >= 128"),
+        "bernoulli": ("binary", bits_of(spec)),
         "gaussian": ("continuous", "pixels in [0, 1], not dequantized"),
-        "logistic": ("uint8", "of the 256 levels"),
+        "logistic": ("uint8", "the 256 levels"),
     }[likelihood]
     bound = "ELBO of log p(x|label)" if config.conditional else "ELBO"
     conditions = ("label",) if config.conditional else ()
@@ -255,6 +263,6 @@ def make(config: Config, spec: Spec) -> Model:
         (Phase("train", step),),
         needs=("image", *conditions),
         sampler=Sampler(sample, conditions, "means of p(x|z), z from the prior"),
-        likelihood=Likelihood(log_prob, space, "bound", f"{bound}, one z an image; {note}"),
+        likelihood=Likelihood(log_prob, space, "bound", f"{bound}, one z an image; p(x|z) is of {note}"),
         latents=Latents(decode, Prior(sample_prior, "gaussian", log_prior), encode, sample_posterior, log_likelihood),
     )

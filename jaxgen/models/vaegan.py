@@ -59,7 +59,7 @@ class Config:
 
     latent_dim: int = 16  # dimensions of z; 128 in the paper, for faces
     features: int = 32  # channels of the largest hidden map, doubled at every further halving
-    smallest: int = 4  # minimum side of the smallest map: images are halved while they stay at least that large
+    smallest: int | None = None  # side that maps are halved to; default: 2 up to 16 pixels, else 4
     gamma: float = 1e-2  # weight of L_llike in the decoder's loss; that of L_GAN is 1 - gamma
     discriminator_sees: Literal["both", "prior"] = "both"  # reconstructions and prior samples, or the latter only
     moves: Literal["equilibrium", "all"] = "equilibrium"  # players per step: those not too far ahead; or all

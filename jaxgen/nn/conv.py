@@ -399,7 +399,8 @@ def _dtype(module, x):
 class Conv(nn.Module):
     """`conv` with parameters "kernel" [*kernel_size, in, features] and "bias" [features], float32.
 
-    dtype is what it computes in and returns, the input's if None.
+    dtype is what it computes in and returns, the input's if None. mask, of the kernel's shape or one that broadcasts
+    to it, is multiplied with the kernel: a weight with 0 is never used, and has a gradient of 0.
     """
 
     features: int
@@ -410,12 +411,15 @@ class Conv(nn.Module):
     kernel_init: Callable = nn.initializers.lecun_normal()
     bias_init: Callable = nn.initializers.zeros
     dtype: jnp.dtype | None = None
+    mask: Array | np.ndarray | None = None
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """[batch, height, width, in] -> [batch, height', width', features]."""
         dtype = _dtype(self, x)
         kernel = self.param("kernel", self.kernel_init, (*self.kernel_size, x.shape[-1], self.features))
+        if self.mask is not None:
+            kernel = kernel * jnp.broadcast_to(jnp.asarray(self.mask, kernel.dtype), kernel.shape)
         y = conv(x.astype(dtype), kernel.astype(dtype), strides=self.strides, padding=self.padding)
         if self.use_bias:
             y += self.param("bias", self.bias_init, (self.features,)).astype(dtype)

@@ -44,13 +44,20 @@ def logits_of_mean(mean: np.ndarray, least: float = 0.01) -> Array:
     return jnp.asarray(np.log(mean / (1 - mean)).astype(np.float32))
 
 
-def pyramid(image_shape: tuple[int, ...], smallest: int, model: str) -> tuple[tuple[int, int], int]:
+SMALL = 16
+"""Maximum image side, in pixels, that is halved down to 2x2 by default: on a 4x4 map no unit sees the whole of such an
+image, and samples combine parts of different ones."""
+
+
+def pyramid(image_shape: tuple[int, ...], smallest: int | None, model: str) -> tuple[tuple[int, int], int]:
     """Returns ((height, width) of the smallest map, number of halvings down to it).
 
-    The image is halved, by a layer of stride 2 each, while both sides are even and stay at least
-    `smallest`. Raises UserError if that does not reach a map with a side below 8, as for
-    an odd size, if nothing can be halved, or if `smallest` is above 7.
+    The image is halved, by a layer of stride 2 each, while both sides are even and stay at least `smallest`, by default
+    2 for images of up to 16 pixels a side and 4 for larger ones. Raises UserError if that does not reach a map with a
+    side below 8, as for an odd size, if nothing can be halved, or if `smallest` is above 7.
     """
+    if smallest is None:
+        smallest = 2 if max(image_shape[:2]) <= SMALL else 4
     if smallest > 7:
         raise UserError(f"smallest must be at most 7, as maps come down to under 8 a side, not {smallest}")
     (height, width, _), depth = image_shape, 0

@@ -169,7 +169,7 @@ def train(
             lines = [f"nothing to resume in {out}: starting at step 0"]
         try:
             with Progress(plan, shown=progress, told=processes.is_first()) as bar:
-                for line in [*([plan.dataset.note] if settings.data_from else []), *lines]:
+                for line in [*plan.told(), *lines]:
                     bar.say(line)
                 if deterministic:
                     bar.say(check_deterministic(plan, _short_run))

@@ -162,7 +162,7 @@ def seeded(states):
 
 def test_log_likelihood_and_accuracy_equal_scikit_learn(digits):
     """The states of two seeds differ: one has counted all training images, the other half of them."""
-    model = naive_bayes.make(naive_bayes.Config(), digits.spec)
+    model = naive_bayes.make(naive_bayes.Config("bernoulli"), digits.spec)
     count = jax.jit(model.phases[0].step)
 
     def counted(num):
@@ -246,7 +246,7 @@ def test_likelihoods_of_discrete_levels_come_as_bits_too(digits):
 
 @pytest.fixture(scope="module")
 def untrained_vae(digits):
-    model = vae.make(vae.Config(network="mlp", hidden=(8,), latent_dim=3), digits.spec)
+    model = vae.make(vae.Config(network="mlp", hidden=(8,), latent_dim=3, likelihood="bernoulli"), digits.spec)
     state = jax.jit(jax.vmap(model.init))(jax.random.split(jax.random.key(0), 2))
     return model, jax.random.split(jax.random.key(1), 2), state, digits
 
@@ -369,7 +369,7 @@ def test_what_a_model_cannot_have(digits):
     assert FAMILIES["agreement"].lacks(no_judge)
     assert FAMILIES["inception_score"].lacks(no_judge)
     assert likelihood_notes(dcgan.make(dcgan.Config(), digits.spec))["log_prob_binary"] == "it has no likelihood"
-    notes = likelihood_notes(vae.make(vae.Config(), digits.spec))
+    notes = likelihood_notes(vae.make(vae.Config(likelihood="bernoulli"), digits.spec))
     assert notes["log_prob_continuous"] == "its likelihood is of binary images"
     assert notes["log_prob_binary"].startswith("bound; ELBO")
 

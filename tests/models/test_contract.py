@@ -353,7 +353,7 @@ def test_one_batch_can_be_overfitted(name, metric, bound, digits, batch):
     """16 images are memorized: the VAE's 64 bits to 3 nats, 64 pixels to .02, the classifier's labels to .01."""
     few = {entry: values[:16] for entry, values in batch.items()}
     fields = {
-        "vae": {"features": 16, "latent_dim": 8, "learning_rate": 5e-3},
+        "vae": {"features": 16, "latent_dim": 8, "learning_rate": 5e-3, "likelihood": "bernoulli"},
         "autoencoder": {"features": 16, "latent_dim": 8, "learning_rate": 5e-3},
         "classifier": {"features": 8, "dropout": 0.0},
     }[name]

@@ -175,7 +175,7 @@ def test_streaming_equals_one_batch(digits, likelihood):
 
 
 def test_log_prob_is_the_joint_summed_over_the_classes(digits):
-    model, state = counted(naive_bayes.Config(), digits)
+    model, state = counted(naive_bayes.Config("bernoulli"), digits)
     reference = BernoulliNB().fit(flat(digits.train["image"], True), digits.train["label"])
     expected = np.logaddexp.reduce(reference.predict_joint_log_proba(flat(digits.test["image"], True)), axis=1)
     actual = jax.jit(model.likelihood.log_prob)(jax.random.key(0), state, {"image": digits.test["image"]})
