@@ -13,8 +13,8 @@ class Stopped(KeyboardInterrupt):
     def __init__(self, words: str, asked: signal.Signals):
         super().__init__(words)
         self.asked = asked
-        # EX_TEMPFAIL, by which a scheduler knows to start it again; the shell's of Ctrl-C.
-        self.status = 75 if asked == signal.SIGTERM else 130
+        # EX_TEMPFAIL, by which a scheduler knows to start it again; the shell's of Ctrl-C and of a hangup.
+        self.status = 75 if asked == signal.SIGTERM else 128 + asked
 
 
 LEAST, MOST = 2.0**-126, 2.0**127
