@@ -13,8 +13,8 @@ class Stopped(KeyboardInterrupt):
     def __init__(self, words: str, asked: signal.Signals):
         super().__init__(words)
         self.asked = asked
-        # 75 is EX_TEMPFAIL, on which a scheduler restarts the job; 130 is the shell's status for Ctrl-C.
-        self.status = 75 if asked == signal.SIGTERM else 130
+        # 75 is EX_TEMPFAIL, on which a scheduler restarts the job; others are the shell's, as 130 for Ctrl-C.
+        self.status = 75 if asked == signal.SIGTERM else 128 + asked
 
 
 LEAST, MOST = 2.0**-126, 2.0**127
