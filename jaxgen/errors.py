@@ -37,9 +37,14 @@ def check_positive(config, *names: str) -> None:
 
 
 def check_not_negative(config, *names: str) -> None:
-    """Raises UserError where one of these fields of a Config is not at least 0 and finite, of int32 or float32."""
+    """Raises UserError where one of these fields of a Config is not at least 0 and finite, of int32 or float32.
+
+    None stands for a field that is not given.
+    """
     for name in names:
         value = getattr(config, name)
+        if value is None:
+            continue
         if isinstance(value, int) and not 0 <= value < 2**31:
             raise UserError(f"{name} must be at least 0 and below 2^31, not {value}")
         if not 0 <= value <= MOST:

@@ -50,8 +50,8 @@ class Plan(NamedTuple):
         own = self.model_path.endswith(".py") and jax.default_backend() == "cpu"
         if own and slow_convolutions(self.model, self.dataset.spec, self.settings.batch_size):
             lines.append(
-                f"{self.model_name}: its step has JAX's own convolutions under a gradient, as flax.linen.Conv has: on a "
-                "CPU they can take 36 times as long as those of jaxgen.nn.conv (Conv, ConvTranspose, conv)"
+                f"{self.model_name}: its step has JAX's own convolutions under a gradient, as flax.linen.Conv has: on "
+                "a CPU they can take 36 times as long as those of jaxgen.nn.conv (Conv, ConvTranspose, conv)"
             )
         return lines
 
