@@ -25,6 +25,12 @@ def _first(argv: list[str], command: str, what: str, example: str) -> tuple[str,
     return argv[0], argv[1:]
 
 
+TRAIN = """Train a model for several seeds at once, into a run folder.
+
+The last lines printed are `digest SEED HEX`, one a seed: sha256 of the final parameters.
+{recipes}"""
+
+
 def models_command(argv: list[str]) -> None:
     """List the models: paper, what they need, what they can do."""
 
@@ -58,47 +64,54 @@ def train_command(argv: list[str]) -> None:
     import tyro
 
     from jaxgen import models
-    from jaxgen.training.settings import Settings
+    from jaxgen.data.options import Options
+    from jaxgen.training.settings import Records, Settings, Training
+
+    @dataclasses.dataclass(frozen=True)
+    class Run(Records):
+        """Where the run is written, and how it runs."""
+
+        out: Path | None = None  # the run folder, which must not exist; runs/MODEL-DATASET if not given
+        resume: bool = False  # go on with the run in that folder, from its newest checkpoint
+        deterministic: bool = False  # the same command gives the same bits, which two short runs try before
+        distributed: bool = (
+            False  # over the processes of Slurm, Open MPI, Kubernetes or a TPU pod, all with this command
+        )
+        wandb: str | None = None  # a project of Weights & Biases that is told metrics and sample grids, a run a seed
 
     config_class = models.load(model).Config
     if not dataclasses.is_dataclass(config_class):
         raise UserError(f"{model}: Config is no dataclass")
-    both = {f.name for f in dataclasses.fields(config_class)} & (
-        {f.name for f in dataclasses.fields(Settings)} | {"out", "resume", "deterministic", "distributed", "wandb"}
-    )
+    others = {field.name for part in (Options, Training, Run) for field in dataclasses.fields(part)}
+    both = {field.name for field in dataclasses.fields(config_class)} & others
     if both:
         raise UserError(f"{model}: Config's field {both.pop()} has the name of a setting of every run")
-    flat = tyro.conf.arg(name="")
 
     def train_(
-        config: Annotated[config_class, flat],  # type: ignore[valid-type]  # known when the command runs
-        settings: Annotated[Settings, flat],
-        out: Path | None = None,
-        resume: bool = False,
-        deterministic: bool = False,
-        distributed: bool = False,
-        wandb: str | None = None,
+        model_: Annotated[config_class, tyro.conf.arg(help=models.heading(model), name="model")],  # type: ignore[valid-type]
+        data: Annotated[Options, tyro.conf.arg(help="What it is trained on, and how images are prepared.")],
+        training: Annotated[Training, tyro.conf.arg(help="How it is trained.")],
+        run: Annotated[Run, tyro.conf.arg(help="Where the run is written, and what.")],
     ) -> None:
-        """Train a model for several seeds at once, into a run folder.
-
-        The last lines printed are `digest SEED HEX`, one a seed: sha256 of the final parameters.
-
-        Args:
-            out: the run folder, which must not exist; runs/MODEL-DATASET if not given
-            resume: go on with the run in that folder, from its newest checkpoint
-            deterministic: see to it that the same command gives the same bits, and try it with two short runs before
-            distributed: train over the processes that a cluster (Slurm, Open MPI, Kubernetes, a TPU's) has started, all
-                with this command and one file system
-            wandb: a project of Weights & Biases that is told the metrics and sample grids, a run a seed
-        """
         from jaxgen.training import train
         from jaxgen.training.compiled import keep_compiled
 
         keep_compiled()
-        run = train(model, config, settings, out=out, resume=resume, deterministic=deterministic, wandb=wandb)
-        print(f"{run.path}: {run.step} steps")
-        _print_digests(run)
+        records = {field.name: getattr(run, field.name) for field in dataclasses.fields(Records)}
+        settings = Settings(**vars(data), **vars(training), **records)
+        done = train(
+            model,
+            model_,
+            settings,
+            out=run.out,
+            resume=run.resume,
+            deterministic=run.deterministic,
+            wandb=run.wandb,
+        )
+        print(f"{done.path}: {done.step} steps")
+        _print_digests(done)
 
+    train_.__doc__ = TRAIN.format(recipes=models.recipes(model))
     parse(train_, rest, f"jaxgen train {model}")
 
 

@@ -8,8 +8,8 @@ from jaxgen.errors import UserError
 
 
 @dataclass(frozen=True)
-class Settings(Options):
-    """What every run has, whatever its model, beside the options of its data."""
+class Training:
+    """How a run is trained."""
 
     seeds: tuple[int, ...] = (0,)  # training seeds, all trained in one program
     steps: int = 2000  # training steps of each seed, at most: a model that only counts ends after one pass
@@ -18,11 +18,22 @@ class Settings(Options):
     own_order: bool = False  # each seed sees the data in an order of its own; data_seed is then not used
     precision: Literal["float32", "bfloat16"] = "float32"  # of layers; parameters, averages, losses stay float32
     seeds_axis: Literal["auto", "vmap", "map"] = "auto"  # as fits the backend; side by side; in turn
+
+
+@dataclass(frozen=True)
+class Records:
+    """What a run writes, and when."""
+
     log_every: int = 50  # steps between rows of metrics.jsonl, means since the last; grids, checkpoints add rows
     sample_every: int = 500  # steps between sample grids
     checkpoint_every: int = 500  # steps between checkpoints
     keep_checkpoints: int | None = 2  # the newest ones kept; None keeps all
     keep_best: tuple[Literal["lowest", "highest"], str] | None = None  # metric by which each seed's best is kept too
+
+
+@dataclass(frozen=True)
+class Settings(Records, Training, Options):
+    """What every run has, whatever its model: its data, its training, what it writes."""
 
     def check(self) -> None:
         """Raises UserError for a value that cannot be run."""
