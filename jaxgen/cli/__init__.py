@@ -1,6 +1,7 @@
 """The command line: `main` runs a command and turns its errors into one line and an exit status."""
 
 import contextlib
+import difflib
 import inspect
 import io
 import os
@@ -139,7 +140,9 @@ def _run(argv: list[str]) -> int:
         print(f"jaxgen {jaxgen.__version__}")
         return 0
     if argv[0] not in COMMANDS:
-        raise UserError(f"unknown command {argv[0]!r}: there are {', '.join(COMMANDS)}")
+        close = difflib.get_close_matches(argv[0], COMMANDS, 1)
+        meant = f"did you mean {close[0]}? " if close else ""
+        raise UserError(f"unknown command {argv[0]!r}: {meant}there are {', '.join(COMMANDS)}")
     COMMANDS[argv[0]](argv[1:])
     return 0
 

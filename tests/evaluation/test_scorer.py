@@ -31,8 +31,8 @@ def runs(tmp_path_factory):
     """A conditional model and one with latents, both barely trained."""
     folder = tmp_path_factory.mktemp("runs")
     settings = Settings(dataset="digits", image_size=16, seeds=SEEDS, steps=13, log_every=13)
-    train("naive_bayes", {}, settings, out=folder / "nb", progress=False)
-    dense = {"network": "mlp", "hidden": (8,), "latent_dim": 3}
+    train("naive_bayes", {"likelihood": "bernoulli"}, settings, out=folder / "nb", progress=False)
+    dense = {"network": "mlp", "hidden": (8,), "latent_dim": 3, "likelihood": "bernoulli"}
     train("vae", dense, settings, out=folder / "vae", progress=False)
     return folder
 
@@ -137,7 +137,7 @@ def test_samples_are_asked_for_what_drawn_training_examples_are(runs, digits):
 def test_images_that_training_draws_as_bits_are_scored_as_bits(digits, blocks):
     """Real images are binarized once too, like the test images; there is no row of gray real images."""
     dynamic = data.load("digits", image_size=16, binarize="dynamic")
-    bits = models.load("naive_bayes").make(models.load("naive_bayes").Config(), digits.spec)
+    bits = models.load("naive_bayes").make(models.load("naive_bayes").Config("bernoulli"), digits.spec)
     scoring = Scoring(metrics=("fd",), samples=200, extractor=blocks)
     with Scorer(dynamic, scoring, False) as scorer:
         train = Transform(binarize="dynamic").all(digits.train["image"])

@@ -82,6 +82,36 @@ def test_images_that_are_not_square_are_small_where_both_sides_are():
     assert pyramid((8, 24, 3), None, "net") == ((4, 12), 1)
 
 
+@pytest.mark.parametrize(
+    ("size", "fields", "units"),
+    [
+        (28, {}, 256),  # down to 7x7
+        (14, {}, 256),
+        (20, {"dense_units": 12}, 12),
+        (28, {"dense_units": 0}, 0),
+        (8, {}, 0),
+        (16, {}, 0),
+        (16, {"smallest": 4}, 0),
+        (12, {"smallest": 5}, 256),  # down to 6x6
+        (32, {}, 0),
+        (28, {"network": "mlp", "hidden": (3,)}, 0),
+    ],
+)
+def test_the_vaes_dense_layer_follows_the_maps(size, fields, units):
+    """Next to z on both sides: the only matrices with so many columns, or rows, and latents on the other side."""
+    config = vae.Config(**({"features": 2} if "network" not in fields else {}), **fields, latent_dim=5)
+    params = jax.eval_shape(vae.make(config, spec(size)).init, jax.random.key(0)).params
+    shapes = {
+        side: [leaf.shape for leaf in jax.tree.leaves(params[side]) if leaf.ndim == 2]
+        for side in ("encoder", "decoder")
+    }
+    if units:
+        assert shapes["encoder"].count((units, 5)) == 2  # mean and log-variance
+        assert (5, units) in shapes["decoder"]
+    else:
+        assert not any(256 in shape for side in shapes.values() for shape in side)
+
+
 @pytest.mark.parametrize("module", [autoencoder, cgan, dcgan, infogan, mggan, vae, vaegan])
 def test_every_model_of_maps_has_the_default(module):
     """Its parameters at 16 pixels are those of 2 given, and not of 4; at 32 those of 4."""

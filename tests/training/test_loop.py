@@ -270,7 +270,8 @@ def test_another_environment_is_said_and_kept(model_file, tmp_path, capfd):
 def test_values_from_python_are_checked_as_from_the_command_line(tmp_path):
     from jaxgen.models import naive_bayes
 
-    with pytest.raises(UserError, match="likelihood takes 'bernoulli' or 'gaussian' or 'categorical', not 'Bernoulli'"):
+    words = "likelihood takes 'bernoulli' or 'gaussian' or 'categorical' or nothing, not 'Bernoulli'"
+    with pytest.raises(UserError, match=words):
         quiet("naive_bayes", naive_bayes.Config("Bernoulli"), settings(), tmp_path / "run")
     with pytest.raises(UserError, match="steps takes int, not '3'"):
         quiet("naive_bayes", None, settings(steps="3"), tmp_path / "run")
