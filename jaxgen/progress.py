@@ -1,4 +1,4 @@
-"""How far work of a known length is: a bar on stderr or, where that is no terminal, a line every so often."""
+"""Progress on stderr: a bar on a terminal, and otherwise a line from time to time."""
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -9,16 +9,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 FIRST, LAST = 10.0, 320.0
-"""Seconds before the first line, and between two lines after hours: each wait is twice the one before."""
+"""Seconds before the first line, and maximum between two lines: each wait is twice the one before."""
 
 
 def in_lines(console: Console) -> bool:
-    """Whether progress is told in lines, as in the file that a scheduler writes; a notebook draws bars."""
+    """Whether progress is written as lines: stderr is neither a terminal nor a notebook's."""
     return not console.is_terminal and not console.is_jupyter
 
 
 class Lines:
-    """While it is entered, the line that `line` gives, every so often; none where it gives none."""
+    """Prints what `line` returns from time to time, unless that is empty; as a context manager."""
 
     def __init__(self, console: Console, line: Callable[[], str]):
         self._console, self._line, self._ended = console, line, threading.Event()
@@ -33,7 +33,7 @@ class Lines:
         self._thread.join()
 
     def say(self, line: str) -> None:
-        """A line, not broken at the width of a terminal that is not there."""
+        """Prints a line without wrapping it."""
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)  # a name may have brackets
 
     def _tell(self) -> None:
@@ -45,7 +45,7 @@ class Lines:
 
 
 class Progress:
-    """A bar, or lines, that say what is being done, how much of it is done, and the time left."""
+    """A bar, or lines, with the current task, the parts done, and the time left."""
 
     def __init__(self, shown: bool):
         console = Console(stderr=True)
@@ -71,26 +71,26 @@ class Progress:
         return next((f"{t.description}: {int(t.completed)} of {int(t.total)}" for t in self._bar.tasks if t.total), "")
 
     def start(self, title: str, total: int) -> None:
-        """Begins work of `total` parts, in place of what was before."""
+        """Begins a task of `total` parts, replacing the one before."""
         for earlier in self._bar.task_ids:
             self._bar.remove_task(earlier)
         self._task, self._total = self._bar.add_task(title, total=total), total
 
     def more(self, parts: int) -> None:
-        """So many parts more are to be done."""
+        """Adds `parts` to the total."""
         self._total += parts
         self._bar.update(self._task, total=self._total)
 
     def say(self, title: str) -> None:
-        """What is being done now."""
+        """Shows `title` as the current task."""
         self._bar.update(self._task, description=title)
 
     def advance(self, parts: int = 1) -> None:
-        """Some parts are done."""
+        """Counts `parts` as done."""
         self._bar.advance(self._task, parts)
 
     def over(self, parts: Sequence[Any], title: str) -> Iterator[Any]:
-        """The parts, each counted as done when the next is asked for."""
+        """Yields the parts, each counted as done when the next one is requested."""
         self.start(title, len(parts))
         for part in parts:
             yield part

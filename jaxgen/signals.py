@@ -1,4 +1,4 @@
-"""SIGTERM, SIGHUP and Ctrl-C: a command ends in one line; a run that trains saves a checkpoint before it leaves."""
+"""SIGTERM, SIGHUP and Ctrl-C: a command ends with one line; a training run saves a checkpoint first."""
 
 import os
 import signal
@@ -13,21 +13,21 @@ from jaxgen.errors import Stopped
 
 HEEDED = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
 DROPPING = "__del__", "_xla_gc_callback"
-"""Some functions out of which Python drops what is raised: an object's end, and JAX's at each garbage collection."""
+"""Functions out of which Python drops exceptions: an object's `__del__`, and JAX's garbage collection callback."""
 AGAIN, PATIENCE = 0.05, 2.0
-"""Seconds after which a signal that came in one of them is sent anew, and after which the process ends where it is."""
+"""Seconds until a signal that came in one of them is sent again, and until the process exits instead."""
 TOGETHER = 0.3
 """Seconds within which signals count as one: a terminal and `timeout` both pass on a Ctrl-C."""
-_since: dict[int, float] = {}  # signals sent anew, and when each came first
-_sent: list[int] = []  # those of them that `_watch` is still to read
-_watching = False  # whether it reads
+_since: dict[int, float] = {}  # signals sent again, with the time of the first
+_sent: list[int] = []  # signals sent again that `_watch` has not read yet
+_watching = False  # True while `_watch` reads
 
 
 @contextmanager
 def handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Has `handler` called for each; but one that the process was started to ignore stays ignored.
+    """Installs `handler` for the signals; a signal that the process was started to ignore stays ignored.
 
-    Only the main thread can; in another one nothing changes.
+    Only the main thread can install handlers; in another thread nothing changes.
     """
     main = threading.current_thread() is threading.main_thread()
     heard = [each for each in HEEDED if main and signal.getsignal(each) is not signal.SIG_IGN]
@@ -40,7 +40,7 @@ def handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
 
 
 def end(number: int, frame: FrameType | None) -> None:
-    """A handler: raises `Stopped`, at which a command ends."""
+    """Signal handler that raises `Stopped`, which ends a command."""
     stopped, running = Stopped("", signal.Signals(number)), []
     while frame:
         running.append(frame.f_code)
@@ -105,9 +105,9 @@ def _watch(reading: int) -> None:
 
 @contextmanager
 def heeded(say: Callable[[str], None]) -> Iterator[Callable[[], signal.Signals | None]]:
-    """Gives the function that tells which of the signals came, if any.
+    """Yields a function that returns the signal that came, or None.
 
-    A second one ends a process of jaxgen's own at once (`watched`); in another one it has Python's default handler.
+    A second signal ends a process of jaxgen's own at once (`watched`); in another process it gets Python's handler.
     """
     came = []
 

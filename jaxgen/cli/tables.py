@@ -19,17 +19,17 @@ from jaxgen.statistics.intervals import mean_interval
 from jaxgen.training.status import Standing
 
 NAME_WIDTH = 11
-"""Characters of a line of an arm's name above its column."""
+"""Maximum width of an arm's name above its column, in characters per line."""
 
 DATASETS_WIDTH = 80
-"""Columns of a terminal that the lines of numbers of the datasets take."""
+"""Minimum terminal width of the table of datasets, in columns."""
 
 ARROWS = {"lower": " ↓", "higher": " ↑", None: ""}
-"""Which way a column is better."""
+"""Marks of the direction in which a column is better."""
 
 
 def _fitting(table: Table, console: Console) -> Table | Group:
-    """The table or, where the console is too narrow for its words, a paragraph a row."""
+    """Returns the table, or a paragraph per row if the console is too narrow for its words."""
     wide, least = console.options.update(max_width=10_000), 1
     for column in table.columns:
         cells = [console.measure(cell, options=wide) for cell in (column.header, *column.cells)]
@@ -41,7 +41,7 @@ def _fitting(table: Table, console: Console) -> Table | Group:
 
 
 def _paragraphs(names: list[Any], columns: list[tuple[str, list[Any]]]) -> Group:
-    """By row a name, never broken, and below it what each column has of it."""
+    """Paragraphs: for each row its name on an unbroken line, and below it the cells of the other columns."""
     shown: list[Text | Padding] = []
     for row, name in enumerate(names):
         cells = [(header, cells[row]) for header, cells in columns if str(cells[row])]
@@ -55,12 +55,12 @@ def _paragraphs(names: list[Any], columns: list[tuple[str, list[Any]]]) -> Group
 
 
 def _table(*names: str, wraps: str, title: str) -> Table:
-    """A table of which one column wraps."""
+    """An empty table whose column `wraps` wraps."""
     return Table(*(Column(name, no_wrap=name != wraps) for name in names), title=title)
 
 
 def models_table(console: Console) -> Table | Group:
-    """The models: paper, what they need, what they can do (asked of the models themselves)."""
+    """The models: paper, needs and abilities, the latter read from the models themselves."""
     table = _table("model", "paper", "needs", "can", wraps="paper", title="Models")
     image, label = jax.ShapeDtypeStruct((16, 16, 1), np.uint8), jax.ShapeDtypeStruct((), np.int32)
     spec = Spec({"image": image, "label": label}, 1000, 10, np.full((16, 16, 1), 0.5))
@@ -82,7 +82,7 @@ def models_table(console: Console) -> Table | Group:
 
 
 def datasets_table(console: Console) -> Group:
-    """The datasets: a line of numbers, and below it what it is, its configs and its license."""
+    """The datasets: for each a line of numbers, and below it the description, configs and license."""
     line = "{:<17}  {:>7}  {:>10}  {:>6}  {:<9}  {:>7}  {}".format
     headers = "dataset", "train", "validation", "test", "shape", "classes", "prepared"
     parts: list[Text | Padding] = [Text(line(*headers), "bold")]
@@ -123,9 +123,9 @@ def metrics_table(console: Console) -> Table | Group:
 
 
 def compact_tables(results: dict, console: Console) -> list[Table | Text]:
-    """Scores of real examples and of the trained models: a row a metric, mean ± half of the 95% interval.
+    """Scores of real examples and of the trained models: a row per metric, mean ± half of the 95% interval.
 
-    As many models stand side by side as the console is wide; the lines below say of what the scores are.
+    Models are side by side as far as the console is wide; lines below the tables describe the scores.
     """
     rows = [row for row in results["rows"] if row["kind"] != "untrained"]
     names = {row["name"]: "real" if row["name"] == "real against real" else row["name"] for row in rows}
@@ -150,7 +150,7 @@ def compact_tables(results: dict, console: Console) -> list[Table | Text]:
 
 
 def _width(table: Table, console: Console) -> int:
-    """The width that a table takes where it has room."""
+    """The width of a table without wrapping."""
     return console.measure(table, options=console.options.update(max_width=10_000)).maximum
 
 
@@ -182,7 +182,7 @@ def _finite(values: list[float | None] | None) -> list[float]:
 
 
 def scores_tables(results: dict, console: Console) -> list[Table]:
-    """Scores: mean and 95% interval over the seeds, and below it every seed's value; as wide as the console."""
+    """Scores: mean and 95% interval over the seeds, and below it every seed's value; split to the console's width."""
     metrics, tables = list(results["metrics"]), []
     while metrics:
         count = len(metrics)
@@ -201,7 +201,7 @@ def scores_tables(results: dict, console: Console) -> list[Table]:
 
 
 def runs_table(standings: list[Standing], console: Console) -> Table | Group:
-    """A row a run folder, as it stands."""
+    """The states of runs: a row per run folder."""
     colors = {"running": "cyan", "done": "green", "stopped": "yellow", "diverged": "magenta", "damaged": "red"}
     table = _table("run", "state", "step", "model", "data", "seeds", "seconds", wraps="state", title="Runs")
     for each in standings:

@@ -1,4 +1,4 @@
-"""What a run shows while it trains: a bar or, where stderr is no terminal, a line every so often."""
+"""Progress and warnings of a run while it trains: a bar on a terminal, otherwise lines."""
 
 import time
 from collections import Counter
@@ -15,17 +15,17 @@ from jaxgen.progress import Lines, in_lines
 from jaxgen.training.plan import Plan
 
 LASTING = 3
-"""Rows in a row that give the same to worry about, before it is said."""
+"""Consecutive rows with the same warning before it is shown."""
 
 SOON = 0.5
-"""Seconds within which no rate is taken: what was dispatched ahead comes in all at once."""
+"""Minimum seconds over which a rate is measured: chunks dispatched ahead arrive all at once."""
 
 NARROW = 60
-"""Columns of a terminal below which there is no room for the bar itself."""
+"""Terminal width below which the bar itself is left out, in columns."""
 
 
 class _Bar(Bar):
-    """With a second line, of the metrics."""
+    """A bar with the metrics on a second line."""
 
     def get_renderables(self) -> Iterable[RenderableType]:
         yield self.make_tasks_table(self.tasks)
@@ -35,7 +35,7 @@ class _Bar(Bar):
 
 
 class Progress:
-    """Model, steps, time left, images a second, and the metrics' means over the seeds, the losses first."""
+    """Progress on stderr: model, steps, time left, images per second, means of the metrics over the seeds."""
 
     def __init__(self, plan: Plan, shown: bool, told: bool = True):
         self._told = told
@@ -63,7 +63,7 @@ class Progress:
             self._lines.say(line)
 
     def _line(self) -> str:
-        """How far the run is; "" before it begins."""
+        """The progress as one line; "" before the run starts."""
         for task in self._bar.tasks:
             left = task.time_remaining if task.completed < (task.total or 0) else None
             parts = [f"{self._title}: step {int(task.completed):,} of {int(task.total or 0):,}"]
@@ -72,23 +72,23 @@ class Progress:
         return ""
 
     def say(self, line: str) -> None:
-        """A line above the bar."""
+        """Prints a line above the bar."""
         if self._told:
             console = self._bar.console
             # a name may have brackets
             console.print(line, highlight=False, markup=False, soft_wrap=in_lines(console))
 
     def start(self, step: int, end: int) -> None:
-        """The run goes from `step` to `end`."""
+        """Starts the bar of a run from `step` to `end`."""
         self._task = self._bar.add_task(self._title, total=end, completed=step, rate="compiling", metrics="")
 
     def compiled(self, step: int) -> None:
-        """A program that begins with `step` has been compiled, and runs: from now on rates are taken."""
+        """Notes that the program that starts at `step` is compiled. Rates are measured from here on."""
         self._bar.update(self._task, rate="")
         self._last = step, time.monotonic()
 
     def advance(self, step: int, rows: dict[int, dict[str, float]]) -> None:
-        """The run has come to `step`, with these metrics of every seed."""
+        """Moves the bar to `step`, with these metrics by seed; losses are shown first."""
         names = sorted(next(iter(rows.values()), {}), key=lambda name: "loss" not in name)
         metrics = "  ".join(f"{name} {sum(row[name] for row in rows.values()) / len(rows):.4g}" for name in names)
         now, (last, then) = time.monotonic(), self._last
@@ -99,13 +99,13 @@ class Progress:
 
 
 class Worries:
-    """What rows of metrics give to worry about, said once a seed, when it lasts."""
+    """Filters the warnings of rows: each is shown once per seed, when it lasts."""
 
     def __init__(self):
-        self._lasting, self._said = Counter(), set()  # by seed and line, how many rows in a row; which were said
+        self._lasting, self._said = Counter(), set()  # consecutive rows by (seed, line); pairs already shown
 
     def heard(self, lines: dict[int, list[str]]) -> dict[str, list[int]]:
-        """By line, the seeds for which it is to be said now; `lines` are what the next rows give, by seed."""
+        """Map from warning to the seeds for which to show it now; `lines`: the next rows' warnings by seed."""
         now = {(seed, line) for seed, those in lines.items() for line in those}
         self._lasting = Counter({key: self._lasting[key] + 1 for key in now})
         due = {}

@@ -1,4 +1,4 @@
-"""Real processes: killed, asked to stop, and two on one run."""
+"""Real processes: killed, interrupted, and two on one run."""
 
 import os
 import signal
@@ -20,14 +20,14 @@ RARELY = ("--checkpoint-every", "1000")
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """(the digests, the rows) of a run that nothing happened to."""
+    """Digests and rows of an uninterrupted run."""
     out = tmp_path_factory.mktemp("whole") / "run"
     return kills.finish(kills.start(out)), (out / "metrics.jsonl").read_bytes()
 
 
 @pytest.fixture(scope="module")
 def rarely(tmp_path_factory):
-    """The same of one that saves at its end only."""
+    """Digests and rows of an uninterrupted run that saves only at its end."""
     out = tmp_path_factory.mktemp("rarely") / "run"
     return kills.finish(kills.start(out, *RARELY)), (out / "metrics.jsonl").read_bytes()
 

@@ -1,4 +1,4 @@
-"""Signals to a command that trains nothing yet: it ends in a line, with the status that says why."""
+"""Signals to a command before training: it ends with one line and the status for the signal."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ STATUS = {"SIGINT": 130, "SIGTERM": 75, "SIGHUP": 129}
 
 
 def child(code: str, tmp_path, **how) -> tuple[int, str]:
-    """The exit status and stderr of a Python process."""
+    """Returns the exit status and stderr of a Python process."""
     code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from jaxgen import signals\n{code}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, **how)
     return done.returncode, done.stderr
@@ -96,7 +96,7 @@ with signals.handled(signals.end):
 
 
 def test_one_that_is_to_be_ignored_stays_ignored(tmp_path):
-    """As in a job of a shell script in the background."""
+    """SIGINT is ignored in background jobs of a shell script."""
     code = """
 import os, signal
 signal.signal(signal.SIGINT, signal.SIG_IGN)
