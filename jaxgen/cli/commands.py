@@ -40,7 +40,8 @@ def models_command(argv: list[str]) -> None:
 
         from jaxgen.cli.tables import models_table
 
-        Console().print(models_table())
+        console = Console()
+        console.print(models_table(console))
 
     parse(models_, argv, "jaxgen models")
 
@@ -134,7 +135,8 @@ def runs_command(argv: list[str]) -> None:
         if not found:
             print(f"no run below {path}")
             return
-        Console().print(runs_table([standing(run) for run in found]))
+        console = Console()
+        console.print(runs_table([standing(run) for run in found], console), crop=False)  # a name is whole
 
     parse(runs_, rest, "jaxgen runs [FOLDER]")
 
@@ -349,7 +351,8 @@ def metrics_command(argv: list[str]) -> None:
 
         from jaxgen.cli.tables import metrics_table
 
-        Console().print(metrics_table())
+        console = Console()
+        console.print(metrics_table(console))
 
     parse(metrics_, argv, "jaxgen metrics")
 
@@ -443,7 +446,8 @@ def _data_list(argv: list[str]) -> None:
 
         from jaxgen.cli.tables import datasets_table
 
-        Console().print(datasets_table())
+        console = Console()
+        console.print(datasets_table(console))
 
     parse(data_list, argv, "jaxgen data list")
 

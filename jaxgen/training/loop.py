@@ -349,6 +349,8 @@ def _train(
                 while step < last:
                     stop = _next_stop(step, last, settings, feed.most)
                     state, alive, *sums = program(train_keys, state, alive, *take(step, stop), np.int32(stop - step))
+                    if step == max(first, start):
+                        bar.compiled(step)
                     summed = sums if summed is None else jax.tree.map(operator.add, summed, sums)
                     write()
                     clock.chunk()

@@ -25,7 +25,7 @@ class Standing(NamedTuple):
     path: Path
     state: str  # running, done, stopped, diverged or damaged
     step: int | None  # of its newest row or checkpoint
-    steps: int | None  # maximum number of steps that it takes
+    steps: int | None  # number of steps taken, if it is done; else the maximum
     described: dict[str, Any] | None  # as config.json holds it
     seconds: float | None  # duration, if it is done
     note: str  # who runs it, which seeds diverged, what is damaged
@@ -67,7 +67,8 @@ def standing(path: Path) -> Standing:
         state, note = "running", "; ".join(filter(None, [owner(path), note]))
     else:
         state = ("diverged" if diverged else "done") if result else "stopped"
-    return Standing(path, state, step, _steps(described), described, result["seconds"] if result else None, note)
+    steps, seconds = (result["step"], result["seconds"]) if result else (_steps(described), None)
+    return Standing(path, state, step, steps, described, seconds, note)
 
 
 OK, DAMAGED, UNCHECKED = "ok", "DAMAGED", "not checked"

@@ -496,15 +496,32 @@ def test_every_command_says_what_it_does(command):
     assert first_line in did("--help")
 
 
-def test_models_lists_every_model_whole(monkeypatch):
-    monkeypatch.setenv("COLUMNS", "80")
+@pytest.mark.parametrize("columns", [36, 40, 80, 200])
+def test_models_lists_every_model_whole(columns, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
     out = did("models")
     assert "…" not in out
-    paper = "".join(re.findall(r"^│[^│]*│([^│]*)│", out, re.MULTILINE)).replace(" ", "")
+    words = " ".join(re.sub("[│━┃]", " ", out).split()) if columns < 200 else out
     for name, entry in models.MODELS.items():
-        assert re.search(rf"│ {name} +│", out)
-        for words in (entry.title, entry.paper, entry.url):
-            assert words.replace(" ", "") in paper
+        assert re.search(rf"^(│ )?{name}( |$)", out, re.MULTILINE)
+        assert entry.url in out or len(entry.url) > columns - 4
+        for said in (entry.title, entry.paper, entry.url):
+            assert said.replace(" ", "") in words.replace(" ", "")
+    assert max(map(len, out.splitlines())) <= columns
+
+
+@pytest.mark.parametrize("command", ["metrics", "data"])
+def test_lists_fit_narrow_terminals(command, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    out = did(command, *["list"][: command == "data"])
+    assert max(map(len, out.splitlines())) <= 40
+    words = " ".join(out.split())
+    if command == "data":
+        assert "digits train 808; validation 90; test 899; shape 8x8x1; classes 10; prepared" in words
+        assert "gaussians train 100,000; validation 10,000; test 10,000; shape 2; classes 8 or 25; prepared" in words
+        assert "image_folder train varies; validation varies; test varies; shape ?x?x?; classes -; prepared" in words
+    else:
+        assert "fd of samples; what Fréchet distance of features (FID, by Inception-v3); needs features;" in words
 
 
 @pytest.mark.parametrize(
@@ -517,7 +534,8 @@ def test_models_lists_every_model_whole(monkeypatch):
         ("infogan", "image", ["sample", "decode", "predict code"]),
     ],
 )
-def test_models_lists_what_each_needs_and_can(name, needs, can):
+def test_models_lists_what_each_needs_and_can(name, needs, can, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
     row = re.search(rf"│ {name} +│.*?(?=├|└)", did("models"), re.DOTALL)[0]
     cells = [[cell.strip() for cell in line.split("│")[3:5]] for line in row.splitlines() if "│" in line]
     assert [cell for cell, _ in cells if cell] == [needs]

@@ -94,6 +94,28 @@ def test_how_runs_stand(run, tmp_path, capsys):
     assert capsys.readouterr().out.startswith("no run below ")
 
 
+@pytest.mark.parametrize("columns", [30, 40, 80, 200])
+def test_names_are_whole_in_the_list_of_runs_however_narrow(run, tmp_path, columns, monkeypatch, capsys):
+    """Where a table does not fit, each run has a paragraph; and a run that ended before its steps reads as done."""
+    name = "a run of a rather long name/with-words-that-are-not-to-be-broken/and_a_last_one"
+    (tmp_path / name).parent.mkdir(parents=True)
+    run.rename(tmp_path / name)
+    counted = train("naive_bayes", None, dataclasses.replace(HOW, steps=999), out=tmp_path / "counted", progress=False)
+    (tmp_path / name / "result.json").unlink()
+    (tmp_path / name / "diverged.json").write_text('{"1": {"step": 5}}')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    capsys.readouterr()
+    assert cli.main(["runs", "."]) == 0
+    out = capsys.readouterr().out
+    assert name in out
+    assert counted.step == 101  # one pass over 808 examples, in batches of 8
+    words = out if columns == 200 else " ".join(out.split())
+    assert "101 of 101" in words
+    assert "diverged: seed 1 at step 5" in words
+    assert all(len(line) <= columns for line in out.splitlines() if name not in line)
+
+
 def test_a_run_that_is_whole(run, whole, capsys):
     files = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
     assert not bad(run)
