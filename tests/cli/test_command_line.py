@@ -98,7 +98,7 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     printed = {
         name: did("train", name, *size, "--seeds", 5, 3, "--steps", 15, "--out", folder / name)
-        for name, size in (("naive_bayes", ()), ("classifier", ("--features", 4)))
+        for name, size in (("naive_bayes", ("--likelihood", "bernoulli")), ("classifier", ("--features", 4)))
     }
     return folder, printed
 
@@ -111,7 +111,8 @@ def run(trained, here):
 
 def train_again(*argv) -> tuple:
     """Repeats the command that made `run`, with more arguments."""
-    return ("train", "naive_bayes", "--seeds", 5, 3, "--steps", 15, "--out", "run", *argv)
+    bits = ("--likelihood", "bernoulli")
+    return ("train", "naive_bayes", *bits, "--seeds", 5, 3, "--steps", 15, "--out", "run", *argv)
 
 
 # Errors before anything is read
