@@ -334,9 +334,10 @@ def _evaluate_images(argv: list[str]) -> None:
 def _print_scores(results: dict[str, Any], everything: bool = False) -> None:
     from rich.console import Console
 
-    from jaxgen.cli.tables import compact_tables, scores_tables
+    from jaxgen.cli.tables import classifiers_told, compact_tables, scores_tables
 
     console = Console()
+    console.print(classifiers_told(results), end="")
     for table in (scores_tables if everything else compact_tables)(results, console):
         console.print(table)
 

@@ -73,8 +73,8 @@ JUDGE = Network("judge", {"features": 24, "embedding_dim": 128}, seed=1)
 
 def extractors(
     dataset: data.Dataset, choice: str | None = None, progress: bool = True
-) -> tuple[Extractor, Extractor | None]:
-    """(extractor, judge) of a dataset.
+) -> tuple[Extractor | None, Extractor | None]:
+    """(extractor, judge) of a dataset; None for one that cannot be, without images that have labels to learn from.
 
     Args:
         dataset: of images, or of points, whose features are themselves.
@@ -84,25 +84,22 @@ def extractors(
         progress: show on stderr how far training is.
 
     Returns:
-        The judge, a classifier trained apart from the extractor, is None where the data have no labels.
+        The judge is a classifier trained apart from the extractor.
 
     Raises:
-        UserError: a file that is no extractor, or no choice where the data have no images with labels.
+        UserError: a file that is no extractor, or one for data that are no images.
     """
     entries, subject = dataset.spec.entries, dataset.spec.subject
     if subject != "image":
-        if subject != "point" or choice is not None:
+        if choice is not None:
             raise UserError(f"dataset {dataset.name} has no images, so extractors are not for it")
+        if subject != "point":
+            return None, None
         return Extractor("points", "", np.asarray, note="the points themselves"), None
     judge = _own(JUDGE, dataset, progress) if "label" in entries else None
     if choice is not None:
         return chosen(choice), judge
-    if judge is None:
-        raise UserError(
-            f"dataset {dataset.name} has no labels to train an extractor on: --extractor FILE names one, e.g. "
-            "Inception-v3 (see `jaxgen extractor --help`); --metrics without features: log_prob, parzen and others"
-        )
-    return _own(EXTRACTOR, dataset, progress), judge
+    return judge and _own(EXTRACTOR, dataset, progress), judge
 
 
 def chosen(file: str | Path) -> Extractor:

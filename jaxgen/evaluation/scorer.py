@@ -29,6 +29,7 @@ from jaxgen.evaluation.table import (
     FAMILIES,
     FAMILY_OF,
     MODELS,
+    PIXELWISE,
     SAMPLES,
     SPACES,
     Context,
@@ -149,10 +150,12 @@ class Scorer:
         self._bar = Progress(progress)
         self.entry = dataset.spec.subject
         self.num = scoring.samples or min(MOST, dataset.spec.num_examples)
+        asked = [FAMILIES[name] for name in scoring.metrics] or [family for family in FAMILIES.values() if family.usual]
         # Trained before the bar is there, since training shows one of its own.
-        needed = any(FAMILIES[name].networks for name in self.names)
         self.extractor, self.judge = (
-            networks.extractors(dataset, scoring.extractor, progress) if needed else (None, None)
+            networks.extractors(dataset, scoring.extractor, progress)
+            if any(family.networks for family in asked)
+            else (None, None)
         )
 
     def __enter__(self) -> "Scorer":
@@ -216,7 +219,19 @@ class Scorer:
     @property
     def names(self) -> tuple[str, ...]:
         """The families of metrics that are asked for."""
-        return self.scoring.metrics or tuple(name for name, family in FAMILIES.items() if family.usual)
+        usual = [name for name, family in FAMILIES.items() if family.usual]
+        return self.scoring.metrics or (*usual, *(PIXELWISE if self.entry == "image" and not self.extractor else ()))
+
+    def left_out(self, rows: Sequence[dict[str, Any]]) -> dict[str, str]:
+        """By family of metrics that no model, and no given examples, has a score of: why."""
+        why = {}
+        for name in self.names:
+            keys = [column.key for column in FAMILIES[name].columns]
+            scored = [row for row in rows if row["kind"] in ("trained", "given")]
+            if not any(key in row["values"] for row in scored for key in keys):
+                reasons = [row["notes"][key] for row in scored for key in keys if key in row["notes"]]
+                why[name] = reasons[0] if reasons else "it scores models"
+        return why
 
     def title(self, key: str) -> str:
         """Of a column."""
@@ -427,6 +442,7 @@ class Scorer:
                 "train": self.dataset.spec.num_examples,
                 "test": len(self.dataset.test[self.entry]),
             },
+            "left_out": self.left_out(rows),
             "samples": self.num,
             "scoring": dataclasses.asdict(self.scoring) | {"metrics": list(self.names)},
             "extractor": self.extractor and self.extractor.described(),
