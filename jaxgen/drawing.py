@@ -22,6 +22,36 @@ WEBP_SIDE = 16_383
 """The most pixels a side that the format has."""
 
 
+def spread(num: int, examples: int, labels=None) -> np.ndarray:
+    """The rows of `num` of so many examples to be shown: as many of each class, evenly spaced within it.
+
+    Examples are often sorted by class. Classes that have fewer leave their places to the others; where there are more
+    classes than places, evenly spaced classes are shown.
+
+    Args:
+      num: examples, at most.
+      examples: that there are.
+      labels: of each, int [examples]; None where there are none, and the rows are evenly spaced over all.
+
+    Returns:
+      int [min(num, examples)], rising.
+    """
+    classes = [np.arange(examples)]
+    if labels is not None and examples:
+        classes = [np.flatnonzero(np.asarray(labels) == label) for label in np.unique(labels)]
+    taken, left = [0] * len(classes), min(num, examples)
+    while left:
+        open_ = [n for n, members in enumerate(classes) if taken[n] < len(members)]
+        for n in np.linspace(0, len(open_) - 1, min(left, len(open_))).astype(int):
+            taken[open_[n]] += 1
+        left -= min(left, len(open_))
+    rows = [
+        members[np.linspace(0, len(members) - 1, count).astype(int)]
+        for members, count in zip(classes, taken, strict=True)
+    ]
+    return np.sort(np.concatenate(rows))
+
+
 def image_grid(images, columns: int) -> np.ndarray:
     """Lays images out in reading order, with one pixel of gray (128) between them and none around.
 

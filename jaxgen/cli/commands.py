@@ -498,7 +498,7 @@ def _data_show(argv: list[str]) -> None:
         split: Literal["train", "validation", "test"] = "train",
         out: Path | None = None,
     ) -> None:
-        """Write a contact sheet: examples of a dataset, evenly spaced, with their labels and captions.
+        """Write a contact sheet: examples of a dataset, spread over its classes, with their labels and captions.
 
         Args:
             folder: the folder of image_folder and mesh_folder, as data_from is for `jaxgen train`

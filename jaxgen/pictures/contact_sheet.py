@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from jaxgen.data import Dataset
-from jaxgen.drawing import legible_scale, mesh_images, point_image
+from jaxgen.drawing import legible_scale, mesh_images, point_image, spread
 
 BACKGROUND, INK = (250, 250, 250), (30, 30, 30)
 FONT_SIZE, LINE = 11, 14  # pixels
@@ -17,7 +17,7 @@ MESH_SIZE, POINTS_SIZE = 160, 480
 
 
 def contact_sheet(dataset: Dataset, num: int = 40, split: str = "train") -> np.ndarray:
-    """Examples of a split, evenly spaced over it: uint8 [H, W, 3]. Points are all shown in one picture.
+    """Examples of a split, spread over its classes: uint8 [H, W, 3]. Points are all shown in one picture.
 
     Args:
       dataset: of images, meshes or points.
@@ -28,7 +28,7 @@ def contact_sheet(dataset: Dataset, num: int = 40, split: str = "train") -> np.n
     if subject == "point":
         return point_image(entries["point"], POINTS_SIZE)
     length = len(next(iter(entries.values())))
-    rows = np.linspace(0, length - 1, min(num, length)).astype(int)
+    rows = spread(num, length, entries.get("label"))
     if subject == "mesh":
         pictures = mesh_images(entries["mesh"][rows], dataset.spec.faces, MESH_SIZE)
     else:

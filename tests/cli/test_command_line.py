@@ -98,7 +98,7 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     printed = {
         name: did("train", name, *size, "--seeds", 5, 3, "--steps", 15, "--out", folder / name)
-        for name, size in (("naive_bayes", ()), ("classifier", ("--features", 4)))
+        for name, size in (("naive_bayes", ("--likelihood", "bernoulli")), ("classifier", ("--features", 4)))
     }
     return folder, printed
 
@@ -111,7 +111,7 @@ def run(trained, here):
 
 def train_again(*argv) -> tuple:
     """The command that made `run`, with more arguments."""
-    return ("train", "naive_bayes", "--seeds", 5, 3, "--steps", 15, "--out", "run", *argv)
+    return ("train", "naive_bayes", "--likelihood", "bernoulli", "--seeds", 5, 3, "--steps", 15, "--out", "run", *argv)
 
 
 # What is refused before anything is read
