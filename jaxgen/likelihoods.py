@@ -25,8 +25,8 @@ def bits_of(spec: Spec) -> str:
 def _event_sum(x: Array) -> Array:
     """The sum over all but the first axis; on CPUs as a product with ones.
 
-    XLA for CPUs makes a plain sum one slow loop with all that comes before it: importance samples took five times as
-    long.
+    XLA for CPUs fuses a plain sum with the preceding operations into one slow loop: importance sampling took five
+    times as long.
     """
     flat = x.reshape(x.shape[0], -1)
     return jax.lax.platform_dependent(
@@ -39,7 +39,7 @@ def bernoulli_log_prob(x: Array, logits: Array) -> Array:
 
     x l - softplus(l), finite for every finite logit l; both [batch, ...].
     """
-    chex.assert_equal_shape([x, logits])  # a broadcast would be a wrong likelihood, silently
+    chex.assert_equal_shape([x, logits])  # broadcasting would silently give a wrong likelihood
     return -_event_sum(optax.sigmoid_binary_cross_entropy(logits, x))
 
 
@@ -54,13 +54,13 @@ def gaussian_log_prob(x: Array, mean: Array, log_variance: Array | float) -> Arr
 def discretized_logistic_log_prob(x: Array, mean: Array, log_scale: Array | float) -> Array:
     """Log p(x) of independent pixels of 256 levels, nats [batch]; x and mean in [0, 1], [batch, ...].
 
-    A logistic distribution's mass of each level's interval, those of 0 and 255 open outwards (Kingma et al. 2016,
-    https://arxiv.org/abs/1606.04934, section 4; Salimans et al. 2017). With a and b the interval's ends,
+    A logistic distribution's mass on each level's interval; the intervals of 0 and 255 are unbounded outwards (Kingma
+    et al. 2016, https://arxiv.org/abs/1606.04934, section 4; Salimans et al. 2017). With a and b the interval's ends,
 
         sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - exp(b - a))
 
-    exactly, and b - a = -1 / (255 scale): a sum of logarithms, finite wherever a and b are, and nothing cancels.
-    `log_scale` is of pixels in [0, 1]; the deviation is pi / sqrt(3) times the scale.
+    exactly, and b - a = -1 / (255 scale): a sum of logarithms without cancellation, finite wherever a and b are.
+    `log_scale` is for pixels in [0, 1]; the standard deviation is pi / sqrt(3) times the scale.
     """
     chex.assert_equal_shape([x, mean])
     log_scale = jnp.broadcast_to(jnp.asarray(log_scale, x.dtype), x.shape)

@@ -1,6 +1,6 @@
-"""README.md and docs/ say what is so: their tables, commands, options, links and examples.
+"""README.md and docs/ agree with the code: tables, commands, options, links and examples.
 
-The example of a model that counts is also trained, in tests/cli/test_command_line.py.
+The example of a counting model is also trained, in tests/cli/test_command_line.py.
 """
 
 import importlib.util
@@ -49,14 +49,14 @@ def shell(text):
 
 
 def rows(page, start):
-    """The cells of the table whose header begins with `start`."""
+    """Returns the cells of the table whose header begins with `start`."""
     lines = PAGES[page].partition(f"| {start} |")[2].partition("\n\n")[0].splitlines()[2:]
     assert lines, f"{page} has no table {start}"
     return [line.strip("| ").split(" | ") for line in lines]
 
 
 def names(cell):
-    """The words in code of a cell, without options' values."""
+    """Returns a cell's words in code, without options' values."""
     return re.findall(r"`([^`\s]+)[^`]*`", cell)
 
 
@@ -64,12 +64,12 @@ def names(cell):
 
 
 def test_the_table_of_models_is_written_from_the_results():
-    """`python -m experiments.summary` writes it."""
+    """The table must be what `python -m experiments.summary` writes."""
     assert summary.table(README) == README
 
 
 def test_the_faults_are_those_that_were_counted():
-    """`python -m tests.faults.tally` writes them."""
+    """The table must be what `python -m tests.faults.tally` writes."""
     assert tally.table(PAGES["runs.md"]) == PAGES["runs.md"]
 
 
@@ -124,12 +124,12 @@ def test_the_fields_of_an_experiment_and_of_a_model():
 
 
 class ParsedError(Exception):
-    """A command would have begun its work."""
+    """Raised when a command would begin its work."""
 
 
 @pytest.fixture
 def parsed(monkeypatch):
-    """Stands in for what the commands call; models are made of it, for data that are not read."""
+    """Replaces the functions that commands call; models are built for data that are not read."""
 
     def stop(*args, **kwargs):
         raise ParsedError
@@ -200,7 +200,7 @@ def test_every_program_is_one():
 
 
 def anchors(text):
-    """The anchors of a page's headings, as Markdown's renderers name them."""
+    """Returns the anchors of a page's headings, as Markdown renderers name them."""
     headings = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -247,7 +247,7 @@ def test_the_example_in_python(tmp_path, monkeypatch, capsys):
 
 
 def test_the_example_of_a_model_that_counts():
-    """Its samples are the mean image of the examples counted, and noise of the deviation given."""
+    """Samples are the mean image of the counted examples plus noise of the given deviation."""
     module = types.ModuleType("pixel_mean")
     exec(next(block for block in python("own_models_and_data.md") if "def make" in block), module.__dict__)
     spec = data.load("digits").spec
@@ -304,14 +304,14 @@ def test_the_example_of_masked_convolutions_is_trained(masked, tmp_path, capfd):
 
 @pytest.fixture
 def flow(tmp_path):
-    """The module of the example of a neural network."""
+    """Module of the example of a neural network."""
     source = next(block for block in python("own_models_and_data.md") if "Flow matching" in block)
     (tmp_path / "flow.py").write_text(source)
     return load(str(tmp_path / "flow.py"))
 
 
 def test_the_example_of_a_neural_network(flow):
-    """With v = 0 the loss is the distance of noise and images, samples are noise; v = x + 1 is solved step by step."""
+    """The loss for v = 0 is the distance of noise to images; samples are noise; v = x + 1 is integrated in steps."""
     image = np.random.default_rng(0).integers(0, 256, (6, 4, 4, 1), dtype=np.uint8)
     spec = Spec({"image": jax.ShapeDtypeStruct((4, 4, 1), np.uint8)}, 6, batch_size=6)
     model = flow.make(flow.Config(features=2, euler_steps=3, learning_rate=1e-2), spec)
@@ -328,7 +328,7 @@ def test_the_example_of_a_neural_network(flow):
     drawn = model.sampler.draw(key, still, 5, {})["image"]
     np.testing.assert_array_equal(drawn, np.round(np.clip((noise + 1) / 2, 0, 1) * 255))
 
-    # The last layer's bias alone: dx/dt = 0.3, so that three steps of a third add 0.3.
+    # Only the last layer's bias is nonzero: dx/dt = 0.3, so three steps of a third add 0.3.
     last = max(still.params, key=lambda name: int(name.partition("_")[2]))
     moving = jax.tree.map(lambda leaf: leaf, still.params)
     moving[last]["bias"] = jnp.full_like(moving[last]["bias"], 0.3)
@@ -337,7 +337,7 @@ def test_the_example_of_a_neural_network(flow):
 
 
 def test_the_example_of_a_neural_network_is_trained(flow, tmp_path):
-    """The loss comes well below that of v = 0: E|x_1|^2, and 1 for each pixel of the noise."""
+    """The loss falls well below that of v = 0: E|x_1|^2, plus 1 for each pixel of noise."""
     settings = Settings(seeds=(0, 1), steps=100, log_every=20, batch_size=32)
     config = {"features": 4, "layers": 2, "learning_rate": 1e-2}
     run = train(inspect.getfile(flow), config, settings, out=tmp_path / "run", progress=False)

@@ -1,4 +1,4 @@
-"""Arguments of the command line: a function's options by tyro, its errors as one line."""
+"""Parses command-line arguments by tyro, and turns its errors into one line."""
 
 import contextlib
 import functools
@@ -17,7 +17,7 @@ KINDS = {
     "{None}|FLOAT": "a number",
     "{None}|{{lowest,highest}": "lowest or highest, and a metric's name",
 }
-"""What tyro's words for an option's type mean."""
+"""Map from tyro's name of an option's type to plain words."""
 
 
 SYNONYMS = {
@@ -69,9 +69,9 @@ def hint(option: str, known: list[str]) -> str:
 
 
 def parse(function: Callable, argv: list[str], prog: str) -> Any:
-    """`function` called with the arguments of `argv`, by tyro; its errors as one line.
+    """Calls `function` with the arguments parsed from `argv` by tyro. Raises tyro's errors as UserError of one line.
 
-    The options of a parameter that is a dataclass have a box of their own in the help.
+    The options of a parameter that is a dataclass have their own box in the help.
     """
     import tyro
 
@@ -104,9 +104,9 @@ def _options(cli: Callable) -> list[str]:
 
 
 def _first_words(box: str) -> str:
-    """The first paragraph of tyro's boxed message, and what would be right where it says so, as one line.
+    """The first paragraph of tyro's boxed message, and its suggestion if there is one, as one line.
 
-    The box is of │ and ─ where stdout is UTF-8, else of dashes alone, and colored on a terminal.
+    The box is drawn with │ and ─ if stdout is UTF-8, else with dashes only, and is colored on a terminal.
     """
     plain = re.sub(r"\x1b\[[0-9;]*m", "", box)
     lines = [line.strip("│╭╮╰╯ ") for line in plain.splitlines()[1:]]

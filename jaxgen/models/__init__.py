@@ -1,4 +1,4 @@
-"""The models: one file a paper, found by name through one literal table, imported when asked for."""
+"""The models: one file per paper, found by name through one literal table, imported on demand."""
 
 import difflib
 import importlib
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from jaxgen.errors import UserError
 
-if TYPE_CHECKING:  # the table is read without jax
+if TYPE_CHECKING:  # so that reading the table does not import jax
     from jaxgen.model import Model, Spec
 
 
@@ -115,13 +115,13 @@ MODELS = {
 
 
 def load(model: str) -> ModuleType:
-    """The module of a model, with `Config` and `make`.
+    """Returns the module of a model, with `Config` and `make`.
 
     Args:
-        model: a name of `MODELS`, or the path of a Python file of the user's own (ends in .py).
+        model: a name in `MODELS`, or the path of a user's Python file (ends in .py).
 
     Raises:
-        UserError: no such model or file, or a file without `Config` and `make`.
+        UserError: there is no such model or file, or the file lacks `Config` or `make`.
     """
     if model in MODELS:
         return importlib.import_module(f"jaxgen.models.{model}")
@@ -148,13 +148,13 @@ def recipes(model: str) -> str:
 
 
 def that_can(able: Callable[["Model"], bool], spec: "Spec") -> list[str]:
-    """The names of the models that, with their defaults and for such data, are `able` to do something."""
+    """Names of the models that, with their defaults and for data of this `spec`, are `able` to do something."""
     names = []
     for name in MODELS:
         module = load(name)
         try:
             model = module.make(module.Config(), spec)
-        except (KeyError, UserError):  # made for other data
+        except (KeyError, UserError):  # a model for other data
             continue
         if able(model) and set(model.needs) <= set(spec.entries):
             names.append(name)

@@ -1,4 +1,4 @@
-"""Runs of a comparison: used again, set aside and taken back; and what validation data choose among them."""
+"""Runs of a comparison: reused, renamed and restored; and choices among them by validation data."""
 
 import json
 
@@ -19,13 +19,14 @@ from jaxgen.comparison import Arm, Comparison, Experiment, Scoring, Sweep
 from jaxgen.training import Settings
 
 DECIDES = "log_prob_binary"
+SMALL = {"features": 4, "latent_dim": 3, "likelihood": "bernoulli"}
 experiment = Experiment(
     title="Chosen",
     settings=Settings(seeds=(0, 1, 2, 3), steps=60, log_every=60, checkpoint_every=20, sample_every=60),
     datasets={"gray": {"dataset": "digits"}, "bits": {"dataset": "digits", "binarize": "threshold"}},
     arms={
-        "counts": Arm("naive_bayes"),
-        "latent": Arm("vae", {"features": 4, "latent_dim": 3}, Sweep({"learning_rate": (1e-5, 0.01)}, DECIDES)),
+        "counts": Arm("naive_bayes", {"likelihood": "bernoulli"}),
+        "latent": Arm("vae", SMALL, Sweep({"learning_rate": (1e-5, 0.01)}, DECIDES)),
     },
     scoring=Scoring(metrics=("log_prob", "recognized"), samples=50),
     checkpoint=DECIDES,
@@ -69,7 +70,7 @@ def compared(tmp_path_factory):
 
 @pytest.fixture
 def untrained(monkeypatch):
-    """Training anything fails."""
+    """Makes any training fail."""
 
     def never(*_):
         raise AssertionError("trained")
@@ -189,12 +190,12 @@ def test_a_changed_model_is_trained_anew_and_comes_back(tmp_path, monkeypatch, c
         assert compared() == first
     assert "mine is the run that was " in capsys.readouterr().err
 
-    third = compared(seeds=(0, 1, 2))  # all seeds of an arm together
+    third = compared(seeds=(0, 1, 2))  # all seeds of an arm in one run
     assert sorted(third["mine"]) == ["0", "1", "2"]
     assert third["mine"]["0"] == first["mine"]["0"]
     environment = json.loads((tmp_path / "out" / "counts" / "environment.json").read_text())
     environment["sources"]["jaxgen/likelihoods.py"] = "0" * 64
-    environment["cores"] = 64  # changes bits, and is no other result
+    environment["cores"] = 64  # changes bits, but not the result's identity
     (tmp_path / "out" / "counts" / "environment.json").write_text(json.dumps(environment))
     capsys.readouterr()
     compared(seeds=(0, 1, 2))
