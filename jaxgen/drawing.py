@@ -4,7 +4,9 @@ import io
 import math
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+
+from jaxgen.fonts import lettering
 
 PADDING = 128
 """Mid-gray, visible between dark and bright images, on light and dark pages."""
@@ -165,8 +167,8 @@ def labeled(images, words) -> np.ndarray:
     Returns:
       uint8 [n, H + 18 * lines, W', C], the images centered on black.
     """
-    font = ImageFont.load_default(CAPTION_FONT)
-    wanted = max(math.ceil(font.getlength(line)) + 2 * GAP for lines in words for line in lines)
+    texts = [lettering(line, CAPTION_FONT) for lines in words for line in lines]
+    wanted = max(math.ceil(font.getlength(text)) + 2 * GAP for text, font in texts)
     space = max(wanted - images.shape[2], 0)
     images = np.pad(images, ((0, 0), (0, 0), (space // 2, space - space // 2), (0, 0)))
     return np.stack(
@@ -180,7 +182,8 @@ def labeled(images, words) -> np.ndarray:
 def _line(words: str, shape: tuple[int, int]) -> np.ndarray:
     """A black line with white words, uint8 [18, *shape]."""
     line = Image.new("L", (shape[0], CAPTION))
-    ImageDraw.Draw(line).text((GAP, 2), words, 255, ImageFont.load_default(CAPTION_FONT))
+    text, font = lettering(words, CAPTION_FONT)
+    ImageDraw.Draw(line).text((GAP, 2), text, 255, font)
     return np.broadcast_to(np.asarray(line)[:, :, None], (CAPTION, *shape))
 
 
