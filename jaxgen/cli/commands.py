@@ -335,9 +335,10 @@ def _evaluate_images(argv: list[str]) -> None:
 def _print_scores(results: dict[str, Any], everything: bool = False) -> None:
     from rich.console import Console
 
-    from jaxgen.cli.tables import compact_tables, scores_tables
+    from jaxgen.cli.tables import classifiers_told, compact_tables, scores_tables
 
     console = Console()
+    console.print(classifiers_told(results), end="")
     for table in (scores_tables if everything else compact_tables)(results, console):
         console.print(table)
 
@@ -500,7 +501,7 @@ def _data_show(argv: list[str]) -> None:
         split: Literal["train", "validation", "test"] = "train",
         out: Path | None = None,
     ) -> None:
-        """Write a contact sheet: examples of a dataset, evenly spaced, with their labels and captions.
+        """Write a contact sheet: examples of a dataset, spread over its classes, with their labels and captions.
 
         Args:
             folder: the folder that image_folder or mesh_folder reads (data_from in `jaxgen train`)

@@ -29,6 +29,7 @@ from jaxgen.evaluation.table import (
     FAMILIES,
     FAMILY_OF,
     MODELS,
+    PIXELWISE,
     SAMPLES,
     SPACES,
     Context,
@@ -150,9 +151,11 @@ class Scorer:
         self.entry = dataset.spec.subject
         self.num = scoring.samples or min(MOST, dataset.spec.num_examples)
         # Networks are trained before this bar starts, since training shows its own.
-        needed = any(FAMILIES[name].networks for name in self.names)
+        asked = [FAMILIES[name] for name in scoring.metrics] or [family for family in FAMILIES.values() if family.usual]
         self.extractor, self.judge = (
-            networks.extractors(dataset, scoring.extractor, progress) if needed else (None, None)
+            networks.extractors(dataset, scoring.extractor, progress)
+            if any(family.networks for family in asked)
+            else (None, None)
         )
 
     def __enter__(self) -> "Scorer":
@@ -215,8 +218,20 @@ class Scorer:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Requested families of metrics; the usual ones if none are named."""
-        return self.scoring.metrics or tuple(name for name, family in FAMILIES.items() if family.usual)
+        """Requested families of metrics; if none are named, the usual ones, and more if there is no extractor."""
+        usual = [name for name, family in FAMILIES.items() if family.usual]
+        return self.scoring.metrics or (*usual, *(PIXELWISE if self.entry == "image" and not self.extractor else ()))
+
+    def left_out(self, rows: Sequence[dict[str, Any]]) -> dict[str, str]:
+        """Reasons by family, for families of metrics that no model, and no given examples, has a score of."""
+        why = {}
+        for name in self.names:
+            keys = [column.key for column in FAMILIES[name].columns]
+            scored = [row for row in rows if row["kind"] in ("trained", "given")]
+            if not any(key in row["values"] for row in scored for key in keys):
+                reasons = [row["notes"][key] for row in scored for key in keys if key in row["notes"]]
+                why[name] = reasons[0] if reasons else "it scores models"
+        return why
 
     def title(self, key: str) -> str:
         """Title of a column, by its key."""
@@ -427,6 +442,7 @@ class Scorer:
                 "train": self.dataset.spec.num_examples,
                 "test": len(self.dataset.test[self.entry]),
             },
+            "left_out": self.left_out(rows),
             "samples": self.num,
             "scoring": dataclasses.asdict(self.scoring) | {"metrics": list(self.names)},
             "extractor": self.extractor and self.extractor.described(),

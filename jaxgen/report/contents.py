@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from jaxgen.data import Dataset
+from jaxgen.drawing import spread
 from jaxgen.metrics.neighbors import nearest_distances
 from jaxgen.pictures.kinds import Asked, interpolation
 from jaxgen.pictures.latents import PATHS
@@ -24,7 +25,9 @@ STREAM = 2**31 - 1
 def pictures(runs: dict[str, Run], dataset: Dataset) -> dict[str, Any]:
     """Pictures of a dataset's runs (by arm) for `write_report`: "real", "rows" by arm, and "curves" by arm."""
     num = GRID[dataset.spec.subject]
-    real = pictured(dataset, {name: entry[:num][None] for name, entry in dataset.train.items()})
+    train = dataset.train
+    rows = spread(num, dataset.spec.num_examples, train.get("label"))
+    real = pictured(dataset, {name: entry[rows][None] for name, entry in train.items()})
     return {
         "real": real[0],
         "curves": {name: _curves(run.path) for name, run in runs.items()},

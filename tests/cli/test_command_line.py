@@ -111,8 +111,7 @@ def run(trained, here):
 
 def train_again(*argv) -> tuple:
     """Repeats the command that made `run`, with more arguments."""
-    bits = ("--likelihood", "bernoulli")
-    return ("train", "naive_bayes", *bits, "--seeds", 5, 3, "--steps", 15, "--out", "run", *argv)
+    return ("train", "naive_bayes", "--likelihood", "bernoulli", "--seeds", 5, 3, "--steps", 15, "--out", "run", *argv)
 
 
 # Errors before anything is read

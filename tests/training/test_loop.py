@@ -546,6 +546,17 @@ def test_what_a_likelihood_is_of_is_said_before_training(model, config, options,
     assert make_plan(model, config, settings(**options)).told() == expected
 
 
+def test_every_line_about_a_run_begins_with_its_name(model_file, tmp_path, capfd):
+    """Warnings and notes alike, as in a comparison of several arms."""
+    how = settings(seeds=(0,), steps=1, batch_size=1000)
+    quiet(model_file(WALK), None, how, tmp_path / "run", name="arm a, candidate 3")
+    quiet("naive_bayes", None, settings(steps=1), tmp_path / "other", name="counts")
+    lines = capfd.readouterr().err.splitlines()
+    assert lines[0] == "arm a, candidate 3: batches of 1000 repeat examples: there are 808 to train on"
+    assert lines[-1].startswith("counts: naive_bayes: log p(x), exact: ")
+    assert all(line.startswith(("arm a, candidate 3: ", "counts: ")) for line in lines)
+
+
 def test_what_a_killed_save_left_is_removed_without_a_word(tmp_path, caplog):
     left = tmp_path / "3.orbax-checkpoint-tmp"
     with Checkpoints(tmp_path, Keep()) as checkpoints:
