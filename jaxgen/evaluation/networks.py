@@ -94,9 +94,10 @@ def extractors(
         if subject != "point" or choice is not None:
             raise UserError(f"dataset {dataset.name} has no images, so extractors are not for it")
         return Extractor("points", "", np.asarray, note="the points themselves"), None
+    given = None if choice is None else chosen(choice)  # refused before a judge is trained
     judge = _own(JUDGE, dataset, progress) if "label" in entries else None
-    if choice is not None:
-        return chosen(choice), judge
+    if given:
+        return given, judge
     if judge is None:
         raise UserError(
             f"dataset {dataset.name} has no labels to train an extractor on: --extractor FILE names one, e.g. "
