@@ -212,12 +212,12 @@ def test_images_without_labels_are_scored_by_what_can_be(unlabeled, capsys):
     assert results["left_out"] == {
         "fd": NO_LABELS,
         "neighbors": NO_LABELS,
-        "recognized": "the data have no labels that a judge could learn",
+        "recognized": "the data have no labels, which a judge needs",
         "accuracy": "it does not classify",
     }
     out = " ".join(capsys.readouterr().out.split())
     assert f"left out: fd, neighbors: {NO_LABELS}" in out
-    assert "left out: recognized: the data have no labels that a judge could learn" in out
+    assert "left out: recognized: the data have no labels, which a judge needs" in out
 
 
 def test_images_of_another_system_without_labels_are_scored_too(unlabeled, digits, tmp_path):
@@ -233,13 +233,13 @@ def test_images_of_another_system_without_labels_are_scored_too(unlabeled, digit
 @pytest.mark.parametrize("name", ["fd", "fd_infinity", "kid", "neighbors", "two_sample", "inception_score"])
 def test_a_metric_of_features_that_is_asked_for_names_itself(unlabeled, name):
     line = refused("evaluate", unlabeled / "run", "--metrics", name, "--samples", 40)
-    assert line == f"metric {name} is not for vae: {NO_LABELS}"
+    assert line == f"metric {name} does not apply to vae: {NO_LABELS}"
 
 
 @pytest.mark.parametrize("name", ["recognized", "modes", "diversity", "agreement"])
 def test_a_metric_of_labels_that_is_asked_for_names_itself(unlabeled, name):
     line = refused("evaluate", unlabeled / "run", "--metrics", name, "--samples", 40)
-    assert line == f"metric {name} is not for vae: the data have no labels that a judge could learn"
+    assert line == f"metric {name} does not apply to vae: the data have no labels, which a judge needs"
 
 
 @pytest.mark.parametrize(
