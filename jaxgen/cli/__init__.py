@@ -119,9 +119,13 @@ def _of_jax_settings(error: BaseException) -> str:
     files = [frame.f_code.co_filename.replace(os.sep, "/") for frame, _ in traceback.walk_tb(error.__traceback__)]
     if isinstance(error, ValueError) and any(file.endswith("jax/_src/config.py") for file in files):
         return f"an environment variable of JAX has a value that it does not take: {error}"
-    if any(file.endswith("jax/_src/xla_bridge.py") for file in files):
+    import jax
+
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as failed:  # then `error` came of it; JAX hides where
         platforms = os.environ.get("JAX_PLATFORMS", "")
-        reason = str(error).partition(" (set ")[0] or "no such device"
+        reason = str(failed).partition(" (set ")[0] or "no such device"
         return f"JAX cannot start with JAX_PLATFORMS={platforms} ({reason}): unset it, or choose cpu"
     return ""
 

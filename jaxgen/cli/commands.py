@@ -275,7 +275,10 @@ def evaluate_command(argv: list[str]) -> None:
     from jaxgen.evaluation.options import Scoring
 
     def evaluate_(
-        scoring: Annotated[Scoring, tyro.conf.arg(name="")], checkpoint: str = "newest", all: bool = False
+        scoring: Annotated[Scoring, tyro.conf.arg(name="")],
+        checkpoint: str = "newest",
+        all: bool = False,
+        out: Path | None = None,
     ) -> None:
         """Score a run, or images of any other system, beside real images.
 
@@ -286,14 +289,15 @@ def evaluate_command(argv: list[str]) -> None:
         Args:
             checkpoint: newest, a step, or best (each seed's own, by the run's keep_best)
             all: print the untrained model's row and every seed's value too
+            out: the JSON file; RUN/evaluation.json if not given
         """
         from jaxgen.evaluation import evaluate
         from jaxgen.training.compiled import keep_compiled
 
         keep_compiled()
 
-        _print_scores(evaluate(path, scoring, checkpoint), all)
-        print(Path(path) / "evaluation.json")
+        results = evaluate(path, scoring, checkpoint, out=out, show=lambda results: _print_scores(results, all))
+        print(results["path"])
 
     return parse(evaluate_, rest, "jaxgen evaluate RUN")
 
@@ -324,8 +328,7 @@ def _evaluate_images(argv: list[str]) -> None:
         keep_compiled()
 
         given = vars(options) | {}
-        results = evaluate(images, given.pop("dataset"), scoring, out=out, **given)
-        _print_scores(results)
+        results = evaluate(images, given.pop("dataset"), scoring, out=out, show=_print_scores, **given)
         print(f"{images}: {results['rows'][-1]['sampling']}")
         print(results["path"])
 
@@ -511,6 +514,7 @@ def _data_show(argv: list[str]) -> None:
         """
         from jaxgen import data
         from jaxgen.drawing import to_png
+        from jaxgen.files import check_writable, write_new
         from jaxgen.pictures.contact_sheet import contact_sheet
 
         if num < 1:
@@ -518,14 +522,11 @@ def _data_show(argv: list[str]) -> None:
         path = out or Path(re.sub(r"\W+", "_", name) + ".png")
         if path.suffix.lower() != ".png":
             raise UserError(f"a contact sheet is written as .png, not as {path.name!r}")
+        check_writable(path)
         given = vars(options) | {"data_from": folder and str(folder)}
         del given["dataset"]
         dataset = data.load(name, **given)
-        content = to_png(contact_sheet(dataset, num, split))
-        if path.exists() and path.read_bytes() != content:
-            raise UserError(f"{path} exists with another content; choose another --out")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+        write_new(path, to_png(contact_sheet(dataset, num, split)))
         print(dataset.note)
         print(path)
 

@@ -147,6 +147,7 @@ def compact_tables(results: dict, console: Console) -> list[Table | Text]:
     ]
     notes += [f"{row['name']}: {len(row['diverged'])} diverged" for row in results["rows"] if row.get("diverged")]
     notes += _left_out(results)
+    notes += [f"warning: {words}" for words in results["warnings"]]
     return [*shown, Text("\n".join([counts + seeds, *notes]), "dim")]
 
 
@@ -220,6 +221,7 @@ def scores_tables(results: dict, console: Console) -> list[Table]:
     tables[0].title, tables[0].title_justify = title, "left"
     notes = [f"{row['name']}: {row['note']}" for row in results["rows"] if row["kind"] == "real" and row.get("note")]
     notes += _left_out(results)
+    notes += [f"warning: {words}" for words in results["warnings"]]
     tables[-1].caption, tables[-1].caption_justify = "\n".join(notes), "left"
     return tables
 

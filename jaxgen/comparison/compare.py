@@ -59,6 +59,8 @@ def compare(
     for label, scorer in scorers.items():
         scorer.check([options[0] for options in planned[label].values()])
     _check_columns(chosen, scorers, planned)
+    for scorer in scorers.values():
+        _ = scorer.networks  # trained, or refused, before any arm
 
     console = Console(stderr=True, quiet=not progress, highlight=False, soft_wrap=True)
     for line in _foretold(chosen, len(planned)):

@@ -31,6 +31,13 @@ LOOKED_AT = 100
 """Training images that are looked at for gray levels; the first with some ends the search."""
 
 
+class Captions(NamedTuple):
+    """Captions of images that have several each."""
+
+    tokens: np.ndarray  # int32 [captions, words], image after image
+    ends: np.ndarray  # int [images], the row after the last caption of each
+
+
 class Dataset(NamedTuple):
     """A dataset's splits, each a dict of entries with a leading example axis.
 
@@ -48,6 +55,7 @@ class Dataset(NamedTuple):
     note: str  # one sentence: source, splits, and what was done to the images
     classes: tuple[str, ...] = ()  # their names, by label
     vocabulary: "Vocabulary | None" = None  # of the captions
+    captions: "Captions | None" = None  # all of the training images, if an image has several
     streamed: bool = False  # whether it is read while training
 
 
@@ -267,13 +275,17 @@ def load(name: str, *, progress: bool = True, **options: Any) -> Dataset:
     if chosen.split_blocks and row.comes != "folder":
         raise UserError(f"dataset {name} has its own splits, so split_blocks is not for it")
     manifest, splits, mean, faces = decoded(chosen, _reader(name), progress=progress)
-    vocabulary, note = None, manifest.note
+    vocabulary, captions, note = None, None, manifest.note
     if "caption" in splits["train"]:
-        captions = splits["train"]["caption"]
-        vocabulary = Vocabulary.of(captions, chosen.vocabulary_size)
-        length = chosen.caption_length or max(1, longest(captions))
+        of_images = [[each] if isinstance(each, str) else each for each in splits["train"]["caption"]]
+        texts = [text for some in of_images for text in some]
+        vocabulary = Vocabulary.of(texts, chosen.vocabulary_size)
+        length = chosen.caption_length or max(1, longest(texts))
+        if len(texts) > len(of_images):
+            ends = np.cumsum([len(some) for some in of_images])
+            captions = Captions(vocabulary.encode(texts, length), ends)
         splits = {
-            split: entries | {"caption": vocabulary.encode(entries["caption"], length)}
+            split: entries | {"caption": vocabulary.encode([_first(each) for each in entries["caption"]], length)}
             for split, entries in splits.items()
         }
     elif chosen.caption_length or chosen.vocabulary_size:
@@ -304,8 +316,13 @@ def load(name: str, *, progress: bool = True, **options: Any) -> Dataset:
         note=note + ".",
         classes=manifest.classes,
         vocabulary=vocabulary,
+        captions=captions,
         streamed=chosen.pipeline == "grain" or manifest.records is not None,
     )
+
+
+def _first(captions: str | list[str]) -> str:
+    return captions if isinstance(captions, str) else captions[0]
 
 
 def _mixture(name: str, options: Options) -> tuple[np.ndarray, float] | None:

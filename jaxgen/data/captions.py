@@ -6,8 +6,9 @@ captions.jsonl on top is one JSON object a line, with an image's path from the f
 
 metadata.jsonl and metadata.csv, in any folder, follow Hugging Face's ImageFolder: `file_name`, the image's path
 from the file's own folder, and `text` (or `caption`), `label`, or both. A label is a text or a whole number, and
-replaces the class from the folder's name. Other columns are ignored, and named in the note. If one image has a caption
-(or a label), every image needs exactly one.
+replaces the class from the folder's name. Other columns are ignored, and named in the note. If one image has a label,
+every image needs exactly one; if one has a caption, every image needs at least one. An image has several captions by
+several lines, or by a list of them in one.
 """
 
 import csv
@@ -31,7 +32,7 @@ COLUMNS = {"caption": ("text", "caption"), "label": ("label",)}
 class Told(NamedTuple):
     """Captions and labels by image; None if there are none."""
 
-    captions: Mapping[str, str] | None
+    captions: Mapping[str, str | list[str]] | None  # a list if an image has several
     labels: Mapping[str, str] | None
     words: str  # part of a note
 
@@ -43,7 +44,8 @@ def captions_and_labels(folder: Path, texts: Sequence[str], images: Sequence[str
       UserError: a file cannot be read, or an image is not there, or has no caption or label or more than one.
     """
     known = {unicodedata.normalize("NFC", image): image for image in images} | {image: image for image in images}
-    found: dict[str, dict[str, str]] = {"caption": {}, "label": {}}
+    found: dict[str, dict[str, list[str]]] = {"caption": {}, "label": {}}
+    given_by: dict[tuple[str, str], str] = {}  # by kind and image, the file that has it
     files: dict[str, list[Path]] = {"caption": [folder / CAPTIONS] if CAPTIONS in texts else [], "label": []}
     others = set()
     for text in sorted(texts):
@@ -55,10 +57,12 @@ def captions_and_labels(folder: Path, texts: Sequence[str], images: Sequence[str
             image = known.get(image) or known.get(unicodedata.normalize("NFC", image), image)
             if image not in known:
                 raise UserError(f"{where} is of no image: there is no image {image} in {folder}")
-            for kind, value in columns.items():
-                if image in found[kind]:
-                    raise UserError(f"{where} is a second {kind} of {image}: an image has one")
-                found[kind][image] = value
+            for kind, values in columns.items():
+                if kind == "label" and image in found[kind]:
+                    raise UserError(f"{where} is a second label of {image}: an image has one")
+                if (other := given_by.setdefault((kind, image), text)) != text:
+                    raise UserError(f"{where} has captions of {image}, as {folder / other} has: keep them in one file")
+                found[kind].setdefault(image, []).extend(values)
                 files[kind].append(path)
     for kind, paths in files.items():
         if paths and (missing := [image for image in images if image not in found[kind]]):
@@ -68,9 +72,13 @@ def captions_and_labels(folder: Path, texts: Sequence[str], images: Sequence[str
     named = " and ".join(f"{kind}s" for kind, paths in files.items() if paths)
     names = sorted({path.name for paths in files.values() for path in paths})
     words = f"{named} from {', '.join(names)}" if named else ""
+    counts = [len(captions) for captions in found["caption"].values()]
+    if max(counts, default=1) > 1:
+        words += f" ({min(counts)} to {max(counts)} an image, of which each epoch of training draws one)"
     if others:
         words += f"{words and ', whose '}columns passed over: {', '.join(sorted(others))}"
-    return Told(found["caption"] or None, found["label"] or None, words)
+    captions = {image: each if len(each) > 1 else each[0] for image, each in found["caption"].items()}
+    return Told(captions or None, {image: label for image, (label,) in found["label"].items()} or None, words)
 
 
 def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -104,15 +112,22 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             yield where, row if isinstance(row, dict) else {}
 
 
-def _own(row: dict[str, Any], where: str) -> tuple[str, dict[str, str], set[str]]:
-    """Returns (the image's path, its caption, no ignored columns) of a line of captions.jsonl."""
-    if not all(isinstance(row.get(key), str) for key in ("file", "caption")):
+def _texts(value: Any) -> list[str] | None:
+    """The captions of an entry, a text or a list of texts; None for anything else."""
+    values = value if isinstance(value, list) else [value]
+    return values if values and all(isinstance(each, str) for each in values) else None
+
+
+def _own(row: dict[str, Any], where: str) -> tuple[str, dict[str, list[str]], set[str]]:
+    """Returns (the image's path, its captions, no ignored columns) of a line of captions.jsonl."""
+    captions = _texts(row.get("caption"))
+    if not isinstance(row.get("file"), str) or captions is None:
         raise UserError(f'{where} lacks a text "file" or "caption": it has to be an object with both')
-    return row["file"], {"caption": row["caption"]}, set()
+    return row["file"], {"caption": captions}, set()
 
 
-def _metadata(row: dict[str, Any], where: str) -> tuple[str, dict[str, str], set[str]]:
-    """Returns (the image's path, its caption and label, the ignored columns) of a line of metadata."""
+def _metadata(row: dict[str, Any], where: str) -> tuple[str, dict[str, list[str]], set[str]]:
+    """Returns (the image's path, its captions and label, the ignored columns) of a line of metadata."""
     if not isinstance(row.get("file_name"), str):
         raise UserError(f'{where} lacks a text "file_name", an image\'s path from the folder that the file is in')
     found = {}
@@ -125,8 +140,9 @@ def _metadata(row: dict[str, Any], where: str) -> tuple[str, dict[str, str], set
         value = row[given[0]] if given else None
         if kind == "label" and isinstance(value, int) and not isinstance(value, bool):
             value = str(value)
-        if value is not None and not isinstance(value, str):
+        values = (_texts(value) if kind == "caption" else [value] * isinstance(value, str)) if given else []
+        if given and not values:
             raise UserError(f"{where} has a {given[0]} that is {json.dumps(value)[:40]}, no {kind} in words")
-        if value or (value is not None and kind == "caption"):
-            found[kind] = value
+        if values and (kind == "caption" or value):
+            found[kind] = values
     return row["file_name"], found, set(row) - {"file_name", *COLUMNS["caption"], *COLUMNS["label"]}

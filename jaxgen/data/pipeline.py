@@ -28,6 +28,10 @@ BITS = 2**32 - 2
 """Constant folded into the key to derive the keys for dynamic binarization."""
 
 
+CAPTIONS = 2**32 - 3
+"""Stands in place of an epoch number in the seed of the bits that choose captions."""
+
+
 def words_of(key: Key) -> tuple[int, ...]:
     """The integers of a key's data, which seed NumPy's generators."""
     return tuple(jax.device_get(jax.random.key_data(key)).tolist())
@@ -51,6 +55,23 @@ def mirrored(key: Key, batch_size: int, start: int, count: int) -> np.ndarray:
     words = words_of(key)
     steps = (np.random.SeedSequence([*words, FLIPS, step]) for step in range(start, start + count))
     return np.stack([np.random.Philox(step).random_raw(batch_size) & 1 for step in steps]).astype(bool)
+
+
+def captioned(key: Key, indices: np.ndarray, ends: np.ndarray, start: int) -> np.ndarray:
+    """Captions of the images in the steps from `start` on: rows of a table in which each image's follow one another.
+
+    Args:
+      key: of the order of the data; it decides, with the step.
+      indices: the images of each step, int32 [count, batch_size].
+      ends: int [images], the row after the last caption of each image.
+
+    Returns:
+      int32 [count, batch_size], each caption of an image equally likely.
+    """
+    steps = (np.random.SeedSequence([*words_of(key), CAPTIONS, start + step]) for step in range(len(indices)))
+    bits = np.stack([np.random.Philox(step).random_raw(indices.shape[1]) for step in steps])
+    counts = np.diff(ends, prepend=0)[indices].astype(np.uint64)
+    return (ends[indices] - 1 - (bits % counts).astype(np.int64)).astype(np.int32)
 
 
 def bit_keys(key: Key, start: int, count: int) -> Key:

@@ -233,8 +233,16 @@ def _file(split: str, name: str) -> str:
 
 def _loaded(path: Path) -> np.ndarray:
     if path.suffix == ".json":
-        return np.asarray(json.loads(path.read_text("utf-8")), object)
+        return _captions(json.loads(path.read_text("utf-8")))
     return np.load(path, mmap_mode="r")
+
+
+def _captions(captions: list[str | list[str]]) -> np.ndarray:
+    """An array of objects, one for each image also where an image has several captions."""
+    array = np.empty(len(captions), object)
+    for i, each in enumerate(captions):  # numpy would take lists of one length for rows
+        array[i] = each
+    return array
 
 
 def _save(folder: Path, split: str, entries: Mapping[str, np.ndarray]) -> None:
@@ -430,8 +438,8 @@ def _decode(records, what, transform, skip_bad, kept, shape, progress, seen, spl
     if not rows:
         more = f"; and {len(bad) - 3} more" if len(bad) > 3 else ""
         raise UserError(f"{what}: no image is left with --skip-bad: {'; '.join(bad[:3])}{more}")
-    dtypes = {"label": np.int32, "caption": object}
-    entries = {name: np.asarray(column, dtypes[name]) for name, column in columns.items()}
+    makers = {"label": lambda labels: np.asarray(labels, np.int32), "caption": _captions}
+    entries = {name: makers[name](column) for name, column in columns.items()}
     digests = _digests({"": entries})[""]
     digest.update(f"{np.dtype(np.uint8).str} {(len(rows), *shape)}".encode())
     if kept:

@@ -97,9 +97,10 @@ def extractors(
         if subject != "point":
             return None, None
         return Extractor("points", "", np.asarray, note="the points themselves"), None
+    given = None if choice is None else chosen(choice)  # refused before a judge is trained
     judge = _own(JUDGE, dataset, progress) if "label" in entries else None
-    if choice is not None:
-        return chosen(choice), judge
+    if given:
+        return given, judge
     return judge and _own(EXTRACTOR, dataset, progress), judge
 
 

@@ -5,7 +5,7 @@ import dataclasses
 import importlib.metadata
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +22,7 @@ from jaxgen.dependencies import function_sources, sources
 from jaxgen.errors import UserError
 from jaxgen.evaluation import networks
 from jaxgen.evaluation.cache import cached, content
+from jaxgen.evaluation.extractor import Extractor
 from jaxgen.evaluation.foreign import read_images
 from jaxgen.evaluation.of_samples import Examples, Sides
 from jaxgen.evaluation.options import Scoring
@@ -39,6 +40,7 @@ from jaxgen.evaluation.table import (
     likelihood_notes,
     scores_samples,
 )
+from jaxgen.files import check_writable
 from jaxgen.model import BINARY_THRESHOLD, Model, State
 from jaxgen.progress import Progress
 from jaxgen.training import Run, engine, folder, open_run
@@ -51,12 +53,21 @@ EVALUATION = "evaluation.json"
 PACKAGES = ("jax", "jaxlib", "flax", "numpy", "scipy", "scikit-learn", "pillow")
 """Packages whose versions scores depend on."""
 
+FEW_SAMPLES = {"fd", "kid"}
+"""Columns that come with a warning if there are no more examples than features."""
+
 MOST = 10_000
 """Most samples per seed by default."""
 
 
 def evaluate(
-    run: str | Path, scoring: Scoring | None = None, checkpoint: str | int = "newest", *, progress: bool = True
+    run: str | Path,
+    scoring: Scoring | None = None,
+    checkpoint: str | int = "newest",
+    *,
+    out: str | Path | None = None,
+    show: Callable[[dict[str, Any]], None] | None = None,
+    progress: bool = True,
 ) -> dict[str, Any]:
     """Scores a run's seeds beside real images and the untrained model; writes evaluation.json into the run folder.
 
@@ -64,23 +75,27 @@ def evaluate(
         run: the run folder.
         scoring: the metrics and their settings.
         checkpoint: as `open_run` takes it.
+        out: the JSON file; evaluation.json in the run folder if not given.
+        show: is called with the results before they are written.
         progress: show progress on stderr.
 
     Returns:
-        The table, as `Scorer.results` returns it.
+        The table, as `Scorer.results` returns it, and the file as "path".
 
     Raises:
         UserError: there is no run or no checkpoint yet; a metric does not apply to the model, or needs more samples.
     """
     opened = open_run(run, checkpoint)
-    with Scorer(opened.plan.dataset, scoring or Scoring(), progress) as scorer:
-        scorer.check([opened.plan])
+    file = Path(out) if out else opened.path / EVALUATION
+    check_writable(file)
+    scorer = Scorer(opened.plan.dataset, scoring or Scoring(), progress)
+    scorer.check([opened.plan])
+    with scorer:
         real = scorer.real_rows([opened.plan.model])
         trained, untrained = scorer.model_rows(opened.path.name, opened)
         results = scorer.results([*real, trained, untrained], opened.plan.settings.seeds)
         results["environment"] = environment(opened.plan.dataset)
-    folder.write_json(opened.path / EVALUATION, results)
-    return results
+    return _written(results, file, show)
 
 
 def evaluate_images(
@@ -89,6 +104,7 @@ def evaluate_images(
     scoring: Scoring | None = None,
     *,
     out: str | Path | None = None,
+    show: Callable[[dict[str, Any]], None] | None = None,
     progress: bool = True,
     **options: Any,
 ) -> dict[str, Any]:
@@ -99,19 +115,19 @@ def evaluate_images(
         dataset: its name, as `jaxgen.data.load` takes it.
         scoring: the metrics and their settings.
         out: the JSON file; IMAGES.evaluation.json beside the images if not given.
+        show: is called with the results before they are written.
         progress: show progress on stderr.
         **options: options of the dataset, the fields of `jaxgen.data.Options`.
 
     Returns:
-        The table, as `Scorer.results` returns it.
+        The table, as `Scorer.results` returns it, and the file as "path".
 
     Raises:
         UserError: the images cannot be read or are unlike the dataset's, or a metric does not apply to them.
     """
     scoring, path = scoring or Scoring(), Path(images).expanduser().resolve()
     out = Path(out) if out else path.with_name(f"{path.name}.evaluation.json")
-    if out.is_dir():
-        raise UserError(f"{out} is a folder; --out names the JSON file")
+    check_writable(out)
     loaded = data.load(dataset, progress=progress, **options)
     values, labels, how = read_images(path, loaded)
     if scoring.samples is not None:
@@ -120,8 +136,9 @@ def evaluate_images(
         order = np.random.Generator(np.random.Philox(scoring.sampling_seed)).permutation(len(values))
         chosen = np.sort(order[: scoring.samples])
         values, labels = values[chosen], None if labels is None else labels[chosen]
-    with Scorer(loaded, dataclasses.replace(scoring, samples=len(values)), progress) as scorer:
-        scorer.check([], labeled=labels is not None)
+    scorer = Scorer(loaded, dataclasses.replace(scoring, samples=len(values)), progress)
+    scorer.check([], labeled=labels is not None)
+    with scorer:
         row = {
             "name": path.name,
             "kind": "given",
@@ -131,7 +148,13 @@ def evaluate_images(
             "notes": scorer.absent(None, labels is not None),
         }
         results = scorer.results([*scorer.real_rows([]), row], ()) | {"environment": environment(loaded)}
-    out.parent.mkdir(parents=True, exist_ok=True)
+    return _written(results, out, show)
+
+
+def _written(results: dict[str, Any], out: Path, show: Callable[[dict[str, Any]], None] | None) -> dict[str, Any]:
+    """The results and the path of the file that they are written to, after they are shown."""
+    if show:
+        show(results)
     folder.write_json(out, results)
     return results | {"path": str(out)}
 
@@ -150,15 +173,25 @@ class Scorer:
         self._bar = Progress(progress)
         self.entry = dataset.spec.subject
         self.num = scoring.samples or min(MOST, dataset.spec.num_examples)
-        # Networks are trained before this bar starts, since training shows its own.
-        asked = [FAMILIES[name] for name in scoring.metrics] or [family for family in FAMILIES.values() if family.usual]
-        self.extractor, self.judge = (
-            networks.extractors(dataset, scoring.extractor, progress)
-            if any(family.networks for family in asked)
-            else (None, None)
-        )
+        self._train = partial(networks.extractors, dataset, scoring.extractor, progress)
+
+    @cached_property
+    def networks(self) -> tuple[Extractor | None, Extractor | None]:
+        """Extractor and judge, trained on first use where there are none in the cache."""
+        return self._train() if any(FAMILIES[name].networks for name in self.names) else (None, None)
+
+    @property
+    def extractor(self) -> Extractor | None:
+        """The extractor, None if no requested metric uses networks."""
+        return self.networks[0]
+
+    @property
+    def judge(self) -> Extractor | None:
+        """The judge, None without labels, and if no requested metric uses networks."""
+        return self.networks[1]
 
     def __enter__(self) -> "Scorer":
+        _ = self.networks  # trained before this bar starts, since training shows its own
         self._bar.__enter__()
         self._bar.start("", 0)
         return self
@@ -166,19 +199,24 @@ class Scorer:
     def __exit__(self, *exc) -> None:
         self._bar.__exit__(*exc)
 
-    def context(self, model: Model | None = None, labeled: bool = True) -> Context:
-        """Inputs available to metrics of a model, or of examples."""
-        return Context(self.dataset, self.extractor, self.judge, model, labeled)
+    def context(self, model: Model | None = None, labeled: bool = True, networks: bool = True) -> Context:
+        """Inputs available to metrics of a model, or of examples; without `networks` none is trained for it."""
+        extractor, judge = self.networks if networks else (None, None)
+        return Context(self.dataset, extractor, judge, model, labeled)
 
     def check(self, plans: Sequence[Plan], labeled: bool = True) -> None:
         """Raises UserError if a requested metric applies to no model of `plans`, or to no examples without plans."""
         for name in self.names:
-            if scores_samples(name) and self.num < FAMILIES[name].least:
-                raise UserError(f"metric {name} needs {FAMILIES[name].least} samples or more, not {self.num}")
-        for name in self.scoring.metrics:
+            least, tested = FAMILIES[name].least, len(self.dataset.test[self.entry])
+            if scores_samples(name) and self.num < least:
+                raise UserError(f"metric {name} needs {least} samples or more, not {self.num}")
+            if scores_samples(name) and tested < least:
+                raise UserError(f"metric {name} needs {least} {self.split} examples or more, not {tested}")
+        # What needs no network comes first: a network may have to be trained.
+        for name in sorted(self.scoring.metrics, key=lambda name: FAMILIES[name].networks):
             reasons = [self.lacks(name, plan.model) for plan in plans]
             if not plans:
-                context = self.context(None, labeled)
+                context = self.context(None, labeled, FAMILIES[name].networks)
                 reasons = [FAMILIES[name].lacks(context) if scores_samples(name) else "it scores models"]
             if all(reasons):
                 who = " and ".join(plan.model_name for plan in plans) or "these examples"
@@ -202,7 +240,7 @@ class Scorer:
         """Reason why a model cannot have a metric; "" if it can."""
         if scores_samples(family) and model.sampler is None:
             return "it does not sample"
-        return FAMILIES[family].lacks(self.context(model, "label" in model.conditions))
+        return FAMILIES[family].lacks(self.context(model, "label" in model.conditions, FAMILIES[family].networks))
 
     def lacks_column(self, key: str, model: Model) -> str:
         """Reason why a model cannot have a column; "" if it can."""
@@ -218,9 +256,10 @@ class Scorer:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Requested families of metrics; if none are named, the usual ones, and more if there is no extractor."""
+        """Requested families of metrics; if none are named, the usual ones, and more if images have no extractor."""
         usual = [name for name, family in FAMILIES.items() if family.usual]
-        return self.scoring.metrics or (*usual, *(PIXELWISE if self.entry == "image" and not self.extractor else ()))
+        untold = self.entry == "image" and "label" not in self.dataset.spec.entries and self.scoring.extractor is None
+        return self.scoring.metrics or (*usual, *(PIXELWISE if untold else ()))
 
     def left_out(self, rows: Sequence[dict[str, Any]]) -> dict[str, str]:
         """Reasons by family, for families of metrics that no model, and no given examples, has a score of."""
@@ -423,7 +462,8 @@ class Scorer:
         """Returns the table as a JSON-able dict.
 
         Returns:
-            {"seeds", "metrics": the columns, "rows", "dataset", "samples", "scoring", "extractor", "judge"}; rows
+            {"seeds", "metrics": the columns, "rows", "dataset", "samples", "scoring", "extractor", "judge",
+            "warnings": sentences}; rows
             as `jaxgen.report.page.write_report` describes them.
         """
         keys = {key for row in rows for key in row["values"]}
@@ -447,7 +487,19 @@ class Scorer:
             "scoring": dataclasses.asdict(self.scoring) | {"metrics": list(self.names)},
             "extractor": self.extractor and self.extractor.described(),
             "judge": self.judge and self.judge.described(),
+            "warnings": self._warnings(keys),
         }
+
+    def _warnings(self, keys: set[str]) -> list[str]:
+        """Sentences on columns whose numbers are of too few examples."""
+        distances = [metric.title for metric in columns(self.context(), self.scoring, self.num, keys & FEW_SAMPLES)]
+        few = min(self.num, len(self.dataset.test[self.entry]))
+        if not distances or few > (dimensions := self.sides.test.features.shape[1]):
+            return []
+        return [
+            f"{' and '.join(distances)} of {few:,} examples with {dimensions:,} features each say little: "
+            "more examples than features are needed"
+        ]
 
 
 def _finite(value: float) -> float | None:

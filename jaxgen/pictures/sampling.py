@@ -14,6 +14,7 @@ from jaxgen.data import Dataset
 from jaxgen.data.readers.image_folder import folder_names
 from jaxgen.drawing import legible_scale, stacked, to_animation, to_png
 from jaxgen.errors import UserError
+from jaxgen.files import check_writable, write_new
 from jaxgen.model import Model
 from jaxgen.pictures import latents
 from jaxgen.pictures.kinds import FOLDER, KINDS, Asked, Drawn, Kind
@@ -103,7 +104,9 @@ def sample(
     how = KINDS[kind]
     if opened.plan.dataset.spec.subject not in how.subjects:
         raise UserError(f"{kind} shows {how.subjects[0]}s, which dataset {opened.plan.dataset.name} does not have")
-    is_folder = bool(out) and (str(out).endswith(("/", os.sep)) or Path(out).is_dir())
+    is_folder = bool(out) and (
+        str(out).endswith(("/", os.sep)) or os.path.isdir(out)
+    )  # Path.is_dir raises for too long a name
     out = Path(out) if out is not None else opened.path / f"{kind}{how.suffixes[0]}"
     suffix = FOLDER if is_folder else out.suffix.lower()
     if suffix not in how.suffixes:
@@ -114,6 +117,7 @@ def sample(
         raise UserError(
             f"samples of {opened.plan.dataset.name} are not images, so they cannot be a folder of files: choose .npz"
         )
+    check_writable(out / "seed" if is_folder else out)
     _check_model(how, opened.plan)
     _check_options(kind, asked, opened.plan)
     drawn = how.draw(opened, asked)
@@ -121,10 +125,7 @@ def sample(
         _write_folder(out, _image_files(drawn.arrays, opened.plan.dataset))
         return out
     content = _content(drawn, suffix, opened.plan)
-    if out.exists() and out.read_bytes() != content:
-        raise UserError(f"{out} exists with another content; choose another --out")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_bytes(content)
+    write_new(out, content)
     return out
 
 

@@ -118,6 +118,7 @@ class Anew(NamedTuple):
 
     mirrored: Array | None  # bool [most, batch]: True for images that are mirrored left to right
     bits: Key | None  # keys [most] for drawing gray pixels as bits
+    captions: Array | None = None  # int32 [most, batch]: rows of `data`'s captions, which then holds all of each image
 
 
 def chunk_program(phase: Phase, how: str, devices: Mesh | None = None, own_order: bool = False) -> Callable:
@@ -151,6 +152,8 @@ def chunk_program(phase: Phase, how: str, devices: Mesh | None = None, own_order
                 batch["image"] = jnp.where(flip, batch["image"][..., ::-1, :], batch["image"])
             if anew and anew.bits is not None:
                 batch["image"] = drawn_bits(anew.bits[i], batch["image"])
+            if anew and anew.captions is not None:
+                batch["caption"] = data["caption"][anew.captions[i]]
             batch |= {"weight": weights[i]}
             return jax.lax.with_sharding_constraint(batch, share_of_batch) if several else batch
 

@@ -38,6 +38,7 @@ class Feed:
         self.entries = {name: dataset.train[name] for name in needs}
         self._num_examples = dataset.spec.num_examples
         self._anew = "image" in needs and (settings.flip or settings.binarize == "dynamic")
+        self._captions = dataset.captions if "caption" in needs else None
         of_seeds = engine.all_streams(settings.seeds).data
         self._keys = of_seeds if settings.own_order else streams(settings.data_seed).data
         self.most = settings.log_every
@@ -65,12 +66,26 @@ class Feed:
         def rows(step: int, stop: int) -> tuple[np.ndarray, ...]:
             return chunk_rows(phase, self._keys, self._num_examples, self._settings, first, step, stop, self.most)
 
-        def anew(step: int, stop: int) -> engine.Anew | None:
-            return chunk_anew(self._keys, self._settings, step, stop, self.most) if self._anew else None
+        captions = {"caption": self._captions.tokens} if self._captions else {}
+        captions = engine.placed(self._devices, captions, shared=True)
+
+        def anew(step: int, stop: int, indices: np.ndarray) -> engine.Anew | None:
+            found = chunk_anew(self._keys, self._settings, step, stop, self.most) if self._anew else None
+            if self._captions:
+                drawn = np.zeros_like(indices)
+                for n in np.ndindex(self._keys.shape):
+                    drawn[n] = pipeline.captioned(self._keys[n], indices[n], self._captions.ends, step)
+                found = (found or engine.Anew(None, None))._replace(captions=drawn)
+            return found
 
         if not self._streamed:
-            arrays = engine.placed(self._devices, self.entries, shared=True)
-            yield lambda step, stop: (arrays, *rows(step, stop), anew(step, stop))
+            arrays = engine.placed(self._devices, self.entries, shared=True) | captions
+
+            def whole(step: int, stop: int) -> tuple[Any, ...]:
+                indices, weights = rows(step, stop)
+                return arrays, indices, weights, anew(step, stop, indices)
+
+            yield whole
             return
         batch_size = self._settings.batch_size
         origin = 0 if phase.passes is None else first  # passes are counted from the phase's first step
@@ -92,8 +107,9 @@ class Feed:
                 for n, batch in enumerate(some):
                     entry[n] = batch[name]
             data = {name: entry.reshape(-1, *entry.shape[2:]) for name, entry in read.items()}
-            data = engine.placed(self._devices, data, shared=True)
-            return data, within, rows(step, stop)[1], anew(step, stop)
+            data = engine.placed(self._devices, data, shared=True) | captions
+            indices, weights = rows(step, stop)
+            return data, within, weights, anew(step, stop, indices)
 
         try:
             yield take

@@ -16,6 +16,7 @@ lock                the process that trains in the folder, or did last
 result.json         written at the end: step, seconds, diverged seeds, digests
 """
 
+import errno
 import json
 import shutil
 import tempfile
@@ -27,6 +28,7 @@ import numpy as np
 
 from jaxgen.config import configured
 from jaxgen.errors import UserError
+from jaxgen.files import write_whole
 from jaxgen.model import State
 from jaxgen.training import dataset_file, engine
 from jaxgen.training.checkpoints import Checkpoints, DamagedError, best_steps
@@ -83,7 +85,12 @@ def create(path: Path, plan: Plan) -> None:
             write_json(started / ENVIRONMENT, plan.environment())
             write_json(started / CONFIG, plan.described())
             dataset_file.save(started, plan.dataset)
-            started.rename(path)
+            try:
+                started.rename(path)
+            except OSError as error:
+                if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):  # another process was faster
+                    raise UserError(f"{path} exists; choose another --out") from None
+                raise
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from None
 
@@ -335,6 +342,4 @@ def read_json(path: Path) -> Any:
 
 def write_json(path: Path, content: Any) -> None:
     """Writes `content` atomically."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(content, indent=2) + "\n")
-    part.replace(path)
+    write_whole(path, (json.dumps(content, indent=2) + "\n").encode())

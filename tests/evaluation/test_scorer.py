@@ -414,7 +414,7 @@ def test_files_that_are_no_such_images(folder, tmp_path, digits):
     (folder / "7").rename(folder / "seven")
     assert "subfolder 'seven' is no class of digits, but others are" in said(folder)
     (folder / "seven").rename(folder / "7")
-    assert "is a folder; --out names the JSON file" in said(folder, "--out", tmp_path)
+    assert "is a folder; --out names a file" in said(folder, "--out", tmp_path)
     Image.fromarray(np.zeros((4, 4), np.uint8)).save(folder / "0" / "zz.png")
     assert "all have to be alike" in said(folder)
     (folder / "0" / "zz.png").unlink()

@@ -148,6 +148,7 @@ def table(label, size, seed, shift):
         },
         "judge": None,
         "left_out": {},
+        "warnings": [],
     }
 
 

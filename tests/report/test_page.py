@@ -132,6 +132,7 @@ def table():
         "extractor": {"name": "digits classifier", "accuracy": 0.9713, "digest": "e1e2", "note": "64 units."},
         "judge": None,
         "left_out": {},
+        "warnings": [],
     }
 
 
@@ -257,7 +258,7 @@ def test_a_rate_has_the_interval_of_a_count(write, results, table):
     # none of five: up to 1 - .025^(1/5)
     assert Page(write()).cells("vae")[0].startswith("0.00 [0.00, 0.52]")
     console = Console(width=100, file=io.StringIO())
-    console.print(*scores_tables(results | table | {"dataset": {"test": 1}}, console))
+    console.print(*scores_tables(results | table | {"dataset": {"test": 1}, "warnings": []}, console))
     assert "0.00 [0.00, 0.52]" in console.file.getvalue()
 
 
@@ -273,6 +274,7 @@ def test_a_score_that_a_seed_has_not_is_none_in_the_terminal():
         "samples": 9,
         "dataset": {"test": 1},
         "left_out": {},
+        "warnings": [],
     }
     console.print(*scores_tables(results, console))
     assert "0.50 none 1.50" in console.file.getvalue()

@@ -177,6 +177,80 @@ def test_captions_are_read_by_grain(spy, tmp_path, folder):
         quiet(spy, {"captions": True}, settings(**options, pipeline="grain", own_order=True), tmp_path / "other")
 
 
+SAID = {  # how many captions each of six training images has, and how they are written
+    "a": ["a one"],
+    "b": ["b one", "b two"],
+    "c": ["c one", "c two", "c three"],
+    "d": ["d one"],
+    "e": ["e one", "e two", "e three", "e four", "e five"],
+    "f": ["f one", "f one"],
+}
+
+
+def captioned_folder(folder, form):
+    """Images with several captions: by several lines, a list in one, metadata.jsonl or metadata.csv."""
+    rows = []
+    for split, names in (("train", SAID), ("validation", "vw"), ("test", "xy")):
+        (folder / split).mkdir(parents=True)
+        for name in names:
+            Image.new("L", (4, 4), ord(name)).save(folder / split / f"{name}.png")
+            rows += [(f"{split}/{name}.png", said) for said in SAID.get(name, [f"{name} one", f"{name} two"])]
+    if form == "csv":
+        text = "".join(f"{file},{said}\n" for file, said in [("file_name", "text"), *rows])
+        (folder / "metadata.csv").write_text(text)
+        return
+    if form == "list":
+        rows = [(file, [said for other, said in rows if other == file]) for file in dict(rows)]
+    keys = ("file_name", "text") if form == "metadata" else ("file", "caption")
+    lines = [json.dumps(dict(zip(keys, row, strict=True))) + "\n" for row in rows]
+    (folder / ("metadata.jsonl" if form == "metadata" else "captions.jsonl")).write_text("".join(lines))
+
+
+@pytest.mark.parametrize("form", ["lines", "list", "metadata", "csv"])
+def test_images_with_several_captions(tmp_path, form):
+    captioned_folder(tmp_path / "images", form)
+    loaded = data.load("image_folder", data_from=str(tmp_path / "images"), progress=False)
+    said = [text for texts in SAID.values() for text in texts]
+    assert loaded.vocabulary.decode(loaded.captions.tokens) == said
+    assert loaded.captions.ends.tolist() == [1, 3, 6, 7, 12, 14]
+    for split, first in (("train", [texts[0] for texts in SAID.values()]), ("test", ["<unk> one", "<unk> one"])):
+        assert loaded.vocabulary.decode(getattr(loaded, split)["caption"]) == first
+    assert "1 to 5 an image, of which each epoch of training draws one" in loaded.note
+    again = data.load("image_folder", data_from=str(tmp_path / "images"), progress=False)
+    assert (again.fingerprint, again.captions.tokens.tolist()) == (loaded.fingerprint, loaded.captions.tokens.tolist())
+
+
+def test_one_caption_of_each_image_is_drawn_each_epoch():
+    """Each equally likely, of the image's own, by key and step: however the steps are cut."""
+    ends, key, epochs = np.array([1, 3, 6, 7, 12, 14]), jax.random.key(3), 3000
+    images = pipeline.stream(key, 6, 6, 0, epochs)  # a step is an epoch
+    rows = pipeline.captioned(key, images, ends, 0)
+    assert ((rows < ends[images]) & (rows >= (ends - [1, 2, 3, 1, 5, 2])[images])).all()
+    counts = np.bincount(rows.ravel(), minlength=14) / epochs
+    expected = np.repeat([1, 1 / 2, 1 / 3, 1, 1 / 5, 1 / 2], [1, 2, 3, 1, 5, 2])
+    np.testing.assert_allclose(counts, expected, atol=4 * np.sqrt(0.25 / epochs))
+    np.testing.assert_array_equal(pipeline.captioned(key, images[7:20], ends, 7), rows[7:20])
+    assert (pipeline.captioned(jax.random.key(4), images, ends, 0) != rows).mean() > 0.3
+
+
+@pytest.mark.parametrize("how", ["memory", "grain", "own_order", "resumed"])
+def test_a_run_sees_the_captions_that_are_drawn(spy, tmp_path, how):
+    captioned_folder(tmp_path / "images", "lines")
+    options = {"dataset": "image_folder", "data_from": str(tmp_path / "images"), "seeds": (0, 1)}
+    options |= {"memory": {}, "resumed": {}}.get(how, {"pipeline": "grain"} if how == "grain" else {how: True})
+    if how == "resumed":
+        quiet(spy, {"captions": True}, settings(**options, steps=7), tmp_path / "run")
+    given = settings(**options)
+    run = quiet(spy, {"captions": True}, given, tmp_path / "run", resume=how == "resumed")
+    captions = data.load("image_folder", data_from=str(tmp_path / "images"), progress=False).captions
+    for n, seed in enumerate((0, 1)):
+        key = streams(seed if how == "own_order" else given.data_seed).data
+        rows = pipeline.captioned(key, pipeline.stream(key, 6, BATCH, 0, 24), captions.ends, 0)
+        weights = np.arange(1, 25)[:, None] * np.arange(1, BATCH + 1)  # by step and place in the batch
+        seen = np.tensordot(weights, captions.tokens[rows].astype(int), 2)
+        np.testing.assert_array_equal(run.state.params["seen"][n], seen)
+
+
 # The table's models
 
 

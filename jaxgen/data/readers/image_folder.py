@@ -181,7 +181,7 @@ class _Images:
     folder: str
     paths: Sequence[str]  # below the folder, with /
     labels: Sequence[int] | None = None
-    captions: Sequence[str] | None = None
+    captions: Sequence[str | list[str]] | None = None
     max_pixels: int | None = None
     bits: int | None = None
 

@@ -411,7 +411,14 @@ def test_captions(tmp_path):
         ),
         (line("d.png", "d"), "{where} is of no image: there is no image d.png in {folder}"),
         (line("../c.png", "d"), "{where} is of no image: there is no image ../c.png in {folder}"),
-        (line("a.png", "again"), "{where} is a second caption of a.png: an image has one"),
+        (
+            '{"file": "c.png", "caption": []}',
+            '{where} lacks a text "file" or "caption": it has to be an object with both',
+        ),
+        (
+            '{"file": "c.png", "caption": ["c", 7]}',
+            '{where} lacks a text "file" or "caption": it has to be an object with both',
+        ),
         ("", "{path} leaves c.png an image without caption: every image needs a line, or remove it"),
     ],
 )
@@ -872,7 +879,7 @@ ROWS = [{"file_name": f"{name}.png", "text": name, "label": "x"} for name in "ab
     ("rows", "says"),
     [
         (ROWS[:2], "{path} leaves c.png an image without caption: every image needs a line, or remove it"),
-        ([*ROWS, ROWS[0]], "line 4 of {path} is a second caption of a.png: an image has one"),
+        ([*ROWS, {"file_name": "a.png", "text": [1]}], "line 4 of {path} has a text that is [1], no caption in words"),
         ([*ROWS, {"file_name": "d.png"}], "line 4 of {path} is of no image: there is no image d.png in {folder}"),
         (
             [{"text": "a"}, *ROWS],
@@ -922,7 +929,8 @@ def test_captions_in_two_files(tmp_path):
     metadata(tmp_path, *ROWS)
     captions(tmp_path, line("a.png", "a"))
     path = tmp_path / "metadata.jsonl"
-    assert message(tmp_path) == f"line 1 of {path} is a second caption of a.png: an image has one"
+    where = f"{tmp_path / 'captions.jsonl'} has: keep them in one file"
+    assert message(tmp_path) == f"line 1 of {path} has captions of a.png, as {where}"
     captions(tmp_path)
     metadata(tmp_path, *({"file_name": f"{name}.png", "label": name} for name in "abc"))
     assert message(tmp_path) == (

@@ -1,0 +1,52 @@
+"""Files that are written whole, and checked before the work whose result they are to hold."""
+
+import errno
+import os
+from pathlib import Path
+
+from jaxgen.errors import UserError
+
+
+def check_writable(path: Path) -> None:
+    """Raises UserError if a file at `path`, a place for a result, could not be written. Leaves nothing behind."""
+    if os.path.isdir(path):  # Path.is_dir raises where it may not look
+        raise UserError(f"{path} is a folder; --out names a file")
+    above = next(each for each in Path(os.path.abspath(path)).parents if os.path.exists(each))
+    try:
+        if not above.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        _part(above / path.name, b"").unlink()
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}; choose another --out") from None
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes a file, in place of one that is there, whole or not at all."""
+    part = _part(path, content)
+    part.replace(path)
+
+
+def write_new(path: Path, content: bytes) -> None:
+    """Writes a file whole; raises UserError if another content is there, also of a process that was faster."""
+    part = _part(path, content)
+    try:
+        os.link(part, path)
+    except FileExistsError:
+        if path.read_bytes() != content:
+            raise UserError(f"{path} exists with another content; choose another --out") from None
+    except OSError:  # a file system without hard links
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _part(path: Path, content: bytes) -> Path:
+    """The content in a file beside `path`, in a folder that is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(content)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
+    return part
