@@ -3,7 +3,8 @@
 A model over levels, the integers 0 to `levels` - 1, factorizes p(image) = prod_i p(x_i | x_1, ..., x_{i-1}) in raster
 order. A head says how many conditionals a pixel has, how many outputs each takes, and what they mean:
 
-    bernoulli    bits, one logit a channel
+    bernoulli    bits, one logit a channel; or patches of side x side bits, a softmax over all 2^(side^2 channels),
+                 each patch then a level of its own
     categorical  softmax over `levels` equal bins of the 256 gray levels, a channel after the other; within its bin
                  each gray level is equally likely, so that log p is of the 256 levels whatever `levels` is
     logistic     a mixture of logistic distributions, discretized to the 256 levels, of all channels of a pixel at
@@ -20,12 +21,15 @@ import numpy as np
 
 from jaxgen.errors import LEAST, MOST, UserError
 from jaxgen.likelihoods import bernoulli_log_prob, discretized_logistic_log_mass
-from jaxgen.model import Array, Key
+from jaxgen.model import BINARY_THRESHOLD, Array, Key
 
 HeadName: TypeAlias = Literal["bernoulli", "categorical", "logistic"]
 
 LEAST_LOG_SCALE = -7.0
 """Of a logistic component, of pixels in [-1, 1]; that of the paper's code."""
+
+MOST_BITS = 12
+"""Of a patch, which is one of 2^12 then."""
 
 
 class Head(NamedTuple):
@@ -41,13 +45,20 @@ class Head(NamedTuple):
     space: str  # of `jaxgen.model.Likelihood`, as is the note
     note: str
     sampling: str  # what draws are, for `jaxgen.model.Sampler`
+    patch: int = 1  # side of the patches of bits that are levels, pixels of an image [H / side, W / side, 1]
 
     def level(self, image: Array) -> Array:
         """uint8 images as levels, int32."""
+        if self.patch > 1:
+            bits = _patches(image.astype(jnp.int32) // BINARY_THRESHOLD, self.patch)
+            return (bits << jnp.arange(bits.shape[-1])).sum(-1, keepdims=True)
         return image.astype(jnp.int32) // (256 // self.levels)
 
     def image(self, key: Key, level: Array) -> Array:
         """Levels as uint8 images: bits as 0 and 255, a bin as one of its gray levels, drawn evenly."""
+        if self.patch > 1:
+            bits = level >> jnp.arange(self.levels.bit_length() - 1) & 1
+            return (255 * _unpatched(bits, self.patch)).astype(jnp.uint8)
         if self.levels == 2 and self.space == "binary":
             return (255 * level).astype(jnp.uint8)
         width = 256 // self.levels
@@ -60,24 +71,44 @@ class Head(NamedTuple):
 
 
 def make_head(
-    name: HeadName, channels: int, levels: int = 256, mixtures: int = 10, temperature: float = 1.0, top: int = 0
+    name: HeadName,
+    channels: int,
+    levels: int = 256,
+    mixtures: int = 10,
+    temperature: float = 1.0,
+    top: int = 0,
+    patch: int = 1,
 ) -> Head:
     """A head by name, for images of so many channels.
 
-    `levels` applies to categorical, `mixtures` to logistic. Draws, not log p, change with `temperature`, which divides
-    logits and multiplies the scales of logistic distributions, and with `top`, which leaves the draws of categorical
-    only that many likeliest levels; 1 and 0 draw from the model. Raises UserError for numbers that cannot be.
+    `levels` applies to categorical, `mixtures` to logistic, `patch` to bernoulli. Draws, not log p, change with
+    `temperature`, which divides logits and multiplies the scales of logistic distributions, and with `top`, which
+    leaves the draws of a softmax only that many likeliest levels; 1 and 0 draw from the model. Raises UserError for
+    numbers that cannot be.
     """
     if not LEAST <= temperature <= MOST:
         raise UserError(f"temperature must be above 0 and finite, not {temperature}")
     if name == "bernoulli":
-        head = _bernoulli(channels, temperature)
+        head = _bernoulli(channels, temperature) if patch == 1 else _bits(channels, patch, temperature, top)
     elif name == "categorical":
         head = _categorical(channels, levels, temperature, top)
     else:
         head = _logistic(channels, mixtures, temperature)
     cut = f" of the {top} likeliest levels" if top else ""
     return head._replace(sampling="draws" + cut + (f" at temperature {temperature:g}" if temperature != 1 else ""))
+
+
+def _patches(x: Array, side: int) -> Array:
+    """Images [num, H, W, C] as patches: [num, H / side, W / side, side * side * C]."""
+    num, height, width, channels = x.shape
+    x = x.reshape(num, height // side, side, width // side, side, channels)
+    return x.swapaxes(2, 3).reshape(num, height // side, width // side, -1)
+
+
+def _unpatched(x: Array, side: int) -> Array:
+    """Patches as images: the inverse of `_patches`."""
+    num, rows, columns, _ = x.shape
+    return x.reshape(num, rows, columns, side, side, -1).swapaxes(2, 3).reshape(num, rows * side, columns * side, -1)
 
 
 def _bernoulli(channels: int, temperature: float) -> Head:
@@ -90,12 +121,28 @@ def _bernoulli(channels: int, temperature: float) -> Head:
     return Head(2, channels, 1, log_prob, draw, "binary", "bits are pixels >= 128", "")
 
 
+def _bits(channels: int, patch: int, temperature: float, top: int) -> Head:
+    most = int(np.sqrt(MOST_BITS / channels))
+    if not 1 <= patch <= most:
+        raise UserError(f"patch must lie between 1 and {most}, of at most {MOST_BITS} bits, not {patch}")
+    levels = 2 ** (patch**2 * channels)
+    log_prob, draw = _softmax(levels, 1, temperature, top)
+    return Head(levels, 1, levels, log_prob, draw, "binary", "bits are pixels >= 128", "", patch)
+
+
 def _categorical(channels: int, levels: int, temperature: float, top: int) -> Head:
     if levels not in (2, 4, 8, 16, 32, 64, 128, 256):
         raise UserError(f"levels must be a power of two from 2 to 256, the gray levels of an image, not {levels}")
+    log_prob, draw = _softmax(levels, 256 // levels, temperature, top)
+    note = "of the 256 levels" + (f", in {levels} bins of equally likely ones" if levels < 256 else "")
+    return Head(levels, channels, levels, log_prob, draw, "uint8", note, "")
+
+
+def _softmax(levels: int, width: int, temperature: float, top: int) -> tuple[Callable, Callable]:
+    """`log_prob` and `draw` of a head whose outputs are logits of the levels, each of `width` equally likely ones."""
     if not 0 <= top <= levels:
         raise UserError(f"top must lie between 0 (all levels) and {levels}, the levels, not {top}")
-    log_width = float(np.log(256 // levels))
+    log_width = float(np.log(width))
 
     def log_prob(level, outputs):
         chex.assert_equal_shape([level, outputs[..., 0]])
@@ -109,8 +156,7 @@ def _categorical(channels: int, levels: int, temperature: float, top: int) -> He
             outputs = jnp.where(outputs >= least, outputs, -jnp.inf)
         return jax.random.categorical(key, outputs / temperature).astype(jnp.int32)[..., None]
 
-    note = "of the 256 levels" + (f", in {levels} bins of equally likely ones" if levels < 256 else "")
-    return Head(levels, channels, levels, log_prob, draw, "uint8", note, "")
+    return log_prob, draw
 
 
 def _logistic(channels: int, mixtures: int, temperature: float) -> Head:

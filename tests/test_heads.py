@@ -28,6 +28,7 @@ def given(head, *shape, scale=2.0, seed=0):
     ("name", "fields", "levels", "shape"),
     [
         ("bernoulli", {}, 2, (2, 2, 3)),
+        ("bernoulli", {"patch": 2}, 16, (1, 2, 1)),
         ("categorical", {"levels": 4}, 4, (1, 2, 3)),
         ("logistic", {"mixtures": 3}, 256, (1, 1, 2)),
         ("logistic", {"mixtures": 2}, 256, (1, 2, 1)),
@@ -95,6 +96,20 @@ def test_draws_have_their_probabilities(name, fields, channels):
     often = expected > 5
     found, expected = (np.append(a[often], a[~often].sum())[: -1 if often.all() else None] for a in (found, expected))
     assert scipy.stats.chisquare(found, expected).pvalue > 1e-3
+
+
+def test_patches_are_bits_read_in_raster_order():
+    """Of the patch at the top right the first bit is pixel (0, 2) and the last, of weight 8, pixel (1, 3)."""
+    head = make_head("bernoulli", 1, patch=2)
+    assert (head.levels, head.groups, head.outputs, head.space) == (16, 1, 16, "binary")
+    image = np.uint8([[200, 0, 0, 128], [0, 0, 0, 255], [127, 0, 0, 0], [0, 255, 0, 0]])[None, :, :, None]
+    level = head.level(jnp.asarray(image))
+    np.testing.assert_array_equal(level[0, :, :, 0], [[1, 2 + 8], [8, 0]])
+    np.testing.assert_array_equal(head.image(jax.random.key(0), level), np.where(image >= 128, 255, 0))
+    colors = np.random.default_rng(0).choice(np.uint8([0, 255]), (3, 4, 6, 3))
+    head = make_head("bernoulli", 3, patch=2)
+    assert len(np.unique(head.level(jnp.asarray(colors)))) > 15
+    np.testing.assert_array_equal(head.image(None, head.level(jnp.asarray(colors))), colors)
 
 
 def test_a_channel_is_rounded_before_the_next_depends_on_it():
