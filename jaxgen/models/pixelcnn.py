@@ -1,0 +1,270 @@
+"""PixelCNN, van den Oord, Kalchbrenner & Kavukcuoglu 2016, https://arxiv.org/abs/1601.06759, original and gated.
+
+    p(x) = prod_i p(x_i | x_1, ..., x_{i-1}),    pixels in raster order, a pixel's channels R, G, B        (equation 1)
+
+so that log p(x) is exact. The original (section 3.4) is a convolution with mask A, residual blocks with mask B
+(figure 5, left) and two layers of one tap. Its masks leave a blind spot of pixels above and to the right.
+
+The gated PixelCNN (van den Oord et al. 2016, https://arxiv.org/abs/1606.05328) has none. A vertical stack sees all rows
+above; a horizontal one sees its own row and, at every layer, the vertical one's features. Each layer is (equation 4)
+
+    y = tanh(W_f * x + V_f^T h) . sigmoid(W_g * x + V_g^T h)
+
+with h the one-hot label where the model is conditional. The original has the same V^T h, within its blocks.
+
+The authors shift the vertical stack's features down a row at each link to the horizontal one; here its input is shifted
+down instead, which is the same but for the first row's biases. Adam with a clipped gradient stands for RMSProp.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxgen.autoregressive import drawn_in_turn, joint
+from jaxgen.config import check_idle
+from jaxgen.errors import UserError, check_positive, check_share
+from jaxgen.heads import Head, HeadName, make_head
+from jaxgen.model import Array, Key, Likelihood, Model, Phase, Sampler, Spec, State
+from jaxgen.nn.masked import MaskedConv, Place, Readout, shifted_down
+from jaxgen.nn.optimizer import decaying_rate, descend
+
+
+@dataclass(frozen=True)
+class Config:
+    """A PixelCNN."""
+
+    network: Literal["gated", "original"] = "gated"
+    likelihood: HeadName = "bernoulli"  # p(x_i|...): of bits; of levels, a softmax; of levels, a mixture of logistics
+    levels: int = 256  # of categorical: equal bins of the 256 gray levels, a power of two
+    mixtures: int = 10  # of logistic: components
+    features: int = 32  # of a stack; the original's blocks have twice as many outside
+    layers: int = 7  # gated layers, or residual blocks, after the first layer
+    first_kernel: int = 7  # side of the first layer's kernel, odd
+    kernel: int = 3  # side of the other layers' kernels, odd
+    head_features: int = 32  # of the layer before the outputs
+    conditional: bool = False  # every layer is given the label: p(x|y), and by Bayes' rule p(y|x)
+    dropout: float = 0.0  # share of each layer's features that is left out in training
+    learning_rate: float = 1e-3  # of Adam
+    decay_steps: int | None = None  # over which that falls to 0 along a cosine
+    clip: float = 1.0  # largest norm of the gradient
+    temperature: float = 1.0  # of samples: 1 draws from the model
+    top: int = 0  # of categorical, samples are of so many likeliest levels only; 0 is all, which draws from the model
+
+
+class GatedLayer(nn.Module):
+    """Figure 2 of the gated PixelCNN."""
+
+    config: Config
+    layer: Any  # `MaskedConv` with groups and dtype given
+    first: bool
+    last: bool
+
+    def setup(self):
+        """Parameters of both stacks."""
+        width = self.config.features
+        reach = (self.config.first_kernel if self.first else self.config.kernel) // 2
+        gates = partial(self.layer, 2 * width, pieces=2, sees_image=self.first)
+        self.vertical = gates(rows=reach + 1, left=reach, right=reach, mask=None)
+        self.horizontal = gates(left=reach, mask="A" if self.first else "B")
+        self.link = self.layer(2 * width, mask=None)
+        self.residual, self.skip = self.layer(width), self.layer(width)
+        self.label = nn.Dense(4 * width, use_bias=False, dtype=self.layer.keywords["dtype"])
+        self.dropout = nn.Dropout(self.config.dropout)
+
+    def gated(self, x: Array, y: Array, half: int, training: bool) -> Array:
+        """The gate of features [batch, H, W, 2 width], with the label's bias, of the vertical stack or the other."""
+        if y.shape[-1]:
+            x += jnp.split(self.label(y), 2, axis=-1)[half][:, None, None]
+        f, g = jnp.split(x, 2, axis=-1)
+        return self.dropout(jnp.tanh(f) * nn.sigmoid(g), deterministic=not training)
+
+    def above(self, v: Array, y: Array, training: bool, place: Place | None) -> tuple[Array, Array]:
+        """The vertical stack: its features, and the link to the horizontal one."""
+        v = self.vertical(v, place)
+        return self.gated(v, y, 0, training), self.link(v)
+
+    def beside(self, h: Array, link: Array, y: Array, training: bool, place: Place | None) -> tuple[Array, Array]:
+        """The horizontal stack: its features, and what the head is given of them."""
+        a = self.gated(self.horizontal(h, place) + link, y, 1, training)
+        if not self.last:  # the last layer's features are read by none
+            h = self.residual(a) if self.first else h + self.residual(a)  # what the first adds to is the pixel itself
+        return h, self.skip(a)
+
+
+class Gated(nn.Module):
+    """The gated PixelCNN: maps scaled to [-1, 1] -> outputs of the head at every pixel."""
+
+    config: Config
+    head: Head
+    dtype: np.dtype
+
+    def setup(self):
+        """The layers."""
+        layer = partial(MaskedConv, groups=self.head.groups, dtype=self.dtype)
+        self.stack = [
+            GatedLayer(self.config, layer, n == 0, n == self.config.layers) for n in range(1 + self.config.layers)
+        ]
+        self.readout = Readout(layer, self.config.head_features, self.head.groups, self.head.outputs)
+
+    def above(self, x: Array, y: Array, training: bool = False, place: Place | None = None) -> list[Array]:
+        """The links of the rows of x, each of which is seen by the row below."""
+        links = []
+        for layer in self.stack:
+            x, link = layer.above(x, y, training, place)
+            links.append(link)
+        return links
+
+    def beside(
+        self, x: Array, links: list[Array], y: Array, training: bool = False, place: Place | None = None
+    ) -> Array:
+        """The outputs, given the links."""
+        skips = 0
+        for layer, link in zip(self.stack, links, strict=True):
+            x, skip = layer.beside(x, link, y, training, place)
+            skips += skip
+        return self.readout(skips)
+
+    def __call__(self, x: Array, y: Array, training: bool = False) -> Array:
+        """[batch, H, W, C], one-hot y [batch, classes or 0] -> [batch, H, W, groups, outputs]."""
+        return self.beside(x, self.above(shifted_down(x), y, training), y, training)
+
+
+class Original(nn.Module):
+    """The PixelCNN of table 1: maps scaled to [-1, 1] -> outputs of the head at every pixel."""
+
+    config: Config
+    head: Head
+    dtype: np.dtype
+
+    def above(self, x: Array, y: Array, training: bool = False, place: Place | None = None) -> tuple:
+        """Nothing: each layer sees the rows above by itself."""
+        return ()
+
+    @nn.compact
+    def beside(self, x: Array, links: tuple, y: Array, training: bool = False, place: Place | None = None) -> Array:
+        """The outputs."""
+        config = self.config
+        layer = partial(MaskedConv, groups=self.head.groups, dtype=self.dtype)
+        width, first, reach = config.features, config.first_kernel // 2, config.kernel // 2
+        x = layer(2 * width, first + 1, first, first, mask="A", sees_image=True)(x, place)
+        for _ in range(config.layers):
+            h = layer(width)(nn.relu(x))
+            if y.shape[-1]:
+                h += nn.Dense(width, use_bias=False, dtype=self.dtype)(y)[:, None, None]
+            h = layer(width, reach + 1, reach, reach)(nn.relu(h), place)
+            h = nn.Dropout(config.dropout)(nn.relu(h), deterministic=not training)
+            x += layer(2 * width)(h)
+        return Readout(layer, config.head_features, self.head.groups, self.head.outputs)(x)
+
+    def __call__(self, x: Array, y: Array, training: bool = False) -> Array:
+        """[batch, H, W, C], one-hot y [batch, classes or 0] -> [batch, H, W, groups, outputs]."""
+        return self.beside(x, (), y, training)
+
+
+def check(config: Config, channels: int) -> None:
+    """Raises UserError for values that cannot be, do not go together, or do not fit so many channels."""
+    check_positive(config, "features", "layers", "first_kernel", "kernel", "head_features", "learning_rate", "clip")
+    check_share(config, "dropout")
+    check_idle(config, "likelihood", {"categorical": ("levels", "top"), "logistic": ("mixtures",)})
+    for name in ("first_kernel", "kernel"):
+        if getattr(config, name) % 2 == 0:
+            raise UserError(f"{name} must be odd, not {getattr(config, name)}")
+    for name in ("features", "head_features"):
+        if config.likelihood != "logistic" and getattr(config, name) < channels:
+            raise UserError(
+                f"{name} must be at least {channels}, one for each color channel, not {getattr(config, name)}"
+            )
+
+
+def drawn(network: Any, params: Any, key: Key, given: Array, rows: int, y: Array) -> tuple[Array, Array]:
+    """Levels drawn by a network, and the outputs that they were drawn by; arguments as of `drawn_in_turn`."""
+    reach = network.config.first_kernel // 2
+
+    def applied(method, cache, *args):
+        made, changed = network.apply({"params": params, "cache": cache}, *args, method=method, mutable=["cache"])
+        return made, changed.get("cache", cache)
+
+    def above(cache, pixels, place):
+        return applied("above", cache, pixels, y, False, place)
+
+    def beside(cache, pixels, links, place):
+        if network.config.network == "gated":  # its horizontal stack sees of its own row the pixels to the left
+            pixels = pixels[:, -1:, : reach + 1]
+        return applied("beside", cache, pixels, links, y, False, place)
+
+    return drawn_in_turn(key, network.head, above, beside, reach, given, rows)
+
+
+def make(config: Config, spec: Spec) -> Model:
+    """A PixelCNN over `spec`'s images; raises UserError as `check` and `make_head` do."""
+    shape, classes = spec.image_shape, spec.num_classes if config.conditional else 0
+    check(config, shape[-1])
+    head = make_head(config.likelihood, shape[-1], config.levels, config.mixtures, config.temperature, config.top)
+    network = {"gated": Gated, "original": Original}[config.network](config, head, spec.compute_dtype)
+    optimizer = optax.chain(optax.clip_by_global_norm(config.clip), optax.adam(decaying_rate(config)))
+
+    def init(key):
+        params = network.init(key, jnp.zeros((1, *shape)), jnp.zeros((1, classes)))["params"]
+        return State(jnp.int32(0), params, optimizer.init(params), jnp.zeros(classes, jnp.uint32))
+
+    def label(batch, num):
+        """One-hot [num, classes], of no classes where the model is not conditional."""
+        return jax.nn.one_hot(batch["label"], classes) if config.conditional else jnp.zeros((num, 0))
+
+    def log_likelihood(params, level, y, **training):
+        """Log p(x|y), or log p(x): nats [batch]."""
+        return head.log_prob(level, network.apply({"params": params}, head.scaled(level), y, **training))
+
+    def step(key, state, batch):
+        level = head.level(batch["image"])
+        y = label(batch, len(level))
+
+        def loss(params):
+            return -log_likelihood(params, level, y, training=True, rngs={"dropout": key}).mean()
+
+        value, gradients = jax.value_and_grad(loss)(state.params)
+        params, opt_state = descend(optimizer, gradients, state.opt_state, state.params)
+        seen = state.extra + y.sum(0).astype(jnp.uint32)  # labels, for p(y)
+        return state._replace(params=params, opt_state=opt_state, extra=seen), {"loss": value}
+
+    def complete(key, state, batch, rows, condition):
+        """Images whose first rows are those of `batch`."""
+        k_levels, k_image = jax.random.split(key)
+        given = head.level(batch["image"])
+        y = label(condition, len(given))
+        return {"image": head.image(k_image, drawn(network, state.params, k_levels, given, rows, y)[0])}
+
+    def draw(key, state, num, condition):
+        return complete(key, state, {"image": jnp.zeros((num, *shape), jnp.uint8)}, 0, condition)
+
+    def classify(state, batch):
+        """Log p(x, y) [batch, classes]: logits of p(y|x)."""
+        level = head.level(batch["image"])
+
+        def of_class(y):
+            return log_likelihood(state.params, level, jnp.broadcast_to(y, (len(level), classes)))
+
+        return joint(of_class, state.extra)
+
+    def log_prob(key, state, batch):
+        if config.conditional:
+            return jax.nn.logsumexp(classify(state, batch), -1)
+        level = head.level(batch["image"])
+        return log_likelihood(state.params, level, jnp.zeros((len(level), 0)))
+
+    conditions = ("label",) if config.conditional else ()
+    note = f"summed over the labels; {head.note}" if config.conditional else head.note
+    return Model(
+        init,
+        (Phase("train", step),),
+        needs=("image", *conditions),
+        sampler=Sampler(draw, conditions, head.sampling, complete),
+        likelihood=Likelihood(log_prob, head.space, "exact", note),
+        predict={"label": classify} if config.conditional else {},
+    )

@@ -1,0 +1,133 @@
+"""Causal convolutions for autoregressive networks, over whole images or a pixel at a time.
+
+A network is written once. Over whole images (`place` None) its layers see maps [batch, H, W, features]. While an image
+is drawn they see one pixel, [batch, 1, 1, features], or one row, [batch, 1, W, features], at a `Place`, and remember in
+the Flax collection "cache" what later pixels read of their inputs: a few rows a layer, so that drawing an image takes
+the operations of one pass over it.
+
+Channels of an image are drawn one after the other where there are `groups` of features (van den Oord et al. 2016,
+https://arxiv.org/abs/1601.06759, section 3.2): feature n is of group n mod groups, and of its own pixel sees only
+groups before its own (mask A), or up to its own (mask B).
+"""
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxgen.model import Array
+from jaxgen.nn.conv import conv
+
+
+class Place(NamedTuple):
+    """Where a pixel (or, at column 0, a row) is drawn."""
+
+    row: Array | int
+    column: Array | int
+    width: int  # of the image
+
+
+class MaskedConv(nn.Module):
+    """Convolution that reads `rows` rows, its own and those above, from `left` columns before to `right` after.
+
+    Of its own row it sees what comes before and, by mask A or B, of its own pixel; without a mask, everything.
+    Initial weights are normal with a variance of one over the taps that are not masked.
+    """
+
+    features: int
+    rows: int = 1
+    left: int = 0
+    right: int = 0
+    mask: Literal["A", "B", None] = "B"
+    groups: int = 1
+    pieces: int = 1  # equal parts of the features, each with groups of its own: the halves of a gate, an LSTM's gates
+    sees_image: bool = False  # while drawing, it is given all that it reads, as "VALID" takes it, and remembers nothing
+    zero: bool = False  # whether weights begin at 0
+    use_bias: bool = True
+    dtype: jnp.dtype | None = None
+
+    @nn.compact
+    def __call__(self, x: Array, place: Place | None = None) -> Array:
+        """[batch, H, W, in] -> [batch, H, W, features], or both of one pixel or row, in `dtype`."""
+        taps = (self.rows, self.left + 1 + self.right)
+        x = x.astype(self.dtype or x.dtype)
+        allowed = self._allowed(taps, x.shape[-1])
+        deviation = np.zeros(self.features) if self.zero else np.maximum(allowed.sum((0, 1, 2)), 1) ** -0.5
+
+        def start(key, shape):
+            return jax.random.normal(key, shape) * jnp.asarray(deviation, jnp.float32)
+
+        kernel = self.param("kernel", start, allowed.shape)
+        kernel = (kernel if self.mask is None else kernel * allowed).astype(x.dtype)
+        padding = ((self.rows - 1, 0), (self.left, self.right))
+        if place is not None:
+            padding = "VALID"
+            if taps != (1, 1) and not self.sees_image:
+                x = self._remembered(x, place)
+        if x.shape[1:3] == taps and padding == "VALID":
+            y = (x.reshape(len(x), -1) @ kernel.reshape(-1, self.features))[:, None, None]
+        else:
+            y = conv(x, kernel, padding=padding)
+        if self.use_bias:
+            y += self.param("bias", nn.initializers.zeros, (self.features,)).astype(x.dtype)
+        return y
+
+    def _allowed(self, taps: tuple[int, int], inputs: int) -> np.ndarray:
+        """Of each weight, 1 where it is not masked: float32 [rows, columns, in, features]."""
+        allowed = np.ones((*taps, inputs, self.features), np.float32)
+        if self.mask is not None:
+            of_input = np.arange(inputs) % self.groups
+            of_output = np.tile(np.arange(self.features // self.pieces) % self.groups, self.pieces)
+            sees = np.less if self.mask == "A" else np.less_equal
+            allowed[-1, self.left] = sees(of_input[:, None], of_output)
+            allowed[-1, self.left + 1 :] = 0
+        return allowed
+
+    def _remembered(self, x: Array, place: Place) -> Array:
+        """All that the taps read [batch, rows, columns, in], with x as the newest of it."""
+        shape = (len(x), self.rows, self.left + place.width + self.right, x.shape[-1])
+        inputs = self.variable("cache", "inputs", jnp.zeros, shape, x.dtype)
+        inputs.value = written(inputs.value, x, place, self.left)
+        return read(inputs.value, place, range(self.rows - 1, -1, -1), 0, x.shape[2] + self.left + self.right)
+
+
+def written(cache: Array, x: Array, place: Place, pad: int) -> Array:
+    """`cache` [batch, rows, pad + width + more, features], its rows those drawn last in turns, with x at a place."""
+    return lax.dynamic_update_slice(cache, x, (0, place.row % cache.shape[1], place.column + pad, 0))
+
+
+def read(cache: Array, place: Place, above: range, start: int, columns: int) -> Array:
+    """Rows so far above a place, side by side: [batch, len(above), columns, features] from its column + `start` on."""
+    shape = (len(cache), 1, columns, cache.shape[-1])
+    return jnp.concatenate(
+        [
+            lax.dynamic_slice(cache, (0, (place.row - n) % cache.shape[1], place.column + start, 0), shape)
+            for n in above
+        ],
+        axis=1,
+    )
+
+
+def shifted_down(x: Array) -> Array:
+    """Maps [batch, H, W, features] moved down a row; the first row is zeros."""
+    return jnp.pad(x, ((0, 0), (1, 0), (0, 0), (0, 0)))[:, :-1]
+
+
+class Readout(nn.Module):
+    """Outputs of a head: two layers of one tap after ReLU, the last of zeros at first, computed in float32."""
+
+    layer: Callable  # `MaskedConv` with the network's groups and dtype given
+    features: int
+    groups: int
+    outputs: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """[batch, H, W, features] -> float32 [batch, H, W, groups, outputs]."""
+        x = nn.relu(self.layer(self.features)(nn.relu(x)))
+        x = self.layer(self.outputs * self.groups, zero=True, dtype=jnp.float32)(x)
+        return jnp.swapaxes(x.reshape(*x.shape[:-1], self.outputs, self.groups), -1, -2)
