@@ -193,7 +193,8 @@ def make(config: Config, spec: Spec) -> Model:
 
     def init(key):
         params = network.init(key, jnp.zeros((1, *shape)), jnp.zeros((1, classes)))["params"]
-        return State(jnp.int32(0), params, optimizer.init(params), jnp.zeros(classes, jnp.uint32))
+        seen = jnp.zeros(classes, jnp.uint32) if classes else ()
+        return State(jnp.int32(0), params, optimizer.init(params), seen)
 
     def log_likelihood(params, level, y, **training):
         """Log p(x|y), or log p(x): nats [batch]."""
@@ -208,7 +209,7 @@ def make(config: Config, spec: Spec) -> Model:
 
         value, gradients = jax.value_and_grad(loss)(state.params)
         params, opt_state = descend(optimizer, gradients, state.opt_state, state.params)
-        seen = state.extra + y.sum(0).astype(jnp.uint32)  # labels, for p(y)
+        seen = state.extra + y.sum(0).astype(jnp.uint32) if classes else ()  # labels, for p(y)
         return state._replace(params=params, opt_state=opt_state, extra=seen), {"loss": value}
 
     return Model(

@@ -72,7 +72,7 @@ class Recurrent(nn.Module):
         self.state = self.param(
             "state", nn.initializers.lecun_normal(batch_axis=0, in_axis=(1, 2)), (self.directions, self.taps, h, 4 * h)
         )
-        self.label = nn.Dense(4 * h * self.directions, use_bias=False)
+        self.label = nn.Dense(4 * h * self.directions, use_bias=False, dtype=self.layer.keywords["dtype"])
         self.up = self.layer(2 * h)
         self.dropout = nn.Dropout(self.config.dropout)
 
@@ -80,7 +80,7 @@ class Recurrent(nn.Module):
         """The label's part of each direction's gates, [directions, batch, 4 features]."""
         if not y.shape[-1]:
             return jnp.zeros((self.directions, 1, 1))
-        return jnp.stack(jnp.split(self.label(y), self.directions, axis=-1))
+        return jnp.stack(jnp.split(self.label(y).astype(jnp.float32), self.directions, axis=-1))
 
     def of_states(self, weights: Array, *states: Array) -> Array:
         """A direction's gates by its states [..., features], a tap each: weights [taps, features, 4 features]."""
@@ -238,7 +238,8 @@ def make(config: Config, spec: Spec) -> Model:
 
     def init(key):
         params = network.init(key, jnp.zeros((1, *shape)), jnp.zeros((1, classes)))["params"]
-        return State(jnp.int32(0), params, optimizer.init(params), jnp.zeros(classes, jnp.uint32))
+        seen = jnp.zeros(classes, jnp.uint32) if classes else ()
+        return State(jnp.int32(0), params, optimizer.init(params), seen)
 
     def log_likelihood(params, level, y, **training):
         """Log p(x|y), or log p(x): nats [batch]."""
@@ -253,7 +254,7 @@ def make(config: Config, spec: Spec) -> Model:
 
         value, gradients = jax.value_and_grad(loss)(state.params)
         params, opt_state = descend(optimizer, gradients, state.opt_state, state.params)
-        seen = state.extra + y.sum(0).astype(jnp.uint32)  # labels, for p(y)
+        seen = state.extra + y.sum(0).astype(jnp.uint32) if classes else ()  # labels, for p(y)
         return state._replace(params=params, opt_state=opt_state, extra=seen), {"loss": value}
 
     return Model(
