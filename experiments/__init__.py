@@ -1,1 +1,1 @@
-"""The experiments that come with jaxgen: `jaxgen compare NAME` or `jaxgen compare FILE`."""
+"""Experiments shipped with jaxgen, run by `jaxgen compare NAME` or `jaxgen compare FILE`."""

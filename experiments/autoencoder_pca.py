@@ -3,13 +3,13 @@
     jaxgen data prepare mnist
     python -m experiments.autoencoder_pca --out experiments/results/autoencoder_pca.json
 
-Ten numbers a code. The linear autoencoder's minimum is PCA's (Baldi & Hornik 1989): its error on the training images
-is to be within 1% of that of scikit-learn's PCA, and no direction of its decoder's span more than 5 degrees from PCA's
-(the largest principal angle). The error is the squared one, summed over pixels in [0, 1], a mean over images: of the
-training images as the affine maps give it, and of the test images as they would be shown, in 256 levels.
+Codes have ten dimensions. A linear autoencoder has the same minimum as PCA (Baldi & Hornik 1989): its training error
+should be within 1% of scikit-learn's PCA, and the largest principal angle between its decoder's span and PCA's subspace
+below 5 degrees. The error is the squared error, summed over pixels in [0, 1] and averaged over images. On training
+images it is computed from the affine maps' real-valued output, on test images after rounding to 256 levels.
 
-Time: 9 minutes on 2 CPU cores that were shared with other work. Expected: all ratios below 1.001 and all angles below 5
-degrees; the convolutional error on MNIST's test images about half of PCA's.
+Time: 9 minutes on 2 shared CPU cores. Expected: all ratios below 1.001 and all angles below 5 degrees; a convolutional
+error on MNIST's test images of about half of PCA's.
 
 Measured on a CPU (jax 0.10.2), three seeds:
 
@@ -42,7 +42,7 @@ LATENT_DIM = 10
 
 
 class Recipe(NamedTuple):
-    """How the autoencoders of a dataset are trained, the linear one first."""
+    """Training settings and model configs for a dataset, each (linear, convolutional)."""
 
     settings: tuple[dict[str, Any], dict[str, Any]]
     configs: tuple[dict[str, Any], dict[str, Any]]
@@ -61,7 +61,7 @@ RECIPES = {
 
 
 def trained(name: str, seeds: tuple[int, ...], folder: Path) -> tuple[Run, Run]:
-    """The linear and the convolutional runs of a dataset; gone on with where they were begun in `folder`."""
+    """Trains the linear and the convolutional autoencoder on a dataset, or resumes their runs in `folder`."""
     runs = []
     for settings, config in zip(*RECIPES[name], strict=True):
         config = {**config, "latent_dim": LATENT_DIM, "decay_steps": settings["steps"]}
@@ -71,19 +71,19 @@ def trained(name: str, seeds: tuple[int, ...], folder: Path) -> tuple[Run, Run]:
 
 
 def rows(images: np.ndarray) -> np.ndarray:
-    """uint8 images [num, ...] as float64 [num, pixels] in [0, 1]."""
+    """Flattens uint8 images [num, ...] to float64 [num, pixels] in [0, 1]."""
     return images.reshape(len(images), -1) / 255.0
 
 
 def error(x: np.ndarray, reconstructed: np.ndarray) -> float:
-    """The squared error, summed over pixels, the mean over images [num, pixels]."""
+    """Squared error, summed over pixels and averaged over images [num, pixels]."""
     return float(((x - reconstructed) ** 2).sum(1).mean())
 
 
 def against_pca(params: PyTree, mean: np.ndarray, pca: PCA, x: np.ndarray) -> tuple[float, float]:
-    """(error on images x [num, pixels], largest angle to PCA's subspace in degrees) of a linear autoencoder.
+    """Returns a linear autoencoder's error on images x [num, pixels] and its largest angle to PCA's subspace, degrees.
 
-    `mean` is the training images', which its encoder takes from x.
+    `mean` is the mean of the training images, which the encoder subtracts from x.
     """
     params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
     encoder, decoder = params["encoder"]["Dense_0"], params["decoder"]
@@ -94,14 +94,14 @@ def against_pca(params: PyTree, mean: np.ndarray, pca: PCA, x: np.ndarray) -> tu
 
 
 def shown_errors(run: Run) -> list[float]:
-    """Each seed's error on the test images, as they would be shown."""
+    """Returns each seed's error on the test images, from reconstructions rounded to 256 levels."""
     images = run.plan.dataset.test["image"]
     shown = latents.reconstructed(run.plan.model, run.state, {"image": images})
     return [error(rows(images), rows(each)) for each in shown]
 
 
 def measure(name: str, seeds: tuple[int, ...], folder: Path) -> dict[str, Any]:
-    """What was measured of a dataset, by seed where it is of the autoencoders."""
+    """Measures PCA and both autoencoders on a dataset; the autoencoders' values are lists over seeds."""
     linear, conv = trained(name, seeds, folder)
     dataset = linear.plan.dataset
     x, test = rows(dataset.train["image"]), rows(dataset.test["image"])
@@ -118,7 +118,7 @@ def measure(name: str, seeds: tuple[int, ...], folder: Path) -> dict[str, Any]:
 
 
 def scores(name: str, of: dict[str, Any]) -> dict[str, Any]:
-    """What was measured of a dataset, as a comparison's results have it: every seed's value by row and column."""
+    """Converts a dataset's measurements to the layout of a comparison's results: values by row, column and seed."""
     pca, linear, conv = of["pca"], of["linear"], of["conv"]
     values = {
         "pca": {"train_error": [pca["train"]], "test_error": [pca["test"]]},
@@ -141,10 +141,10 @@ def compare(
     """The linear autoencoder against PCA, and the convolutional one against both.
 
     Args:
-        names: datasets, all of them if not given
+        names: datasets; all if not given
         seeds: training seeds
-        runs: the folder of the runs; those begun there are gone on with
-        out: a JSON file for what was measured
+        runs: folder of the runs; existing runs are resumed
+        out: JSON file for the results
     """
     unknown = [name for name in names if name not in RECIPES]
     if unknown:
@@ -173,5 +173,5 @@ def compare(
 if __name__ == "__main__":
     try:
         parse(compare, sys.argv[1:], "python -m experiments.autoencoder_pca")
-    except (UserError, OSError) as error_:  # the latter of --out
+    except (UserError, OSError) as error_:  # OSError comes from writing --out
         sys.exit(fail(str(error_)))

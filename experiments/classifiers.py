@@ -3,23 +3,23 @@
     jaxgen data prepare mnist
     jaxgen compare experiments/classifiers.py
 
-The same images in batches of 128, AdamW with the learning rate falling to 0 along a cosine; what differs is the
-network, each narrow enough for a CPU: LeNet of 16 and 32 channels, VGG of three pairs of 3x3 convolutions, ResNet-8 of
-one block at each of three sizes. Logistic regression is penalized and does without weight decay, so that it has one
-optimum; longer training reaches it (tests/models/test_classifier.py, against scikit-learn).
+All arms see the same images in batches of 128 and use AdamW with cosine decay of the learning rate to 0. They differ in
+the network, each narrow enough for a CPU: LeNet with 16 and 32 channels, VGG with three pairs of 3x3 convolutions,
+ResNet-8 with one block at each of three sizes. Logistic regression has an L2 penalty in place of weight decay, so that
+its optimum is unique; longer training reaches it (tests/models/test_classifier.py, against scikit-learn).
 
-Time: 37 minutes on 2 CPU cores (2,198 s) that other work shared; 20 by processor time. Expected: logistic regression
-about 0.925, the three others over 0.985, LeNet over 0.990 (median of the seeds).
+Time: 37 minutes (2,198 s) on 2 shared CPU cores; 20 minutes of processor time. Expected: logistic regression about
+0.925, the three others over 0.985, LeNet over 0.990 (median of the seeds).
 
-Measured on a CPU (jax 0.10.2), accuracy on the 10,000 test images, mean and 95% t interval over the seeds, and median:
+Measured on a CPU (jax 0.10.2), accuracy on the 10,000 test images: mean and 95% t interval over the seeds, and median:
 
     logistic   0.9255 [0.9250, 0.9259]   0.9253
     lenet      0.9915 [0.9904, 0.9927]   0.9913
     vgg        0.9923 [0.9916, 0.9931]   0.9926
     resnet     0.9904 [0.9899, 0.9909]   0.9904
 
-Told apart by five seeds, with Holm's correction: LeNet and logistic regression, VGG and ResNet (p 0.032 each). Not
-told: VGG and LeNet (0.16), ResNet and LeNet (0.079).
+With five seeds and Holm's correction, LeNet differs from logistic regression and VGG from ResNet (p 0.032 each). No
+difference is shown between VGG and LeNet (0.16) or ResNet and LeNet (0.079).
 """
 
 from jaxgen.comparison import Arm, Comparison, Experiment, Scoring

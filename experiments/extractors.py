@@ -3,11 +3,11 @@
     python -m experiments.extractors mnist fashion_mnist digits --out FOLDER
 
 Time: about two minutes for digits, a quarter of an hour for each of the others, on 2 CPU cores. Each file holds its
-accuracy on the dataset's test images, the recipe and the sha256 of its weights; FOLDER is jaxgen/evaluation/weights
-of a checkout where the shipped ones are to be replaced.
-mnist and fashion_mnist have to be prepared first (`jaxgen data prepare NAME`).
+accuracy on the dataset's test images, the recipe and the sha256 of its weights. To replace the shipped files, pass a
+checkout's jaxgen/evaluation/weights as FOLDER. mnist and fashion_mnist must be prepared first
+(`jaxgen data prepare NAME`).
 
-Measured on a CPU (jax 0.10.2), share of the test images classified rightly:
+Measured on a CPU (jax 0.10.2), accuracy on the test images:
 
                      extractor   judge
     digits           97.89%      97.66%       (899 test images)
@@ -31,11 +31,11 @@ from jaxgen.evaluation.networks import EXTRACTOR, JUDGE, load_classifier, save_c
 
 @dataclass(frozen=True)
 class Recipe:
-    """How the networks of a dataset are trained."""
+    """Training settings for a dataset's networks."""
 
     steps: int
     batch_size: int
-    image_size: int | None = None  # pixels a side, where it is not the dataset's own
+    image_size: int | None = None  # pixels a side; None for the dataset's own
 
 
 RECIPES = {
@@ -51,8 +51,8 @@ def train(
     """Train the classifiers that jaxgen ships as feature extractors and judges.
 
     Args:
-        names: datasets, all of them if not given
-        out: the folder that the files are written into
+        names: datasets; all if not given
+        out: folder for the files
     """
     unknown = [name for name in names if name not in RECIPES]
     if unknown:

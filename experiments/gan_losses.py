@@ -3,18 +3,18 @@
     jaxgen data prepare mnist
     jaxgen compare experiments/gan_losses.py
 
-One pair of networks, LayerNorm in D (a gradient penalty rules BatchNorm out), one batch of 60 images a step
-and one Adam; what differs is the loss. Wasserstein has what its paper says it needs, the gradient penalty, and
-divides its batch among three updates of D for each of G, so that all arms see the same images and cost much
-the same.
+All arms have the same networks, with LayerNorm in D (a gradient penalty rules out BatchNorm), 60 images a step
+and the same Adam; they differ in the loss. Wasserstein adds the gradient penalty that its paper requires, and
+divides its batch among three updates of D for each of G, so that all arms see the same images at about the same
+cost.
 
-Time: 27 minutes on 2 CPU cores that were shared with other work, 14 of them training. Expected: all but minimax far
-below their untrained selves in FD-mnist; minimax stops where D is sure of every fake, as its gradient is flat there
-(Goodfellow et al. 2014, section 3). Lucic et al. 2018 ("Are GANs created equal?") found no loss ahead of the others
-when each is tuned; here none is, and all are young.
+Time: 27 minutes on 2 shared CPU cores, 14 of them training. Expected: all but minimax far below their untrained rows in
+FD-mnist; minimax stalls once D is sure of every fake, as its gradient saturates there (Goodfellow et al. 2014, section
+3). Lucic et al. 2018 ("Are GANs created equal?") found no loss ahead of the others when each is tuned; here none is
+tuned, and training is short.
 
-Measured on a CPU (jax 0.10.2), mean and 95% t interval over the seeds; of the program before the game drew its keys as
-it does now, which changes the bits:
+Measured on a CPU (jax 0.10.2), mean and 95% t interval over the seeds, with a version that drew the training keys
+differently; the current one gives other bits:
 
     row                FD-mnist              recognized
     real against real     3.1                0.998
@@ -25,8 +25,8 @@ it does now, which changes the bits:
     wasserstein         224 [193, 254]       0.655 [0.637, 0.672]
     untrained          2013
 
-All four comparisons with non_saturating can be told by five seeds (p by Holm 0.032 each): hinge and Wasserstein are
-ahead of it, least squares and minimax behind.
+With five seeds, all four comparisons with non_saturating show a difference (Holm-adjusted p 0.032 each): hinge and
+Wasserstein are better, least squares and minimax worse.
 """
 
 from jaxgen.comparison import Arm, Comparison, Experiment

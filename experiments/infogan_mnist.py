@@ -4,29 +4,29 @@
     jaxgen compare experiments/infogan_mnist.py
     jaxgen sample runs/infogan_mnist/infogan --kind codes
 
-A quarter of the paper's width, ten epochs. Each category stands for the class that it is inferred for most often among
-the training images, and errs on test images. Two arms:
+A quarter of the paper's width, ten epochs. Each category predicts the class for which Q infers it most often among the
+training images; the error is measured on test images. Two arms:
 
     infogan            the paper's codes, 10 categories and 2 continuous ones
-    categories alone   20 categories, of which several may stand for one class, and no continuous code
+    categories alone   20 categories, several of which may stand for one class, and no continuous code
 
-At the paper's widths, on a GPU (50 epochs; one seed, others with --seeds):
+At the paper's widths, on a GPU (50 epochs; one seed, more with --seeds):
 
     jaxgen train infogan --information-weight .1 --dataset mnist --batch-size 128 --steps 21500 --out runs/infogan
     jaxgen evaluate runs/infogan --metrics codes fd recognized
 
-Time: half an hour on 2 CPU cores, by the time of a step on both; an arm took 25 minutes on one core beside other work.
-Expected: about 5% by categories alone; 10% to 25% by the paper's codes, which so narrow nets misuse. Measured: by
-categories alone .041, .068 and .045, a median of .045; by the paper's codes .139, .231 and .139. FD-mnist 23 of both,
-real images 3.5; 97% and 98% of samples recognized, all ten classes.
+Time: half an hour on 2 CPU cores, estimated from the time of a step; an arm took 25 minutes on one shared core.
+Expected: an error of about 5% with categories alone; 10% to 25% with the paper's codes, which such narrow networks
+misuse. Measured: categories alone .041, .068 and .045, a median of .045; the paper's codes .139, .231 and .139.
+FD-mnist 23 for both, real images 3.5; 97% and 98% of samples recognized, all ten classes.
 
-Why: with 10 categories a seed keeps a pair of classes, 4 and 9 mostly, in two categories that differ in style, while a
-continuous code, where there is one, or the noise tells 4 from 9. The bound of the information is reached all the same,
-so that nothing undoes it: 10 categories without a continuous code erred .05, .16 and .14 after 4,300 steps, and after
-7,000. In a search on an H200 over rates, lambda, noise and dense layers, a quarter of 160 seeds with the paper's codes
-came under .08 in 4,300 steps. Of 20 categories enough are left to tell the two apart. At the paper's widths with a
-lambda of .1 three seeds erred .038, .041 and .13 after 4,300 steps of 128 images there; with its lambda of 1, .12, .11
-and .26.
+The cause: with 10 categories a seed often mixes a pair of classes, mostly 4 and 9, in two categories that differ in
+style, and a continuous code or the noise separates 4 from 9. The information's bound is reached all the same, so
+training does not undo it: 10 categories without a continuous code had errors of .05, .16 and .14 after 4,300 steps, and
+the same after 7,000. In a search on an H200 over learning rates, lambda, noise and dense layers, a quarter of 160 seeds
+with the paper's codes came under .08 in 4,300 steps. With 20 categories enough are left to separate the two classes. At
+the paper's widths and a lambda of .1, three seeds on an H200 had errors of .038, .041 and .13 after 4,300 steps of 128
+images; with the paper's lambda of 1, .12, .11 and .26.
 """
 
 from jaxgen.comparison import Arm, Experiment, Scoring

@@ -2,27 +2,27 @@
 
     XLA_FLAGS=--xla_force_host_platform_device_count=2 jaxgen compare experiments/mode_collapse_2d.py
 
-A ring of 8 modes and a grid of 25 (VEEGAN's, in PacGAN's numbers). All arms have G and D of two layers of 128 ReLU, z
-of two Gaussian numbers, Adam with one rate, and batches of 64; a step takes the whole batch in each of them:
+A ring of 8 modes and a grid of 25 (VEEGAN's mixtures, with PacGAN's parameters). In all arms G and D have two layers of
+128 ReLU units, z is a 2-dimensional Gaussian, and Adam has one learning rate; in every arm a step uses a batch of 64:
 
     gan        the non-saturating game
     pacgan2    D judges two examples at once: 32 pairs a step
     unrolled   G's loss looks two updates of D ahead
     wgan_gp    Wasserstein with the gradient penalty; four updates of D for one of G, each on 16 examples
-    mggan      a second D on the codes of a denoising autoencoder, which 2,000 steps train first
+    mggan      a second D on the codes of a denoising autoencoder, which is trained first, for 2,000 steps
 
-The flag makes two devices of a CPU, each with five seeds: in less than half of the time the same bits of the arm gan;
-mggan's XLA rounds otherwise there.
+The flag splits a CPU into two devices, each with five seeds, which takes less than half the time. The arm gan has the
+same bits there; XLA rounds mggan differently.
 
 PacGAN's own protocol (https://arxiv.org/abs/1712.04086, section 4.1) is for a GPU: `--steps 400000`, batches of 100 and
 in `shared` generator_units 400, generator_layers 4, generator_batch_norm True, discriminator_units 200,
 discriminator_layers 3, pieces 5, learning_rate 1e-4. Its table: GAN 6.3 and 17.3 modes, PacGAN2 7.9 and 23.8. On an
-H200 such an arm took 900 steps a second beside another, so 7 minutes. After 90,000 steps on the grid, and no more were
-taken yet: GAN 21.4 [20.4, 22.4] modes, PacGAN2 21.2 [18.1, 24.3].
+H200 such an arm ran at 900 steps a second beside another one: 7 minutes. Measured there after 90,000 steps on the grid
+only: GAN 21.4 [20.4, 22.4] modes, PacGAN2 21.2 [18.1, 24.3].
 
-Time: 33 minutes on 2 CPU cores, some of them beside tests. Expected: PacGAN2 ahead of the GAN in modes on the grid.
-Measured (jax 0.10.2), means of ten seeds; of seeds collapsed to fewer than half of the modes the number, and Clopper
-and Pearson's interval of their share:
+Time: 33 minutes on 2 CPU cores, shared in part. Expected: PacGAN2 covers more modes of the grid than the GAN. Measured
+(jax 0.10.2): means over ten seeds; `collapsed` is the number of seeds with fewer than half of the modes, and the
+Clopper-Pearson interval of their share:
 
                grid: modes  KL    high quality  collapsed         ring: modes  KL    high quality  collapsed
     gan              11.6  1.29       .48       6  [.26, .88]          6.7    .33       .89        0  [0, .31]
@@ -31,12 +31,12 @@ and Pearson's interval of their share:
     wgan_gp          12.1  1.24       .02       6  [.26, .88]          2.6   1.38*      .09        8  [.44, .97]
     mggan            15.7   .85       .68       1  [.00, .45]          6.0    .46       .90        2  [.03, .56]
 
-    * of the eight seeds that have one
+    * over the eight seeds that have one
 
-Of the eight comparisons, modes against the GAN's, three differ by p after Holm: on the grid PacGAN2, by 9.3 [6.4, 12.2]
-(.0008), and MGGAN, by 4.1 [1.2, 7.0] (.047; .008 by itself), and on the ring WGAN-GP, which has fewer (.02). On the
-grid the unrolled game ends on few modes, most of its samples of high quality. The rate and the momentum, chosen for the
-GAN and PacGAN2, are too great for the critic of WGAN-GP: its samples stay scattered.
+Of the eight comparisons of modes with the GAN's, three show a difference (Holm-adjusted p): on the grid PacGAN2 has 9.3
+[6.4, 12.2] more (.0008) and MGGAN 4.1 [1.2, 7.0] more (.047; .008 unadjusted); on the ring WGAN-GP has fewer (.02). On
+the grid the unrolled GAN ends on few modes, with most samples of high quality. The learning rate and momentum, chosen
+for the GAN and PacGAN2, are too large for the critic of WGAN-GP: its samples stay scattered.
 """
 
 from jaxgen.comparison import Arm, Comparison, Experiment, Scoring

@@ -1,18 +1,18 @@
-"""Naive Bayes on MNIST with three likelihoods of a pixel: bits, densities, gray levels.
+"""Naive Bayes on MNIST with three pixel likelihoods: Bernoulli, Gaussian and categorical.
 
     jaxgen data prepare mnist
     jaxgen compare experiments/naive_bayes_mnist.py
 
-One pass over the training images counts; what differs is p(x_j|y): Bernoulli, of pixels turned into bits at 128;
-Gaussian, of pixels in [0, 1], with a floor under the variances; categorical, of 16 bins of the 256 levels. Seeds count
-the same, so that accuracy and log-likelihood have no spread; their samples differ. Each log-likelihood is exact, and
-of a space of its own: no two of them can be compared. The accuracies are those of scikit-learn's BernoulliNB,
-GaussianNB and CategoricalNB to 0.1% (tests/models/test_naive_bayes.py).
+Training is one pass that counts. The arms differ in p(x_j|y): Bernoulli on pixels binarized at 128; Gaussian on pixels
+in [0, 1], with a floor on the variances; categorical on 16 bins of the 256 levels. All seeds have the same counts, so
+accuracy and log-likelihood have no spread; only samples differ. The log-likelihoods are exact, but each is on a
+different space, so they cannot be compared. The accuracies match scikit-learn's BernoulliNB, GaussianNB and
+CategoricalNB to 0.1% (tests/models/test_naive_bayes.py).
 
-What is compared is FD-mnist, of draws from p(x|y) against the gray images; what bits cost real images stands in a row
-of its own.
+The arms are compared by FD-mnist of draws from p(x|y) against the gray images; the row "real as bits" shows what
+binarization alone costs.
 
-Time: 2 to 3 minutes on 2 CPU cores. Expected: accuracies of 0.79 to 0.85; every arm well below its untrained self in
+Time: 2 to 3 minutes on 2 CPU cores. Expected: accuracies of 0.79 to 0.85; every arm well below its untrained row in
 FD-mnist, and far above real images: pixels drawn independently make speckled digits.
 
 Measured on a CPU (jax 0.10.2), mean and 95% t interval over the seeds:
@@ -25,7 +25,7 @@ Measured on a CPU (jax 0.10.2), mean and 95% t interval over the seeds:
     gaussian             969 [967, 971]    0.7891        787.9, a density
     untrained           1464 to 1590
 
-All three differences in FD-mnist can be told (p by Holm 0.024 each).
+All three comparisons of FD-mnist show a difference (Holm-adjusted p 0.024 each).
 """
 
 from jaxgen.comparison import Arm, Comparison, Experiment, Scoring

@@ -2,13 +2,13 @@
 
     python -m experiments.pictures
 
-Every model is trained for one seed on scikit-learn's handwritten digits, resampled to 16x16, and draws 50 samples. The
-page is that of digits.py with fewer steps; a browser without a window shows its top at a width of 1,280 pixels. That
-needs `pip install ".[test]"` and Debian's packages chromium and chromium-driver. Both pictures go into docs/.
+Every model is trained with one seed on scikit-learn's handwritten digits, resampled to 16x16, and draws 50 samples. The
+page is that of digits.py with fewer steps; a headless browser renders its top at a width of 1,280 pixels. That needs
+`pip install ".[test]"` and Debian's packages chromium and chromium-driver. Both pictures go into docs/.
 
-Time: 10 minutes on 2 CPU cores, by an estimate; nearly an hour on cores that other work shared. Expected: digits in
-every panel. Naive Bayes draws each pixel on its own, so its digits are speckled; those of the VAE and the autoencoder
-are soft, as they show means of pixels.
+Time: an estimated 10 minutes on 2 CPU cores; nearly an hour on shared cores. Expected: digits in every panel. Naive
+Bayes draws each pixel independently, so its digits are speckled; those of the VAE and the autoencoder are blurred, as
+they show pixel means.
 """
 
 import shutil
@@ -37,7 +37,7 @@ NETS = {"features": 32, "smallest": 2}
 RATES = {"generator_learning_rate": 1e-3}
 
 CONFIGS: dict[str, dict[str, Any]] = {
-    "naive_bayes": {},
+    "naive_bayes": dict(experiment.arms["naive_bayes"].config),
     "autoencoder": {**NETS, "latent_dim": 5},
     "vae": dict(experiment.arms["vae"].config),
     "vaegan": {**NETS, "latent_dim": 5, "learning_rate": 1e-3},
@@ -47,10 +47,10 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "infogan": {**NETS, **RATES, "noise_dim": 10, "dense_units": 256},
     "mggan": {**NETS, **RATES, "latent_dim": 10, "manifold_units": 128, "code_dim": 16},
 }
-"""The model's Config, by its name; the panels stand in this order."""
+"""Map from model to its Config's fields, in the order of the panels."""
 
 COLUMNS, ROWS, SCALE = 5, 10, 2  # of a panel, and its enlargement
-ACROSS = 5  # panels a row
+ACROSS = 5  # panels in a row
 
 PAGE_STEPS = 400  # of the comparison
 WIDTH, HEIGHT = 1280, 2000  # of the page's picture
@@ -58,12 +58,12 @@ FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
 
 
 def panel(name: str, images: np.ndarray) -> np.ndarray:
-    """A grid of images uint8 [num, H, W, C] below its name."""
+    """Arranges images, uint8 [num, H, W, C], in a grid below a caption."""
     return captioned(enlarged(image_grid(images, COLUMNS), SCALE), name)
 
 
 def samples(runs: Path) -> bytes:
-    """The PNG file of samples of every model, and of real images; models that `runs` has are not trained again."""
+    """Returns a PNG file of real images and every model's samples; models with a run in `runs` are not retrained."""
     settings = Settings(**SETTINGS)
     real = data.load("digits", image_size=settings.image_size).train
     rows = [np.flatnonzero(real["label"] == digit)[:COLUMNS] for digit in range(ROWS)]
@@ -80,7 +80,7 @@ def samples(runs: Path) -> bytes:
 
 
 def page(runs: Path) -> bytes:
-    """The PNG file of the top of a comparison's page."""
+    """Returns a PNG file of the top of a comparison's page."""
     from selenium import webdriver
 
     browser, driver = shutil.which("chromium"), shutil.which("chromedriver")
@@ -104,7 +104,7 @@ def draw(runs: Path = Path("runs/pictures")) -> None:
     """Draw the README's pictures: samples of every generative model, and the page of a comparison.
 
     Args:
-        runs: the folder of the runs; those that it holds already are not trained again
+        runs: folder of the runs; existing runs are not retrained
     """
     DOCS.mkdir(exist_ok=True)
     for name, content in (("samples", samples(runs)), ("page", page(runs))):

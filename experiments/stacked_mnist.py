@@ -1,10 +1,10 @@
-"""Modes of Stacked MNIST that a DCGAN and MGGAN find: 1,000 of them, as a judge names the samples.
+"""Modes of Stacked MNIST covered by a DCGAN and MGGAN, out of 1,000, counted by a judge's labels of samples.
 
     jaxgen data prepare mnist
     jaxgen compare experiments/stacked_mnist.py
 
-Both arms have DCGAN's nets at an eighth of the paper's width for faces, and one epoch and a half of the 128,000 stacks;
-modes are counted in 26,000 samples, as in PacGAN. MGGAN trains its autoencoder in the first 300 of the steps.
+Both arms have DCGAN's networks at an eighth of the paper's width for faces, and train for one and a half epochs of the
+128,000 stacks; modes are counted in 26,000 samples, as in PacGAN. MGGAN's first 300 steps train its autoencoder.
 
 On a GPU, PacGAN's protocol (https://arxiv.org/abs/1712.04086, section 4.2), 50 epochs of 64 stacks:
 
@@ -13,11 +13,10 @@ On a GPU, PacGAN's protocol (https://arxiv.org/abs/1712.04086, section 4.2), 50 
     jaxgen evaluate runs/dcgan --metrics modes --samples 26000
     jaxgen evaluate runs/mggan --metrics modes --samples 26000
 
-Its table has 78.9 modes for the small DCGAN of that protocol. A discriminator's size decides there, and these are not
-its nets: only arms of one table compare.
+Its table has 78.9 modes for that protocol's small DCGAN. The number depends on the discriminator's size, and these
+networks differ from the paper's: only arms of one table can be compared.
 
-Time: 40 minutes on 2 CPU cores, by an estimate. Expected: both arms above their untrained selves by far. Measured: not
-yet.
+Time: an estimated 40 minutes on 2 CPU cores. Expected: both arms far above their untrained rows. Measured: not yet.
 """
 
 from jaxgen.comparison import Arm, Comparison, Experiment, Scoring

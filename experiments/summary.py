@@ -1,10 +1,10 @@
-"""Keeps the results of comparisons as small files, and writes the README's table of models from them.
+"""Stores the results of comparisons as small files, and writes the README's table of models from them.
 
     python -m experiments.summary runs/digits
 
-The scores of every comparison's folder given go into experiments/results/NAME.json: every seed's value of every row
-and column, the verdicts, versions and device. Then the README's table is written: for each model one number, the mean
-over the seeds of one experiment, beside the published one.
+The scores of each comparison's folder go into experiments/results/NAME.json: every seed's value of every row and
+column, the verdicts, versions and device. Then the README's table is written: one number for each model, the mean over
+the seeds of one experiment, beside the published one.
 """
 
 import sys
@@ -29,15 +29,15 @@ FIRST = (
 
 
 class Measured(NamedTuple):
-    """The number that the README's table has for a model."""
+    """Source and wording of a model's number in the README's table."""
 
-    experiment: str  # a file of results
-    table: str  # its label there
-    arm: str  # a row
+    experiment: str  # name of a results file
+    table: str  # label of the table in it
+    arm: str  # row
     column: str
-    words: str  # what is measured, with a place for the mean over the seeds
-    published: str  # the comparable number with its source; {places} are means of other rows of the same column
-    protocols: str  # how they differ
+    words: str  # what is measured, with a placeholder for the mean over the seeds
+    published: str  # comparable number with its source; {NAME} is the mean of row NAME in the same column
+    protocols: str  # difference between the protocols
 
 
 ROWS = {
@@ -132,11 +132,11 @@ ROWS = {
         "",
     ),
 }
-"""By model."""
+"""Map from model to its number."""
 
 
 def kept(results: dict[str, Any]) -> dict[str, Any]:
-    """The part of a comparison's results.json that is kept."""
+    """Returns the part of a comparison's results.json to store."""
     whole = ("name", "title", "seeds", "checkpoint", "verdicts", "tuning", "train_seconds", "environment")
     columns, rows = (
         ("key", "title", "better", "digits"),
@@ -156,7 +156,7 @@ def kept(results: dict[str, Any]) -> dict[str, Any]:
 
 
 def means(measured: Measured, results: dict[str, Any]) -> dict[str, float]:
-    """The means over the seeds of the column, by row; diverged seeds have no score and are left out."""
+    """Returns each row's mean over the seeds in the measured column; diverged seeds, without a score, are skipped."""
     table = next(table for table in results["tables"] if table["label"] == measured.table)
     found = {}
     for row in table["rows"]:
@@ -167,7 +167,7 @@ def means(measured: Measured, results: dict[str, Any]) -> dict[str, float]:
 
 
 def row(model: str) -> str:
-    """A model's row of the table; raises UserError where its number is not among the results."""
+    """Returns a model's row of the table. Raises UserError if the results lack its number."""
     measured, entry = ROWS[model], MODELS[model]
     file = RESULTS / f"{measured.experiment}.json"
     try:
@@ -181,7 +181,7 @@ def row(model: str) -> str:
 
 
 def table(text: str) -> str:
-    """The README's text with its table of models written from the results."""
+    """Returns the README's text with its table of models rewritten from the results."""
     before, first, after = text.partition(FIRST)
     if not first:
         raise UserError("the README has no table of models")
@@ -189,10 +189,10 @@ def table(text: str) -> str:
 
 
 def summarize(folders: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()) -> None:
-    """Keep the results of comparisons, and write the README's table of models from all that are kept.
+    """Store the results of comparisons, and write the README's table of models from all stored results.
 
     Args:
-        folders: of comparisons, as `jaxgen compare` leaves them; none if only the table is to be written
+        folders: output folders of `jaxgen compare`; none to write only the table
     """
     for folder in folders:
         results = read_json(folder / "results.json")

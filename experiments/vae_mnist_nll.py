@@ -1,16 +1,16 @@
-"""The log-likelihood of a VAE of one stochastic layer on dynamically binarized MNIST.
+"""Log-likelihood of a VAE with one stochastic layer on dynamically binarized MNIST.
 
 The architecture and the optimizer of Burda et al. 2016 (https://arxiv.org/abs/1509.00519): encoder and decoder of two
-layers of 200 tanh units, 50 latents, Adam with epsilon 1e-4, batches of 20, the learning rate falling by stages of
-1, 3, 9, ... epochs; here for 100 epochs, of the 3,280 of all eight. The bound is of K = 5,000 importance samples on
-every tenth test image, whose bits were drawn once and are the same for every model and seed.
+layers of 200 tanh units, 50 latents, Adam with epsilon 1e-4, batches of 20, and a learning rate that falls in stages of
+1, 3, 9, ... epochs; here for 100 of the 3,280 epochs of all eight stages. The bound uses K = 5,000 importance samples
+on every tenth test image, binarized once for all models and seeds.
 
     jaxgen data prepare mnist
     jaxgen compare experiments/vae_mnist_nll.py
 
-experiments/vae_mnist_nll_full.py is the whole schedule, of VAE and IWAE-50, dynamic and static, for a GPU.
+experiments/vae_mnist_nll_full.py has the whole schedule, for VAE and IWAE-50, dynamic and static, on a GPU.
 
-Time: 36 minutes on 2 CPU cores that nothing else used: 32 of training, 7 ms a step of the three seeds, and the scoring.
+Time: 36 minutes on 2 otherwise idle CPU cores: 32 of training, 7 ms a step of the three seeds, the rest of scoring.
 Expected: IWAE above -92 nats for each seed. Burda et al. report -86.76 for this VAE, trained on the whole schedule and
 scored with K = 5,000 on all test images.
 

@@ -1,17 +1,17 @@
-"""The log-likelihoods of Burda et al. 2016 (https://arxiv.org/abs/1509.00519): VAE and IWAE-50, one stochastic layer.
+"""Log-likelihoods of Burda et al. 2016 (https://arxiv.org/abs/1509.00519): VAE and IWAE-50, one stochastic layer.
 
-As experiments/vae_mnist_nll.py, on the whole schedule of eight stages, 3,280 epochs; the objective of one importance
-sample, the ELBO, and of 50; on MNIST with bits drawn anew for every batch, and on Larochelle's fixed bits, whose 50,000
-training images are seen a tenth more often. The bound is of K = 5,000 importance samples on all test images.
+The setting is that of experiments/vae_mnist_nll.py on the whole schedule of eight stages, 3,280 epochs. The objective
+has one importance sample (the ELBO) or 50. The data are MNIST binarized anew for every batch, or Larochelle's fixed
+bits, whose 50,000 training images are seen a tenth more often. The bound uses K = 5,000 importance samples on all test
+images.
 
     jaxgen data prepare mnist
     jaxgen data prepare binarized_mnist
     jaxgen compare experiments/vae_mnist_nll_full.py
 
-A run that was stopped is gone on with by the same command. `--steps 1001000` ends after the first six stages, 364
-epochs.
+The same command resumes a stopped run. `--steps 1001000` ends after the first six stages, 364 epochs.
 
-Time: for a GPU; 9 million steps of three seeds, four times. Not measured. Expected, nats: dynamic, VAE -86.8 and
+Time: not measured; four runs of 9 million steps with three seeds, for a GPU. Expected, nats: dynamic, VAE -86.8 and
 IWAE-50 -84.8 (the paper's, for one seed); static, VAE -89.8 and IWAE-50 -86.8 (as pythae reports).
 """
 

@@ -1,4 +1,4 @@
-"""Frozen dataclasses from dicts, each field checked against its annotation."""
+"""Builds frozen dataclasses from dicts and checks each field against its annotation."""
 
 import dataclasses
 import difflib
@@ -42,12 +42,12 @@ def given(config: Any) -> list[str]:
 
 
 def check_idle(config: Any, by: str, uses: Mapping[str, tuple[str, ...]]) -> None:
-    """Raises UserError for a field that was given and has no effect, as it only applies with another choice.
+    """Raises UserError for a field that was set but has no effect, since it only applies with another choice.
 
     Args:
         config: a dataclass.
-        by: its field that chooses.
-        uses: by the choices, their fields; one that is of no choice here is of all.
+        by: the field that makes the choice.
+        uses: map from choice to the fields that apply; a field listed for no choice applies to all.
     """
     for name in given(config):
         takers = [choice for choice, names in uses.items() if name in names]
@@ -75,7 +75,7 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 def _as(value: Any, hint: Any) -> Any:
-    """`value` as JSON and Python spell one thing differently: a list for a tuple, 1 for 1.0."""
+    """Converts what JSON spells differently: a list to a tuple, 1 to 1.0."""
     if isinstance(value, list):
         return tuple(value)
     return float(value) if hint is float else value

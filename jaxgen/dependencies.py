@@ -1,7 +1,7 @@
 """Hashes of the source files that a run's bits or a score depend on; used to invalidate results.
 
-Only code that can change a number counts: files of COMPUTING, and of these what is neither a comment nor a docstring.
-A changed error message, help text or progress bar invalidates nothing.
+Only code that can change a number counts: the files in COMPUTING, without comments and docstrings. A changed help text
+or progress bar invalidates nothing.
 """
 
 import ast
@@ -35,15 +35,15 @@ COMPUTING = (
     "training/feed.py",
     "evaluation/inception.py",
 )
-"""Files and folders of jaxgen, below its package, whose code can change a number."""
+"""Files and folders of the package whose code can change a number."""
 
 
 def sources(*modules: str) -> dict[str, str]:
-    """sha256 (hex) of the code of modules of jaxgen, and of all of COMPUTING that they import, by file.
+    """Map from file to the sha256 (hex) of its code, for modules and all files in COMPUTING that they import.
 
-    A module is a dotted name ("jaxgen.models.vae") or the path of a model file of the user's own. Imports are read
-    and not run, so those inside functions count too. Files are named jaxgen/models/vae.py, the user's own model.py, as
-    in a run's folder.
+    A module is a dotted name ("jaxgen.models.vae") or the path of a user's model file. Imports are parsed, not run, so
+    those inside functions count too. Files are named like jaxgen/models/vae.py; the user's file is model.py, as in a
+    run's folder.
     """
     waiting, found = [_file(module) for module in modules], {}
     while waiting:
@@ -55,25 +55,23 @@ def sources(*modules: str) -> dict[str, str]:
 
 
 def code_digest(source: str) -> str:
-    """sha256 (hex) of Python code without its comments, docstrings and blank lines. Raises SyntaxError."""
+    """The sha256 (hex) of Python code without its comments, docstrings and blank lines. Raises SyntaxError."""
     lines = source.splitlines()
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT:
             row, column = token.start
             lines[row - 1] = lines[row - 1][:column]
     for node in ast.walk(ast.parse(source)):
-        body = getattr(node, "body", None)
-        if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
-            value = body[0].value
-            if isinstance(value, ast.Constant) and isinstance(value.value, str):
-                lines[value.lineno - 1] = lines[value.lineno - 1][: value.col_offset]  # what is before it is ASCII
-                lines[value.lineno : value.end_lineno] = [""] * (value.end_lineno - value.lineno)
+        value = node.value if isinstance(node, ast.Expr) else None
+        if isinstance(value, ast.Constant) and isinstance(value.value, str):  # of a module, function, constant or field
+            lines[value.lineno - 1] = lines[value.lineno - 1][: value.col_offset]  # the text before it is ASCII
+            lines[value.lineno : value.end_lineno] = [""] * (value.end_lineno - value.lineno)
     code = "\n".join(stripped for line in lines if (stripped := line.rstrip()))
     return hashlib.sha256(code.encode()).hexdigest()
 
 
 def function_sources(function: Callable) -> dict[str, str]:
-    """sha256 (hex) of a function's own code and constants, and of the modules of COMPUTING whose functions it calls."""
+    """The sha256 (hex) of a function's code and constants, and of the modules in COMPUTING whose functions it calls."""
     assert isinstance(function, FunctionType)
     own, modules = hashlib.sha256(), set()
     waiting = [function.__code__]
@@ -96,12 +94,12 @@ def function_sources(function: Callable) -> dict[str, str]:
 
 
 def _named(code: CodeType, scope: dict[str, Any]) -> Iterator[Any]:
-    """The functions and constants that code names, in its own module or in a module of jaxgen's that it names."""
+    """Yields functions and constants that code names, from its own module or a jaxgen module that it names."""
     of_jaxgen = [each for name in code.co_names if isinstance(each := scope.get(name), ModuleType)]
     places = [scope, *(vars(module) for module in of_jaxgen if module.__name__.startswith("jaxgen."))]
     for name in code.co_names:
         for place in places:
-            named = inspect.unwrap(place[name]) if callable(place.get(name)) else place.get(name)  # of jax.jit
+            named = inspect.unwrap(place[name]) if callable(place.get(name)) else place.get(name)  # unwraps jax.jit
             if isinstance(named, FunctionType | int | float | str | tuple | np.ndarray):
                 yield named
 
@@ -129,7 +127,7 @@ def _read(path: Path) -> tuple[str, list[Path]]:
     files = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.partition(".")[0] == "jaxgen":
-            # of `from a import b` b is a module, or something in a
+            # in `from a import b`, b is a module or a name in a
             modules = [_file(f"{node.module}.{alias.name}") for alias in node.names]
             files += [file if file.is_file() else _file(node.module) for file in modules]
         elif isinstance(node, ast.Import):

@@ -7,19 +7,19 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 PADDING = 128
-"""Mid-gray: seen between dark images and bright ones, on a light page and a dark one."""
+"""Mid-gray, visible between dark and bright images, on light and dark pages."""
 
 GAP = 4
 """Pixels between the grids of two seeds."""
 
 CAPTION = 18
-"""Pixels of height of a line of words above a picture or below an image."""
+"""Height in pixels of a line of words above a picture or below an image."""
 
 CAPTION_FONT = 12
-"""Pixels of its letters."""
+"""Font size of a caption, in pixels."""
 
 WEBP_SIDE = 16_383
-"""The most pixels a side that the format has."""
+"""Largest side of a WebP image, in pixels."""
 
 
 def image_grid(images, columns: int) -> np.ndarray:
@@ -27,14 +27,14 @@ def image_grid(images, columns: int) -> np.ndarray:
 
     Args:
       images: uint8 [n, H, W, C].
-      columns: images a row; a grid of fewer images has as many columns as images. What is left of
+      columns: images per row; a grid of fewer images has as many columns as images. The rest of
         the last row is gray.
 
     Returns:
       uint8 [rows * (H + 1) - 1, columns * (W + 1) - 1, C].
 
     Raises:
-      ValueError: no images, another dtype or shape, or `columns` below 1.
+      ValueError: no images, a wrong dtype or shape, or `columns` below 1.
     """
     images = np.asarray(images)
     if images.dtype != np.uint8 or images.ndim != 4 or images.size == 0:
@@ -44,7 +44,7 @@ def image_grid(images, columns: int) -> np.ndarray:
     n, height, width, channels = images.shape
     columns = min(columns, n)
     rows = -(-n // columns)
-    # each cell carries its padding below and to the right; the grid's own last ones are cut off
+    # each cell has its padding below and to the right; the padding of the last row and column is cut off
     cells = np.full((rows * columns, height + 1, width + 1, channels), PADDING, np.uint8)
     cells[:n, :height, :width] = images
     cells = cells.reshape(rows, columns, height + 1, width + 1, channels)
@@ -55,12 +55,12 @@ def to_png(images, scale: int = 1) -> bytes:
     """The bytes of a PNG file; the same pixels always give the same bytes.
 
     Args:
-      images: uint8 [H, W, C], an image or a grid, or uint8 [n, H, W, C], laid out as a grid about as
-        many images wide as high. C is 1 (gray) or 3 (RGB).
+      images: uint8 [H, W, C], an image or a grid, or uint8 [n, H, W, C], laid out as a nearly square
+        grid. C is 1 (gray) or 3 (RGB).
       scale: each pixel becomes a square of scale * scale pixels.
 
     Raises:
-      ValueError: another dtype, shape or number of channels, or `scale` below 1.
+      ValueError: a wrong dtype, shape or number of channels, or `scale` below 1.
     """
     image = np.asarray(images)
     if image.ndim == 4:
@@ -75,17 +75,17 @@ def to_png(images, scale: int = 1) -> bytes:
 
 
 def to_animation(frames, milliseconds, suffix: str) -> bytes:
-    """The bytes of a GIF or WebP file that begins again and again; the same frames always give the same bytes.
+    """The bytes of a GIF or WebP file that loops; the same frames always give the same bytes.
 
-    WebP, and GIF of gray images, keep every pixel as it is. GIF has 256 colors a frame, chosen for each.
+    WebP, and GIF of gray images, are lossless. GIF of color images has a palette of 256 colors per frame.
 
     Args:
       frames: uint8 [H, W, C] each, of one shape; C is 1 (gray) or 3 (RGB).
-      milliseconds: how long each is shown; GIF counts in tens.
+      milliseconds: duration of each frame; GIF has a resolution of 10 ms.
       suffix: ".gif" or ".webp".
 
     Raises:
-      ValueError: for .webp, a side of over 16,383 pixels, which the format cannot hold.
+      ValueError: for .webp, a side of over 16,383 pixels, the format's limit.
     """
     if suffix == ".webp" and max(frames[0].shape) > WEBP_SIDE:
         height, width, _ = frames[0].shape
@@ -110,12 +110,12 @@ def _to_pillow(image):
 
 
 def enlarged(image: np.ndarray, scale: int) -> np.ndarray:
-    """An image [H, W, C], each pixel of which becomes a square of scale * scale pixels."""
+    """Enlarges an image [H, W, C]: each pixel becomes a square of scale * scale pixels."""
     return image.repeat(scale, axis=0).repeat(scale, axis=1)
 
 
 def stacked(grids) -> np.ndarray:
-    """Grids [H, W, C] of one width, one below the other with 4 pixels of black between them: the seeds of a run."""
+    """Stacks grids [H, W, C] of one width, such as a run's seeds, vertically with 4 black pixels between them."""
     gap = np.zeros((GAP, *grids[0].shape[1:]), np.uint8)
     return np.concatenate([part for grid in grids for part in (grid, gap)][:-1])
 
@@ -126,14 +126,14 @@ def captioned(image: np.ndarray, words: str) -> np.ndarray:
 
 
 def labeled(images, words) -> np.ndarray:
-    """Images, each above black lines of 18 pixels with white words, all as wide as the widest words need.
+    """Puts black lines of 18 pixels with white words below each image; all are as wide as the widest words need.
 
     Args:
       images: uint8 [n, H, W, C].
-      words: the lines of each image, as many of all.
+      words: the lines of each image, equally many for all.
 
     Returns:
-      uint8 [n, H + 18 * lines, W', C], the images in the middle of black.
+      uint8 [n, H + 18 * lines, W', C], the images centered on black.
     """
     font = ImageFont.load_default(CAPTION_FONT)
     wanted = max(math.ceil(font.getlength(line)) + 2 * GAP for lines in words for line in lines)
@@ -155,26 +155,26 @@ def _line(words: str, shape: tuple[int, int]) -> np.ndarray:
 
 
 def legible_scale(height: int) -> int:
-    """The scale of `to_png` that shows images of up to 16 pixels about 32 high, for people to look at."""
+    """The scale for `to_png` that shows images of up to 16 pixels about 32 pixels high."""
     return max(1, 32 // height)
 
 
 # Meshes and points
 
 BACKGROUND = np.array([40, 44, 52])
-"""RGB of where nothing is."""
+"""RGB of the background."""
 
 SURFACE = np.array([255, 214, 165])
-"""RGB of a surface in full light, and of the densest points."""
+"""RGB of a fully lit surface, and of the densest points."""
 
 MARGIN = 0.04
-"""What is left free on every side, as a share of the picture's."""
+"""Empty margin on every side, as a fraction of the picture's side."""
 
 SUPERSAMPLING = 4
-"""Meshes are drawn so many times larger and averaged down, for smooth edges."""
+"""Factor by which meshes are drawn larger and averaged down, for smooth edges."""
 
 AZIMUTH, ELEVATION = np.radians([35, 20])
-"""Where the camera stands: so far from z toward x, and so high toward y."""
+"""Direction to the camera, in radians: azimuth from z toward x, and elevation toward y."""
 
 CAMERA = np.array(
     [
@@ -183,24 +183,24 @@ CAMERA = np.array(
         [np.sin(AZIMUTH) * np.cos(ELEVATION), np.sin(ELEVATION), np.cos(AZIMUTH) * np.cos(ELEVATION)],
     ]
 )
-"""Its axes, a row each: to the right, upwards and toward it."""
+"""The camera's axes, one per row: right, up and toward the camera."""
 
 LIGHT = np.array([-0.36, 0.48, 0.8])
-"""The direction to the light, of length 1, in the camera's axes: to the left, above and behind it."""
+"""Unit vector to the light in the camera's axes: from the left, above and behind the camera."""
 
 AMBIENT = 0.2
-"""The share of light that comes from everywhere."""
+"""Share of ambient light."""
 
 DOT = np.outer([0.5, 1, 0.5], [0.5, 1, 0.5])
-"""How a point counts in the pixels around its own."""
+"""Weights with which a point is splatted onto its pixel and the neighbors."""
 
 
 def mesh_images(vertices, faces, size: int) -> np.ndarray:
-    """Shaded pictures of meshes, all by one camera and at one scale, so that they compare.
+    """Shaded pictures of meshes, all with one camera and scale, so that they are comparable.
 
-    The camera is orthographic, with y upwards, and sees the side of larger z, a little from above and from the
+    The camera is orthographic, with y upwards, and looks from larger z, slightly from above and from the
     right. Triangles are painted from the farthest to the nearest, each in one color: Lambert's cosine of the angle
-    between its normal, on the side that is seen, and the light.
+    between its normal, on the visible side, and the light.
 
     Args:
       vertices: float [n, V, 3]; triangles with a corner that is not finite are left out.
@@ -211,7 +211,7 @@ def mesh_images(vertices, faces, size: int) -> np.ndarray:
       uint8 [n, size, size, 3], RGB.
 
     Raises:
-      ValueError: another shape, no meshes, or `size` below 1.
+      ValueError: a wrong shape, no meshes, or `size` below 1.
     """
     vertices, faces = np.asarray(vertices, np.float64), np.asarray(faces)
     if vertices.ndim != 3 or vertices.shape[2] != 3 or len(vertices) == 0 or faces.ndim != 2 or faces.shape[1] != 3:
@@ -219,14 +219,14 @@ def mesh_images(vertices, faces, size: int) -> np.ndarray:
             "pictures of meshes need vertices [n, V, 3], n >= 1, and faces [F, 3], "
             f"got {list(vertices.shape)} and {list(faces.shape)}"
         )
-    vertices = np.where(np.isfinite(vertices), vertices, np.nan)  # infinities times 0 would warn
+    vertices = np.where(np.isfinite(vertices), vertices, np.nan)  # infinity times 0 would warn
     seen = vertices @ CAMERA.T
     places = _to_pixels(seen[..., :2], size)
     return np.stack([_mesh_image(*mesh, faces, size) for mesh in zip(seen, places, strict=True)])
 
 
 def _mesh_image(seen, places, faces, size):
-    """One mesh: its vertices in the camera's axes [V, 3] and in the picture [V, 2], and faces [F, 3]."""
+    """Draws a mesh from its vertices in the camera's axes [V, 3] and in the picture [V, 2], and faces [F, 3]."""
     faces = faces[np.isfinite(seen[faces]).all((1, 2))]
     faces = faces[np.argsort(seen[faces, 2].sum(1), kind="stable")]
     a, b, c = seen[faces].swapaxes(0, 1)
@@ -235,7 +235,7 @@ def _mesh_image(seen, places, faces, size):
     cosines = normals @ LIGHT / np.maximum(np.linalg.norm(normals, axis=1), np.finfo(float).tiny)
     light = AMBIENT + (1 - AMBIENT) * np.maximum(cosines, 0)
     colors = np.round(light[:, None] * SURFACE).astype(int)
-    corners = places[faces].reshape(-1, 6) * SUPERSAMPLING  # Pillow takes the pixels that these lie in
+    corners = places[faces].reshape(-1, 6) * SUPERSAMPLING  # Pillow takes the pixels that contain these
     image = Image.new("RGB", (size * SUPERSAMPLING,) * 2, tuple(BACKGROUND.tolist()))
     draw = ImageDraw.Draw(image)
     for triangle, color in zip(corners.tolist(), colors.tolist(), strict=True):
@@ -244,21 +244,21 @@ def _mesh_image(seen, places, faces, size):
 
 
 def point_image(points, size: int, around=None) -> np.ndarray:
-    """A picture of where points lie: the more of them, the brighter.
+    """A picture of the density of points: the more points, the brighter.
 
-    Brightness is the logarithm of their number, so that single points are seen beside many. The smallest square
-    around all of them, or around others, is shown, with a small margin; x goes to the right and y upwards.
+    Brightness is logarithmic in their number, so that single points are visible beside many. The picture shows the
+    smallest square that holds `around`, with a small margin; x goes to the right and y upwards.
 
     Args:
       points: float [n, 2]; those not finite, and those outside the picture, are left out.
       size: pixels a side.
-      around: float [m, 2], the points that the picture is of, so that several pictures compare; `points` if not given.
+      around: float [m, 2], points that define the visible square of several pictures; `points` if not given.
 
     Returns:
       uint8 [size, size, 3], RGB.
 
     Raises:
-      ValueError: another shape, or `size` below 1.
+      ValueError: a wrong shape, or `size` below 1.
     """
     points = np.asarray(points, np.float64)
     if points.ndim != 2 or points.shape[1] != 2:
@@ -274,7 +274,7 @@ def point_image(points, size: int, around=None) -> np.ndarray:
 
 
 def _to_pixels(points, size, around=None):
-    """Points [..., 2], y upwards, in pixels from the upper left corner; all of `around` (or they) within the margin."""
+    """Maps points [..., 2], y upwards, to pixels from the upper left corner, so that `around` (or they) fit inside."""
     if size < 1:
         raise ValueError(f"a picture's size is 1 pixel or more, got {size}")
     around = points if around is None else np.asarray(around, np.float64)

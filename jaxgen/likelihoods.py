@@ -1,18 +1,32 @@
 """Terms that two or more models share, per example: sums over pixels and latents, never averaged."""
 
+from typing import TypeVar
+
 import chex
 import jax
 import jax.numpy as jnp
 import optax
 
-from jaxgen.model import Array
+from jaxgen.model import Array, Spec
+
+Choice = TypeVar("Choice", bound=str)
+
+
+def fitting(likelihood: Choice | None, spec: Spec, *, bits: Choice, levels: Choice) -> Choice:
+    """The likelihood that was chosen; where none was, `bits` for binarized images, and `levels` for all others."""
+    return likelihood or (bits if spec.binary else levels)
+
+
+def bits_of(spec: Spec) -> str:
+    """What a likelihood of bits is of, for those who read its numbers."""
+    return "bits, 1 where a pixel is at least 128" + ("" if spec.binary else ", to which the gray levels are cut")
 
 
 def _event_sum(x: Array) -> Array:
     """The sum over all but the first axis; on CPUs as a product with ones.
 
-    XLA for CPUs makes a plain sum one slow loop with all that comes before it: importance samples took five times as
-    long.
+    XLA for CPUs fuses a plain sum with the preceding operations into one slow loop: importance sampling took five
+    times as long.
     """
     flat = x.reshape(x.shape[0], -1)
     return jax.lax.platform_dependent(
@@ -25,7 +39,7 @@ def bernoulli_log_prob(x: Array, logits: Array) -> Array:
 
     x l - softplus(l), finite for every finite logit l; both [batch, ...].
     """
-    chex.assert_equal_shape([x, logits])  # a broadcast would be a wrong likelihood, silently
+    chex.assert_equal_shape([x, logits])  # broadcasting would silently give a wrong likelihood
     return -_event_sum(optax.sigmoid_binary_cross_entropy(logits, x))
 
 
@@ -47,15 +61,15 @@ def discretized_logistic_log_prob(x: Array, mean: Array, log_scale: Array | floa
 
 
 def discretized_logistic_log_mass(x: Array, mean: Array, log_scale: Array | float) -> Array:
-    """Log-probability of each pixel, nats, of 256 levels; x and mean in [0, 1], of shapes that go together.
+    """Log-probability of each pixel's level among 256, nats; x and mean in [0, 1], of shapes that broadcast.
 
-    A logistic distribution's mass of each level's interval, those of 0 and 255 open outwards (Kingma et al. 2016,
-    https://arxiv.org/abs/1606.04934, section 4; Salimans et al. 2017). With a and b the interval's ends,
+    A logistic distribution's mass on each level's interval; the intervals of 0 and 255 are unbounded outwards (Kingma
+    et al. 2016, https://arxiv.org/abs/1606.04934, section 4; Salimans et al. 2017). With a and b the interval's ends,
 
         sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - exp(b - a))
 
-    exactly, and b - a = -1 / (255 scale): a sum of logarithms, finite wherever a and b are, and nothing cancels.
-    `log_scale` is of pixels in [0, 1]; the deviation is pi / sqrt(3) times the scale.
+    exactly, and b - a = -1 / (255 scale): a sum of logarithms without cancellation, finite wherever a and b are.
+    `log_scale` is for pixels in [0, 1]; the standard deviation is pi / sqrt(3) times the scale.
     """
     x, mean, log_scale = jnp.broadcast_arrays(x, mean, jnp.asarray(log_scale, x.dtype))
     per_level = jnp.exp(-log_scale) / 255

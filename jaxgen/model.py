@@ -1,17 +1,17 @@
-"""The contract that every model of jaxgen keeps: pure functions of (key, state, batch).
+"""The interface of every model of jaxgen: pure functions of (key, state, batch).
 
 A model is one file with two names: `Config`, a frozen dataclass whose field comments are its help texts, and
 `make(config, spec) -> Model`, which closes over its Flax modules and optimizers. `make` raises `UserError` for a
-config that cannot be run on such data. The training loop, the evaluators, the pictures and the command line know
-nothing of a model but what stands here.
+config that cannot be run on the data. The training loop, the evaluators, the pictures and the command line use only
+this interface.
 
 A batch is a dict of arrays with a leading batch axis, as TFDS yields it:
 
     image    uint8   [batch, height, width, channels], 0 to 255
     point    float32 [batch, 2]
     mesh     float32 [batch, vertices, 3]
-    label    int32   [batch], 0 to num_classes - 1; -1 where the label is not known
-    caption  int32   [batch, words], 0 where a caption is shorter; all 0 where there is none
+    label    int32   [batch], 0 to num_classes - 1; -1 if the label is not known
+    caption  int32   [batch, words], 0 past a caption's end; all 0 if there is none
     weight   float32 [batch], 1 for an example and 0 for the padding of a last partial batch
 
 Keys are typed (`jax.random.key`), come first, and are used once.
@@ -30,40 +30,40 @@ PyTree = Any
 Batch = Mapping[str, Array]
 Metrics = Mapping[str, Array]
 Condition = Mapping[str, Array]
-"""The batch entries that samples are asked to satisfy, e.g. {"label": int32 [num]}; {} where nothing is asked."""
+"""Batch entries that samples have to satisfy, e.g. {"label": int32 [num]}; {} if there are none."""
 
 SUBJECTS = ("image", "point", "mesh")
-"""The entries that an example can be; the others say something of it."""
+"""Entries that can be the example itself; other entries describe it."""
 
 BINARY_THRESHOLD = 128
 """Pixels of at least this value are 1 in binarized images."""
 
 HIGH_QUALITY = 3
-"""Standard deviations around a mode's center within which a point of a Gaussian mixture is of high quality."""
+"""Standard deviations from a mode's center within which a point of a Gaussian mixture is of high quality."""
 
 FEW = 0.5
-"""Share of the known modes; samples that fall on a smaller share have collapsed."""
+"""Share of the known modes; samples that cover a smaller share have collapsed."""
 
 
 class State(NamedTuple):
-    """Everything that changes while a model is trained; donated to every step.
+    """Everything that changes during training; donated to every step.
 
     Outside the model every leaf has a leading seed axis.
     """
 
     step: Array  # int32 [], training steps taken
-    params: PyTree  # moved by the optimizers, one entry a player where there are several
+    params: PyTree  # updated by the optimizers; one entry per player if there are several
     opt_state: PyTree = ()
-    extra: PyTree = ()  # everything else that moves: BatchNorm's running averages, codebooks, averaged weights
+    extra: PyTree = ()  # everything else that changes: BatchNorm's running averages, codebooks, averaged weights
 
 
 class Phase(NamedTuple):
     """A stretch of training with its own step.
 
-    It lasts `steps` steps, or `passes` passes over the training data, and without either until the run ends. Batches
-    of a phase without `passes` come from an endless stream of shuffled epochs and are always full (one may span the
-    end of an epoch, so nothing is dropped). In a phase of `passes` every example is seen exactly that often, and the
-    last batch is filled up with examples of weight 0.
+    It lasts `steps` steps, or `passes` passes over the training data, or else until the run ends. Batches of a phase
+    without `passes` come from an endless stream of shuffled epochs and are always full (one may span the end of an
+    epoch, so nothing is dropped). A phase with `passes` sees every example exactly `passes` times, and pads the last
+    batch with examples of weight 0.
     """
 
     name: str
@@ -71,33 +71,33 @@ class Phase(NamedTuple):
     steps: int | None = None
     passes: int | None = None
     enter: Callable[[Key, State, Any], State] | None = None
-    """(key, state, batches) -> state, once before the phase's first step; `batches` iterates over the training data
-    once. It freezes a net, extracts codes or starts a codebook."""
+    """(key, state, batches) -> state, called once before the phase's first step; `batches` iterates over the training
+    data once. It freezes a network, extracts codes or initializes a codebook."""
 
 
 class Sampler(NamedTuple):
-    """Draws of a model."""
+    """Sampling from a model."""
 
     draw: Callable[[Key, State, int, Condition], Batch]
-    """(key, state, num, condition) -> the entries that it makes, [num, ...], e.g. {"image": uint8 [num, H, W, C]}.
+    """(key, state, num, condition) -> generated entries, [num, ...], e.g. {"image": uint8 [num, H, W, C]}.
     The caller draws `condition` from the training data; it has the entries of `conditions`, [num, ...]."""
     conditions: tuple[str, ...] = ()
-    note: str = ""  # what the samples show (means or draws), stored with every score
+    note: str = ""  # what samples are (means or draws), stored with every score
     complete: Callable[[Key, State, Batch, int, Condition], Batch] | None = None
     """(key, state, batch, rows, condition) -> entries drawn given the first `rows` rows of the batch's images."""
 
 
 class Likelihood(NamedTuple):
-    """The log-likelihood of examples. Only log-likelihoods of the same space can be compared."""
+    """The log-likelihood of examples. Only log-likelihoods in the same space can be compared."""
 
     log_prob: Callable[[Key, State, Batch], Array]  # -> float32 [batch], nats
     space: str  # "binary", "uint8", or "continuous"
     kind: str  # "exact", or "bound" (a lower bound, in expectation over its key)
-    note: str = ""  # what a reader of the number must know, e.g. the binarization's threshold
+    note: str = ""  # what is needed to interpret the number, e.g. the binarization's threshold
 
 
 class Part(NamedTuple):
-    """Consecutive numbers of a latent vector; a one-hot vector where `kind` is categorical."""
+    """Consecutive elements of a latent vector; a one-hot vector if `kind` is categorical."""
 
     name: str
     size: int
@@ -105,12 +105,12 @@ class Part(NamedTuple):
 
 
 class Prior(NamedTuple):
-    """p(z) of the latents that `Latents.decode` takes."""
+    """Prior p(z) of the latents that `Latents.decode` takes."""
 
     sample: Callable[[Key, State, int], PyTree]  # (key, state, num) -> z, leading axis num
     kind: Literal["gaussian", "uniform", "discrete", "mixed"]
-    """gaussian, uniform: each number of z is of N(0, 1), or uniform in (-1, 1). discrete: z are integers. mixed: z is
-    a vector of the `parts`."""
+    """gaussian, uniform: each element of z is from N(0, 1), or uniform in (-1, 1). discrete: z are integers. mixed: z
+    is a vector of the `parts`."""
     log_prob: Callable[[State, PyTree], Array] | None = None  # (state, z) -> float32 [num], nats
     parts: tuple[Part, ...] = ()
 
@@ -118,9 +118,9 @@ class Prior(NamedTuple):
 class Latents(NamedTuple):
     """Latents z of a model: any pytree of arrays with a leading batch axis, e.g. one array float32 [batch, d].
 
-    With `prior.log_prob`, `posterior` and `log_likelihood` it is a model p(x, z) = p(z) p(x|z) with an inference
-    network q(z|x), and tighter bounds of log p(x) can be had (`jaxgen.metrics.evidence`). A density is float32 [batch]
-    in nats, each example's from its own z alone.
+    `prior.log_prob`, `posterior` and `log_likelihood` define a model p(x, z) = p(z) p(x|z) with an inference network
+    q(z|x), for tighter bounds of log p(x) (`jaxgen.metrics.evidence`). Log densities are float32 [batch] in nats, each
+    computed from the example's own z alone.
     """
 
     decode: Callable[[State, PyTree, Condition], Batch]
@@ -128,13 +128,13 @@ class Latents(NamedTuple):
     prior: Prior
     encode: Callable[[State, Batch], PyTree] | None = None  # -> z; the mean of q(z|x)
     posterior: Callable[[Key, State, Batch], tuple[PyTree, Array]] | None = None
-    """(key, state, batch) -> z, one drawn from q(z|x) for each example, and log q(z|x)."""
+    """(key, state, batch) -> (z, log q(z|x)), with one z drawn from q(z|x) for each example."""
     log_likelihood: Callable[[State, Batch, PyTree], Array] | None = None
-    """(state, batch, z) -> log p(x|z), of the space of the model's `likelihood`."""
+    """(state, batch, z) -> log p(x|z), in the space of the model's `likelihood`."""
 
 
 class Model(NamedTuple):
-    """A model as pure functions. None, or no entry, stands where a model has no such function."""
+    """A model as pure functions. Functions that a model lacks are None, or have no entry."""
 
     init: Callable[[Key], State]
     phases: tuple[Phase, ...]
@@ -148,30 +148,31 @@ class Model(NamedTuple):
 
     @property
     def conditions(self) -> tuple[str, ...]:
-        """The batch entries that samples and decoded latents are asked to satisfy."""
+        """The batch entries that condition samples and decoded latents."""
         return self.sampler.conditions if self.sampler else ()
 
 
 class Spec(NamedTuple):
-    """What `make` is told about the data, and about how to compute."""
+    """Description of the data, and of how to compute, for `make`."""
 
     entries: Mapping[str, jax.ShapeDtypeStruct]  # of one example: no batch axis, no `weight`
     num_examples: int  # of the training data
     num_classes: int | None = None
     mean: np.ndarray | None = None  # float64 [H, W, C] in [0, 1], the training images' mean
-    num_words: int | None = None  # ids of the captions' vocabulary, padding (0) and unknown (1) among them
+    binary: bool = False  # every pixel is 0 or 255, as in binarized images
+    num_words: int | None = None  # ids in the captions' vocabulary, including padding (0) and unknown (1)
     faces: np.ndarray | None = None  # int32 [faces, 3], the vertices of each triangle of the meshes
     mixture: tuple[np.ndarray, float] | None = None
-    """The Gaussian mixture that points come from, where it is known: centers float64 [modes, 2], and the standard
-    deviation on both axes."""
-    bounds: np.ndarray | None = None  # float32 [2, 2], the least and the largest coordinates of the training points
+    """The Gaussian mixture that points come from, if known: centers float64 [modes, 2], and the standard deviation on
+    both axes."""
+    bounds: np.ndarray | None = None  # float32 [2, 2], the minimum and maximum coordinates of the training points
     batch_size: int = 64  # of a training step
     compute_dtype: np.dtype = np.dtype("float32")
-    """What layers compute in. Parameters, averages, losses and optimizers are float32 whatever it is."""
+    """Dtype that layers compute in. Parameters, averages, losses and optimizers are always float32."""
 
     @property
     def subject(self) -> str:
-        """The entry that the examples are, one of SUBJECTS; raises KeyError where they are none of them."""
+        """Name of the entry that is the example, one of SUBJECTS; raises KeyError if there is none."""
         found = [name for name in SUBJECTS if name in self.entries]
         if not found:
             raise KeyError(" or ".join(SUBJECTS))
@@ -179,5 +180,5 @@ class Spec(NamedTuple):
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """(height, width, channels); raises KeyError where the data has no images."""
+        """(height, width, channels); raises KeyError if the data has no images."""
         return self.entries["image"].shape

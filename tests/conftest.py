@@ -1,4 +1,4 @@
-"""What all tests share: strict dtype promotion, the `--slow` option, and a cache folder of their own."""
+"""Shared test setup: strict dtype promotion, the `--slow` option, and a temporary cache folder."""
 
 import os
 import signal
@@ -9,12 +9,12 @@ from pathlib import Path
 import jax
 import pytest
 
-# Lower optimization makes compiling, most of the tests' work, take two fifths of the time it takes by default.
+# Lower optimization takes two fifths of the default time to compile, which is most of the tests' work.
 QUICK = ("--xla_backend_optimization_level=0", "--xla_cpu_use_fusion_emitters=false")
 
 
 def refusal(flags: str) -> str:
-    """What XLA says of flags that it does not know, which end a process; "" where it knows them all."""
+    """Returns XLA's message about unknown flags, which end a process; "" if it knows them all."""
     environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
     asked = subprocess.run([sys.executable, "-c", "import jax; jax.devices()"], env=environment, capture_output=True)
     words = asked.stderr.decode(errors="replace").strip().splitlines()
@@ -38,7 +38,7 @@ def pytest_report_header():
     return [f"XLA_FLAGS: {os.environ['XLA_FLAGS']}", *(f"left out, unknown to this XLA: {flag}" for flag in unknown)]
 
 
-# A job in the background is started to ignore Ctrl-C, and so would be what the tests start.
+# A background job is started with Ctrl-C ignored, and processes started by tests would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -58,15 +58,14 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture(scope="session", autouse=True)
 def session_data_dir(tmp_path_factory):
-    """Prepared data and trained extractors go to the session's temporary folder, never to the user's cache."""
+    """Directs prepared data and trained extractors to the session's temporary folder, never to the user's cache."""
     base = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         base = base.parent  # the workers share one
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAXGEN_DATA_DIR", str(base / "jaxgen-data"))
-        # The same program is compiled once for a worker's tests and subprocesses, or once for all sessions where the
-        # variable names a folder. Workers cannot share: jax writes an entry in place, and another process that reads
-        # it then warns of a truncated stream.
+        # The compiled program cache is per worker, or shared by all sessions if the variable names a folder. Workers
+        # cannot share one: jax writes an entry in place, and a process reading it then warns of a truncated stream.
         kept = os.environ.get("JAX_COMPILATION_CACHE_DIR", tmp_path_factory.getbasetemp() / "compiled")
         compiled = str(Path(kept) / os.environ.get("PYTEST_XDIST_WORKER", "alone"))
         patch.setenv("JAX_COMPILATION_CACHE_DIR", compiled)

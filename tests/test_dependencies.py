@@ -1,4 +1,4 @@
-"""Which source files a module is made of."""
+"""Source files on which a module depends."""
 
 from pathlib import Path
 
@@ -50,6 +50,7 @@ def test_imports_of_a_users_file_and_inside_functions(tmp_path):
 CODE = '''"""A module."""
 
 RATE = 0.5  # a share
+"""A share of the rest."""
 
 
 def take(x):
@@ -63,6 +64,7 @@ def take(x):
     [
         ("A module.", "Another\nmodule.", True),
         ("A step.", "One step of many.", True),
+        ("A share of the rest.", "A share\nof what\nremains.", True),
         ("  # a share", "", True),
         ("# a share", "# of all", True),
         ("\n\n\ndef", "\n\ndef", True),
@@ -78,7 +80,7 @@ def test_a_digest_is_of_code_not_of_words(old, new, same):
 
 
 def test_a_functions_sources_are_its_code_and_what_it_calls(tmp_path):
-    """A constant, a helper in its module, a metric: each changes them; a docstring does not."""
+    """A changed constant, helper in its module, or metric changes the sources; a changed docstring does not."""
     whole = (
         "from jaxgen.metrics.frechet import frechet_distance\n\nK = 5\n\n\ndef helped(x):\n    return x + K\n\n\n"
         'def score(x, y):\n    """A score."""\n    return frechet_distance(helped(x), y)\n'

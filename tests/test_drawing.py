@@ -102,7 +102,7 @@ def test_words_stand_above_a_picture(channels):
     ImageDraw.Draw(line).text((4, 2), "step 1,500", 255, ImageFont.load_default(12))
     expected = np.asarray(line)
     assert expected.max() == 255
-    assert not expected[[0, -1]].any()  # nothing is cut off
+    assert not expected[[0, -1]].any()  # no letter is cut off
     assert not expected[:, -4:].any()
     for channel in range(channels):
         np.testing.assert_array_equal(whole[:18, :, channel], expected)
@@ -126,8 +126,8 @@ def test_words_stand_below_images():
             shown = cell[5 + 18 * place :][:18, :, 0]
             np.testing.assert_array_equal(shown, np.asarray(expected))
             assert shown.max() > 200
-            assert not shown[:, -4:].any()  # nothing is cut off
-    assert labeled(images[:, :, :, [0, 0, 0]], [("a",), ("b",)]).shape == (2, 5 + 18, 21, 3)  # wider than their words
+            assert not shown[:, -4:].any()  # no letter is cut off
+    assert labeled(images[:, :, :, [0, 0, 0]], [("a",), ("b",)]).shape == (2, 5 + 18, 21, 3)  # wider than their text
 
 
 # Animations
@@ -139,12 +139,12 @@ def moving(channels):
 
 @pytest.mark.parametrize(("suffix", "channels"), [(".gif", 1), (".webp", 1), (".webp", 3)])
 def test_an_animation_holds_every_pixel_and_time(suffix, channels):
-    """All 256 grays are in every frame."""
+    """Every frame contains all 256 grays."""
     frames, milliseconds = moving(channels), [100, 250, 30, 2000]
     content = to_animation(frames, milliseconds, suffix)
     assert content == to_animation(frames, milliseconds, suffix)
     with Image.open(io.BytesIO(content)) as read:
-        assert (read.n_frames, read.info["loop"]) == (4, 0)  # for ever
+        assert (read.n_frames, read.info["loop"]) == (4, 0)  # loops forever
         for i, frame in enumerate(frames):
             read.seek(i)
             np.testing.assert_array_equal(np.asarray(read.convert("RGB")), np.broadcast_to(frame, (21, 30, 3)))
@@ -178,13 +178,13 @@ def lit(cosine):
 
 
 def from_camera(points):
-    """Points given to the right, upwards and toward the camera, in the mesh's own axes."""
+    """Converts points given as (right, up, toward the camera) to the mesh's axes."""
     return np.asarray(points, np.float64) @ CAMERA
 
 
 def test_camera_and_light_are_of_length_one():
     np.testing.assert_allclose(CAMERA @ CAMERA.T, np.eye(3), atol=1e-15)
-    assert np.linalg.det(CAMERA) > 0  # no mirror
+    assert np.linalg.det(CAMERA) > 0  # no reflection
     np.testing.assert_allclose(np.linalg.norm(LIGHT), 1)
     to_the_right, upwards, toward = CAMERA
     assert to_the_right[0] > 0.8
@@ -198,14 +198,14 @@ def test_a_square_that_faces_the_camera():
     assert image.dtype == np.uint8
     assert image.shape == (50, 50, 3)
     assert MARGIN * 50 == 2
-    assert (image[3:-3, 3:-3] == lit(LIGHT[2])).all()  # without a seam at the diagonal
+    assert (image[3:-3, 3:-3] == lit(LIGHT[2])).all()  # no seam at the diagonal
     outside = np.ones((50, 50), bool)
     outside[1:-1, 1:-1] = False
     assert (image[outside] == BACKGROUND).all()
 
 
 def test_edges_are_smooth():
-    """A square turned by 45 degrees covers half of the pixels along its sides by a half in the mean."""
+    """A square turned by 45 degrees covers the pixels along its sides by a half on average."""
     turned = from_camera([[-1, 0, 0], [0, -1, 0], [1, 0, 0], [0, 1, 0]])
     (image,) = mesh_images(turned[None], SQUARE_FACES, 100)
     covered = (image - BACKGROUND) / (lit(LIGHT[2]) - BACKGROUND)
@@ -215,7 +215,7 @@ def test_edges_are_smooth():
 
 @pytest.mark.parametrize("side", [1, -1])
 def test_lamberts_cosine_on_both_sides(side):
-    """Triangles face the light, stand at 60 degrees to it, and face away from it."""
+    """Triangles face the light, are at 60 degrees to it, and face away from it."""
     edge_on = np.cross(LIGHT, [0, 0, 1])
     edge_on /= np.linalg.norm(edge_on)
     beside = np.cross(edge_on, LIGHT)
@@ -237,7 +237,7 @@ def test_lamberts_cosine_on_both_sides(side):
 
 @pytest.mark.parametrize("nearer", [0, 1])
 def test_the_nearer_hides_the_farther(nearer):
-    tilted = SQUARE + np.array([0, 0, 1]) * SQUARE[:, :1] * 0.5  # another shade
+    tilted = SQUARE + np.array([0, 0, 1]) * SQUARE[:, :1] * 0.5  # a different shade
     squares = [tilted, SQUARE]
     squares[nearer] = np.add(squares[nearer], [0, 0, 3])
     faces = np.concatenate([SQUARE_FACES, SQUARE_FACES + 4])
@@ -258,7 +258,7 @@ def test_one_scale_and_one_place_for_all_meshes():
 
 
 def ray_cast(vertices, faces, size, samples):
-    """The picture of one mesh by another method: the nearest triangle at `samples`^2 points of every pixel."""
+    """Draws one mesh by another method: the nearest triangle at `samples`^2 points of every pixel."""
     seen = vertices @ CAMERA.T
     low, high = seen[:, :2].min(0), seen[:, :2].max(0)
     side = (high - low).max() / (1 - 2 * MARGIN)
@@ -269,7 +269,7 @@ def ray_cast(vertices, faces, size, samples):
     for a, b, c in seen[faces]:
         normal = np.cross(b - a, c - a)
         if normal[2] <= 0:
-            continue  # a closed surface that faces outwards shows only these
+            continue  # on a closed surface with outward faces, only these are visible
         rows = np.flatnonzero((y[:, 0] >= min(a[1], b[1], c[1])) & (y[:, 0] <= max(a[1], b[1], c[1])))
         columns = np.flatnonzero((x[0] >= min(a[0], b[0], c[0])) & (x[0] <= max(a[0], b[0], c[0])))
         box = np.ix_(rows, columns)
@@ -286,7 +286,7 @@ def ray_cast(vertices, faces, size, samples):
 
 @pytest.mark.parametrize("direction", range(4))
 def test_pictures_equal_ray_casting(direction):
-    """A bar that is bent, twisted and in part hidden by itself."""
+    """The mesh is a bar that is bent, twisted and partly hidden by itself."""
     angle = np.pi / 2 * direction
     joints = 1.3 * np.stack([np.full(3, np.cos(angle)), np.full(3, np.sin(angle))], -1)
     (mesh,) = bars(joints[None], np.zeros((1, 2)), np.array([6.0]), np.array([2.0]), np.array([0.7]))
@@ -296,7 +296,7 @@ def test_pictures_equal_ray_casting(direction):
     assert shown.mean() > 0.05
     difference = np.abs(image - expected)
     assert np.median(difference[shown]) < 2  # of 255
-    assert difference[shown].mean() < 4  # most of it at edges, which the method above samples
+    assert difference[shown].mean() < 4  # mostly at edges, which the method above samples
 
 
 def test_corners_that_are_not_finite_are_left_out():
@@ -376,7 +376,7 @@ def test_points_refused():
 
 
 def test_points_are_drawn_in_the_frame_of_others():
-    """A point in the middle of the frame is in the picture's; one outside is left out."""
+    """A point in the middle of the frame is in the middle of the picture; one outside is left out."""
     frame = [[-1, -1], [1, 1]]
     inside = point_image([[0.0, 0.0]], 51, frame)
     assert np.argwhere((inside == inside.max((0, 1))).all(-1)).tolist() == [[25, 25]]

@@ -1,4 +1,4 @@
-"""The notebooks: as they were executed and committed, and executed again with small settings."""
+"""Notebooks: as executed and committed, and executed again with small settings."""
 
 import json
 import os
@@ -24,26 +24,26 @@ def outputs(notebook) -> list[dict]:
 
 
 def printed(notebook) -> str:
-    """What the cells printed; nothing else went to a stream."""
+    """Returns the cells' stdout, and checks that nothing went to another stream."""
     streams = [output for output in outputs(notebook) if output["output_type"] == "stream"]
-    by_pip = {"stderr"} if os.environ.get("JAXGEN_NOTEBOOK_SOURCE") else set()  # its warnings, where it is asked for
+    by_pip = {"stderr"} if os.environ.get("JAXGEN_NOTEBOOK_SOURCE") else set()  # pip's warnings, if it is run
     assert {"stdout"} <= {output["name"] for output in streams} <= {"stdout"} | by_pip
     return "".join("".join(output["text"]) for output in streams)
 
 
 def picture_sizes(notebook) -> list[tuple[int, int]]:
-    """(width, height) of every picture, as the header of a PNG has it."""
+    """Returns (width, height) of every picture, from its PNG header."""
     pictures = [output["data"]["image/png"] for output in outputs(notebook) if "image/png" in output.get("data", {})]
     return [struct.unpack(">II", b64decode("".join(picture))[16:24]) for picture in pictures]
 
 
 def grid_size(rows: int, columns: int) -> tuple[int, int]:
-    """Of images of 16 pixels with one between them, drawn twice as large."""
+    """Size of a grid of 16-pixel images with lines of one pixel, enlarged twofold."""
     return 2 * (17 * columns - 1), 2 * (17 * rows - 1)
 
 
 def check(notebook, seeds: int, steps: int) -> None:
-    """What holds of the quickstart whatever its settings."""
+    """Checks properties of the executed quickstart that hold for any settings."""
     assert [cell["execution_count"] for cell in code_cells(notebook)] == list(range(1, len(code_cells(notebook)) + 1))
     assert all(output["output_type"] != "error" for output in outputs(notebook))
     text = printed(notebook)
@@ -60,7 +60,7 @@ def test_the_quickstart_is_committed_as_executed_with_its_own_settings():
     default = {name: int(value) for name, value in re.findall(r'JAXGEN_NOTEBOOK_(\w+)\\", (\d+)', written)}
     check(json.loads(written), default["SEEDS"], default["STEPS"])
     assert len(written) < 1_000_000
-    # an absolute path would be of the machine that executed it
+    # an absolute path would be specific to the machine that executed it
     assert not re.findall(r"(?<![\w./:<])/(?!/)[\w.-]+/[\w./-]+", printed(json.loads(written)))
 
 
@@ -82,7 +82,7 @@ def test_the_quickstart_is_executed_with_small_settings(tmp_path, monkeypatch):
     for model in ("vae", "dcgan"):
         for seed, digest in open_run(runs / model).digests().items():
             assert f"digest {seed} {digest[:16]}" in text
-    # the comparison used the runs again, and says what so few seeds allow
+    # the comparison reused the runs, and says what so few seeds allow
     assert not list(runs.glob("*.aside-*"))
     assert text.count("Not enough seeds to tell") == 2
     assert (runs / "report.html").stat().st_size > 0

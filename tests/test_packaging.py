@@ -1,4 +1,4 @@
-"""The wheel and the sdist: what is installed is all that is needed, and no more."""
+"""The wheel and the sdist contain everything that is needed, and no more."""
 
 import importlib.metadata
 import re
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 
 def modules() -> set[str]:
-    """Every Python file of the package, as the wheel names it."""
+    """Returns every Python file of the package, as named in the wheel."""
     files = [*(ROOT / "jaxgen").rglob("*.py"), *(ROOT / "experiments").rglob("*.py")]
     names = {str(file.relative_to(ROOT)) for file in files}
     return {re.sub("^experiments/", "jaxgen/experiments/", name) for name in names}
@@ -30,7 +30,7 @@ def modules() -> set[str]:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory) -> Path:
-    """The sdist, and the wheel made from it: `python -m build` of a copy of what is in the checkout."""
+    """Builds the sdist, and the wheel from it, with `python -m build` in a copy of the checkout."""
     pytest.importorskip("build", reason="`build` comes with the extra dev")
     folder = tmp_path_factory.mktemp("packaging")
     ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
@@ -49,7 +49,7 @@ def built(tmp_path_factory) -> Path:
 
 
 def _isolation() -> list[str]:
-    """Without isolation where the build's requirements are here, as that downloads nothing."""
+    """Options for a build without isolation if its requirements are installed, which downloads nothing."""
     try:
         importlib.metadata.version("wheel")
         enough = int(importlib.metadata.version("setuptools").partition(".")[0]) >= 77

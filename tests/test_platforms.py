@@ -1,4 +1,4 @@
-"""Every model's programs for GPUs and TPUs, on a machine without: lowered, and compiled by the compiler for TPUs."""
+"""Every model's programs for GPUs and TPUs, without either: lowered, and compiled by the compiler for TPUs."""
 
 import importlib.util
 import json
@@ -38,7 +38,7 @@ def test_every_model_has_a_case():
 
 @pytest.mark.parametrize("config", [AdversarialConfig, *(models.load(name).Config for name in models.MODELS)])
 def test_every_option_that_changes_a_program_is_in_a_case(config):
-    """Of the fields that a class itself declares: each choice, and whatever by default is off, or one of something."""
+    """Covers all choices of a class's own fields, and a value for fields that are off, empty or 1 by default."""
     cases = [case for case in CASES.values() if issubclass(models.load(case.model).Config, config)]
     for name in config.__annotations__:
         default, kind = getattr(config, name), typing.get_type_hints(config)[name]
@@ -51,7 +51,7 @@ def test_every_option_that_changes_a_program_is_in_a_case(config):
 
 def test_every_network_has_a_case_in_bfloat16():
     halved = {case.model for case in CASES.values() if case.precision == "bfloat16"}
-    assert halved == set(models.MODELS) - {"naive_bayes"}  # which counts
+    assert halved == set(models.MODELS) - {"naive_bayes"}  # which has no layers
 
 
 # Lowered for GPUs and TPUs.
@@ -60,7 +60,7 @@ QUICK = ("classifier", "naive_bayes", "autoencoder", "vae", "gan", "dcgan")
 
 
 def equations(jaxpr, seen):
-    """How many convolutions of jaxgen's there are in a jaxpr, one that is called several times taken once."""
+    """Counts jaxgen's convolutions in a jaxpr, each called function once."""
     if id(jaxpr) in seen:
         return 0
     seen[id(jaxpr)] = jaxpr
@@ -69,7 +69,7 @@ def equations(jaxpr, seen):
 
 
 def groups(module):
-    """Of each convolution in a lowered module, how many separate ones it holds."""
+    """Returns the number of groups of each convolution in a lowered module."""
     found = [
         re.findall(r"(?:batch|feature)_group_count = (\d+)", line)
         for line in module.splitlines()
@@ -79,7 +79,7 @@ def groups(module):
 
 
 def lowered(program, platform):
-    """The text of a program's module."""
+    """Returns the text of a program's lowered module."""
     exported = export.export(program.jitted, platforms=(platform,))(*program.operands)
     assert exported.platforms == (platform,)
     return exported.mlir_module()
@@ -94,16 +94,16 @@ def lowered(program, platform):
     ],
 )
 def test_each_convolution_is_one_of_xlas_for_all_seeds_on_gpus_and_tpus(name):
-    """On CPUs it is one for each seed, or products of matrices."""
+    """CPUs have one convolution per seed, or matrix products."""
     for program in programs(CASES[name], AXIS["tpu"]):
         wanted = equations(program.jitted.trace(*program.operands).jaxpr.jaxpr, {})
         on_tpu, on_cuda, on_rocm = (groups(lowered(program, platform)) for platform in ("tpu", "cuda", "rocm"))
         assert on_tpu == on_cuda == on_rocm
         if CASES[name].model == "vaegan" and program.name != "sample":
-            assert 0 < len(on_tpu) < wanted  # of three players' gradients, those that move nobody are left out
+            assert 0 < len(on_tpu) < wanted  # gradients of the three players that move nobody are left out
         else:
             assert len(on_tpu) == wanted
-        # One is enough for all seeds of what sees the data, or a map of ones: their kernels are side by side in it.
+        # Convolutions of the data, or of a map of ones, need no groups: all seeds' kernels fit side by side in one.
         assert set(on_tpu) - {1} == ({SEEDS} if wanted else set())
 
 
@@ -128,7 +128,7 @@ def test_bytes_in_a_tpus_memory(shape, dtype, order, tiling, expected):
 
 @pytest.fixture(scope="module")
 def compiled():
-    """What the compiler states, by case and program. In a process of its own: libtpu stays in one that loaded it."""
+    """The compiler's reports by case and program, from a new process, as libtpu stays in a process that loaded it."""
     if not importlib.util.find_spec("libtpu"):
         pytest.skip(f"the compiler for TPUs is not installed: {tpu_programs.wanted_libtpu()}")
     command = [sys.executable, "-m", "experiments.benchmarks.tpu_programs", "--effort", "-1", "--json"]
@@ -146,7 +146,7 @@ def compiled():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_compiled_for_a_tpu(name, compiled):
-    """The arguments' bytes are those by hand, and all of the state is donated; the operations are a step's."""
+    """The arguments' bytes are computed by hand, the state is donated as a whole, and the operations are a step's."""
     model, case = made(name), CASES[name]
     assert list(compiled[name]) == [phase.name for phase in model.phases] + ["sample"] * (model.sampler is not None)
     for program, stated in compiled[name].items():
@@ -154,8 +154,8 @@ def test_compiled_for_a_tpu(name, compiled):
         assert stated["arguments"] == stated["padded_arguments"]
         assert stated["donated"] == (0 if program == "sample" else stated["padded_state"])
         assert ("all-reduce" in stated["collectives"]) == (case.devices > 1 and program != "sample")
-        if case.model != "naive_bayes":  # whose products are of integers
-            # Useful are vaegan's gradients that move nobody, which the compiler drops, but not what is elementwise.
+        if case.model != "naive_bayes":  # its products are of integers
+            # vaegan's unused gradients count as useful, but the compiler drops them; elementwise ones do not count.
             chips = (
                 min(case.devices, SEEDS) if program == "sample" else case.devices
             )  # samples are divided by seed only
@@ -164,7 +164,7 @@ def test_compiled_for_a_tpu(name, compiled):
 
 @pytest.mark.slow
 def test_states_and_operations_of_compiled_programs_by_hand(compiled):
-    """Of two seeds: 10 classes, 256 pixels, 16 images a step."""
+    """Two seeds with 10 classes, 256 pixels, 16 images a step."""
     logistic = compiled["classifier-logistic"]["train"]
     assert logistic["state"] == 2 * 4 * (2 + 3 * (256 + 1) * 10)  # two counts; weights, and AdamW's two averages
     assert logistic["useful_flops"] == 2 * 2 * 2 * 16 * 256 * 10  # forward, and the weights' gradient
@@ -174,7 +174,7 @@ def test_states_and_operations_of_compiled_programs_by_hand(compiled):
 
 @pytest.mark.slow
 def test_compiled_for_four_chips_that_share_seeds_and_batches(compiled):
-    """Each has one of two seeds and a half of every batch."""
+    """Each chip has one of two seeds and half of every batch."""
     one, four = (compiled[name]["adversarial"] for name in ("dcgan", "dcgan-devices"))
     assert four["state"] == one["state"] / 2
     assert four["flops"] == pytest.approx(one["flops"] / 4, rel=0.15)

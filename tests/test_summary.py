@@ -1,4 +1,4 @@
-"""The small files of comparisons' results, and the README's table of models that is written from them."""
+"""Stored results of comparisons, and the README's table of models written from them."""
 
 import contextlib
 import io
@@ -38,7 +38,7 @@ def results(*rows, labels=("digits",)):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A folder in place of experiments/results and of the README's; every model has its row from `small`."""
+    """Replaces the folder experiments/results and the README; every model's row is read from `small`."""
     monkeypatch.setattr(summary, "RESULTS", tmp_path)
     monkeypatch.setattr(summary, "README", tmp_path / "README.md")
     measured = Measured("small", "digits", "one", "fd", "FD {:.1f}", "2 of real images; {other arm:.0f}", "shorter")

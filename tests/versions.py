@@ -1,4 +1,4 @@
-"""Differences between versions of JAX that tests meet."""
+"""Differences between versions of JAX that affect tests."""
 
 from contextlib import AbstractContextManager
 
@@ -6,7 +6,7 @@ import jax
 
 
 def x64() -> AbstractContextManager:
-    """64-bit numbers within a block."""
+    """Enables 64-bit numbers within a block."""
     if hasattr(jax, "enable_x64"):
         return jax.enable_x64(True)
     from jax.experimental import enable_x64  # before 0.8

@@ -1,1 +1,1 @@
-"""Benchmarks: ratios measured side by side in one run, each command `python -m experiments.benchmarks.NAME`."""
+"""Benchmarks that time alternatives side by side in one run: `python -m experiments.benchmarks.NAME`."""

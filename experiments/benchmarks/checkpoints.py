@@ -1,10 +1,10 @@
-"""What checkpoints cost: training with one every so many steps against training that saves at its end only.
+"""Cost of checkpoints: training with periodic checkpoints against training that saves only at the end.
 
     python -m experiments.benchmarks.checkpoints
 
-Both are whole runs of `jaxgen.training.train`, on digits, in turn; the seconds are those of training that a run's
-checkpoints hold, without compilation. A save copies the state to the host and hashes it while the device waits, and is
-written while the next steps run.
+Both are whole runs of `jaxgen.training.train` on digits, in alternation. The seconds are the training time stored in a
+run's checkpoints, which excludes compilation. A save copies the state to the host and hashes it while the device waits;
+writing overlaps with the next steps.
 """
 
 import dataclasses
@@ -25,24 +25,24 @@ if TYPE_CHECKING:
 SAVING, NOT = "with checkpoints", "without"
 
 GOAL = 1.05
-"""Times as long, at most."""
+"""Maximum ratio of the times with and without checkpoints."""
 
 
 @dataclass(frozen=True)
 class Options:
     """Time training with checkpoints against training without."""
 
-    model: Literal["dcgan", "vae"] = "dcgan"  # its config is the default but for `features`
+    model: Literal["dcgan", "vae"] = "dcgan"  # its config has the defaults except for `features`
     image_size: int = 32  # pixels a side
     batch: int = 64  # images a step
     features: int = 64  # channels of the largest hidden map
     every: int = 100  # steps between checkpoints
-    steps: int = 600  # of a run; those of its first 50, compiled in them, are not timed
-    rounds: int = 5  # each times both
+    steps: int = 600  # steps of a run; its first chunk, which includes compilation, is not timed
+    rounds: int = 5  # each times both once
 
 
 def measure(options: Options) -> dict[str, Any]:
-    """The timings. Raises UserError for an image size that the model cannot make, or runs without a checkpoint."""
+    """Returns the timings. Raises UserError for an impossible image size, or for `steps` below two checkpoints."""
     check_positive(options, "image_size", "batch", "features", "every", "steps", "rounds")
     if options.steps < 2 * options.every:
         raise UserError(f"steps must be at least {2 * options.every}, two checkpoints, not {options.steps}")
@@ -86,7 +86,7 @@ def measure(options: Options) -> dict[str, Any]:
 
 
 def shown(result: dict[str, Any]) -> "RenderableType":
-    """The timings and their ratio, as a table."""
+    """Formats the timings and their ratio as a table."""
     from statistics import median
 
     from rich.console import Group

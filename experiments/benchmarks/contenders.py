@@ -1,6 +1,6 @@
-"""What is timed in JAX: a model's training steps on made-up images, as functions of a number of steps.
+"""JAX contenders: a model's training steps on synthetic images, as functions of a number of steps.
 
-Each call of such a function goes on from the state that the call before it left.
+Each call of such a function continues from the state that the previous call left.
 """
 
 import contextlib
@@ -21,33 +21,34 @@ from jaxgen.training.settings import Settings
 from .timing import Contender
 
 MOST = Settings().log_every
-"""Steps of one dispatch of the chunk program: what a run of jaxgen has by default."""
+"""Steps in one dispatch of the chunk program, the default of a jaxgen run."""
 
 
 class Data(NamedTuple):
-    """Images of noise, and the batches of them that the steps see, over and over."""
+    """Noise images, and the batches of them that the steps cycle through."""
 
     images: np.ndarray  # uint8 [examples, size, size, channels]
     indices: np.ndarray  # int32 [MOST, batch]
     spec: Spec
     arrays: dict[str, Array]  # the images, on the device
     rows: list[Array]  # the indices, on the device
-    weight: Array  # float32 [batch], of ones
+    weight: Array  # float32 [batch], all ones
 
 
 def made_up(examples: int, size: int, channels: int, batch: int, precision: str = "float32") -> Data:
-    """Images drawn uniformly from a fixed seed, and batches drawn from them."""
+    """Draws uniform noise images and batches of them from a fixed seed."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (examples, size, size, channels), dtype=np.uint8)
     indices = rng.integers(0, examples, (MOST, batch), dtype=np.int32)
     entries = {"image": jax.ShapeDtypeStruct(images.shape[1:], images.dtype)}
     mean = images.mean(0, dtype=np.float64) / 255
-    spec = Spec(entries, examples, mean=mean, batch_size=batch, compute_dtype=jnp.dtype(precision))
+    # As if binarized: the VAE's likelihood is of bits, as PyTorch's is.
+    spec = Spec(entries, examples, mean=mean, binary=True, batch_size=batch, compute_dtype=jnp.dtype(precision))
     return Data(images, indices, spec, {"image": jnp.asarray(images)}, list(jnp.asarray(indices)), jnp.ones(batch))
 
 
 class Training(NamedTuple):
-    """A phase of a model, seeds before their first step, and what they are trained on. No contender changes it."""
+    """Inputs of training: a model's phase, the seeds' initial state, and the data. Contenders do not modify it."""
 
     phase: Phase
     keys: Array  # of training, [seeds]
@@ -56,24 +57,24 @@ class Training(NamedTuple):
 
     @property
     def operands(self) -> tuple:
-        """Of the first seed's first step, for a program of `one_step`."""
+        """Operands of a `one_step` program for the first seed's first step."""
         state = jax.tree.map(lambda leaf: leaf[0], self.state)
         return self.keys[0], state, self.data.arrays, self.data.rows[0], self.data.weight
 
     def alone(self, n: int) -> "Training":
-        """That of the n-th seed only."""
+        """Returns the training of the n-th seed only."""
         state = jax.tree.map(lambda leaf: leaf[n : n + 1], self.state)
         return self._replace(keys=self.keys[n : n + 1], state=state)
 
 
 def training(model: Model, data: Data, seeds: int = 1) -> Training:
-    """The model's first phase, for the seeds 0, 1, ..."""
+    """Initializes training of the model's first phase for the seeds 0, 1, ..."""
     keys = engine.all_streams(tuple(range(seeds)))
     return Training(model.phases[0], keys.train, engine.initial_state(model, keys.init), data)
 
 
 def one_step(phase: Phase) -> Callable:
-    """The jitted program of one step of one seed: batch, key and count as in the chunk program, but no freezing.
+    """Jits one step of one seed, with the chunk program's batch, key and step count but without freezing.
 
     (key, state, data, indices int32 [batch], weight float32 [batch]) -> (state, metrics); the state is donated.
     """
@@ -87,12 +88,12 @@ def one_step(phase: Phase) -> Callable:
 
 
 def first_metrics(training: Training) -> Metrics:
-    """The metrics of the first seed's first step."""
+    """Returns the metrics of the first seed's first step."""
     return jax.device_get(one_step(training.phase)(*training.operands)[1])
 
 
 def jitted(training: Training) -> Contender:
-    """The first seed's steps, one a dispatch."""
+    """Runs the first seed's steps, one per dispatch."""
     program, (key, state, arrays, _, weight) = one_step(training.phase), training.operands
 
     def run(steps: int) -> None:
@@ -105,7 +106,7 @@ def jitted(training: Training) -> Contender:
 
 
 def in_scan(training: Training, program: Callable) -> Contender:
-    """All seeds' steps in the phase's chunk program, as the training loop takes them."""
+    """Runs all seeds' steps in the phase's chunk program, as the training loop does."""
     _, keys, state, data = training
     state = jax.tree.map(jnp.copy, state)  # donated
     weights, alive = np.ones(data.indices.shape, np.float32), jnp.ones(len(keys), bool)
@@ -121,9 +122,9 @@ def in_scan(training: Training, program: Callable) -> Contender:
 
 
 def compilation(trainings: Mapping[str, Training], times: int) -> dict[str, dict[str, dict[str, list[float]]]]:
-    """Seconds to trace and lower, and to compile, of each contender jitted and in scan, in turn, so many times over.
+    """Measures seconds to trace and lower, and to compile, each contender jitted and in scan, `times` times in turn.
 
-    Every time is the first: nothing is kept in memory between them, nor found on disk.
+    Caches in memory are cleared before each measurement, and the cache on disk is disabled.
     """
     seconds = {name: {how: {"trace_and_lower": [], "compile": []} for how in PROGRAMS} for name in trainings}
     with no_persistent_cache():
@@ -140,7 +141,7 @@ def compilation(trainings: Mapping[str, Training], times: int) -> dict[str, dict
 
 
 def _scanned(training: Training) -> tuple[Callable, tuple]:
-    """The chunk program of runs, and its operands."""
+    """Returns a run's chunk program and its operands."""
     phase, keys, state, data = training
     weights, alive = np.ones(data.indices.shape, np.float32), jnp.ones(len(keys), bool)
     program = engine.chunk_program(phase, engine.axis("auto"))
@@ -155,10 +156,10 @@ PROGRAMS = {
 
 @contextlib.contextmanager
 def no_persistent_cache() -> Iterator[None]:
-    """Programs that are compiled here are neither found on disk nor kept there."""
+    """Disables the compilation cache on disk."""
     before = jax.config.jax_enable_compilation_cache
     jax.config.update("jax_enable_compilation_cache", False)
-    compilation_cache.reset_cache()  # whether it is used was decided when the first program was compiled
+    compilation_cache.reset_cache()  # JAX decides whether to use it at the first compilation
     try:
         yield
     finally:

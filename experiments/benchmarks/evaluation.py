@@ -1,11 +1,11 @@
-"""The evaluation's metrics at the size of a published table, against torch-fidelity and prdc: seconds and memory.
+"""Time and memory of the evaluation's metrics at the size of a published table, against torch-fidelity and prdc.
 
     python -m experiments.benchmarks.evaluation
 
-What is timed is the first call in a process of its own, as a user has it: compiling counts, imports and the making of
+The first call in a new process is timed, as a user experiences it: compilation counts; imports and the generation of
 the features do not. The peak is that of the whole process, features and libraries included.
 
-prdc holds the matrix of all distances between real samples (20 GB for 50,000): it is compared at --reference-real.
+prdc stores the matrix of all distances between real samples (20 GB for 50,000), so it is compared at --reference-real.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 from jaxgen.errors import UserError, check_positive
 
@@ -39,27 +39,25 @@ GOALS = {
     ("neighbor_scores", "seconds"): 120.0,
     ("neighbor_scores", "peak_gib"): 4.0,
 }
-"""What jaxgen's metric takes at most at the default size: the median second, the largest peak."""
+"""Upper limits for jaxgen's metrics at the default size: the median of the seconds, the largest of the peaks."""
+
+Timed = Literal["frechet_distance", "neighbor_scores", "kernel_distance"]
 
 
 @dataclass(frozen=True)
 class Options:
-    """Time the metrics of two sets of made-up features, and take their peak memory.
+    """Measure the time and peak memory of metrics on two sets of synthetic features.
 
-    The features are float32, 0 or more, and correlated, like those of a classifier.
+    The features are float32, nonnegative and correlated, like those of a classifier.
     """
 
-    real: int = 50_000  # samples
-    fake: int = 10_000  # samples
-    dimensions: int = 2048  # of the features
-    reference_real: int = 10_000  # real samples where prdc is compared
-    subsets: int = 100  # of the kernel distance
-    subset_size: int = 1000  # samples of either set in each
-    metrics: tuple[Literal["frechet_distance", "neighbor_scores", "kernel_distance"], ...] = (
-        "frechet_distance",
-        "neighbor_scores",
-        "kernel_distance",
-    )  # which are timed
+    real: int = 50_000  # real samples
+    fake: int = 10_000  # fake samples
+    dimensions: int = 2048  # dimensions of the features
+    reference_real: int = 10_000  # real samples in the comparison with prdc
+    subsets: int = 100  # subsets of the kernel distance
+    subset_size: int = 1000  # samples of either set in each subset
+    metrics: tuple[Timed, ...] = get_args(Timed)  # metrics to time
     rounds: int = 3  # each times every contender once
 
 
@@ -71,14 +69,14 @@ class Contender(NamedTuple):
     """An implementation of a metric."""
 
     metric: str
-    load: Callable[[Options], Metric]  # imports what it needs
+    load: Callable[[Options], Metric]  # imports the library
     library: str = "jaxgen"
-    packages: tuple[str, ...] = ()  # imported, beside jaxgen's own requirements
+    packages: tuple[str, ...] = ()  # imported in addition to jaxgen's requirements
     smaller: bool = False  # at `reference_real`
 
     @property
     def name(self) -> str:
-        """As in the table."""
+        """Name in the table."""
         return f"{self.metric}, {self.library}" + (", smaller" if self.smaller else "")
 
 
@@ -134,13 +132,13 @@ def _kernel_torch_fidelity(options: Options) -> Metric:
 
 
 def _stand_in_for_torchvision() -> None:
-    """torch-fidelity imports torchvision, which its metrics of features do not use: they run without it too."""
+    """Stubs a missing torchvision, which torch-fidelity imports but does not need for its metrics on features."""
     try:
         import torchvision  # noqa: F401
     except (ImportError, RuntimeError):  # absent, or built for another torch
         for name in ("", ".transforms", ".transforms.functional", ".datasets"):
             sys.modules[f"torchvision{name}"] = types.ModuleType(f"torchvision{name}")
-        for name in ("CIFAR10", "CIFAR100", "STL10"):  # it derives classes from these
+        for name in ("CIFAR10", "CIFAR100", "STL10"):  # torch-fidelity derives classes from these
             setattr(sys.modules["torchvision.datasets"], name, type(name, (), {}))
 
 
@@ -160,7 +158,7 @@ CONTENDERS = {
 
 
 def measure(options: Options) -> dict[str, Any]:
-    """Seconds, peaks and scores. Raises UserError where a contender runs out of memory."""
+    """Returns seconds, peaks and scores. Raises UserError if a contender runs out of memory."""
     check_positive(options, "real", "fake", "dimensions", "reference_real", "subsets", "subset_size", "rounds")
     if options.subset_size > min(options.real, options.fake):
         raise UserError(f"subset size must be at most {min(options.real, options.fake)}, not {options.subset_size}")
@@ -194,7 +192,7 @@ def _is_there(contender: Contender) -> bool:
 
 
 def alone(name: str, options: Options) -> dict[str, Any]:
-    """`measured` in a process of its own: a peak is a process's."""
+    """Runs `measured` in a new process, as peak memory is a property of a process."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
         try:
             return process.submit(measured, name, options).result()
@@ -203,7 +201,7 @@ def alone(name: str, options: Options) -> dict[str, Any]:
 
 
 def measured(name: str, options: Options) -> dict[str, Any]:
-    """The seconds of one call, the scores, and this process's peak memory before the call and after it."""
+    """Returns the seconds of one call, its scores, and this process's peak memory before and after it."""
     contender = CONTENDERS[name]
     metric = contender.load(options)
     real = features(options.reference_real if contender.smaller else options.real, options.dimensions, 1, 1.0)
@@ -217,7 +215,7 @@ def measured(name: str, options: Options) -> dict[str, Any]:
 
 
 def features(num: int, dimensions: int, seed: int, spread: float) -> "np.ndarray":
-    """Rectified mixtures of a few normals, float32 [num, dimensions]; all sets are mixed alike."""
+    """Draws rectified linear mixtures of `LATENT` normals, float32 [num, dimensions]; all sets share the directions."""
     import numpy as np
 
     mixing, latents = (np.random.Generator(np.random.Philox(n)) for n in (0, seed))
@@ -227,7 +225,7 @@ def features(num: int, dimensions: int, seed: int, spread: float) -> "np.ndarray
 
 
 def _peak_gib() -> float:
-    """This process's largest resident memory. Linux counts that of the process that started it in ru_maxrss."""
+    """Returns this process's peak resident memory; not ru_maxrss on Linux, which includes the parent process's."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:  # macOS, whose ru_maxrss is in bytes
@@ -238,7 +236,7 @@ def _peak_gib() -> float:
 
 
 def described(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """A contender's runs: their seconds and peaks by round, and the scores, which are those of each."""
+    """Summarizes a contender's runs: seconds and peaks by round, and the scores, which are equal in all rounds."""
     return {
         "seconds": [run["seconds"] for run in runs],
         "median": statistics.median(run["seconds"] for run in runs),
@@ -249,11 +247,11 @@ def described(runs: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def compared(contenders: dict[str, dict[str, Any]], peer: str) -> dict[str, Any]:
-    """A peer against jaxgen at the same size. Raises RuntimeError where their scores differ."""
+    """Compares a peer with jaxgen at the same size. Raises RuntimeError if their scores differ."""
     jaxgen = CONTENDERS[peer]._replace(library="jaxgen").name
     theirs, ours = contenders[peer], contenders[jaxgen]
     apart = {name: abs(score - ours["scores"][name]) for name, score in theirs["scores"].items()}
-    # by chance the draws of the subsets differ, otherwise only the rounding
+    # random subsets differ between libraries; otherwise only rounding does
     allowed = 1e-3 * max(1, *ours["scores"].values())
     if "deviation" in apart:
         apart, allowed = {"value": apart["value"]}, ours["scores"]["deviation"]
@@ -269,7 +267,7 @@ def compared(contenders: dict[str, dict[str, Any]], peer: str) -> dict[str, Any]
 
 
 def goals(contenders: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    """Each goal and what was measured."""
+    """Returns each goal with its measured value."""
     rows = []
     for (metric, quantity), goal in GOALS.items():
         ours = contenders.get(f"{metric}, jaxgen")
@@ -280,7 +278,7 @@ def goals(contenders: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def shown(result: dict[str, Any]) -> "RenderableType":
-    """The timings and peaks, the ratios and the goals, as tables."""
+    """Formats the timings and peaks, the ratios and the goals as tables."""
     from rich.console import Group
     from rich.table import Table
 

@@ -1,7 +1,7 @@
-"""The useful floating-point operations of a function, counted in its jaxpr.
+"""Useful floating-point operations of a function, counted in its jaxpr.
 
-Two a multiply-add of matrix products and convolutions; what is elementwise is left out. A multiplication by a zero
-that a convolution's padding or dilation put there is not counted, so that the count is the same however a
+Each multiply-add of a matrix product or convolution counts as two; elementwise operations are not counted. Neither are
+multiplications by zeros from a convolution's padding or dilation, so that the count does not depend on how a
 convolution is written.
 """
 
@@ -17,12 +17,12 @@ from jaxgen.nn.conv import conv_p, dw_p, dx_p
 
 
 def useful_flops(function: Callable, *args: Any, trips: int | None = None) -> int:
-    """The useful operations of `function(*args)`.
+    """Counts the useful operations of `function(*args)`.
 
     Args:
-        function: what `jax.make_jaxpr` can trace.
+        function: any function that `jax.make_jaxpr` can trace.
         args: its arguments, arrays or their shapes.
-        trips: how often the body of every `while` runs.
+        trips: trip count of every `while`.
 
     Raises:
         ValueError: a `while` without `trips`, or a `cond` whose branches differ in their count.
@@ -31,16 +31,16 @@ def useful_flops(function: Callable, *args: Any, trips: int | None = None) -> in
 
 
 def taps(size: int, kernel: int, stride: int, lo: int, outputs: int, *, dilation=1, kernel_dilation=1) -> int:
-    """The pairs (output p, tap u) along one axis that meet in a pixel: not in the padding, not between pixels.
+    """Counts pairs (output p, tap u) along one axis that read a pixel, rather than padding or a gap between pixels.
 
     Args:
-        size: pixels.
-        kernel: taps.
-        stride: pixels from one output to the next.
-        lo: pixels of padding before the first; negative crops.
-        outputs: their number.
-        dilation: places from one pixel to the next.
-        kernel_dilation: places from one tap to the next.
+        size: number of pixels.
+        kernel: number of taps.
+        stride: positions from one output to the next.
+        lo: positions of padding before the first pixel; negative crops.
+        outputs: number of outputs.
+        dilation: positions from one pixel to the next.
+        kernel_dilation: positions from one tap to the next.
     """
     place = stride * np.arange(outputs)[:, None] + kernel_dilation * np.arange(kernel) - lo
     return int(((place >= 0) & (place <= (size - 1) * dilation) & (place % dilation == 0)).sum())
@@ -61,7 +61,7 @@ def _of_equation(equation: core.JaxprEqn, trips: int | None) -> int:
         (contracted, _), _ = params["dimension_numbers"]
         return 2 * math.prod(a.shape[axis] for axis in contracted) * equation.outvars[0].aval.size
     inner = [_of_jaxpr(jaxpr, trips) for jaxpr in _inner(params)]
-    if params.get("branches_platforms"):  # of `platform_dependent`: that for any other platform comes last
+    if params.get("branches_platforms"):  # of `platform_dependent`, whose default branch comes last
         return inner[-1]
     if primitive.name == "while" and any(inner):
         if trips is None:
@@ -75,7 +75,7 @@ def _of_equation(equation: core.JaxprEqn, trips: int | None) -> int:
 
 
 def _inner(params: dict[str, Any]) -> Iterator[core.Jaxpr]:
-    """The jaxprs that an equation calls, whatever the parameter's name."""
+    """Yields the jaxprs in an equation's parameters."""
     for value in params.values():
         for part in value if isinstance(value, tuple | list) else (value,):
             if isinstance(part, core.ClosedJaxpr):
@@ -85,15 +85,15 @@ def _inner(params: dict[str, Any]) -> Iterator[core.Jaxpr]:
 
 
 def _bilinear(primitive, a, b, geometry) -> int:
-    """Multiply-adds of one of jaxgen's three operations, which all are those of T(x, w, g)."""
+    """Counts multiply-adds of jaxgen's conv, dx or dw, which all have those of the trilinear form T(x, w, g)."""
     seeds, batch, *_ = a
-    channels = a[4] * b[4] if primitive is dw_p else b[3] * b[4]  # of x and g; of w
+    channels = a[4] * b[4] if primitive is dw_p else b[3] * b[4]  # from x and g; from w
     pairs = math.prod(taps(n, k, s, lo, outputs) for n, k, s, (lo, _), outputs in geometry.axes())
     return seeds * batch * channels * pairs
 
 
 def _convolution(x, w, y, params) -> int:
-    """Multiply-adds of `lax.conv_general_dilated`."""
+    """Counts multiply-adds of `lax.conv_general_dilated`."""
     numbers = params["dimension_numbers"]
     pairs = [
         taps(x[i], w[k], stride, lo, y[o], dilation=dilation, kernel_dilation=kernel_dilation)

@@ -1,12 +1,12 @@
-"""The input pipeline, alone and beside a training step: of data in memory, or read by grain while training.
+"""Speed of the input pipeline, alone and with a training step, for data in memory or read by grain while training.
 
     python -m experiments.benchmarks.pipeline
     python -m experiments.benchmarks.pipeline --pipeline grain --workers 2
 
-Batches come from the training loop's own feed. In memory, the order of the examples is drawn on the host, and the
-chunk program gathers the batches on the device. By grain, a chunk's images are decoded, from PNG files that the
-system holds in memory once they are read, while the device takes the chunk before it. What is timed alone is the
-feed with a step that but reads its batch.
+Batches come from the training loop's own feed. For data in memory, the host draws the order of the examples, and the
+chunk program gathers the batches on the device. With grain, a chunk's images are decoded while the device runs the
+previous chunk, from PNG files that stay in the system's page cache once read. "Alone" times the feed with a step that
+only reads its batch.
 """
 
 import contextlib
@@ -37,38 +37,38 @@ DEFAULTS = {
     "memory": {"image_size": 28, "examples": 60_000, "chunk": 50},
     "grain": {"image_size": 64, "examples": 50_000, "chunk": 5},
 }
-"""What is measured of a pipeline where the options do not say."""
+"""Map from pipeline to the options' defaults."""
 
 GOALS = {"memory": 500_000, "grain": 0.95}
-"""Images of 28x28 a second, alone; and the share of its rate in memory that training has where it is fed by grain."""
+"""Images of 28x28 per second, alone; and the rate of training fed by grain as a share of the rate in memory."""
 
 LAST = 10**9
-"""A step that no timing comes to."""
+"""Last step of the phase, beyond any timing."""
 
 SHEET = 1024
-"""Pixels a side of the picture that all others are cut out of."""
+"""Minimum pixels a side of the sheet from which all pictures are cut."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """Time the input pipeline alone and beside a training step, the DCGAN's.
+    """Time the input pipeline alone and with a DCGAN's training step.
 
-    Of data in memory, gray images of noise, against a goal of 500,000 images of 28x28 a second. By grain, color
-    pictures in PNG files, against training on the same in memory: the goal is 95% of its rate.
+    With data in memory, gray noise images, the goal is 500,000 images of 28x28 per second. With grain, color pictures
+    in PNG files, the goal is 95% of the rate of training on the same pictures in memory.
     """
 
     pipeline: Literal["memory", "grain"] = "memory"  # data in memory, or read while training
-    image_size: int | None = None  # pixels a side; if not given 28, by grain 64
-    examples: int | None = None  # images that there are; if not given 60,000, by grain 50,000
+    image_size: int | None = None  # pixels a side; if not given 28, with grain 64
+    examples: int | None = None  # number of images; if not given 60,000, with grain 50,000
     batch: int = 64  # images a step
-    features: int = 64  # of the DCGAN: channels of the largest hidden map
-    chunk: int | None = None  # steps a dispatch, --log-every of a run; if not given 50, by grain 5
-    workers: int = 0  # by grain: so many processes that read are timed too, beside threads
+    features: int = 64  # channels of the DCGAN's largest hidden map
+    chunk: int | None = None  # steps a dispatch, --log-every of a run; if not given 50, with grain 5
+    workers: int = 0  # with grain: also time reading by this many processes, besides threads
     rounds: int = 7  # each times every contender once
 
 
 def measure(options: Options) -> dict[str, Any]:
-    """The timings. Raises UserError for an image size that the DCGAN cannot make."""
+    """Returns the timings. Raises UserError for an image size that the DCGAN cannot make."""
     defaults = DEFAULTS[options.pipeline]
     given = {name: default for name, default in defaults.items() if getattr(options, name) is None}
     options = dataclasses.replace(options, **given)
@@ -78,7 +78,7 @@ def measure(options: Options) -> dict[str, Any]:
 
 
 def in_memory(options: Options) -> dict[str, Any]:
-    """The feed alone and beside the training step."""
+    """Times the feed alone and with the training step."""
     import numpy as np
 
     size = options.image_size
@@ -93,17 +93,17 @@ def in_memory(options: Options) -> dict[str, Any]:
 
 
 def by_grain(options: Options) -> dict[str, Any]:
-    """Reading alone, and training with its data in memory and fed by grain."""
+    """Times reading alone, and training with its data in memory and fed by grain."""
     ways = {"threads": settings(options)}
     if options.workers:
         ways[f"{options.workers} processes"] = settings(options, workers=options.workers)
-    gan(options, dataset(cut_out(1, options.image_size)))  # a size that it cannot make is told now
+    gan(options, dataset(cut_out(1, options.image_size)))  # raises for an impossible size before files are written
     with tempfile.TemporaryDirectory() as folder:
         timing.say(f"writing {options.examples:,} files")
         pictures = cut_out(options.examples, options.image_size)
         files = dataset(pictures, stored(Path(folder), pictures))
         model = gan(options, files)
-        with contextlib.ExitStack() as stack:  # of its own, so that nothing is read ahead while training is timed
+        with contextlib.ExitStack() as stack:  # closed before training is timed, so that nothing reads ahead then
             runs = {
                 f"reading by {way}": stack.enter_context(fed(reader(), files, chosen)) for way, chosen in ways.items()
             }
@@ -125,9 +125,9 @@ def by_grain(options: Options) -> dict[str, Any]:
 
 
 def cut_out(count: int, size: int) -> "np.ndarray":
-    """Pictures, uint8 [count, size, size, 3], of which PNG makes three quarters, and of small photographs two thirds.
+    """Cuts pictures, uint8 [count, size, size, 3], out of one sheet of noise with amplitude frequency**-1.25.
 
-    They are cut out of one sheet of noise, whose amplitudes fall a little faster than the frequency rises.
+    PNG compresses them to three quarters of their size; small photographs compress to two thirds.
     """
     import numpy as np
 
@@ -142,7 +142,7 @@ def cut_out(count: int, size: int) -> "np.ndarray":
 
 
 def stored(folder: Path, pictures: "np.ndarray") -> "Images":
-    """The pictures as the dataset image_folder gives them: PNG files, decoded when indexed."""
+    """Writes the pictures to PNG files and returns them as the dataset image_folder does: decoded when indexed."""
     from PIL import Image
 
     from jaxgen.data import Options
@@ -163,7 +163,7 @@ def stored(folder: Path, pictures: "np.ndarray") -> "Images":
 
 
 def dataset(pictures: "np.ndarray", files: "Images | None" = None) -> "Dataset":
-    """Pictures to train on: in memory, or from the files that hold them."""
+    """Makes a dataset of pictures, in memory or streamed from `files`, which hold the same pictures."""
     import jax
     import numpy as np
 
@@ -177,14 +177,14 @@ def dataset(pictures: "np.ndarray", files: "Images | None" = None) -> "Dataset":
 
 
 def gan(options: Options, data: "Dataset") -> "Model":
-    """The model that is trained."""
+    """Makes the DCGAN that is trained."""
     from jaxgen.models import dcgan
 
     return dcgan.make(dcgan.Config(features=options.features), data.spec._replace(batch_size=options.batch))
 
 
 def reader() -> "Model":
-    """One whose step but reads its batch."""
+    """Makes a model whose step only reads its batch."""
     import jax.numpy as jnp
 
     from jaxgen.model import Model, Phase, State
@@ -197,7 +197,7 @@ def reader() -> "Model":
 
 
 def settings(options: Options, workers: int = 0) -> "Settings":
-    """Those of a run."""
+    """Returns the settings of a run."""
     from jaxgen.training.settings import Settings
 
     chosen = Settings(batch_size=options.batch, log_every=options.chunk, workers=workers)
@@ -207,9 +207,9 @@ def settings(options: Options, workers: int = 0) -> "Settings":
 
 @contextlib.contextmanager
 def fed(model: "Model", data: "Dataset", settings: "Settings") -> Iterator[timing.Contender]:
-    """A model's training as a function of the number of chunks, of `log_every` steps each, in the loop's own order.
+    """Yields a model's training as a function of the number of chunks of `log_every` steps, ordered as in the loop.
 
-    What the first chunk of a call is given was taken at the end of the call before it: as in the midst of a run.
+    The operands of a call's first chunk were taken from the feed at the end of the previous call, as in mid-run.
     """
     import jax
     import jax.numpy as jnp
@@ -246,7 +246,7 @@ def fed(model: "Model", data: "Dataset", settings: "Settings") -> Iterator[timin
 
 
 def timed(runs: Mapping[str, timing.Contender], options: Options) -> dict[str, timing.Timed]:
-    """The timings of functions of a number of chunks, by step."""
+    """Times functions of a number of chunks, in seconds per step."""
     return {
         name: timing.Timed(chunks * options.chunk, [second / options.chunk for second in seconds])
         for name, (chunks, seconds) in timing.interleaved(runs, options.rounds).items()
@@ -254,14 +254,14 @@ def timed(runs: Mapping[str, timing.Contender], options: Options) -> dict[str, t
 
 
 def described(timings: Mapping[str, timing.Timed], options: Options) -> dict[str, Any]:
-    """For the JSON."""
+    """Returns the timings for the JSON file."""
     return {
         name: timed.described() | {"images_a_second": options.batch / timed.median} for name, timed in timings.items()
     }
 
 
 def shown(result: dict[str, Any]) -> "RenderableType":
-    """The rates, as a table."""
+    """Formats the rates as a table."""
     from rich.console import Group
     from rich.table import Table
 

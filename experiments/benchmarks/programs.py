@@ -1,6 +1,6 @@
-"""The programs of every model as a run hands them to a compiler, for the options that change them.
+"""Every model's programs as a run compiles them, with the options that change them.
 
-A case is a model, its config and its data, of sizes that compile in seconds. Nothing is computed: operands are shapes.
+A case is a model, its config and its data, at sizes that compile in seconds. Nothing is computed: operands are shapes.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,26 +20,26 @@ from jaxgen.training import engine
 from .flops import useful_flops
 
 SEEDS, BATCH, MOST, EXAMPLES, CLASSES, SAMPLES = 2, 16, 10, 1000, 10, 8
-"""Seeds, examples a step, steps of one dispatch, training examples, their classes, and samples a seed."""
+"""Seeds, examples a step, steps a dispatch, training examples, classes, and samples a seed."""
 
 RGB, POINT = (16, 16, 3), (2,)
 
 
 class Case(NamedTuple):
-    """A run."""
+    """Configuration of a run."""
 
     model: str
     fields: Mapping[str, Any]  # of the model's Config; the rest have their defaults
     shape: tuple[int, ...] = (16, 16, 1)  # of an image, or of a point
     precision: str = "float32"
-    redrawn: bool = False  # each seed has its own order of the data; images are mirrored and drawn as bits anew
+    redrawn: bool = False  # each seed orders the data itself; images are mirrored and binarized anew each step
     devices: int = 1
 
 
-CONVOLUTIONAL = {"features": 4, "latent_dim": 5}
+CONVOLUTIONAL = {"features": 4, "latent_dim": 5, "smallest": 4}
 MAXOUT = {"generator_units": 16, "discriminator_units": 8, "pieces": 2, "latent_dim": 5}
 DENSE = {"generator_units": 16, "discriminator_units": 8, "pieces": 1, "latent_dim": 2, "optimizer": "adam"}
-INFORMED = {"features": 4, "noise_dim": 3, "dense_units": 8, "code_units": 8}
+INFORMED = {"features": 4, "smallest": 4, "noise_dim": 3, "dense_units": 8, "code_units": 8}
 GUIDED = {"code_dim": 3, "manifold_units": 8}
 R1 = {"penalty": "zero_centered", "penalty_at": "real", "penalty_weight": 5.0, "normalization": "none"}
 R2 = {"penalty": "zero_centered", "penalty_at": "fake", "loss": "minimax"}
@@ -53,14 +53,14 @@ CASES = {
     "classifier-lenet": Case("classifier", {"network": "lenet", "features": 4, "embedding_dim": 8}),
     "classifier-vgg": Case("classifier", {"network": "vgg", "features": 4, "embedding_dim": 8}),
     "classifier-resnet": Case("classifier", {"network": "resnet", "features": 4, "blocks": 1}, precision="bfloat16"),
-    "naive_bayes": Case("naive_bayes", {}),
+    "naive_bayes": Case("naive_bayes", {"likelihood": "bernoulli"}),
     "naive_bayes-gaussian": Case("naive_bayes", {"likelihood": "gaussian"}),
     "naive_bayes-categorical": Case("naive_bayes", {"likelihood": "categorical"}),
     "autoencoder": Case("autoencoder", CONVOLUTIONAL),
     "autoencoder-linear": Case(
         "autoencoder", {"network": "linear", "latent_dim": 5, "decay_steps": 100}, precision="bfloat16"
     ),
-    "vae": Case("vae", CONVOLUTIONAL),
+    "vae": Case("vae", CONVOLUTIONAL | {"likelihood": "bernoulli"}),
     "vae-conditional": Case(
         "vae",
         CONVOLUTIONAL | {"conditional": True, "likelihood": "logistic", "warmup_steps": 100, "free_bits": 0.1},
@@ -117,17 +117,17 @@ CASES = {
 
 
 class Program(NamedTuple):
-    """A jitted function, and what it is called with."""
+    """A jitted function and its operands."""
 
-    name: str  # of the phase, or sample
+    name: str  # the phase's, or "sample"
     jitted: Callable
-    operands: tuple  # shapes; what is static as it is
-    state: PyTree  # that of `operands`
-    useful_flops: int  # of one step of all seeds, or of their samples
+    operands: tuple  # shapes, and static arguments' values
+    state: PyTree  # the state in `operands`
+    useful_flops: int  # of one step of all seeds, or of all their samples
 
 
 def told(case: Case) -> Spec:
-    """What the model of a case is told of its data."""
+    """Returns the data's Spec for a case's model."""
     name, dtype = ("point", np.float32) if case.shape == POINT else ("image", np.uint8)
     return Spec(
         {name: ShapeDtypeStruct(case.shape, dtype), "label": ShapeDtypeStruct((), np.int32)},
@@ -141,12 +141,12 @@ def told(case: Case) -> Spec:
 
 
 def programs(case: Case, how: str, devices: Mesh | None = None) -> list[Program]:
-    """The programs of a case: each phase's steps, and samples where the model has them.
+    """Makes the programs of a case: each phase's steps, and sampling if the model has a sampler.
 
     Args:
         case: one of `CASES`.
-        how: the seed axis runs, as of `engine.AXIS`.
-        devices: of the run, which the programs are for; without them, for any that they are lowered for.
+        how: execution of the seed axis, a value of `engine.AXIS`.
+        devices: the run's devices; None to leave the programs free to be lowered for any platform.
     """
     module, spec = models.load(case.model), told(case)
     model = module.make(module.Config(**case.fields), spec)
@@ -186,7 +186,7 @@ def programs(case: Case, how: str, devices: Mesh | None = None) -> list[Program]
 
 
 def _placed(devices: Mesh | None, tree: PyTree, axis: str | None = None) -> PyTree:
-    """Shapes as `engine.placed` puts arrays: on a run's devices, the first axis divided among them."""
+    """Gives shapes the sharding of `engine.placed`: on a run's devices, the first axis divided along `axis`."""
     if devices is None:
         return tree
     share = NamedSharding(devices, PartitionSpec(axis))

@@ -1,9 +1,9 @@
-"""Several seeds in one program against as many runs of one seed, in turn.
+"""Speed-up of several seeds in one program over as many runs of one seed, one after another.
 
     python -m experiments.benchmarks.seeds --model dcgan --image-size 32 --seeds 4
 
-Both ways of running the seed axis are timed; the headline is that of the table `jaxgen.training.engine.AXIS` for
-this backend. One seed alone is timed too: on a GPU many seeds are to take less than twice its time.
+Both ways of running the seed axis are timed; the headline is the one that `jaxgen.training.engine.AXIS` chooses for
+this backend. One seed alone is timed too: on a GPU many seeds should take less than twice its time.
 """
 
 import sys
@@ -22,22 +22,22 @@ IN_TURN, ONE = "in turn", "one seed"
 
 @dataclass(frozen=True)
 class Options:
-    """Time several seeds in one program against as many runs of one seed, in turn.
+    """Time several seeds in one program against as many runs of one seed, one after another.
 
-    A step is one of every seed. The data are images of noise, 1,024 of them, on the device.
+    A step is one step of every seed. The data are 1,024 noise images on the device.
     """
 
-    model: Literal["dcgan", "vae"] = "dcgan"  # its config is the default but for `features`
+    model: Literal["dcgan", "vae"] = "dcgan"  # its config has the defaults except for `features`
     image_size: int = 32  # pixels a side
     batch: int = 64  # images a step
     features: int = 64  # channels of the largest hidden map
-    channels: int = 3  # of the images
-    seeds: int = 4  # how many
+    channels: int = 3  # channels of the images
+    seeds: int = 4  # number of seeds
     rounds: int = 7  # each times every contender once
 
 
 def measure(options: Options) -> dict[str, Any]:
-    """The timings. Raises UserError for an image size that the model cannot make."""
+    """Returns the timings. Raises UserError for an image size that the model cannot make."""
     check_positive(options, "image_size", "batch", "features", "channels", "seeds", "rounds")
     from jaxgen import models
     from jaxgen.training.engine import axis, chunk_program
@@ -72,7 +72,7 @@ def measure(options: Options) -> dict[str, Any]:
 
 
 def shown(result: dict[str, Any]) -> "RenderableType":
-    """The timings and the ratios, as a table."""
+    """Formats the timings and the ratios as a table."""
     from rich.console import Group
     from rich.table import Table
 

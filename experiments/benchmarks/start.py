@@ -1,10 +1,10 @@
-"""What a user waits for: the help text, and the first step of a training run.
+"""Start-up time: seconds to the help text, and to the first step of a training run.
 
     python -m experiments.benchmarks.start
 
-Every timing is of a new process. The first step of `jaxgen train dcgan` is timed from before the process is started
-until the program with the step in it has been dispatched, with an empty cache of compiled programs and, in the next
-process, with what the first left there.
+Every timing is of a new process. The first step of `jaxgen train dcgan` is timed from before the process starts until
+the program containing the step has been dispatched: first with an empty compilation cache and then, in a second
+process, with the cache that the first one filled.
 """
 
 import os
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 HELPS = 5
 
 GOALS = {"help": 0.5, "first_step_empty_cache": 12.0, "first_step_warm_cache": 3.0}
-"""Seconds."""
+"""Upper limits, in seconds."""
 
 DISPATCHED = "first step dispatched at"
 
@@ -54,20 +54,20 @@ def told(*args, **kwargs):
 engine.chunk_program = told
 sys.exit(cli.main(sys.argv[1:]))
 '''
-"""`jaxgen` that tells the time when the first call of a chunk program returns: dispatch is asynchronous."""
+"""Runs `jaxgen` and prints the time when a chunk program's first call returns (dispatch is asynchronous)."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """Time `jaxgen --help`, and the way to the first step of `jaxgen train dcgan` on the digits, in new processes."""
+    """Time `jaxgen --help` and the first step of `jaxgen train dcgan` on digits, each in a new process."""
 
     image_size: int = 64  # pixels a side
     features: int = 64  # channels of the largest hidden map
-    rounds: int = 3  # each trains with an empty cache of compiled programs, and again
+    rounds: int = 3  # each trains with an empty compilation cache, then with a warm one
 
 
 def measure(options: Options) -> dict[str, Any]:
-    """The seconds. Raises UserError where the training cannot be made."""
+    """Returns the seconds. Raises UserError if training fails."""
     check_positive(options, "image_size", "features", "rounds")
     seconds = {
         "help": [help_seconds() for _ in range(HELPS)],
@@ -93,23 +93,23 @@ def measure(options: Options) -> dict[str, Any]:
 
 
 def help_seconds() -> float:
-    """From the start of `jaxgen --help` to its end."""
+    """Seconds from the start of `jaxgen --help` to its end."""
     start = time.perf_counter()
     _run([sys.executable, "-m", "jaxgen", "--help"], os.environ)
     return time.perf_counter() - start
 
 
 def first_step_seconds(options: Options, out: Path, environment: dict[str, str]) -> float:
-    """From the start of a training run to the dispatch of its first step."""
+    """Seconds from the start of a training run to the dispatch of its first step."""
     words = ["train", "dcgan", "--image-size", options.image_size, "--features", options.features, "--steps", 1]
-    start = time.time()  # a clock that the process shares
+    start = time.time()  # a clock shared with the process
     printed = _run([sys.executable, "-c", DRIVER, *map(str, words), "--out", str(out)], environment)
     told = next(line for line in printed.splitlines() if line.startswith(DISPATCHED))
     return float(told.removeprefix(DISPATCHED)) - start
 
 
 def _run(command: list[str], environment: dict[str, str]) -> str:
-    """What a process printed. Raises UserError, with the last line of its complaint, where it fails."""
+    """Returns a process's stdout. Raises UserError with the last line of its stderr if it fails."""
     ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if ran.returncode:
         raise UserError(ran.stderr.strip().rpartition("\n")[2].removeprefix("jaxgen: error: "))
@@ -117,7 +117,7 @@ def _run(command: list[str], environment: dict[str, str]) -> str:
 
 
 def shown(result: dict[str, Any]) -> "RenderableType":
-    """Seconds and goals, as a table."""
+    """Formats seconds and goals as a table."""
     from rich.table import Table
 
     size = result["arguments"]["image_size"]

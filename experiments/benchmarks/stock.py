@@ -1,4 +1,4 @@
-"""jaxgen's models with Flax's own convolution layers: the same model, as it would be without `jaxgen.nn.conv`."""
+"""jaxgen's models with Flax's convolution layers in place of those of `jaxgen.nn.conv`."""
 
 from functools import partial
 from pathlib import Path
@@ -10,11 +10,11 @@ from jaxgen import models
 
 
 def stock(name: str) -> ModuleType:
-    """A second copy of jaxgen/models/NAME.py, whose `Conv` and `ConvTranspose` are Flax's.
+    """Loads a second copy of jaxgen/models/NAME.py with Flax's `Conv` and `ConvTranspose`.
 
-    The model's file must name all its layers: those of another model's file stay jaxgen's.
+    Only layers that the file itself names are replaced; those it imports within another model stay jaxgen's.
     Its parameters have the same names and shapes, and with the same values it is the same function: for kernels of
-    4x4, stride 2 and "SAME", the transposed convolution of Flax with `transpose_kernel` is the convolution's adjoint.
+    4x4, stride 2 and "SAME", Flax's transposed convolution with `transpose_kernel` is the convolution's adjoint.
     """
     module = models.load(str(Path(models.__file__).with_name(f"{name}.py")))
     module.Conv, module.ConvTranspose = nn.Conv, partial(nn.ConvTranspose, transpose_kernel=True)

@@ -1,7 +1,7 @@
-"""Timings side by side, and what all benchmarks print and write.
+"""Interleaved timings, and the benchmarks' shared command line and output.
 
-A contender is a function of a number of steps that takes them and returns when they are done. Contenders are timed
-in rounds: a machine that is slow for a while is slow for all of them, and a ratio is taken within a round.
+A contender is a function that runs a given number of steps and returns when they are done. Contenders are timed in
+rounds, so that a slow spell of the machine affects all of them; ratios are computed within a round.
 """
 
 import dataclasses
@@ -28,10 +28,10 @@ if TYPE_CHECKING:  # `--help` needs neither
     from rich.console import RenderableType
 
 LEAST = 4.0
-"""Seconds that a timed call lasts, or a little more."""
+"""Approximate minimum seconds of a timed call."""
 
 SLOW = 5.0
-"""Seconds of a step above which a contender is timed one step a call, and in `SLOW_ROUNDS` rounds only."""
+"""Seconds per step above which a contender is timed with one step per call, in `SLOW_ROUNDS` rounds only."""
 
 SLOW_ROUNDS = 3
 
@@ -41,21 +41,21 @@ Contender = Callable[[int], None]
 class Timed(NamedTuple):
     """A contender's timings."""
 
-    steps: int  # of one timed call
-    seconds: list[float]  # of one step, by round; a slow contender's first rounds only
+    steps: int  # per timed call
+    seconds: list[float]  # per step, by round; a slow contender has fewer rounds
 
     @property
     def median(self) -> float:
-        """Seconds of one step."""
+        """Median seconds per step."""
         return statistics.median(self.seconds)
 
     def described(self) -> dict[str, Any]:
-        """For the JSON."""
+        """Returns the timings for the JSON file."""
         return {"steps_a_call": self.steps, "seconds_a_step": self.seconds, "median": self.median}
 
 
 def say(words: str) -> None:
-    """Progress, on stderr."""
+    """Prints progress to stderr."""
     print(words, file=sys.stderr, flush=True)
 
 
@@ -64,7 +64,7 @@ def interleaved(
 ) -> dict[str, Timed]:
     """Times every contender once in each round, in an order rotated from round to round.
 
-    Each is warmed up before the first round, and the steps of its calls chosen so that one lasts `LEAST` seconds.
+    Before the first round, each is warmed up and its steps per call are chosen so that a call takes `LEAST` seconds.
     """
     timings = {}
     for name, run in contenders.items():
@@ -88,7 +88,7 @@ def _seconds(run: Contender, steps: int, clock: Callable[[], float]) -> float:
 
 
 def _enough_steps(run: Contender, clock: Callable[[], float]) -> int:
-    """The least steps, nearly, that take `LEAST` seconds, twice in turn: what is slow once need not stay so."""
+    """Finds a small number of steps that takes `LEAST` seconds twice in a row; a single call may be slow by chance."""
     run(1)  # compiles
     steps, in_turn = 1, 0
     while in_turn < 2:
@@ -98,23 +98,23 @@ def _enough_steps(run: Contender, clock: Callable[[], float]) -> int:
         in_turn = in_turn + 1 if seconds >= LEAST else 0
         if not in_turn:
             wanted = math.ceil(1.1 * steps * LEAST / max(seconds, 1e-9))
-            steps = max(steps + 1, min(10 * steps, wanted))  # no further than a short timing can be trusted
+            steps = max(steps + 1, min(10 * steps, wanted))  # a short timing does not extrapolate further
     return steps
 
 
 def ratio(theirs: Sequence[float], ours: Sequence[float]) -> dict[str, float]:
-    """How many times as long theirs take as ours: the median over rounds, the lowest and the highest.
+    """Divides their times by ours within each round; returns the median, lowest and highest ratio.
 
-    Rounds that only one of them has, the other being slow, are left out.
+    Rounds in which only one of them was timed, the other being slow, are left out.
     """
     ratios = [a / b for a, b in zip(theirs, ours, strict=False)]
     return {"ratio": statistics.median(ratios), "low": min(ratios), "high": max(ratios)}
 
 
 def matmul_rate(dtype: "DTypeLike" = "float32", size: int | None = None) -> float:
-    """GFLOP/s of a jitted product of two square matrices: the median of five timings.
+    """GFLOP/s of a jitted product of two square matrices, the median of five timings.
 
-    Their size is one that is large enough for the device, if not given.
+    The default `size` is large enough for the device.
     """
     import jax
 
@@ -132,7 +132,7 @@ def matmul_rate(dtype: "DTypeLike" = "float32", size: int | None = None) -> floa
 
 
 def machine() -> dict[str, Any]:
-    """What a timing depends on beside the program: the hardware, versions and flags of this process."""
+    """Describes the hardware, versions and flags of this process, on which a timing depends besides the program."""
     import jax
 
     from jaxgen.training.environment import commit
@@ -155,7 +155,7 @@ def machine() -> dict[str, Any]:
 
 
 def _cpu() -> str:
-    """The CPU's model name, which only Linux tells in words."""
+    """Returns the CPU's model name, in words only on Linux."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -171,14 +171,14 @@ def main(
     shown: Callable[[dict[str, Any]], "RenderableType"],
     argv: Sequence[str] | None = None,
 ) -> int:
-    """A benchmark's command; the exit status. A user's mistake is one line on stderr and status 2.
+    """Runs a benchmark's command and returns its exit status. A user's mistake is one line on stderr and status 2.
 
     Args:
-        name: of the benchmark's module.
+        name: the benchmark's module.
         options: a frozen dataclass, whose docstring and field comments are the help text.
-        measure: from such options to what was measured, for the JSON.
-        shown: what is printed of that without `--json`.
-        argv: the command line's words; the process's if not given.
+        measure: maps options to the measurements, for the JSON file.
+        shown: formats the result for printing without `--json`.
+        argv: command-line arguments; the process's if not given.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     try:
@@ -192,26 +192,26 @@ def main(
 
 @dataclass(frozen=True)
 class Output:
-    """Where a benchmark's result goes."""
+    """Output options of a benchmark."""
 
     json: bool = False  # print one JSON object in place of the table
-    out: Path | None = None  # a file for that object
+    out: Path | None = None  # file for that object
 
 
 def _command(name: str, options: type, measure: Callable, shown: Callable) -> Callable[..., None]:
-    """The function whose arguments are the command line's."""
+    """Makes the function that tyro turns into the command line."""
     import tyro
 
     flat = tyro.conf.arg(name="")
 
     def command(given: Annotated[options, flat], output: Annotated[Output, flat]) -> None:
-        if output.out and not output.out.parent.is_dir():  # told now, not after the measurement
+        if output.out and not output.out.parent.is_dir():  # checked before the measurement, not after
             raise UserError(f"cannot write {output.out}: there is no folder {output.out.parent}")
         result = {
             "benchmark": name,
             "arguments": dataclasses.asdict(given),
             "date": f"{datetime.now(UTC):%Y-%m-%d}",
-            "load_before": os.getloadavg()[0],  # other processes slow PyTorch's threads, which spin, most of all
+            "load_before": os.getloadavg()[0],  # other processes slow PyTorch's spinning threads the most
         }
         result |= measure(given)
         result["machine"] = machine()

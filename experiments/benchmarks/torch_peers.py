@@ -1,10 +1,10 @@
-"""The DCGAN and the VAE of jaxgen in PyTorch, written for speed: the same networks, losses, passes and optimizers.
+"""jaxgen's DCGAN and VAE in PyTorch, written for speed: the same networks, losses, passes and optimizers.
 
 A step gathers its batch from uint8 images in memory, draws its noise, and never waits for the device. D's weight
-gradients are skipped in G's turn. Running averages of BatchNorm differ from jaxgen's in two details that no step
-reads: PyTorch's variances are unbiased, and D's averages move in G's turn too.
+gradients are skipped in G's update. BatchNorm's running averages, which no training step reads, differ from jaxgen's in
+two details: PyTorch's variances are unbiased, and D's averages also move in G's update.
 
-Layers bear the names of Flax's parameters, so that `load` finds them.
+Layers have the names of Flax's parameters, so that `load` finds them.
 """
 
 from collections import OrderedDict
@@ -35,32 +35,32 @@ Step = Callable[..., dict[str, Tensor]]
 class Peer(NamedTuple):
     """A model in training."""
 
-    nets: dict[str, nn.Module]  # by their names in jaxgen's parameters
+    nets: dict[str, nn.Module]  # keyed as in jaxgen's parameters
     step: Step  # (indices int64 [batch], noise=None) -> metrics, on the device
 
 
 class Map(nn.Module):
-    """[batch, height * width * channels] -> [batch, channels, height, width], of Flax's order of the features."""
+    """Reshapes [batch, height * width * channels], in Flax's order, to [batch, channels, height, width]."""
 
     def __init__(self, height: int, width: int, channels: int, layout: torch.memory_format):
         super().__init__()
         self.shape, self.layout = (-1, height, width, channels), layout
 
     def forward(self, x: Tensor) -> Tensor:
-        """[batch, features] -> [batch, channels, height, width]."""
+        """Maps [batch, features] to [batch, channels, height, width]."""
         return x.view(self.shape).permute(0, 3, 1, 2).contiguous(memory_format=self.layout)
 
 
 class Vector(nn.Module):
-    """[batch, channels, height, width] -> [batch, height * width * channels], in Flax's order."""
+    """Flattens [batch, channels, height, width] to [batch, height * width * channels], in Flax's order."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """[batch, channels, height, width] -> [batch, features]."""
+        """Maps [batch, channels, height, width] to [batch, features]."""
         return x.permute(0, 2, 3, 1).flatten(1)
 
 
 class Encoder(nn.Module):
-    """q(z|x): images to mean and log-variance."""
+    """Encoder q(z|x), from images to mean and log-variance."""
 
     def __init__(self, config: Any, image_shape: tuple[int, int, int]):
         super().__init__()
@@ -76,13 +76,13 @@ class Encoder(nn.Module):
         self.Dense_1 = nn.Linear(height * width * channels, config.latent_dim)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """X [batch, channels, height, width] -> mean, log-variance [batch, latent_dim]."""
+        """Maps x [batch, channels, height, width] to mean and log-variance, each [batch, latent_dim]."""
         x = self.trunk(x)
         return self.Dense_0(x).float(), 8 * torch.tanh(self.Dense_1(x).float() / 8)
 
 
 class Decoder(nn.Module):
-    """p(x|z): latents to logits."""
+    """Decoder p(x|z), from latents to logits."""
 
     def __init__(self, config: Any, image_shape: tuple[int, int, int], layout: torch.memory_format):
         super().__init__()
@@ -103,12 +103,12 @@ class Decoder(nn.Module):
         self.bias = nn.Parameter(torch.empty(1, channels, *size))
 
     def forward(self, z: Tensor) -> Tensor:
-        """Latents z [batch, latent_dim] -> logits [batch, channels, height, width]."""
+        """Maps latents z [batch, latent_dim] to logits [batch, channels, height, width]."""
         return self.layers(z).float() + self.bias
 
 
 def generator(config: Any, image_shape: tuple[int, int, int], layout: torch.memory_format) -> nn.Module:
-    """G: z [batch, latent_dim] to images in (-1, 1)."""
+    """Makes G, from z [batch, latent_dim] to images in (-1, 1)."""
     (height, width), depth = pyramid(image_shape, config.smallest, "dcgan")
     features = config.features << (depth - 1)
     layers = OrderedDict(
@@ -128,7 +128,7 @@ def generator(config: Any, image_shape: tuple[int, int, int], layout: torch.memo
 
 
 def discriminator(config: Any, image_shape: tuple[int, int, int]) -> nn.Module:
-    """D: images to logits [batch, 1]."""
+    """Makes D, from images to logits [batch, 1]."""
     (height, width), depth = pyramid(image_shape, config.smallest, "dcgan")
     layers, channels = OrderedDict(), image_shape[-1]
     for level in range(depth):
@@ -142,11 +142,11 @@ def discriminator(config: Any, image_shape: tuple[int, int, int]) -> nn.Module:
 
 
 def load(nets: dict[str, nn.Module], params: PyTree) -> None:
-    """Gives the nets the values of jaxgen's parameters, {net: {layer: {"kernel", "bias", "scale"}}}."""
+    """Copies jaxgen's parameters, {net: {layer: {"kernel", "bias", "scale"}}}, into the networks."""
     for name, net in nets.items():
         layers = {path.rpartition(".")[2]: layer for path, layer in net.named_modules()}
         for layer, values in params[name].items():
-            if layer == "bias":  # the decoder's own: an image
+            if layer == "bias":  # the decoder's own, one value per pixel
                 _copy(net.bias, np.transpose(values, (2, 0, 1))[None])
                 continue
             for kind, value in values.items():
@@ -154,7 +154,10 @@ def load(nets: dict[str, nn.Module], params: PyTree) -> None:
 
 
 def _as_torch(value: np.ndarray) -> np.ndarray:
-    """Kernels [in, out] as [out, in], and [kh, kw, in, out] (transposed: [kh, kw, out, in]) as [out, in, kh, kw]."""
+    """Transposes kernels [in, out] to [out, in], and [kh, kw, in, out] to [out, in, kh, kw].
+
+    Kernels of transposed convolutions go from [kh, kw, out, in] to [in, out, kh, kw].
+    """
     return np.transpose(value, (3, 2, 0, 1)) if value.ndim == 4 else value.T
 
 
@@ -164,9 +167,9 @@ def _copy(parameter: nn.Parameter, value: np.ndarray) -> None:
 
 
 def device() -> torch.device:
-    """JAX's device, for PyTorch. On a GPU its float32 products are allowed TF32, as JAX's are by default.
+    """Returns JAX's device for PyTorch, and allows TF32 products on a GPU, as JAX does by default.
 
-    Raises UserError where JAX runs on a GPU and PyTorch cannot.
+    Raises UserError if JAX runs on a GPU and PyTorch cannot.
     """
     if jax.default_backend() == "cpu":
         return torch.device("cpu")
@@ -178,15 +181,15 @@ def device() -> torch.device:
 
 
 def peer(model: str, config: Any, data: Data, params: PyTree, layout: str, *, compiled: bool = False) -> Peer:
-    """A model with jaxgen's config and parameters, on JAX's device; bfloat16 by autocast where the spec asks for it.
+    """Makes a model with jaxgen's config and parameters on JAX's device; autocasts to bfloat16 if the spec asks for it.
 
     Args:
-        model: dcgan, or vae (of binary pixels).
+        model: dcgan, or vae (with binary pixels).
         config: jaxgen's Config of that model.
-        data: the images, and their spec.
-        params: of a jaxgen state of one seed.
+        data: the images and their spec.
+        params: parameters of one seed's jaxgen state.
         layout: a name of `FORMATS`.
-        compiled: each net by torch.compile.
+        compiled: applies torch.compile to each network.
     """
     on, memory_format = device(), FORMATS[layout]
     make_nets, make_step = {"dcgan": (_dcgan_nets, _dcgan_step), "vae": (_vae_nets, _vae_step)}[model]
@@ -205,7 +208,7 @@ def peer(model: str, config: Any, data: Data, params: PyTree, layout: str, *, co
 
 
 def contender(step: Step, indices: np.ndarray) -> Contender:
-    """The steps of a peer, one after the other, on the rows of `indices` over and over."""
+    """Runs a peer's steps in sequence, cycling through the rows of `indices`."""
     on = device()
     rows = list(torch.from_numpy(indices).to(on, torch.int64))
 
@@ -246,7 +249,7 @@ def _dcgan_step(config: Any, nets: dict[str, nn.Module], batch: Callable, autoca
         d_loss = (functional.softplus(-real_logits) + functional.softplus(fake_logits)).mean()
         _descend(d_adam, d_loss)
 
-        D.requires_grad_(False)  # G's turn wants the gradient of the images only
+        D.requires_grad_(False)  # G's update needs only the gradient with respect to the images
         with autocast():
             logits = D(fake).float()
         g_loss = functional.softplus(-logits).mean()

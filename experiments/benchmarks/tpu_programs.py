@@ -1,11 +1,11 @@
-"""What the compiler for TPUs states of every model's programs: that they compile, their memory and their operations.
+"""Compiles every model's programs for a TPU and reports the compiler's memory and operation counts.
 
     pip install ".[tpu]"
     python -m experiments.benchmarks.tpu_programs
 
 No TPU is needed. The programs are those of a run on one chip (a case with several devices: on these), at the sizes of
-`programs`: nothing here says how long a step of a model of the usual size takes. What is stated is of one chip. Of
-operations the compiler counts a step, elementwise ones too, of which the useful ones leave out.
+`programs`, so nothing here tells how long a step of a full-size model takes. Numbers are per chip. The compiler counts
+the operations of a step including elementwise ones, which the useful operations leave out.
 """
 
 import importlib.metadata
@@ -34,29 +34,30 @@ if TYPE_CHECKING:
 TOPOLOGY = "v5e:2x2"
 
 ENVIRONMENT = {
-    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # or a second process that compiles would fail at the first one's lock
-    "TPU_ACCELERATOR_TYPE": "v5litepod-4",  # these two, or libtpu looks for what it runs on, and complains
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # otherwise a second compiling process fails on the first one's lock
+    "TPU_ACCELERATOR_TYPE": "v5litepod-4",  # without these two, libtpu searches for a TPU and logs warnings
     "TPU_WORKER_HOSTNAMES": "localhost",
     "TPU_LOG_DIR": "disabled",
 }
-"""Of libtpu, where a process compiles only."""
+"""Environment variables for libtpu in a process that only compiles."""
 
 MEMORY = ("state", "arguments", "outputs", "temporaries", "code")
-"""Of one chip: the state's numbers alone; all operands as they lie there, where outputs take the state's place."""
+"""Columns of memory per chip. `state` is unpadded; `arguments` are all operands as laid out on the chip, and `outputs`
+reuse the donated state's memory."""
 
 COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "reduce-scatter", "collective-permute")
 
 
 @dataclass(frozen=True)
 class Options:
-    """Compile every model's training steps and samplers for a TPU v5e, and state their memory and operations."""
+    """Compile every model's training steps and samplers for a TPU v5e, and report their memory and operations."""
 
-    cases: tuple[str, ...] = ()  # of experiments/benchmarks/programs.py; all of them if none is named
-    effort: float = 0.0  # of the compiler, from -1 to 1: a run has 0; -1 takes a third of the time to compile
+    cases: tuple[str, ...] = ()  # cases of experiments/benchmarks/programs.py; all if not given
+    effort: float = 0.0  # compiler effort, from -1 to 1; a run has 0, and -1 compiles in a third of the time
 
 
 def measure(options: Options) -> dict[str, Any]:
-    """What the compiler states. Raises UserError without libtpu, or for a case that there is not."""
+    """Returns the compiler's reports. Raises UserError without libtpu, or for an unknown case."""
     if not -1 <= options.effort <= 1:
         raise UserError(f"effort must lie between -1 and 1, not {options.effort:g}")
     from .programs import BATCH, CASES, SEEDS, programs
@@ -94,15 +95,15 @@ def measure(options: Options) -> dict[str, Any]:
 
 
 def wanted_libtpu() -> str:
-    """The requirement that this version of JAX has for its extra tpu."""
+    """Returns the libtpu requirement of the installed JAX's extra tpu."""
     requirements = importlib.metadata.requires("jax")
     return next(line.partition(";")[0].strip() for line in requirements if line.startswith("libtpu"))
 
 
 def stated(program: "Program", lowered: "Lowered", effort: float) -> dict[str, Any]:
-    """What the compiler states of a program, bytes and operations; {"error": ...} of one that does not compile.
+    """Compiles a program and returns the compiler's bytes and operations, or {"error": ...} if it does not compile.
 
-    `padded_*` are bytes by the layouts that it chose for the operands.
+    `padded_*` are bytes in the layouts that the compiler chose for the operands.
     """
     import jax
 
@@ -134,12 +135,12 @@ def stated(program: "Program", lowered: "Lowered", effort: float) -> dict[str, A
 
 
 def part_bytes(leaf: "ShapeDtypeStruct") -> int:
-    """Bytes of the numbers of one chip's part of an array."""
+    """Unpadded bytes of one chip's shard of an array."""
     return math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
 
 
 def on_chip(aval: Any, form: Any) -> int:
-    """Bytes of an operand in a chip's memory; 0 of one that the program does not use."""
+    """Bytes of an operand in a chip's memory; 0 if the program does not use it."""
     import jax
     from jax import numpy as jnp
 
@@ -152,7 +153,7 @@ def on_chip(aval: Any, form: Any) -> int:
 
 
 def padded_bytes(shape: tuple[int, ...], dtype: "DTypeLike", layout: "Layout") -> int:
-    """Bytes of an array in a TPU's memory: in the layout's order, the last axes are filled up to whole tiles."""
+    """Bytes of an array in a TPU's memory, with the minor-most axes of the layout padded to whole tiles."""
     import numpy as np
 
     tile = layout.tiling[0]
@@ -163,7 +164,7 @@ def padded_bytes(shape: tuple[int, ...], dtype: "DTypeLike", layout: "Layout") -
 
 
 def shown(result: dict[str, Any]) -> "RenderableType":
-    """What the compiler states, as a table."""
+    """Formats the compiler's reports as a table."""
     from rich.table import Table
 
     title = f"{result['chip']}, libtpu {result['libtpu']}, effort {result['arguments']['effort']:g}; memory in kB"

@@ -1,11 +1,11 @@
-"""A training step of jaxgen against the same model of Flax's layers, and against PyTorch.
+"""Speed of jaxgen's training step against the same model with Flax's layers, and against PyTorch.
 
     python -m experiments.benchmarks.train_step --model dcgan --image-size 64 --against flax flax-scan torch
 
-jaxgen's step is timed "jitted", one a dispatch, and "in scan", in the chunk program that the training loop runs.
-Each peer is compared with its like: `flax` with jaxgen jitted, `flax-scan` with jaxgen in scan; PyTorch, in the
-better of its two memory formats, with both. Beside it: what tracing and compiling take, and the share of this
-machine's matrix-product rate that each contender reaches in useful operations.
+jaxgen's step is timed "jitted", one per dispatch, and "in scan", in the chunk program that the training loop runs.
+`flax` is compared with jaxgen jitted, `flax-scan` with jaxgen in scan, and PyTorch, in the faster of its two memory
+formats, with both. Also reported: the time to trace and compile, and each contender's rate of useful operations as a
+share of this machine's matrix-product rate.
 """
 
 import importlib.util
@@ -27,29 +27,29 @@ if TYPE_CHECKING:
 COMPILATIONS = 3
 
 AGREEMENT = {"float32": 1e-3, "bfloat16": 1e-2}
-"""How far the first metrics of jaxgen and of Flax's layers may lie apart, relatively: Adam's first step takes the
-sign of each gradient, which rounding turns where it is all but zero."""
+"""Relative tolerance between the first metrics of jaxgen and of Flax's layers. Adam's first step is the sign of each
+gradient, which rounding flips if the gradient is almost zero."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """Time a model's training step against the same in Flax's layers, and in PyTorch.
+    """Time a model's training step against the same step with Flax's layers, and in PyTorch.
 
-    The data are images of noise, 1,024 of them, on the device.
+    The data are 1,024 noise images on the device.
     """
 
-    model: Literal["dcgan", "vae"] = "dcgan"  # its config is the default but for `features`
+    model: Literal["dcgan", "vae"] = "dcgan"  # its config has the defaults except for `features`
     image_size: int = 64  # pixels a side
     batch: int = 64  # images a step
     features: int = 64  # channels of the largest hidden map
-    channels: int = 3  # of the images
-    precision: Literal["float32", "bfloat16"] = "float32"  # what the layers compute in
+    channels: int = 3  # channels of the images
+    precision: Literal["float32", "bfloat16"] = "float32"  # dtype of the layers' computation
     against: tuple[Literal["flax", "flax-scan", "torch", "torch-compile"], ...] = ("flax", "torch")  # jaxgen's peers
     rounds: int = 7  # each times every contender once
 
 
 def measure(options: Options) -> dict[str, Any]:
-    """The timings. Raises UserError for an image size that the model cannot make, or where PyTorch is missing."""
+    """Returns the timings. Raises UserError for an image size that the model cannot make, or if PyTorch is missing."""
     check_positive(options, "image_size", "batch", "features", "channels", "rounds")
     torch_names = [name for name in ("torch", "torch-compile") if name in options.against]
     if torch_names and not importlib.util.find_spec("torch"):
@@ -109,14 +109,14 @@ def measure(options: Options) -> dict[str, Any]:
 
 
 def check_agreement(metrics: Mapping[str, float], expected: Mapping[str, float], tolerance: float) -> None:
-    """Raises RuntimeError where two implementations of one step do not come to the same metrics."""
+    """Raises RuntimeError if two implementations of one step give different metrics."""
     for name, value in expected.items():
         if not math.isclose(metrics[name], value, rel_tol=tolerance):
             raise RuntimeError(f"not the same model: after one step {name} is {metrics[name]}, not {value}")
 
 
 def comparisons(timings: Mapping[str, timing.Timed]) -> list[dict[str, Any]]:
-    """The ratios of every peer: of PyTorch, those of the memory format that is faster by the median."""
+    """Returns the ratios of every peer; for PyTorch, those of the memory format with the smaller median time."""
     pairs = [("flax jitted", "jitted"), ("flax in scan", "in scan")]
     for name in ("torch", "torch-compile"):
         layouts = [contender for contender in timings if contender.startswith(f"{name} ")]
@@ -131,7 +131,7 @@ def comparisons(timings: Mapping[str, timing.Timed]) -> list[dict[str, Any]]:
 
 
 def described_compilation(seconds: dict[str, dict[str, dict[str, list[float]]]]) -> dict[str, Any]:
-    """The seconds, their medians and, where Flax's layers were compiled too, the ratios of both parts' sums."""
+    """Returns the seconds, their medians and, if Flax's layers were compiled too, the ratios of total times."""
     described = {
         "seconds": seconds,
         "medians": {
@@ -153,7 +153,7 @@ def described_compilation(seconds: dict[str, dict[str, dict[str, list[float]]]])
 
 
 def shown(result: dict[str, Any]) -> "RenderableType":
-    """The timings and the ratios, as tables."""
+    """Formats the timings and the ratios as tables."""
     from rich.console import Group
     from rich.table import Table
 

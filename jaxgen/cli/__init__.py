@@ -1,31 +1,82 @@
 """The command line: `main` runs a command and turns its errors into one line and an exit status."""
 
+import contextlib
+import difflib
 import inspect
 import io
 import os
 import sys
 import traceback
+from typing import Any, NoReturn
 
 import jaxgen
 from jaxgen import signals
 from jaxgen.cli.commands import COMMANDS
-from jaxgen.errors import UserError
+from jaxgen.errors import Stopped, UserError
 
 TOO_LARGE = ("out of memory", "array of size exceeding")
-"""What jax says of arrays that do not fit, and of those that nothing would fit."""
+"""Parts of JAX's messages about arrays that do not fit in memory, and about impossibly large ones."""
 
 LESS_MEMORY = "a smaller model, --batch-size or number of seeds takes"
 
 
+class Lasting:
+    """A text stream that drops what cannot be written: a terminal that was closed ends no training."""
+
+    def __init__(self, stream: io.TextIOWrapper):
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Writes, or drops; the length of the text."""
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flushes, or turns the stream into one that goes nowhere."""
+        try:
+            self._stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def program() -> NoReturn:
+    """Runs the command of this process's arguments, and ends the process."""
+    _open_streams()
+    with signals.watched():
+        status = main()
+        if status in {Stopped("", asked).status for asked in signals.HEEDED}:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)  # Python would wait for what the device still computes
+    sys.exit(status)
+
+
+def _open_streams() -> None:
+    """Opens what of stdin, stdout and stderr is closed as the null device: a file opened next would take its place."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115 - for good
+    if isinstance(sys.stderr, io.TextIOWrapper):
+        sys.stderr = Lasting(sys.stderr)
+
+
 def main(argv: list[str] | None = None) -> int:
-    """Runs a command; the exit status. A user's mistake is one line on stderr and status 2."""
+    """Runs a command and returns its exit status. A user's mistake is one line on stderr and status 2."""
     argv = sys.argv[1:] if argv is None else argv
-    for stream in (sys.stdout, sys.stderr):  # where it is not UTF-8, what it cannot say is replaced
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
+    for stream in (sys.stdout, sys.stderr):  # if not UTF-8, replace characters that it cannot encode
+        if reconfigure := getattr(stream, "reconfigure", None):
+            reconfigure(errors="replace")
     with signals.handled(signals.end):
         status = _status(argv)
-    if status and "--distributed" in argv:  # else JAX waits for the others, which wait for this process
+    if status and "--distributed" in argv:  # else JAX waits for the other processes, which wait for this one
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
@@ -39,14 +90,14 @@ def _status(argv: list[str]) -> int:
         return int(stopped.code or 0)
     except UserError as error:
         return fail(str(error))
-    except BrokenPipeError:  # the reader, `head` say, has seen enough
+    except BrokenPipeError:  # the reader, e.g. `head`, closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:  # a folder that cannot be written, a full disk
         if error.strerror is None:
             raise
         return fail(f"cannot use {error.filename}: {error.strerror}" if error.filename else error.strerror)
-    except (MemoryError, RuntimeError, ValueError, AssertionError) as error:  # but for the first JAX's
+    except (MemoryError, RuntimeError, ValueError, AssertionError) as error:  # all but the first may be JAX's
         if words := _of_jax_settings(error):
             return fail(words)
         if not isinstance(error, MemoryError | RuntimeError):
@@ -56,7 +107,7 @@ def _status(argv: list[str]) -> int:
             raise
         less = "fewer --num or --steps, or fewer seeds, take" if argv[0] == "sample" else LESS_MEMORY
         return fail(f"out of memory; {less} less ({words[:200]})")
-    except KeyboardInterrupt as stopped:  # by a signal; where a run trained it has words
+    except KeyboardInterrupt as stopped:  # a signal; a training run adds a message
         way = {"train": "; --resume goes on from the newest checkpoint", "compare": "; the same command goes on"}
         told = f"{stopped}{way.get(argv[0], '')}" if str(stopped) else "stopped"
         print(f"jaxgen: {told}", file=sys.stderr)
@@ -64,7 +115,7 @@ def _status(argv: list[str]) -> int:
 
 
 def _of_jax_settings(error: BaseException) -> str:
-    """What is wrong with the environment's settings of JAX, where that is the error; else ""."""
+    """The message for an error due to JAX's environment variables; "" for any other error."""
     files = [frame.f_code.co_filename.replace(os.sep, "/") for frame, _ in traceback.walk_tb(error.__traceback__)]
     if isinstance(error, ValueError) and any(file.endswith("jax/_src/config.py") for file in files):
         return f"an environment variable of JAX has a value that it does not take: {error}"
@@ -76,7 +127,7 @@ def _of_jax_settings(error: BaseException) -> str:
 
 
 def fail(words: str) -> int:
-    """Says what was wrong, in one line on stderr; the exit status for it."""
+    """Prints an error in one line on stderr and returns its exit status."""
     print(f"jaxgen: error: {' '.join(words.split())}", file=sys.stderr)
     return 2
 
@@ -89,7 +140,9 @@ def _run(argv: list[str]) -> int:
         print(f"jaxgen {jaxgen.__version__}")
         return 0
     if argv[0] not in COMMANDS:
-        raise UserError(f"unknown command {argv[0]!r}: there are {', '.join(COMMANDS)}")
+        close = difflib.get_close_matches(argv[0], COMMANDS, 1)
+        meant = f"did you mean {close[0]}? " if close else ""
+        raise UserError(f"unknown command {argv[0]!r}: {meant}there are {', '.join(COMMANDS)}")
     COMMANDS[argv[0]](argv[1:])
     return 0
 

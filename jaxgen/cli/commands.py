@@ -1,4 +1,4 @@
-"""The commands: one thin function each, which imports the heavy packages it needs."""
+"""The commands: one thin function for each, which imports the heavy packages it needs."""
 
 import inspect
 import os
@@ -14,9 +14,9 @@ NAME_FIRST = "{command} needs {what} first, as in `jaxgen {command} {example}`"
 
 
 def _first(argv: list[str], command: str, what: str, example: str) -> tuple[str, list[str]]:
-    """(the positional argument, the rest); prints the docstring of a command asked for help without one."""
+    """Returns (the positional argument, the rest); for --help without one, prints the command's docstring instead."""
     if argv and argv[0] in ("-h", "--help"):
-        if command not in ("train", "data", "extractor"):  # whose options depend on it
+        if command not in ("train", "data", "extractor"):  # their options depend on the argument
             return example, argv
         print(f"usage: jaxgen {command} {example} [OPTIONS]\n\n{inspect.getdoc(COMMANDS[command]) or ''}")
         raise SystemExit(0)
@@ -25,16 +25,23 @@ def _first(argv: list[str], command: str, what: str, example: str) -> tuple[str,
     return argv[0], argv[1:]
 
 
+TRAIN = """Train a model for several seeds at once, into a run folder.
+
+The last lines printed are `digest SEED HEX`, one per seed: the sha256 of the final parameters.
+{recipes}"""
+
+
 def models_command(argv: list[str]) -> None:
-    """List the models: paper, what they need, what they can do."""
+    """List the models: paper, needs and abilities."""
 
     def models_() -> None:
-        """List the models: paper, what they need, what they can do."""
+        """List the models: paper, needs and abilities."""
         from rich.console import Console
 
         from jaxgen.cli.tables import models_table
 
-        Console().print(models_table())
+        console = Console()
+        console.print(models_table(console))
 
     parse(models_, argv, "jaxgen models")
 
@@ -42,14 +49,14 @@ def models_command(argv: list[str]) -> None:
 def train_command(argv: list[str]) -> None:
     """Train a model for several seeds at once, into a run folder.
 
-    MODEL is a name of `jaxgen models`, or the path of a Python file of your own with `Config` and
+    MODEL is a name from `jaxgen models`, or the path of your own Python file with `Config` and
     `make`. `jaxgen train MODEL --help` lists the fields of its Config and the settings of every run.
     """
     model, rest = _first(argv, "train", "a model", "MODEL")
     from jaxgen.training.deterministic import prepare
     from jaxgen.training.processes import join
 
-    if not {"-h", "--help"} & set(rest):  # a model file may start JAX
+    if not {"-h", "--help"} & set(rest):  # before the model file, which may start JAX
         for option, before in (("--distributed", join), ("--deterministic", prepare)):
             if option in rest:
                 before()
@@ -58,47 +65,52 @@ def train_command(argv: list[str]) -> None:
     import tyro
 
     from jaxgen import models
-    from jaxgen.training.settings import Settings
+    from jaxgen.data.options import Options
+    from jaxgen.training.settings import Records, Settings, Training
+
+    @dataclasses.dataclass(frozen=True)
+    class Run(Records):
+        """Settings of the run itself."""
+
+        out: Path | None = None  # the run folder, which must not exist; runs/MODEL-DATASET if not given
+        resume: bool = False  # continue the run in that folder from its newest checkpoint
+        deterministic: bool = False  # make the same command give the same bits; two short runs test this first
+        distributed: bool = False  # train over the processes that Slurm, Open MPI, Kubernetes or a TPU pod started
+        wandb: str | None = None  # a Weights & Biases project that receives metrics and sample grids, one run per seed
 
     config_class = models.load(model).Config
     if not dataclasses.is_dataclass(config_class):
         raise UserError(f"{model}: Config is no dataclass")
-    both = {f.name for f in dataclasses.fields(config_class)} & (
-        {f.name for f in dataclasses.fields(Settings)} | {"out", "resume", "deterministic", "distributed", "wandb"}
-    )
+    others = {field.name for part in (Options, Training, Run) for field in dataclasses.fields(part)}
+    both = {field.name for field in dataclasses.fields(config_class)} & others
     if both:
         raise UserError(f"{model}: Config's field {both.pop()} has the name of a setting of every run")
-    flat = tyro.conf.arg(name="")
 
     def train_(
-        config: Annotated[config_class, flat],  # type: ignore[valid-type]  # known when the command runs
-        settings: Annotated[Settings, flat],
-        out: Path | None = None,
-        resume: bool = False,
-        deterministic: bool = False,
-        distributed: bool = False,
-        wandb: str | None = None,
+        model_: Annotated[config_class, tyro.conf.arg(help=models.heading(model), name="model")],  # type: ignore[valid-type]
+        data: Annotated[Options, tyro.conf.arg(help="The dataset and how its images are prepared.")],
+        training: Annotated[Training, tyro.conf.arg(help="The training.")],
+        run: Annotated[Run, tyro.conf.arg(help="The run folder and what is written into it.")],
     ) -> None:
-        """Train a model for several seeds at once, into a run folder.
-
-        The last lines printed are `digest SEED HEX`, one a seed: sha256 of the final parameters.
-
-        Args:
-            out: the run folder, which must not exist; runs/MODEL-DATASET if not given
-            resume: go on with the run in that folder, from its newest checkpoint
-            deterministic: see to it that the same command gives the same bits, and try it with two short runs before
-            distributed: train over the processes that a cluster (Slurm, Open MPI, Kubernetes, a TPU's) has started, all
-                with this command and one file system
-            wandb: a project of Weights & Biases that is told the metrics and sample grids, a run a seed
-        """
         from jaxgen.training import train
         from jaxgen.training.compiled import keep_compiled
 
         keep_compiled()
-        run = train(model, config, settings, out=out, resume=resume, deterministic=deterministic, wandb=wandb)
-        print(f"{run.path}: {run.step} steps")
-        _print_digests(run)
+        records = {field.name: getattr(run, field.name) for field in dataclasses.fields(Records)}
+        settings = Settings(**vars(data), **vars(training), **records)
+        done = train(
+            model,
+            model_,
+            settings,
+            out=run.out,
+            resume=run.resume,
+            deterministic=run.deterministic,
+            wandb=run.wandb,
+        )
+        print(f"{done.path}: {done.step} steps")
+        _print_digests(done)
 
+    train_.__doc__ = TRAIN.format(recipes=models.recipes(model))
     parse(train_, rest, f"jaxgen train {model}")
 
 
@@ -111,11 +123,11 @@ def runs_command(argv: list[str]) -> None:
 
         jaxgen runs [FOLDER]     FOLDER is runs if not given
 
-        Damaged are those with a file or a checkpoint's record that cannot be read; `jaxgen verify` reads all.
+        A run is damaged if a file or a checkpoint's record cannot be read; `jaxgen verify` checks everything.
         """
         from rich.console import Console
 
-        os.environ["JAX_PLATFORMS"] = "cpu"  # it only reads, and a run may be training on the accelerator
+        os.environ["JAX_PLATFORMS"] = "cpu"  # it only reads, and a run may be using the accelerator
         from jaxgen.cli.tables import runs_table
         from jaxgen.training.status import runs_below, standing
 
@@ -123,25 +135,26 @@ def runs_command(argv: list[str]) -> None:
         if not found:
             print(f"no run below {path}")
             return
-        Console().print(runs_table([standing(run) for run in found]))
+        console = Console()
+        console.print(runs_table([standing(run) for run in found], console), crop=False)  # a name is whole
 
     parse(runs_, rest, "jaxgen runs [FOLDER]")
 
 
 def verify_command(argv: list[str]) -> None:
-    """Read all of a run anew: checkpoints, rows, pictures, data, digests.
+    """Verify the files of a run: checkpoints, rows, pictures, data, digests.
 
-    A line a part, of every run below the folder. Exit status 2 where something is not as it was written.
+    Prints a line per part of every run below the folder. Exit status 2 if a part differs from what was written.
     """
     path, rest = _first(argv, "verify", "a run folder", "RUN")
 
     def verify() -> None:
-        """Read all of a run anew: checkpoints, rows, pictures, data, digests.
+        """Verify the files of a run: checkpoints, rows, pictures, data, digests.
 
-        RUN is a run folder, or a folder of some. Prints a line a part and changes nothing. Exit status 2 where a part
-        is not as it was written.
+        RUN is a run folder, or a folder of runs. Prints a line per part and changes nothing. Exit status 2 if a part
+        differs from what was written.
         """
-        os.environ["JAX_PLATFORMS"] = "cpu"  # it only reads, and a run may be training on the accelerator
+        os.environ["JAX_PLATFORMS"] = "cpu"  # it only reads, and a run may be using the accelerator
         from jaxgen.training.status import DAMAGED, runs_below, verified
 
         found, bad, count = runs_below(path), 0, 0
@@ -161,19 +174,19 @@ def verify_command(argv: list[str]) -> None:
 def digest_command(argv: list[str]) -> None:
     """Print the sha256 of the parameters of every seed of a run.
 
-    One line a seed, `digest SEED HEX`.
+    Prints one line per seed, `digest SEED HEX`.
     """
     path, rest = _first(argv, "digest", "a run folder", "RUN")
 
     def digest(checkpoint: str = "newest") -> None:
         """Print the sha256 of the parameters of every seed of a run.
 
-        One line a seed, `digest SEED HEX`.
+        Prints one line per seed, `digest SEED HEX`.
 
         Args:
-            checkpoint: newest, a step, or best (each seed's, by the run's keep_best)
+            checkpoint: newest, a step, or best (each seed's own, by the run's keep_best)
         """
-        os.environ["JAX_PLATFORMS"] = "cpu"  # it only reads, and a run may be training on the accelerator
+        os.environ["JAX_PLATFORMS"] = "cpu"  # it only reads, and a run may be using the accelerator
         from jaxgen.training import open_run
 
         _print_digests(open_run(path, checkpoint))
@@ -189,7 +202,7 @@ def _print_digests(run) -> None:
 def sample_command(argv: list[str]) -> None:
     """Draw samples, interpolations and other pictures of a run: PNG, npz, GIF, WebP.
 
-    Every seed's picture, one below the other.
+    The picture has all seeds, one below the other.
     """
     path, rest = _first(argv, "sample", "a run folder", "RUN")
 
@@ -217,21 +230,22 @@ def sample_command(argv: list[str]) -> None:
         """Draw samples, interpolations and other pictures of a run: PNG, npz, GIF, WebP.
 
         Args:
-            kind: samples; paths between two draws of the prior; latent numbers moved one by one; codes of classes A - B
-                + C; test images above their reconstructions; the training's sample grids, step after step; the plane
-                of two latents; test images that a classifier names rightly and wrongly; codes of images of B moved
-                along the mean code of A - B; the codes that a model infers, moved one by one
-            num: of each seed: samples (64, a whole number a class where the model is conditional), paths (8), latent
-                numbers (8), images of a class (8), test images (32), of classified (16 of each), rows of each
-                inferred code (as many as categories)
-            steps: images along a path or of a latent number (9), or a side of the plane (20)
-            dims: the latent numbers of a traversal; those that vary most over the test images if not given
-            around: the test image whose code a traversal moves; if not given, the prior's mean, or a draw of it where
+            kind: samples; paths between two draws of the prior; latent dimensions varied one by one; codes of classes
+                A - B + C; test images above their reconstructions; the training's sample grids, step by step; the plane
+                of two latents; test images that a classifier gets right and wrong; codes of images of B moved along
+                the mean code of A - B; the codes that a model infers, varied one by one
+            num: per seed: samples (64; equally many per class if the model is conditional), paths (8), latent
+                dimensions (8), images of a class (8), test images (32; 16 each of classified), rows of each inferred
+                code (one per category)
+            steps: images along a path or of a latent dimension (9), or along a side of the plane (20)
+            dims: the latent dimensions of a traversal; those that vary most over the test images if not given
+            around: the test image whose code a traversal varies; if not given, the prior's mean, or a draw from it if
                 the model does not encode
             groups: the three classes of arithmetic, the two of attribute
-            checkpoint: newest, a step, or best (each seed's, by the run's keep_best)
-            out: the file: .png, .npz (arrays), and of paths .gif and .webp, the training's two; of samples also
-                FOLDER/, a PNG file an image, in folders of the classes; RUN/KIND.png or RUN/animation.gif if not given
+            checkpoint: newest, a step, or best (each seed's own, by the run's keep_best)
+            out: the file: .png, .npz (arrays), for paths also .gif and .webp, for the animation only these two; for
+                samples also FOLDER/, a PNG file per image in a folder per class; RUN/KIND.png or RUN/animation.gif if
+                not given
         """
         from jaxgen.pictures import sample
         from jaxgen.training.compiled import keep_compiled
@@ -245,7 +259,7 @@ def sample_command(argv: list[str]) -> None:
 
 
 def evaluate_command(argv: list[str]) -> None:
-    """Score a run, or images of any other system, beside real ones.
+    """Score a run, or images of any other system, beside real images.
 
     jaxgen evaluate RUN                                scores a run, and the same model untrained
     jaxgen evaluate --images FOLDER --dataset NAME     scores image files, a zip of them, or an npz file
@@ -263,14 +277,14 @@ def evaluate_command(argv: list[str]) -> None:
     def evaluate_(
         scoring: Annotated[Scoring, tyro.conf.arg(name="")], checkpoint: str = "newest", all: bool = False
     ) -> None:
-        """Score a run, or images of any other system, beside real ones.
+        """Score a run, or images of any other system, beside real images.
 
         Writes evaluation.json into the run folder and prints the table. `jaxgen metrics` lists the metrics;
         `jaxgen evaluate --images FOLDER --dataset NAME` scores images that another system made, and
         `jaxgen evaluate --images FOLDER --help` lists its options.
 
         Args:
-            checkpoint: newest, a step, or best (each seed's, by the run's keep_best)
+            checkpoint: newest, a step, or best (each seed's own, by the run's keep_best)
             all: print the untrained model's row and every seed's value too
         """
         from jaxgen.evaluation import evaluate
@@ -296,12 +310,12 @@ def _evaluate_images(argv: list[str]) -> None:
         options: Annotated[Options, tyro.conf.arg(name="")],
         out: Path | None = None,
     ) -> None:
-        """Score images of any other system beside real ones.
+        """Score images of any other system beside real images.
 
         Args:
-            images: a folder or zip file of PNG, JPEG, WebP or TIFF files (subfolders with the names or numbers of the
-                classes are labels), or an npz file with `image` [num, H, W, C], uint8 or floats from 0 or -1 to 1, and
-                of choice `label`
+            images: a folder or zip file of PNG, JPEG, WebP or TIFF files (subfolders named or numbered like the classes
+                give labels), or an npz file with `image` [num, H, W, C], uint8 or floats from 0 or -1 to 1, and
+                optionally `label`
             out: the JSON file; IMAGES.evaluation.json if not given
         """
         from jaxgen.evaluation import evaluate_images as evaluate
@@ -337,13 +351,14 @@ def metrics_command(argv: list[str]) -> None:
 
         from jaxgen.cli.tables import metrics_table
 
-        Console().print(metrics_table())
+        console = Console()
+        console.print(metrics_table(console))
 
     parse(metrics_, argv, "jaxgen metrics")
 
 
 def extractor_command(argv: list[str]) -> None:
-    """Convert the weights of Inception-v3 that FID is defined by, for `--extractor`.
+    """Convert the Inception-v3 weights that define FID, for `--extractor`.
 
     jaxgen extractor convert FILE --out inception.safetensors
 
@@ -355,12 +370,12 @@ def extractor_command(argv: list[str]) -> None:
     source, rest = _first(rest, "extractor convert", "a file", "FILE")
 
     def extractor_convert(out: Path = Path("inception.safetensors")) -> None:
-        """Convert the weights of Inception-v3 that FID is defined by, for `--extractor`.
+        """Convert the Inception-v3 weights that define FID, for `--extractor`.
 
         FILE is pt_inception-2015-12-05-6726825d.pth, which pytorch-fid and torch-fidelity download.
 
         Args:
-            out: the file written
+            out: the file to write
         """
         from jaxgen.evaluation.inception import convert
 
@@ -385,12 +400,12 @@ def compare_command(argv: list[str]) -> None:
     ) -> None:
         """Train and score every model of an experiment, and write the page.
 
-        A comparison begun in the same folder is gone on with.
+        A comparison begun in the same folder is resumed.
 
         Args:
             out: the folder; runs/NAME if not given
-            steps: training steps a seed, in place of the experiment's
-            seeds: training seeds, in place of the experiment's
+            steps: training steps per seed, instead of the experiment's
+            seeds: training seeds, instead of the experiment's
             all: print the untrained models' rows and every seed's value too
         """
         from jaxgen.comparison import compare
@@ -413,7 +428,7 @@ def compare_command(argv: list[str]) -> None:
 def data_command(argv: list[str]) -> None:
     """Datasets: list them, prepare one, or show its examples.
 
-    jaxgen data list                            what there is, what is prepared, sizes and licenses
+    jaxgen data list                            list names, sizes, licenses and what is prepared
     jaxgen data prepare NAME [--from FOLDER]    download a dataset, or use files already downloaded
     jaxgen data show NAME [--from FOLDER]       write a contact sheet with labels and captions
     """
@@ -431,7 +446,8 @@ def _data_list(argv: list[str]) -> None:
 
         from jaxgen.cli.tables import datasets_table
 
-        Console().print(datasets_table())
+        console = Console()
+        console.print(datasets_table(console))
 
     parse(data_list, argv, "jaxgen data list")
 
@@ -442,12 +458,12 @@ def _data_prepare(argv: list[str]) -> None:
     import tyro
 
     def data_prepare(folder: Annotated[Path | None, tyro.conf.arg(name="from")] = None) -> None:
-        """Prepare a dataset of TFDS, or nlvr, in the cache folder; the others are made on first use.
+        """Prepare a TFDS dataset, or nlvr, in the cache folder; the others are made on first use.
 
-        TensorFlow is needed for TFDS's datasets, here only.
+        Only this command needs TensorFlow, and only for TFDS's datasets.
 
         Args:
-            folder: files already downloaded, gzipped or not, to be used in place of a download
+            folder: holds files already downloaded, gzipped or not, which are used instead of a download
         """
         from jaxgen import data
 
@@ -487,9 +503,9 @@ def _data_show(argv: list[str]) -> None:
         """Write a contact sheet: examples of a dataset, evenly spaced, with their labels and captions.
 
         Args:
-            folder: the folder of image_folder and mesh_folder, as data_from is for `jaxgen train`
-            num: examples
-            split: of the dataset
+            folder: the folder that image_folder or mesh_folder reads (data_from in `jaxgen train`)
+            num: number of examples
+            split: the split that examples are from
             out: the PNG file; NAME.png if not given
         """
         from jaxgen import data
@@ -516,7 +532,7 @@ def _data_show(argv: list[str]) -> None:
 
 
 def _dataset(argv: list[str], action: str) -> tuple[str, list[str]]:
-    """(the name of a dataset that there is, the rest)."""
+    """Returns (the name of a known dataset, the rest)."""
     from jaxgen import data
 
     if argv and argv[0] in ("-h", "--help"):

@@ -1,4 +1,4 @@
-"""Running a comparison: train what is missing, score it beside its nulls, answer what was asked beforehand."""
+"""Runs a comparison: trains missing runs, scores all beside their baselines, and answers the declared questions."""
 
 import shlex
 from pathlib import Path
@@ -32,18 +32,18 @@ def compare(
 ) -> dict[str, Any]:
     """Trains and scores every arm of an experiment on its datasets, and writes results.json and report.html.
 
-    Runs are used again by content: model, config, seeds, the data's fingerprint, jaxgen's source files that they
-    import, versions and kind of device. What is missing is trained, what was stopped is gone on with; a run of
-    other content in an arm's place is set aside by renaming, and taken back when it is asked for again.
+    Existing runs are reused if their content is the same: model, config, seeds, the data's fingerprint, the jaxgen
+    source files that they import, versions and kind of device. Missing runs are trained, stopped ones are resumed. If
+    an existing run differs from what an arm asks for, it is renamed, and renamed back when it is needed again.
 
     Args:
         experiment: an experiment file, or the name of one that comes with jaxgen.
-        out: the folder; runs/NAME if not given. A comparison begun there is gone on with.
-        steps, seeds: in place of the experiment's own.
-        progress: show on stderr what is done.
+        out: the folder; runs/NAME if not given. A comparison begun there is resumed.
+        steps, seeds: used instead of the experiment's own.
+        progress: show progress on stderr.
 
     Returns:
-        The results, as results.json holds them and `write_report` describes them, and the page as "report".
+        The content of results.json, which `write_report` describes, and the page's path as "report".
 
     Raises:
         UserError: a mistake in the experiment or the arguments, before anything is trained.
@@ -104,10 +104,10 @@ def _place(out: Path, planned: Plans, label: str, name: str) -> Path:
 
 
 def _check_folder(out: Path, planned: Plans) -> None:
-    """Raises UserError where `out` holds something else, or a run that is beyond its steps."""
+    """Raises UserError if `out` holds something else, or a run that is already past its steps."""
     places = {_place(out, planned, label, name): planned[label][name] for label in planned for name in planned[label]}
     for path, options in places.items():
-        # which candidate of a sweep will run there is not known yet
+        # a sweep's winner, which will run there, is not known yet
         if path.exists() and not changes(path, options[0]) and len(options) == 1:
             folder.check_resume(path, options[0])
     kept = [out / RESULTS, out / TUNING, *(out / label / TUNING for label in planned), *places]
@@ -116,7 +116,7 @@ def _check_folder(out: Path, planned: Plans) -> None:
 
 
 def _check_columns(chosen: Experiment, scorers: dict[str, Scorer], planned: Plans) -> None:
-    """Raises UserError for a comparison, sweep or checkpoint rule by a column that an arm will not have."""
+    """Raises UserError if a comparison, sweep or checkpoint column is one that an arm will not have."""
     asked: list[tuple[str, str, tuple[str, ...], str | None]] = [
         (f"the sweep of {name}", arm.sweep.metric, (name,), None) for name, arm in chosen.arms.items() if arm.sweep
     ]
@@ -160,7 +160,7 @@ def _rule(checkpoint: str | None, tables: list[dict[str, Any]]) -> str:
 
 
 def _scores(table: dict[str, Any], arm: str, key: str) -> list[float | None]:
-    """Of an arm's seeds, None for one that diverged. Raises UserError where the arm has no such column."""
+    """Scores of an arm's seeds, None for a diverged one. Raises UserError if the arm has no such column."""
     values = next(row["values"] for row in table["rows"] if row["kind"] == "trained" and row["name"] == arm)
     if key not in values:
         raise UserError(f"{arm} has no {key} on {table['label']}, which was asked for")
@@ -168,7 +168,7 @@ def _scores(table: dict[str, Any], arm: str, key: str) -> list[float | None]:
 
 
 def _answers(chosen: Experiment, tables: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The verdict of every comparison asked for."""
+    """The verdict of every declared comparison."""
     asked, scores, titles = [], {}, {}
     for question in chosen.comparisons:
         over = [table for table in tables if question.dataset in (None, table["label"])]
@@ -199,7 +199,7 @@ def _answers(chosen: Experiment, tables: list[dict[str, Any]]) -> list[dict[str,
 
 
 def _across(tables: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The interquartile means over seeds and datasets of what has one scale on all of them: shares."""
+    """Interquartile means over seeds and datasets, of the columns with the same scale on all datasets (fractions)."""
     in_all = set.intersection(*({metric["key"] for metric in table["metrics"]} for table in tables))
     common = [key for key, column in COLUMNS.items() if averaged(column) and key in in_all]
     found = []
@@ -212,7 +212,7 @@ def _across(tables: list[dict[str, Any]]) -> list[dict[str, Any]]:
             ]
             each = [row["values"].get(key, [None]) for row in trained]
             if any(value is None for values in each for value in values):
-                continue  # it has no such score somewhere, or a seed diverged
+                continue  # a score is missing on a dataset, or a seed diverged
             runs, tasks = (scores := np.array(each, np.float64).T).shape
             mean, low, high, _ = intervals.stratified_bootstrap_interval(scores, metric["better"])
             rows.append(

@@ -1,4 +1,4 @@
-"""An experiment: which models are compared, on what data, over which seeds, and what is asked beforehand."""
+"""Experiment files: the models to compare, the data, the seeds, and the comparisons declared beforehand."""
 
 import dataclasses
 import importlib.util
@@ -22,19 +22,19 @@ from jaxgen.training import Settings
 
 @dataclass(frozen=True)
 class Sweep:
-    """Candidates for an arm's config. The best on the validation split becomes the arm's; all are counted and shown."""
+    """Candidate configs of an arm. The best on the validation split is used; all are counted and shown."""
 
-    fields: Mapping[str, Any]  # by Config field: a tuple of values, or Uniform or LogUniform to draw from
-    metric: str  # the column that decides, the mean over the sweep's seeds
+    fields: Mapping[str, Any]  # map from Config field to a tuple of values, Uniform or LogUniform
+    metric: str  # the column that decides, by its mean over the sweep's seeds
     draws: int | None = None  # random candidates; every combination of the values (a grid) if not given
-    seed: int = 0  # of the draws
-    seeds: tuple[int, ...] = (1000,)  # training seeds of the candidates, none of the comparison's
-    steps: int | None = None  # of each candidate; as many as the arms' if not given
+    seed: int = 0  # seed of the draws
+    seeds: tuple[int, ...] = (1000,)  # training seeds of the candidates; none of the comparison's
+    steps: int | None = None  # training steps per candidate; those of the arms if not given
 
 
 @dataclass(frozen=True)
 class Uniform:
-    """A number drawn evenly from low to high."""
+    """Uniform distribution from low to high."""
 
     low: float
     high: float
@@ -42,7 +42,7 @@ class Uniform:
 
 @dataclass(frozen=True)
 class LogUniform:
-    """A number whose logarithm is drawn evenly, from low to high, both above 0."""
+    """Log-uniform distribution from low to high, both above 0."""
 
     low: float
     high: float
@@ -50,42 +50,42 @@ class LogUniform:
 
 @dataclass(frozen=True)
 class Arm:
-    """One of the things compared: a model with its config."""
+    """One side of the comparisons: a model with its config."""
 
-    model: str  # a name of `jaxgen models`, or a Python file with `Config` and `make`, from the experiment's folder
-    config: Mapping[str, Any] = field(default_factory=dict)  # the Config fields that are not its defaults
+    model: str  # a name from `jaxgen models`, or a Python file of a model, relative to the experiment's folder
+    config: Mapping[str, Any] = field(default_factory=dict)  # Config fields that differ from the defaults
     sweep: Sweep | None = None  # over further fields, on each dataset
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A question asked before there are scores: is arm a better than arm b?"""
+    """A question declared before there are scores: is arm a better than arm b?"""
 
     a: str
     b: str
     metric: str  # the key of a column, e.g. fd, iwae, log_prob_binary: `jaxgen metrics` lists them
-    dataset: str | None = None  # of `datasets`; over all of them at once if not given
-    paired: bool = False  # by seed, where both arms see a seed's data in one order
+    dataset: str | None = None  # a name in `datasets`; all of them together if not given
+    paired: bool = False  # pair runs by seed, if both arms see a seed's data in the same order
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """What an experiment file declares, as `experiment`; the file's docstring describes it."""
+    """The value named `experiment` of an experiment file; the file's docstring describes it."""
 
     title: str
-    arms: Mapping[str, Arm]  # by the name their rows have
-    settings: Settings  # of all arms: dataset, seeds, steps and the like
+    arms: Mapping[str, Arm]  # by the name of their rows
+    settings: Settings  # shared by all arms: dataset, seeds, steps and the like
     datasets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """By the name that its table has, the settings that differ on it; that of `settings` alone if not given."""
-    scoring: Scoring = field(default_factory=Scoring)  # the metrics, and how they are taken
+    """Map from the name of a dataset's table to its differing settings; only the dataset of `settings` if empty."""
+    scoring: Scoring = field(default_factory=Scoring)  # the metrics and their options
     checkpoint: str | None = None
-    """The column by which each seed's checkpoint is chosen, on the validation split; the last one if not given."""
-    minutes: float | None = None  # of training, after which a run ends if its steps are not done before
-    comparisons: tuple[Comparison, ...] = ()  # all that are to be tested; p is corrected for their number
+    """Column that selects each seed's checkpoint, on the validation split; if not given, the last is used."""
+    minutes: float | None = None  # time limit of a run's training
+    comparisons: tuple[Comparison, ...] = ()  # all that are tested; p is corrected for their number
 
 
 def candidates(sweep: Sweep) -> list[dict[str, Any]]:
-    """The configs' fields that a sweep tries: all combinations, or so many draws."""
+    """Config fields of a sweep's candidates: all combinations, or `draws` random ones."""
     if sweep.draws is None:
         return [dict(zip(sweep.fields, values, strict=True)) for values in itertools.product(*sweep.fields.values())]
     rng = np.random.Generator(np.random.Philox(sweep.seed))
@@ -110,9 +110,9 @@ class Loaded(NamedTuple):
 
 
 def shipped() -> dict[str, Path]:
-    """The experiments that come with jaxgen, by name: of the checkout, or of the installed package.
+    """Map from name to file of the experiments that come with jaxgen, in the checkout or the installed package.
 
-    They are those files of the folder that declare an `experiment`; the others are programs of their own.
+    These are the files that declare an `experiment`; other files in the folder are separate programs.
     """
     package = Path(jaxgen.__file__).parent
     folder = next(f for f in (package / "experiments", package.parent / "experiments") if f.is_dir())
@@ -120,10 +120,10 @@ def shipped() -> dict[str, Path]:
 
 
 def load_experiment(file: str | Path) -> Loaded:
-    """The experiment of a Python file, or of the name of one that comes with jaxgen.
+    """Loads an experiment from a Python file, or by the name of one that comes with jaxgen.
 
     Raises:
-        UserError: no such file or name, or a file that declares no sound `experiment`.
+        UserError: no such file or name, or a file that declares no valid `experiment`.
     """
     path = Path(file)
     if not path.is_file():
@@ -208,7 +208,7 @@ class _SweepNumbers:
 
 
 def _check_questions(path: Path, experiment: Experiment) -> None:
-    """Datasets, comparisons and the checkpoints' rule, as far as they can be checked without the data."""
+    """Checks datasets, comparisons and the checkpoint column, as far as possible without the data."""
     if not isinstance(experiment.datasets, Mapping):
         raise UserError(f"{path}: datasets is a dict of settings by the name of a table")
     for name, changes in experiment.datasets.items():
@@ -248,7 +248,7 @@ def _check_questions(path: Path, experiment: Experiment) -> None:
 
 
 def _located(arms: Mapping[str, Arm], folder: Path) -> dict[str, Arm]:
-    """The arms, with model files found from the experiment's folder wherever the command is given."""
+    """The arms, with the paths of model files resolved relative to the experiment's folder."""
     return {
         name: dataclasses.replace(arm, model=str(folder / arm.model)) if arm.model.endswith(".py") else arm
         for name, arm in arms.items()

@@ -1,6 +1,6 @@
-"""The runs of a comparison: what is there is used again, what is missing trained; settings and checkpoints are chosen.
+"""The runs of a comparison: reuses existing runs, trains missing ones, and selects settings and checkpoints.
 
-Only validation data choose. A run is used again where its content is the same: model, config, seeds, the data's
+Selection only uses validation data. A run is reused if its content is the same: model, config, seeds, the data's
 fingerprint, jaxgen's source files, versions, kind of device.
 """
 
@@ -21,11 +21,11 @@ from jaxgen.training.folder import environment_changes
 from jaxgen.training.plan import Plan, make_plan
 
 Plans = dict[str, dict[str, list[Plan]]]
-"""By table and arm, the plan of the arm; of an arm with a sweep, of every candidate."""
+"""Map from table and arm to the arm's plan, or the plans of all candidates for an arm with a sweep."""
 
 
 class Context(NamedTuple):
-    """What all runs of a comparison share."""
+    """Arguments shared by all runs of a comparison."""
 
     experiment: Experiment
     say: Callable[[str], None]
@@ -33,7 +33,7 @@ class Context(NamedTuple):
 
 
 def plans(experiment: Experiment) -> Plans:
-    """Raises UserError, naming arm and table, for an arm that cannot run on a dataset."""
+    """Makes the plans of all runs. Raises UserError, naming arm and table, if an arm cannot run on a dataset."""
     made: Plans = {}
     for label, differing in (experiment.datasets or {experiment.settings.dataset: {}}).items():
         settings = dataclasses.replace(experiment.settings, **differing)
@@ -50,16 +50,16 @@ def plans(experiment: Experiment) -> Plans:
 
 
 def changes(path: Path, plan: Plan) -> list[str]:
-    """In what `plan` is another run than the one at `path`, in words: content, sources, versions, kind of device."""
-    # more or fewer cores change bits, but leave a result what it is
+    """Describes how `plan` differs from the run at `path`: content, sources, versions, kind of device."""
+    # the number of cores changes bits, but not what a result means
     of_environment = (words for name, words in environment_changes(path, plan).items() if name != "cores")
     return folder.differences(path, plan) or list(of_environment)
 
 
 def trained(path: Path, plan: Plan, context: Context) -> Run:
-    """The run of a plan at `path`: used again, gone on with, or trained.
+    """The run of a plan at `path`: reused, resumed, or trained.
 
-    A run of other content there is set aside by renaming, and comes back when it is asked for again.
+    If the run there has other content, it is renamed to PATH.aside-N, and renamed back when it is needed again.
     """
     if path.exists() and (found := changes(path, plan)):
         number = 1
@@ -86,7 +86,7 @@ def trained(path: Path, plan: Plan, context: Context) -> Run:
 
 
 def tuned(name: str, arm: Arm, label: str, options: list[Plan], place: Path, context: Context):
-    """(the plan of the best candidate of an arm's sweep, what was tried as `write_report` has it).
+    """Runs an arm's sweep; returns (the plan of the best candidate, a record of the trials for `write_report`).
 
     Every candidate is trained for the sweep's seeds, below `place`, and scored on the validation split.
 
@@ -108,7 +108,7 @@ def tuned(name: str, arm: Arm, label: str, options: list[Plan], place: Path, con
         scores = values.get(sweep.metric, [None])
         mean = None if None in scores or not np.isfinite(scores).all() else float(np.mean(scores))
         trials.append({"config": fields, "value": mean, "seconds": seconds, "steps": run.step, "chosen": False})
-    known = [trial for trial in trials if trial["value"] is not None]  # a seed that diverged rules its candidate out
+    known = [trial for trial in trials if trial["value"] is not None]  # a diverged seed excludes its candidate
     if not known:
         raise UserError(f"no candidate of arm {name} on {label} has a {title}: in each a seed diverged")
     best = (min if column.better == "lower" else max)(known, key=lambda trial: trial["value"])
@@ -125,13 +125,13 @@ def tuned(name: str, arm: Arm, label: str, options: list[Plan], place: Path, con
 
 
 def best_checkpoint(run: Run, column: str, context: Context) -> Run:
-    """The run with each seed at that of its checkpoints that is best by a column on the validation split.
+    """The run with each seed at its best checkpoint, by a column on the validation split.
 
-    Of checkpoints equally good the first; of a seed without a score (it diverged) the last.
+    Of equally good checkpoints the first is used; for a seed without a score (it diverged), the last.
     """
     scoring = dataclasses.replace(context.experiment.scoring, metrics=(FAMILY_OF[column].name,))
     sign = 1 if COLUMNS[column].better == "higher" else -1
-    every = run.plan.settings.checkpoint_every  # none of those that a signal left
+    every = run.plan.settings.checkpoint_every  # without those saved on a signal
     steps = [step for step in folder.checkpoint_steps(run.path) if step % every == 0 or step == run.step]
     states, scores = [], []
     with Scorer(run.plan.dataset, scoring, context.progress, split="validation") as scorer:

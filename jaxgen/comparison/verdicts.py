@@ -1,16 +1,16 @@
-"""What seeded comparisons, declared beforehand, allow to be said, and in which words.
+"""Verdicts of comparisons over seeds, declared beforehand, and their wording.
 
 Diverged seeds. A seed that diverged (or whose score is not finite) has no score, but is kept and counted. Tests
-take it as worse than every score, and as equal to other diverged seeds: leaving it out would let a
-model gain by failing. As no mean holds such a value, the tests of a comparison with a diverged seed
-on either side are of ranks, a tie having the mean of its ranks: unpaired, the difference of the mean
+treat it as worse than every score, and as equal to other diverged seeds: leaving it out would let a
+model gain by failing. Since a mean cannot include such a value, a comparison with a diverged seed
+on either side is tested on ranks, with mean ranks for ties: unpaired, the difference of the mean
 ranks (the exact Wilcoxon-Mann-Whitney test with ties); paired, the signed ranks of the absolute
-differences (Wilcoxon's, Pratt's zeros), a pair with one diverged seed differing by more than any other
-and a pair of two by nothing. Relabeling seeds changes neither whether one diverged nor the ranks,
-so that the choice by the data leaves the tests exact. Means, differences and their intervals are of the
-seeds that have a score, and say of how many.
+differences (Wilcoxon's test with Pratt's zeros), where a pair with one diverged seed differs by more than any
+other pair, and a pair of two by 0. Relabeling seeds changes neither which seeds diverged nor the ranks,
+so choosing the test by the data keeps it exact. Means, differences and their intervals only use the
+seeds that have a score, and state their number.
 
-Many tasks. The tests are of ranks within each task, whose scales may differ, and every task counts alike.
+Many tasks. Tests use ranks within each task, since scales may differ, and all tasks have equal weight.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ import scipy.stats
 from jaxgen.statistics import intervals, permutations
 
 LEVEL = 0.05
-"""The chance of any false "better" or "worse" among all comparisons declared, at most."""
+"""Upper bound of the probability of any false "better" or "worse" among all declared comparisons."""
 
 BETTER, WORSE = "better", "worse"
 UNTOLD, TOO_FEW = "no difference can be told", "not enough seeds to tell"
@@ -33,13 +33,13 @@ class Comparison(NamedTuple):
 
     a: str  # an arm
     b: str
-    metric: str  # the key of its scores; one score on several datasets apart has a key a dataset
+    metric: str  # the key of its scores; a score compared on each dataset apart has a key for each
     better: str  # "higher", "lower"
-    paired: bool = False  # the arms have the same seeds, and a seed gives both the same order of data
+    paired: bool = False  # the arms have the same seeds, and a seed gives both the same data order
 
 
 class Verdict(NamedTuple):
-    """The answer. Differences are above 0 where a is better; None where there is no such number."""
+    """The answer to a comparison. Differences are above 0 if a is better; a missing number is None."""
 
     a: str
     b: str
@@ -47,22 +47,22 @@ class Verdict(NamedTuple):
     better: str
     paired: bool
     tasks: int
-    seeds: tuple[int, int]  # of a and b, those that diverged too
-    diverged: tuple[int, ...]  # of a and b, scores missing, over all tasks
-    means: tuple[float | None, ...]  # of a and b, of the scores that there are, on one task
-    difference: float | None  # of the means; paired, of the pairs that have both scores
+    seeds: tuple[int, int]  # of a and b, including diverged ones
+    diverged: tuple[int, ...]  # of a and b, number of missing scores, over all tasks
+    means: tuple[float | None, ...]  # of a and b, over existing scores; one task only
+    difference: float | None  # of the means; if paired, over pairs with both scores
     low: float | None  # its 95% interval
     high: float | None
     hedges_g: float | None
-    probability: float  # that a run of a is better than one of b, ties half; diverged ones count
-    probability_low: float | None  # its 95% interval, on many tasks
+    probability: float  # that a run of a is better than one of b; ties count half, diverged runs count
+    probability_low: float | None  # its 95% interval; many tasks only
     probability_high: float | None
-    ranks: bool  # the test is of ranks, not of means
-    exact: bool  # it looked at every relabeling
+    ranks: bool  # whether the test uses ranks, not means
+    exact: bool  # whether the test enumerated every relabeling
     p: float
-    p_holm: float  # over the comparisons declared
+    p_holm: float  # adjusted over the declared comparisons
     comparisons: int
-    seeds_needed: int  # of each arm, that so many comparisons can tell a difference
+    seeds_needed: int  # per arm, to be able to find a difference with so many comparisons
     verdict: str  # BETTER (a than b), WORSE, UNTOLD or TOO_FEW
 
 
@@ -73,26 +73,26 @@ def verdicts(
     *,
     seed: int = 0,
 ) -> list[Verdict]:
-    """The verdict of every comparison of an experiment, corrected for all of them.
+    """Verdicts of all comparisons of an experiment, corrected for multiple testing.
 
-    A comparison is tested by `permutation_test`, or by `sign_flip_test` if paired, and its p adjusted
-    by Holm over the comparisons. "better" and "worse" are said where that is at most LEVEL. Where the
-    smallest p that its seeds can reach, times the number of comparisons, is over LEVEL, the
-    verdict is "not enough seeds to tell", whatever the scores: also where Holm, having rejected others,
-    would multiply by less.
+    A comparison is tested by `permutation_test`, or by `sign_flip_test` if paired, and its p is adjusted by
+    Holm's method over the comparisons. The verdict is "better" or "worse" if the adjusted p is at most LEVEL.
+    If the smallest p that its seeds can reach, times the number of comparisons, is over LEVEL, the verdict
+    is "not enough seeds to tell" whatever the scores, even if Holm's factor would be smaller after other
+    rejections.
 
     Args:
-      comparisons: all that are declared; one left out would weaken the correction.
+      comparisons: all declared comparisons; leaving one out would weaken the correction.
       scores: {metric: {arm: [runs] or [runs, tasks]}}, nan or None for a seed that diverged.
-      seeds: {arm: the training seeds of its runs, in their order}; needed where seeds pair.
-      seed: of random relabelings and of the bootstrap; 0 or more.
+      seeds: {arm: the training seeds of its runs, in their order}; needed for paired comparisons.
+      seed: seed of random relabelings and of the bootstrap; 0 or more.
 
     Returns:
-      The verdicts, in the comparisons' order. `_asdict()` of one can be written as JSON.
+      The verdicts, in the comparisons' order. Their `_asdict()` can be written as JSON.
 
     Raises:
       ValueError: a comparison declared twice or of an arm with itself, a metric without a direction, arms
-        without scores or with other tasks, pairs whose seeds are not the same, or too many comparisons.
+        without scores or with different tasks, pairs with different seeds, or too many comparisons.
     """
     _check(comparisons, scores, seeds or {})
     results = [_compared(c, scores[c.metric][c.a], scores[c.metric][c.b], len(comparisons), seed) for c in comparisons]
@@ -107,9 +107,9 @@ def sentence(verdict: Verdict, title: str, digits: int = 2) -> str:
     """A verdict in plain words, with its numbers.
 
     Args:
-      verdict: of `verdicts`.
+      verdict: a result of `verdicts`.
       title: the metric's name in the sentence.
-      digits: of the metric's numbers, after the point.
+      digits: decimal places of the metric's numbers.
     """
     v = verdict if verdict.verdict != WORSE else _exchanged(verdict)
     missing = f"; {v.diverged[0]} of {v.a}'s and {v.diverged[1]} of {v.b}'s diverged" if any(v.diverged) else ""
@@ -146,7 +146,7 @@ def _check(comparisons: Sequence[Comparison], scores: Mapping, seeds: Mapping) -
 
 
 def _compared(c: Comparison, scores_a, scores_b, comparisons: int, seed: int) -> tuple[Verdict, float]:
-    """A comparison but for what depends on the others, and the test's statistic, above 0 where a leads."""
+    """A comparison's verdict before correction, and the test's statistic, above 0 if a leads."""
     a, b = intervals.oriented_pair(scores_a, scores_b, c.better)
     tasks, finite = a.shape[1], (np.isfinite(a), np.isfinite(b))
     ranks = tasks > 1 or not (finite[0].all() and finite[1].all())
@@ -204,14 +204,14 @@ def _verdict(result: Verdict, lead: float, p_holm: float) -> str:
 
 
 def _ranks(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Oriented scores' ranks among both arms' runs, in each task."""
+    """Ranks of oriented scores among both arms' runs, in each task."""
     ranks = scipy.stats.rankdata(np.concatenate([a, b]), axis=0)
     return ranks[: len(a)], ranks[len(a) :]
 
 
 def _signed_ranks(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """The ranks of the pairs' absolute differences in each task, with the differences' signs."""
-    # of two diverged seeds neither is better; -inf less -inf would be nan
+    # two diverged seeds are equal; -inf - -inf would be nan
     differences = np.where(a == b, 0.0, a) - np.where(a == b, 0.0, b)
     return np.sign(differences) * scipy.stats.rankdata(np.abs(differences), axis=0)
 
@@ -224,7 +224,7 @@ def _known(number: float) -> float | None:
 
 
 def _exchanged(v: Verdict) -> Verdict:
-    """The same seen from b."""
+    """The verdict with a and b exchanged."""
 
     def opposite(number: float | None, whole: float) -> float | None:
         return None if number is None else whole - number
@@ -251,7 +251,7 @@ def _count(number: int, noun: str) -> str:
 
 
 def _disagreement(v: Verdict) -> str:
-    """What the test and the interval each say, where they differ."""
+    """A sentence about a disagreement of test and interval; "" if they agree."""
     if v.low is None or v.tasks > 1 or v.verdict == TOO_FEW:
         return ""
     excludes = not v.low <= 0 <= v.high
@@ -285,6 +285,6 @@ def _effect(v: Verdict, digits: int) -> str:
             for mean, seeds, diverged in zip((a, b), v.seeds, v.diverged, strict=True)
         )
     bounds = "" if v.low is None else f" [{shown(v.low)}, {shown(v.high)}]"
-    # a claim has said which way; elsewhere the sign has to
+    # a claim states the direction; otherwise the sign has to
     sign = "" if v.verdict == BETTER and not v.ranks else f", where above 0 is in {v.a}'s favor"
     return f"{a} against {b}, a difference of {shown(v.difference)}{bounds}{sign}"

@@ -1,8 +1,8 @@
-"""Datasets by name: `load("digits")` gives decoded examples, what a model is told of them, and a fingerprint.
+"""Datasets by name: `load("digits")` returns decoded examples, their spec for models, and a fingerprint.
 
-`DATASETS` is the literal table of jaxgen's own; TFDS's official ones stand in `jaxgen.data.readers.official`. A row
-names the module that reads it (`jaxgen.data.source` says how), which is imported when the dataset is loaded, so that
-importing `jaxgen.data` costs no more than NumPy. To add a dataset, write such a module and add a row.
+`DATASETS` is the table of jaxgen's own datasets; `jaxgen.data.readers.official` has those of TFDS. A row names the
+reader (a module as `jaxgen.data.source` describes), which is imported when the dataset is loaded, so importing
+`jaxgen.data` costs no more than NumPy. To add a dataset, write a reader and add a row.
 """
 
 import dataclasses
@@ -27,19 +27,23 @@ if TYPE_CHECKING:
 __all__ = ["DATASETS", "Dataset", "Info", "Options", "data_dir", "identity", "info", "load", "prepare", "table"]
 
 
+LOOKED_AT = 100
+"""Training images that are looked at for gray levels; the first with some ends the search."""
+
+
 class Dataset(NamedTuple):
     """A dataset's splits, each a dict of entries with a leading example axis.
 
     image uint8 [n, H, W, C], label int32 [n], caption int32 [n, words], point float32 [n, 2], mesh float32
-    [n, vertices, 3]: arrays, or, of data that are read while training, an image entry that decodes on indexing.
+    [n, vertices, 3]: arrays. The image entry of data read while training decodes on indexing.
     """
 
     name: str
     options: dict[str, Any]  # JSON-able; `load(name, **options)` gives the same dataset again
-    spec: "Spec"  # of the train split
+    spec: "Spec"  # for models, from the train split
     train: dict[str, Any]
-    validation: dict[str, Any]  # decides between checkpoints and settings
-    test: dict[str, Any]  # scored, and never decides
+    validation: dict[str, Any]  # selects checkpoints and settings
+    test: dict[str, Any]  # scored; never selects
     fingerprint: str  # sha256 of the decoded content of the splits, in order
     note: str  # one sentence: source, splits, and what was done to the images
     classes: tuple[str, ...] = ()  # their names, by label
@@ -54,20 +58,20 @@ class Info(NamedTuple):
     what: str
     module: str  # the reader
     license: str
-    examples: tuple[int, int, int] | None  # train, validation, test; None where it depends on what is given
+    examples: tuple[int, int, int] | None  # train, validation, test; None where it depends on the options
     shape: tuple[int | None, ...] = ()  # of an example's image, mesh or points; None where it varies
     classes: int | tuple[int, ...] = 0  # one for each config where they differ
     captions: bool = False
     comes: Literal["made", "prepared", "folder"] = "made"  # on first use; by `jaxgen data prepare`; a user's own
-    configs: tuple[str, ...] = ()  # of which the first is meant where none is given, if it can be made
+    configs: tuple[str, ...] = ()  # the first is the default of datasets that jaxgen makes
 
     @property
     def prepared(self) -> bool:
-        """Whether it lies in the cache folder, so that loading it needs nothing more."""
+        """True if the cache folder holds the dataset, so that it can be loaded."""
         if self.module == "jaxgen.data.readers.official":
             return bool(list((data_dir() / "tfds" / self.name).glob(f"**/{official.MANIFEST}")))
         if self.comes == "prepared":
-            return os.path.isdir(data_dir() / self.name)  # Path.is_dir raises where it may not look
+            return os.path.isdir(data_dir() / self.name)  # Path.is_dir raises without permission
         made = [self.name, *(f"{self.name}_{config}" for config in self.configs)]
         return any(path for name in made for path in (data_dir() / "decoded").glob(f"{name}-*"))
 
@@ -204,21 +208,21 @@ def info(dataset: str) -> Info:
 
 
 def identity(name: str, **options: Any) -> str:
-    """What changes whenever the content of a dataset, as prepared, may have changed."""
+    """Identity of a prepared dataset: a text that changes whenever its content may have changed."""
     return _reader(name).identity(Options(dataset=name, **options))
 
 
 def prepare(name: str, folder: str | os.PathLike | None = None, *, progress: bool = True) -> str:
-    """Prepares a dataset in `data_dir()`, unless it is prepared already; what was done, in a line.
+    """Prepares a dataset in `data_dir()`, unless it is prepared already; returns what was done, in a line.
 
     Args:
       name: NAME or NAME/CONFIG of `table()`, or tfds:NAME.
-      folder: of files already downloaded, gzipped or not, which are used in place of a download.
-      progress: show on stderr how far it is.
+      folder: holds files already downloaded, gzipped or not, which are used instead of a download.
+      progress: show progress on stderr.
 
     Raises:
-      UserError: files that are missing or not as published, TensorFlow missing where a dataset of TFDS is to be
-        prepared, a dataset that needs no preparing, or a cache folder that cannot be written.
+      UserError: files are missing or not as published, a TFDS dataset needs TensorFlow and it is missing, the dataset
+        needs no preparing, or the cache folder cannot be written.
     """
     row, given = info(name), None if folder is None else Path(folder)
     if row.comes == "folder":
@@ -243,12 +247,12 @@ def load(name: str, *, progress: bool = True, **options: Any) -> Dataset:
 
     Args:
       name: NAME or NAME/CONFIG of `table()`, or tfds:NAME.
-      progress: show on stderr how far decoding is.
+      progress: show the progress of decoding on stderr.
       **options: the fields of `Options`.
 
     Raises:
-      UserError: for an unknown name or a value that an option cannot have, data that are not prepared, cannot be
-        decoded, do not fit together or were changed since, or a cache folder that cannot be written.
+      UserError: the name is unknown, an option's value is invalid, the data are not prepared, cannot be decoded, are
+        inconsistent or were changed since, or the cache folder cannot be written.
     """
     from jaxgen.data.store import decoded
     from jaxgen.data.vocabulary import Vocabulary, longest
@@ -286,7 +290,15 @@ def load(name: str, *, progress: bool = True, **options: Any) -> Dataset:
     return Dataset(
         name=name,
         options=given,
-        spec=_spec(splits["train"], manifest.classes, mean, faces, vocabulary, _mixture(row.name, chosen)),
+        spec=_spec(
+            splits["train"],
+            manifest.classes,
+            mean,
+            faces,
+            vocabulary,
+            _mixture(row.name, chosen),
+            chosen.binarize is not None or _binary(splits["train"]),
+        ),
         **splits,
         fingerprint=manifest.fingerprint,
         note=note + ".",
@@ -304,7 +316,16 @@ def _mixture(name: str, options: Options) -> tuple[np.ndarray, float] | None:
     return modes(options.dataset_config)
 
 
-def _spec(train, classes, mean, faces, vocabulary, mixture) -> "Spec":
+def _binary(train: dict[str, Any]) -> bool:
+    """Whether pixels are 0 or 255, by evenly spaced images: the same ones in memory and read while training."""
+    images = train.get("image")
+    if images is None:
+        return False
+    some = np.linspace(0, len(images) - 1, LOOKED_AT).astype(int)
+    return all(np.isin(images[i], (0, 255)).all() for i in np.unique(some))
+
+
+def _spec(train, classes, mean, faces, vocabulary, mixture, binary) -> "Spec":
     import jax
 
     from jaxgen.model import Spec
@@ -314,6 +335,7 @@ def _spec(train, classes, mean, faces, vocabulary, mixture) -> "Spec":
         num_examples=len(next(iter(train.values()))),
         num_classes=len(classes) or None,
         mean=mean,
+        binary=binary,
         num_words=vocabulary and len(vocabulary),
         faces=faces,
         mixture=mixture,

@@ -1,13 +1,13 @@
-"""What files beside the images of a folder say of them: captions and labels.
+"""Captions and labels of a folder's images, from the text files beside them.
 
 captions.jsonl on top is one JSON object a line, with an image's path from the folder and its caption:
 
     {"file": "cat/1.png", "caption": "a cat on a mat"}
 
-metadata.jsonl and metadata.csv are those of Hugging Face's ImageFolder, in any folder: `file_name`, the image's path
-from the file's own folder, and `text` (or `caption`), `label`, or both. A label is a text or a whole number, and takes
-the place of the names of folders. Other columns are passed over, and named in the note. Where one image has a caption,
-or a label, every one needs exactly one.
+metadata.jsonl and metadata.csv, in any folder, follow Hugging Face's ImageFolder: `file_name`, the image's path
+from the file's own folder, and `text` (or `caption`), `label`, or both. A label is a text or a whole number, and
+replaces the class from the folder's name. Other columns are ignored, and named in the note. If one image has a caption
+(or a label), every image needs exactly one.
 """
 
 import csv
@@ -25,11 +25,11 @@ CAPTIONS = "captions.jsonl"
 METADATA = ("metadata.jsonl", "metadata.csv")
 
 COLUMNS = {"caption": ("text", "caption"), "label": ("label",)}
-"""Of metadata, the names of the columns that are read."""
+"""Columns of the metadata files that hold captions and labels."""
 
 
 class Told(NamedTuple):
-    """By image; None where there is nothing of the kind."""
+    """Captions and labels by image; None if there are none."""
 
     captions: Mapping[str, str] | None
     labels: Mapping[str, str] | None
@@ -37,10 +37,10 @@ class Told(NamedTuple):
 
 
 def captions_and_labels(folder: Path, texts: Sequence[str], images: Sequence[str]) -> Told:
-    """What the files `texts` say of the images, all by their paths in the folder.
+    """Captions and labels of the images from the files `texts`, all by their paths in the folder.
 
     Raises:
-      UserError: a file that cannot be read, an image that is not there, or that has nothing or more than one.
+      UserError: a file cannot be read, or an image is not there, or has no caption or label or more than one.
     """
     known = {unicodedata.normalize("NFC", image): image for image in images} | {image: image for image in images}
     found: dict[str, dict[str, str]] = {"caption": {}, "label": {}}
@@ -74,7 +74,7 @@ def captions_and_labels(folder: Path, texts: Sequence[str], images: Sequence[str
 
 
 def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(where it stands, its entries) of each line."""
+    """Yields (the line's place for messages, its entries) of each line."""
     try:
         with open(path, "rb") as file:
             text = file.read().decode("utf-8-sig")
@@ -105,14 +105,14 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _own(row: dict[str, Any], where: str) -> tuple[str, dict[str, str], set[str]]:
-    """(the image's path, its caption, no columns passed over) of a line of captions.jsonl."""
+    """Returns (the image's path, its caption, no ignored columns) of a line of captions.jsonl."""
     if not all(isinstance(row.get(key), str) for key in ("file", "caption")):
         raise UserError(f'{where} lacks a text "file" or "caption": it has to be an object with both')
     return row["file"], {"caption": row["caption"]}, set()
 
 
 def _metadata(row: dict[str, Any], where: str) -> tuple[str, dict[str, str], set[str]]:
-    """(the image's path, its caption and label, the columns passed over) of a line of metadata."""
+    """Returns (the image's path, its caption and label, the ignored columns) of a line of metadata."""
     if not isinstance(row.get("file_name"), str):
         raise UserError(f'{where} lacks a text "file_name", an image\'s path from the folder that the file is in')
     found = {}

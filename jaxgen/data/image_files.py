@@ -1,7 +1,7 @@
 """The pixels of one image file: PNG, JPEG, WebP or TIFF.
 
-Pillow decodes a copy that has nothing but pixels in it, so that no profile, text, thumbnail or date refuses an image or
-warns of one; of all metadata only the EXIF orientation is read.
+Pillow decodes a copy without metadata, so no profile, text, thumbnail or date can cause an error or a warning. Of the
+metadata only the EXIF orientation is read.
 """
 
 import contextlib
@@ -19,31 +19,31 @@ from jaxgen.data.source import BadExampleError
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
 
 MOST_PIXELS = 250_000_000
-"""Of an image, if not said otherwise: 0.75 GB as colors."""
+"""Default of `max_pixels`: 0.75 GB as RGB."""
 
 DEPTH = 16
-"""Bits of a channel, at most."""
+"""Maximum number of bits per channel."""
 
 PNG_METADATA = frozenset(
     b"tEXt zTXt iTXt iCCP eXIf tIME sRGB gAMA cHRM cICP mDCV cLLI pHYs hIST sPLT bKGD sBIT acTL fcTL fdAT".split()
 )
-"""Chunks of PNG that no pixel depends on; the last three are of an animation's further images."""
+"""PNG chunks that no pixel depends on; the last three belong to an animation's later frames."""
 
 TIFF_PIXELS = frozenset(
     {256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 292, 293, 317, 320, 322, 323, 324, 325, 332, 338, 339, 347}
     | set(range(512, 522))
     | {529, 530, 532}
 )
-"""Tags of TIFF that pixels depend on: sizes, samples, compression, colors, strips and tiles."""
+"""TIFF tags that pixels depend on: sizes, samples, compression, colors, strips and tiles."""
 
 TIFF_SINGLE = frozenset({256, 257, 259, 266, 277, 278, 284, 317, 322, 323})
-"""Those of one number, of which Pillow warns where there are more."""
+"""TIFF tags that have one value; Pillow warns if there are more."""
 
 TIFF_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
-"""Bytes of a value, by type."""
+"""Bytes per value of each TIFF type."""
 
 ORIENTATION = 274
-"""The tag of EXIF and TIFF."""
+"""Tag of the orientation in EXIF and TIFF."""
 
 UPRIGHT: dict[int, Callable] = {
     2: lambda x: x[:, ::-1],
@@ -54,57 +54,57 @@ UPRIGHT: dict[int, Callable] = {
     7: lambda x: x.swapaxes(0, 1)[::-1, ::-1],
     8: lambda x: x.swapaxes(0, 1)[::-1],
 }
-"""What turns stored pixels upright, by EXIF's orientation."""
+"""Map from EXIF orientation to the function that turns stored pixels upright."""
 
 CUT_SHORT = "it is cut short"
 
 
 class _UnreadError(Exception):
-    """A whole image that is not read as asked; the message says what would be right."""
+    """An intact image of an unsupported kind; the message says what is supported."""
 
 
 def decoded(content: bytes, name: str) -> np.ndarray:
-    """The image of `pixels`."""
+    """An image file's pixels, by `pixels` with its defaults."""
     return pixels(content, name)[0]
 
 
 def pixels(
     content: bytes, name: str, max_pixels: int | None = None, bits: int | None = None
 ) -> tuple[np.ndarray, int | None]:
-    """An image file's pixels, and the highest value of one that has 16 bits a channel.
+    """An image file's pixels, and the highest value of an image with 16 bits per channel.
 
-    They are uint8 [H, W, 1] of gray and black-and-white images (of WebP there are none), [H, W, 3] of all others,
-    turned upright as the EXIF orientation says. What is transparent is blended with white. Palette, CMYK and 16-bit
-    gray with alpha become RGB; color profiles are passed over. Of 16 bits a channel the upper 8 are kept, and the gray
-    that is transparent in 16-bit gray is not looked at. Animations and files of several pages give their first image.
+    The pixels are uint8 [H, W, 1] for gray and black-and-white images (WebP has none), [H, W, 3] for all others, turned
+    upright by the EXIF orientation. Transparent pixels are blended with white. Palette, CMYK and 16-bit gray with alpha
+    become RGB; color profiles are ignored. Of 16 bits per channel the upper 8 are kept, and the transparent level of
+    16-bit gray is ignored. Animations and files of several pages give their first image.
 
     Args:
-      content: of the file.
-      name: of the file, for messages.
-      max_pixels: of the image; `MOST_PIXELS` if not given. Pillow's own limit does not count.
-      bits: that a gray image of 16 bits uses, of which the upper 8 are kept; all if not given.
+      content: the file's bytes.
+      name: the file's name, for messages.
+      max_pixels: maximum number of pixels; `MOST_PIXELS` if not given. Pillow's own limit is lifted.
+      bits: bits that a 16-bit gray image uses, of which the upper 8 are kept; all if not given.
 
     Returns:
-      (the pixels, the highest value of an image of 16 bits a channel or None). Where only high bytes were read, that is
-      what it can be at most.
+      (the pixels, the highest value of an image with 16 bits per channel, or None). For colors, of which only the high
+      bytes are read, it is an upper bound.
 
     Raises:
-      BadExampleError: if it is empty, cut off, damaged as far as that can be seen, of another format, of 32-bit
-        numbers, of more pixels than allowed, or of values that take more than `bits`.
+      BadExampleError: if the file is empty, cut off, visibly damaged or of another format, has 32-bit numbers or too
+        many pixels, or has values that take more than `bits`.
     """
     try:
         kind, bare, orientation = _bare(content)
         image, highest = _decoded(kind, bare, max_pixels or MOST_PIXELS, bits or DEPTH)
     except _UnreadError as error:
         raise BadExampleError(f"cannot decode {name}: {error}") from error
-    except Exception as error:  # damage shows as whatever the decoder stumbles over
+    except Exception as error:  # on damage, decoders raise any exception
         reason = CUT_SHORT if isinstance(error, (struct.error, IndexError)) else str(error).partition("\n")[0]
         raise BadExampleError(f"cannot decode {name} ({reason}): replace it by a whole image, or remove it") from error
     return np.ascontiguousarray(UPRIGHT.get(orientation, lambda x: x)(image)), highest
 
 
 def _bare(content: bytes) -> tuple[str, bytes, int]:
-    """(Pillow's name of the format, the file without metadata, its orientation)."""
+    """Returns (Pillow's name of the format, the file without metadata, its orientation)."""
     if content.startswith(b"\x89PNG\r\n\x1a\n"):
         bare, exif = _bare_png(content)
         return "PNG", bare, _exif_orientation(exif)
@@ -120,7 +120,7 @@ def _bare(content: bytes) -> tuple[str, bytes, int]:
 
 
 def _bare_png(content: bytes) -> tuple[bytes, bytes]:
-    """(the chunks that pixels depend on, the EXIF data); checksums count but for those of metadata."""
+    """Returns (the chunks that pixels depend on, the EXIF data); checks the checksums of all but metadata."""
     kept, exif, place, kind = [content[:8]], b"", 8, b""
     while kind != b"IEND":
         length, kind = struct.unpack_from(">I4s", content, place)
@@ -133,23 +133,23 @@ def _bare_png(content: bytes) -> tuple[bytes, bytes]:
             exif = chunk[8:-4]
         if not whole and kind not in PNG_METADATA:
             raise ValueError(f"the checksum of its {kind.decode('latin-1')} is wrong")
-        if kind == b"tRNS" or kind[:1].isupper():  # other lower-case ones are not needed
+        if kind == b"tRNS" or kind[:1].isupper():  # other lower-case chunks are not needed
             kept.append(chunk)
     return b"".join(kept), exif
 
 
 def _bare_jpeg(content: bytes) -> tuple[bytes, bytes]:
-    """(the segments that pixels depend on, the EXIF data)."""
+    """Returns (the segments that pixels depend on, the EXIF data)."""
     kept, exif, place = [content[:2]], b"", 2
     while True:
-        while content[place] != 0xFF or content[place + 1] in (0, 0xFF):  # what fills the space between segments
+        while content[place] != 0xFF or content[place + 1] in (0, 0xFF):  # padding between segments
             place += 1
         marker = content[place + 1]
         if marker == 0xDA:  # the image begins
             return b"".join(kept) + content[place:], exif
         if marker == 0xD9:
             raise ValueError("it ends before its image")
-        if marker == 0x01 or 0xD0 <= marker <= 0xD8:  # markers alone
+        if marker == 0x01 or 0xD0 <= marker <= 0xD8:  # markers without a segment
             place += 2
             continue
         (length,) = struct.unpack_from(">H", content, place + 2)
@@ -162,7 +162,7 @@ def _bare_jpeg(content: bytes) -> tuple[bytes, bytes]:
 
 
 def _bare_webp(content: bytes) -> tuple[bytes, bytes]:
-    """(the chunks that pixels depend on, the EXIF data)."""
+    """Returns (the chunks that pixels depend on, the EXIF data)."""
     kept, exif, place = [b"WEBP"], b"", 12
     end = min(len(content), 8 + int.from_bytes(content[4:8], "little"))
     while place + 8 <= end:
@@ -180,7 +180,7 @@ def _bare_webp(content: bytes) -> tuple[bytes, bytes]:
 
 
 def _bare_tiff(content: bytes) -> tuple[bytes, int]:
-    """(the file with but the entries of its first directory that pixels depend on, the orientation)."""
+    """Returns (the file with only the entries of its first directory that pixels depend on, the orientation)."""
     order = "<" if content[:2] == b"II" else ">"
     big = 43 in content[2:4]
     if big and order == ">":
@@ -203,14 +203,14 @@ def _bare_tiff(content: bytes) -> tuple[bytes, int]:
         if tag in TIFF_SINGLE and length != 1:
             raise ValueError(f"its tag {tag} has {length} values")
         kept.append(struct.pack(entry, tag, kind, length, value))
-    directory = counter.pack(len(kept)) + b"".join(kept) + struct.pack(number, 0)  # and no further page
+    directory = counter.pack(len(kept)) + b"".join(kept) + struct.pack(number, 0)  # 0: no further page
     if place + len(directory) > len(content):
         raise ValueError(CUT_SHORT)
     return content[:place] + directory + content[place + len(directory) :], orientation
 
 
 def _exif_orientation(exif: bytes) -> int:
-    """The orientation of the first directory of EXIF data, 1 (upright) where there is none that can be read."""
+    """The orientation in the first directory of EXIF data; 1 (upright) if none can be read."""
     exif = exif.removeprefix(b"Exif\0\0")
     order = {b"II": "<", b"MM": ">"}.get(exif[:2], "<")
     with contextlib.suppress(struct.error):
@@ -224,7 +224,7 @@ def _exif_orientation(exif: bytes) -> int:
 
 
 class _Limit:
-    """Pillow's limit on pixels lifted in a `with` block, by as many threads at once as there are."""
+    """Lifts Pillow's limit on pixels in a `with` block; threads may overlap."""
 
     def __init__(self):
         self._lock, self._inside, self._own = threading.Lock(), 0, None
@@ -260,7 +260,7 @@ def _decoded(kind: str, bare: bytes, max_pixels: int, bits: int) -> tuple[np.nda
             tags = image.tag_v2
         else:
             tags = {258: (bare[24] if kind == "PNG" else 8,)}
-        depth = tags.get(258, (1,))[0]  # bits a channel
+        depth = tags.get(258, (1,))[0]  # bits per channel
         if image.mode.startswith("I;16") or (kind, image.mode) == ("PNG", "I"):
             return _deep(np.asarray(image), depth, bits, white_is_zero=tags.get(262) == 0)
         if image.mode in ("I", "F"):
@@ -274,7 +274,7 @@ def _decoded(kind: str, bare: bytes, max_pixels: int, bits: int) -> tuple[np.nda
 
 
 def _deep(values: np.ndarray, depth: int, bits: int, white_is_zero: bool) -> tuple[np.ndarray, int | None]:
-    """Of gray of 16 bits, uint8 [H, W, 1] and the highest value, unless fewer are said to be used."""
+    """Reduces 16-bit gray to uint8 [H, W, 1]; also returns the highest value, or None if fewer bits are used."""
     if white_is_zero:
         values = ~values
     used, highest = min(depth, bits), int(values.max())
@@ -284,16 +284,16 @@ def _deep(values: np.ndarray, depth: int, bits: int, white_is_zero: bool) -> tup
 
 
 def _shallow(image: Any) -> np.ndarray:
-    """Of a PIL image, uint8 [H, W, 1 or 3]."""
+    """Converts a PIL image to uint8 [H, W, 1 or 3]."""
     from PIL import Image
 
     is_gray = image.mode in ("1", "L", "LA", "La")
     mode = "L" if is_gray else "RGB"
     if image.mode in ("La", "LA", "PA", "RGBa", "RGBA") or "transparency" in image.info:
         image = image.convert("LA" if is_gray else "RGBA")
-        # White, as on a page: what is drawn on nothing is mostly dark.
+        # White, as paper: drawings on a transparent background are mostly dark.
         opaque = Image.new(mode, image.size, "white")
         opaque.paste(image.convert(mode), mask=image.getchannel("A"))
         image = opaque
-    image = image if image.mode == mode else image.convert(mode)  # a copy of 100 megapixels counts
+    image = image if image.mode == mode else image.convert(mode)  # avoids a copy, which is large at 100 megapixels
     return np.asarray(image).reshape(image.height, image.width, -1)

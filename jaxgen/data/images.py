@@ -1,4 +1,4 @@
-"""What is done to images after they are read, in this order: crop, channels, resize, pad, binarize."""
+"""Transforms of images after reading, in this order: crop, channels, resize, pad, binarize."""
 
 import hashlib
 from typing import Literal, NamedTuple
@@ -10,7 +10,7 @@ from jaxgen.errors import UserError
 from jaxgen.model import BINARY_THRESHOLD
 
 FROZEN = 0
-"""The seed of the bits that images which are scored are drawn as."""
+"""Seed for binarizing the images that are scored."""
 
 
 class Transform(NamedTuple):
@@ -24,15 +24,15 @@ class Transform(NamedTuple):
 
     @classmethod
     def of(cls, options: Options, split: str = "") -> "Transform":
-        """What the options ask for, or what of that is done to a split when it is read.
+        """The transform that the options ask for; of a split, the part that is applied when it is read.
 
-        Training images that are binarized dynamically stay gray: they are drawn as bits in each training step.
+        With dynamic binarization, training images stay gray here: each training step samples their bits anew.
         """
         asked = cls(*(getattr(options, name) for name in cls._fields))
         return asked._replace(binarize=None) if (asked.binarize, split) == ("dynamic", "train") else asked
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
-        """The image, transformed. Raises UserError where it is smaller than the crop."""
+        """Returns the transformed image. Raises UserError if it is smaller than the crop."""
         if self.crop is not None:
             if min(image.shape[:2]) < self.crop:
                 height, width = image.shape[:2]
@@ -51,11 +51,11 @@ class Transform(NamedTuple):
         return image
 
     def all(self, images: np.ndarray) -> np.ndarray:
-        """That of images [n, H, W, C]."""
+        """Transforms images [n, H, W, C]."""
         return images if self == Transform() else np.stack([self(image) for image in images])
 
     def described(self) -> str:
-        """For the end of a sentence: what is done."""
+        """The transform in words, for the end of a sentence."""
         size = self.image_size
         parts = [
             f"the center {self.crop}x{self.crop} cut out" if self.crop else "",
@@ -73,11 +73,11 @@ class Transform(NamedTuple):
 
 
 def frozen(image: np.ndarray) -> np.ndarray:
-    """Each pixel 255 with the probability of its level / 255, else 0; the same for an image wherever it is drawn.
+    """Binarizes an image: each pixel is 255 with probability level / 255, else 0, always the same for one image.
 
-    The generator is seeded by the sha256 of the pixels, so that an image's bits depend neither on its place nor on
-    the others: whatever split, order or model, those of a test image are the same. Draws of different images are
-    independent; copies of one image are drawn alike.
+    The generator is seeded by the sha256 of the pixels, so an image's bits depend only on its content: they are the
+    same in every split, order and model. Different images are binarized independently; copies of an image get the
+    same bits.
     """
     words = np.frombuffer(hashlib.sha256(image.tobytes()).digest(), "<u4")
     uniform = np.random.Generator(np.random.Philox(np.random.SeedSequence([FROZEN, *words]))).random(image.shape)

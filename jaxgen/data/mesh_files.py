@@ -1,8 +1,8 @@
-"""What one file of meshes holds: OBJ, OFF and PLY in all their encodings, and npz.
+"""Reads a file of meshes: OBJ, OFF and PLY in all their encodings, and npz.
 
-Read are the positions of vertices, in the file's order, and polygons, cut into triangles in every file alike. Normals,
-colors, texture coordinates, materials, groups, lines and points are passed over. What would be another surface
-without its being read (free-form geometry, vertices of four numbers, triangle strips) is refused by its name.
+The positions of vertices are read in the file's order, and polygons are triangulated, in every format alike. Normals,
+colors, texture coordinates, materials, groups, lines and points are ignored. Unsupported content that would change the
+surface (free-form geometry, vertices of four numbers, triangle strips) is refused by name.
 """
 
 import codecs
@@ -21,7 +21,7 @@ OBJ_UNREAD = {
     *("vt", "vn", "vp", "l", "p", "g", "s", "o", "mg", "usemtl", "mtllib", "usemap", "maplib"),
     *("bevel", "c_interp", "d_interp", "lod", "shadow_obj", "trace_obj"),
 }
-"""Statements of OBJ that are passed over."""
+"""OBJ statements that are ignored."""
 
 OBJ_REFUSED = {
     name: what
@@ -32,13 +32,13 @@ OBJ_REFUSED = {
     }.items()
     for name in names.split()
 }
-"""Statements of OBJ without which its surface is another, and what they are of."""
+"""Map from unsupported OBJ statements that change the surface to what they belong to."""
 
 OFF_KEY = r"((?:ST|C|N)*)(4?n?)OFF"
-"""What an OFF file begins with: texture coordinates, colors, normals; other dimensions."""
+"""Pattern of an OFF file's first word: texture coordinates, colors, normals; other dimensions."""
 
 OFF_MORE = {"ST": 2, "C": 4, "N": 3}
-"""Numbers that a binary file's vertex has beside its position, by the letters of its key."""
+"""Extra numbers per vertex of a binary file, by the letters of its key."""
 
 PLY_TYPES = {
     "char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4", "float": "f4",
@@ -52,14 +52,14 @@ DAMAGED = "cut short or damaged"
 
 
 class UnreadError(ValueError):
-    """A file that holds what is not read; the message names it."""
+    """A file with unsupported content; the message names it."""
 
 
 def decoded(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """A file's vertices, finite float32 [meshes, V, 3], and faces, int32 [F, 3] within them.
 
     Raises:
-      BadExampleError: naming the file and what is wrong with it, or what it has that is not read.
+      BadExampleError: the message names the file, and what is wrong or unsupported in it.
     """
     suffix = path.suffix.lower()
     try:
@@ -83,7 +83,7 @@ def decoded(path: Path) -> tuple[np.ndarray, np.ndarray]:
         raise BadExampleError(
             f"{path}: triangle {k} has the vertices {faces[k].tolist()}, counted from 0, of {vertices.shape[1]}"
         )
-    with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and told below
+    with np.errstate(over="ignore"):  # values too large for float32 become infinite, and are reported below
         vertices = vertices.astype(np.float32)
     bad = np.argwhere(~np.isfinite(vertices).all(2))
     if len(bad):
@@ -108,19 +108,19 @@ def _read_npz(path):
 
 
 def _text(content: bytes) -> str:
-    """A text file's content, whatever its encoding's mark and its line ends are."""
+    """Decodes a text file: UTF-8 or, by its byte order mark, UTF-16, with any line ends."""
     wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     text = content.decode("utf-16" if wide else "utf-8-sig", "replace")
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _read_obj(path):
-    # not trimesh's: that one repeats a vertex for each of its normals, texture coordinates and materials
+    # trimesh's reader repeats a vertex for each of its normals, texture coordinates and materials
     vertices, polygons, begun = [], [], ""
     for number, line in enumerate(_text(path.read_bytes()).split("\n"), 1):
-        line = begun + line.partition("#")[0].rstrip()  # a comment may end in a \ of its own
+        line = begun + line.partition("#")[0].rstrip()  # a comment may end in \ too
         begun = ""
-        if line.endswith("\\"):  # goes on in the next one
+        if line.endswith("\\"):  # continues on the next line
             begun = line[:-1] + " "
             continue
         kind, *words = line.split() or [""]
@@ -129,7 +129,7 @@ def _read_obj(path):
                 vertices.append(_position(words))
             elif kind in ("f", "fo"):
                 corners = [int(word.partition("/")[0]) for word in words]
-                # From 1 on, or back from the last vertex read so far, which is -1.
+                # Indices count from 1, or back from the last vertex read so far, which is -1.
                 polygons.append(_polygon([i + len(vertices) if i < 0 else i - 1 for i in corners]))
             elif kind in OBJ_REFUSED:
                 raise UnreadError(f"line {number}: {kind} is of {OBJ_REFUSED[kind]}, which is not read")
@@ -145,7 +145,7 @@ def _read_obj(path):
 
 
 def _read_off(path):
-    # not trimesh's: that one takes a file that ends before its last face
+    # trimesh's reader accepts a file that ends before its last face
     content = path.read_bytes()
     if binary := re.match(OFF_KEY.encode() + rb" +BINARY *\r?\n", content):
         _check_dimensions(binary[2].decode())
@@ -186,7 +186,7 @@ def _check_dimensions(key: str) -> None:
 
 
 def _binary_off(content: bytes, letters: str):
-    """Of the part after the key: big-endian, each face followed by the number of its colors and these."""
+    """Reads what follows the key: big-endian; after each face, the number of its colors and the colors."""
     try:
         num_vertices, num_faces, _ = struct.unpack_from(">3i", content)
         width = 3 + sum(OFF_MORE[letter] for letter in re.findall("ST|C|N", letters))
@@ -212,7 +212,7 @@ def _position(words):
 
 
 def _polygon(corners, num=None):
-    """The corners of a face, of which a file may say how many there are."""
+    """Checks the corners of a face, and their number if the file gives it."""
     if num is not None and num < 3:
         raise UnreadError(f"a face of {num} corners; three or more are needed")
     if len(corners) < (num or 3):
@@ -223,8 +223,8 @@ def _polygon(corners, num=None):
 @dataclass(frozen=True)
 class _Property:
     name: str
-    type: str  # of a value, as NumPy has it
-    count: str  # of a list's length; "" of what is no list
+    type: str  # NumPy's type of a value
+    count: str  # NumPy's type of a list's length; "" if it is no list
 
 
 @dataclass(frozen=True)
@@ -235,7 +235,7 @@ class _Element:
 
 
 def _read_ply(path):
-    # not trimesh's: that one reads lists of one length only in binary files, and no vertices split at seams
+    # trimesh's reader re-indexes vertices at texture seams, and takes only lists of one length in binary files
     order, elements, body = _ply_header(path.read_bytes().removeprefix(codecs.BOM_UTF8))
     found = {element.name: element for element in elements}
     if "tristrips" in found and "face" not in found:
@@ -248,7 +248,7 @@ def _read_ply(path):
     try:
         read = _ply_text(body, elements) if not order else _ply_binary(body, elements, order)
         vertices = np.stack([read["vertex"][axis] for axis in "xyz"], axis=-1).astype(np.float64)
-    except Exception as error:  # of damage, NumPy and struct raise whatever they stumble over
+    except Exception as error:  # on damage, NumPy and struct raise any exception
         raise ValueError(DAMAGED) from error
     polygons = read["face"][named[0]] if found.get("face") and found["face"].count else []
     if few := [len(polygon) for polygon in polygons if len(polygon) < 3]:
@@ -257,7 +257,7 @@ def _read_ply(path):
 
 
 def _ply_header(content: bytes) -> tuple[str, list[_Element], bytes]:
-    """(NumPy's sign of the byte order, "" of text; the elements; what follows the header)."""
+    """Returns (NumPy's sign of the byte order, "" for text; the elements; what follows the header)."""
     first = re.match(rb"ply[ \t]*(\r\n|\n|\r)", content)
     if first is None:
         raise ValueError("it does not begin with ply")
@@ -287,13 +287,13 @@ def _ply_header(content: bytes) -> tuple[str, list[_Element], bytes]:
 
 
 def _split(content: bytes, pattern: bytes) -> tuple[bytes, bytes, bytes]:
-    """What is before, of and after the first match."""
+    """Splits the content into the parts before, in and after the first match."""
     found = re.search(pattern, content)
     return (content[: found.start()], found[0], content[found.end() :]) if found else (content, b"", b"")
 
 
 def _ply_text(body: bytes, elements: list[_Element]) -> dict[str, dict[str, Any]]:
-    """By element and property the values, a list of rows of what is a list."""
+    """Map from element and property to its values; a list property has a list per row."""
     words, place, found = body.split(), 0, {}
     for element in elements:
         columns = {each.name: [] for each in element.properties}
@@ -313,7 +313,7 @@ def _ply_text(body: bytes, elements: list[_Element]) -> dict[str, dict[str, Any]
 
 
 def _ply_binary(body: bytes, elements: list[_Element], order: str) -> dict[str, dict[str, Any]]:
-    """As `_ply_text`, or as arrays where all rows have lists of the same lengths."""
+    """Returns the same as `_ply_text`, but as arrays if all rows have lists of the same lengths."""
     place, found = 0, {}
     for element in elements:
         if not element.count:
@@ -343,7 +343,7 @@ def _ply_binary(body: bytes, elements: list[_Element], order: str) -> dict[str, 
 
 
 def _ply_row(body: bytes, place: int, element: _Element, order: str) -> np.dtype:
-    """The type of the row at `place`: of each list its length, and that many values."""
+    """The dtype of the row at `place`: for each list its length, and that many values."""
     fields = []
     for each in element.properties:
         if each.count:

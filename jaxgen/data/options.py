@@ -1,4 +1,4 @@
-"""What data a run is given: the dataset, and what is done to its examples before a model sees them."""
+"""Data options of a run: the dataset, and the transforms of its examples before a model sees them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,35 +7,35 @@ from typing import Literal
 from jaxgen.errors import UserError
 
 LARGEST = 4096
-"""Pixels a side; more is a mistake."""
+"""Largest `crop` and `image_size`, in pixels a side; more is a mistake."""
 
 
 @dataclass(frozen=True)
 class Options:
     """A dataset and how it is read; every field is recorded in a run's config."""
 
-    dataset: str = "digits"  # a name of `jaxgen data list`, with /CONFIG where it has several, or tfds:NAME
-    data_from: str | None = None  # the folder of image_folder and mesh_folder
-    train_split: str | None = None  # in TFDS's slicing syntax, e.g. train[:10%]; as the dataset has it if not given
-    validation_split: str | None = None  # the same of the split that decides between checkpoints
-    test_split: str | None = None  # the same of the split that is scored
-    split_blocks: int | None = None  # so many images or meshes in a row, say frames of an animation, share a split
+    dataset: str = "digits"  # a name from `jaxgen data list`, with /CONFIG if it has several, or tfds:NAME
+    data_from: str | None = None  # the folder that image_folder or mesh_folder reads
+    train_split: str | None = None  # in TFDS's slicing syntax, e.g. train[:10%]; the dataset's own if not given
+    validation_split: str | None = None  # the same for the split that selects checkpoints
+    test_split: str | None = None  # the same for the split that is scored
+    split_blocks: int | None = None  # this many consecutive images or meshes (say, video frames) share a split
     skip_bad: bool = False  # leave out, and count, files that cannot be decoded; an error otherwise
-    max_pixels: int | None = None  # an image file of more is refused; 250,000,000 if not given
-    image_bits: int | None = None  # that gray images of 16 bits use: 12 of values up to 4095; all if not given
-    crop: int | None = None  # the center of so many pixels a side is cut out, before resizing
-    image_size: int | None = None  # pixels a side, antialiased; the center square of images not square
+    max_pixels: int | None = None  # pixels of the largest image file accepted; 250,000,000 if not given
+    image_bits: int | None = None  # bits used by 16-bit gray images: 12 for values up to 4095; all if not given
+    crop: int | None = None  # pixels a side of the center square cut out before resizing
+    image_size: int | None = None  # pixels a side, antialiased; of non-square images the center square is used
     pad: int = 0  # rows and columns of zeros added on every side, after resizing
     channels: Literal[1, 3] | None = None  # gray or color; the dataset's own if not given
-    binarize: Literal["threshold", "dynamic"] | None = None  # 255 from 128 on, else 0; or drawn by the gray level
-    flip: bool = False  # training images are mirrored left to right with probability 1/2, drawn anew each step
-    caption_length: int | None = None  # words of a caption, cut off or padded; the longest in training if not given
-    vocabulary_size: int | None = None  # the most frequent words of the training captions; all if not given
-    pipeline: Literal["auto", "memory", "grain"] = "auto"  # decoded in memory; read while training; by size
-    workers: int = 0  # processes that read while training (pipeline grain); 0 for threads of this one
+    binarize: Literal["threshold", "dynamic"] | None = None  # 255 from 128 on, else 0; or sampled by the gray level
+    flip: bool = False  # mirror training images left to right with probability 1/2, drawn anew each step
+    caption_length: int | None = None  # words per caption, truncated or padded; the longest in training if not given
+    vocabulary_size: int | None = None  # keep the most frequent words of the training captions; all if not given
+    pipeline: Literal["auto", "memory", "grain"] = "auto"  # decoded first, read while training, or by size
+    workers: int = 0  # reader processes of pipeline grain; 0 for threads of this process
 
     def check(self) -> None:
-        """Raises UserError for a value that cannot be."""
+        """Raises UserError for a value out of range."""
         least = {"crop": 1, "image_size": 1, "pad": 0, "caption_length": 1, "vocabulary_size": 1, "workers": 0}
         least |= {"split_blocks": 1, "max_pixels": 1, "image_bits": 8}
         for name, smallest in least.items():
@@ -53,7 +53,7 @@ class Options:
 
     @property
     def dataset_config(self) -> str:
-        """What follows its name's /; "" where nothing does."""
+        """The config after the name's /; "" if there is none."""
         return self.dataset.partition("/")[2]
 
     @property

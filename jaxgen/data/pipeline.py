@@ -1,8 +1,8 @@
-"""From a split to batches: which examples each training step sees, reading them, and batches for evaluation.
+"""Batches of a split: the examples of each training step, reading them, and batches for evaluation.
 
 Training data is an endless stream of shuffled epochs, cut into full batches; a batch may span the
 end of an epoch, so nothing is dropped. The stream is a pure function of (key, step): resuming needs
-no state but the step, the index arrays can be handed to a `lax.scan` over steps, and data in memory
+no state but the step, the index arrays can be passed to a `lax.scan` over steps, and data in memory
 and data that grain reads while training come in the same order.
 """
 
@@ -22,23 +22,22 @@ from jaxgen.errors import UserError
 from jaxgen.model import Key
 
 FLIPS = 2**32 - 1
-"""In place of an epoch, for the bits that say which images are mirrored."""
-
+"""Seed word used in place of an epoch to draw which images are mirrored."""
 
 BITS = 2**32 - 2
-"""In place of an epoch, for the keys by which gray pixels are drawn as bits."""
+"""Constant folded into the key to derive the keys for dynamic binarization."""
 
 
 def words_of(key: Key) -> tuple[int, ...]:
-    """The words of a key's data, which seed NumPy's generators."""
+    """The integers of a key's data, which seed NumPy's generators."""
     return tuple(jax.device_get(jax.random.key_data(key)).tolist())
 
 
-@functools.lru_cache(maxsize=64)  # chunks of steps ask for the same epochs again and again, of every seed's own order
+@functools.lru_cache(maxsize=64)  # consecutive chunks of steps need the same epochs, for each seed
 def epoch_order(words: tuple[int, ...], epoch: int, num_examples: int) -> np.ndarray:
     """The order of one epoch: int32 [num_examples], a permutation, read-only.
 
-    The stable argsort of the 64-bit words of NumPy's Philox, seeded by the key's words and the epoch: on the
+    It is the stable argsort of the 64-bit words of NumPy's Philox, seeded by the key's words and the epoch: on the
     host, the same on every machine.
     """
     bits = np.random.Philox(np.random.SeedSequence([*words, epoch])).random_raw(num_examples)
@@ -48,16 +47,16 @@ def epoch_order(words: tuple[int, ...], epoch: int, num_examples: int) -> np.nda
 
 
 def mirrored(key: Key, batch_size: int, start: int, count: int) -> np.ndarray:
-    """Which images of the steps from `start` on are mirrored, half of them on average: bool [count, batch_size]."""
+    """Mask of the images to mirror in `count` steps from `start`, half on average: bool [count, batch_size]."""
     words = words_of(key)
     steps = (np.random.SeedSequence([*words, FLIPS, step]) for step in range(start, start + count))
     return np.stack([np.random.Philox(step).random_raw(batch_size) & 1 for step in steps]).astype(bool)
 
 
 def bit_keys(key: Key, start: int, count: int) -> Key:
-    """By which the gray images of the steps from `start` on are drawn as bits: keys [count].
+    """Keys [count] for dynamic binarization in `count` steps from `start`.
 
-    They depend on the order's key and the step: seeds that share the order of the data share its bits.
+    They depend on the order's key and the step: seeds that share the data order share the bits.
     """
     return jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(key, BITS), np.arange(start, start + count))
 
@@ -74,11 +73,11 @@ def stream(key: Key, num_examples: int, batch_size: int, start: int, count: int)
 
 
 def passes(key: Key, num_examples: int, batch_size: int, num_passes: int) -> tuple[np.ndarray, np.ndarray]:
-    """The first `num_passes` epochs of the same stream, and no more: each example exactly that often.
+    """The first `num_passes` epochs of the stream: each example exactly `num_passes` times.
 
     Returns:
       The examples, int32 [steps, batch_size], and their weights, float32 [steps, batch_size]: 1, and 0
-      where the last batch is filled up (with example 0).
+      where the last batch is padded (with example 0).
 
     Raises:
       UserError: if `num_examples` or `batch_size` is below 1.
@@ -96,7 +95,7 @@ def batches(entries: Mapping[str, Any], batch_size: int) -> Iterator[dict[str, n
     """All examples once, in order, in batches of one shape, for evaluation.
 
     Each batch has the entries and `weight` float32 [batch_size]: 1, and 0 where the last batch is
-    filled up (with the first example).
+    padded (with the first example).
 
     Raises:
       UserError: if there is no example or `batch_size` is below 1.
@@ -123,7 +122,7 @@ def _positions(words: tuple[int, ...], num_examples: int, start: int, count: int
 
 
 class _Stream:
-    """Position n of the stream -> its example of a split, the n-th of all; picklable, for grain's workers."""
+    """Map from a position of the stream to its example; picklable, for grain's workers."""
 
     def __init__(self, key: Key, entries: Mapping[str, Any], end: float):
         self._words, self._entries, self._end = words_of(key), entries, end
@@ -131,7 +130,7 @@ class _Stream:
 
     def __call__(self, position: int) -> dict[str, np.ndarray]:
         epoch, offset = divmod(position, self._num_examples)
-        # Past the end a last batch is filled up, with example 0 as in `passes`.
+        # Past the end the last batch is padded with example 0, as in `passes`.
         row = epoch_order(self._words, epoch, self._num_examples)[offset] if position < self._end else 0
         return {name: entry[row] for name, entry in self._entries.items()}
 
@@ -150,17 +149,17 @@ def read(
     """The batches of `stream`, or of `passes`, for the steps from `start` to `stop - 1`, read ahead by grain.
 
     Args:
-      key: that of the order.
-      entries: of a split; indexed by one integer at a time.
-      batch_size: examples a step, of all processes.
-      start: the first step; the iterator's whole state, so that resuming is reading from the step on.
-      stop: the step to end before.
-      passes: epochs after which batches are filled up with example 0; None for an endless stream.
-      workers: processes that read; 0 for threads of this one.
-      share: (this process, their number): each reads its own part of every batch.
+      key: key of the data order.
+      entries: entries of a split; indexed by one integer at a time.
+      batch_size: examples per step, over all processes.
+      start: the first step; the iterator has no other state, so resuming means reading from a later step.
+      stop: one past the last step.
+      passes: epochs after which batches are padded with example 0; None for an endless stream.
+      workers: reader processes; 0 for threads of this process.
+      share: (this process's index, number of processes): each reads its own part of every batch.
 
     Returns:
-      grain's iterator over batches, entries [batch_size / processes, ...], which is to be closed.
+      grain's iterator over batches, entries [batch_size / processes, ...]; close it after use.
 
     Raises:
       UserError: if a batch cannot be divided among the processes; while iterating, what reading an example raises.
@@ -183,7 +182,7 @@ def read(
     # Read ahead a few batches' worth; more would only hold memory.
     reading = dataset.to_iter_dataset(grain.ReadOptions(num_threads=4, prefetch_buffer_size=4))
     if workers:
-        if not flags.FLAGS.is_parsed():  # grain reads one of absl's, which a program without absl's main has not parsed
+        if not flags.FLAGS.is_parsed():  # grain reads an absl flag, which only absl's own main parses
             flags.FLAGS.mark_as_parsed()
         options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=4)
         reading = reading.mp_prefetch(options, _unstirred).map(_copied)
@@ -191,7 +190,7 @@ def read(
 
 
 def _unstirred(*_: int) -> None:
-    """Ctrl-C is for the main process, which closes the workers: no traceback of each. If it is killed, they end."""
+    """Makes a worker ignore Ctrl-C, which the main process handles, and exit if the main process is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(multiprocessing.parent_process(),), daemon=True).start()
 
@@ -202,7 +201,7 @@ def _end_with(process: Any) -> None:
 
 
 def _copied(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Out of the memory shared with workers: what lies there when the program ends is told of as leaked."""
+    """Copies a batch out of the memory shared with workers; else it is reported as leaked when the program ends."""
     return {name: np.array(entry) for name, entry in batch.items()}
 
 

@@ -1,11 +1,11 @@
-"""What a reader of datasets gives: the splits as their source has them, before anything is done to them.
+"""The interface of dataset readers: the splits of a source, before any transform.
 
 A reader is a module with two functions of `Options`:
 
     identity(options) -> str      cheap; changes whenever the content may have changed
     read(options) -> Source       the content
 
-What `read` gave is decoded, transformed and kept (`jaxgen.data.store`) under a name made of the options and
+The result of `read` is decoded, transformed and cached (`jaxgen.data.store`) under a key made of the options and
 the identity, so the same options and identity must give the same content.
 """
 
@@ -29,42 +29,42 @@ class BadExampleError(UserError):
 
 
 class Records(Protocol):
-    """Examples that are decoded when they are asked for; picklable, since worker processes read them too."""
+    """Examples that are decoded on access; picklable, since worker processes read them too."""
 
     def __len__(self) -> int:
-        """How many there are."""
+        """Number of examples."""
         ...
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """The entries of one: image uint8 [H, W, C], label int, caption str. Raises BadExampleError, naming it."""
+        """Entries of one example: image uint8 [H, W, C], label int, caption str. Raises BadExampleError, naming it."""
         ...
 
     def name(self, index: int) -> str:
-        """What a message calls one: its file, or its index."""
+        """Name of an example in messages: its file, or its index."""
         ...
 
 
 Examples = Mapping[str, np.ndarray] | Records
-"""Of one split: decoded arrays with a leading example axis (`caption` of str), or records."""
+"""Examples of one split: decoded arrays with a leading example axis (`caption` of str), or records."""
 
 
 class Source(NamedTuple):
-    """A dataset as its reader gives it."""
+    """A dataset as its reader returns it."""
 
     splits: Mapping[str, Examples]  # train, validation and test, in this order
     note: str  # source and splits, as a part of a sentence: no full stop
     classes: Sequence[str] = ()  # their names, by label; none where there are no labels
-    faces: np.ndarray | None = None  # of meshes: int32 [faces, 3], vertices of each triangle
+    faces: np.ndarray | None = None  # int32 [faces, 3], the vertices of each triangle; meshes only
     sliced: bool = False  # whether the splits are already those that the options ask for
-    skipped: Mapping[str, int] | None = None  # by split, examples that the reader itself left out
-    compared: bool = False  # whether images that several splits have are told: those of a user's own
+    skipped: Mapping[str, int] | None = None  # number of examples that the reader left out, by split
+    compared: bool = False  # whether to report images that are in several splits, as for a user's own
 
 
 def repeated(contents: Mapping[str, Sequence[bytes]]) -> str:
-    """How many examples each split has that are in an earlier one too, as part of a note; "" where there are none.
+    """Counts of the examples that are in two splits, as part of a note; "" if there are none.
 
     Args:
-      contents: of each split, what stands for the content of each of its examples.
+      contents: map from split to a digest of the content of each of its examples.
     """
     sets = {split: set(those) for split, those in contents.items()}
     found = [
@@ -76,7 +76,7 @@ def repeated(contents: Mapping[str, Sequence[bytes]]) -> str:
 
 
 def passed_over(others: Counter[str]) -> str:
-    """Counts of what a reader does not read, by suffix ("" for none, "folder"), as part of a note."""
+    """Counts of the files that a reader ignores, by suffix ("" for none, "folder"), as part of a note."""
     counts = [f"{count:,} {suffix or 'without suffix'}" for suffix, count in sorted(others.items())]
     return f"passed over: {', '.join(counts)}" if counts else ""
 
@@ -84,8 +84,8 @@ def passed_over(others: Counter[str]) -> str:
 def data_dir() -> Path:
     """The folder for prepared data: JAXGEN_DATA_DIR, or jaxgen's folder in the platform's cache.
 
-    That is below XDG_CACHE_HOME or ~/.cache on Linux, ~/Library/Caches on macOS, and LOCALAPPDATA on Windows.
-    Raises UserError where the user has no home folder and no variable names another.
+    The cache is XDG_CACHE_HOME or ~/.cache on Linux, ~/Library/Caches on macOS, and LOCALAPPDATA on Windows.
+    Raises UserError if the user has no home folder and no variable names another.
     """
     try:
         if chosen := os.environ.get("JAXGEN_DATA_DIR"):
@@ -95,5 +95,5 @@ def data_dir() -> Path:
         if sys.platform == "win32":
             return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "jaxgen"
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jaxgen"
-    except RuntimeError as error:  # of a user without a home, as in some containers
+    except RuntimeError as error:  # the user has no home, as in some containers
         raise UserError(f"no folder for prepared data ({error}): JAXGEN_DATA_DIR names one") from None

@@ -1,15 +1,15 @@
-"""Data decoded once: every dataset, as a run's options transform it, is kept in the cache folder as arrays.
+"""Cache of decoded data: every dataset, as transformed by a run's options, is stored as arrays.
 
-Below `data_dir()`/decoded a folder for each dataset, reader's identity and options holds
+`data_dir()`/decoded has a folder for each combination of dataset, reader's identity and options, with
 
     manifest.json              content of `Manifest`
-    SPLIT.ENTRY.npy            the arrays; of images only where they are kept in memory while training
-    SPLIT.caption.json         the captions as they are written
+    SPLIT.ENTRY.npy            the arrays; images only if they are kept in memory while training
+    SPLIT.caption.json         the captions as text
     mean.npy, faces.npy        the mean training image; the faces of meshes
 
-It is written elsewhere and renamed when all is written: a kill leaves an `incomplete.*` folder, which is never
-read and goes when data are written next, and of two processes that write at once the second finds the name taken and
-reads what the first wrote.
+A folder is written under a temporary name and renamed when complete. A killed process leaves an `incomplete.*`
+folder, which is never read and is removed by the next write. If two processes write the same data, the second finds
+the name taken and reads the first one's folder.
 """
 
 import dataclasses
@@ -35,10 +35,10 @@ from jaxgen.data.source import BadExampleError, Records, Source, data_dir, repea
 from jaxgen.errors import UserError
 
 IN_MEMORY = 4 * 2**30
-"""Bytes of decoded data, of all splits, up to which `pipeline` auto keeps them in memory."""
+"""Largest decoded size, in bytes over all splits, that `pipeline` auto keeps in memory."""
 
 AT_ONCE = 256
-"""Records decoded between two looks at the progress."""
+"""Records decoded between two updates of the progress bar."""
 
 LEFT_OUT = ("caption_length", "flip", "pipeline", "vocabulary_size", "workers")
 """Options that do not change what is decoded."""
@@ -46,16 +46,16 @@ LEFT_OUT = ("caption_length", "flip", "pipeline", "vocabulary_size", "workers")
 MANIFEST = "manifest.json"
 
 FORMAT = 2
-"""Raised whenever this module, `Transform` or a reader makes other content of the same files and options."""
+"""Version of the content; incremented when the code changes what the same files and options decode to."""
 
 DAY = 24 * 60 * 60  # seconds
 
 NEARLY_BLACK = 2**14
-"""Images of 16 bits whose values are all below are told: the brightest of them shows at a quarter of white."""
+"""Threshold of a warning: 16-bit images with all values below it are at most a quarter as bright as white."""
 
 
 class Manifest(NamedTuple):
-    """What is known of decoded data beside its arrays."""
+    """Metadata of decoded data, stored beside its arrays."""
 
     note: str  # source, splits and transforms: one sentence without a full stop
     classes: tuple[str, ...]
@@ -63,11 +63,11 @@ class Manifest(NamedTuple):
     skipped: dict[str, int]  # examples left out because they could not be decoded, by split
     files: bool  # whether the images were decoded from files or records
     fits: bool  # whether `pipeline` auto keeps the images in memory
-    records: dict[str, list[int]] | None  # of each split, the records that are its examples; None with all in memory
+    records: dict[str, list[int]] | None  # indices of each split's examples; None if images are in memory
 
     @property
     def live(self) -> tuple[str, ...]:
-        """The entries that are decoded while training, and not kept."""
+        """The entries that are decoded while training and not stored."""
         return () if self.records is None else ("image",)
 
 
@@ -95,16 +95,16 @@ class Images:
     def __getitem__(self, index: Any) -> np.ndarray:
         rows = np.asarray(self._rows[index])
         images = [self._transform(self._records[int(row)]["image"]) for row in rows.flat]
-        return np.asarray(images, np.uint8).reshape(*rows.shape, *self.shape[1:])  # as an array has it, even none
+        return np.asarray(images, np.uint8).reshape(*rows.shape, *self.shape[1:])  # an array's shape, even if empty
 
 
 def fingerprint(splits: Mapping[str, Mapping[str, np.ndarray]], faces: np.ndarray | None = None) -> str:
-    """The sha256 (hex) of what the splits hold, in order, and of meshes' faces."""
+    """The sha256 (hex) of the splits' content, in order, and of meshes' faces."""
     return _whole(_digests(splits) | ({"": _digests({"": {"faces": faces}})[""]} if faces is not None else {}))
 
 
 def _digests(splits: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, dict[str, str]]:
-    """By split and entry, the sha256 of the bytes (of captions: as JSON), then dtype and shape."""
+    """Map from split and entry to the sha256 of its bytes (captions as JSON), dtype and shape."""
     return {
         split: {name: _finished(_hashed(hashlib.sha256(), entry), entry) for name, entry in entries.items()}
         for split, entries in splits.items()
@@ -125,7 +125,7 @@ def _finished(digest: Any, entry: np.ndarray | Images) -> str:
 
 
 def _whole(digests: Mapping[str, Mapping[str, str]]) -> str:
-    """The sha256 of a line `SPLIT ENTRY SHA256` for each entry by name; the mean follows from the others."""
+    """The sha256 of the lines `SPLIT ENTRY SHA256`, entries by name; without the mean, which depends on the rest."""
     lines = [
         f"{split} {name} {entries[name]}\n"
         for split, entries in digests.items()
@@ -136,12 +136,12 @@ def _whole(digests: Mapping[str, Mapping[str, str]]) -> str:
 
 
 def decoded(options: Options, reader: Any, *, progress: bool = True) -> Decoded:
-    """The dataset that `reader` (`jaxgen.data.source`) reads, decoded now or before, and checked.
+    """Loads the dataset of `reader` (`jaxgen.data.source`) from the cache, or decodes it, and checks it.
 
     Raises:
-      UserError: if an example cannot be decoded (and none are to be skipped), two images differ in size or
-        channels, a label is out of range, the folder cannot be written, what lies there was changed, or the
-        files change while they are read.
+      UserError: if an example cannot be decoded (without `skip_bad`), two images differ in size or channels, a label
+        is out of range, the folder cannot be written, its content was changed, or the files change while they are
+        read.
     """
     identity = reader.identity(options)
     kept, streamed = _folders(options, identity)
@@ -153,7 +153,7 @@ def decoded(options: Options, reader: Any, *, progress: bool = True) -> Decoded:
     except (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise UserError(_damaged(folder)) from error
     if found.manifest.records is not None:
-        source: Mapping[str, Any] = _sliced(reader.read(options), options).splits  # records, as they were
+        source: Mapping[str, Any] = _sliced(reader.read(options), options).splits  # the same records as then
         for split, rows in found.manifest.records.items():
             transform = Transform.of(options, split)
             found.splits[split]["image"] = Images(source[split], rows, transform, found.mean.shape)
@@ -163,7 +163,7 @@ def decoded(options: Options, reader: Any, *, progress: bool = True) -> Decoded:
 
 
 def _folders(options: Options, identity: str) -> tuple[Path, Path]:
-    """Where the dataset lies with its images, and without."""
+    """Paths of the dataset's cache folders: with its images, and without."""
     from PIL import __version__ as pillow
 
     given = dataclasses.asdict(options) | {"data_from": options.data_folder and str(options.data_folder.absolute())}
@@ -171,15 +171,15 @@ def _folders(options: Options, identity: str) -> tuple[Path, Path]:
     words = "".join(letter if letter.isalnum() else "_" for letter in options.dataset)
     stem = f"{words}-{hashlib.sha256(chosen.encode()).hexdigest()[:12]}"
     content = hashlib.sha256(identity.encode()).hexdigest()[:12]
-    # Another Pillow may decode other pixels, which only arrays keep as they were.
+    # Another version of Pillow may decode other pixels, so records need its version in their key.
     live = hashlib.sha256(f"{identity} {pillow}".encode()).hexdigest()[:12]
     parent = data_dir() / "decoded"
     return parent / f"{stem}-{content}", parent / f"{stem}-live-{live}"
 
 
 def _serves(folder: Path, options: Options) -> bool:
-    """Whether what lies there is what `pipeline` asks for: arrays, files that are read while training, or by size."""
-    if not os.path.exists(folder):  # Path.exists raises where it may not look
+    """True if the folder exists and has its images as `pipeline` asks: in memory, read while training, or by size."""
+    if not os.path.exists(folder):  # Path.exists raises without permission
         return False
     if options.pipeline == "memory":
         return True
@@ -195,7 +195,7 @@ def _sealed(content: dict[str, Any]) -> str:
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
-    """A manifest's content; raises UserError where it is not as it was written."""
+    """Reads a manifest; raises UserError if it is damaged or was changed."""
     try:
         text = (folder / MANIFEST).read_text()
         content = json.loads(text)["content"]
@@ -212,7 +212,7 @@ def _damaged(folder: Path) -> str:
 
 
 def _opened(folder: Path) -> Decoded:
-    """What the folder holds, checked; the pages of the arrays are shared by all that have it open."""
+    """Opens a folder and checks its content; arrays are memory-mapped, so processes share their pages."""
     stored = _manifest(folder)
     digests = stored.pop("digests")
     manifest = Manifest(**stored | {"classes": tuple(stored["classes"])})
@@ -247,7 +247,7 @@ def _save(folder: Path, split: str, entries: Mapping[str, np.ndarray]) -> None:
 
 
 def _written(kept: Path, streamed: Path, options: Options, reader: Any, progress: bool) -> Path:
-    """The one of both folders that was written."""
+    """Reads and decodes the dataset; returns the folder written, `kept` or `streamed`."""
     source = _sliced(reader.read(options), options)
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
@@ -270,39 +270,39 @@ def _written(kept: Path, streamed: Path, options: Options, reader: Any, progress
 
 
 def _tidy(folder: Path) -> None:
-    """Removes what the same options gave of files that are no more, and what killed processes left.
+    """Removes data of the same options from former files, and incomplete folders of killed processes.
 
-    Of processes of other machines, which may share the folder, that is what was left a day ago.
+    Incomplete folders of other machines, which may share the cache, are removed when a day old.
     """
     stem, _, content = folder.name.rpartition("-")
     old = [path for path in folder.parent.glob(f"{stem}-*") if path.name.count("-") == folder.name.count("-")]
     old = [path for path in old if path.name.rpartition("-")[2] != content]
     for path in folder.parent.glob("incomplete.*"):
-        with suppress(OSError):  # of a process that has just ended
+        with suppress(OSError):  # its process may have just ended and removed it
             old += [path] if _ended(path) or time.time() - path.stat().st_mtime > DAY else []
     for path in old:
         shutil.rmtree(path, ignore_errors=True)
 
 
 def _own() -> str:
-    """What the names of this machine's incomplete folders begin with; the process's number follows."""
+    """Prefix of this machine's incomplete folders; the process's id follows."""
     return f"incomplete.{platform.node()}."
 
 
 def _ended(folder: Path) -> bool:
-    """Whether a process of this machine made it that is no more."""
+    """True if the process that made the folder ran on this machine and has ended."""
     number = folder.name.removeprefix(_own()).partition(".")[0]
     if not number.isdecimal():
         return False
     try:
-        os.kill(int(number), 0)  # asks only
+        os.kill(int(number), 0)  # signal 0 only checks that the process exists
     except OSError as error:
-        return isinstance(error, ProcessLookupError)  # not where it is another user's
+        return isinstance(error, ProcessLookupError)  # another user's process raises PermissionError
     return False
 
 
 def _write_all(folder: Path, source: Source, options: Options, progress: bool) -> bool:
-    """Writes the manifest and the arrays; whether the images are among them."""
+    """Writes the manifest and the arrays; returns whether the images are among them."""
     files = any(map(_is_records, source.splits.values()))
     fits = not files or _fits(source, Transform.of(options))
     kept = not files or options.pipeline == "memory" or (options.pipeline == "auto" and fits)
@@ -349,22 +349,22 @@ def _write_all(folder: Path, source: Source, options: Options, progress: bool) -
 
 
 class Seen:
-    """What the images of all splits were like before they were transformed."""
+    """Statistics of the images of all splits before they are transformed."""
 
     def __init__(self, compared: bool):
-        self.compared = compared  # whether images that are in several splits are told
+        self.compared = compared  # whether to report images that are in several splits
         self._contents: dict[str, list[bytes]] = {}  # by split, a digest of each image
-        self._deep, self._highest = 0, 0  # images of 16 bits a channel, and the highest value in them
+        self._deep, self._highest = 0, 0  # number of images with 16 bits a channel, and their highest value
 
     def see(self, split: str, example: dict[str, Any]) -> None:
-        """Takes from an example what is not of it: the digest of its image, and an image's highest value of 16 bits."""
+        """Removes from an example, and records, its image's digest and the highest value of a 16-bit image."""
         if (content := example.pop("content", None)) is not None:
             self._contents.setdefault(split, []).append(content)
         if (highest := example.pop("highest", None)) is not None:
             self._deep, self._highest = self._deep + 1, max(self._highest, highest)
 
     def told(self) -> list[str]:
-        """Parts of a note."""
+        """The findings, as parts of a note."""
         bits = max(8, self._highest.bit_length())
         dark = f"{self._deep:,} images of 16 bits have no value above {self._highest:,}, and are nearly black: "
         dark += f"--image-bits {bits} spreads gray ones"
@@ -380,13 +380,13 @@ def _length(examples: Any) -> int:
 
 
 def _fits(source: Source, transform: Transform) -> bool:
-    """Whether all images, which are records, take no more than is kept decoded in memory."""
+    """True if the decoded images of the records take at most IN_MEMORY bytes, estimated from the first."""
     splits: Mapping[str, Any] = source.splits
     for records in splits.values():
         for index in range(len(records)):
             try:
                 image = transform(records[index]["image"])
-            except UserError:  # said where all are decoded
+            except UserError:  # reported when all are decoded
                 continue
             return image.nbytes * sum(map(len, splits.values())) <= IN_MEMORY
     return True
@@ -402,7 +402,7 @@ def _transformed(examples: Mapping[str, np.ndarray], transform: Transform, optio
 
 
 def _decode(records, what, transform, skip_bad, kept, shape, progress, seen, split):
-    """(entries, their digests, sum of the images, rows of the records that could be decoded)."""
+    """Returns (entries, their digests, sum of the images, indices of the records that could be decoded)."""
     columns: dict[str, list] = {}
     images, digest, total, rows, bad = None, hashlib.sha256(), 0.0, [], []
     for index, example in _examples(records, what, transform, progress, seen.compared):
@@ -442,7 +442,7 @@ def _decode(records, what, transform, skip_bad, kept, shape, progress, seen, spl
 def _examples(
     records: Records, what: str, transform: Transform, progress: bool, compared: bool
 ) -> Iterator[tuple[int, Any]]:
-    """(index, example or BadExampleError) of all records, in order."""
+    """Yields (index, example or BadExampleError) of all records, in order."""
     from rich.console import Console
     from rich.progress import Progress
 
@@ -460,7 +460,7 @@ def _examples(
             raise UserError(f"{what}: {records.name(index)}: {error}") from error
 
     console = Console(stderr=True)
-    shown = progress and console.is_terminal  # elsewhere a bar that is gone leaves an empty line
+    shown = progress and console.is_terminal  # elsewhere a removed bar leaves an empty line
     with (
         ThreadPoolExecutor(os.cpu_count()) as pool,
         Progress(console=console, transient=True, disable=not shown) as bar,
@@ -486,7 +486,7 @@ def _check_labels(labels: np.ndarray | None, classes: Any, what: str, rows: Any)
 
 
 def _sliced(source: Source, options: Options) -> Source:
-    """The source with its splits as the options ask, where its reader has not seen to that."""
+    """The source with the splits that the options ask for, unless its reader has already sliced them."""
     asked = {split: getattr(options, f"{split}_split") for split in source.splits}
     if source.sliced or not any(asked.values()):
         return source
@@ -508,7 +508,7 @@ def _joined(parts: list[tuple[Any, int, int]]) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Joined:
-    """Stretches of records, one after the other, as records."""
+    """Ranges of records, concatenated."""
 
     parts: tuple[tuple[Records, int, int], ...]  # records, first, end
 

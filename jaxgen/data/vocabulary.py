@@ -1,4 +1,4 @@
-r"""The words of captions as numbers, and back.
+r"""Vocabulary: captions as ids of words, and back.
 
 A caption's tokens are the matches of `\w+|[^\w\s]` in its lower-cased, NFC-normalized text: words of letters,
 digits and underscores in any script, and single punctuation marks. "Don't stop!" has five: don ' t stop !
@@ -17,21 +17,21 @@ import numpy as np
 
 from jaxgen.errors import UserError
 
-PADDING = 0  # the id that fills up a short caption
+PADDING = 0  # the id that pads a short caption
 UNKNOWN = 1  # the id of a word that is not in the vocabulary
-UNKNOWN_WORD = "<unk>"  # how it reads: no token, so no word is the same
+UNKNOWN_WORD = "<unk>"  # the text of UNKNOWN: not a single token, so no word equals it
 
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 
 
 def tokenize(caption: str) -> list[str]:
     """The caption's tokens, in order."""
-    caption = caption.lower()  # before NFC, as lower case can come apart: İ becomes i and a dot
+    caption = caption.lower()  # before NFC, since lower-casing can decompose: İ becomes i and a dot
     return _TOKEN.findall(caption if caption.isascii() else unicodedata.normalize("NFC", caption))
 
 
 def longest(captions: Iterable[str]) -> int:
-    """The number of tokens of the longest caption; 0 of none."""
+    """The number of tokens of the longest caption; 0 for no captions."""
     return max((len(tokenize(caption)) for caption in captions), default=0)
 
 
@@ -43,7 +43,7 @@ class Vocabulary:
 
     @classmethod
     def of(cls, captions: Iterable[str], size: int | None = None) -> "Vocabulary":
-        """The `size` most frequent words of the captions, or all, by falling frequency, ties alphabetical.
+        """The `size` most frequent words of the captions, or all, by decreasing frequency, ties alphabetical.
 
         Raises:
           UserError: if `size` is below 1.
@@ -61,7 +61,7 @@ class Vocabulary:
         return {word: id_ for id_, word in enumerate(self.words, 2)}
 
     def encode(self, captions: Sequence[str], length: int) -> np.ndarray:
-        """The captions' ids: int32 [captions, length], cut off or filled up with PADDING at the end.
+        """The captions' ids: int32 [captions, length], truncated or padded with PADDING at the end.
 
         Raises:
           UserError: if `length` is below 1.
@@ -75,7 +75,7 @@ class Vocabulary:
         return tokens
 
     def decode(self, tokens: np.ndarray) -> list[str]:
-        """The captions of integer tokens [captions, length], with a space between words and UNKNOWN_WORD."""
+        """The captions of integer tokens [captions, length], words joined by spaces, UNKNOWN as UNKNOWN_WORD."""
         words = ("", UNKNOWN_WORD, *self.words)
         return [" ".join(words[id_] for id_ in row if id_ != PADDING) for row in np.asarray(tokens).tolist()]
 

@@ -1,4 +1,4 @@
-"""Scores kept by content: what was computed once of the same things is read again."""
+"""Cache of scores, keyed by content: a score is not computed twice for the same inputs."""
 
 import hashlib
 import json
@@ -20,16 +20,16 @@ def cached(depends: Any, compute: Callable[[], dict[str, Any]]) -> dict[str, Any
         scores = json.loads(path.read_text())
         if isinstance(scores, dict):
             return scores
-    except (OSError, ValueError):  # not there, or damaged
+    except (OSError, ValueError):  # missing or damaged
         pass
     scores = compute()
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Renamed when it is whole, so that a killed process leaves no half of it.
+        # Renamed when complete, so that a killed process leaves no partial file.
         part.write_text(json.dumps(scores))
         part.replace(path)
-    except OSError:  # a cache that cannot be written loses time, and no score
+    except OSError:  # an unwritable cache costs time, not scores
         part.unlink(missing_ok=True)
     return scores
 

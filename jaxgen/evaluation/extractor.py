@@ -1,4 +1,4 @@
-"""Feature extractors: what turns images into the features and logits that metrics are of."""
+"""Feature extractors: functions from images to the features and logits that metrics use."""
 
 import hashlib
 from collections.abc import Callable
@@ -22,19 +22,19 @@ class Extractor(NamedTuple):
     digest: str  # sha256 of its weights, or of the file of a user's function
     features: Callable[[np.ndarray], np.ndarray]  # images -> float32 [num, dimensions]
     logits: Callable[[np.ndarray], np.ndarray] | None = None  # images -> float32 [num, classes]
-    accuracy: float | None = None  # on its dataset's test images, where it classifies
-    resizing: str = "none"  # what is done to the images first
+    accuracy: float | None = None  # on its dataset's test images, if it is a classifier
+    resizing: str = "none"  # how images are resized first
     note: str = ""  # how it was trained
-    fid: bool = False  # whether it is the Inception-2015 network, whose Fréchet distance is called FID
-    whole: bool = True  # whether `digest` is of all that the features depend on; not that of a file that may import
+    fid: bool = False  # True for the Inception-2015 network, whose Fréchet distance is called FID
+    whole: bool = True  # True if `digest` covers all that the features depend on; a user's file may import more
 
     def described(self) -> dict[str, Any]:
-        """As reports and results hold it."""
+        """Description stored in reports and results."""
         return {name: getattr(self, name) for name in ("name", "digest", "accuracy", "resizing", "note")}
 
 
 def of_classifier(model: Model, state: State, **about: Any) -> Extractor:
-    """An extractor from a model that predicts labels and features; `state` of one seed, without a seed axis.
+    """Makes an extractor of a model that predicts labels and features; `state` is one seed's, without a seed axis.
 
     about: the other fields of `Extractor`.
     """
@@ -47,10 +47,11 @@ def of_classifier(model: Model, state: State, **about: Any) -> Extractor:
 
 
 def fitted(extractor: Extractor, shape: tuple[int, int, int]) -> Extractor:
-    """The extractor for images of any size: they are first resized to `shape`, antialiased, where they differ.
+    """Extends an extractor to images of any size: other sizes are first resized to `shape`, antialiased.
 
-    One of gray images takes color ones too: its features of the three channels in turn, side by side, and the logits
-    of all combinations of their classes, as the labels of stacked digits have them (the last channel's go fastest).
+    An extractor of gray images then takes color images too. The features of the three channels are concatenated; the
+    logits are of all combinations of the channels' classes, ordered as labels of stacked digits (the last channel's
+    class varies fastest).
     """
     size, channels = shape[0], shape[2]
 
@@ -84,7 +85,7 @@ def _combined(parts: list[np.ndarray]) -> np.ndarray:
 
 
 def batched(function: Callable, entries: dict[str, np.ndarray]) -> np.ndarray:
-    """`function` of every example, over padded batches of one size; its rows [num, ...] on the host."""
+    """Applies `function` to all examples in padded batches of one size; returns its rows [num, ...] on the host."""
     num = len(next(iter(entries.values())))
     rows = [jax.device_get(function(batch)) for batch in pipeline.batches(entries, BATCH)]
     return np.concatenate(rows)[:num]

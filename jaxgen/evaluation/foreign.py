@@ -1,4 +1,4 @@
-"""Examples that another system made, from a folder, a zip file or an array."""
+"""Reads another system's examples from a folder, a zip file or an array."""
 
 import zipfile
 import zlib
@@ -12,7 +12,7 @@ from jaxgen.data.readers.image_folder import all_images, folder_names, nfc
 from jaxgen.errors import UserError
 
 NUMPY, ZIP = b"\x93NUMPY", b"PK"
-"""What npy files, and zip files (npz among them), begin with."""
+"""First bytes of npy files, and of zip files (npz among them)."""
 
 OTHERS = (
     ("an image, alone", "name the folder that it lies in", (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*")),
@@ -27,27 +27,31 @@ OTHERS = (
     ("a MATLAB file", "", (b"MATLAB ",)),
     ("a Parquet file", "", (b"PAR1",)),
 )
-"""(what a file is, what to do with it, how it begins) of files that are none that is read."""
+"""Kinds of files that are not read: (what it is, advice, possible first bytes)."""
 
 AS_ARRAY = "save its images by numpy.savez(FILE, image=...), uint8 [num, height, width, channels]"
 
 ROUNDING = 1e-3
-"""What a range of floats may be missed by."""
+"""Tolerance at the ends of a range of floats."""
 
 DARK = 32
-"""Floats of images of 0 to 255 reach this at least; others may be of a range that was left by a little."""
+"""Minimum of the largest float for a range of 0 to 255; smaller ones may overshoot another range a little."""
 
 
 def read_images(path: Path, dataset: Dataset) -> tuple[np.ndarray, np.ndarray | None, str]:
-    """(images uint8 [num, H, W, C] as the dataset's, or points float32 [num, 2]; labels int32 [num] or None; how read).
+    """Reads images, or points, and converts them to the dataset's format.
 
-    A folder, or a zip file, holds images at any depth. Subfolders are labels where they have the classes' names, those
-    that `folder_names` gives them, or their numbers. An npz file holds `image` (or `point`), or it is its only array,
-    and of choice `label`; an npy file the images. Arrays are uint8, or floats from 0 or -1 to 1, the channels first or
-    last. Images of equal channels are gray where the dataset is, and gray ones in color where that is.
+    A folder or a zip file holds images at any depth. Subfolders give labels if they are named by class, as
+    `folder_names` names classes, or by class number. An npz file holds `image` (or `point`; a single array may have
+    any name) and optionally `label`; an npy file holds the images. Arrays are uint8, or floats from 0 to 1, -1 to 1 or
+    0 to 255, with channels first or last. Images of equal channels become gray for a gray dataset, gray ones RGB for a
+    color one.
+
+    Returns:
+        (images uint8 [num, H, W, C] or points float32 [num, 2], labels int32 [num] or None, how they were read).
 
     Raises:
-        UserError: a file that cannot be read, or examples of another kind, size or range than the dataset's.
+        UserError: the file cannot be read, or its examples differ from the dataset's in kind, size or range.
     """
     if path.is_dir():
         return _files(path, dataset)
@@ -71,7 +75,7 @@ def read_images(path: Path, dataset: Dataset) -> tuple[np.ndarray, np.ndarray | 
 
 
 def _other(path: Path, head: bytes) -> str:
-    """What a file is that is none that is read."""
+    """Error message for a file that is not read: what it is, and what to do."""
     for what, advice, begins in OTHERS:
         if head.startswith(begins):
             return f"{path} is {what}: {advice or AS_ARRAY}"
@@ -85,7 +89,7 @@ def _other(path: Path, head: bytes) -> str:
 
 
 def _zipped(path: Path) -> list[str]:
-    """The names in a zip file."""
+    """Names in a zip file."""
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.namelist()
@@ -110,7 +114,7 @@ def _files(path: Path, dataset: Dataset) -> tuple[np.ndarray, np.ndarray | None,
 
 
 def _labels(path: Path, paths: Sequence[str], dataset: Dataset) -> np.ndarray | None:
-    """By the subfolders that images lie in: of the classes' names, or numbers; None where these are no classes."""
+    """Labels by the subfolders that images lie in, named by class or number; None if the subfolders are not classes."""
     if not dataset.classes:
         return None
     by_name = {name: label for label, name in enumerate(folder_names(dataset.classes))}
@@ -129,7 +133,7 @@ def _labels(path: Path, paths: Sequence[str], dataset: Dataset) -> np.ndarray | 
 
 
 def _arrays(path: Path, entry: str) -> tuple[np.ndarray, np.ndarray | None]:
-    """(the array of examples, `label` or None) of an npz or npy file."""
+    """Returns (the array of examples, `label` or None) of an npz or npy file."""
     try:
         with path.open("rb") as stream:
             file = np.load(stream, allow_pickle=False)
@@ -161,7 +165,7 @@ def _check_numbers(values: np.ndarray, path: Path) -> None:
 
 
 def _numbers(values: np.ndarray, path: Path, dataset: Dataset) -> np.ndarray:
-    """Points or meshes, if they are as the dataset's."""
+    """Returns points or meshes as float32, if their shape is the dataset's."""
     _check_numbers(values, path)
     subject, wanted = dataset.spec.subject, dataset.spec.entries[dataset.spec.subject].shape
     if values.shape[1:] != wanted or not len(values):
@@ -171,7 +175,7 @@ def _numbers(values: np.ndarray, path: Path, dataset: Dataset) -> np.ndarray:
 
 
 def _images(values: np.ndarray, path: Path, dataset: Dataset) -> tuple[np.ndarray, list[str]]:
-    """(uint8 images as the dataset's, what was done to them) of an array in any of the usual forms."""
+    """Converts an array in any of the usual forms to (uint8 images as the dataset's, what was done to them)."""
     _check_numbers(values, path)
     height, width, _ = dataset.spec.image_shape
     if values.ndim == 3 and values.shape[1:] == (height, width):
@@ -192,7 +196,7 @@ def _images(values: np.ndarray, path: Path, dataset: Dataset) -> tuple[np.ndarra
 
 
 def _levels(values: np.ndarray, path: Path) -> tuple[np.ndarray, list[str]]:
-    """(uint8, what was done) of images of any dtype whose range is one of the usual ones."""
+    """Converts images of any dtype, in one of the usual ranges, to (uint8 images, what was done)."""
     low, high = float(values.min()), float(values.max())
     whole = values.dtype.kind in "iu"
     if values.dtype.kind == "b" or (not whole and low >= -ROUNDING and high <= 1 + ROUNDING):
@@ -209,13 +213,13 @@ def _levels(values: np.ndarray, path: Path) -> tuple[np.ndarray, list[str]]:
     if values.dtype == np.uint8:
         return values, []
     levels = np.empty(values.shape, np.uint8)
-    for level, value in zip(levels, values, strict=True):  # one by one: an array of float64 may fill the memory
+    for level, value in zip(levels, values, strict=True):  # one by one, since float64 of all may fill the memory
         level[...] = np.clip(np.rint((value.astype(np.float64) - begin) * (255 / (end - begin))), 0, 255)
     return levels, [f"{values.dtype} from {begin} to {end} as levels"]
 
 
 def _channels(values: np.ndarray, name: str, dataset: Dataset) -> tuple[np.ndarray, list[str]]:
-    """(images of the dataset's channels, what was done) where that loses nothing."""
+    """Converts images, if that loses nothing, to (images with the dataset's channels, what was done)."""
     how, wanted = [], dataset.spec.image_shape[2]
     if values.shape[3] in (2, 4):
         if (values[..., -1] != 255).any():
@@ -237,7 +241,7 @@ def _channels(values: np.ndarray, name: str, dataset: Dataset) -> tuple[np.ndarr
 
 
 def _sized(values: np.ndarray, path: Path, dataset: Dataset) -> np.ndarray:
-    """The images, if their size is the dataset's."""
+    """Returns the images if their size is the dataset's, otherwise raises UserError."""
     if values.shape[1:] != (wanted := dataset.spec.image_shape):
         here, there = ("x".join(map(str, shape)) for shape in (values.shape[1:], wanted))
         raise UserError(

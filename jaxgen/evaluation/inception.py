@@ -1,9 +1,9 @@
-"""Inception-v3 as the Fréchet Inception distance (FID) is defined by it, with weights that the user supplies.
+"""Inception-v3 as used by the Fréchet Inception distance (FID), with weights that the user supplies.
 
-The weights are those of TensorFlow's archive inception-2015-12-05, of which pytorch-fid and torch-fidelity
-offer the same PyTorch file; layers are named as there. Unlike the paper's, and FID depends on it: images are
-resized to 299x299 by TensorFlow 1's bilinear rule; average pooling divides by the pixels under the window,
-fewer than nine at a border; the last block pools by the maximum, where the block before it takes the average.
+The weights are those of TensorFlow's archive inception-2015-12-05. pytorch-fid and torch-fidelity offer them as
+the same PyTorch file, whose layer names are used here. FID depends on three differences from the paper: images are
+resized to 299x299 by TensorFlow 1's bilinear rule; average pooling at a border divides by the number of pixels
+under the window, fewer than nine; the last block uses max pooling, the block before it average pooling.
 
 Source: Szegedy, Vanhoucke, Ioffe, Shlens & Wojna 2016, "Rethinking the Inception architecture for computer
 vision" (https://arxiv.org/abs/1512.00567), table 1 and figures 5 to 7 and 10.
@@ -30,17 +30,17 @@ from jaxgen.metrics import checks
 from jaxgen.model import Array
 from jaxgen.nn.conv import Conv
 
-FID_NAME = "inception-2015-12-05"  # a distance between features by any other weights is not called FID
+FID_NAME = "inception-2015-12-05"  # Fréchet distances by any other weights are not called FID
 FID_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"  # of the .pth file that holds them
 RENAMED = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}  # as in PyTorch
 VERSION = "1"  # of the converted file's layout
-HEADER = ("name", "sha256", "weights", "version")  # what that file says of itself
+HEADER = ("name", "sha256", "weights", "version")  # keys of the converted file's metadata
 BATCH = 32
 SIZE = 299
 
 # A branch is a sequence of steps (features, kernel): a convolution, a BatchNorm and a ReLU. "3x3" keeps the image's
-# size; "3x3/2" has no padding, and stride 2. A step of two kernels has them side by side, each with so many features.
-MIXED_5 = {  # figure 5, but for the 5x5 kernel
+# size; "3x3/2" has no padding, and stride 2. A step of two kernels applies both to its input: as many features each.
+MIXED_5 = {  # figure 5, except for the 5x5 kernel
     "branch1x1": [(64, "1x1")],
     "branch5x5": [(48, "1x1"), (64, "5x5")],
     "branch3x3dbl": [(64, "1x1"), (96, "3x3"), (96, "3x3")],
@@ -71,7 +71,7 @@ def _mixed_6(n: int) -> dict:  # figure 6
 average_pool = partial(nn.avg_pool, window_shape=(3, 3), padding="SAME", count_include_pad=False)
 max_pool = partial(nn.max_pool, window_shape=(3, 3), padding="SAME")
 halving_pool = partial(nn.max_pool, window_shape=(3, 3), strides=(2, 2))
-# Each block's branches, and another that pools, with the features of a 1x1 convolution after it, if there is one.
+# A block's branches, the pooling of one more branch, and the features of the 1x1 convolution after it, if any.
 BLOCKS = {
     "Mixed_5b": (MIXED_5, average_pool, 32),  # [batch, 35, 35, 256]
     "Mixed_5c": (MIXED_5, average_pool, 64),  # [batch, 35, 35, 288]
@@ -127,11 +127,11 @@ class Mixed(nn.Module):
 
 
 class InceptionV3(nn.Module):
-    """The network, from what `network_input` gives to features and logits."""
+    """The network: maps the output of `network_input` to features and logits."""
 
     @nn.compact
     def __call__(self, x: Array) -> tuple[Array, Array]:
-        """[batch, 299, 299, 3] -> [batch, 2048], [batch, 1008] without bias."""
+        """[batch, 299, 299, 3] -> features [batch, 2048], logits without bias [batch, 1008]."""
         x = ConvNorm(32, "3x3/2", name="Conv2d_1a_3x3")(x)  # [batch, 149, 149, 32]
         x = ConvNorm(32, "3x3/1", name="Conv2d_2a_3x3")(x)
         x = halving_pool(ConvNorm(64, "3x3", name="Conv2d_2b_3x3")(x))  # [batch, 73, 73, 64]
@@ -146,8 +146,8 @@ class InceptionV3(nn.Module):
 def resized(images: Array) -> Array:
     """Float32 [batch, H, W, C] -> [batch, 299, 299, C] by TensorFlow 1's bilinear rule (`align_corners=False`).
 
-    Pixel i is taken at i * size / 299 of the input, without the half-pixel offset of later rules, and mixed
-    linearly from the pixels before and after, the last one repeated. Nothing is smoothed where images shrink.
+    Output pixel i lies at i * size / 299 of the input, without the half-pixel offset of later rules. It is interpolated
+    linearly between the pixels before and after; the last pixel is repeated. Shrinking is not antialiased.
     """
     for axis in (2, 1):
         size = images.shape[axis]
@@ -165,10 +165,10 @@ def network_input(images: Array) -> Array:
 
 
 def load_inception(path: str | Path) -> Extractor:
-    """The extractor of a file that `convert` wrote: features [num, 2048], logits without bias [num, 1008], float32.
+    """Loads a file that `convert` wrote: features [num, 2048] and logits without bias [num, 1008], float32.
 
-    They are computed without TF32, and kept of the images last asked for: both take the time of one. Its digest is
-    the sha256 of the file converted. Its functions raise ValueError for anything but uint8 images.
+    Both are computed in one pass, without TF32, and cached for the latest images. The extractor's digest is the
+    sha256 of the file that was converted. Its functions raise ValueError for anything but uint8 images.
 
     Raises:
       UserError: the file cannot be read, is not such a file, or was changed.
@@ -180,7 +180,7 @@ def load_inception(path: str | Path) -> Extractor:
     if digest(tensors) != header["weights"]:
         raise UserError(f"{path} was changed after it was converted: convert it again")
     variables = jax.device_put(unflatten_dict(tensors, sep="/"))
-    network, prepare = jax.jit(InceptionV3().apply), jax.jit(network_input)  # so images of all sizes share the network
+    network, prepare = jax.jit(InceptionV3().apply), jax.jit(network_input)  # all image sizes share the network
     last = {}
 
     def both(images):
@@ -207,7 +207,7 @@ def load_inception(path: str | Path) -> Extractor:
 def convert(source: str | Path, out: str | Path) -> None:
     """Writes the weights of pytorch-fid's or torch-fidelity's file as safetensors for `load_inception`.
 
-    Nothing in `source` is run, and PyTorch is not needed. Kernels become [height, width, in, out], all values
+    No code in `source` is run, and PyTorch is not needed. Kernels become [height, width, in, out], all values
     float32; the logits' bias is left out. The header has a name, the sha256 of `source` and of the weights, a version.
 
     Raises:
@@ -217,7 +217,7 @@ def convert(source: str | Path, out: str | Path) -> None:
     if out.exists():
         raise UserError(f"{out} exists; choose another name")
     names = {}
-    for name in _shapes():  # params/Mixed_5b/branch1x1/conv/kernel is Mixed_5b.branch1x1.conv.weight there
+    for name in _shapes():  # params/Mixed_5b/branch1x1/conv/kernel is Mixed_5b.branch1x1.conv.weight in PyTorch
         _collection, *path, kind = name.split("/")
         names[".".join([*path, RENAMED.get(kind, kind)])] = name
     tensors = {
@@ -249,6 +249,6 @@ def _header(path: str | Path) -> dict[str, str]:
 
 @cache
 def _shapes() -> dict[str, tuple[int, ...]]:
-    """The shape of each tensor of the converted file."""
+    """Map from a tensor's name in the converted file to its shape."""
     variables = jax.eval_shape(InceptionV3().init, jax.random.key(0), jnp.zeros((1, SIZE, SIZE, 3)))
     return {name: leaf.shape for name, leaf in flatten_dict(variables, sep="/").items()}

@@ -1,7 +1,7 @@
-"""The feature extractor and the judge of a dataset: shipped with jaxgen, trained once and kept, or the user's own.
+"""Feature extractor and judge of a dataset: shipped with jaxgen, trained once and cached, or the user's own.
 
 A classifier's file is safetensors: its parameters, as float16, and in the header under "jaxgen" a JSON object with
-its config, accuracy, how it was trained, and the sha256 of the parameters, which is checked whenever it is read.
+its config, its accuracy, how it was trained, and the sha256 of the parameters, which is checked on every read.
 """
 
 import hashlib
@@ -41,16 +41,16 @@ SHIPPED = {
     "stacked_mnist": "mnist",
     "fashion_mnist": "fashion_mnist",
 }
-"""By dataset, what its shipped networks were trained on."""
+"""Map from dataset to the dataset that its shipped networks were trained on."""
 
-STEPS = 600  # of a classifier that is trained when it is needed
-CHUNK = 100  # steps a dispatch
+STEPS = 600  # training steps of a classifier that is trained on demand
+CHUNK = 100  # steps per dispatch
 HEADER = "jaxgen"
-FORMAT = 2  # of the files: since then the header has a sha256 of its own
+FORMAT = 2  # version of the files; 2 added the header's own sha256
 
 
 class Network(NamedTuple):
-    """How a dataset's classifier is trained for evaluation."""
+    """Training recipe of a dataset's classifier for evaluation."""
 
     name: str
     config: dict[str, Any]
@@ -67,27 +67,27 @@ class Network(NamedTuple):
 
 
 EXTRACTOR = Network("extractor", {"features": 32, "embedding_dim": 64}, seed=0)
-# Another width, other weights and another order of the data, so that the two do not err alike.
+# The judge differs in width, initialization and order of the data, so that the two do not make the same errors.
 JUDGE = Network("judge", {"features": 24, "embedding_dim": 128}, seed=1)
 
 
 def extractors(
     dataset: data.Dataset, choice: str | None = None, progress: bool = True
 ) -> tuple[Extractor, Extractor | None]:
-    """(extractor, judge) of a dataset.
+    """Returns the (extractor, judge) of a dataset.
 
     Args:
-        dataset: of images, or of points, whose features are themselves.
-        choice: a file to be used as extractor: a network of jaxgen's (.safetensors), or a Python file with
-            `features(images)`, uint8 [num, H, W, C] -> float [num, dimensions], and of choice `logits(images)`. If
-            not given, the network shipped for the dataset, or one trained on it now and kept in the cache.
-        progress: show on stderr how far training is.
+        dataset: a dataset of images, or of points, which are their own features.
+        choice: the extractor's file: a network of jaxgen's or a converted Inception (.safetensors), or a Python file
+            with `features(images)`, uint8 [num, H, W, C] -> float [num, dimensions], and optionally `logits(images)`.
+            If not given, the network shipped for the dataset, or one trained on it now and cached.
+        progress: show the progress of training on stderr.
 
     Returns:
-        The judge, a classifier trained apart from the extractor, is None where the data have no labels.
+        The judge is a classifier trained apart from the extractor; None if the data have no labels.
 
     Raises:
-        UserError: a file that is no extractor, or no choice where the data have no images with labels.
+        UserError: the file is not an extractor, or the data have no images, or no labels to train an extractor on.
     """
     entries, subject = dataset.spec.entries, dataset.spec.subject
     if subject != "image":
@@ -106,7 +106,7 @@ def extractors(
 
 
 def chosen(file: str | Path) -> Extractor:
-    """An extractor by its file, .safetensors or .py. Raises UserError where it is none."""
+    """Loads an extractor from a file, .safetensors or .py. Raises UserError if it is not one."""
     path = Path(file).expanduser()
     if not path.is_file():
         raise UserError(f"no extractor file {path}")
@@ -121,7 +121,7 @@ def chosen(file: str | Path) -> Extractor:
 
 
 def _function(path: Path) -> Extractor:
-    """Of a user's Python file."""
+    """Extractor of a user's Python file."""
     spec = importlib.util.spec_from_file_location(f"jaxgen_extractor_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
     try:
@@ -155,14 +155,14 @@ def _function(path: Path) -> Extractor:
 
 
 def _own(network: Network, dataset: data.Dataset, progress: bool) -> Extractor:
-    """The dataset's shipped network, or one trained on its training images where the cache has it not."""
+    """The dataset's shipped network, or one trained on its training images if the cache has none."""
     options = dataset.options
     base = SHIPPED.get(dataset.name)
-    # other test or validation images may be among those that a shipped network learned from
+    # with these options, a shipped network may have been trained on test or validation images
     altered = any(options[name] for name in ("crop", "pad", "channels", "validation_split", "test_split"))
     if base and not altered:
         return load_classifier(WEIGHTS / f"{base}-{network.name}.safetensors")
-    # How a run is fed does not change what it is measured by, nor does another commit of the same sources.
+    # The cache key leaves out how a run is fed, and the commit: the hashed sources say more.
     options = options | {"flip": False, "pipeline": "auto", "workers": 0}
     described = environment(dataset._replace(options=options)) | {"commit": None}
     depends = json.dumps([FORMAT, network, described, sources("jaxgen.models.classifier")], sort_keys=True)
@@ -174,7 +174,7 @@ def _own(network: Network, dataset: data.Dataset, progress: bool) -> Extractor:
 
 
 def save_classifier(path: Path, network: Network, dataset: data.Dataset, progress: bool = True) -> None:
-    """Trains a network on a dataset's training images, and writes it with its accuracy on the test images."""
+    """Trains a network on a dataset's training images and writes it with its accuracy on the test images."""
     config = network.config | {"decay_steps": network.steps}
     model = _classifier(config, dataset.spec.entries["image"].shape, dataset.spec.num_classes)
     state = fit(
@@ -198,17 +198,17 @@ def save_classifier(path: Path, network: Network, dataset: data.Dataset, progres
 
 
 def write_weights(path: Path, flat: dict[str, np.ndarray], described: dict[str, Any]) -> None:
-    """Writes an extractor's file, whole or not at all: its arrays, and its header with a sha256 of its own."""
+    """Writes an extractor's file atomically: its arrays, and its header with the header's own sha256."""
     described = described | {"header_sha256": _header_sha256(described)}
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Renamed when it is whole: of two processes that train at once both write the same.
+    # Renamed when complete; two processes that train at once write the same.
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     safetensors.numpy.save_file(flat, part, metadata={HEADER: json.dumps(described)})
     part.replace(path)
 
 
 def load_classifier(path: Path) -> Extractor:
-    """The extractor of a classifier's file. Raises UserError where it is none, or was changed."""
+    """Loads the extractor in a classifier's file. Raises UserError if it is not such a file, or was changed."""
     flat, described = read_weights(path)
     try:
         model = _classifier(described["config"], tuple(described["image"]), described["classes"])
@@ -225,10 +225,10 @@ def load_classifier(path: Path) -> Extractor:
 
 
 def read_weights(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """(arrays by name, what the header says) of an extractor's file.
+    """Returns (arrays by name, the header's JSON object) of an extractor's file.
 
     Raises:
-        UserError: it is none of jaxgen's, is damaged, or its arrays or its header are not what was written.
+        UserError: it is not jaxgen's, is damaged, or its arrays or header were changed.
     """
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
@@ -264,7 +264,7 @@ def _state(flat: dict[str, np.ndarray]) -> State:
 def fit(
     key: Key, model: Model, examples: dict[str, Any], steps: int, batch_size: int, *, title: str, progress: bool
 ) -> State:
-    """The state of a model of one phase after so many steps; `examples` its entries with a leading axis."""
+    """Trains a model of one phase and returns its state; `examples` are its entries with a leading axis."""
     from jaxgen.progress import Progress
 
     k_init, k_order, k_steps = jax.random.split(key, 3)
@@ -288,7 +288,7 @@ def fit(
 
 
 def accuracy(model: Model, state: State, images: np.ndarray, labels: np.ndarray) -> float:
-    """The share of images uint8 [num, H, W, C] whose labels [num] the model gives them."""
+    """Share of images uint8 [num, H, W, C] that the model classifies as their labels [num]."""
     logits = of_classifier(model, state, name="", digest="").logits(images)
     return float((logits.argmax(-1) == labels).mean())
 
@@ -296,9 +296,9 @@ def accuracy(model: Model, state: State, images: np.ndarray, labels: np.ndarray)
 def learned(
     images: np.ndarray, labels: np.ndarray, dataset: data.Dataset, seed: int = 0
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """A classifier, images -> labels int [num], trained on images uint8 [num, H, W, C] and their labels.
+    """Trains a classifier, images -> labels int [num], on images uint8 [num, H, W, C] and their labels.
 
-    It has the extractor's architecture, and is trained as one that no file is shipped of.
+    Its architecture and training are those of an extractor that is trained on demand.
     """
     config = EXTRACTOR.config | {"decay_steps": STEPS}
     model = _classifier(config, images.shape[1:], dataset.spec.num_classes)

@@ -1,7 +1,7 @@
-"""Scores of a model's seeds that need no samples: a function a family of metrics.
+"""Scores of a model's seeds that need no samples: one function per family of metrics.
 
-Each is a function of (model, keys [seeds], state, dataset, scoring), every leaf of `state` with a leading seed axis,
-and gives the scores of every seed.
+Each takes (model, keys [seeds], state, dataset, scoring), where every leaf of `state` has a leading seed axis, and
+returns the scores of all seeds per column.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,14 +24,14 @@ from jaxgen.nn.image import from_unit, to_binary
 Scores = dict[str, list[float]]
 
 AIS_EXAMPLES = 100
-"""Test images that annealed importance sampling is of, if not given otherwise."""
+"""Default number of test images for annealed importance sampling."""
 
 IN_TURN = 20
-"""Test images of a batch where each has many latents at a time."""
+"""Test images per batch in metrics that draw many latents per image."""
 
 
 def log_prob(model: Model, keys: Array, state: State, dataset: Dataset, scoring: Scoring) -> Scores:
-    """The mean log-likelihood as the model has it."""
+    """Mean log-likelihood, exact or a bound, as the model defines it."""
     each = jax.vmap(model.likelihood.log_prob, in_axes=(0, 0, None))
     values = _over_test(each, model, keys, state, dataset).mean(axis=1)
     scores = {f"log_prob_{model.likelihood.space}": values.tolist()}
@@ -43,14 +43,14 @@ def log_prob(model: Model, keys: Array, state: State, dataset: Dataset, scoring:
 
 
 def accuracy(model: Model, keys: Array, state: State, dataset: Dataset, scoring: Scoring) -> Scores:
-    """The share of the test images that are classified rightly."""
+    """Share of the test images that are classified correctly."""
     labels = _over_test(_predicted(model, "label"), model, keys, state, dataset).argmax(-1)
     known = np.asarray(dataset.test["label"][:]) >= 0
     return {"accuracy": (labels == dataset.test["label"])[:, known].mean(axis=1).tolist()}
 
 
 def codes(model: Model, keys: Array, state: State, dataset: Dataset, scoring: Scoring) -> Scores:
-    """The error of the categorical code that is inferred, as a classifier."""
+    """Error of the inferred categorical code as a classifier."""
     infer = _predicted(model, "code")
     train, test = (_over(infer, model, keys, state, examples).argmax(-1) for examples in (dataset.train, dataset.test))
     labels = dataset.train["label"][:], dataset.test["label"][:]
@@ -58,7 +58,7 @@ def codes(model: Model, keys: Array, state: State, dataset: Dataset, scoring: Sc
 
 
 def iwae(model: Model, keys: Array, state: State, dataset: Dataset, scoring: Scoring) -> Scores:
-    """The mean importance-weighted bound."""
+    """Mean importance-weighted bound of the log-likelihood."""
 
     def bound(key, state, batch):
         return evidence.importance_bound(key, model.latents, state, batch, samples=scoring.importance_samples)
@@ -68,7 +68,7 @@ def iwae(model: Model, keys: Array, state: State, dataset: Dataset, scoring: Sco
 
 
 def ais(model: Model, keys: Array, state: State, dataset: Dataset, scoring: Scoring) -> Scores:
-    """The mean log-likelihood by annealed importance sampling."""
+    """Mean log-likelihood by annealed importance sampling."""
 
     def bound(key, state, batch):
         return evidence.annealed_importance(key, model.latents, state, batch, temperatures=scoring.temperatures)
@@ -78,7 +78,7 @@ def ais(model: Model, keys: Array, state: State, dataset: Dataset, scoring: Scor
 
 
 def active_units(model: Model, keys: Array, state: State, dataset: Dataset, scoring: Scoring) -> Scores:
-    """Latents whose posterior mean varies over the test images."""
+    """Number of latents whose posterior mean varies over the test images."""
     encode = jax.vmap(lambda key, state, batch: model.latents.encode(state, batch), in_axes=(0, 0, None))
     means = _over_test(encode, model, keys, state, dataset)
     each = [seed.reshape(len(seed), -1) for seed in means]
@@ -87,7 +87,7 @@ def active_units(model: Model, keys: Array, state: State, dataset: Dataset, scor
 
 
 def rate_distortion(model: Model, keys: Array, state: State, dataset: Dataset, scoring: Scoring) -> Scores:
-    """The means of rate and distortion."""
+    """Mean rate and mean distortion."""
 
     def both(key, state, batch):
         return jnp.stack(evidence.rate_distortion(key, model.latents, state, batch), axis=-1)
@@ -97,7 +97,7 @@ def rate_distortion(model: Model, keys: Array, state: State, dataset: Dataset, s
 
 
 def reconstruction(model: Model, keys: Array, state: State, dataset: Dataset, scoring: Scoring) -> Scores:
-    """The mean errors of decoded codes; of a model of bits, against the images as bits."""
+    """Mean errors of decoded codes; for a model of bits, against the images as bits."""
 
     def reconstructed(key, state, batch):
         asked = {name: batch[name] for name in model.conditions}
@@ -113,17 +113,17 @@ def reconstruction(model: Model, keys: Array, state: State, dataset: Dataset, sc
 
 
 def _predicted(model: Model, name: str) -> Callable:
-    """The logits of a prediction, (keys, state, batch) -> [seeds, batch, ...]."""
+    """Function (keys, state, batch) -> logits [seeds, batch, ...] of a prediction."""
     return jax.vmap(lambda key, state, batch: model.predict[name](state, batch), in_axes=(0, 0, None))
 
 
 def _over_test(function: Callable, model: Model, keys: Array, state: State, dataset: Dataset) -> np.ndarray:
-    """`function` (keys, state, batch) -> [seeds, batch, ...] of all test examples: [seeds, num, ...]."""
+    """Applies `function` (keys, state, batch) -> [seeds, batch, ...] to all test examples: [seeds, num, ...]."""
     return _over(function, model, keys, state, dataset.test)
 
 
 def _over(function: Callable, model: Model, keys: Array, state: State, examples: Mapping[str, Any]) -> np.ndarray:
-    """The same of all examples of a split."""
+    """Applies it to all examples of a split."""
     jitted = jax.jit(function)
     entries = {name: examples[name] for name in model.needs}
     rows = [
@@ -137,11 +137,11 @@ def _over(function: Callable, model: Model, keys: Array, state: State, examples:
 def _in_turn(
     function: Callable, model: Model, keys: Array, state: State, dataset: Dataset, num: int | None
 ) -> list[float]:
-    """Seed after seed, the mean of `function` (key, state, batch) -> [batch] over `num` evenly spaced test examples."""
+    """Mean of `function` (key, state, batch) -> [batch] over `num` evenly spaced test examples, seed by seed."""
     jitted = jax.jit(function)
     total = len(dataset.test[dataset.spec.subject])
     num = min(num or total, total)
-    spaced = np.arange(num) * total // num  # the first ones may be of one kind: MNIST's are of the neater writers
+    spaced = np.arange(num) * total // num  # the first ones may be unrepresentative: MNIST's are by neater writers
     entries = {name: dataset.test[name][spaced] for name in model.needs}
     means = []
     for seed, key in enumerate(keys):

@@ -1,4 +1,4 @@
-"""Scores of a set of examples, whatever made them, against real ones: a function a family of metrics."""
+"""Scores of a set of examples of any origin against real ones: one function per family of metrics."""
 
 import math
 from collections.abc import Callable
@@ -19,35 +19,35 @@ from jaxgen.metrics.two_sample import two_sample_test
 from jaxgen.model import FEW
 
 SURE = 0.9
-"""A judge recognizes an image where its largest class probability is at least this."""
+"""Minimum of a judge's largest class probability for an image to count as recognized."""
 
 K = 5
-"""Neighbors of precision, recall, density and coverage, and of a class's recall."""
+"""Number of neighbors in precision, recall, density, coverage and class recall."""
 
 SPLITS = 10
-"""Of the inception score."""
+"""Number of splits in the inception score."""
 
 PARZEN_DEVIATIONS = np.logspace(-2.5, 0.5, 31)
-"""Of the Parzen windows, in pixels of [0, 1] or the points' unit; one is chosen on the validation split."""
+"""Candidate widths of Parzen windows, in pixels of [0, 1] or the points' unit; chosen on the validation split."""
 
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """Images uint8 [num, H, W, C] or points float32 [num, 2], with what is computed from them."""
+    """Images uint8 [num, H, W, C] or points float32 [num, 2], with cached features and probabilities."""
 
-    entry: Any  # the values, or what gives them for [:]
+    entry: Any  # the values, or an object that returns them for [:]
     labels: np.ndarray | None  # int32 [num]
     extractor: Extractor | None = None
     judge: Extractor | None = None
 
     @cached_property
     def values(self) -> np.ndarray:
-        """The examples, decoded when they are first asked for."""
+        """The examples, decoded on first use."""
         return self.entry[:]
 
     @cached_property
     def features(self) -> np.ndarray:
-        """The extractor's: float [num, dimensions]."""
+        """Features by the extractor: float [num, dimensions]."""
         return self.extractor.features(self.values)
 
     @cached_property
@@ -58,37 +58,37 @@ class Examples:
 
     @cached_property
     def judged(self) -> np.ndarray:
-        """The judge's class probabilities: float32 [num, classes]."""
+        """Class probabilities by the judge: float32 [num, classes]."""
         logits = self.judge.logits(self.values)
         probabilities = np.exp(logits - logits.max(1, keepdims=True))
         return probabilities / probabilities.sum(1, keepdims=True)
 
 
 class Sides(NamedTuple):
-    """What examples are scored against."""
+    """Real examples to score others against, and what scoring needs besides."""
 
     dataset: Dataset
     train: Examples
     validation: Examples
-    test: Examples  # the real ones of every distance
+    test: Examples  # the reference of every distance
     learned: Callable[[Examples, np.ndarray], np.ndarray]  # labels of images by a classifier trained on the examples
     seed: int
 
 
 def inception(sides: Sides, fake: Examples) -> dict[str, float]:
-    """Inception score, of samples in an order of chance: those of a model may come sorted by class."""
+    """Inception score of the samples in random order, since a model's may come sorted by class."""
     order = np.random.Generator(np.random.Philox(sides.seed)).permutation(len(fake.values))
     return {"inception_score": inception_score(fake.extractor.logits(fake.values)[order], SPLITS).mean}
 
 
 def recognized(sides: Sides, fake: Examples) -> dict[str, float]:
-    """The share that the judge is sure of, and the classes among them."""
+    """Share that the judge is sure of, and the number of classes among them."""
     sure = fake.judged.max(-1) >= SURE
     return {"recognized": float(sure.mean()), "classes": float(len(set(fake.judged.argmax(-1)[sure])))}
 
 
 def modes(sides: Sides, fake: Examples) -> dict[str, float]:
-    """Modes found; of images, the classes that the judge names."""
+    """Modes found; for images, the classes that the judge names."""
     if fake.values.ndim == 2:
         centers, deviation = sides.dataset.spec.mixture
         found, known = point_modes(fake.values, centers, deviation), len(centers)
@@ -106,13 +106,13 @@ def two_sample(sides: Sides, fake: Examples) -> dict[str, float]:
 
 
 def classification_accuracy(sides: Sides, fake: Examples) -> dict[str, float]:
-    """Of a classifier trained on the samples and their labels, tested on real images."""
+    """Accuracy on real images of a classifier trained on the samples and their labels."""
     predicted = sides.learned(fake, sides.test.values)
     return {"classification_accuracy": float((predicted == sides.test.labels).mean())}
 
 
 def agreement(sides: Sides, fake: Examples) -> dict[str, float]:
-    """The share on which the judge names the asked label, and recall within the classes."""
+    """Share on which the judge names the requested label, and recall within the classes."""
     return {
         "agreement": label_agreement(fake.judged.argmax(-1), fake.labels),
         "class_recall": class_recall(sides.test.features, sides.test.labels, fake.features, fake.labels, K),
@@ -126,7 +126,7 @@ def parzen(sides: Sides, fake: Examples) -> dict[str, float]:
 
 
 def diversity(sides: Sides, fake: Examples) -> dict[str, float]:
-    """Within a class, the mean over the classes."""
+    """Diversity within a class, averaged over the classes."""
     labels = fake.labels if fake.labels is not None else fake.judged.argmax(-1)
     kept = np.isin(labels, np.flatnonzero(np.bincount(labels) >= 2))  # a pair takes two
     if not kept.any():

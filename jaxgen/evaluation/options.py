@@ -1,4 +1,4 @@
-"""How scores are taken, as options of the command line and of experiments."""
+"""Options of scoring, for the command line and experiments."""
 
 from dataclasses import dataclass
 
@@ -7,18 +7,18 @@ from jaxgen.errors import UserError
 
 @dataclass(frozen=True)
 class Scoring:
-    """How scores are taken; every field is stored with them."""
+    """Settings of scoring; every field is stored with the scores."""
 
     metrics: tuple[str, ...] = ()  # families of metrics, as `jaxgen metrics` lists them; the usual ones if not given
-    samples: int | None = None  # of each seed; as many as there are training examples, at most 10,000, if not given
+    samples: int | None = None  # number per seed; as many as there are training examples, at most 10,000, if not given
     extractor: str | None = None  # .safetensors or .py file that gives the features; the dataset's own if not given
-    sampling_seed: int = 0  # of what is random in sampling and scoring
-    importance_samples: int = 500  # of iwae, for each test image
-    temperatures: int = 1000  # of ais
-    examples: int | None = None  # test images that iwae and ais are of, evenly spaced; all, and 100, if not given
+    sampling_seed: int = 0  # seed of all randomness in sampling and scoring
+    importance_samples: int = 500  # latents that iwae draws for each test image
+    temperatures: int = 1000  # number of temperatures of ais
+    examples: int | None = None  # evenly spaced test images for iwae and ais; all for iwae, 100 for ais if not given
 
     def check(self) -> None:
-        """Raises UserError for a value that cannot be."""
+        """Raises UserError for an invalid value."""
         for name in ("samples", "importance_samples", "temperatures", "examples"):
             value = getattr(self, name)
             if value is not None and value < 1:

@@ -1,4 +1,4 @@
-"""Scoring runs and images: the rows of a table, each beside its nulls (real images, the untrained model)."""
+"""Scores runs and images: the rows of a table, beside reference rows (real images, the untrained model)."""
 
 import contextlib
 import dataclasses
@@ -48,28 +48,28 @@ from jaxgen.training.plan import Plan
 EVALUATION = "evaluation.json"
 
 PACKAGES = ("jax", "jaxlib", "flax", "numpy", "scipy", "scikit-learn", "pillow")
-"""Whose versions scores depend on."""
+"""Packages whose versions scores depend on."""
 
 MOST = 10_000
-"""Samples of a seed, if not said otherwise."""
+"""Most samples per seed by default."""
 
 
 def evaluate(
     run: str | Path, scoring: Scoring | None = None, checkpoint: str | int = "newest", *, progress: bool = True
 ) -> dict[str, Any]:
-    """Scores a run's seeds beside real images and the untrained model; writes evaluation.json into it.
+    """Scores a run's seeds beside real images and the untrained model; writes evaluation.json into the run folder.
 
     Args:
         run: the run folder.
-        scoring: the metrics, and how they are taken.
+        scoring: the metrics and their settings.
         checkpoint: as `open_run` takes it.
-        progress: show on stderr how far it is.
+        progress: show progress on stderr.
 
     Returns:
-        What `Scorer.results` gives.
+        The table, as `Scorer.results` returns it.
 
     Raises:
-        UserError: no run there, no checkpoint yet, a metric that the model cannot have, or one that needs more samples.
+        UserError: there is no run or no checkpoint yet; a metric does not apply to the model, or needs more samples.
     """
     opened = open_run(run, checkpoint)
     with Scorer(opened.plan.dataset, scoring or Scoring(), progress) as scorer:
@@ -91,21 +91,21 @@ def evaluate_images(
     progress: bool = True,
     **options: Any,
 ) -> dict[str, Any]:
-    """Scores images (or points) that any other system made beside real ones of a dataset; writes a JSON file.
+    """Scores images (or points) made by any other system beside real ones of a dataset; writes a JSON file.
 
     Args:
-        images: a folder or a zip file of images, or an array, as `read_images` has it.
-        dataset: by name, as `jaxgen.data.load` has it.
-        scoring: the metrics, and how they are taken.
+        images: a folder or a zip file of images, or an array, as `read_images` takes it.
+        dataset: its name, as `jaxgen.data.load` takes it.
+        scoring: the metrics and their settings.
         out: the JSON file; IMAGES.evaluation.json beside the images if not given.
-        progress: show on stderr how far it is.
-        **options: of the dataset, the fields of `jaxgen.data.Options`.
+        progress: show progress on stderr.
+        **options: options of the dataset, the fields of `jaxgen.data.Options`.
 
     Returns:
-        What `Scorer.results` gives.
+        The table, as `Scorer.results` returns it.
 
     Raises:
-        UserError: images that cannot be read or are not as the dataset's, or a metric that is not for them.
+        UserError: the images cannot be read or are unlike the dataset's, or a metric does not apply to them.
     """
     scoring, path = scoring or Scoring(), Path(images).expanduser().resolve()
     out = Path(out) if out else path.with_name(f"{path.name}.evaluation.json")
@@ -136,7 +136,7 @@ def evaluate_images(
 
 
 class Scorer:
-    """Scores rows of one table: a dataset, its extractor and judge, and how scores are taken."""
+    """Scores the rows of one table, which share a dataset, its extractor and judge, and the settings of scoring."""
 
     def __init__(
         self, dataset: Dataset, scoring: Scoring, progress: bool, split: Literal["test", "validation"] = "test"
@@ -144,12 +144,12 @@ class Scorer:
         check_scoring(scoring)
         dataset = _still(dataset)
         self.split, self.scoring = split, scoring
-        # What is chosen by validation data is scored on them as models are on test data.
+        # To choose by validation data, the validation split takes the place of the test split.
         self.dataset = dataset._replace(test=getattr(dataset, split))
         self._bar = Progress(progress)
         self.entry = dataset.spec.subject
         self.num = scoring.samples or min(MOST, dataset.spec.num_examples)
-        # Trained before the bar is there, since training shows one of its own.
+        # Networks are trained before this bar starts, since training shows its own.
         needed = any(FAMILIES[name].networks for name in self.names)
         self.extractor, self.judge = (
             networks.extractors(dataset, scoring.extractor, progress) if needed else (None, None)
@@ -164,11 +164,11 @@ class Scorer:
         self._bar.__exit__(*exc)
 
     def context(self, model: Model | None = None, labeled: bool = True) -> Context:
-        """The inputs available to metrics of a model, or of examples."""
+        """Inputs available to metrics of a model, or of examples."""
         return Context(self.dataset, self.extractor, self.judge, model, labeled)
 
     def check(self, plans: Sequence[Plan], labeled: bool = True) -> None:
-        """Raises UserError for a metric asked for that no model of `plans`, or without any the examples, can have."""
+        """Raises UserError if a requested metric applies to no model of `plans`, or to no examples without plans."""
         for name in self.names:
             if scores_samples(name) and self.num < FAMILIES[name].least:
                 raise UserError(f"metric {name} needs {FAMILIES[name].least} samples or more, not {self.num}")
@@ -185,10 +185,10 @@ class Scorer:
                     if plans and other not in {plan.model_name for plan in plans} and not self._reason_of(name, other)
                 ]
                 hint = f"; models that can: {', '.join(able)}" if able else ""
-                raise UserError(f"metric {name} is not for {who}: {reasons[0]}{hint}")
+                raise UserError(f"metric {name} does not apply to {who}: {reasons[0]}{hint}")
 
     def _reason_of(self, family: str, name: str) -> str:
-        """Why a model of the table of models cannot have a metric."""
+        """Reason why a model, by its name in `models.MODELS`, cannot have a metric; "" if it can."""
         module = models.load(name)
         try:
             return self.lacks(family, module.make(module.Config(), self.dataset.spec))
@@ -196,13 +196,13 @@ class Scorer:
             return "it is not for such data"
 
     def lacks(self, family: str, model: Model) -> str:
-        """Why a model cannot have a metric; "" where it can."""
+        """Reason why a model cannot have a metric; "" if it can."""
         if scores_samples(family) and model.sampler is None:
             return "it does not sample"
         return FAMILIES[family].lacks(self.context(model, "label" in model.conditions))
 
     def lacks_column(self, key: str, model: Model) -> str:
-        """Why a model cannot have a column; "" where it can."""
+        """Reason why a model cannot have a column; "" if it can."""
         family, space = FAMILY_OF[key].name, model.likelihood and model.likelihood.space
         if words := self.lacks(family, model):
             return words
@@ -215,20 +215,20 @@ class Scorer:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The families of metrics that are asked for."""
+        """Requested families of metrics; the usual ones if none are named."""
         return self.scoring.metrics or tuple(name for name, family in FAMILIES.items() if family.usual)
 
     def title(self, key: str) -> str:
-        """Of a column."""
+        """Title of a column, by its key."""
         return columns(self.context(), self.scoring, self.num, {key})[0].title
 
     def families(self, table: Sequence[Family], model: Model | None, labeled: bool) -> list[Family]:
-        """The rows of `table` that are asked for and can be computed."""
+        """Rows of `table` that are requested and can be computed."""
         context = self.context(model, labeled)
         return [family for family in table if family.name in self.names and not family.lacks(context)]
 
     def absent(self, model: Model | None, labeled: bool) -> dict[str, str]:
-        """By column, why there is no number."""
+        """Map from column to the reason why it has no number."""
         context = self.context(model, labeled)
         names = [name for name in self.names if model is not None or scores_samples(name)]
         reasons = {name: FAMILIES[name].lacks(context) for name in names}
@@ -238,7 +238,7 @@ class Scorer:
 
     @cached_property
     def sides(self) -> Sides:
-        """The real examples."""
+        """Real examples of each split, against which samples are scored."""
         train, validation, test = (
             Examples(each[self.entry], each.get("label"), self.extractor, self.judge)
             for each in (self.dataset.train, self.dataset.validation, self.dataset.test)
@@ -246,12 +246,12 @@ class Scorer:
         return Sides(self.dataset, train, validation, test, self._learned, self.scoring.sampling_seed)
 
     def _learned(self, examples: Examples, images: np.ndarray) -> np.ndarray:
-        """Labels of images by a classifier that is trained on the examples."""
+        """Labels of images, predicted by a classifier trained on the examples."""
         return networks.learned(examples.values, examples.labels, self.dataset, self.scoring.sampling_seed)(images)
 
     @cached_property
     def _depends(self) -> dict[str, Any]:
-        """What all scores depend on beside what is scored."""
+        """Part of the cache key shared by all scores; the rest identifies what is scored."""
         return {
             "dataset": [self.dataset.name, self.dataset.fingerprint],
             "extractor": self.extractor and [self.extractor.name, self.extractor.digest],
@@ -269,11 +269,11 @@ class Scorer:
     def of_samples(
         self, name: str, values: np.ndarray, labels: np.ndarray | None, without: str = ""
     ) -> dict[str, float]:
-        """Every metric but `without` of examples, images uint8 [num, H, W, C] or points, whatever made them."""
+        """Scores of examples by all metrics but `without`; images uint8 [num, H, W, C] or points, of any origin."""
         fake = Examples(values, labels, self.extractor, self.judge)
         families = [row for row in self.families(SAMPLES, None, labels is not None) if row.name != without]
         own = content(values=values, labels=labels) if families else ""
-        if self.extractor and not self.extractor.whole:  # what it depends on shows in the features alone
+        if self.extractor and not self.extractor.whole:  # its digest may miss imports, so the features identify it
             own = content(own=np.array(own), fake=fake.features, real=self.sides.test.features)
         scores = {}
         self._bar.more(len(families))
@@ -289,7 +289,7 @@ class Scorer:
         return family.score(self.sides, fake)
 
     def of_model(self, plan: Plan, name: str, seeds: tuple[int, ...], keys, state: State) -> dict[str, list[float]]:
-        """Every metric of these seeds of a model that needs no samples."""
+        """Scores of these seeds of a model by all metrics that need no samples."""
         families = self.families(MODELS, plan.model, False)
         options = [self.scoring.importance_samples, self.scoring.temperatures, self.scoring.examples]
         own = [plan.described(), plan.sources(), engine.digests(seeds, state), options]
@@ -304,11 +304,11 @@ class Scorer:
         return scores
 
     def real_rows(self, arms: Sequence[Model]) -> list[dict[str, Any]]:
-        """Real images scored as if a model had made them: what the test images leave to reach.
+        """Rows of real images scored as if a model had made them: the target for models.
 
-        They are training images, none of them a test image, as many as the models' samples where there are so many.
-        Where one of the models draws bits and the data are not bits, the same images as bits too: what a perfect
-        sampler of the bits would score.
+        They are training images, so none is a test image; as many as the models' samples, if there are that many.
+        If one of the models draws bits and the data are not bits, a second row scores the same images as bits: the
+        score of a perfect sampler of bits.
         """
         train = self.dataset.train
         order = np.random.Generator(np.random.Philox(self.scoring.sampling_seed)).permutation(len(train[self.entry]))
@@ -334,7 +334,7 @@ class Scorer:
         return made
 
     def model_rows(self, name: str, run: Run) -> tuple[dict, dict]:
-        """The rows of a trained model and of the same model before training, a value a seed."""
+        """Rows of a trained model and of the same model before training, with one value per seed."""
         plan = run.plan
         entry = models.MODELS.get(plan.model_name)
         labeled = "label" in plan.model.conditions
@@ -366,7 +366,7 @@ class Scorer:
         return trained, {"name": f"{name}, untrained", "kind": "untrained", "values": untrained, **shared}
 
     def values(self, plan: Plan, name: str, state: State, diverged: set[int]) -> dict[str, list[float | None]]:
-        """Every score of every seed, in their order; None for a seed that diverged, or whose score is not finite."""
+        """All scores, one per seed in order; None for a seed that diverged, or whose score is not finite."""
         seeds = plan.settings.seeds
         keys = engine.all_streams(seeds).evaluate
         keys = jax.vmap(jax.random.fold_in, (0, None))(keys, self.scoring.sampling_seed)
@@ -391,7 +391,7 @@ class Scorer:
         return values
 
     def _conditions(self, plan: Plan, going: np.ndarray) -> dict[str, np.ndarray]:
-        """What the samples of the seeds that go on are asked for: entries of drawn training examples, [seeds, num]."""
+        """Conditions of these seeds' samples: entries of randomly drawn training examples, [seeds, num, ...]."""
         names, train = plan.model.conditions, self.dataset.train
         if not names:
             return {}
@@ -405,7 +405,7 @@ class Scorer:
         return {name: np.stack([train[name][some] for some in rows]) for name in names}
 
     def results(self, rows: list[dict[str, Any]], seeds: tuple[int, ...]) -> dict[str, Any]:
-        """What a table holds, JSON-able.
+        """Returns the table as a JSON-able dict.
 
         Returns:
             {"seeds", "metrics": the columns, "rows", "dataset", "samples", "scoring", "extractor", "judge"}; rows
@@ -435,12 +435,12 @@ class Scorer:
 
 
 def _finite(value: float) -> float | None:
-    """JSON has no other numbers; a score that is none of them is missing."""
+    """Returns None, a missing score, for a number that JSON cannot hold (infinity, NaN)."""
     return value if math.isfinite(value) else None
 
 
 def _still(dataset: Dataset) -> Dataset:
-    """The dataset as it is scored: training images that each step draws as bits anew are drawn once, as the others."""
+    """Returns the dataset with dynamically binarized training images drawn once, as the other splits' are."""
     if dataset.options["binarize"] != "dynamic":
         return dataset
     images = Transform(binarize="dynamic").all(dataset.train["image"][:])
@@ -449,7 +449,7 @@ def _still(dataset: Dataset) -> Dataset:
 
 @contextlib.contextmanager
 def _told(family: str) -> Iterator[None]:
-    """A metric's ValueError becomes a UserError that names it."""
+    """Turns a metric's ValueError into a UserError that names the metric."""
     try:
         yield
     except ValueError as error:
@@ -457,5 +457,5 @@ def _told(family: str) -> Iterator[None]:
 
 
 def initial(plan: Plan) -> State:
-    """The state of every seed before training."""
+    """State of every seed before training."""
     return engine.initial_state(plan.model, engine.all_streams(plan.settings.seeds).init)

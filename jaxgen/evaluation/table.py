@@ -1,4 +1,4 @@
-"""The table of metrics: one row a family, with its columns. Pages, terminals and docs read these rows.
+"""The table of metrics: one row per family, with its columns. Pages, terminals and docs read these rows.
 
 To add a metric, write its function in `jaxgen.metrics` and add a row.
 """
@@ -23,7 +23,7 @@ SPACES = {
     "uint8": "of the test images' 256 levels",
     "continuous": "density of the test images with pixels in [0, 1], not dequantized",
 }
-"""The examples that the log-likelihoods of each space are of."""
+"""Map from space to the examples of its log-likelihoods."""
 
 SHORT = {"binary": "bits", "uint8": "levels", "continuous": "density"}
 
@@ -35,14 +35,14 @@ class Context(NamedTuple):
     """Inputs available to a metric."""
 
     dataset: Dataset
-    extractor: Extractor | None  # both None where no metric that was asked for uses networks
+    extractor: Extractor | None  # both None if no requested metric uses networks
     judge: Extractor | None
-    model: Model | None = None  # None for examples that another system made
-    labeled: bool = True  # whether the samples have labels of their own
+    model: Model | None = None  # None for examples of another system
+    labeled: bool = True  # True if the samples have labels of their own
 
     @property
     def labels(self) -> bool:
-        """Whether the real examples are images with labels."""
+        """True if the real examples are images with labels."""
         return self.dataset.spec.subject == "image" and "label" in self.dataset.spec.entries
 
 
@@ -50,34 +50,34 @@ class Column(NamedTuple):
     """A column of a table of scores."""
 
     key: str
-    title: str  # {names} in braces are of `placeholders`, here and in the note
-    note: str  # what a reader must know of it
+    title: str  # {names} in braces are filled in from `placeholders`, here and in the note
+    note: str  # what a reader must know
     better: Literal["lower", "higher"] | None = None
-    digits: int = 3  # printed after the point
-    bounds: tuple[float | None, float | None] = (None, None)  # least and largest value that can be
-    rate: bool = False  # a seed has 1 or 0, and the mean is the share of the seeds
+    digits: int = 3  # printed decimals
+    bounds: tuple[float | None, float | None] = (None, None)  # smallest and largest possible value
+    rate: bool = False  # each seed scores 1 or 0, so the mean is a share of the seeds
 
 
 class Family(NamedTuple):
-    """Metrics that are computed together; a row of the table."""
+    """Metrics that are computed together: a row of the table."""
 
     name: str  # as `--metrics` takes it
     about: str
     columns: tuple[Column, ...]
     score: Callable[..., dict[str, Any]]
-    """Of samples: (sides, fake) -> a score a column. Of a model: (model, keys [seeds], state, dataset, scoring) -> the
-    scores of every seed a column."""
-    lacks: Callable[[Context], str] = lambda context: ""  # why there is no number; "" where there is one
-    usual: bool = False  # whether it is in a table when no metrics are named
-    networks: bool = False  # whether it uses the extractor or the judge
-    least: int = 1  # samples, at least
+    """Scores by column. Of samples: (sides, fake) -> one score each. Of models: (model, keys [seeds], state, dataset,
+    scoring) -> the scores of all seeds."""
+    lacks: Callable[[Context], str] = lambda context: ""  # reason why there is no number; "" if there is one
+    usual: bool = False  # True if it is in a table when no metrics are named
+    networks: bool = False  # True if it uses the extractor or the judge
+    least: int = 1  # minimum number of samples
     needs: str = ""  # in a word or two, for `jaxgen metrics`
 
 
 def _judge(context: Context) -> str:
     if context.dataset.spec.subject != "image":
-        return "the data are no images that a judge could learn"
-    return "" if context.judge else "the data have no labels that a judge could learn"
+        return "the data are not images, which a judge needs"
+    return "" if context.judge else "the data have no labels, which a judge needs"
 
 
 def _modes(context: Context) -> str:
@@ -120,7 +120,7 @@ def _encodes(context: Context) -> str:
 
 
 def _reconstructs(context: Context) -> str:
-    return _encodes(context) or ("" if context.dataset.spec.subject == "image" else "its reconstructions are no images")
+    return _encodes(context) or ("" if context.dataset.spec.subject == "image" else "it reconstructs no images")
 
 
 def _classifies(context: Context) -> str:
@@ -134,7 +134,7 @@ def _codes(context: Context) -> str:
 
 
 def _by_space(key: str, title: str, note: str, better: Literal["lower", "higher"], digits: int) -> tuple[Column, ...]:
-    """A column for each space: log-likelihoods of two spaces do not compare."""
+    """Returns a column for each space: log-likelihoods of different spaces are not comparable."""
     columns = []
     for space, about in SPACES.items():
         named = title.replace("SPACE", space).replace("SHORT", SHORT[space])
@@ -245,7 +245,7 @@ SAMPLES = (
                 "inception_score",
                 "IS{short}",
                 "exp E[KL(p(y|x) || p(y))] by the logits of {extractor}, mean of {splits} splits of {num:,} samples. "
-                "It knows no real images.",
+                "It uses no real images.",
                 "higher",
                 3,
                 (1.0, None),
@@ -264,8 +264,8 @@ SAMPLES = (
             Column(
                 "recognized",
                 "recognized",
-                "Share of the samples on which {judge} is at least {sure:.0%} sure of the class. It can be sure of "
-                "what is no such image at all: read it beside the classes and the distances.",
+                "Share of the samples on which {judge} is at least {sure:.0%} sure of the class. It can be sure even "
+                "of images that show no class: read it beside the classes and the distances.",
                 "higher",
                 3,
                 SHARE,
@@ -323,14 +323,12 @@ SAMPLES = (
                 "two_sample",
                 "two-sample",
                 "Accuracy on held-out examples of a small network that tells samples from test examples by {network}; "
-                "0.5 where it cannot.",
+                "0.5 if it cannot.",
                 "lower",
                 3,
                 SHARE,
             ),
-            Column(
-                "two_sample_p", "its p", "Probability of that accuracy or more where both are alike.", None, 4, SHARE
-            ),
+            Column("two_sample_p", "its p", "Probability of that accuracy or more if both are alike.", None, 4, SHARE),
         ),
         of_samples.two_sample,
         networks=True,
@@ -376,12 +374,12 @@ SAMPLES = (
     ),
     Family(
         "agreement",
-        "share on which a judge names the asked class, and recall within classes",
+        "share on which a judge names the requested class, and recall within classes",
         (
             Column(
                 "agreement",
                 "agreement",
-                "Share of the samples on which {judge} names the class that was asked for{right}. One image a class "
+                "Share of the samples on which {judge} names the requested class{right}. One image per class "
                 "would do: read it beside the recall within classes.",
                 "higher",
                 4,
@@ -435,7 +433,7 @@ SAMPLES = (
     ),
     Family(
         "diversity",
-        "of pairs within a class: feature distance, MS-SSIM",
+        "feature distance and MS-SSIM of pairs within a class",
         (
             Column(
                 "feature_diversity",
@@ -462,19 +460,19 @@ SAMPLES = (
         needs="labels",
     ),
 )
-"""Families that score examples, whatever made them."""
+"""Families that score examples of any origin."""
 
 ERRORS: tuple[tuple[str, str, str, Literal["lower", "higher"], int, tuple[float | None, float | None]], ...] = (
     ("mse", "MSE", "Mean squared error, pixels in [0, 1],", "lower", 5, SHARE),
     ("psnr", "PSNR", "Peak signal-to-noise ratio, dB,", "higher", 2, (0.0, None)),
     ("ssim", "SSIM", "Structural similarity", "higher", 4, (-1.0, 1.0)),
 )
-"""Of reconstructed images: key, title, words, which is better, digits, bounds."""
+"""Errors of reconstructed images: key, title, words, which is better, digits, bounds."""
 
 MODELS = (
     Family(
         "log_prob",
-        "log-likelihood: exact or a bound, as the model has it",
+        "log-likelihood: exact or a bound, as the model defines it",
         (
             *_by_space("log_prob", "log p, SPACE", "Mean log-likelihood in nats, SPACE.", "higher", 1),
             Column("bits_per_dimension", "bits/dim", "The same as bits a pixel and channel.", "lower", 3),
@@ -505,7 +503,7 @@ MODELS = (
             "ais",
             "AIS, SHORT",
             "Mean log-likelihood in nats, SPACE, by annealed importance sampling with {temperatures:,} temperatures: a "
-            "stochastic lower bound, of {annealed} ones.",
+            "stochastic lower bound, on {annealed} ones.",
             "higher",
             2,
         ),
@@ -561,8 +559,8 @@ MODELS = (
     ),
     Family(
         "accuracy",
-        "share of the test images classified rightly",
-        (Column("accuracy", "accuracy", "Share of the test images classified rightly.", "higher", 4, SHARE),),
+        "share of the test images classified correctly",
+        (Column("accuracy", "accuracy", "Share of the test images classified correctly.", "higher", 4, SHARE),),
         of_models.accuracy,
         _classifies,
         usual=True,
@@ -590,27 +588,27 @@ MODELS = (
 """Families that score models."""
 
 FAMILIES = {family.name: family for family in (*SAMPLES, *MODELS)}
-"""By the names that `--metrics` takes."""
+"""Map from the names that `--metrics` takes to families."""
 
 COLUMNS = {column.key: column for family in FAMILIES.values() for column in family.columns}
-"""By key, in the order of a table."""
+"""Map from key to column, in the order of a table."""
 
 FAMILY_OF = {column.key: family for family in FAMILIES.values() for column in family.columns}
-"""By a column's key, the family that fills it."""
+"""Map from a column's key to the family that fills it."""
 
 
 def scores_samples(family: str) -> bool:
-    """Whether a family scores examples, whatever made them; else it scores models."""
+    """True if a family scores examples of any origin; otherwise it scores models."""
     return FAMILIES[family] in SAMPLES
 
 
 def averaged(column: Column) -> bool:
-    """Whether means over several datasets can be taken of it: shares that should be large or small on all data."""
+    """True if a column can be averaged over datasets: a share for which large, or small, is better on all of them."""
     return column.bounds == SHARE and column.better is not None and not column.rate
 
 
 def check_scoring(scoring: Scoring) -> None:
-    """Raises UserError for an unknown metric, or a value that cannot be."""
+    """Raises UserError for an unknown metric or an invalid value."""
     for name in scoring.metrics:
         if name not in FAMILIES:
             raise UserError(f"unknown metric {name!r}: there are {', '.join(FAMILIES)}")
@@ -618,9 +616,9 @@ def check_scoring(scoring: Scoring) -> None:
 
 
 def columns(context: Context, scoring: Scoring, num: int, keys: set[str]) -> list[Column]:
-    """The columns of these keys, in the order of a table, their placeholders filled in; `num` samples are scored."""
+    """Columns of these keys, in the order of a table, with placeholders filled in; `num` samples are scored."""
     said = placeholders(context, scoring, num)
-    more = 0 if context.dataset.spec.subject == "image" else 2  # distances of points are of points' size
+    more = 0 if context.dataset.spec.subject == "image" else 2  # distances of points are small
     return [
         column._replace(
             title=column.title.format_map(said),
@@ -633,7 +631,7 @@ def columns(context: Context, scoring: Scoring, num: int, keys: set[str]) -> lis
 
 
 def placeholders(context: Context, scoring: Scoring, num: int) -> dict[str, Any]:
-    """What stands for the {names} in titles and notes of columns."""
+    """Map from the {names} in titles and notes of columns to their values."""
     spec, extractor = context.dataset.spec, context.extractor or Extractor("no network", "", np.asarray)
     tested = len(context.dataset.test[spec.subject])
     real = f"the {tested:,} test examples"
@@ -647,8 +645,8 @@ def placeholders(context: Context, scoring: Scoring, num: int) -> dict[str, Any]
     modes = (
         f"Modes of the mixture with one of {num:,} samples within 3 standard deviations."
         if points
-        else f"Classes that {judge} names among {num:,} samples{right}; its errors find modes that are not there: "
-        "read it beside the row of real images. Of 1,000 classes published figures are of 26,000 samples (--samples "
+        else f"Classes that {judge} names among {num:,} samples{right}; its errors count modes that are absent: "
+        "read it beside the row of real images. For 1,000 classes published figures use 26,000 samples (--samples "
         "26000)."
     )
     return {
@@ -679,7 +677,7 @@ def placeholders(context: Context, scoring: Scoring, num: int) -> dict[str, Any]
 
 
 def likelihood_notes(model: Model) -> dict[str, str]:
-    """By column of the log-likelihoods: what a reader must know, and why there is no number."""
+    """Map from log-likelihood column to its note, or to the reason why it has no number."""
     if model.likelihood is None:
         return dict.fromkeys([f"log_prob_{space}" for space in SPACES], "it has no likelihood")
     own = f"{model.likelihood.kind}; {model.likelihood.note}"

@@ -18,11 +18,11 @@ MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
 """The first object in a file of the format before PyTorch 1.6."""
 
 DTYPES = {"FloatStorage": "float32", "DoubleStorage": "float64", "HalfStorage": "float16", "LongStorage": "int64"}
-"""The dtype of each class of storage that is read."""
+"""Map from a readable class of storage to its dtype."""
 
 
 class Storage(NamedTuple):
-    """A flat array that tensors are views of; its values lie apart from the pickle."""
+    """A flat array that tensors are views of; its values are stored outside the pickle."""
 
     key: str
     dtype: str
@@ -41,17 +41,17 @@ def read_state_dict(path: str | Path) -> dict[str, np.ndarray]:
     """The tensors of a state dict as `torch.save` writes it, in the zip format or the one before PyTorch 1.6.
 
     Both hold a pickle of the names and of each tensor's storage, offset, shape and strides, and beside it the
-    storages' bytes. A pickle may name any function and have it called while it is read. This one may name
-    the dict's class, the classes of storages and the making of a tensor, for which stand-ins are taken.
+    storages' bytes. A pickle can call any function while it is loaded. Here it may name only the dict's class,
+    the classes of storages and the functions that rebuild a tensor, all of which are replaced by stand-ins.
 
     Args:
-      path: a state dict of dense float16, float32, float64 or int64 tensors, on whatever device they were.
+      path: a state dict of dense float16, float32, float64 or int64 tensors, saved from any device.
 
     Returns:
-      The arrays by name, in the file's order; read-only views, of the shape and layout saved.
+      The arrays by name, in the file's order; read-only views with the saved shape and layout.
 
     Raises:
-      UserError: the file cannot be read, is damaged or no PyTorch file, or holds anything but such tensors.
+      UserError: the file cannot be read, is damaged, is not a PyTorch file, or holds anything but such tensors.
     """
     try:
         data = Path(path).read_bytes()
@@ -72,16 +72,16 @@ def read_state_dict(path: str | Path) -> dict[str, np.ndarray]:
 
 
 class _NotPlainError(Exception):
-    """A file in order that holds something other than tensors by name."""
+    """Raised for a valid file that holds something other than named tensors."""
 
 
-# Python's own unpickler: the one in C fills memory, up to 64 GiB, where a damaged byte is taken for a memo's index.
+# Python's own unpickler: the C one can fill memory, up to 64 GiB, when a damaged byte is read as a memo's index.
 class _Unpickler(pickle._Unpickler):
-    """Makes dicts, lists, numbers, strings and Tensors, and nothing else."""
+    """Unpickles dicts, lists, numbers, strings and Tensors, and nothing else."""
 
     def __init__(self, file):
         super().__init__(file)
-        self.dtypes = {}  # of the storages by key
+        self.dtypes = {}  # by the storages' keys
 
     def find_class(self, module: str, name: str) -> Any:
         if module == "torch" and name in DTYPES:
@@ -96,7 +96,7 @@ class _Unpickler(pickle._Unpickler):
         raise _NotPlainError(f"it names {f'{module}.{name}'[:100]!r}")
 
     def persistent_load(self, pid: Any) -> Storage:
-        # The older format has a last entry: a view once, None since PyTorch 0.4.
+        # The older format appends an entry: a view at first, None since PyTorch 0.4.
         kind, dtype, key, _location, _size, *view = pid
         if kind != "storage" or dtype not in DTYPES.values() or not isinstance(key, str) or any(view):
             raise _NotPlainError(f"it refers to {repr(pid)[:100]}")
@@ -114,7 +114,7 @@ class _Unpickler(pickle._Unpickler):
 
 
 def _read_zip(data: bytes) -> tuple[Any, Callable[[Storage], np.ndarray]]:
-    """The object and what gives a storage, from an archive of one folder: data.pkl, byteorder, data/KEY."""
+    """Returns the object and a reader of storages, from an archive of one folder: data.pkl, byteorder, data/KEY."""
     archive = zipfile.ZipFile(io.BytesIO(data))
     (file,) = [name for name in archive.namelist() if name.endswith("/data.pkl")]
     folder = file.removesuffix("data.pkl")
@@ -128,9 +128,9 @@ def _read_zip(data: bytes) -> tuple[Any, Callable[[Storage], np.ndarray]]:
 
 
 def _read_legacy(data: bytes) -> tuple[Any, Callable[[Storage], np.ndarray]]:
-    """The same from pickles of a magic number, a version, a machine, the object and the keys, then the storages.
+    """Returns the same of pickles of a magic number, a version, a machine, the object and the keys; then storages.
 
-    Each storage is its length in elements, 8 bytes, and its values, little-endian as all of it.
+    Each storage is its length in elements (8 bytes) followed by its values, all little-endian.
     """
     stream = io.BytesIO(data)
     if _Unpickler(stream).load() != MAGIC_NUMBER:
@@ -151,7 +151,7 @@ def _read_legacy(data: bytes) -> tuple[Any, Callable[[Storage], np.ndarray]]:
 
 
 def _view(tensor: Tensor, storage: np.ndarray) -> np.ndarray:
-    """The tensor, in place in its storage [elements], which is read-only as bytes are."""
+    """Returns the tensor as a view of its storage [elements], which is read-only as bytes are."""
     steps = zip(tensor.shape, tensor.strides, strict=True)
     end = tensor.offset + sum((n - 1) * stride for n, stride in steps) + 1 if math.prod(tensor.shape) else 0
     if end > len(storage):

@@ -1,4 +1,4 @@
-"""Whether samples are of the classes they were asked to be of, and how much of each class they cover."""
+"""Agreement of samples with their requested classes, and how much of each class they cover."""
 
 import numpy as np
 
@@ -7,13 +7,13 @@ from jaxgen.metrics.neighbors import precision_recall
 
 
 def label_agreement(named, labels) -> float:
-    """The share of samples that a classifier names as they were asked to be.
+    """Share of samples that a classifier assigns to their requested class.
 
-    One good image a class has 1: read it beside `class_recall`.
+    One good image per class is enough for 1: read it beside `class_recall`.
 
     Args:
       named: integers [num], the classes that the classifier names.
-      labels: integers [num], the classes that the samples were asked to be of.
+      labels: integers [num], the samples' requested classes.
 
     Raises:
       ValueError: there are none, or they are not integers [num], 0 or more.
@@ -25,16 +25,16 @@ def label_agreement(named, labels) -> float:
 
 
 def class_recall(real, real_labels, fake, fake_labels, k: int = 5) -> float:
-    """The mean over the real samples' classes of the recall of `precision_recall`, each class by itself.
+    """Recall of `precision_recall` within each class of the real samples, averaged over the classes.
 
-    A class that is asked for one image again and again has 0, as has one with k or fewer samples: a ball takes k
-    neighbors. It falls with the number of samples a class: read it beside that of real images.
+    A class whose samples are copies of one image has recall 0, as has one with k or fewer samples: a ball needs k
+    neighbors. It falls with the number of samples per class: read it beside that of real images.
 
     Args:
       real: [samples, dimensions], any real dtype.
       real_labels: integers [samples], 0 or more.
       fake: [samples, dimensions].
-      fake_labels: integers [samples], the classes that the fakes were asked to be of.
+      fake_labels: integers [samples], the requested classes of the fakes.
       k: which nearest neighbor gives the radius, 1 or more.
 
     Raises:

@@ -1,10 +1,10 @@
-"""What every metric asks of its arguments; each failure is a ValueError of one line."""
+"""Checks of metrics' arguments; each failure raises a ValueError of one line."""
 
 import numpy as np
 
 
 def features(values, name: str, least: int = 1, dtype=np.float64) -> np.ndarray:
-    """Features as `dtype` [samples, dimensions], finite, of `least` samples or more.
+    """Returns features as `dtype` [samples, dimensions], finite, with at least `least` samples.
 
     Raises:
       ValueError: they are anything else; the message calls them `name`.
@@ -23,13 +23,13 @@ def features(values, name: str, least: int = 1, dtype=np.float64) -> np.ndarray:
 
 
 def same_dimensions(real: np.ndarray, fake: np.ndarray) -> None:
-    """Raises ValueError where real and fake features [samples, dimensions] differ in their dimensions."""
+    """Raises ValueError if real and fake features [samples, dimensions] differ in their dimensions."""
     if real.shape[1] != fake.shape[1]:
         raise ValueError(f"real features have {real.shape[1]} dimensions, fake ones {fake.shape[1]}")
 
 
 def labels(values, name: str, num: int, num_classes: int | None = None) -> np.ndarray:
-    """Labels as int64 [num], 0 to num_classes - 1 where that is given.
+    """Returns labels as int64 [num], at least 0, and at most num_classes - 1 if that is given.
 
     Raises:
       ValueError: they are anything else; the message calls them `name`.
@@ -46,7 +46,7 @@ def labels(values, name: str, num: int, num_classes: int | None = None) -> np.nd
 
 
 def images(values, name: str) -> np.ndarray:
-    """Images as uint8 [num, H, W, C], C 1 or 3, one or more of them.
+    """Returns images as uint8 [num, H, W, C], with C 1 or 3 and num 1 or more.
 
     Raises:
       ValueError: they are anything else; the message calls them `name`.

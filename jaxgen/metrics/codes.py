@@ -1,13 +1,13 @@
-"""How well a categorical code that a model infers of images tells their classes."""
+"""Agreement of a categorical code, inferred from images, with their classes."""
 
 import numpy as np
 
 
 def code_error(train_codes, train_labels, test_codes, test_labels) -> float:
-    """The error rate on test images of a categorical code that is read as a classifier.
+    """Error rate on test images of a categorical code that is read as a classifier.
 
-    Each category stands for the class most frequent among the training images that have it, the lowest of several;
-    two categories may stand for one class. A test image of a category that no training image has is an error.
+    Each category stands for the class most frequent among its training images (in a tie the lowest); two categories
+    may stand for one class. A test image whose category has no training images is an error.
 
     Args:
       train_codes, test_codes: int [num], the category inferred for each image, 0 or more.

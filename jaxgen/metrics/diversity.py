@@ -1,4 +1,4 @@
-"""How much the samples of one class differ: structural similarity of images, distances of features."""
+"""Diversity of the samples of one class: structural similarity of images, distances of features."""
 
 from typing import NamedTuple
 
@@ -7,18 +7,18 @@ from scipy.ndimage import correlate1d
 
 from jaxgen.metrics import checks
 
-SIDE, SD = 11, 1.5  # of the Gaussian window, pixels
+SIDE, SD = 11, 1.5  # side and standard deviation of the Gaussian window, pixels
 C1, C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2  # (K1 L)^2 and (K2 L)^2
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang et al. 2003, of the scales from fine to coarse
 CHUNK = 64
-"""Pairs worked on at once."""
+"""Pairs processed at once."""
 
 _WINDOW = np.exp(-np.square(np.arange(SIDE) - SIDE // 2) / (2 * SD**2))
 _WINDOW /= _WINDOW.sum()
 
 
 class Diversity(NamedTuple):
-    """A quantity of pairs within each class, over random pairs."""
+    """Mean and deviation of a quantity of random pairs within each class."""
 
     classes: np.ndarray  # int64 [classes], those with samples, ascending
     mean: np.ndarray  # float64 [classes]
@@ -28,9 +28,9 @@ class Diversity(NamedTuple):
 def within_class_diversity(images, labels, *, pairs: int = 100, seed: int = 0) -> Diversity:
     """The mean MS-SSIM of random pairs of images of one class.
 
-    High is little diversity: 1 means that a class is one image. It must be read against the same
-    number of the training images; low values are also those of noise, so that it says nothing
-    of a model whose samples are not recognized. `ms_ssim` states the scales that small images get.
+    A high value means little diversity: 1 means that a class is one image. Compare it with that of the
+    training images. Noise has low values too, so it says nothing of a model whose samples are
+    not recognized. `ms_ssim` states the scales that small images get.
 
     Args:
       images: uint8 [n, H, W, 1 or 3], 11 pixels or more on each side.
@@ -53,11 +53,11 @@ def within_class_diversity(images, labels, *, pairs: int = 100, seed: int = 0) -
 def feature_diversity(features, labels, *, pairs: int = 1000, seed: int = 0) -> Diversity:
     """The mean Euclidean distance of random pairs of features of one class.
 
-    High is much diversity. Its unit is the features', so it compares only with that of real
-    samples under the same extractor.
+    A high value means much diversity. Its unit is the features', so it is comparable only with that
+    of real samples under the same extractor.
 
     Args:
-      features: [n, dimensions], any real dtype; worked on in float64.
+      features: [n, dimensions], any real dtype; computed in float64.
       labels: integers [n], what the samples were conditioned on, or are recognized as.
       pairs: drawn in each class, of two different samples each; 1 or more.
       seed: of the pairs; 0 or more.
@@ -91,14 +91,14 @@ def _over_pairs(quantity, labels: np.ndarray, pairs: int, seed: int) -> Diversit
 def ms_ssim(a, b, *, scales: int | None = None) -> np.ndarray:
     """The multi-scale structural similarity of pairs of images.
 
-    On each scale but the coarsest the contrast-structure term of `ssim`, and on the coarsest
-    `ssim` itself, each averaged over the windows and, where it is negative, 0; their product, each
-    raised to its scale's weight, averaged over the channels. From scale to scale images are
-    averaged over blocks of 2x2 pixels; the last row or column of an odd side is repeated first.
+    Each scale but the coarsest contributes the contrast-structure term of `ssim`, the coarsest `ssim`
+    itself, each averaged over the windows, with negative means set to 0. The factors are raised to
+    their scales' weights and multiplied, and the product is averaged over the channels. From scale to
+    scale images are averaged over blocks of 2x2 pixels; an odd side first repeats its last row or column.
 
-    Five scales need 161 pixels a side. Smaller images get as many as leave 11 pixels a side (28:
-    two, 64: three), with the first weights of the paper scaled to sum 1. Values of different
-    numbers of scales do not compare.
+    Five scales need 161 pixels per side. Smaller images get as many scales as leave 11 pixels per side
+    (28: two, 64: three), with the first weights of the paper scaled to sum to 1. Values with different
+    numbers of scales are not comparable.
 
     Args:
       a: uint8 [pairs, H, W, 1 or 3].
@@ -152,7 +152,7 @@ def ssim(a, b) -> np.ndarray:
 
 
 def image_pairs(first, second, names: tuple[str, str]) -> tuple[np.ndarray, np.ndarray]:
-    """Two arrays of images uint8 [pairs, H, W, 1 or 3] of one shape; raises ValueError if they are not."""
+    """Returns two arrays of images uint8 [pairs, H, W, 1 or 3] of one shape; otherwise raises ValueError."""
     first, second = checks.images(first, names[0]), checks.images(second, names[1])
     if first.shape != second.shape:
         raise ValueError(f"{names[0]} images have the shape {first.shape}, {names[1]} ones {second.shape}")
@@ -170,14 +170,14 @@ def _scales_that_fit(images: np.ndarray) -> int:
 
 
 def _by_chunks(function, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """`function` of float64 pairs -> [pairs], over chunks of uint8 ones, as windows take much memory."""
+    """Applies `function` of float64 pairs -> [pairs] to chunks of uint8 pairs, since windows take much memory."""
     starts = range(0, len(a), CHUNK)
     pieces = ((a[i : i + CHUNK].astype(np.float64), b[i : i + CHUNK].astype(np.float64)) for i in starts)
     return np.concatenate([function(x, y) for x, y in pieces])
 
 
 def _weighted_product(a: np.ndarray, b: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """The MS-SSIM [pairs] of float64 images on as many scales as there are weights."""
+    """MS-SSIM [pairs] of float64 images on as many scales as there are weights."""
     product = np.ones((a.shape[0], a.shape[-1]))
     for weight in weights[:-1]:
         _, structure = _similarity_and_structure(a, b)

@@ -1,7 +1,7 @@
-"""Likelihoods of latent-variable models, p(x) = integral of p(z) p(x|z) dz: bounds, bits, and what the latents carry.
+"""Likelihoods of latent-variable models, p(x) = integral of p(z) p(x|z) dz: bounds, bits, information in the latents.
 
 Estimates are of one state: vmap them over (key, state) for several seeds. They are float32, in nats, of every
-example; those of weight 0 get numbers, too, which the caller drops. Functions of `latents` are compiled once for
+example; the caller drops those of examples with weight 0. Functions of `latents` are compiled once for
 each `Latents` and each size.
 """
 
@@ -19,7 +19,7 @@ from jaxgen.model import Array, Batch, Key, Latents, State
 
 @partial(jax.jit, static_argnames=("latents", "samples", "chunk"))
 def importance_bound(key: Key, latents: Latents, state: State, batch: Batch, *, samples: int, chunk: int = 50) -> Array:
-    """The importance-weighted bound on log p(x), with K = `samples` latents an example.
+    """The importance-weighted bound on log p(x), with K = `samples` latents per example.
 
         log w_k = log p(x|z_k) + log p(z_k) - log q(z_k|x),  z_k ~ q(z|x)
         bound = log sum_k w_k - log K
@@ -28,8 +28,8 @@ def importance_bound(key: Key, latents: Latents, state: State, batch: Batch, *, 
     is biased downwards by about var(w) / (2 K p(x)^2): compare models at the same K only.
 
     Latent k is drawn by fold_in(key, k), so the draws do not depend on `chunk`, and those of a smaller K
-    are the first of a larger one's. The sum is kept by chunks with its largest term apart, so that log
-    weights of any size neither overflow nor lose digits: summed in float64 they give the same number, to a
+    are the first of a larger one's. The sum is accumulated in chunks with its largest term factored out, so
+    log weights of any size neither overflow nor lose digits: a sum in float64 gives the same number, to a
     unit or two in float32's last place.
 
     Args:
@@ -37,8 +37,8 @@ def importance_bound(key: Key, latents: Latents, state: State, batch: Batch, *, 
       latents: the model's.
       state: the model's, without seed axis.
       batch: as the model reads it, its examples independent of each other.
-      samples: K, 1 or more; 5,000 is the papers'.
-      chunk: latents of an example worked on at a time, at most; memory grows with it, not with K.
+      samples: K, 1 or more; papers use 5,000.
+      chunk: maximum number of latents per example processed at once; memory grows with it, not with K.
 
     Returns:
       float32 [batch], nats, in the space of the model's `likelihood`.
@@ -83,19 +83,19 @@ def annealed_importance(
 ) -> Array:
     """Annealed importance sampling of log p(x), from the prior to the posterior; needs no q(z|x).
 
-    Over f_t(z) = p(z) p(x|z)^beta_t, 0 = beta_0 < ... < beta_T = 1 evenly spaced through a sigmoid,
+    For f_t(z) = p(z) p(x|z)^beta_t, with 0 = beta_0 < ... < beta_T = 1 evenly spaced through a sigmoid,
 
         z_0 ~ p(z),  log w += (beta_t - beta_{t-1}) log p(x|z_{t-1}),  z_t ~ a move that leaves f_t invariant
 
-    and the estimate is the log of the mean weight over `chains`. That mean's expectation is p(x) whatever
-    T and the moves are, so the estimate is a stochastic lower bound of log p(x), the tighter the more
-    temperatures and chains. Where it is not tight it is low by an amount that depends on the model: raise
-    `temperatures` until the numbers stand.
+    and the estimate is the log of the mean weight over `chains`. That mean's expectation is p(x) for any
+    T and moves, so the estimate is a stochastic lower bound of log p(x), tighter with more
+    temperatures and chains. If it is not tight it is too low by an amount that depends on the model: raise
+    `temperatures` until the numbers no longer change.
 
-    The moves are Hamiltonian Monte Carlo with unit masses. A run with a key of its own, of the same length,
-    tunes a step size for each example and temperature, toward 65% accepted; the run that counts takes them
-    as given. Adapting within that run, as is often done, would make the moves depend on the chain's past and
-    leave the bound without its proof.
+    The moves are Hamiltonian Monte Carlo with unit masses. A separate run of the same length, with its own key,
+    tunes a step size for each example and temperature, toward 65% acceptance; the run that counts keeps them
+    fixed. Adapting within that run, as is often done, would make the moves depend on the chain's past and
+    invalidate the proof of the bound.
 
     Takes about 2 T (leapfrog_steps + 2) gradients of the decoder for each chain: for small decoders.
 
@@ -105,8 +105,8 @@ def annealed_importance(
       state: the model's, without seed axis.
       batch: as the model reads it, its examples independent of each other.
       temperatures: T, 1 or more; at 1 it is importance sampling from the prior.
-      chains: of each example, side by side in memory.
-      leapfrog_steps: of each move.
+      chains: chains per example, side by side in memory.
+      leapfrog_steps: leapfrog steps per move.
 
     Returns:
       float32 [batch], nats, in the space of the model's `likelihood`.
@@ -157,11 +157,11 @@ def annealed_importance(
 
 
 FIRST_STEP_SIZE = 0.5
-"""Of the tuning's leapfrog steps: near what a standard normal prior of up to some 100 latents wants."""
+"""Initial leapfrog step size of the tuning: near the best for a standard normal prior of up to some 100 latents."""
 ACCEPTANCE = 0.65
-"""The share of moves to accept, the best in high dimensions (Beskos et al. 2010, https://arxiv.org/abs/1001.4460)."""
+"""Target acceptance rate, the best in high dimensions (Beskos et al. 2010, https://arxiv.org/abs/1001.4460)."""
 ADAPTATION = 0.5
-"""By how much a step's logarithm rises for each unit of acceptance above that."""
+"""Increase of the log step size per unit of acceptance above `ACCEPTANCE`."""
 
 
 def _sigmoid_schedule(temperatures: int) -> np.ndarray:
@@ -174,9 +174,9 @@ def _sigmoid_schedule(temperatures: int) -> np.ndarray:
 
 
 def _hamiltonian_move(key, log_density, z, step_size, leapfrog_steps):
-    """A move of z [chains, batch, ...] that leaves exp(log_density) invariant, and its acceptance [chains, batch].
+    """Returns z [chains, batch, ...] after a move that leaves exp(log_density) invariant, and its acceptance rates.
 
-    step_size [batch]. Neal 2011 (https://arxiv.org/abs/1206.1901), section 3.
+    step_size [batch]; acceptance [chains, batch]. Neal 2011 (https://arxiv.org/abs/1206.1901), section 3.
     """
     k_momentum, k_accept = jax.random.split(key)
     gradient = jax.grad(lambda z: log_density(z).sum())  # examples and chains are independent
@@ -195,14 +195,14 @@ def _hamiltonian_move(key, log_density, z, step_size, leapfrog_steps):
     momentum = jax.random.normal(k_momentum, z.shape)
     proposed, final, _ = jax.lax.fori_loop(0, leapfrog_steps, leapfrog, (z, momentum, gradient(z)))
     log_ratio = log_density(proposed) - kinetic(final) - log_density(z) + kinetic(momentum)
-    # a trajectory that went to infinity is refused
+    # a divergent trajectory is rejected
     acceptance = jnp.where(jnp.isnan(log_ratio), 0, jnp.exp(jnp.minimum(log_ratio, 0)))
     accepted = jax.random.uniform(k_accept, acceptance.shape) < acceptance
     return jnp.where(accepted.reshape(*accepted.shape, *[1] * (z.ndim - 2)), proposed, z), acceptance
 
 
 class RateDistortion(NamedTuple):
-    """What the latents cost, and what they leave to be told; rate + distortion = -ELBO."""
+    """Coding cost of the latents, and of the example given the latents; rate + distortion = -ELBO."""
 
     rate: Array  # E_q[log q(z|x) - log p(z)], float32 [batch], nats; 0 or more in expectation
     distortion: Array  # -E_q[log p(x|z)], float32 [batch], nats
@@ -212,16 +212,16 @@ class RateDistortion(NamedTuple):
 def rate_distortion(key: Key, latents: Latents, state: State, batch: Batch, *, samples: int = 1) -> RateDistortion:
     """Rate and distortion of every example, as means over `samples` latents of q(z|x).
 
-    Unbiased for any number of samples; its mean over the examples has little noise with one. Latent k is
-    drawn by fold_in(key, k), as in `importance_bound`, whose value at K = 1 is -(rate + distortion). For
-    continuous pixels the distortion is of a density, and can be negative.
+    Both are unbiased for any number of samples; with one their means over the examples have little noise.
+    Latent k is drawn by fold_in(key, k), as in `importance_bound`, whose value at K = 1 is
+    -(rate + distortion). For continuous pixels the distortion is of a density, and can be negative.
 
     Args:
       key: of this batch.
       latents: the model's.
       state: the model's, without seed axis.
       batch: as the model reads it.
-      samples: latents an example, 1 or more, drawn one after the other.
+      samples: latents per example, 1 or more, drawn one after the other.
 
     Returns:
       rate and distortion, each float32 [batch], nats.
@@ -243,14 +243,14 @@ def rate_distortion(key: Key, latents: Latents, state: State, batch: Batch, *, s
 
 
 class ActiveUnits(NamedTuple):
-    """The latents that tell examples apart."""
+    """Number of latents that vary with the example, and each latent's variance."""
 
-    active: int  # those of a variance over ACTIVE_VARIANCE
+    active: int  # number of latents with a variance over ACTIVE_VARIANCE
     variances: np.ndarray  # Var_x E[z|x], float64 [dimensions]
 
 
 ACTIVE_VARIANCE = 0.01
-"""A latent of a larger variance is active."""
+"""Variance above which a latent is active."""
 
 
 def active_units(means) -> ActiveUnits:
@@ -272,22 +272,22 @@ def active_units(means) -> ActiveUnits:
 
 
 def bits_per_dimension(log_prob, num_dimensions: int, space: str) -> np.ndarray:
-    """Bits for each dimension (pixel and channel) of an image, from its log-likelihood.
+    """Bits per dimension (pixel and channel) of an image, from its log-likelihood.
 
         binary, uint8:  -log p(x) / (D log 2)
         continuous:     -(log p(x) - D log 256) / (D log 2) = -log p(x) / (D log 2) + 8
 
     A `continuous` log-likelihood must be of the density over [0, 1]^D of x = (level + u) / 256, u uniform in
-    [0, 1)^D: dequantized, and scaled from [0, 256]^D, for which log 256 a dimension is the Jacobian. Then
-    the bits bound from above those of the 256 levels themselves (Theis et al. 2016,
-    https://arxiv.org/abs/1511.01844, section 3.1), and compare with those of `uint8`. From pixels that were
-    not dequantized they are no such thing: that density has no upper limit, nor have its bits a lower one.
+    [0, 1)^D: dequantized, and scaled from [0, 256]^D, whose log Jacobian is log 256 per dimension. Then
+    the bits are an upper bound of those of the 256 levels themselves (Theis et al. 2016,
+    https://arxiv.org/abs/1511.01844, section 3.1), and are comparable with those of `uint8`. Without
+    dequantization they are meaningless: the density has no upper limit, and its bits have no lower one.
     A lower bound of log p(x) gives an upper bound of the bits.
 
     Args:
       log_prob: nats, any shape.
       num_dimensions: D, height x width x channels, 1 or more.
-      space: what the likelihood is of, as in `jaxgen.model.Likelihood`: "binary", "uint8" or "continuous".
+      space: the likelihood's space, as in `jaxgen.model.Likelihood`: "binary", "uint8" or "continuous".
 
     Returns:
       float64, of `log_prob`'s shape.
@@ -306,7 +306,7 @@ def bits_per_dimension(log_prob, num_dimensions: int, space: str) -> np.ndarray:
 
 
 def _densities(key, latents, state, batch):
-    """Log p(x|z), log p(z) and log q(z|x) of one z an example, drawn from q; nats [batch] each."""
+    """Log p(x|z), log p(z) and log q(z|x) of one z per example, drawn from q; nats [batch] each."""
     num = _num_examples(batch)
     z, log_q = latents.posterior(key, state, batch)
     densities = latents.log_likelihood(state, batch, z), latents.prior.log_prob(state, z), log_q
@@ -314,14 +314,14 @@ def _densities(key, latents, state, batch):
 
 
 def _per_example(density, num):
-    """A density, which must be [num]: another shape would be broadcast to a wrong number, silently."""
+    """Returns a density, which must be [num]: another shape would silently broadcast to a wrong number."""
     if density.shape != (num,):
         raise ValueError(f"densities of {num} examples must be [{num}], got the shape {density.shape}")
     return density
 
 
 def _finite(largest):
-    """What to shift log weights by so that their largest is 0; nothing where it is infinite or nan."""
+    """Shift that makes the largest log weight 0; no shift if it is infinite or nan."""
     return jnp.where(jnp.isfinite(largest), largest, 0)
 
 
@@ -330,7 +330,7 @@ def _num_examples(batch) -> int:
 
 
 def _check(latents, inferred=True, **counts):
-    """`inferred`: whether q(z|x) is read."""
+    """Raises ValueError if `latents` lack a density, q(z|x) only if `inferred`, or a count is under 1."""
     if latents is None or None in (latents.prior.log_prob, latents.log_likelihood):
         raise ValueError("the model does not give the densities of its latents, p(z) and p(x|z)")
     if inferred and latents.posterior is None:

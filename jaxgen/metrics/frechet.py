@@ -1,4 +1,4 @@
-"""The Fréchet distance between two sets of features, each seen as a Gaussian."""
+"""The Fréchet distance between two sets of features, each modeled as a Gaussian."""
 
 from typing import NamedTuple
 
@@ -21,16 +21,16 @@ def frechet_distance(real, fake) -> float:
 
         tr sqrt(S1 S2) = sum of the singular values of R1 R2^T = |R1 R2^T|_*, its nuclear norm.
 
-    Nothing is squared and then rooted again, so rank-deficient covariances (fewer samples than
-    dimensions) lose no digits: a set against itself gives 0 to rounding, of either sign, where
-    a matrix square root is off by 1e-6 and more.
+    Nothing is squared and then rooted, so rank-deficient covariances (fewer samples than dimensions) lose no
+    digits: a set against itself gives 0 to rounding, of either sign, where a matrix square root is
+    off by 1e-6 and more.
 
-    The distance is biased upwards by few samples, and by how much depends on the features:
-    compare only distances taken with the same numbers of samples from the same real set. It is
+    The distance is biased upwards, by more for fewer samples and depending on the features:
+    compare only distances with the same numbers of samples from the same real set. It is
     called FID only for the features of the Inception-2015 network.
 
     Args:
-      real: [samples, dimensions], any real dtype; worked on in float64 on the host.
+      real: [samples, dimensions], any real dtype; computed in float64 on the host.
       fake: [samples, dimensions]; the number of samples may differ from that of `real`.
 
     Returns:
@@ -49,10 +49,10 @@ def frechet_distance(real, fake) -> float:
 
 
 class FrechetExtrapolation(NamedTuple):
-    """The line through the distances of subsets of the fake samples."""
+    """Line fitted to the distances of subsets of the fake samples."""
 
     value: float  # its height at 1 / N = 0
-    slope: float  # by 1 / N: what the bias of N fake samples is, times N
+    slope: float  # by 1 / N: N times the bias of N fake samples
     sizes: np.ndarray  # int64 [points], N ascending; the last is all samples
     distances: np.ndarray  # float64 [points]
 
@@ -65,16 +65,16 @@ def frechet_distance_infinity(real, fake, *, points: int = 15, seed: int = 0) ->
     the paper, 5,000 to 50,000), but from no fewer than dimensions + 1, so that no covariance is
     singular, to all of them.
 
-    The bias that stays is that of the finite real set: real against real goes to that, not to 0,
-    and only values with the same real set compare. The bias is not quite linear in 1 / N where N
-    is near the dimensions. Subsets overlap, so the scatter around the line says less than it seems
-    to: take several seeds, or several sets of samples, for an error.
+    The bias of the finite real set remains: real against real converges to that, not to 0, and only
+    values with the same real set are comparable. The bias is not quite linear in 1 / N when N is
+    near the dimensions. Subsets overlap, so the scatter around the line understates the error:
+    estimate that from several seeds, or several sets of samples.
 
     Args:
-      real: [samples, dimensions], any real dtype; worked on in float64 on the host.
+      real: [samples, dimensions], any real dtype; computed in float64 on the host.
       fake: [samples, dimensions]; twice the dimensions + 1 and twice the points, or more.
-      points: on the line, 2 or more.
-      seed: of the draws of subsets, each without replacement; 0 or more.
+      points: number of points on the line, 2 or more.
+      seed: seed of the subsets, each drawn without replacement; 0 or more.
 
     Returns:
       The line, in the features' squared units, and the points it was fitted to.
@@ -90,7 +90,7 @@ def frechet_distance_infinity(real, fake, *, points: int = 15, seed: int = 0) ->
     real, fake = checks.features(real, "real", 2), checks.features(fake, "fake")
     checks.same_dimensions(real, fake)
     num, dimensions = fake.shape
-    least = 2 * max(dimensions + 1, points)  # so that the sizes differ, by a factor of 2 or more in all
+    least = 2 * max(dimensions + 1, points)  # so that the sizes span a factor of 2 or more
     if num < least:
         raise ValueError(f"{points} points in {dimensions} dimensions need {least} fake samples or more, got {num}")
     rng = np.random.Generator(np.random.Philox(seed))
@@ -103,14 +103,14 @@ def frechet_distance_infinity(real, fake, *, points: int = 15, seed: int = 0) ->
 
 
 def _fitted(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The mean [dimensions] and R [min(samples, dimensions), dimensions] with R^T R the covariance."""
+    """Returns the mean [dimensions] and R [min(samples, dimensions), dimensions] with R^T R the covariance."""
     mean = features.mean(axis=0)
     # a second pass over the centered features: E[x^2] - E[x]^2 would cancel where the mean is large
     return mean, np.linalg.qr((features - mean) / np.sqrt(len(features) - 1), mode="r")
 
 
 def _distance(real: tuple[np.ndarray, np.ndarray], fake: tuple[np.ndarray, np.ndarray]) -> float:
-    """The distance of two Gaussians, each a mean and the factor R of its covariance."""
+    """Distance between two Gaussians, each given as its mean and the factor R of its covariance."""
     (mean_real, factor_real), (mean_fake, factor_fake) = real, fake
     trace_root = np.linalg.svd(factor_real @ factor_fake.T, compute_uv=False).sum()
     # tr S = |R|^2, the sum of R's squared entries

@@ -1,4 +1,4 @@
-"""The inception score: how sure a classifier is of each sample, and of how many classes."""
+"""The inception score: a classifier's confidence in each sample, and the variety of the classes."""
 
 from typing import NamedTuple
 
@@ -12,24 +12,24 @@ class InceptionScore(NamedTuple):
     """The scores of the splits."""
 
     mean: float
-    deviation: float  # their standard deviation (divided by their number); no standard error of the mean
+    deviation: float  # their standard deviation (divided by their number); not a standard error of the mean
 
 
 def inception_score(logits, splits: int = 10) -> InceptionScore:
     """exp(mean_x KL(p(y|x), p(y))), taken over consecutive parts of the samples.
 
     p(y|x) is the softmax of a sample's logits and p(y) its mean over the part; with `splits`
-    parts, part i holds the samples from i n / splits to (i + 1) n / splits, rounded down. All is
-    done on logarithms in float64. A score lies between 1 and the number of classes; that of n
+    parts, part i holds the samples from i n / splits to (i + 1) n / splits, rounded down. It is
+    computed on logarithms in float64. A score lies between 1 and the number of classes; that of n
     samples cannot exceed n.
 
-    It is biased upwards by few samples and depends on the splits: state both. Nothing is
-    shuffled: where the samples come sorted by class, so must they be first. It knows no real
-    data, and is called Inception score only for the logits of the Inception-2015 network.
+    It is biased upwards by few samples and depends on the splits: state both. Samples are not
+    shuffled here: shuffle them first if they come sorted by class. It uses no real data, and is
+    called Inception score only for the logits of the Inception-2015 network.
 
     Args:
       logits: [samples, classes], any real dtype; not probabilities.
-      splits: into how many parts the samples are cut, 1 or more.
+      splits: number of parts into which the samples are cut, 1 or more.
 
     Returns:
       The mean and the deviation of the parts' scores.
@@ -39,7 +39,7 @@ def inception_score(logits, splits: int = 10) -> InceptionScore:
         values or are probabilities, or `splits` is under 1.
 
     Source: Salimans et al. 2016, "Improved techniques for training GANs"
-    (https://arxiv.org/abs/1606.03498), section 4; on its traps, Barratt & Sharma 2018
+    (https://arxiv.org/abs/1606.03498), section 4; on its pitfalls, Barratt & Sharma 2018
     (https://arxiv.org/abs/1801.01973).
     """
     if splits < 1:

@@ -1,4 +1,4 @@
-"""The kernel distance: the squared maximum mean discrepancy of features under a cubic kernel (KID)."""
+"""The kernel distance (KID): the squared maximum mean discrepancy of features under a cubic kernel."""
 
 from typing import NamedTuple
 
@@ -14,33 +14,33 @@ class KernelDistance(NamedTuple):
     """The estimates of the subsets."""
 
     value: float  # their mean
-    deviation: float  # their standard deviation; the subsets overlap: it is no standard error
+    deviation: float  # their standard deviation; the subsets overlap, so it is not a standard error
 
 
 def kernel_distance(real, fake, *, subsets: int = 100, subset_size: int = 1000, seed: int = 0) -> KernelDistance:
     """The mean of `squared_mmd` over random subsets of both sets.
 
-    Each subset holds `subset_size` real and as many fake samples, drawn without replacement and
-    anew for each subset. The value is unbiased whatever the numbers of samples, and may be
+    Each subset holds `subset_size` real and as many fake samples, drawn without replacement,
+    independently of the other subsets. The value is unbiased for any numbers of samples, and may be
     negative. It is called KID only for the features of the Inception-2015 network.
 
     `deviation` is that over the subsets (divided by their number), as the literature prints it.
     They overlap, so it is not the standard error of the value, and it falls with `subset_size`.
-    A set against itself is not 0 (it is below): the null to print is two disjoint halves.
+    A set against itself gives less than 0; as a reference, compare two disjoint halves.
 
     Args:
-      real: [samples, dimensions], any real dtype; worked on in float64 on the host.
+      real: [samples, dimensions], any real dtype; computed in float64 on the host.
       fake: [samples, dimensions]; the number of samples may differ from that of `real`.
-      subsets: how many, 1 or more.
-      subset_size: the samples of either side in each, 2 or more.
-      seed: of the draws of subsets; 0 or more.
+      subsets: number of subsets, 1 or more.
+      subset_size: samples of either side in each subset, 2 or more.
+      seed: seed of the subsets; 0 or more.
 
     Returns:
       The mean and the deviation of the estimates.
 
     Raises:
       ValueError: an argument is not [samples, dimensions], has fewer than `subset_size` samples
-        or non-finite values, the dimensions differ, or a number is under the least one above.
+        or non-finite values, the dimensions differ, or a number is under its minimum above.
 
     Source: Bińkowski et al. 2018, "Demystifying MMD GANs" (https://arxiv.org/abs/1801.01401),
     section 4.
@@ -71,12 +71,12 @@ def squared_mmd(real, fake) -> float:
         mean_{i != j} k(x_i, x_j) + mean_{i != j} k(y_i, y_j) - 2 mean_{i, j} k(x_i, y_j)
 
     over the real x and the fake y. Without the diagonals its expectation is the distance of the
-    distributions at every number of samples, so it can be negative. A cubic kernel sees no more
-    than moments up to the third. Time grows with the square of the number of samples; memory
+    distributions at every number of samples, so it can be negative. A cubic kernel sees only
+    moments up to the third. Time grows with the square of the number of samples; memory
     does not.
 
     Args:
-      real: [samples, dimensions], any real dtype; worked on in float64 on the host.
+      real: [samples, dimensions], any real dtype; computed in float64 on the host.
       fake: [samples, dimensions]; the number of samples may differ from that of `real`.
 
     Returns:
@@ -115,9 +115,9 @@ def _cube(values: np.ndarray) -> np.ndarray:
 
 
 SUBSET = 1000
-"""Samples of a subset of the kernel distance, at most."""
+"""Maximum number of samples in a subset of the kernel distance."""
 
 
 def subset_size(num_real: int, num_fake: int) -> int:
-    """Samples of a subset of the kernel distance: 1,000, or half of what there is, so that subsets can differ."""
+    """Samples in a subset of the kernel distance: 1,000, or half of the smaller set so that subsets can differ."""
     return max(2, min(SUBSET, num_real // 2, num_fake // 2))

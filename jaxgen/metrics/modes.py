@@ -1,4 +1,4 @@
-"""How many modes a model has, and how evenly: ring and grid of Gaussians, Stacked MNIST."""
+"""Number of modes that samples cover, and how evenly: ring and grid of Gaussians, Stacked MNIST."""
 
 import math
 from typing import NamedTuple
@@ -13,21 +13,21 @@ from jaxgen.model import HIGH_QUALITY
 class Modes(NamedTuple):
     """The modes that samples fall on."""
 
-    modes: int  # those with at least one sample
+    modes: int  # number of modes with at least one sample
     kl: float  # KL(p, uniform over all modes) of the samples' share of each, nats; 0 to log(number of modes)
-    high_quality: float  # the share of high-quality samples, 0 to 1; nan where none are told apart
+    high_quality: float  # share of high-quality samples, 0 to 1; nan if quality is undefined
 
 
 def point_modes(points, centers, deviation: float) -> Modes:
     """Modes of a mixture of Gaussians of one deviation on every axis.
 
-    The protocol of VEEGAN in the reading of PacGAN's code: a point belongs to its nearest center;
-    it is of high quality where its Euclidean distance to it is under 3 deviations; the modes are
-    those with at least one high-quality point, and `kl` is that of the high-quality points alone,
-    nan where there are none. The usual number of points is 2,500.
+    The protocol is VEEGAN's, as implemented by PacGAN: a point belongs to its nearest center, and
+    is of high quality if its Euclidean distance to it is under 3 deviations. The modes are
+    those with at least one high-quality point; `kl` is that of the high-quality points alone,
+    nan if there are none. The usual number of points is 2,500.
 
-    A perfect sampler is not perfect here: in the plane 1 - exp(-4.5) = 98.89% of its points are of
-    high quality, and with n points and K modes `kl` is (K - 1) / (2 n) on average (.0014 on the
+    A perfect sampler does not score perfectly: in the plane 1 - exp(-4.5) = 98.89% of its points are
+    of high quality, and with n points and K modes `kl` is (K - 1) / (2 n) on average (.0014 on the
     ring, .0048 on the grid at 2,500). Print a row of real points.
 
     Args:
@@ -62,13 +62,13 @@ def class_modes(labels, num_classes: int) -> Modes:
 
     Args:
       labels: integers [n], 0 to num_classes - 1.
-      num_classes: all modes there are, 1 or more.
+      num_classes: total number of modes, 1 or more.
 
     Returns:
-      The number of distinct labels, KL(their shares, uniform), and nan: a label has no quality.
+      The number of distinct labels, KL(their shares, uniform), and nan, since a label has no quality.
 
     Raises:
-      ValueError: the labels are none, not integers on one axis, or out of range.
+      ValueError: the labels are empty, not integers on one axis, or out of range.
 
     Source: Metz et al. 2017, "Unrolled GANs" (https://arxiv.org/abs/1611.02163), section 3.3;
     26,000 samples as in Srivastava et al. 2017 (https://arxiv.org/abs/1705.07761), section 4.2.
@@ -83,7 +83,7 @@ def class_modes(labels, num_classes: int) -> Modes:
 
 
 def _kl_from_uniform(counts: np.ndarray) -> float:
-    """sum_k p_k log(p_k K) of the shares p of counts [K]; nan where all are 0."""
+    """sum_k p_k log(p_k K) of the shares p of counts [K]; nan if all are 0."""
     if not counts.any():
         return math.nan
     shares = counts[counts > 0] / counts.sum()

@@ -9,7 +9,7 @@ from scipy.stats import mannwhitneyu
 from jaxgen.metrics import checks
 
 BLOCK = 2**25
-"""Distances held at once (128 MiB in float32, and three times that for what is worked out from them)."""
+"""Distances held at once (128 MiB in float32, and three times that for intermediate results)."""
 
 PAIRS = 2**20
 """Features of pairs held at once (8 MiB of differences)."""
@@ -23,10 +23,10 @@ class PrecisionRecall(NamedTuple):
 
 
 class DensityCoverage(NamedTuple):
-    """How the fakes fill the balls of the real samples."""
+    """Density and coverage of the real samples' balls by the fakes."""
 
-    density: float  # the balls that a fake lies in, on average, over k; may exceed 1
-    coverage: float  # of the real samples, the share with a fake in their ball
+    density: float  # mean number of balls that a fake lies in, over k; may exceed 1
+    coverage: float  # share of the real samples with a fake in their ball
 
 
 class NeighborScores(NamedTuple):
@@ -46,9 +46,9 @@ class Nearest(NamedTuple):
 
 
 class Memorization(NamedTuple):
-    """Whether fakes lie closer to the training set than test images do."""
+    """Test of whether fakes lie closer to the training set than test images do."""
 
-    probability: float  # that a fake lies closer than a test image: 0.5 where they are alike, 1 for copies
+    probability: float  # that a fake lies closer than a test image: 0.5 if they are alike, 1 for copies
     p_value: float  # two-sided, of the probability being 0.5
     test_median: float  # of the distances to the nearest training image
     fake_median: float
@@ -64,7 +64,7 @@ def density_coverage(real, fake, k: int = 5) -> DensityCoverage:
     """Density and coverage of `neighbor_scores`, whose arguments and errors are the same, but one fake is enough."""
     _check_neighbors(k)
     real, fake = _features(real=(real, k + 1), fake=(fake, 1))
-    no_balls = np.zeros(len(fake))  # recall is not asked for
+    no_balls = np.zeros(len(fake))  # recall is not used
     _, _, density, coverage = _scores(real, fake, k, _radii(real, k), no_balls)
     return DensityCoverage(density, coverage)
 
@@ -80,16 +80,16 @@ def neighbor_scores(real, fake, k: int = 5) -> NeighborScores:
         density   = sum over the fakes of the number of B(real) they lie in / (k M)
         coverage  = share of real samples whose B(real) holds a fake.
 
-    Density and coverage of a perfect generator are known whatever the features: on average
+    Density and coverage of a perfect generator are known for any features: on average
 
         density 1,   coverage 1 - prod_{i=1..k} (N - i) / (N + M - i)   (0.969 at k = 5, N = M large).
 
     Its precision and recall are not: they lie well below 1 and fall with the dimension (N = 2,000
     normal samples: 0.99 in 2 dimensions, 0.59 in 256). Print those of real against real beside them.
 
-    The border is not of the ball (< as in the authors' `prdc`; other libraries have <=). It matters
-    where samples are equal: a sample of which its own set has k more copies has an empty ball, so
-    that the same fakes may score 0 with < and 1 with <=. Remove duplicates first.
+    The ball excludes its border (< as in the authors' `prdc`; other libraries have <=). This matters
+    if samples are equal: a sample with k more copies in its own set has an empty ball, so
+    the same fakes may score 0 with < and 1 with <=. Remove duplicates first.
 
     Args:
       real: [samples, dimensions], any real dtype, more than k samples.
@@ -113,7 +113,7 @@ def neighbor_scores(real, fake, k: int = 5) -> NeighborScores:
 
 
 def nearest_distances(queries, references) -> Nearest:
-    """The Euclidean distance from every query to its nearest reference, and which one that is.
+    """Euclidean distance from every query to its nearest reference, and that reference's index.
 
     A query that is among the references is its own nearest, at a distance of exactly 0.
 
@@ -122,7 +122,7 @@ def nearest_distances(queries, references) -> Nearest:
       references: [samples, dimensions].
 
     Returns:
-      The distances and indices; of references equally near, but for those at 0, the first.
+      The distances and indices; of references equally near (at a distance above 0), the first.
 
     Raises:
       ValueError: an argument is not [samples, dimensions], is empty or has non-finite values, or
@@ -134,24 +134,24 @@ def nearest_distances(queries, references) -> Nearest:
 
 
 def memorization(train, test, fake) -> Memorization:
-    """Whether fakes lie closer to the training set than test images do: copies do, new images do not.
+    """Tests whether fakes lie closer to the training set than test images do: copies do, new images do not.
 
     With d(x) the distance of x to its nearest training image the score is
 
         P(d(fake) < d(test)) + P(d(fake) = d(test)) / 2
 
     over all pairs of a fake and a test image: the Mann-Whitney statistic over their number. It is
-    0.5 for fakes as new as the test images, 1 for copies of training images, and below 0.5 where
+    0.5 for fakes as new as the test images, 1 for copies of training images, and below 0.5 if
     the fakes lie far from all real images: bad samples hide copies, so read it beside precision.
     One score for all images can also hide copies in one region behind bad samples in another.
 
     Args:
-      train: [samples, dimensions], any real dtype: what the generator was trained on.
+      train: [samples, dimensions], any real dtype: the generator's training examples.
       test: [samples, dimensions], of the same distribution but not trained on.
       fake: [samples, dimensions].
 
     Returns:
-      The probability, its p value (Mann-Whitney, two-sided; it takes the distances as independent)
+      The probability, its p value (Mann-Whitney, two-sided, assuming independent distances)
       and the median distances.
 
     Raises:
@@ -173,21 +173,21 @@ def memorization(train, test, fake) -> Memorization:
 
 
 def nearest_neighbor_error(real, real_labels, fake, fake_labels) -> float:
-    """The error on real samples of the classifier that gives each the label of its nearest fake.
+    """Error on real samples of the classifier that gives each the label of its nearest fake.
 
-    It is that of a class-conditional generator's samples as training data: low only where each
-    class's samples are of that class, and varied. Compare it with the same number of real training
-    samples in the place of the fakes; it falls with that number.
+    It rates a class-conditional generator's samples as training data: it is low only if each
+    class's samples show that class, and vary. Compare it with the error of as many real training
+    samples in place of the fakes; it falls with that number.
 
     Args:
       real: [samples, dimensions], any real dtype; test images that no generator was trained on.
       real_labels: integers [samples], 0 or more.
       fake: [samples, dimensions].
-      fake_labels: integers [samples], the classes that the fakes were asked to be of.
+      fake_labels: integers [samples], the requested classes of the fakes.
 
     Returns:
-      The share of real samples whose nearest fake has another label; of fakes equally near, but
-      for those at 0, the first counts.
+      The share of real samples whose nearest fake has another label; of fakes equally near (at a
+      distance above 0), the first counts.
 
     Raises:
       ValueError: features are not [samples, dimensions], are empty or have non-finite values, the
@@ -203,13 +203,13 @@ def nearest_neighbor_error(real, real_labels, fake, fake_labels) -> float:
 
 
 def _check_neighbors(k: int) -> None:
-    """Raises ValueError where there is no k-th neighbor."""
+    """Raises ValueError if k is not a whole number of 1 or more."""
     if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
         raise ValueError(f"k must be a whole number from 1 on, not {k!r}")
 
 
 def _features(**sets) -> list[np.ndarray]:
-    """Checked features by name, each given with the least number of samples: float32 where all are, or float64."""
+    """Returns checked features, given by name with their minimum of samples: float32 if all are, else float64."""
     arrays = {name: np.asarray(values) for name, (values, _) in sets.items()}
     dtype = np.float32 if all(values.dtype == np.float32 for values in arrays.values()) else np.float64
     checked = [checks.features(arrays[name], name, least, dtype) for name, (_, least) in sets.items()]
@@ -221,14 +221,14 @@ def _features(**sets) -> list[np.ndarray]:
 
 
 def _radii(features: np.ndarray, k: int) -> np.ndarray:
-    """The squared distance of every sample to the k-th nearest of the others, float64 [samples]."""
+    """Squared distance of every sample to the k-th nearest of the others, float64 [samples]."""
     return _nearest(features, features, k, own=True)[0][:, -1]
 
 
 def _scores(
     real: np.ndarray, fake: np.ndarray, k: int, real_radii: np.ndarray, fake_radii: np.ndarray
 ) -> NeighborScores:
-    """The scores with these squared radii."""
+    """Scores with these squared radii."""
     precise, balls = 0, 0
     recalled, covered = np.zeros(len(real), bool), np.zeros(len(real), bool)
     for block in _blocks(fake, real):
@@ -241,9 +241,9 @@ def _scores(
     return NeighborScores(float(precise / len(fake)), recall, float(balls / (k * len(fake))), coverage)
 
 
-# Distances. The matrix product in |a|^2 + |b|^2 - 2ab is fast but cancels where a and b are close, and rounds a pair
-# by its place in the matrix: copies would be neither at 0 nor equally far. Here it gives lower bounds, which rule out
-# all but few pairs. Those are settled by the sum of (a - b)^2 in float64: the same bits wherever the pair stands.
+# Distances. The matrix product in |a|^2 + |b|^2 - 2ab is fast but cancels if a and b are close, and its rounding
+# depends on a pair's place in the matrix: copies would be neither at 0 nor equally far. Here it gives lower bounds,
+# which rule out all but few pairs. Those are decided by the sum of (a - b)^2 in float64: the same bits in any place.
 
 
 class _Block(NamedTuple):
@@ -261,7 +261,7 @@ class _Block(NamedTuple):
 def _blocks(queries: np.ndarray, references: np.ndarray) -> Iterator[_Block]:
     """The pairs of every query with every reference, by blocks of queries."""
     center = references.mean(axis=0, dtype=np.float64)
-    # the largest coordinate becomes 1: float32 products neither overflow nor vanish
+    # scales the largest coordinate to 1, so that float32 products neither overflow nor vanish
     scale = max(np.maximum(x.max(axis=0) - center, center - x.min(axis=0)).max() for x in (queries, references)) or 1.0
     right, reference_rounding = _bounding(references, center, scale)
     num = max(1, BLOCK // len(references))
@@ -277,10 +277,10 @@ def _blocks(queries: np.ndarray, references: np.ndarray) -> Iterator[_Block]:
 def _bounding(features: np.ndarray, center: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
     """[samples, dimensions + 2]: centered features a, |a|^2 less what rounding may add to a distance, and 1.
 
-    The rounding, [samples], bounds with that of the other sample all that happens on the way from
-    the features to a comparison: centering, a product of dimensions + 2 terms (at most that many
-    half-units in the last place of |a|^2 + |b|^2 + 2 |a| |b|), the limit compared with, and the
-    direct sum in float64.
+    The rounding, [samples], plus that of the other sample bounds all rounding errors from the
+    features to a comparison: of centering, of a product of dimensions + 2 terms (at most that many
+    half-units in the last place of |a|^2 + |b|^2 + 2 |a| |b|), of the limit compared with, and of
+    the direct sum in float64.
     """
     num, dimensions = features.shape
     bounding = np.ones((num, dimensions + 2), features.dtype)
@@ -296,12 +296,12 @@ def _bounding(features: np.ndarray, center: np.ndarray, scale: float) -> tuple[n
 
 
 def _limits(block: _Block, squared: np.ndarray) -> np.ndarray:
-    """Squared distances as what the lower bounds are compared with; nothing is closer than 0."""
+    """Converts squared distances to limits for the lower bounds; nothing is closer than 0."""
     return np.where(squared > 0, squared / block.unit, -np.inf).astype(block.lower.dtype)
 
 
 def _closer(block: _Block, squared: np.ndarray) -> np.ndarray:
-    """Which pairs are closer than these squared distances, [columns] or [rows, 1]: bool [rows, columns]."""
+    """Mask of pairs closer than these squared distances, [columns] or [rows, 1]: bool [rows, columns]."""
     limits = _limits(block, squared)
     closer = block.lower < limits
     loose = 2 * np.add.outer(block.query_rounding, block.reference_rounding)
@@ -321,7 +321,7 @@ def _nearest(queries: np.ndarray, references: np.ndarray, k: int, own: bool = Fa
         itself = (rows, block.rows.start + rows) if own else ([], [])
         near = block.lower <= _small(block.lower, k + own)
         near[itself] = False
-        # any k of these settle how far the k-th nearest is at most, and so what the bounds do not rule out
+        # any k of these give an upper limit of the k-th nearest distance; bounds beyond it are ruled out
         row, column = _pairs(near)
         some = np.searchsorted(row, rows)[:, None] + np.arange(k)
         limits = _squared(block, row[some].ravel(), column[some].ravel()).reshape(-1, k).max(axis=1, keepdims=True)
@@ -334,7 +334,7 @@ def _nearest(queries: np.ndarray, references: np.ndarray, k: int, own: bool = Fa
 
 
 def _small(lower: np.ndarray, k: int) -> np.ndarray:
-    """A value of each row that k or a few more of its entries do not exceed, [rows, 1].
+    """Value [rows, 1] that k or a few more entries of each row do not exceed.
 
     It is the k-th smallest of the minima of 256 k groups of columns: far fewer to sort.
     """
@@ -346,7 +346,7 @@ def _small(lower: np.ndarray, k: int) -> np.ndarray:
 
 
 def _smallest(block: _Block, near: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k least squared distances of each row and their columns, [rows, k], among the pairs that `near` marks."""
+    """The k smallest squared distances of each row and their columns, [rows, k], among the pairs marked by `near`."""
     row, column = _pairs(near)
     squared = _squared(block, row, column)
     order = np.lexsort((squared, row))  # stable: of equal distances the first column
@@ -356,12 +356,12 @@ def _smallest(block: _Block, near: np.ndarray, k: int) -> tuple[np.ndarray, np.n
 
 
 def _pairs(marked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns of a matrix's true entries: np.nonzero, which takes twenty times as long."""
+    """Rows and columns of a matrix's true entries: twenty times as fast as np.nonzero."""
     return np.divmod(np.flatnonzero(marked), marked.shape[1])
 
 
 def _squared(block: _Block, row: np.ndarray, column: np.ndarray) -> np.ndarray:
-    """The squared distances of these pairs, float64 [pairs]."""
+    """Squared distances of these pairs, float64 [pairs]."""
     squared = np.empty(len(row))
     num = max(1, PAIRS // block.references.shape[1])
     for start in range(0, len(row), num):

@@ -3,7 +3,7 @@
 Their protocol: 10,000 samples of the model, the deviation chosen by cross-validation on images
 held out of training, the mean over the test images, pixels in [0, 1]. Theis et al. 2016
 (https://arxiv.org/abs/1511.01844) show why it must not rank models: in the dimensions
-of images the estimate is far from the likelihood whatever the number of samples, and k-means
+of images the estimate is far from the likelihood for any feasible number of samples, and k-means
 centroids of the training data score better than the data's own distribution.
 """
 
@@ -12,7 +12,7 @@ import numpy as np
 from jaxgen.metrics import checks
 
 BLOCK = 2**20
-"""Distances held at once (8 MiB): few enough to stay near to the processor."""
+"""Distances held at once (8 MiB): few enough to stay in the processor's cache."""
 
 
 def parzen_log_likelihood(test, samples, deviation: float) -> np.ndarray:
@@ -41,7 +41,7 @@ def parzen_log_likelihood(test, samples, deviation: float) -> np.ndarray:
 
 
 def _log_densities(test, samples, deviations: np.ndarray) -> np.ndarray:
-    """Those of each deviation, float64 [deviations, n]; the distances, which take the time, are worked out once."""
+    """Log densities for each deviation, float64 [deviations, n]; the distances, which take the time, are shared."""
     for deviation in deviations:
         if not 0 < deviation < np.inf:
             raise ValueError(f"a deviation must be above 0 and finite, got {deviation:g}")
@@ -58,7 +58,7 @@ def _log_densities(test, samples, deviations: np.ndarray) -> np.ndarray:
         squared = np.maximum(np.square(x).sum(axis=1, keepdims=True) + squared_norms - 2 * x @ samples.T, 0)
         nearest = squared.min(axis=1, keepdims=True)
         squared -= nearest
-        # A log-sum-exp whose largest term is known for every deviation: exp is all that is left to each of them.
+        # The largest term of the log-sum-exp is known, so that each deviation costs only an exp.
         scales = -0.5 / deviations**2
         log_sums.append([np.log(np.exp(scale * squared).sum(axis=1)) + scale * nearest[:, 0] for scale in scales])
     log_constants = np.log(num_samples) + dimensions / 2 * np.log(2 * np.pi * deviations**2)
@@ -66,10 +66,9 @@ def _log_densities(test, samples, deviations: np.ndarray) -> np.ndarray:
 
 
 def choose_deviation(validation, samples, deviations) -> float:
-    """The one of `deviations` with the largest mean log-likelihood of the validation examples.
+    """Returns the one of `deviations` with the largest mean log-likelihood of the validation examples.
 
-    The first of them where several are equal. A choice at an end of the list says that the list is
-    too short.
+    In a tie it is the first. A choice at an end of the list means that the list is too short.
 
     Args:
       validation: [n, dimensions], real examples that are neither training nor test data.

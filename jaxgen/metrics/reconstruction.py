@@ -1,4 +1,4 @@
-"""How far reconstructions are from their images, pixel by pixel."""
+"""Errors of reconstructions of images, pixel by pixel."""
 
 from typing import NamedTuple
 
@@ -13,15 +13,15 @@ class Reconstruction(NamedTuple):
     mse: np.ndarray  # mean squared error of pixels in [0, 1]
     mae: np.ndarray  # mean absolute error of pixels in [0, 1]
     psnr: np.ndarray  # peak signal-to-noise ratio, dB; inf for equal images
-    ssim: np.ndarray  # structural similarity; nan where a side is under 11 pixels
+    ssim: np.ndarray  # structural similarity; nan if a side is under 11 pixels
 
 
 def reconstruction_errors(real, fake) -> Reconstruction:
     """Pixel errors of reconstructions of images.
 
-    With pixels over 255, mse and mae are means over all pixels and channels of an image, and
+    With pixels divided by 255, mse and mae are means over all pixels and channels of an image, and
     psnr = -10 log10 mse, so the peak is 1. The mean psnr of images is not the psnr of the mean
-    mse, and is inf where one image is equal. Pixel errors favor blur.
+    mse, and is inf if one reconstruction is exact. Pixel errors favor blur.
 
     Args:
       real: uint8 [n, H, W, 1 or 3].

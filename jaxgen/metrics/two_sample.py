@@ -1,4 +1,4 @@
-"""The classifier two-sample test: can a small network tell fake features from real ones?"""
+"""The classifier two-sample test: whether a small network can tell fake features from real ones."""
 
 import warnings
 from typing import NamedTuple
@@ -12,33 +12,33 @@ HIDDEN, EPOCHS, BATCH = 20, 100, 32
 
 
 class TwoSample(NamedTuple):
-    """What the classifier did on the samples that it was not trained on."""
+    """Result of the classifier on the samples that it was not trained on."""
 
-    accuracy: float  # 0.5 where the two cannot be told apart
-    p_value: float  # one-sided: of this accuracy or more where both have one distribution
-    tested: int  # the held-out samples, half of them real
+    accuracy: float  # 0.5 if the two cannot be told apart
+    p_value: float  # one-sided: of this accuracy or more if both have one distribution
+    tested: int  # number of held-out samples, half of them real
 
 
 def two_sample_test(real, fake, *, seed: int = 0) -> TwoSample:
     """The held-out accuracy of a classifier of real against fake, and its p value.
 
-    Of the larger set as many samples are drawn as the smaller one has. Half of either side, drawn
-    at random, trains the classifier; it is tested on the other half. The classifier is the
+    The larger set is subsampled to the size of the smaller one. A random half of either side
+    trains the classifier; it is tested on the other half. The classifier is the
     paper's: one hidden layer of 20 ReLU units on features standardized with the training half's
     mean and deviation, trained by Adam for 100 epochs (scikit-learn's MLPClassifier; batches of
     32, learning rate 0.001, weight decay 0.0001, no early stopping). Unlike a linear one it sees
     differences of covariance.
 
-    Under the null hypothesis of one distribution the accuracy on n held-out samples is taken as
-    N(1/2, 1 / (4 n)). Since the held-out halves are of one size, its variance is that or less, so
-    that p values are, if anything, too large. They hold for one trained model, one set of samples
-    and one seed; that a difference is not found says little where the samples are few. Samples
-    that occur on both sides, or twice on one, break the test's assumption of independence.
+    Under the null hypothesis of one distribution the accuracy on n held-out samples is approximated by
+    N(1/2, 1 / (4 n)). Since the held-out halves have the same size, its variance is that or less, so
+    p values are, if anything, too large. They hold for one trained model, one set of samples
+    and one seed; with few samples, not finding a difference says little. Samples
+    that occur on both sides, or twice on one, violate the test's assumption of independence.
 
     Args:
-      real: [samples, dimensions], any real dtype; worked on in float64 on the host.
+      real: [samples, dimensions], any real dtype; computed in float64 on the host.
       fake: [samples, dimensions]; the number of samples may differ from that of `real`.
-      seed: of the halves and of the classifier; 0 or more.
+      seed: seed of the halves and of the classifier; 0 or more.
 
     Returns:
       The accuracy, 0 to 1, its p value, and n.
@@ -50,7 +50,7 @@ def two_sample_test(real, fake, *, seed: int = 0) -> TwoSample:
     Source: Lopez-Paz & Oquab 2017, "Revisiting classifier two-sample tests"
     (https://arxiv.org/abs/1610.06545), sections 3 and 4.
     """
-    # scikit-learn's import takes a second, which only this test should cost
+    # imported here, since importing scikit-learn takes a second
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.neural_network import MLPClassifier
     from sklearn.preprocessing import StandardScaler
@@ -70,11 +70,11 @@ def two_sample_test(real, fake, *, seed: int = 0) -> TwoSample:
         batch_size=min(BATCH, len(train)),
         max_iter=EPOCHS,
         tol=0,
-        n_iter_no_change=EPOCHS,  # never before the last epoch
+        n_iter_no_change=EPOCHS,  # never stops before the last epoch
         random_state=int(rng.integers(2**32)),
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # which says that all epochs were used
+        warnings.simplefilter("ignore", ConvergenceWarning)  # warns that all epochs were used
         classifier.fit(scaler.transform(train), np.repeat([0, 1], half))
     predicted = classifier.predict(scaler.transform(held_out))
     accuracy = float((predicted == np.repeat([0, 1], num - half)).mean())

@@ -1,6 +1,6 @@
-"""Checkpoints of a run's state, through orbax, each with the sha256 of all that it holds.
+"""Checkpoints of a run's state, by orbax, each with the sha256 of all its content.
 
-Orbax alone restores a flipped bit as a value; what is read here is what was written, or refused as damaged.
+Orbax alone restores a flipped bit as a value; here a checkpoint that was changed is refused as damaged.
 """
 
 import hashlib
@@ -29,30 +29,30 @@ REMOVED = "removed"
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Whether it is nothing that orbax says where all is as it should be, or that it raises as well."""
+    """True if a log record matters: orbax also logs normal events, and errors that it raises as well."""
     words = str(record.msg)
-    removes = record.module == "atomicity" and "already exists" in words  # what a killed process left
+    removes = record.module == "atomicity" and "already exists" in words  # left by a killed process
     raised = record.levelno == logging.ERROR and record.module in ("future", "async_checkpointer", "checkpoint_manager")
     return not (removes or raised or words.startswith(("Given directory is read only", "Metadata file does not exist")))
 
 
 def _of_orbax(error: BaseException | None) -> bool:
-    """Whether an error went through its code."""
+    """True if an error was raised in or through orbax's code."""
     frames = traceback.walk_tb(error.__traceback__) if error else ()
     return any("orbax" in frame.f_code.co_filename for frame, _ in frames)
 
 
 def _is_ours(record: logging.LogRecord) -> bool:
-    """Whether it is no error of a read that orbax gave up where another one failed."""
+    """True unless a log record is an error of a read that orbax abandoned when another one failed."""
     return not (record.exc_info and _of_orbax(record.exc_info[1]))
 
 
 @cache
 def _quiet_orbax() -> None:
-    """Keeps from stderr what orbax leaves behind where it raises the same error; once, when a folder is first opened.
+    """Keeps orbax's noise from stderr where it raises the same error; applied once, when a folder is first opened.
 
-    That is: log records that are no news, coroutines of reads and writes whose loop it closed when another one failed,
-    and threads that a failed save ended.
+    The noise is log records that are no news, coroutines of reads and writes whose loop orbax closed when another one
+    failed, and threads that a failed save ended.
     """
     unraisable_before, thread_before = sys.unraisablehook, threading.excepthook
 
@@ -72,7 +72,7 @@ def _quiet_orbax() -> None:
 
 
 class DamagedError(UserError):
-    """A checkpoint, a folder, that does not hold what was written."""
+    """Raised for a checkpoint (a folder) that does not hold what was written."""
 
     def __init__(self, checkpoint: Path, why: str):
         super().__init__(f"{checkpoint} is damaged: {why}")
@@ -80,16 +80,16 @@ class DamagedError(UserError):
 
 
 class Keep(NamedTuple):
-    """Which checkpoints stay when another is saved."""
+    """Policy of which checkpoints to keep when another is saved."""
 
-    newest: int | None = None  # so many of the newest; None: all
-    best: str | None = None  # and, of every seed, that of the "lowest" or "highest" score
+    newest: int | None = None  # number of newest ones; None keeps all
+    best: str | None = None  # and each seed's one with the "lowest" or "highest" score
 
 
 def best_steps(scores: Mapping[int, Mapping[str, float | None]], best: str) -> dict[str, int]:
-    """By seed, the step of its best score, the first of equals. One that is None or not finite is never best.
+    """Map from seed to the step of its best score, the earliest of equals; None and non-finite scores never count.
 
-    scores: of every step, by seed. best: "lowest" or "highest". A seed with no finite score is left out.
+    scores: map from step to scores by seed. best: "lowest" or "highest". Seeds with no finite score are left out.
     """
     sign = {"lowest": 1, "highest": -1}[best]
     found: dict[str, tuple[float, int]] = {}
@@ -101,16 +101,16 @@ def best_steps(scores: Mapping[int, Mapping[str, float | None]], best: str) -> d
 
 
 class Checkpoints:
-    """The checkpoints of one run folder, saved in the background; to read only, where `keep` is None.
+    """The checkpoints of one run folder, saved in the background; read-only if `keep` is None.
 
-    Each says of itself, as JSON has it (its content): `belongs`, what the run that reads it must agree in, by name;
-    `seconds` of training until then; `order`, a hash of the data's order; `scores` by seed, None where there is none.
+    The content of each is JSON metadata: `belongs`, the values in which the reading run must agree, by name;
+    `seconds` of training until then; `order`, a hash of the data's order; `scores` by seed, None if there is none.
     """
 
     def __init__(self, folder: Path, keep: Keep | None = None):
         _quiet_orbax()
         self._folder, self._keep, self._writes = folder, keep or Keep(), keep is not None
-        own = jax.process_index()  # of several processes each reads for itself, and one writes
+        own = jax.process_index()  # with several processes each reads for itself, and one writes
         alone = ocp.options.MultiprocessingOptions(
             primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"process{own}"
         )
@@ -119,7 +119,7 @@ class Checkpoints:
         else:
             how = {"preservation_policy": self, "todelete_subdir": REMOVED}
             folder.mkdir(exist_ok=True)
-            self._sweep()  # what a killed process left
+            self._sweep()  # leftovers of a killed process
         options = ocp.CheckpointManagerOptions(create=False, multiprocessing_options=alone, **how)
         handlers = {"state": ocp.StandardCheckpointHandler(), "data": ocp.JsonCheckpointHandler()}
         self._manager = ocp.CheckpointManager(folder.absolute(), options=options, item_handlers=handlers)
@@ -136,7 +136,7 @@ class Checkpoints:
 
     def __exit__(self, kind, *_) -> None:
         try:
-            self._manager.close()  # waits for a save under way, and raises what went wrong with it
+            self._manager.close()  # waits for a pending save and raises its error
             if self._writes:
                 self._sweep()
         except Exception as error:
@@ -147,7 +147,7 @@ class Checkpoints:
         shutil.rmtree(self._folder / REMOVED, ignore_errors=True)
 
     def _unsaved(self, error: Exception) -> UserError:
-        cause = re.search(r": ([^:]+) \[os_", str(error))  # the system's words, in tensorstore's
+        cause = re.search(r": ([^:]+) \[os_", str(error))  # the operating system's error within tensorstore's
         why = cause[1] if cause else _first_line(error)
         return UserError(f"cannot save a checkpoint in {self._folder}: {why}. Those before it are kept")
 
@@ -155,11 +155,11 @@ class Checkpoints:
         return DamagedError(self._folder / str(step), why)
 
     def steps(self) -> list[int]:
-        """Of all checkpoints, ascending."""
+        """Steps of all checkpoints, ascending."""
         return sorted(self._manager.all_steps())
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
-        """Orbax's question which of its checkpoints stay, oldest first."""
+        """Tells orbax which of its checkpoints, oldest first, to keep; a method of its preservation policies."""
         steps, newest = [each.step for each in checkpoints], self._keep.newest
         kept = set(steps if newest is None else steps[-newest:])
         if self._keep.best:
@@ -168,15 +168,15 @@ class Checkpoints:
         return [step in kept for step in steps]
 
     def save(self, step: int, tree: PyTree, content: Mapping[str, Any]) -> None:
-        """Saves `tree`, of arrays, as the checkpoint of `step`, which no checkpoint has yet, in the background.
+        """Saves `tree`, of arrays, in the background as the checkpoint of `step`, which must not exist yet.
 
         Raises:
-            UserError: it, or the one before, which was written meanwhile, cannot be saved.
+            UserError: this checkpoint, or the one before it, which was still being written, cannot be saved.
         """
         tree = jax.tree.map(np.array, tree)  # copied: the next step takes the state's memory
         leaves = {name: _described(leaf) | {"sha256": _sha256(leaf)} for name, leaf in _named(tree).items()}
         content = {**content, "leaves": leaves}
-        self._scores[step] = content.get("scores", {})  # of a damaged one they are not known: it is never deleted
+        self._scores[step] = content.get("scores", {})  # unknown for a damaged checkpoint, which is never deleted
         args = ocp.args.Composite(
             state=ocp.args.StandardSave(tree),
             data=ocp.args.JsonSave({"content": content, "sha256": _sha256_of_json(content)}),
@@ -189,24 +189,24 @@ class Checkpoints:
             raise self._unsaved(error) from error
 
     def content(self, step: int) -> dict[str, Any]:
-        """What the checkpoint of `step` says of itself, and of its `leaves`; raises DamagedError."""
+        """Content of the checkpoint of `step`, with the description of its `leaves`; raises DamagedError."""
         try:
             data = self._manager.restore(step, args=ocp.args.Composite(data=ocp.args.JsonRestore())).data
             content, expected = data["content"], data["sha256"]
-        except Exception as error:  # damage shows as whatever the reader stumbles over
+        except Exception as error:  # damage can raise any error in the reader
             raise self._damaged(step, _first_line(error)) from error
         if _sha256_of_json(content) != expected:
             raise self._damaged(step, "its data file was changed since it was written (sha256)")
         return content
 
     def verify(self, step: int) -> dict[str, Any]:
-        """The content of the checkpoint of `step`, all that it holds read and compared; raises DamagedError."""
+        """Content of the checkpoint of `step`, after reading and comparing all its arrays; raises DamagedError."""
         content = self.content(step)
         self._leaves(step, content["leaves"])
         return content
 
     def _leaves(self, step: int, described: Mapping[str, Any]) -> dict[str, jax.Array]:
-        """By name, what was saved at `step`, if it is as described; raises DamagedError."""
+        """Map from name to array saved at `step`; raises DamagedError if they are not as described."""
         device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         try:
             saved = self._manager.item_metadata(step).state
@@ -223,11 +223,11 @@ class Checkpoints:
         return leaves
 
     def restore(self, step: int, like: PyTree, belongs: Mapping[str, Any]) -> tuple[PyTree, dict[str, Any]]:
-        """The tree saved at `step`, as `like` (of arrays, or abstract) is, and the content.
+        """Returns the tree saved at `step`, with the structure of `like` (of arrays, or abstract), and the content.
 
         Raises:
             DamagedError: it is not what was written.
-            UserError: it is of another run, or of a model with other parameters.
+            UserError: it belongs to another run, or to a model with other parameters.
         """
         where = self._folder / str(step)
         content = self.content(step)
@@ -245,7 +245,7 @@ class Checkpoints:
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """In what a checkpoint is not of this run; a field that a later version added has its default."""
+    """Differences of a checkpoint's `belongs` from the run's; only fields present in both are compared."""
     names = sorted(before.keys() & now.keys())
     return [f"{name}: {before[name]!r}, not {now[name]!r}" for name in names if before[name] != now[name]]
 
@@ -263,7 +263,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _named(tree: PyTree) -> dict[str, Any]:
-    """The leaves by name, the same for a tree's own containers and for the dicts and lists that orbax restores."""
+    """Map from name to leaf, the same for a tree's own containers and the dicts and lists that orbax restores."""
 
     def name(key: Any) -> str:
         return str(next(getattr(key, part) for part in ("key", "name", "idx") if hasattr(key, part)))

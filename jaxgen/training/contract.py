@@ -1,23 +1,28 @@
-"""Checks that a model of the user's own keeps the contract of `jaxgen.model`, by abstract evaluation alone."""
+"""Checks by abstract evaluation alone that a user's model keeps the contract of `jaxgen.model`."""
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
+from jax.extend import core
 
 from jaxgen.errors import UserError
 from jaxgen.model import Model, Spec, State
 from jaxgen.training import engine
 
+FAST = lax.conv_dimension_numbers((1,) * 4, (1,) * 4, ("NHWC", "HWIO", "NHWC"))
+"""The one layout of convolutions that XLA for CPUs runs fast wherever they stand (`jaxgen.nn.conv`)."""
+
 NUM = 3
-"""Samples that are asked for in the check."""
+"""Number of samples drawn in the check."""
 
 
 def check_contract(path: str, model: Model, spec: Spec, batch_size: int) -> None:
-    """Raises UserError, naming the field of `Model` and what it should give, where a model breaks the contract.
+    """Raises UserError if a model breaks the contract, naming the field of `Model` and what it should return.
 
     Nothing is computed or compiled. path: the model's file, for the errors.
     """
@@ -25,7 +30,7 @@ def check_contract(path: str, model: Model, spec: Spec, batch_size: int) -> None
         raise UserError(f"{path}: make must return a jaxgen.model.Model, not {type(model).__name__}")
     missing = [entry for entry in model.needs if entry not in spec.entries]
     if missing:
-        return  # said by whoever knows the dataset
+        return  # reported by `plan.build`, which knows the dataset
     batch, key = engine.blank_batch(spec, model.needs, batch_size), jax.random.key(0)
     state = _traced(path, "init", model.init, key)
     _check_state(path, "init", state)
@@ -63,18 +68,47 @@ def check_contract(path: str, model: Model, spec: Spec, batch_size: int) -> None
             raise UserError(f"{path}: predict[{name!r}] must give [batch, ...] logits, not {_kind(logits)}")
 
 
+def slow_convolutions(model: Model, spec: Spec, batch_size: int) -> bool:
+    """Whether a step has convolutions of two dimensions in a layout that XLA has only slow code for on a CPU.
+
+    Those are the gradients of JAX's own convolutions, such as `flax.linen.Conv` uses. Grouped ones do not count, as
+    jaxgen has none.
+    """
+    batch, key = engine.blank_batch(spec, model.needs, batch_size), jax.random.key(0)
+    state = jax.eval_shape(model.init, key)
+    steps = (jax.make_jaxpr(phase.step)(key, state, batch) for phase in model.phases)
+    return any(_is_slow(equation) for step in steps for equation in _equations(step.jaxpr))
+
+
+def _is_slow(equation: core.JaxprEqn) -> bool:
+    given = equation.params
+    if equation.primitive.name != "conv_general_dilated" or len(given["window_strides"]) != 2:
+        return False
+    grouped = given["feature_group_count"] > 1 or given["batch_group_count"] > 1
+    return not grouped and given["dimension_numbers"] != FAST
+
+
+def _equations(jaxpr: core.Jaxpr) -> Iterator[core.JaxprEqn]:
+    """Those of a jaxpr and of all that it calls."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for part in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda part: hasattr(part, "eqns")):
+            if isinstance(part, core.ClosedJaxpr | core.Jaxpr):
+                yield from _equations(getattr(part, "jaxpr", part))
+
+
 def made(path: str, make: Callable, *given: Any) -> Model:
-    """What a user's `make` returns; its errors but UserError and KeyError as a UserError that says where."""
+    """Calls a user's `make`. Its errors, except UserError and KeyError, become a UserError that names the line."""
     try:
         return make(*given)
-    except (UserError, KeyError):  # the latter of an entry that the data do not have
+    except (UserError, KeyError):  # the latter for an entry that the data do not have
         raise
     except Exception as error:
         raise UserError(f"{path}: make raised {_words(path, error)}") from error
 
 
 def _traced(path: str, where: str, function: Callable, *given: Any) -> Any:
-    """The shapes and dtypes that a function gives."""
+    """Shapes and dtypes that a function returns."""
     try:
         return jax.eval_shape(function, *given)
     except UserError:
@@ -98,7 +132,7 @@ def _check_state(path: str, where: str, state: Any) -> None:
 
 
 def _check_same(path: str, where: str, before: State, after: State) -> None:
-    """Training repeats a step, so that its state must keep its structure, shapes and dtypes."""
+    """Checks that a step keeps the state's structure, shapes and dtypes, since training repeats it."""
     if jax.tree.structure(before) != jax.tree.structure(after):
         raise UserError(f"{path}: {where} must keep the structure of the state that init gives")
     pairs = zip(jax.tree_util.tree_leaves_with_path(before), jax.tree.leaves(after), strict=True)
@@ -110,7 +144,7 @@ def _check_same(path: str, where: str, before: State, after: State) -> None:
 
 
 def _check_entries(path: str, where: str, entries: Any, spec: Spec, *, exact: bool) -> None:
-    """Entries are the data's, of their shape; samples also have their dtype."""
+    """Checks that entries are the data's, with their shapes and, for samples (`exact`), their dtypes."""
     if not isinstance(entries, dict):
         raise UserError(f"{path}: {where} must give a dict of entries, such as image, not {_kind(entries)}")
     for name, entry in entries.items():

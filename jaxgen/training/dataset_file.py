@@ -1,7 +1,7 @@
-"""What a run's folder keeps of its dataset, so that the run is opened without the data.
+"""Description of a run's dataset in its folder, so that the run can be opened without the data.
 
-dataset.json    name, options, fingerprint, note, classes, and what a model is told of the data (`Spec`) but its arrays
-dataset.npz     the arrays of `Spec`: mean image, faces, the mixture's centers, bounds; where there are such
+dataset.json    name, options, fingerprint, note, classes, and the fields of `Spec` other than arrays
+dataset.npz     the arrays of `Spec`, if any: mean image, faces, the mixture's centers, bounds
 """
 
 import hashlib
@@ -23,16 +23,16 @@ from jaxgen.errors import UserError
 from jaxgen.model import Spec
 
 UNREADABLE = OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error
-"""Errors of damaged JSON and npz files, and of such with other content."""
+"""Errors raised on reading JSON and npz files that are damaged or have unexpected content."""
 
 DESCRIPTION, ARRAYS, VOCABULARY = "dataset.json", "dataset.npz", "vocabulary.json"
 
 
 class LaterSplit(Mapping):
-    """A split whose examples are loaded when the first is asked for."""
+    """A split whose examples are loaded on first use."""
 
     def __init__(self, names: tuple[str, ...], load: Callable[[], Mapping[str, Any]]):
-        self._names, self._load = names, load  # names: of the entries, known without the examples
+        self._names, self._load = names, load  # names of the entries are known without loading
 
     def __getitem__(self, name: str) -> Any:
         return self._load()[name]
@@ -61,6 +61,7 @@ def save(folder: Path, dataset: data.Dataset) -> None:
         "num_examples": spec.num_examples,
         "num_classes": spec.num_classes,
         "num_words": spec.num_words,
+        "binary": spec.binary,
         "deviation": spec.mixture and float(spec.mixture[1]),
     }
     arrays = {
@@ -78,11 +79,11 @@ def save(folder: Path, dataset: data.Dataset) -> None:
 
 
 def restore(folder: Path) -> data.Dataset:
-    """The dataset as the files in `folder` have it; its examples are loaded when they are asked for.
+    """Restores the dataset from the files in `folder`; its examples are loaded on first use.
 
     Raises:
-        UserError: the files are missing or not as they were written; and later, where an example is asked for, the
-            data cannot be read any more, or are not those that the run was trained on.
+        UserError: the files are missing or were changed; later, on use of an example: the data can no longer be
+            read, or differ from those that the run was trained on.
     """
     try:
         content = described(folder)
@@ -102,6 +103,7 @@ def restore(folder: Path) -> data.Dataset:
             num_examples=content["num_examples"],
             num_classes=content["num_classes"],
             mean=arrays.get("mean"),
+            binary=content["binary"],
             num_words=content["num_words"],
             faces=arrays.get("faces"),
             bounds=arrays.get("bounds"),
@@ -125,7 +127,7 @@ def restore(folder: Path) -> data.Dataset:
 
 
 def described(folder: Path) -> dict[str, Any]:
-    """The content of dataset.json; raises UserError where it cannot be read."""
+    """Content of dataset.json; raises UserError if it cannot be read."""
     try:
         return json.loads((folder / DESCRIPTION).read_text())
     except (OSError, ValueError) as error:
@@ -133,7 +135,7 @@ def described(folder: Path) -> dict[str, Any]:
 
 
 def loaded(folder: Path, content: Mapping[str, Any]) -> data.Dataset:
-    """The run's dataset with its examples; raises UserError where they are lost or not what they were."""
+    """Loads the run's dataset with its examples; raises UserError if they are lost or have changed."""
     name = content["name"]
     try:
         found = data.load(name, progress=False, **content["options"])

@@ -1,4 +1,4 @@
-"""Programs that give the same bits every time: what a backend needs for it, and the proof by two short runs."""
+"""Deterministic training: the flags that a backend needs, and a check by two short runs."""
 
 import dataclasses
 import os
@@ -14,7 +14,7 @@ from jaxgen.training.folder import Run
 from jaxgen.training.plan import Plan
 
 FLAGS = {"gpu": "--xla_gpu_deterministic_ops=true"}
-"""What XLA must be told before it starts, by backend: no atomic additions, and no choice of kernels by timing them."""
+"""Map from backend to the XLA flags it needs before it starts: no atomic additions, no choice of kernels by timing."""
 
 COSTS = {
     "gpu": "scatters and sums run in a fixed order and kernels are not chosen by timing, so steps take longer",
@@ -26,22 +26,22 @@ SHORT = 4  # steps of each phase
 
 
 def prepare() -> None:
-    """Tells XLA what the backend needs, in XLA_FLAGS; to be called before JAX has started one."""
+    """Sets XLA_FLAGS to what the backend needs; must be called before JAX starts a backend."""
     before = os.environ.get("XLA_FLAGS", "")
     os.environ["XLA_FLAGS"] = " ".join([before, *FLAGS.values()]).strip()
-    if jax.default_backend() not in FLAGS:  # read by now; a run's environment is to show what matters to it
+    if jax.default_backend() not in FLAGS:  # already read; a run records only the flags that matter to it
         os.environ["XLA_FLAGS"] = before
         if not before:
             del os.environ["XLA_FLAGS"]
 
 
 def check_deterministic(plan: Plan, train: Callable[[Plan, Path], Run]) -> str:
-    """Takes a few steps of every phase twice, from the start; the line that says what determinism takes and costs.
+    """Takes a few steps of every phase twice, from the start; returns a line with the result and its cost.
 
     train: (plan, an empty folder) -> the run.
 
     Raises:
-        UserError: the backend was not told what it needs, or the two end with other bits.
+        UserError: the backend lacks the flags it needs, or the two runs end with different bits.
     """
     backend = jax.default_backend()
     flag = FLAGS.get(backend, "")

@@ -1,8 +1,8 @@
-"""Models over the seed axis: every leaf of a state has a leading [seeds] axis, on a CPU too.
+"""Models over the seed axis: every leaf of a state has a leading [seeds] axis, even for one seed.
 
-A chunk of steps is taken by all seeds in one program, either side by side (`vmap`) or one seed after the
-other (`map`). Which of them is fixed by backend in one table, never chosen by a timing at run time, since
-the two differ in bits. On several devices the seeds are divided among them, then each step's batch.
+One program takes a chunk of steps for all seeds, either side by side (`vmap`) or one seed after the other
+(`map`). A table fixes the choice by backend; it is never timed at run time, since the two differ in bits. On
+several devices first the seeds are divided among them, then each step's batch.
 """
 
 import hashlib
@@ -23,21 +23,20 @@ from jaxgen.nn.image import drawn_bits
 SAMPLES_AT_ONCE = 512
 
 AXIS = {"cpu": "map", "gpu": "vmap", "tpu": "vmap"}
-"""How the seed axis runs, by backend. On a CPU one seed's convolutions fill the cores and its maps the cache:
-a step of four seeds of DCGAN-32 took 352 ms mapped, 386 vmapped, and 365 as four runs in turn (when seeds still took
-turns at every step); one of three seeds of the VAE of experiments/vae_mnist_nll.py 6.4 ms mapped, 8.5 vmapped."""
+"""Map from backend to how the seed axis runs. On a CPU one seed's convolutions fill the cores and its maps the cache:
+a step of three seeds of the VAE of experiments/vae_mnist_nll.py took 6.4 ms mapped and 8.5 ms vmapped."""
 
 COMPILER_OPTIONS = {"cpu": {"xla_backend_optimization_level": 1}}
-"""Of training programs, by backend: a tenth less time to compile DCGAN-64's than by default, and as fast."""
+"""Compiler options of training programs, by backend: DCGAN-64 compiles in a tenth less time and runs as fast."""
 
 
 def axis(choice: str) -> str:
-    """How the seed axis runs, vmap or map: the table's for this backend where `choice` is auto."""
+    """Returns how the seed axis runs, vmap or map; auto is looked up in `AXIS` for this backend."""
     return AXIS.get(jax.default_backend(), "vmap") if choice == "auto" else choice
 
 
 def mesh_shape(num_seeds: int, batch_size: int, devices: int) -> tuple[int, int]:
-    """(parts of the seeds, parts of the batch) on as many of the devices as even parts can use, rather of the seeds."""
+    """Returns (parts of the seeds, parts of the batch): most devices that even parts can use, preferably by seeds."""
     parts = [
         (seeds, batch)
         for seeds in range(1, min(num_seeds, devices) + 1)
@@ -48,7 +47,7 @@ def mesh_shape(num_seeds: int, batch_size: int, devices: int) -> tuple[int, int]
 
 
 def mesh(num_seeds: int, batch_size: int, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """A run's devices as ("seeds", "batch"), in the `mesh_shape` of `devices`, or of all that this process sees."""
+    """Mesh ("seeds", "batch") of a run, in the `mesh_shape` of `devices`, by default all that this process sees."""
     devices = jax.devices() if devices is None else devices
     shape = mesh_shape(num_seeds, batch_size, len(devices))
     if jax.process_count() > 1 and math.prod(shape) < len(devices):
@@ -58,7 +57,7 @@ def mesh(num_seeds: int, batch_size: int, devices: Sequence[jax.Device] | None =
 
 
 def placed(devices: Mesh, tree: Any, *, shared: bool = False) -> Any:
-    """`tree` on the devices of a run: its leading seed axis divided among them or, `shared`, the whole on each."""
+    """Puts `tree` on the devices of a run: its leading seed axis is divided among them or, if `shared`, replicated."""
     share = NamedSharding(devices, PartitionSpec(None if shared else "seeds"))
 
     def put(leaf):
@@ -66,14 +65,14 @@ def placed(devices: Mesh, tree: Any, *, shared: bool = False) -> Any:
             return jax.device_put(leaf, share)
         if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             return jax.random.wrap_key_data(put(jax.random.key_data(leaf)))
-        own = np.asarray(leaf)  # each process has it whole, and puts its part
+        own = np.asarray(leaf)  # each process holds the whole leaf and puts its part
         return jax.make_array_from_callback(own.shape, share, lambda part: own[part])
 
     return jax.tree.map(put, tree)
 
 
 class Streams(NamedTuple):
-    """The named keys of one seed, each the root of all randomness of its purpose."""
+    """Named keys of one seed, each the root of all randomness for its purpose."""
 
     init: Key
     data: Key
@@ -83,28 +82,28 @@ class Streams(NamedTuple):
 
 
 def streams(seed: int) -> Streams:
-    """The named streams of a seed: its root key, split once."""
+    """Splits a seed's root key into its named streams."""
     return Streams(*jax.random.split(jax.random.key(seed), len(Streams._fields)))
 
 
 def all_streams(seeds: tuple[int, ...]) -> Streams:
-    """The named streams of all seeds, each a key array [seeds]."""
+    """Named streams of all seeds, each a key array [seeds]."""
     return jax.tree.map(lambda *keys: jnp.stack(keys), *map(streams, seeds))
 
 
 def blank_batch(spec: Spec, needs: tuple[str, ...], batch_size: int) -> dict[str, Array]:
-    """A batch of zeros, for abstract evaluation."""
+    """Returns a batch of zeros, for abstract evaluation."""
     batch = {name: jnp.zeros((batch_size, *spec.entries[name].shape), spec.entries[name].dtype) for name in needs}
     return batch | {"weight": jnp.ones(batch_size)}
 
 
 def initial_state(model: Model, keys: Array) -> State:
-    """The state of every seed before training, [seeds, ...]."""
+    """State of every seed before training, [seeds, ...]."""
     return jax.jit(jax.vmap(model.init))(jax.vmap(jax.random.fold_in, (0, None))(keys, 0))
 
 
 def entered(phase: Phase, index: int, keys: Array, state: State, batches: Callable[[], Any]) -> State:
-    """`state` after the phase's `enter`, seed by seed; the init stream's key for phase `index`."""
+    """Applies the phase's `enter` to `state` seed by seed, with the init stream's key for phase `index`."""
     if phase.enter is None:
         return state
     states = [
@@ -115,32 +114,31 @@ def entered(phase: Phase, index: int, keys: Array, state: State, batches: Callab
 
 
 class Anew(NamedTuple):
-    """What is drawn anew for the images of each step, [most, ...], or [seeds, most, ...] by seeds' own orders."""
+    """Random flips and bits for each step's images, [most, ...], or [seeds, most, ...] with `own_order`."""
 
-    mirrored: Array | None  # bool [most, batch]: which are turned left to right
-    bits: Key | None  # keys [most]: by which gray pixels are drawn as bits
+    mirrored: Array | None  # bool [most, batch]: True for images that are mirrored left to right
+    bits: Key | None  # keys [most] for drawing gray pixels as bits
 
 
 def chunk_program(phase: Phase, how: str, devices: Mesh | None = None, own_order: bool = False) -> Callable:
-    """The jitted program that takes many training steps in one dispatch; `how` the seed axis runs.
+    """Returns the jitted program that takes many training steps in one dispatch; `how` is vmap or map over the seeds.
 
     (train keys [seeds], state, alive bool [seeds], data, indices int32 [most, batch],
     weights float32 [most, batch], anew `Anew` or None, count int32 [])
     -> (state, alive, sums, steps)
 
-    It takes `count` <= most steps; `count` is not static, so that a run takes its steps through the
-    same program however they are cut into chunks: stopping and resuming cannot change a bit. State
-    is donated. `data` holds the whole training arrays; row i of `indices` is step i's batch, and row i of
-    `anew` what is done to its images. Both have a leading seed axis where each seed has an order of
-    its `own_order`. `sums` are the metrics summed over the chunk's steps and `steps`
-    float32 [seeds] their number.
+    It takes `count` <= most steps. `count` is not static, so a run uses the same program however its steps are
+    cut into chunks: stopping and resuming cannot change a bit. State is donated. `data` holds the whole training
+    arrays; row i of `indices` is step i's batch, and row i of `anew` the flips and bits of its images. Both have a
+    leading seed axis if each seed has its own order (`own_order`). `sums` are the metrics summed over the chunk's
+    steps, and `steps`, float32 [seeds], is their number.
 
-    On several devices (a `mesh`) each has its share of the seeds, and of every step's batch. No
-    collective runs for the seeds; for the batch XLA divides the step and adds up what it sums. (On
-    CPUs the convolutions' loops over chunks of a batch are not divided: devices there are for tests.)
+    On several devices (a `mesh`) each has its share of the seeds, and of every step's batch. The seeds need no
+    collective operations; for the batch XLA divides the step and adds up the sums. (On CPUs the convolutions' loops
+    over chunks of a batch are not divided: several CPU devices are for tests.)
 
-    A seed whose metrics or new state (parameters, optimizer, averages) are not finite is frozen as it was before that
-    step, and stays on the axis.
+    A seed whose metrics or new state (parameters, optimizer, averages) are not finite is frozen in its state before
+    that step, and stays on the axis.
     """
     several = devices is not None and devices.size > 1
     share_of_batch = several and NamedSharding(devices, PartitionSpec("batch"))
@@ -165,7 +163,7 @@ def chunk_program(phase: Phase, how: str, devices: Mesh | None = None, own_order
             sums = jax.tree.map(lambda s, m: s + jnp.where(alive, m, 0), sums, metrics)
             return state, alive, sums, steps + alive.astype(jnp.float32)
 
-        # Jitted, so that it is traced once for its result's shapes and its place in the loop.
+        # Jitted, so that `eval_shape` and the loop share one trace.
         step = jax.jit(phase.step)
         _, metrics = jax.eval_shape(step, key, state, batch_of(0))
         sums = jax.tree.map(lambda m: jnp.zeros(m.shape, m.dtype), metrics)
@@ -188,17 +186,17 @@ def chunk_program(phase: Phase, how: str, devices: Mesh | None = None, own_order
             in_specs=(shares, shares, shares, whole, rows, whole, rows, whole),
             out_specs=shares,
             axis_names={"seeds"},
-            check_vma=False,  # or a scan in a user's model would have to say what varies over the seeds
+            check_vma=False,  # otherwise a scan in a user's model would have to declare what varies over the seeds
         )
     platform = jax.default_backend() if devices is None else devices.devices.flat[0].platform
     return jax.jit(chunk, donate_argnums=1, compiler_options=COMPILER_OPTIONS.get(platform))
 
 
 def finite(tree: Any) -> Array:
-    """Whether all numbers of `tree` are finite, bool [].
+    """True, bool [], if all numbers of `tree` are finite.
 
-    What is not finite times 0 is NaN: of a large array XLA for CPUs takes the product with zeros in a fraction of the
-    time of a look at each number, which was a third of a small model's step. (It would drop a product of one number.)
+    On CPUs large arrays are multiplied by zeros, since a number that is not finite times 0 is NaN. XLA takes this
+    product in a fraction of the time of `isfinite`, a third of a small model's step. (It would drop a product of one.)
     """
 
     def plain(leaf):
@@ -217,7 +215,7 @@ def finite(tree: Any) -> Array:
 
 
 def sample_program(model: Model) -> Callable:
-    """The jitted program that draws samples of every seed, `num` static.
+    """Returns the jitted program that draws samples of every seed, with `num` static.
 
     (keys [seeds], state, num, condition) -> {"image": uint8 [seeds, num, H, W, C], ...}, the condition's entries
     [seeds, num, ...] among them.
@@ -232,10 +230,10 @@ def sample_program(model: Model) -> Callable:
 
 
 def sample_parts(model: Model) -> Callable:
-    """The function that draws samples of every seed, compiled once a number of samples.
+    """Returns the function that draws samples of every seed, compiled once for each number of samples.
 
-    (keys [seeds], state, num, condition) -> an iterator over parts of at most 512 samples a seed, {"image": uint8
-    [seeds, part, H, W, C], ...} on the device: dispatched and not waited for, each with a key of its own. The
+    (keys [seeds], state, num, condition) -> an iterator over parts of at most 512 samples per seed, {"image": uint8
+    [seeds, part, H, W, C], ...} on the device: dispatched without waiting, each part with its own key. The
     condition's entries [seeds, num, ...] are among those of the samples.
     """
     program = sample_program(model)
@@ -251,18 +249,18 @@ def sample_parts(model: Model) -> Callable:
 
 
 def alike(condition: Condition, num_seeds: int) -> Condition:
-    """A condition [num, ...] for every seed: [seeds, num, ...]."""
+    """Repeats a condition [num, ...] for every seed: [seeds, num, ...]."""
     return {name: np.broadcast_to(entry, (num_seeds, *entry.shape)) for name, entry in condition.items()}
 
 
 def gathered(parts: Iterable[Batch]) -> dict[str, np.ndarray]:
-    """The parts on the host, in one: entries [seeds, num, ...]."""
+    """Fetches and joins the parts on the host: entries [seeds, num, ...]."""
     parts = [jax.device_get(part) for part in parts]
     return {name: np.concatenate([part[name] for part in parts], axis=1) for name in parts[0]}
 
 
 def sampler(model: Model) -> Callable:
-    """`sample_parts`, gathered: (keys [seeds], state, num, condition) -> entries [seeds, num, ...] on the host."""
+    """Returns the function (keys [seeds], state, num, condition) -> samples' entries [seeds, num, ...] on the host."""
     parts = sample_parts(model)
 
     def draw(keys: Array, state: State, num: int, condition: Condition) -> dict[str, np.ndarray]:

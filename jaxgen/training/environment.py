@@ -1,4 +1,4 @@
-"""The environment of a run or a result: versions, devices and settings that bits depend on."""
+"""Environment of a run or a result: versions, devices and settings that bits depend on."""
 
 import importlib.metadata
 import os
@@ -13,7 +13,7 @@ import jaxgen
 from jaxgen import data
 
 DEFINING = ("jax_enable_x64", "jax_default_prng_impl", "jax_threefry_partitionable", "jax_random_seed_offset")
-"""Settings of JAX that change what a key draws or what dtype a number has: under others it is another run."""
+"""Settings of JAX that change what a key draws or a number's dtype; a run cannot be resumed under others."""
 
 ROUNDING = (
     "jax_default_matmul_precision",
@@ -29,17 +29,17 @@ RECORDED = ("jax_numpy_dtype_promotion", "jax_numpy_rank_promotion")
 
 
 def jax_settings(names: tuple[str, ...]) -> dict[str, Any]:
-    """The values of these settings, of those that this version of JAX has."""
+    """Map from these settings to their values; settings that this version of JAX lacks are left out."""
     return {name: getattr(jax.config, name) for name in names if hasattr(jax.config, name)}
 
 
 def cores() -> int:
-    """The processor cores that this process may use."""
+    """Number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def environment(dataset: data.Dataset) -> dict[str, Any]:
-    """What a result depends on beside its config."""
+    """Everything that a result depends on besides its config."""
     device = jax.devices()[0]
     packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy")
     return {
@@ -60,7 +60,7 @@ def environment(dataset: data.Dataset) -> dict[str, Any]:
 
 
 def commit() -> str | None:
-    """The commit of the jaxgen checkout in use, with + where it has changes; None outside a checkout."""
+    """Commit of the jaxgen checkout in use, with + if it has changes; None outside a checkout."""
     folder = Path(jaxgen.__file__).parent.parent
     if not (folder / ".git").exists():
         return None

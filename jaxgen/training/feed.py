@@ -1,4 +1,4 @@
-"""What a run's training program is given: whole arrays and the rows of each step, or batches read meanwhile."""
+"""Inputs of a run's training program: whole arrays and the rows of each step, or batches read while training."""
 
 import hashlib
 from collections.abc import Iterator
@@ -16,17 +16,17 @@ from jaxgen.training.engine import streams
 from jaxgen.training.settings import Settings
 
 MOST_BYTES = 2**28
-"""Of the examples of one chunk of steps that are read while training: two chunks are held at once."""
+"""Most bytes of examples in a chunk of steps, if examples are read while training; two chunks are held at once."""
 
 
 class Take(Protocol):
-    """(step, stop) -> data, indices, weights, anew: of the steps from `step` to `stop`, as `chunk_program` has it.
+    """Function (step, stop) -> data, indices, weights, anew of the steps from `step` to `stop`, for `chunk_program`.
 
-    Called for one stretch of steps after the other.
+    It is called for consecutive ranges of steps.
     """
 
     def __call__(self, step: int, stop: int) -> tuple[dict[str, Array], np.ndarray, np.ndarray, engine.Anew | None]:
-        """Rows beyond stop - step are not read by the program."""
+        """Returns the inputs; the program does not read rows beyond stop - step."""
         ...
 
 
@@ -47,12 +47,12 @@ class Feed:
             self.most = max(1, min(self.most, MOST_BYTES // (settings.batch_size * example)))
 
     def indices(self, phase: Phase, first: int, step: int, seed: int) -> list[int]:
-        """The training examples in the batch of one step; of the seed at that place among the run's."""
+        """Indices of the training examples in the batch of one step, for the run's seed at index `seed`."""
         rows = self._rows(phase, first, step)
         return (rows[seed] if self._settings.own_order else rows)[0].tolist()
 
     def order(self, phase: Phase, first: int, step: int) -> str:
-        """sha256 of the training examples in the batches of one step: another order of the data shows in it."""
+        """sha256 of the indices and weights of one step's batches; it changes with the order of the data."""
         return hashlib.sha256(self._rows(phase, first, step).tobytes()).hexdigest()
 
     def _rows(self, phase: Phase, first: int, step: int) -> np.ndarray:
@@ -60,7 +60,7 @@ class Feed:
 
     @contextmanager
     def phase(self, phase: Phase, first: int, start: int, last: int) -> Iterator[Take]:
-        """What a phase that begins with step `first` is given, from `start` to `last`."""
+        """Yields the `Take` of a phase that begins at step `first`, for the steps from `start` to `last`."""
 
         def rows(step: int, stop: int) -> tuple[np.ndarray, ...]:
             return chunk_rows(phase, self._keys, self._num_examples, self._settings, first, step, stop, self.most)
@@ -104,9 +104,9 @@ class Feed:
 def chunk_rows(
     phase: Phase, keys: Array, num_examples: int, settings: Settings, first: int, step: int, stop: int, most: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(indices int32, weights float32) of the steps from `step` to `stop`, as `chunk_program` takes them.
+    """Returns (indices int32, weights float32) of the steps from `step` to `stop`, as `chunk_program` takes them.
 
-    [most, batch_size], the indices [seeds, most, batch_size] where each seed has a key of its own.
+    Both are [most, batch_size]; indices are [seeds, most, batch_size] if each seed has its own key.
     """
     count, batch = stop - step, settings.batch_size
     indices = np.zeros((*keys.shape, most, batch), np.int32)
@@ -122,7 +122,7 @@ def chunk_rows(
 
 
 def chunk_anew(keys: Array, settings: Settings, step: int, stop: int, most: int) -> engine.Anew:
-    """What is drawn anew for the images of the steps from `step` to `stop`, as `chunk_program` takes it."""
+    """Random flips and bits for the images of the steps from `step` to `stop`, as `chunk_program` takes them."""
     mirrored, bits = None, None
     if settings.flip:
         mirrored = np.zeros((*keys.shape, most, settings.batch_size), bool)

@@ -1,18 +1,18 @@
-"""A run's folder: what stands in it, and opening it again.
+"""A run's folder: its files, and how it is opened.
 
 config.json         everything needed to run it again: model, its config, settings
-model.py            a copy of the user's own model file, where the model is one
-dataset.json, .npz  what opening the run takes of its dataset: name, fingerprint, shapes, classes, the mean image
-vocabulary.json     the words of the captions by id, where the data have captions
+model.py            a copy of the user's own model file, if the model is one
+dataset.json, .npz  the dataset's description, for opening the run: name, fingerprint, shapes, classes, mean image
+vocabulary.json     the words of the captions by id, if the data have captions
 environment.json    versions, source files, device kind and count, XLA flags, commit of a checkout, dataset fingerprint
-metrics.jsonl       a row a seed at every logging, sampling and checkpoint step: means since the row before
-events/             the same for TensorBoard, a folder a seed
-wandb/, wandb.json  W&B's own files, and its run of every seed, where it was asked for
-samples/            a PNG grid a seed and sampling step
-checkpoints/        the newest two, or as many as are kept, and each seed's best, by step, with the sha256 of every leaf
-diverged.json       of seeds that diverged, the step, and the training examples in its batch, where there are such
-damaged/            checkpoints that were not as they were written, set aside on resuming
-lock                which process trains there, or did last
+metrics.jsonl       a row per seed at every logging, sampling and checkpoint step: means since the row before
+events/             the same for TensorBoard, a folder per seed
+wandb/, wandb.json  W&B's own files, and its run of every seed, if requested
+samples/            a PNG grid per seed and sampling step
+checkpoints/        by step: the newest ones (two by default) and each seed's best, with the sha256 of every leaf
+diverged.json       step and batch (indices of training examples) of seeds that diverged, if any
+damaged/            damaged checkpoints, moved here on resuming
+lock                the process that trains in the folder, or did last
 result.json         written at the end: step, seconds, diverged seeds, digests
 """
 
@@ -41,12 +41,12 @@ DAMAGED, DIVERGED = "damaged", "diverged.json"
 
 
 class Restored(NamedTuple):
-    """What a checkpoint holds."""
+    """Content of a checkpoint."""
 
     state: State  # every leaf [seeds, ...]
     step: int
     diverged: dict[int, int]  # seed -> the step it was stopped at
-    content: dict[str, Any]  # what it says of itself
+    content: dict[str, Any]  # its metadata, as `Checkpoints` describes it
 
 
 class Run(NamedTuple):
@@ -57,21 +57,21 @@ class Run(NamedTuple):
     state: State  # every leaf [seeds, ...]
     step: int  # of the checkpoint
     diverged: dict[int, int]  # seed -> the step it was stopped at, a metric or parameter not finite
-    chosen: tuple[int, ...] = ()  # by seed, the step of the checkpoint that `state` is of, where a rule chose them
+    chosen: tuple[int, ...] = ()  # each seed's checkpoint in `state`, if chosen per seed
 
     def digests(self) -> dict[int, str]:
-        """sha256 of each seed's parameters, and of what else its model is (averages, codebooks)."""
+        """sha256 of each seed's parameters and its other model state (averages, codebooks)."""
         return engine.digests(self.plan.settings.seeds, self.state)
 
     def named_digests(self) -> dict[str, str]:
-        """The digests as result.json holds them."""
+        """Digests as stored in result.json."""
         return {str(seed): digest for seed, digest in self.digests().items()}
 
 
 def create(path: Path, plan: Plan) -> None:
-    """Starts a run folder, whole or not at all. Raises UserError where `path` exists or cannot be written."""
+    """Creates a run folder atomically. Raises UserError if `path` exists or cannot be written."""
     if path.exists() or path.is_symlink():
-        way = ", or --resume to go on with it" if (path / CONFIG).exists() else ""
+        way = ", or --resume to continue it" if (path / CONFIG).exists() else ""
         raise UserError(f"{path} exists; choose another --out{way}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -89,15 +89,15 @@ def create(path: Path, plan: Plan) -> None:
 
 
 def begun(path: Path) -> bool:
-    """Whether a run has come to its first row, or its first checkpoint."""
+    """True if a run has reached its first row or its first checkpoint."""
     rows = path / METRICS
     return (rows.exists() and rows.stat().st_size > 0) or any((path / CHECKPOINTS).glob("[0-9]*"))
 
 
 def check_resume(path: Path, plan: Plan) -> None:
-    """Raises UserError, naming the difference, where `plan` cannot go on with the run at `path`.
+    """Raises UserError, naming the difference, if `plan` cannot resume the run at `path`.
 
-    All but the number of steps must be as it was, and that not below the newest checkpoint's.
+    Only the number of steps may change, and not to less than the newest checkpoint's.
     """
     if found := differences(path, plan):
         raise UserError(f"{path} belongs to another run; what differs: {'; '.join(found)}")
@@ -107,7 +107,7 @@ def check_resume(path: Path, plan: Plan) -> None:
 
 
 def differences(path: Path, plan: Plan) -> list[str]:
-    """In what `plan` is another run than the one at `path`: model, config, settings (but for the steps), data."""
+    """Differences of `plan` from the run at `path`: in model, config, settings (except the steps), data."""
     old, new = read_config(path), plan.described()
     if old["model"] != new["model"]:
         return [f"model: {old['model']!r} -> {new['model']!r}"]
@@ -133,14 +133,14 @@ def differences(path: Path, plan: Plan) -> list[str]:
 
 
 def setting_differences(path: Path) -> list[str]:
-    """Settings of JAX under which the run at `path` would be another run, where this process has others."""
+    """Differences between this process and the run at `path` in the settings of JAX that define a run."""
     old = read_environment(path).get("jax_settings", {})
     new = {name: str(value) for name, value in jax_settings(DEFINING).items()}
     return [f"{name.upper()}: {old[name]} -> {value}" for name, value in new.items() if old.get(name, value) != value]
 
 
 def environment_changes(path: Path, plan: Plan) -> dict[str, str]:
-    """Differences from the run's recorded environment that can change its bits: words by what changed."""
+    """Map from name to description of differences from the run's recorded environment that can change its bits."""
     old, new = read_environment(path), plan.environment()
     decisive = ("jaxgen", "jax", "jaxlib", "flax", "optax", "backend", "device", "devices", "mesh", "cores")
     decisive += ("xla_flags",)
@@ -159,11 +159,11 @@ def open_run(path: str | Path, checkpoint: str | int = "newest") -> Run:
 
     Args:
         path: the folder.
-        checkpoint: newest; a step; or best: each seed's, by the run's `keep_best`, that of a seed without one
-            (it diverged before its first) the newest.
+        checkpoint: newest; a step; or best: each seed's best by the run's `keep_best`, or the newest for a seed
+            without a best one (it diverged before its first).
 
     Raises:
-        UserError: no run there, or no such checkpoint, or a damaged one.
+        UserError: there is no run or no such checkpoint, or it is damaged.
     """
     path = Path(path)
     opened = planned(path)
@@ -190,22 +190,22 @@ def open_run(path: str | Path, checkpoint: str | int = "newest") -> Run:
         state = of_each_seed([read[step].state for step in chosen])
         return Run(path, opened, state, steps[-1], read[steps[-1]].diverged, tuple(chosen))
     except DamagedError as damaged:
-        if not damaged.checkpoint.exists():  # the run is training, and has removed it since its steps were read
+        if not damaged.checkpoint.exists():  # a training run has removed it meanwhile
             return open_run(path, checkpoint)
-        way = ". `jaxgen train --resume` goes on from the one before" if checkpoint == "newest" else ""
+        way = ". `jaxgen train --resume` resumes from the one before" if checkpoint == "newest" else ""
         raise UserError(f"{damaged}{way}") from None
 
 
 def of_each_seed(states: list[State]) -> State:
-    """The state with each seed's part of its own: the first seed's of the first, and so on."""
+    """Joins the first seed's part of the first state, the second seed's of the second, and so on, into one state."""
     states = [jax.device_get(state) for state in states]
     return jax.tree.map(lambda *leaves: np.stack([leaf[seed] for seed, leaf in enumerate(leaves)]), *states)
 
 
 def planned(path: Path) -> Plan:
-    """The plan of the run at `path`, from its own files alone; raises UserError where there is none, or a damaged one.
+    """Plan of the run at `path`, from its own files alone; raises UserError if there is none or it is damaged.
 
-    The examples of its dataset are loaded when the first is asked for.
+    The examples of its dataset are loaded on first use.
     """
     if not (path / CONFIG).is_file():
         raise UserError(f"{path} is no run folder: it has no {CONFIG}")
@@ -218,10 +218,10 @@ def planned(path: Path) -> Plan:
 
 
 def newest_whole(path: Path, plan: Plan) -> tuple[Restored | None, list[DamagedError]]:
-    """The newest checkpoint that is as it was written, None where there is none yet; and the damage of newer ones.
+    """Returns the newest undamaged checkpoint, None if there is none yet, and the errors of damaged newer ones.
 
     Raises:
-        UserError: all checkpoints are damaged, or lost, or they are of another run.
+        UserError: all checkpoints are damaged or lost, or one belongs to another run.
     """
     damaged = []
     for step in reversed(checkpoint_steps(path)):
@@ -231,17 +231,17 @@ def newest_whole(path: Path, plan: Plan) -> tuple[Restored | None, list[DamagedE
             damaged.append(error)
     more = f"; {len(damaged) - 1} more" if damaged[1:] else ""
     if damaged:
-        raise UserError(f"no checkpoint of {path} is left to go on from; {damaged[0]}{more}")
-    # A row beyond two intervals is written after the first checkpoint is.
+        raise UserError(f"no checkpoint of {path} is left to resume from; {damaged[0]}{more}")
+    # Rows beyond two intervals are written only after the first checkpoint.
     reached = max((row["step"] for row in read_rows(path / METRICS)), default=0)
     if (path / RESULT).exists() or reached > 2 * plan.settings.checkpoint_every:
-        lost = f"no checkpoint of {path} is left to go on from, though it came to step {reached}"
-        raise UserError(f"{lost}; another --out begins anew")
+        lost = f"no checkpoint of {path} is left to resume from, though it came to step {reached}"
+        raise UserError(f"{lost}; choose another --out to start over")
     return None, []
 
 
 def set_aside(path: Path, damaged: list[DamagedError]) -> list[str]:
-    """Moves damaged checkpoints of the run at `path` into `damaged/`; the lines that tell of it."""
+    """Moves damaged checkpoints of the run at `path` into `damaged/`; returns lines that report it."""
     lines = []
     for error in damaged:
         aside = path / DAMAGED / error.checkpoint.name
@@ -254,11 +254,11 @@ def set_aside(path: Path, damaged: list[DamagedError]) -> list[str]:
 
 
 def restore(path: Path, plan: Plan, step: int) -> Restored:
-    """A checkpoint of a run.
+    """Restores a checkpoint of a run.
 
     Raises:
         DamagedError: it does not hold what was written.
-        UserError: it is of another run, or the model has other parameters now.
+        UserError: it belongs to another run, or the model's parameters have changed.
     """
     settings = plan.settings
     keys = engine.all_streams(settings.seeds).init
@@ -266,15 +266,15 @@ def restore(path: Path, plan: Plan, step: int) -> Restored:
     with Checkpoints(path / CHECKPOINTS) as checkpoints:
         tree, content = checkpoints.restore(step, like._asdict(), belonging(plan.described(), plan.dataset.fingerprint))
     state = State(**tree)
-    # A seed that diverged was frozen at its step, so the step tells.
+    # A diverged seed was frozen, so its step is below the checkpoint's.
     stopped = {s: int(at) for s, at in zip(settings.seeds, state.step, strict=True) if at < step}
     return Restored(state, step, stopped, content)
 
 
 def belonging(described: dict[str, Any], fingerprint: str) -> dict[str, Any]:
-    """What a checkpoint must agree in with its run, by name: all but the steps.
+    """Map from name to a value in which a checkpoint must agree with its run: everything but the steps.
 
-    described: the run, as config.json holds it. fingerprint: of its data.
+    described: the run, as config.json holds it. fingerprint: its data's.
     """
     fields = {name: value for part in ("config", "settings") for name, value in described[part].items()}
     del fields["steps"]
@@ -282,13 +282,13 @@ def belonging(described: dict[str, Any], fingerprint: str) -> dict[str, Any]:
 
 
 def checkpoint_steps(path: Path) -> list[int]:
-    """The steps of a run's checkpoints, ascending."""
+    """Steps of a run's checkpoints, ascending."""
     with Checkpoints(path / CHECKPOINTS) as checkpoints:
         return checkpoints.steps()
 
 
 def read_environment(path: Path) -> dict[str, Any]:
-    """A run's environment.json; raises UserError where it is missing, damaged, or holds something else."""
+    """Reads a run's environment.json; raises UserError if it is missing, damaged, or holds something else."""
     past = read_json(path / ENVIRONMENT)
     named = {"seeds_axis", "jax", "dataset"}
     if not isinstance(past, dict) or not named <= past.keys() or "fingerprint" not in past["dataset"]:
@@ -297,7 +297,7 @@ def read_environment(path: Path) -> dict[str, Any]:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """A run's config.json; raises UserError where it is missing, damaged, or holds something else."""
+    """Reads a run's config.json; raises UserError if it is missing, damaged, or holds something else."""
     described = read_json(path / CONFIG)
     parts = {"model": str, "config": dict, "settings": dict}
     if not isinstance(described, dict) or not all(isinstance(described.get(p), kind) for p, kind in parts.items()):
@@ -309,7 +309,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def read_result(path: Path) -> dict[str, Any]:
-    """A run's result.json; raises UserError where it is damaged or holds something else."""
+    """Reads a run's result.json; raises UserError if it is damaged or holds something else."""
     result = read_json(path / RESULT)
     kinds = {"step": int, "seconds": float, "diverged": dict, "digests": dict}
     if not isinstance(result, dict) or not all(isinstance(result.get(name), kind) for name, kind in kinds.items()):
@@ -318,7 +318,7 @@ def read_result(path: Path) -> dict[str, Any]:
 
 
 def result_there(path: Path) -> tuple[dict[str, Any] | None, list[str]]:
-    """A run's result.json, None where there is none; where it cannot be read, None and the line that tells of it."""
+    """Reads a run's result.json, None if there is none; if it cannot be read, None and a line that reports it."""
     try:
         return (read_result(path) if (path / RESULT).exists() else None), []
     except UserError as error:
@@ -326,7 +326,7 @@ def result_there(path: Path) -> tuple[dict[str, Any] | None, list[str]]:
 
 
 def read_json(path: Path) -> Any:
-    """The JSON file's content; raises UserError where it is missing or damaged."""
+    """Reads a JSON file; raises UserError if it is missing or damaged."""
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError) as error:
@@ -334,7 +334,7 @@ def read_json(path: Path) -> Any:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes `content` whole or not at all."""
+    """Writes `content` atomically."""
     part = path.with_name(path.name + ".part")
     part.write_text(json.dumps(content, indent=2) + "\n")
     part.replace(path)

@@ -1,4 +1,4 @@
-"""One process at a time trains in a run folder."""
+"""A lock that lets one process at a time train in a run folder."""
 
 import fcntl
 import os
@@ -15,10 +15,10 @@ LOCK = "lock"
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Holds a run folder for this process.
+    """Locks a run folder for this process.
 
-    The operating system lets go of the lock when the process ends, however it ends, so none is left behind by a
-    dead one. The file names who holds it, or held it last.
+    The operating system releases the lock when the process ends, however it ends, so no stale lock remains. The file
+    names the process that holds it, or held it last.
 
     Raises:
         UserError: another process holds it, or the folder cannot be written.
@@ -28,7 +28,7 @@ def locked(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise UserError(f"cannot write {folder}: {error.strerror}") from None
     with file:
-        for _ in range(10):  # `is_locked` holds it for a moment
+        for _ in range(10):  # `is_locked` holds the lock for a moment
             if _taken(file):
                 break
             time.sleep(0.05)
@@ -41,7 +41,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether a process trains there now."""
+    """True if a process trains in the folder now."""
     try:
         with (folder / LOCK).open() as file:
             return not _taken(file)
@@ -50,7 +50,7 @@ def is_locked(folder: Path) -> bool:
 
 
 def owner(folder: Path) -> str:
-    """Who holds a run folder, or held it last."""
+    """Name of the process that holds a run folder's lock, or held it last."""
     try:
         return (folder / LOCK).read_text(errors="replace").strip()[:100] or "another process"
     except OSError:
@@ -58,7 +58,7 @@ def owner(folder: Path) -> str:
 
 
 def _taken(file) -> bool:
-    """Takes the lock of an open file if it is free."""
+    """Takes the lock of an open file if it is free; True if taken."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

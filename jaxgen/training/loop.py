@@ -1,4 +1,4 @@
-"""The training loop, one for all models. It knows `init`, the phases, and the sampler."""
+"""The training loop, one for all models. Of a model it uses `init`, the phases and the sampler."""
 
 import contextlib
 import dataclasses
@@ -39,7 +39,7 @@ FAILED = 1000
 
 
 class Stretch(NamedTuple):
-    """A phase's place in the run: its first step, and the step it ends before."""
+    """Range of steps of a phase in a run: its first step, and the step it ends before."""
 
     phase: Phase
     start: int
@@ -47,7 +47,7 @@ class Stretch(NamedTuple):
 
 
 def stretches(model: Model, settings: Settings, num_examples: int) -> list[Stretch]:
-    """The phases in order, cut off at the run's number of steps."""
+    """Returns the phases in order, cut off at the run's number of steps."""
     placed, start = [], 0
     for phase in model.phases:
         if phase.passes is not None:
@@ -62,12 +62,12 @@ def stretches(model: Model, settings: Settings, num_examples: int) -> list[Stret
 
 
 def run_length(plan: Plan) -> int:
-    """The number of steps that a run takes: its settings', or fewer where its phases end before."""
+    """Number of steps that a run takes: its settings', or fewer if its phases end before."""
     return stretches(plan.model, plan.settings, plan.dataset.spec.num_examples)[-1].end
 
 
 def metric_names(plan: Plan) -> list[str]:
-    """The names of what the model's steps tell, traced and not computed."""
+    """Names of the metrics that the model's steps return, found by tracing without computing."""
     batch = engine.blank_batch(plan.dataset.spec, plan.model.needs, plan.settings.batch_size)
     key = jax.random.key(0)
     state = jax.eval_shape(plan.model.init, key)
@@ -94,12 +94,12 @@ def train(
         config: the model's Config, or a dict of some of its fields; its defaults if not given.
         settings: dataset, seeds, steps and the like.
         out: the run folder; runs/MODEL-DATASET if not given. It must not exist unless `resume`.
-        resume: go on from the newest checkpoint of `out`; everything but `settings.steps` must be
-            as it was. Before the first checkpoint it starts at step 0; a finished run is opened.
-        minutes: of training, without compilation, after which the run ends, if `settings.steps` are not done before.
-            config.json then holds the steps taken, so that without `minutes` the same run can be made again.
-        wandb: a project of Weights & Biases that is told the metrics and sample grids of every seed, or None.
-        deterministic: see to it that the same call gives the same bits, and try it with two short runs before. On a GPU
+        resume: continue from the newest checkpoint of `out`; everything but `settings.steps` must be
+            unchanged. Before the first checkpoint it starts at step 0; a finished run is opened.
+        minutes: minutes of training, without compilation, after which the run ends, unless `settings.steps` are done
+            before. config.json then holds the steps taken, so that the run can be repeated without `minutes`.
+        wandb: the Weights & Biases project that receives the metrics and sample grids of every seed, or None.
+        deterministic: ensure that the same call gives the same bits, and first verify it by two short runs. On a GPU
             XLA_FLAGS must hold what `jaxgen train --deterministic` puts there, before JAX starts.
         progress: show a progress bar on stderr.
 
@@ -108,8 +108,8 @@ def train(
         of device; one stopped and resumed ends with the same bits as one that was not.
 
     Raises:
-        UserError: a mistake in what was asked, before anything is compiled or written; another process trains there.
-        Stopped: SIGTERM or Ctrl-C came; the steps up to the next row were done, and a checkpoint saved.
+        UserError: an argument is wrong, before anything is compiled or written; another process trains in `out`.
+        Stopped: SIGTERM or Ctrl-C came; training went on to the next row and saved a checkpoint.
     """
     began = time.monotonic()
     settings = settings or Settings()
@@ -146,7 +146,7 @@ def train(
                     raise UserError(f"this process cannot read {out / folder.CHECKPOINTS / str(newest)}, as others can")
             with processes.together():
                 lines = [*unread, *folder.set_aside(out, damaged)] if processes.is_first() else []
-            if processes.agreed(result is None):  # of several processes none may go another way
+            if processes.agreed(result is None):  # all processes must take the same branch
                 result = None
             if result:
                 ended = result["step"] == run_length(plan) or (minutes is not None and result.get("minutes") == minutes)
@@ -155,10 +155,10 @@ def train(
                     if run.named_digests() == result["digests"]:
                         return run
                     lines.append(f"{out / folder.RESULT} has other digests than checkpoint {step}; it is written anew")
-                spent = result["seconds"]  # of fewer steps, or its checkpoint is damaged
+                spent = result["seconds"]  # the result is of fewer steps, or its checkpoint is damaged
             lines.append(f"resuming {out} at step {step}")
             if lost := lost_rows(rows, plan.settings, step, restored.diverged if restored else {}):
-                lines.append(f"{out / folder.METRICS} {lacks(lost)}; they are not made again")
+                lines.append(f"{out / folder.METRICS} {lacks(lost)}; they are not written again")
             if changes:
                 words = "begun in another environment, so the bits may differ from an uninterrupted run's"
                 lines.append(f"{words} ({'; '.join(changes.values())})")
@@ -169,13 +169,13 @@ def train(
             lines = [f"nothing to resume in {out}: starting at step 0"]
         try:
             with Progress(plan, shown=progress, told=processes.is_first()) as bar:
-                for line in [*([plan.dataset.note] if settings.data_from else []), *lines]:
+                for line in [*plan.told(), *lines]:
                     bar.say(line)
                 if deterministic:
                     bar.say(check_deterministic(plan, _short_run))
                 run = _train(plan, out, restored, bar, minutes, wandb)
         except BaseException:
-            if processes.is_first() and not there and not folder.begun(out):  # it could not be trained at all
+            if processes.is_first() and not there and not folder.begun(out):  # nothing was trained
                 shutil.rmtree(out)
             raise
         result = {
@@ -193,7 +193,7 @@ def train(
 
 
 def _begin_again(out: Path, plan: Plan, changed: bool) -> None:
-    """Writes into the folder of a run that is resumed what is so from now on."""
+    """Updates the folder of a run that is resumed: its environment if `changed`, its config, no result."""
     if changed:
         before = folder.read_json(out / folder.ENVIRONMENT)
         folder.write_json(out / folder.ENVIRONMENT, plan.environment() | {"before": before})
@@ -210,25 +210,25 @@ def _short_run(plan: Plan, out: Path) -> Run:
 
 
 def _of_steps(plan: Plan, step: int) -> Plan:
-    """The plan of the run that ends at this step."""
+    """Returns the plan of the run that ends at this step."""
     return plan._replace(settings=dataclasses.replace(plan.settings, steps=min(step, plan.settings.steps)))
 
 
 class Clock:
-    """Seconds of training, over all processes of a run. The first chunk of each holds its compilation: not counted."""
+    """Seconds of training, over all resumptions of a run. The first chunk of each compiles and is not counted."""
 
     def __init__(self, before: float):
         self.seconds, self._last, self._chunks = before, 0.0, 0
 
     def chunk(self) -> None:
-        """One more chunk was dispatched; the one before is done."""
+        """Adds the time of the chunk that is done; called when the next one has been dispatched."""
         now = self.now()
         if self._chunks > 1:
             self.seconds += now - self._last
         self._last, self._chunks = now, self._chunks + 1
 
     def now(self) -> float:
-        """Seconds, from some start."""
+        """Current time in seconds, from an arbitrary start."""
         return time.monotonic()
 
 
@@ -251,8 +251,8 @@ def _train(
     condition = engine.alike(condition, len(settings.seeds))
     how, belongs = engine.axis(settings.seeds_axis), folder.belonging(plan.described(), dataset.fingerprint)
     keep = Keep(settings.keep_checkpoints, settings.keep_best and settings.keep_best[0])
-    scores = {}  # by seed, of the newest rows, what the best checkpoint is chosen by
-    # What a chunk leaves to be fetched and written, which is done while the device runs the next one.
+    scores = {}  # by seed, the newest rows' metric by which the best checkpoint is chosen
+    # Results of a chunk still to be fetched and written, while the device runs the next chunk.
     later: list[Callable[[], None]] = []
     worries, writes, leaving = Worries(), processes.is_first(), 0
     failures: list[Exception] = []
@@ -265,14 +265,14 @@ def _train(
 
     diverged = {seed: divergence(seed, at) for seed, at in (restored.diverged if restored else {}).items()}
     if restored and restored.content["order"] != feed.order(*batch_of(start - 1)):
-        raise UserError(f"the order of dataset {dataset.name} is not what it was before step {start} of {out}")
+        raise UserError(f"the order of dataset {dataset.name} has changed since step {start} of {out}")
 
     def write():
         while later:
             later.pop(0)()
 
     def keep_in_files(action):
-        """Does what the first process alone does; of several, it says at the next row that it could not."""
+        """Runs `action` in the first process only; with several, its failure is reported to all at the next row."""
         try:
             if writes:
                 action()
@@ -295,7 +295,7 @@ def _train(
                 diverged[seed] = divergence(seed, at)
                 keep_in_files(lambda: record.diverged(diverged))
                 words = "a metric, or a number of its state, was not finite; frozen before it"
-                bar.say(f"seed {seed} diverged at step {at}: {words}. Its batch stands in {folder.DIVERGED}")
+                bar.say(f"seed {seed} diverged at step {at}: {words}. Its batch is recorded in {folder.DIVERGED}")
         for worry, seeds in worries.heard({seed: symptoms(row) for seed, row in rows.items()}).items():
             bar.say(f"step {step}, seed{'s'[: len(seeds) > 1]} {' '.join(map(str, seeds))}: {worry}")
 
@@ -310,7 +310,7 @@ def _train(
                 later.append(partial(write_samples, step, list(draw(keys.sample, held, grid, condition))))
 
     def save(step, state):
-        regular = step % settings.checkpoint_every == 0  # what a signal left is never best: a whole run has it not
+        regular = step % settings.checkpoint_every == 0  # a signal's checkpoint is never best: a whole run lacks it
         order = feed.order(*batch_of(step - 1))
         chosen_by = dict(scores) if regular else {}
         content = {"belongs": belongs, "seconds": clock.seconds, "order": order, "scores": chosen_by}
@@ -349,6 +349,8 @@ def _train(
                 while step < last:
                     stop = _next_stop(step, last, settings, feed.most)
                     state, alive, *sums = program(train_keys, state, alive, *take(step, stop), np.int32(stop - step))
+                    if step == max(first, start):
+                        bar.compiled(step)
                     summed = sums if summed is None else jax.tree.map(operator.add, summed, sums)
                     write()
                     clock.chunk()
@@ -369,7 +371,7 @@ def _train(
                     if leaving:
                         end = last = step
         with processes.together():
-            open_files.close()  # what is still to be written is
+            open_files.close()  # finishes pending writes
             if failures:
                 raise failures[0]
         leaving = leaving or processes.agreed(asked() or 0)
@@ -384,12 +386,12 @@ def _train(
 
 
 def _next_stop(step: int, last: int, settings: Settings, most: int) -> int:
-    """The next step at which something is written, `most` steps on at the latest."""
+    """Next step at which something is written, at most `most` steps later."""
     return min(last, step + most, *(step - step % n + n for n in _intervals(settings)))
 
 
 def _due(step: int, settings: Settings) -> bool:
-    """Whether something is written at this step."""
+    """True if something is written at this step."""
     return any(step % n == 0 for n in _intervals(settings))
 
 

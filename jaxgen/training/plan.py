@@ -1,4 +1,4 @@
-"""A run that could be made: its model, settings and dataset, checked together before anything is compiled."""
+"""Plan of a run: its model, settings and dataset, checked together before anything is compiled."""
 
 import dataclasses
 import hashlib
@@ -15,7 +15,7 @@ from jaxgen.dependencies import sources
 from jaxgen.errors import UserError
 from jaxgen.model import Model, Spec
 from jaxgen.training import engine
-from jaxgen.training.contract import check_contract, made
+from jaxgen.training.contract import check_contract, made, slow_convolutions
 from jaxgen.training.environment import environment
 from jaxgen.training.settings import Settings
 
@@ -26,7 +26,7 @@ def file_digest(path: str | Path) -> str:
 
 
 class Plan(NamedTuple):
-    """A run that could be made: everything checked, nothing compiled or written."""
+    """A run that can be trained: everything is checked, nothing compiled or written."""
 
     model_name: str
     model_path: str  # a name of the table, or a file
@@ -36,18 +36,33 @@ class Plan(NamedTuple):
     model: Model
 
     def described(self) -> dict[str, Any]:
-        """As config.json holds it."""
+        """Description of the run, as stored in config.json."""
         parts = {"config": dataclasses.asdict(self.config), "settings": dataclasses.asdict(self.settings)}
         return {"model": self.model_name} | json.loads(json.dumps(parts))  # tuples as JSON's lists
 
+    def told(self) -> list[str]:
+        """Lines that are said before training: what a folder of the user's own holds, what log p(x) is of."""
+        lines = [self.dataset.note] if self.settings.data_from else []
+        if self.model.likelihood:
+            kind = {"exact": "exact", "bound": "a lower bound"}[self.model.likelihood.kind]
+            note = self.model.likelihood.note or f"of {self.model.likelihood.space} examples"
+            lines.append(f"{self.model_name}: log p(x), {kind}: {note}")
+        own = self.model_path.endswith(".py") and jax.default_backend() == "cpu"
+        if own and slow_convolutions(self.model, self.dataset.spec, self.settings.batch_size):
+            lines.append(
+                f"{self.model_name}: its step differentiates JAX's own convolutions, as in flax.linen.Conv; on a CPU "
+                "they can take 36 times as long as those of jaxgen.nn.conv (Conv, ConvTranspose, conv)"
+            )
+        return lines
+
     def sources(self) -> dict[str, str]:
-        """sha256 by file of the code that the run's bits depend on: model, engine, feed, and what they import."""
+        """Map from file to sha256 of the code that determines the run's bits: model, engine, feed and their imports."""
         own = self.model_path.endswith(".py")
         model = self.model_path if own else f"jaxgen.models.{self.model_path}"
         return sources(model, "jaxgen.training.engine", "jaxgen.training.feed")
 
     def environment(self) -> dict[str, Any]:
-        """As environment.json holds it, of this process."""
+        """Environment of this process, as stored in environment.json."""
         mesh = engine.mesh(len(self.settings.seeds), self.settings.batch_size)
         return environment(self.dataset) | {
             "sources": self.sources(),
@@ -66,19 +81,19 @@ def make_plan(
     name: str | None = None,
     progress: bool = False,
 ) -> Plan:
-    """Checks that `model` can be trained so, and builds it.
+    """Checks that `model` can be trained with these settings, and builds it.
 
     Args:
         model: a name of the table of models, or the path of a Python file with `Config` and `make`.
         config: its Config; a dict of fields; or None for the defaults.
         settings: the run's settings.
-        dataset: what a run keeps of its dataset; loaded by the settings if not given.
-        name: what the run calls the model, where `model` is the run's copy of a file.
-        progress: show on stderr how far decoding the data is.
+        dataset: the dataset as restored from a run's folder; loaded by the settings if not given.
+        name: the model's name in the run, if `model` is the run's copy of a file.
+        progress: show the progress of decoding the data on stderr.
 
     Raises:
-        UserError: an unknown model, dataset or field, a size the model cannot make, a batch entry
-            that the dataset does not have, a batch that does not divide as the model divides it.
+        UserError: an unknown model, dataset or field; a size the model cannot make; a batch entry
+            that the dataset lacks; a batch size that the model cannot divide into its parts.
     """
     configured(Settings, vars(settings), "settings").check()
     module = models.load(model)
@@ -94,7 +109,7 @@ def make_plan(
 
 
 def load(settings: Settings, progress: bool = False) -> data.Dataset:
-    """The dataset of a run; raises UserError as `jaxgen.data.load`, and where its seeds' own orders cannot be read."""
+    """Loads a run's dataset; raises UserError as `jaxgen.data.load` does, and if streamed data meet `own_order`."""
     options = {field.name: getattr(settings, field.name) for field in dataclasses.fields(data.Options)}
     dataset = data.load(options.pop("dataset"), progress=progress, **options)
     if dataset.streamed and settings.own_order:
@@ -103,10 +118,10 @@ def load(settings: Settings, progress: bool = False) -> data.Dataset:
 
 
 def build(module: Any, config: Any, dataset: data.Dataset, settings: Settings, own: str = "") -> Model:
-    """The model for a dataset.
+    """Builds the model for a dataset.
 
-    own: the path of the user's file, where the model is one: its contract is checked. Raises UserError where the
-    dataset lacks what the model reads, where the contract is broken, or for its precision.
+    own: the path of the user's file, if the model is one; its contract is then checked. Raises UserError if the
+    dataset lacks an entry that the model reads, the contract is broken, or the model does not support the precision.
     """
     name, entries = Path(module.__file__).stem, dataset.spec.entries
     try:
@@ -129,7 +144,7 @@ def build(module: Any, config: Any, dataset: data.Dataset, settings: Settings, o
 
 
 def _has_bfloat16(model: Model, spec: Spec, batch_size: int) -> bool:
-    """Whether some phase's step has a value of bfloat16: traced, not computed."""
+    """True if a phase's step has a bfloat16 value: traced, not computed."""
     key, batch = jax.random.key(0), engine.blank_batch(spec, model.needs, batch_size)
     state = jax.eval_shape(model.init, key)
     return any("bf16[" in str(jax.make_jaxpr(phase.step)(key, state, batch)) for phase in model.phases)

@@ -1,7 +1,7 @@
 """One run over several processes, as `jax.distributed` joins them: each holds a part of the devices.
 
-All read the same data and take the same decisions; the first alone writes. Functions here that say "all" are to be
-called by every process, in the same order.
+All read the same data and take the same decisions; only the first writes. Functions whose docstring ends with
+"(collective)" must be called by every process, in the same order.
 """
 
 import contextlib
@@ -16,11 +16,11 @@ from jax.experimental import multihost_utils
 from jaxgen.errors import UserError
 
 GONE = re.compile(r"UNKNOWN: .*Gloo|INTERNAL: .*NCCL|UNAVAILABLE: |ABORTED: |DEADLINE_EXCEEDED: |CANCELLED: ")
-"""What a collective operation says whose other processes are gone."""
+"""Errors of a collective operation whose other processes are gone."""
 
 
 def join() -> None:
-    """Makes this process one of those that a cluster has started, before JAX starts.
+    """Joins this process to those that a cluster has started, before JAX starts.
 
     Raises:
         UserError: there is no such cluster, or the others cannot be reached.
@@ -32,12 +32,12 @@ def join() -> None:
 
 
 def is_first() -> bool:
-    """Whether this process writes the run; the only one does."""
+    """True if this process writes the run; a single process does."""
     return jax.process_index() == 0
 
 
 def allgathered(tree: Any) -> Any:
-    """All: `tree`, with those of its arrays that are divided among processes whole, as NumPy's."""
+    """Gathers those arrays of `tree` that are divided among processes, as NumPy arrays (collective)."""
 
     def fetched(leaf):
         divided = isinstance(leaf, jax.Array) and not leaf.is_fully_addressable
@@ -47,13 +47,15 @@ def allgathered(tree: Any) -> Any:
 
 
 def agreed(number: int) -> int:
-    """All: the largest number that a process gives."""
+    """Returns the largest number of all processes (collective)."""
     return int(np.max(multihost_utils.process_allgather(np.int32(number)))) if jax.process_count() > 1 else number
 
 
 @contextlib.contextmanager
 def together() -> Iterator[None]:
-    """All: goes on when each is through; an error of one is raised in all. Nothing within is for all.
+    """Waits until every process has finished the block; an error of one is raised in all (collective).
+
+    The block itself must not call collective functions.
 
     Raises:
         UserError: another process had an error.
@@ -68,17 +70,17 @@ def together() -> Iterator[None]:
 
 
 def other_failed() -> UserError:
-    """What a process says that leaves since another one had an error."""
+    """Returns the error of a process that stops because another one had an error."""
     return UserError("another process of the run had an error; its own words say which")
 
 
 @contextlib.contextmanager
 def peer_failures() -> Iterator[None]:
-    """What a collective operation says whose other processes are gone, as a UserError."""
+    """Turns errors of collective operations whose other processes are gone into a UserError."""
     try:
         yield
     except (RuntimeError, ValueError) as error:  # which of the two depends on the backend
         if jax.process_count() == 1 or not GONE.match(str(error)):
             raise
-        words = "another process of the run is gone, or cannot be reached; started again, all go on with --resume"
+        words = "another process of the run is gone, or cannot be reached; restart all of them with --resume"
         raise UserError(f"{words} ({str(error)[:200]})") from error

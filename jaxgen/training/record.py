@@ -1,4 +1,4 @@
-"""What a run leaves to look at: metrics.jsonl, TensorBoard events, sample grids; and what it sends to W&B."""
+"""Writes a run's metrics.jsonl, TensorBoard events and sample grids, and sends the same to W&B."""
 
 import itertools
 import json
@@ -16,21 +16,21 @@ from jaxgen.training.folder import DIVERGED, EVENTS, METRICS, SAMPLES, write_jso
 from jaxgen.training.rows import read_rows
 from jaxgen.training.tracking import WandbWriter
 
-GRID = {"image": 64, "point": 1000, "mesh": 16}  # samples a grid, about
-CLOUD_SIDE, MESH_SIDE = 240, 160  # pixels a side of a picture of points, and of one mesh
+GRID = {"image": 64, "point": 1000, "mesh": 16}  # approximate samples per grid
+CLOUD_SIDE, MESH_SIDE = 240, 160  # pixels per side of a picture of points, and of one mesh
 
 
 class Record:
-    """Writes a run's rows and pictures; on resuming, first drops what lies beyond `step`.
+    """Writes a run's rows and pictures; on resuming, first drops the rows after `step`.
 
-    described: the run as config.json holds it. wandb: the project of W&B that is told the same, or None.
+    described: the run as config.json holds it. wandb: the W&B project that receives the same, or None.
     """
 
     def __init__(self, path: Path, described: dict[str, Any], step: int, wandb: str | None):
         self._path, self._seeds, self._described = path, tuple(described["settings"]["seeds"]), described
         self._wandb, self._tracked = wandb, {}
         kept = [row for row in read_rows(path / METRICS) if row["step"] <= step]
-        # Whole or not at all, so that a stop between here and the next row loses none.
+        # Written atomically, so that a stop before the next row loses none.
         part = path / (METRICS + ".part")
         part.write_text("".join(json.dumps(row) + "\n" for row in kept))
         part.replace(path / METRICS)
@@ -39,12 +39,12 @@ class Record:
 
     @cached_property
     def _events(self):
-        from tensorboardX import SummaryWriter  # which imports PyTorch if it can: a second
+        from tensorboardX import SummaryWriter  # takes a second: it imports PyTorch if it can
 
         events = {seed: SummaryWriter(str(self._path / EVENTS / f"seed-{seed}"), **self._purge) for seed in self._seeds}
         if not self._purge:
             lines = json.dumps(self._described, indent=2).splitlines()
-            for writer in events.values():  # Markdown's form of what is printed as it is
+            for writer in events.values():  # indented: preformatted text in Markdown
                 writer.add_text("config", "\n".join("    " + line for line in lines), 0)
         return events
 
@@ -53,7 +53,7 @@ class Record:
 
     def __enter__(self) -> "Record":
         try:
-            for seed in self._seeds if self._wandb else ():  # now, so that what W&B refuses costs no training
+            for seed in self._seeds if self._wandb else ():  # now, so that a refusal by W&B costs no training
                 self._tracked[seed] = WandbWriter(self._wandb, self._path, self._described, seed)
         except BaseException:
             self._close(failed=True)
@@ -65,14 +65,14 @@ class Record:
 
     def _close(self, failed: bool) -> None:
         self._rows.close()
-        if "_events" in vars(self):  # written to
+        if "_events" in vars(self):  # opened by a write
             for writer in self._events.values():
                 writer.close()
         for writer in self._tracked.values():
             writer.close(failed)
 
     def metrics(self, step: int, phase: str, rows: dict[int, dict[str, float]]) -> None:
-        """A row a seed, of its `means`."""
+        """Writes one row per seed, of its `means`."""
         for seed, row in rows.items():
             self._rows.write(json.dumps({"step": step, "seed": seed, "phase": phase, **row}) + "\n")
             for writer, (name, value) in itertools.product(self._writers(seed), row.items()):
@@ -80,11 +80,11 @@ class Record:
         self._rows.flush()
 
     def diverged(self, seeds: dict[int, dict[str, Any]]) -> None:
-        """Of all seeds that diverged until now, the step, and the examples in its batch."""
+        """Writes the step and the batch's examples for all seeds that have diverged so far."""
         write_json(self._path / DIVERGED, seeds)
 
     def samples(self, step: int, images: np.ndarray, columns: int) -> None:
-        """A PNG grid a seed; images uint8 [seeds, num, H, W, C]."""
+        """Writes one PNG grid per seed; images uint8 [seeds, num, H, W, C]."""
         for seed, some in zip(self._seeds, images, strict=True):
             grid = image_grid(some, columns)
             file = grid_file(self._path, seed, step)
@@ -95,7 +95,7 @@ class Record:
 
 
 def means(seeds: tuple[int, ...], sums: dict[str, np.ndarray], steps: np.ndarray) -> dict[int, dict[str, float]]:
-    """By seed the mean of every metric over its `steps` [seeds]; a seed that took none (it diverged) is left out."""
+    """Map from seed to its mean metrics over its `steps` [seeds]; seeds without steps (diverged) are left out."""
     return {
         seed: {name: float(values[i] / steps[i]) for name, values in sums.items()}
         for i, seed in enumerate(seeds)
@@ -104,21 +104,21 @@ def means(seeds: tuple[int, ...], sums: dict[str, np.ndarray], steps: np.ndarray
 
 
 def grid_file(run: Path, seed: int, step: int) -> Path:
-    """Where a run keeps the sample grid of a seed and step."""
+    """Path of a run's sample grid of a seed and step."""
     return run / SAMPLES / f"seed-{seed}" / f"step-{step:07d}.png"
 
 
 def grid_steps(run: Path, seeds: tuple[int, ...]) -> list[int]:
-    """The steps of which a run has the sample grids of all these seeds, in order."""
+    """Steps, in order, at which a run has the sample grids of all these seeds."""
     files = grid_file(run, seeds[0], 0).parent.glob("step-*.png")
     steps = sorted(int(number) for file in files if (number := file.stem.removeprefix("step-")).isdecimal())
     return [step for step in steps if all(grid_file(run, seed, step).is_file() for seed in seeds)]
 
 
 def grid_condition(model: Model, spec: Spec, num: int | None = None) -> tuple[int, int, Condition]:
-    """(number, columns, condition [num]) of a grid of about `num` samples: a row a class where labels can be asked.
+    """Returns (number, columns, condition [num]) of a grid of about `num` samples.
 
-    Points are all in one picture.
+    A model conditioned on labels gets one row per class. Points are all drawn in one picture.
     """
     if "label" in model.conditions:
         columns = max(1, (num or GRID[spec.subject]) // spec.num_classes)
@@ -131,8 +131,7 @@ def grid_condition(model: Model, spec: Spec, num: int | None = None) -> tuple[in
 def pictured(dataset: Dataset, samples: Mapping[str, np.ndarray]) -> np.ndarray:
     """Samples [seeds, num, ...] of the dataset's subject as images uint8 [seeds, n, H, W, C].
 
-    Points are one image a seed, of the rectangle around the training points with half a side more of room. Meshes are
-    drawn one by one.
+    Points give one image per seed, of the training points' bounding box enlarged by half. Meshes are drawn one by one.
     """
     subject = dataset.spec.subject
     return {"image": _images, "point": _clouds, "mesh": _meshes}[subject](dataset, samples[subject])

@@ -1,4 +1,4 @@
-"""A run's metrics.jsonl: a row a seed at every step at which something is written."""
+"""A run's metrics.jsonl: one row per seed at every step at which something is written."""
 
 import json
 from collections.abc import Mapping
@@ -10,10 +10,10 @@ from jaxgen.training.settings import Settings
 
 
 def read_rows(file: Path) -> list[dict[str, Any]]:
-    """The rows of a metrics.jsonl, without a torn last line; none where there is no file.
+    """Reads the rows of a metrics.jsonl, without a torn last line; none if there is no file.
 
     Raises:
-        UserError: another line is damaged, or no row.
+        UserError: another line is damaged, or is not a row.
     """
     if not file.exists():
         return []
@@ -28,16 +28,16 @@ def read_rows(file: Path) -> list[dict[str, Any]]:
 
 
 def torn(file: Path) -> bool:
-    """Whether the last line of a file is not ended, as when the process that wrote it was killed."""
+    """True if a file's last line lacks its newline, as when the process that wrote it was killed."""
     return file.exists() and file.read_bytes()[-1:] not in (b"", b"\n")
 
 
 def lost_rows(
     rows: list[dict[str, Any]], settings: Settings, reached: int, diverged: Mapping[int, int]
 ) -> dict[int, list[int]]:
-    """By seed, the multiples of log_every of which there is no row, though the run came to step `reached`.
+    """Map from seed to the multiples of log_every up to step `reached` without a row; complete seeds are left out.
 
-    diverged: by seed, the step from which it has none.
+    diverged: map from seed to the step from which it has no rows.
     """
     seeds, every = settings.seeds, settings.log_every
     there = {(row["seed"], row["step"]) for row in rows}
@@ -47,6 +47,6 @@ def lost_rows(
 
 
 def lacks(lost: dict[int, list[int]]) -> str:
-    """What of rows is lost, in words."""
+    """Description of lost rows, to follow the file's name."""
     count, seed = sum(map(len, lost.values())), min(lost)
     return f"lacks {count:,} rows, the first of seed {seed} at step {lost[seed][0]}"

@@ -1,4 +1,4 @@
-"""What a run is: the model's config beside the settings that every run has."""
+"""Settings that every run has, besides its model's config."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,24 +8,35 @@ from jaxgen.errors import UserError
 
 
 @dataclass(frozen=True)
-class Settings(Options):
-    """What every run has, whatever its model, beside the options of its data."""
+class Training:
+    """Settings of training."""
 
     seeds: tuple[int, ...] = (0,)  # training seeds, all trained in one program
-    steps: int = 2000  # training steps of each seed, at most: a model that only counts ends after one pass
-    batch_size: int = 64  # examples a step
-    data_seed: int = 0  # of the order of the data, which all seeds of a run share
-    own_order: bool = False  # each seed sees the data in an order of its own; data_seed is then not used
+    steps: int = 2000  # maximum training steps per seed; a model that only counts ends after one pass
+    batch_size: int = 64  # examples per step
+    data_seed: int = 0  # seed of the data's order, shared by all seeds of a run
+    own_order: bool = False  # each seed has its own order of the data; data_seed is then unused
     precision: Literal["float32", "bfloat16"] = "float32"  # of layers; parameters, averages, losses stay float32
-    seeds_axis: Literal["auto", "vmap", "map"] = "auto"  # as fits the backend; side by side; in turn
-    log_every: int = 50  # steps between rows of metrics.jsonl, means since the last; grids, checkpoints add rows
+    seeds_axis: Literal["auto", "vmap", "map"] = "auto"  # by backend; side by side; one after the other
+
+
+@dataclass(frozen=True)
+class Records:
+    """Settings of what a run writes, and when."""
+
+    log_every: int = 50  # steps between rows (means) in metrics.jsonl; grids and checkpoints add rows
     sample_every: int = 500  # steps between sample grids
     checkpoint_every: int = 500  # steps between checkpoints
-    keep_checkpoints: int | None = 2  # the newest ones kept; None keeps all
-    keep_best: tuple[Literal["lowest", "highest"], str] | None = None  # metric by which each seed's best is kept too
+    keep_checkpoints: int | None = 2  # number of newest checkpoints to keep; None keeps all
+    keep_best: tuple[Literal["lowest", "highest"], str] | None = None  # also keep each seed's best by this metric
+
+
+@dataclass(frozen=True)
+class Settings(Records, Training, Options):
+    """Settings of a run of any model: its data, its training and what it writes."""
 
     def check(self) -> None:
-        """Raises UserError for a value that cannot be run."""
+        """Raises UserError for an invalid value."""
         super().check()
         for name in ("steps", "batch_size", "log_every", "sample_every", "checkpoint_every", "keep_checkpoints"):
             value = getattr(self, name)

@@ -1,4 +1,4 @@
-"""How the runs below a folder stand, and whether all that a run has left is as it was written."""
+"""Status of the runs below a folder, and verification of everything that a run has written."""
 
 import io
 from collections import Counter
@@ -20,21 +20,21 @@ from jaxgen.training.settings import Settings
 
 
 class Standing(NamedTuple):
-    """Of one run folder."""
+    """Status of one run folder."""
 
     path: Path
     state: str  # running, done, stopped, diverged or damaged
     step: int | None  # of its newest row or checkpoint
-    steps: int | None  # that it is to take, at most
+    steps: int | None  # number of steps taken, if it is done; else the maximum
     described: dict[str, Any] | None  # as config.json holds it
-    seconds: float | None  # that it took, if it is done
+    seconds: float | None  # duration, if it is done
     note: str  # who runs it, which seeds diverged, what is damaged
 
 
 def runs_below(path: str | Path) -> list[Path]:
-    """The run folders below `path`, or itself if it is one, by name. Raises UserError where `path` is no folder.
+    """Run folders below `path`, or `path` itself if it is one, sorted. Raises UserError if `path` is not a folder.
 
-    They are known by two of their parts, so that one with a part lost is among them.
+    Any two of its parts identify a run folder, so that one that has lost a part is still found.
     """
     path, parts = Path(path), (folder.CONFIG, folder.ENVIRONMENT, folder.METRICS, folder.CHECKPOINTS)
     if not path.is_dir():
@@ -44,7 +44,7 @@ def runs_below(path: str | Path) -> list[Path]:
 
 
 def standing(path: Path) -> Standing:
-    """How a run stands. Its checkpoints' records are read, not all that they hold: that is `verified`."""
+    """Returns the status of a run. Reads its checkpoints' records, but not their arrays; `verified` does."""
     described = step = result = None
     try:
         described = folder.read_config(path)
@@ -58,7 +58,7 @@ def standing(path: Path) -> Standing:
         if (path / folder.RESULT).exists():
             result = folder.read_result(path)
     except UserError as error:
-        if not is_locked(path):  # else it is being written
+        if not is_locked(path):  # otherwise it is being written
             return Standing(path, "damaged", step, _steps(described), described, None, str(error))
     diverged = result["diverged"] if result else _diverged(path)
     note = f"seed{'s'[: len(diverged) > 1]} {', '.join(f'{s} at step {at}' for s, at in diverged.items())}"
@@ -67,19 +67,20 @@ def standing(path: Path) -> Standing:
         state, note = "running", "; ".join(filter(None, [owner(path), note]))
     else:
         state = ("diverged" if diverged else "done") if result else "stopped"
-    return Standing(path, state, step, _steps(described), described, result["seconds"] if result else None, note)
+    steps, seconds = (result["step"], result["seconds"]) if result else (_steps(described), None)
+    return Standing(path, state, step, steps, described, seconds, note)
 
 
 OK, DAMAGED, UNCHECKED = "ok", "DAMAGED", "not checked"
 
 
 def verified(path: Path) -> Iterator[tuple[str, str, str]]:
-    """Reads everything of a run again: yields (part, words, OK, DAMAGED or UNCHECKED) for each part of it.
+    """Reads all files of a run again: yields (part, description, OK, DAMAGED or UNCHECKED) for each part of it.
 
-    Checkpoints, the data and a model file are checked by their sha256; rows and pictures for being readable, and for
-    being complete up to the newest checkpoint. Data that are not there any more, or not those that the run was trained
-    on, are not checked: they are no part of the run. Nothing is read of a run that is training now, and nothing beyond
-    config.json where that is damaged.
+    Checkpoints, the data and a model file are checked by their sha256; rows and pictures for being readable and
+    complete up to the newest checkpoint. Data that are missing, or have changed since training, are reported as
+    UNCHECKED: they are no part of the run. A run that is training now is not read; of a run with a damaged
+    config.json nothing else is read.
     """
     if is_locked(path):
         yield "lock", f"in use by {owner(path)}: to be read when it has ended", OK
@@ -121,11 +122,11 @@ def _steps(described: dict[str, Any] | None) -> int | None:
 
 
 def _diverged(path: Path) -> dict[int, int]:
-    """By seed, the step at which it diverged, of a run that is not done."""
+    """Map from seed to the step at which it diverged, for a run that is not done."""
     file = path / folder.DIVERGED
     try:
         return {int(seed): at["step"] for seed, at in folder.read_json(file).items()} if file.exists() else {}
-    except (UserError, AttributeError, KeyError, TypeError, ValueError):  # it is derived, and written again on resuming
+    except (UserError, AttributeError, KeyError, TypeError, ValueError):  # derived data, rewritten on resuming
         return {}
 
 
@@ -148,7 +149,7 @@ def _none(path: Path) -> str:
 
 
 def _rows(path: Path, reached: int) -> str:
-    """Every row is of a seed of the run, a seed's steps ascend, and none up to step `reached` is missing."""
+    """Checks that every row's seed is the run's, a seed's steps ascend, and none up to `reached` is missing."""
     file, settings = path / folder.METRICS, configured(Settings, folder.read_config(path)["settings"], str(path))
     rows, last = read_rows(file), dict.fromkeys(settings.seeds, -1)
     for number, row in enumerate(rows, 1):
@@ -156,7 +157,7 @@ def _rows(path: Path, reached: int) -> str:
             raise UserError(f"line {number} of {file} is not a row after those before it")
         last[row["seed"]] = row["step"]
     if torn(file):
-        raise UserError(f"the last line of {file} is torn; to resume the run mends it")
+        raise UserError(f"the last line of {file} is torn; resuming the run repairs it")
     if lost := lost_rows(rows, settings, reached, _diverged(path)):
         raise UserError(f"{file} {lacks(lost)}")
     return f"{len(rows):,} rows"
@@ -183,13 +184,13 @@ def _checkpoint(path: Path, step: int) -> str:
     with Checkpoints(path / folder.CHECKPOINTS) as checkpoints:
         content = checkpoints.verify(step)
     if differing := differences(content["belongs"], belongs):
-        raise UserError(f"{path / folder.CHECKPOINTS / str(step)} is of another run: {differing[0]}")
+        raise UserError(f"{path / folder.CHECKPOINTS / str(step)} belongs to another run: {differing[0]}")
     size = sum(file.stat().st_size for file in (path / folder.CHECKPOINTS / str(step)).rglob("*") if file.is_file())
     return f"{len(content['leaves'])} arrays, {size / 1e6:,.1f} MB"
 
 
 def _result(path: Path, plan: Plan | None) -> str:
-    """The digests are those of the last checkpoint."""
+    """Checks that the digests are those of the last checkpoint."""
     result = folder.read_result(path)
     if plan is None:
         raise UserError("its digests were not compared: see plan")

@@ -1,21 +1,21 @@
-"""Warnings that a row of metrics gives, by the metrics' names."""
+"""Warnings of common failures of training, by the names and values of metrics."""
 
 from collections.abc import Mapping
 
 from jaxgen.model import FEW
 
 SURE = 0.99
-"""A discriminator has won where its accuracy on real and on fake examples is above this."""
+"""A discriminator has won if its accuracies on real and on fake examples exceed this."""
 
 ALIKE = 0.05
-"""Samples have collapsed where their variance is below this share of real examples' variance."""
+"""Samples have collapsed if their variance is below this share of the real examples' variance."""
 
 
 def symptoms(metrics: Mapping[str, float]) -> list[str]:
-    """Warnings, a line each, that the means of a step's metrics give.
+    """Warnings, one line each, that follow from a row's mean metrics.
 
-    Read are NAMEreal_accuracy and NAMEfake_accuracy of a discriminator, `spread` (the variance of samples over that of
-    real examples), and `modes` and `real_modes` (shares of the known modes).
+    The metrics read are a discriminator's NAMEreal_accuracy and NAMEfake_accuracy, `spread` (the variance of samples
+    over that of real examples), and `modes` and `real_modes` (shares of the known modes).
     """
     found = []
     for head in [name.removesuffix("real_accuracy") for name in metrics if name.endswith("real_accuracy")]:

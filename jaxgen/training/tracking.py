@@ -1,4 +1,4 @@
-"""Weights & Biases, where asked for: a run a seed, with the calls of TensorBoard's writer."""
+"""Writer for Weights & Biases, with the methods of TensorBoard's writer: one W&B run per seed."""
 
 import secrets
 from pathlib import Path
@@ -13,7 +13,7 @@ IDS = "wandb.json"
 
 
 def check_wandb(project: str) -> None:
-    """Raises UserError where nothing could be sent to W&B: no package, not a project's name, not logged in."""
+    """Raises UserError if nothing could be sent to W&B: no package, an invalid project name, not logged in."""
     try:
         import wandb
     except ImportError:
@@ -24,7 +24,7 @@ def check_wandb(project: str) -> None:
         wandb.Settings(project=project)
         logged_in = wandb.setup().settings.mode != "online" or wandb.login(prompt=False)
     except (wandb.errors.Error, ValueError) as error:  # the latter is pydantic's
-        raise UserError(f"W&B cannot be told: {' '.join(str(error).split())[:200]}") from None
+        raise UserError(f"W&B failed: {' '.join(str(error).split())[:200]}") from None
     if not logged_in:
         raise UserError("not logged in to W&B: run `wandb login`, or set WANDB_MODE=offline to send the runs later")
 
@@ -32,10 +32,10 @@ def check_wandb(project: str) -> None:
 class WandbWriter:
     """A seed's W&B run, in the group of the run's folder, where W&B keeps its own files too.
 
-    It is resumed with the run. What W&B was told of a step stays, though a run that was killed after its last
-    checkpoint and resumed tells it again; metrics.jsonl and TensorBoard's events have the later.
+    It is resumed with the run. If a run is killed after its last checkpoint and resumed, W&B keeps the values first
+    sent for the repeated steps; metrics.jsonl and TensorBoard's events have the later ones.
 
-    Raises UserError where W&B refuses.
+    Raises UserError if W&B refuses.
     """
 
     def __init__(self, project: str, path: Path, described: dict[str, Any], seed: int):
@@ -52,16 +52,16 @@ class WandbWriter:
                 settings=wandb.Settings(silent=True, console="off"),
             )  # fmt: skip
         except wandb.errors.Error as error:
-            raise UserError(f"W&B cannot be told: {' '.join(str(error).split())[:200]}") from None
+            raise UserError(f"W&B failed: {' '.join(str(error).split())[:200]}") from None
 
     def add_scalar(self, name: str, value: float, step: int) -> None:
-        """A number of a step; steps come in order."""
+        """Sends a number of a step; steps come in order."""
         self._run.log({name: value}, step=step)
 
     def add_image(self, name: str, image: np.ndarray, step: int, dataformats: str) -> None:
-        """A picture of a step, uint8 [H, W, C]."""
+        """Sends a picture of a step, uint8 [H, W, C]."""
         self._run.log({name: self._image(image)}, step=step)
 
     def close(self, failed: bool) -> None:
-        """Waits until all is written; `failed` where training ended by an error."""
+        """Waits until everything is written; `failed` is True if training ended by an error."""
         self._run.finish(exit_code=int(failed))

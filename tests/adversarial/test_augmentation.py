@@ -1,4 +1,4 @@
-"""DiffAugment: what is shifted, cut out and recolored, pixel by pixel, and what flows back."""
+"""DiffAugment: pixel values after translation, cutout and color changes, and gradients."""
 
 from itertools import product
 
@@ -14,12 +14,12 @@ KEY = jax.random.key(3)
 
 
 def images(num, *shape):
-    """No pixel 0, no two alike to speak of."""
+    """Random images without zeros and, practically, without equal pixels."""
     return np.random.default_rng(0).uniform(0.1, 1, (num, *shape)).astype(np.float32)
 
 
 def shifted(image, down, right):
-    """The image moved, with zeros where nothing came from."""
+    """Shifts an image, filling with zeros."""
     height, width = image.shape[:2]
     out = np.zeros_like(image)
     for i, j in product(range(height), range(width)):
@@ -29,7 +29,7 @@ def shifted(image, down, right):
 
 
 def test_translation_is_by_up_to_an_eighth_of_each_side():
-    """Of 16 rows by 2, of 6 columns by 1 (a fraction is rounded): each of the 15 shifts, equally often."""
+    """A side of 16 shifts by up to 2, a side of 6 by up to 1 (rounded); all 15 shifts are equally likely."""
     x = np.repeat(images(1, 16, 6, 2), 900, axis=0)
     made = np.asarray(jax.jit(translation)(KEY, x))
     shifts = {shifted(x[0], *by).tobytes(): by for by in product(range(-2, 3), range(-1, 2))}
@@ -41,7 +41,7 @@ def test_translation_is_by_up_to_an_eighth_of_each_side():
 
 
 def test_a_cutout_is_of_half_of_each_side_with_its_center_in_the_image():
-    """4 of 8 rows around any of 9 edges, 3 of 6 columns around any of 6: each equally often, and cut at the border."""
+    """A cutout covers 4 of 8 rows around any of 9 edges and 3 of 6 columns around any of 6, all equally likely."""
     x = images(2700, 8, 6, 2)
     made = np.asarray(jax.jit(cutout)(KEY, x))
     gone = (made == 0).all(-1)
@@ -68,7 +68,7 @@ def test_color_is_brightness_then_saturation_then_contrast():
     vivid = gray + 2 * saturation * (bright - gray)
     mean = vivid.mean((1, 2, 3), keepdims=True)
     np.testing.assert_allclose(made, mean + (0.5 + contrast) * (vivid - mean), atol=1e-5)
-    # By how much, seen in the images: brightness moves the mean, contrast the grays, saturation the colors as well.
+    # The ranges, as seen in the images: brightness moves the mean, contrast scales grays, saturation also colors.
     moved = made.mean((1, 2, 3)) - x.mean((1, 2, 3))
     old, new = ((a.mean(-1) - a.mean((1, 2, 3))[:, None, None]).reshape(500, -1) for a in (np.float64(x), made))
     contrasts = (old * new).sum(1) / (old**2).sum(1)
@@ -89,13 +89,13 @@ def test_a_policy_is_in_order_each_with_a_key_of_its_own():
     np.testing.assert_array_equal(augmented(KEY, x, ("cutout",)), cutout(first, x))
     expected = color(second, translation(first, x))
     np.testing.assert_array_equal(augmented(KEY, x, ("translation", "color")), expected)
-    # The other way round, what is shifted in would be recolored no more: it stays 0.
+    # In the other order, pixels shifted in are not recolored: they stay 0.
     assert not np.array_equal(augmented(KEY, x, ("color", "translation")), expected)
 
 
 @pytest.mark.parametrize("name", ["translation", "cutout"])
 def test_gradients_flow_to_the_pixels_that_are_kept(name):
-    """Each kept pixel, the place it is moved to aside, has the gradient of its own copy; the others none."""
+    """A kept pixel has the gradient of its copy in the output; other pixels have none."""
     x, weights = jnp.asarray(images(40, 8, 8, 2)), images(40, 8, 8, 2)
     made = np.asarray(augmented(KEY, x, (name,)))
     gradient = np.asarray(jax.grad(lambda x: (augmented(KEY, x, (name,)) * weights).sum())(x))

@@ -1,4 +1,4 @@
-"""The players' losses and D's penalties: values and gradients by hand, and what they train."""
+"""Losses of the players and penalties of D: values and gradients by hand, and training with them."""
 
 import functools
 from typing import get_args
@@ -27,14 +27,14 @@ from jaxgen.nn.conv import conv
 from tests.models.by_hand import energy_distance, stepped
 from tests.versions import x64
 
-LOGITS = np.array([-30.0, -3.0, -0.4, 0.0, 0.7, 2.0, 25.0])  # none at a kink of the hinge, at 1 and -1
+LOGITS = np.array([-30.0, -3.0, -0.4, 0.0, 0.7, 2.0, 25.0])  # none at the hinge's kinks, -1 and 1
 
 
 def sigmoid(logits):
     return 1 / (1 + np.exp(-logits))
 
 
-# By loss: of D with respect to a real and to a fake logit, of G to a fake one; each (value, derivative) in float64.
+# Map from loss to D's terms for a real and a fake logit and G's for a fake one; each (value, derivative), float64.
 CLOSED_FORMS = {
     "minimax": (
         lambda a: (-np.log(sigmoid(a)), sigmoid(a) - 1),
@@ -86,7 +86,7 @@ def test_values_and_gradients_are_the_closed_forms(name):
 
 @pytest.mark.parametrize("name", ["minimax", "non_saturating"])
 def test_minimax_is_exact_at_logits_of_ten_thousand(name):
-    """Where float32's sigmoid is 0 or 1: a player that is wrong pays the logit, with a gradient of one."""
+    """A wrong player pays the logit, with a gradient of 1, even if float32's sigmoid is 0 or 1."""
     loss, far = LOSSES[name], jnp.array([1e4, -1e4])
     np.testing.assert_array_equal(loss.discriminator(far, -far), [0, 2e4])
     np.testing.assert_array_equal(loss.generator(far), {"minimax": [-1e4, 0], "non_saturating": [0, 1e4]}[name])
@@ -105,7 +105,7 @@ def test_all_are_finite_at_logits_of_ten_thousand(name):
 
 
 def test_minimax_and_non_saturating_gradients_differ_by_the_odds():
-    """-D against D - 1: the same direction, D / (1 - D) times as long. The losses add up to minus the logit."""
+    """The gradients are -D and D - 1: same direction, ratio D / (1 - D). The losses add up to minus the logit."""
     logits = jnp.asarray(LOGITS[1:-1], jnp.float32)
     slopes = {name: jax.grad(lambda b, name=name: LOSSES[name].generator(b).sum())(logits) for name in LOSSES}
     odds = np.exp(LOGITS[1:-1])
@@ -123,7 +123,7 @@ def test_what_d_puts_out():
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_the_boundary_is_where_a_mistake_of_either_kind_costs_the_same(name):
-    """A logit's cost as a real and as a fake example, by the closed forms. Wasserstein's D names no such logit."""
+    """The cost of a logit as a real and as a fake example, by the closed forms. Wasserstein has no boundary."""
     as_real, as_fake, _ = CLOSED_FORMS[name]
     if name == "wasserstein":
         assert LOSSES[name].boundary is None
@@ -150,7 +150,7 @@ def test_penalties_of_a_linear_critic():
     norm = np.linalg.norm(np.asarray(a, np.float64))
     np.testing.assert_allclose(one_centered(critic, x), np.full(4, (norm - 1) ** 2), rtol=1e-5)
     np.testing.assert_allclose(zero_centered(critic, x), np.full(4, norm**2 / 2), rtol=1e-5)
-    # Two-sided: too small a gradient is penalized too.
+    # Two-sided: a gradient that is too small is penalized too.
     small = one_centered(lambda x: critic(x) / norm / 2, x)
     np.testing.assert_allclose(small, np.full(4, 0.25), rtol=1e-5)
 
@@ -168,18 +168,18 @@ def test_penalties_of_a_quadratic_critic():
 
 @pytest.mark.parametrize("place", get_args(PenaltyPlace))
 def test_where_it_is_penalized(place):
-    """On real or on fake examples, or between the pair of each example, which has a share of its own."""
+    """Penalties at real examples, at fakes, or on the line between each pair, at a random position per example."""
     real, fake, key = images(1), images(2), jax.random.key(3)
     at = np.asarray(penalized_at(key, place, real, fake), np.float64)
     if place != "between":
         np.testing.assert_array_equal(at, {"real": real, "fake": fake}[place])
         return
-    shares = (at - fake) / (np.asarray(real, np.float64) - fake)  # every number of an example has the same
+    shares = (at - fake) / (np.asarray(real, np.float64) - fake)  # every pixel of an example has the same share
     e = np.median(shares.reshape(4, -1), axis=1)
     np.testing.assert_allclose(at, e.reshape(4, 1, 1, 1) * real + (1 - e).reshape(4, 1, 1, 1) * fake, atol=1e-5)
     np.testing.assert_allclose(e, np.ravel(jax.random.uniform(key, (4, 1, 1, 1))), rtol=1e-4)
     assert len(set(e)) == 4
-    # Uniform: the mean and the variance of 20,000 shares, within 5 standard errors.
+    # Uniform: mean and variance of 20,000 shares, within 5 standard errors.
     many = np.asarray(penalized_at(key, place, jnp.ones((20_000, 1)), jnp.zeros((20_000, 1))), np.float64)
     assert abs(many.mean() - 1 / 2) < 5 * np.sqrt(1 / 12 / 20_000)
     assert abs(many.var() - 1 / 12) < 5 * np.sqrt(1 / 180 / 20_000)
@@ -195,7 +195,7 @@ def test_where_a_gradient_is_zero_the_penalty_is_one_and_pulls_nowhere():
 
 @functools.partial(jax.jit, static_argnums=0)
 def penalty_of_kernels(name, kernels, at):
-    """The mean penalty of a critic of two convolutions, compiled once for all places."""
+    """Mean penalty of a critic with two convolutions, compiled once for all places."""
 
     def critic(x):
         for kernel in kernels:
@@ -208,7 +208,7 @@ def penalty_of_kernels(name, kernels, at):
 @pytest.mark.parametrize("name", PENALTIES)
 @pytest.mark.parametrize("place", get_args(PenaltyPlace))
 def test_second_derivatives_through_a_convolutional_critic(name, place):
-    """In float64, against finite differences of the penalty with respect to D's kernels."""
+    """Gradients of the penalty by D's kernels in float64, against finite differences."""
     with x64():
         keys = jax.random.split(jax.random.key(0), 4)
         kernels = [jax.random.normal(keys[0], (4, 4, 2, 3)) / 4, jax.random.normal(keys[1], (4, 4, 3, 2)) / 4]
@@ -218,7 +218,7 @@ def test_second_derivatives_through_a_convolutional_critic(name, place):
         check_grads(penalty, (kernels,), order=1, modes=["rev"], rtol=1e-6)
 
 
-# What they train, in the turns of a GAN.
+# Training with each loss in a GAN's turns.
 
 ARMS = {
     "minimax": {"loss": "minimax"},
@@ -245,7 +245,7 @@ class MLP(nn.Module):
 
 @pytest.fixture(scope="module")
 def players():
-    """G and D with their initial variables, the same for all, and what G makes in a state, compiled."""
+    """G and D with initial variables shared by all tests, and G's samples for a state, compiled."""
     G, D = MLP(2), MLP(1)
     of_g, of_d = G.init(jax.random.key(0), jnp.zeros((1, 4))), D.init(jax.random.key(1), jnp.zeros((1, 2)))
 
@@ -258,9 +258,9 @@ def players():
 
 @pytest.mark.parametrize("arm", ARMS)
 def test_every_loss_trains_a_generator_of_a_ring(arm, players):
-    """300 steps of three turns of D on 64 points each: the distance to the ring falls to a third.
+    """300 steps, each with three turns of D on 64 points, reduce the distance to the ring to a third.
 
-    After: the mean after 150, 200, 250 and 300 steps, as players go around what they approach.
+    The final distance is the mean after 150, 200, 250 and 300 steps, as the players circle the optimum.
     """
     G, D, variables, made = players
     rng = np.random.default_rng(0)

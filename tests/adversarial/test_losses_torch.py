@@ -1,4 +1,4 @@
-"""Losses and penalties of a convolutional D against PyTorch's, where PyTorch is installed (the extra `bench`)."""
+"""Losses and penalties of a convolutional D against PyTorch's, if PyTorch is installed (the extra `bench`)."""
 
 import jax
 import jax.numpy as jnp
@@ -20,14 +20,14 @@ PARAMS = [
 
 
 def logits(params, x):
-    """D with jaxgen's convolutions, [batch]."""
+    """Logits [batch] of a D with jaxgen's convolutions."""
     for kernel in params[:2]:
         x = jax.nn.leaky_relu(conv(x, kernel, strides=(2, 2), padding=((1, 1), (1, 1))), 0.2)
     return x.reshape(len(x), -1) @ params[2]
 
 
 def torch_logits(params, x):
-    """The same with PyTorch's; x is [batch, H, W, C] here too."""
+    """Logits of the same D with PyTorch's convolutions; x is [batch, H, W, C] here too."""
     x = x.permute(0, 3, 1, 2)
     for kernel in params[:2]:
         x = functional.leaky_relu(functional.conv2d(x, kernel.permute(3, 2, 0, 1), stride=2, padding=1), 0.2)
@@ -35,7 +35,7 @@ def torch_logits(params, x):
 
 
 def torch_losses(name, real, fake):
-    """(D's loss, G's loss) [batch], by PyTorch's own functions where it has them."""
+    """Returns (D's loss, G's loss) [batch], by PyTorch's own functions where they exist."""
     ones, zeros = torch.ones_like(real), torch.zeros_like(real)
     entropy = functional.binary_cross_entropy_with_logits
     each = {"reduction": "none"}

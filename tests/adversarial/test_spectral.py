@@ -18,7 +18,7 @@ def params():
 
 
 def singular_values(kernel):
-    """Of the paper's matrix [out, in * kernel height * kernel width], in float64."""
+    """Singular values of the paper's matrix [out, in * kernel height * kernel width], in float64."""
     matrix = np.moveaxis(np.asarray(kernel, np.float64), -1, 0).reshape(kernel.shape[-1], -1)
     return np.linalg.svd(matrix, compute_uv=False)
 
@@ -57,7 +57,7 @@ def test_a_step_of_the_iteration_is_the_papers(params):
 
 
 def test_the_gradient_is_through_sigma(params):
-    """Of <g, W / s>, at convergence: (g - <g, W / s> u v') / s, the paper's section 2.3, with numpy's u and v."""
+    """The gradient of <g, W / s> at convergence is (g - <g, W / s> u v') / s (section 2.3), with numpy's u and v."""
     kernel = params["Dense_0"]["kernel"]
     g = jax.random.normal(jax.random.key(2), kernel.shape)
     _, vectors = converged(params)

@@ -1,6 +1,6 @@
-"""The step of every GAN: which turns it takes, on what, and past which D G's turn is.
+"""The training step of every GAN: its turns, their inputs, and which D's state G's turn uses.
 
-By turns that only note how they are called; and, of two GANs, by the turns themselves.
+Tested with turns that record their calls and, for two GANs, with the real turns.
 """
 
 from functools import partial
@@ -28,7 +28,7 @@ SPECS = {
 }
 CASES = {
     "dcgan": (dcgan, "image", {}, False),
-    "cgan, convolutional": (cgan, "image", {}, False),
+    "cgan, conv": (cgan, "image", {}, False),
     "cgan, maxout": (cgan, "image", {"network": "maxout"}, True),
     "infogan": (infogan, "image", {}, False),
     "gan, sgd": (gan, "point", {"unrolled": 3}, True),
@@ -37,11 +37,11 @@ CASES = {
     "mggan of points, sgd": (mggan, "point", {}, True),
     "mggan of points, adam": (mggan, "point", {"optimizer": "adam", "unrolled": 3}, False),
 }
-"""By name: the model, its data, its fields, and whether both players move at once."""
+"""Map from name to the model, its data, its fields, and whether both players move at once."""
 
 
 def noting(notes):
-    """Turns that note their arguments; each state is told from the others by its number of steps."""
+    """Makes turns that record their arguments; states are distinguished by their step count."""
 
     def note(name, *arguments):
         notes.append((name, *arguments))
@@ -77,7 +77,7 @@ def noting(notes):
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_step_takes_the_papers_turns(name, monkeypatch):
-    """D's turns, the last one on the fakes that G's is on too; G's past D as updated, or as before its last turn."""
+    """D's last turn and G's share their fakes; G's turn uses D after its update or, if both move at once, before it."""
     module, subject, fields, at_once = CASES[name]
     notes, rest = [], []
 
@@ -118,17 +118,17 @@ COMPUTED = {
         **{"latent_dim": 2, "generator_units": 6, "discriminator_units": 5, "discriminator_layers": 1, "pieces": 1}
     },
 }
-"""Fields that are drawn by a turn's key: what augments, and gan's dropout."""
+"""Fields whose draws use a turn's key: augmentation, and gan's dropout."""
 
 
 def close(actual, expected):
-    """Trees, each leaf to rounding of their largest number."""
+    """Compares trees, each leaf up to rounding relative to its tree's largest value."""
     largest = max((float(np.abs(leaf).max()) for leaf in jax.tree.leaves(expected)), default=0)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-5 * largest), actual, expected)
 
 
 def gradients(state, player):
-    """The moments that hold a player's gradients: Adam's first, or SGD's trace."""
+    """Returns the moments that hold a player's gradients: Adam's first moment, or SGD's trace."""
     found = [part for name in ("mu", "trace") for part in tree_get_all_with_path(state.opt_state[player], name)]
     (moments,) = (value for _, value in found if isinstance(value, dict))
     return moments
@@ -136,9 +136,9 @@ def gradients(state, player):
 
 @pytest.mark.parametrize("name", COMPUTED)
 def test_a_step_divides_its_batch_among_the_discriminators_turns(name):
-    """Algorithm 1 of Goodfellow et al.: each of D's turns has a half of the batch and fakes of its own, all from one G.
+    """Goodfellow et al., algorithm 1: each of D's turns has half of the batch and its own fakes, all from the same G.
 
-    Then G's, with the last fakes. An average of G follows it, running averages and all.
+    G's turn follows with the last fakes, then the running average of G, including BatchNorm's averages.
     """
     module, subject, _, at_once = CASES[name]
     config = module.Config(**COMPUTED[name], critic_steps=2, average=0.75)
@@ -165,14 +165,14 @@ def test_a_step_divides_its_batch_among_the_discriminators_turns(name):
     elsewhere = generators(keys[1, 2], keys[1, 0], updated, last, other)[1]["generator_loss"]
     assert abs(float(elsewhere - of_g["generator_loss"])) > 1e-3 * abs(float(elsewhere))
 
-    # Of parameters Adam's first steps are but the gradients' signs, which rounding may flip.
+    # Adam's first steps are only the gradients' signs, which rounding may flip.
     for player, count in (("generator", 1), ("discriminator", 2)):
         close(gradients(after, player), gradients(expected, player))
         assert {int(value) for _, value in tree_get_all_with_path(after.opt_state[player], "count")} == {count}
     for name, value in (of_d | of_g).items():
         np.testing.assert_allclose(metrics[name], value, rtol=1e-4, err_msg=name)
     assert set(metrics) == {*of_d, *of_g, "spread"}
-    # The last half's: how much its fakes vary, against its real examples.
+    # Spread of the last half's fakes relative to its real examples.
     real = last[subject] / (127.5 if subject == "image" else 1)
     spreads = [np.asarray(x, np.float64).reshape(4, -1).var(0).sum() for x in (fakes.x, real)]
     np.testing.assert_allclose(metrics["spread"], spreads[0] / spreads[1], rtol=1e-4)

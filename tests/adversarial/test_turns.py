@@ -1,7 +1,7 @@
-"""Turns of the players of a GAN: whose parameters each moves, its losses and penalties, its metrics.
+"""Turns of the players of a GAN: the parameters each moves, its losses and penalties, its metrics.
 
-On tiny DCGANs, and on a linear G and a D of one hidden layer where turns have what a DCGAN lacks. Tests of the GANs'
-steps, which are made of turns, are in tests/adversarial/test_steps.py.
+Tested on tiny DCGANs, and on a linear G and a D with one hidden layer for features that a DCGAN lacks. The GANs'
+steps, composed of turns, are tested in tests/adversarial/test_steps.py.
 """
 
 import functools
@@ -67,7 +67,7 @@ def changed(before, after):
 
 
 def close(actual, expected, rtol=1e-3):
-    """Trees, each leaf to rounding of its largest number."""
+    """Compares trees, each leaf up to rounding relative to its largest value."""
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=rtol, atol=1e-5 * float(jnp.abs(b).max()) + 1e-9),
         actual,
@@ -76,11 +76,11 @@ def close(actual, expected, rtol=1e-3):
 
 
 def moment(state, player):
-    """Adam's first moment: after one step half the gradient, as beta1 is .5."""
+    """Adam's first moment; after one step it is half the gradient, as beta1 is .5."""
     return tree_get(state.opt_state[player], "mu")
 
 
-# The nets' modules while training, each compiled once for all games.
+# The networks' modules in training mode, each compiled once for all games.
 
 
 @jax.jit
@@ -101,7 +101,7 @@ normalized = jax.jit(spectrally_normalized)
 
 @functools.cache
 def played(name):
-    """A game's turns on one batch, and what they should come to: the losses written out with the nets' modules."""
+    """Plays a game's turns on one batch, and computes the expected losses from the networks' modules."""
     config = dcgan.Config(**TINY, **GAMES[name])
     play = dcgan.players(config, SPEC)
     loss, joint = LOSSES[config.loss], config.batches == "joint"
@@ -176,7 +176,7 @@ def test_each_turn_moves_its_own_player_only(name):
     config, found = played(name)
     state, after, later = (found[when] for when in ("state", "after", "later"))
     old, new = ({**s.params["discriminator"]} for s in (state, after))
-    if config.loss in ("hinge", "wasserstein"):  # they see differences of logits, so the last bias has no gradient
+    if config.loss in ("hinge", "wasserstein"):  # only differences of logits matter, so the last bias has no gradient
         old["Dense_0"], new["Dense_0"] = old["Dense_0"]["kernel"], new["Dense_0"]["kernel"]
     assert all(changed(old, new))
     assert not any(changed(state.params["generator"], after.params["generator"]))
@@ -196,7 +196,7 @@ def test_each_turn_moves_its_own_player_only(name):
 
 @pytest.mark.parametrize("name", GAMES)
 def test_turns_descend_the_games_losses(name):
-    """Each turn's gradient is that of the loss written out: D's at the old D, G's whole, past the D just updated."""
+    """A turn's gradient is that of the loss written out: D's at the old D, G's total loss at the updated D."""
     config, found = played(name)
     metrics, parts = found["metrics"], found["parts"]
     for player, state in (("discriminator", found["after"]), ("generator", found["later"])):
@@ -216,7 +216,7 @@ def test_turns_descend_the_games_losses(name):
 
 
 def before_norm(found, x):
-    """The mean and variance of each channel that enters D's only BatchNorm."""
+    """Mean and variance of each channel at the input of D's only BatchNorm."""
     d = found["state"].params["discriminator"]
     x = conv(x, d["Conv_0"]["kernel"], strides=(2, 2)) + d["Conv_0"]["bias"]
     x = conv(nn.leaky_relu(x, 0.2), d["Conv_1"]["kernel"], strides=(2, 2))
@@ -224,7 +224,7 @@ def before_norm(found, x):
 
 
 def test_running_averages_pass_from_real_to_fake(batch):
-    """momentum .9: after the turn, D's average is .81 old + .09 real's + .1 fake's statistics."""
+    """D's average after the turn is .81 old + .09 real + .1 fake statistics, as momentum is .9."""
     _, found = played("non_saturating")
     averages = found["after"].extra["discriminator"]["BatchNorm_0"]
     (real_mean, real_var), (fake_mean, fake_var) = (before_norm(found, x) for x in (signed(batch), found["fake"]))
@@ -259,7 +259,7 @@ def test_with_spectral_norm_the_scale_of_kernels_does_not_matter(batch):
             np.testing.assert_allclose(metrics[name], value, rtol=1e-5)
     for a, b in zip(jax.tree.leaves(after.extra["vectors"]), jax.tree.leaves(other.extra["vectors"]), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
-    # One step of the iteration from the turn's own parameters, whatever passes through D.
+    # One iteration from the turn's initial parameters, however often D is applied.
     once = spectrally_normalized(state.params["discriminator"], state.extra["vectors"])[1]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), other.extra["vectors"], once)
 
@@ -307,16 +307,16 @@ def test_points_are_not_shifted(fields):
         gan.make(gan.Config(**fields), points)
 
 
-# Nets made by hand: G(z) = z A + b in the plane, D(x) = tanh(x W) V with a row of codes beside its logits.
+# Networks made by hand: G(z) = z A + b in the plane, D(x) = tanh(x W) V with a row of codes beside its logits.
 
 
 @dataclass(frozen=True)
 class Toy(AdversarialConfig):
-    """Adam's and the nets' numbers."""
+    """Hyperparameters of Adam and the networks."""
 
     heads: tuple[float, ...] = (1.0,)
     informed: bool = False
-    noisy: bool = False  # D, by its key
+    noisy: bool = False  # noise drawn by D's key
     unrolled: int = 0
 
 
@@ -336,7 +336,7 @@ def judged(params, x):
 
 
 def noised(key, params, x):
-    """As `judged`, with a normal number for each example, times a parameter, added to its logits where D is noisy."""
+    """Adds to the logits of `judged`, if D is noisy, a normal draw per example times a parameter."""
     out = judged(params, x)
     if "noise" not in params:
         return out
@@ -345,12 +345,12 @@ def noised(key, params, x):
 
 @jax.jit
 def gained(codes, drawn):
-    """Nats that codes tell of the first two numbers of what fakes were drawn from, [batch]."""
+    """Information, in nats [batch], that codes carry about the first two components of the fakes' latents."""
     return -((codes - drawn[:, :2]) ** 2).sum(1)
 
 
 def toy(config):
-    """Its turns."""
+    """Makes the toy networks' turns."""
 
     def init(key):
         keys = jax.random.split(key, 4)
@@ -376,11 +376,11 @@ def toy(config):
 
 
 def midway(play):
-    """A state in the midst of training, Adam's moments and all, after two steps."""
+    """Makes a state in mid-training, after two steps, including Adam's moments."""
     rng, state = np.random.default_rng(5), drawn_state(play.init)
 
     def told(path, leaf):
-        if leaf.dtype == np.int32:  # the count of steps
+        if leaf.dtype == np.int32:  # the step count
             return np.int32(2)
         drawn = rng.normal(0, 0.1, leaf.shape).astype(np.float32)
         return 0.01 + np.abs(drawn) if "nu" in jax.tree_util.keystr(path) else drawn
@@ -390,7 +390,7 @@ def midway(play):
 
 
 def both_turns(config):
-    """A state in the midst of training, both turns from it, their metrics, and what their fakes are made from."""
+    """Plays both turns from a mid-training state; returns the states, the metrics, and the fakes' latents."""
     play = toy(config)
 
     @jax.jit
@@ -405,21 +405,21 @@ def both_turns(config):
 
 
 def gradient_taken(before, after, player):
-    """The gradient of a turn, from Adam's first moment before and after."""
+    """Recovers a turn's gradient from Adam's first moments before and after."""
     return jax.tree.map(
         lambda old, new: (new - BETA1 * old) / (1 - BETA1), moment(before, player), moment(after, player)
     )
 
 
 def toy_d_loss(config, params, x, key=None):
-    """D's loss on POINTS and fakes x, the non-saturating game's softplus written out; where noisy by its turn's key."""
+    """D's non-saturating loss on POINTS and fakes x, written out; a noisy D uses the turn's key."""
     k_real, k_fake = jax.random.split(jax.random.split(key, 5)[1]) if config.noisy else (None, None)
     of_real, of_fake = noised(k_real, params, POINTS["point"]).logits, noised(k_fake, params, x).logits
     return (jnp.log1p(jnp.exp(-of_real)) + jnp.log1p(jnp.exp(of_fake))).mean(0).sum()
 
 
 def test_each_head_has_its_weight_in_the_generators_loss_and_all_are_penalized():
-    """D's loss is the sum of its heads' and the penalties of each head's gradient; each has scores of its own."""
+    """D's loss is the sum of its heads' losses and penalties; each head has its own scores."""
     config = Toy(heads=(1.0, 0.25), penalty="zero_centered", penalty_at="fake", penalty_weight=3.0)
     state, after, later, metrics, drawn = both_turns(config)
 
@@ -447,7 +447,7 @@ def test_each_head_has_its_weight_in_the_generators_loss_and_all_are_penalized()
 
 
 def test_both_players_make_the_information_large():
-    """The losses that metrics show are without it."""
+    """Both losses include the information; the losses shown as metrics do not."""
     config = Toy(informed=True)
     state, after, later, metrics, drawn = both_turns(config)
 
@@ -478,7 +478,7 @@ def test_both_players_make_the_information_large():
 
 
 def test_gs_turn_is_past_the_d_of_another_state_where_it_is_told_so():
-    """G's gradient is by D as it was before its turn; what is returned has D as after it."""
+    """G's gradient uses D before its turn; the returned state has D after it."""
     play = toy(Toy())
     state = midway(play)
 
@@ -506,16 +506,16 @@ def test_gs_turn_is_past_the_d_of_another_state_where_it_is_told_so():
 
 @pytest.mark.parametrize(("unrolled", "noisy"), [(1, False), (2, True)])
 def test_the_generator_looks_ahead_through_the_discriminators_updates(unrolled, noisy):
-    """Its gradient is that through Adam's steps of D, written out here; D itself takes one step, as without.
+    """G's gradient goes through Adam's updates of D, written out here; D itself takes one step, as without unrolling.
 
-    Each step ahead has a key of its own, which a noisy D shows.
+    Each unrolled step has its own key, which a noisy D reveals.
     """
     config = Toy(unrolled=unrolled, noisy=noisy)
     state, after, later, metrics, drawn = both_turns(config)
     _, k_judge, k_ahead = jax.random.split(jax.random.key(4), 3)
 
     def ahead(x, keys):
-        """D's parameters a step of Adam for each key after `after`, on the same examples."""
+        """D's parameters after one Adam step per key from `after`, on the same examples."""
         d = after.params["discriminator"]
         first, second, count = (tree_get(after.opt_state["discriminator"], part) for part in ("mu", "nu", "count"))
         for step, key in enumerate(keys, 1):
@@ -539,9 +539,9 @@ def test_the_generator_looks_ahead_through_the_discriminators_updates(unrolled, 
 
     @jax.jit
     def gradients(params):
-        """Of G's loss, and of what it is not: without looking ahead, without the gradient through D's updates.
+        """Gradients of G's loss and of variants to differ from: no unrolling, no gradient through D's updates.
 
-        And with one key for all of them.
+        A third variant, for a noisy D, has one key for all unrolled steps.
         """
         others = [([], False), (keys, True), *([([keys[0]] * unrolled, False)] if noisy else [])]
         return jax.value_and_grad(g_loss)(params, keys), [jax.grad(g_loss)(params, *other) for other in others]
@@ -556,14 +556,14 @@ def test_the_generator_looks_ahead_through_the_discriminators_updates(unrolled, 
     assert int(tree_get(after.opt_state["discriminator"], "count")) == 3
     assert not any(changed(after.params["discriminator"], later.params["discriminator"]))
     assert not any(changed(after.opt_state["discriminator"], later.opt_state["discriminator"]))
-    # From the same state, D's turn is that of the game that does not look ahead.
+    # From the same state, D's turn is the same as without unrolling.
     fake = made(state.params["generator"], drawn)
     of_d = jax.jit(jax.grad(lambda d: toy_d_loss(config, d, fake, jax.random.key(3))))(state.params["discriminator"])
     close(gradient_taken(state, after, "discriminator"), of_d)
 
 
 def test_images_of_zero_to_one_are_altered_as_if_signed():
-    """DiffAugment and consistency, for nets that are not signed: D sees (T(2x - 1) + 1) / 2, in both turns."""
+    """DiffAugment and consistency for images in [0, 1]: D sees (T(2x - 1) + 1) / 2 in both turns."""
     config = Toy(augment=("color",), consistency=2.0)
     rng = np.random.default_rng(3)
     d = {"W": jnp.float32(rng.normal(size=(16, 5))), "V": jnp.float32(rng.normal(size=(5, 1)))}
@@ -635,7 +635,7 @@ def fakes_of(x):
 
 
 def test_fakes_are_compared_with_real_examples():
-    """How much they vary against these, and what the nets look at of either."""
+    """Metrics compare the spread of fakes with that of real examples, and `look` is applied to both."""
     x = np.random.default_rng(6).normal(0, 3, (12, 2)).astype(np.float32)
     metrics = toy(Toy()).compared(POINTS, fakes_of(x))
     assert set(metrics) == {"spread", "furthest", "real_furthest"}
@@ -645,13 +645,13 @@ def test_fakes_are_compared_with_real_examples():
 
 
 def test_one_example_has_no_spread():
-    """A real example alone does not vary, beside which no fakes could be told to have collapsed."""
+    """A single real example has no spread to compare the fakes with."""
     one = {"point": POINTS["point"][:1]}
     assert set(toy(Toy()).compared(one, fakes_of(one["point"]))) == {"furthest", "real_furthest"}
 
 
 def test_samples_are_of_gs_running_average():
-    """After a step it is a quarter of the way from the old one to G as it is then; without one they are of G itself."""
+    """The average is a quarter of the way from the old one to the new G after a step; without one, samples are G's."""
     averaged, plain = toy(Toy(average=0.75)), toy(Toy())
     state, z = drawn_state(averaged.init), np.random.default_rng(7).normal(size=(5, 3)).astype(np.float32)
     (new, old), fakes = (state.params["generator"], state.extra["average"]["params"]), fakes_of(POINTS["point"])

@@ -1,4 +1,4 @@
-"""Seeds before their first step, without the time that compiling `init` takes."""
+"""Initial training states without compiling `init`."""
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ from jaxgen.experiments.benchmarks import contenders
 
 
 def untrained(model, data):
-    """`contenders.training`, the parameters drawn by NumPy."""
+    """Makes `contenders.training` with parameters drawn by NumPy."""
     rng = np.random.default_rng(0)
     shapes = jax.eval_shape(model.init, jax.random.key(0))
     state = jax.tree.map(lambda leaf: jnp.zeros((1, *leaf.shape), leaf.dtype), shapes)

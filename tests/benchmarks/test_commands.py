@@ -1,4 +1,4 @@
-"""Each benchmark from the command line to its JSON, of a size that says nothing about speed."""
+"""Each benchmark from the command line to its JSON, at sizes too small to measure speed."""
 
 import contextlib
 import json
@@ -29,7 +29,7 @@ def hasty(monkeypatch):
 
 @pytest.fixture
 def call(capsys):
-    """A function from a benchmark and its arguments to the exit status and what was printed."""
+    """Makes a function from a benchmark and its arguments to the exit status and the output."""
 
     def run(module, *argv):
         name = module.__name__.rpartition(".")[2]
@@ -41,7 +41,7 @@ def call(capsys):
 
 @pytest.fixture
 def measured(call):
-    """A function to the JSON of a benchmark that must succeed, its table printed from it too."""
+    """Makes a function that returns the JSON of a benchmark that must succeed, and also prints its table."""
 
     def run(module, *argv):
         status, out, err = call(module, *argv, "--json")
@@ -54,7 +54,7 @@ def measured(call):
 
 
 def check_ratios(result):
-    """Every ratio is that of the rounds' seconds."""
+    """Checks that every ratio is that of the rounds' seconds."""
     contenders = result["contenders"]
     for name, contender in contenders.items():
         assert len(contender["seconds_a_step"]) == result["arguments"]["rounds"], name
@@ -179,7 +179,7 @@ def test_pipeline_by_grain(measured):
 
 
 def test_training_is_kept_fed_from_95_percent_on(call, monkeypatch):
-    """Calls of three chunks of two steps: a chunk takes 10 s in memory, 10.5 fed by threads, 10.6 by processes."""
+    """A chunk, timed in calls of three, takes 10 s in memory, 10.5 s fed by threads and 10.6 s fed by processes."""
     chunks = {"training in memory": 10.0, "training fed by threads": 10.5, "training fed by 1 processes": 10.6}
 
     def interleaved(runs, rounds):
@@ -203,7 +203,7 @@ def test_training_is_kept_fed_from_95_percent_on(call, monkeypatch):
 
 @pytest.mark.parametrize("from_files", [False, True])
 def test_the_pipeline_has_the_batches_of_the_training_loop(from_files, monkeypatch, tmp_path):
-    """In chunks of three steps, each as the loop's program has it: 15 steps, one and a half times the examples."""
+    """Batches match the loop's, in chunks of three steps: 15 steps see one and a half times the examples."""
     batches = []
 
     def program(keys, state, alive, data, indices, weights, anew, count):
@@ -279,7 +279,7 @@ def test_torch_is_asked_for_where_it_is_missing(call, monkeypatch):
 
 
 def test_the_compiler_for_tpus_is_asked_for_where_it_is_missing(call, monkeypatch):
-    """In the version that JAX wants."""
+    """The message names the version that JAX requires."""
     monkeypatch.setattr(tpu_programs.importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(
         tpu_programs.importlib.metadata,
@@ -292,7 +292,7 @@ def test_the_compiler_for_tpus_is_asked_for_where_it_is_missing(call, monkeypatc
 
 
 def test_what_the_compiler_for_tpus_states_in_a_table(capsys):
-    """In thousands of bytes; of a program that does not compile, why."""
+    """The table is in kB; a program that does not compile shows the error."""
     bytes_of = {"state": 61_696, "arguments": 350_208, "outputs": 68_096, "temporaries": 3_286_016, "code": 415_744}
     stated = {"seconds": 2.04, "flops": 538_000.0, "useful_flops": 327_680, "collectives": {"all-reduce": 10}}
     programs = [
@@ -309,7 +309,7 @@ def test_what_the_compiler_for_tpus_states_in_a_table(capsys):
 
 @pytest.mark.parametrize("package", ["experiments", "jaxgen.experiments"])
 def test_help_of_every_command_from_a_checkout_and_installed(package):
-    """None imports jax for it."""
+    """No help text imports jax."""
     for name in ("train_step", "seeds", "pipeline", "start", "tpu_programs"):
         command = [sys.executable, "-X", "importtime", "-m", f"{package}.benchmarks.{name}", "--help"]
         ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""The benchmark of the metrics from the command line to its JSON, of a size that says nothing about speed."""
+"""The benchmark of the metrics from the command line to its JSON, at sizes too small to measure speed."""
 
 import importlib.util
 import json
@@ -17,7 +17,7 @@ TINY += ["--subsets", "20", "--subset-size", "40"]
 
 @pytest.fixture
 def call(capsys):
-    """A function from the arguments to the exit status and what was printed."""
+    """Makes a function from the arguments to the exit status and the output."""
 
     def run(*argv):
         status = timing.main("evaluation", evaluation.Options, evaluation.measure, evaluation.shown, argv)
@@ -28,7 +28,7 @@ def call(capsys):
 
 @pytest.fixture
 def in_this_process(monkeypatch):
-    """Contenders run here, and take 1, 2, 3... s and 10, 20, 30... GiB in the order of their runs."""
+    """Contenders run in this process, and take 1, 2, 3... s and 10, 20, 30... GiB in the order of their runs."""
     measured, runs = evaluation.measured, []
 
     def alone(name, options):
@@ -40,7 +40,7 @@ def in_this_process(monkeypatch):
 
 
 def test_a_process_of_its_own():
-    """Its peak knows of what is made in it, and of nothing that this process holds."""
+    """The peak includes memory allocated in the new process, but not this process's."""
     held = np.ones(2**26)  # half a GiB
     options = evaluation.Options(real=400, fake=400, dimensions=2**14, subsets=2, subset_size=40)
     run = evaluation.alone("kernel_distance, jaxgen", options)
@@ -54,7 +54,7 @@ def test_a_process_of_its_own():
 
 @pytest.fixture
 def stand_ins_leave():
-    """No other test sees the modules that stand in for torchvision, nor what was imported with them."""
+    """Removes the modules that stand in for torchvision, and modules imported with them, after the test."""
     pytest.importorskip("torch", reason="PyTorch comes with the extra bench")
     before = set(sys.modules)
     yield
@@ -117,13 +117,13 @@ def test_other_scores_are_found_out():
 
 
 def test_features_are_mixed_alike():
-    """Rows of a larger set are those of a smaller one; all sets span the same 64 directions, before they are cut."""
+    """Rows of a larger set extend those of a smaller one; before rectification all sets span the same 64 directions."""
     real, more = (evaluation.features(num, 100, 1, 1.0) for num in (50, 2000))
     np.testing.assert_allclose(real, more[:50], rtol=1e-5, atol=1e-6)
     fake = evaluation.features(2000, 100, 2, 0.9)
     assert (fake.dtype, fake.min()) == (np.float32, 0)
     assert fake.mean() / more.mean() == pytest.approx(0.9, abs=0.05)
-    # of normals of variance 1 the positive parts' mean is 1 / sqrt(2 pi)
+    # for normals with variance 1, the mean of the positive part is 1 / sqrt(2 pi)
     assert more.mean() == pytest.approx(1 / np.sqrt(2 * np.pi), abs=0.03)
     similar = np.corrcoef(more.mean(axis=0), fake.mean(axis=0))[0, 1]
     assert similar > 0.5

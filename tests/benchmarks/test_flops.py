@@ -1,4 +1,4 @@
-"""Counts of operations against loops over pixels, and against convolutions of ones."""
+"""Operation counts against loops over pixels, and against convolutions of ones."""
 
 import itertools
 import math
@@ -18,7 +18,7 @@ from jaxgen.nn.conv import conv, conv_transpose
 
 
 def by_loops(size, kernel, stride, lo, outputs, dilation, kernel_dilation):
-    """Pixels lie `dilation` places apart; each output looks at every tap's place."""
+    """Counts taps by loops: pixels lie `dilation` positions apart, and each output checks every tap's position."""
     pixels = [n * dilation for n in range(size)]
     return sum(
         p * stride + u * kernel_dilation - lo in pixels for p, u in itertools.product(range(outputs), range(kernel))
@@ -36,7 +36,7 @@ def test_taps_equal_loops():
 
 
 def test_taps_of_the_usual_layer_in_closed_form():
-    """4 taps, stride 2, one pixel of padding: the first and the last output each have one tap outside."""
+    """The first and the last output each have one tap outside, with 4 taps, stride 2 and one pixel of padding."""
     for n in (2, 4, 8, 64):
         assert taps(n, 4, 2, 1, n // 2) == 2 * n - 2
 
@@ -53,7 +53,7 @@ geometries = pytest.mark.parametrize(("size", "kernel", "strides", "padding"), G
 
 @geometries
 def test_jaxgens_operations_equal_sums_over_ones(size, kernel, strides, padding):
-    """A convolution of ones with ones adds 1 for every product of a pixel of the image and a tap."""
+    """A convolution of ones with ones adds 1 for every product of an image pixel and a tap."""
     x, w = jnp.ones((2, *size, 3)), jnp.ones((*kernel, 3, 4))
 
     def forward(x, w):
@@ -71,7 +71,7 @@ def test_jaxgens_operations_equal_sums_over_ones(size, kernel, strides, padding)
     def gradients(x, w):
         return jax.vjp(forward, x, w)[1](y)
 
-    assert useful_flops(gradients, x, w) == 3 * 2 * products  # the forward pass too
+    assert useful_flops(gradients, x, w) == 3 * 2 * products  # includes the forward pass
     assert useful_flops(lambda x, w: jax.vjp(lambda w: forward(x, w), w)[1](y), x, w) == 2 * 2 * products
     seeds = useful_flops(jax.vmap(gradients), jnp.stack([x] * 3), jnp.stack([w] * 3))
     assert seeds == 3 * 3 * 2 * products
@@ -145,21 +145,21 @@ def test_a_while_wants_its_trip_count():
 
 
 def step_flops(phase, model, data):
-    """Of a step of `phase` from a state of `model`; nothing is computed."""
+    """Counts a step of `phase` from a state of `model`, without computing anything."""
     operands = jax.eval_shape(lambda: contenders.training(model, data).operands)
     return useful_flops(contenders.one_step(phase), *operands)
 
 
 def conv_flops(size, inputs, outputs):
-    """Of a 4x4 layer of stride 2 on images of `size`, one image: each side's pairs are 2 * size - 2."""
+    """Operations of a 4x4 layer with stride 2 on one image of side `size`; each axis has 2 * size - 2 pairs."""
     return 2 * (2 * size - 2) ** 2 * inputs * outputs
 
 
 def test_a_step_of_dcgan_counted_by_hand():
-    """G once forward, once back; D forward on real, on fake, and on fake again; see the passes below."""
+    """G runs forward and back once; D forward on real, on fake, and on fake again; see the passes below."""
     features, batch = 8, 4
     data = contenders.made_up(16, 16, 3, batch)
-    config = dcgan.Config(features=features, latent_dim=10)
+    config = dcgan.Config(features=features, latent_dim=10, smallest=4)
     model = dcgan.make(config, data.spec)
     outer, inner = conv_flops(16, 3, features), conv_flops(8, features, 2 * features)
     head = 2 * 4 * 4 * 2 * features
@@ -167,7 +167,7 @@ def test_a_step_of_dcgan_counted_by_hand():
     discriminator = (
         2 * (outer + inner + head)  # forward on real and on fake
         + 2 * (outer + inner + head)  # gradients of the weights
-        + 2 * (inner + head)  # of the maps; the images' are not wanted
+        + 2 * (inner + head)  # of the maps; the images' gradient is not needed
     )
     generators_turn = (outer + inner + head) + (outer + inner + head)  # D forward, and back to the images
     generator = (projection + inner + outer) + (projection + inner + outer) + (inner + outer)  # no gradient of z
@@ -177,7 +177,7 @@ def test_a_step_of_dcgan_counted_by_hand():
 
 @pytest.mark.parametrize("name", ["dcgan", "vae"])
 def test_flaxs_layers_count_the_same(name):
-    """However the gradients are written: with dilated images, dilated kernels, or jaxgen's operations."""
+    """The count is the same however gradients are written: dilated images or kernels, or jaxgen's operations."""
     data, module = contenders.made_up(16, 16, 3, 4), models.load(name)
     config = module.Config(features=8)
     ours, theirs = module.make(config, data.spec), stock(name).make(config, data.spec)

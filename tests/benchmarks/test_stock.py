@@ -1,4 +1,4 @@
-"""The models with Flax's layers are the same models, of no layer of jaxgen's."""
+"""Models with Flax's layers equal jaxgen's, and contain none of jaxgen's layers."""
 
 import re
 from collections import Counter
@@ -31,7 +31,7 @@ def test_a_step_from_the_same_state_is_the_same_step(name, untrained):
         (new.opt_state, new.extra),
         (expected.opt_state, expected.extra),
     )
-    # The first step of Adam is but the gradients' signs, which rounding may turn where they are all but zero.
+    # Adam's first step is only the gradients' signs, which rounding may flip if they are almost zero.
     rate = config.generator_learning_rate if name == "dcgan" else config.learning_rate
     pairs = zip(jax.tree.leaves(new.params), jax.tree.leaves(expected.params), strict=True)
     apart = np.concatenate([np.abs(a - b).ravel() for a, b in pairs])
@@ -40,16 +40,16 @@ def test_a_step_from_the_same_state_is_the_same_step(name, untrained):
 
 
 DEPTH = 3
-"""Layers of each net, for images of 32 pixels."""
+"""Layers of each network, for images of 32 pixels."""
 
 OPERATIONS = {
     "dcgan": {"conv": 4 * DEPTH, "conv_dx": 4 * DEPTH - 2, "conv_dw": 3 * DEPTH},
     "vae": {"conv": 2 * DEPTH, "conv_dx": 2 * DEPTH - 1, "conv_dw": 2 * DEPTH},
 }
-"""Those of a step, counted by hand: a layer's maps, the gradient of what it is given, and that of its kernel.
+"""Convolutions of a step, counted by hand: a layer's maps, the gradient of its input, and that of its kernel.
 
-DCGAN's D sees real images, fake ones, and these again in G's turn, which needs no gradient of D's kernels; D's turn
-needs none of the images. VAE's encoder and decoder go forward and back once; the images' gradient is not needed.
+DCGAN's D sees real images, fakes, and the fakes again in G's turn, which needs no gradient of D's kernels; D's turn
+needs none of the images. The VAE's encoder and decoder run forward and back once; the images' gradient is not needed.
 """
 
 
@@ -64,6 +64,6 @@ def test_all_convolutions_of_the_copy_are_flaxs_and_all_of_the_model_jaxgens(nam
 
 
 def operations(training):
-    """How often each operation of a convolution stands in the program of one step, by its primitive's name."""
+    """Counts each convolution primitive in the program of one step, by name."""
     program = str(jax.make_jaxpr(contenders.one_step(training.phase))(*training.operands))
     return Counter(re.findall(r" (conv|conv_[a-z_]+)\[", program))

@@ -1,4 +1,4 @@
-"""Rounds, ratios and the commands' frame, with contenders that move a clock of their own."""
+"""Rounds, ratios and the shared command line, with contenders that advance a fake clock."""
 
 import json
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from jaxgen.errors import UserError
 
 @pytest.fixture(autouse=True)
 def half_a_second(monkeypatch):
-    """What a timed call lasts here, at least."""
+    """Sets the minimum duration of a timed call."""
     monkeypatch.setattr(timing, "LEAST", 0.5)
 
 
 class Clock:
-    """Stands still but for what the contenders spend."""
+    """A clock that only contenders advance."""
 
     def __init__(self):
         self.now, self.calls = 0.0, []
@@ -54,7 +54,7 @@ def test_a_call_lasts_long_enough_and_compiling_is_not_timed():
 
 def test_a_step_that_is_slow_for_a_while_does_not_settle_the_number_of_steps():
     clock = Clock()
-    costs = [0.0, 0.6] + [0.01] * 100  # of calls: the second is slow, as when another process had the machine
+    costs = [0.0, 0.6] + [0.01] * 100  # of calls: the second is slow, as if another process had the machine
 
     def run(steps):
         clock.now += costs.pop(0) * steps
@@ -68,7 +68,7 @@ def test_a_slow_contender_takes_one_step_a_call_in_three_rounds():
     timings = timing.interleaved(runs, 5, clock)
     assert timings["slow"] == (1, [6.0] * 3)
     assert timings["quick"] == (1, [1.0] * 5)
-    assert [name for name, _ in clock.calls].count("slow") == 3 + 2  # and to warm up: one compiles, one is timed
+    assert [name for name, _ in clock.calls].count("slow") == 3 + 2  # and two warm-up calls: one compiles, one is timed
     assert timing.ratio(timings["slow"].seconds, timings["quick"].seconds) == {"ratio": 6, "low": 6, "high": 6}
 
 
@@ -98,7 +98,7 @@ def test_the_machine_is_described(monkeypatch):
     json.dumps(machine)
 
 
-# The commands' frame
+# The shared command line
 
 
 @dataclass(frozen=True)

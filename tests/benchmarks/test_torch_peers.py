@@ -1,4 +1,4 @@
-"""A step in PyTorch is jaxgen's step: from the same parameters, batch and noise, the same metrics and parameters."""
+"""A step in PyTorch equals jaxgen's: the same parameters, batch and noise give the same metrics and parameters."""
 
 import jax
 import numpy as np
@@ -34,10 +34,10 @@ def test_a_step_is_jaxgens(name, size, precision, untrained):
         metrics = peer.step(torch.from_numpy(np.array(row, np.int64)), drawn)
         assert dtypes == {getattr(torch, precision)}
         assert metrics.keys() >= {name for name in expected if "loss" in name}
-        for metric, value in metrics.items():  # PyTorch's step has no diagnostics beyond them
+        for metric, value in metrics.items():  # jaxgen's step has further diagnostics
             tolerance = 1e-4 if precision == "float32" else 1e-2
             np.testing.assert_allclose(float(value), expected[metric], rtol=tolerance, err_msg=metric)
-        if precision == "bfloat16":  # whose rounding turns the signs that the first step of Adam takes
+        if precision == "bfloat16":  # its rounding flips signs in Adam's first step
             continue
         there, here = (torch_peers.peer(name, config, data, params, layout) for params in (after.params, before))
         assert np.median(distances(peer.nets, here.nets)) == pytest.approx(rate, rel=0.01)
@@ -47,7 +47,7 @@ def test_a_step_is_jaxgens(name, size, precision, untrained):
 
 
 def maps_dtypes(nets):
-    """A set that what the convolutions give out adds its dtype to."""
+    """Collects the dtypes of all convolutions' outputs in a set."""
     seen = set()
     for layer in torch.nn.ModuleDict(nets).modules():
         if isinstance(layer, torch.nn.Conv2d | torch.nn.ConvTranspose2d):
@@ -56,7 +56,7 @@ def maps_dtypes(nets):
 
 
 def noise(name, key, shape):
-    """What jaxgen's step draws from its key."""
+    """Noise that jaxgen's step draws from its key."""
     if name == "dcgan":
         return jax.random.uniform(jax.random.split(key, (1, 3))[0, 0], shape, minval=-1, maxval=1)
     return jax.random.normal(key, shape)
@@ -69,7 +69,7 @@ def distances(nets, others):
 
 @pytest.mark.parametrize("name", ["dcgan", "vae"])
 def test_a_step_has_jaxgens_operations(name, untrained, monkeypatch):
-    """As PyTorch counts them: those with a convolution's padding too."""
+    """The counts include products with a convolution's padding, as in PyTorch's counter."""
     monkeypatch.setattr(flops, "taps", lambda size, kernel, stride, lo, outputs: kernel * outputs)
     module, data = models.load(name), contenders.made_up(8, 16, 3, 4)
     config = module.Config(features=4)
@@ -84,7 +84,7 @@ def test_a_step_has_jaxgens_operations(name, untrained, monkeypatch):
 
 @pytest.mark.parametrize("name", ["dcgan", "vae"])
 def test_every_parameter_is_loaded(name, untrained):
-    """None keeps the value that PyTorch drew for it."""
+    """No parameter keeps PyTorch's initial value."""
     module, data = models.load(name), contenders.made_up(8, 16, 3, 4)
     config = module.Config(features=4)
     params = untrained(module.make(config, data.spec), data).operands[1].params
@@ -98,7 +98,7 @@ def test_every_parameter_is_loaded(name, untrained):
 
 @pytest.fixture
 def gan(untrained):
-    """A function from a memory format to the DCGAN in it."""
+    """Makes a function from a memory format to the DCGAN in it."""
     config, data = dcgan.Config(features=4), contenders.made_up(8, 16, 3, 4)
     params = untrained(dcgan.make(config, data.spec), data).operands[1].params
     return lambda layout: torch_peers.peer("dcgan", config, data, params, layout)
@@ -123,11 +123,11 @@ def test_d_moves_in_its_own_turn_only(gan):
     assert all(parameter.requires_grad for parameter in D.parameters())
     moved = [(a - b).abs().max().item() for a, b in zip(before, [p.detach() for p in D.parameters()], strict=True)]
     assert min(moved) > 0
-    assert max(moved) < 1.01 * 2e-4  # the first step of Adam is a learning rate long
+    assert max(moved) < 1.01 * 2e-4  # Adam's first step has the size of the learning rate
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")  # the compiler of PyTorch has its own
+@pytest.mark.filterwarnings("ignore")  # PyTorch's compiler warns
 def test_compiled_is_the_same_step(untrained):
     config, data = dcgan.Config(features=4), contenders.made_up(8, 16, 3, 4)
     params = untrained(dcgan.make(config, data.spec), data).operands[1].params

@@ -1,4 +1,4 @@
-"""Commands in odd surroundings: JAX's variables, users without a home, streams that are not UTF-8, python -OO."""
+"""Commands in unusual environments: JAX's variables, users without a home, streams that are not UTF-8, python -OO."""
 
 import os
 import subprocess
@@ -8,18 +8,19 @@ from pathlib import Path
 import pytest
 
 from jaxgen import cli
-from jaxgen.training import Settings, train
+from jaxgen.training import Settings, open_run, train
+from jaxgen.training.status import DAMAGED, verified
 
 
 def jaxgen(*argv, **variables):
-    """A command in a process of its own, with these environment variables; None takes one out."""
+    """Runs a command in a new process with these environment variables; None removes one."""
     environment = {**os.environ, **variables}
     environment = {name: value for name, value in environment.items() if value is not None}
     return subprocess.run([sys.executable, "-m", "jaxgen", *map(str, argv)], env=environment, capture_output=True)
 
 
 def error(done) -> str:
-    """The one line of a user's mistake."""
+    """Returns the one line of a user's mistake."""
     assert done.returncode == 2, done.stderr.decode()
     assert not done.stdout
     (line,) = done.stderr.decode().splitlines()
@@ -66,7 +67,7 @@ def test_values_that_jax_does_not_take(variable, value, run):
     ],
 )
 def test_settings_that_make_another_run_are_refused(variable, value, name, before, run, tmp_path):
-    """To sample, to resume: the picture would be another, the bits too."""
+    """Sampling and resuming are refused, as the picture and the bits would differ."""
     now = {"1": "True"}.get(value, value)
     assert f"settings of JAX: {name}: {before} -> {now}" in error(jaxgen("sample", run.path, **{variable: value}))
     resume = ("train", "naive_bayes", "--seeds", 0, "--steps", 1, "--out", run.path, "--resume")
@@ -88,7 +89,7 @@ def homeless():
 
 @pytest.mark.parametrize("argv", [["data", "list"], ["train", "naive_bayes", "--out"], ["evaluate", "--images"]])
 def test_a_user_without_a_home(argv, monkeypatch, tmp_path, capsys):
-    """As in a container that runs under a number of its own, with no variable that names a folder."""
+    """The user has no entry in the password database and no variable that names a folder, as in some containers."""
     for variable in ("JAXGEN_DATA_DIR", "XDG_CACHE_HOME"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setattr(Path, "home", staticmethod(homeless))
@@ -111,3 +112,21 @@ def test_help_without_docstrings(argv):
     done = jaxgen(*argv, PYTHONOPTIMIZE="2")
     assert done.returncode == 0, done.stderr.decode()
     assert b"usage" in done.stdout.lower()
+
+
+@pytest.mark.parametrize("closed", ["2>&-", "<&- 2>&-", "2>/dev/full", "2> >(head -c 1)", "2>&1 | head -c 1"])
+def test_a_run_goes_on_to_its_end_without_a_stderr(closed, run, tmp_path):
+    """Also where what is opened first takes its number."""
+    argv = f"train naive_bayes --steps 1 --log-every 1 --sample-every 1 --checkpoint-every 1 --out {tmp_path / 'run'}"
+    subprocess.run(["bash", "-c", f"{sys.executable} -m jaxgen {argv} {closed}"], capture_output=True, timeout=300)
+    assert (tmp_path / "run" / "result.json").exists()
+    assert open_run(tmp_path / "run").digests() == run.digests()
+
+
+def test_a_run_without_any_stream(run, tmp_path):
+    """As a daemon starts it: the lowest numbers are free, which files of the run must not get."""
+    argv = f"train naive_bayes --steps 1 --log-every 1 --sample-every 1 --checkpoint-every 1 --out {tmp_path / 'run'}"
+    done = subprocess.run(["bash", "-c", f"{sys.executable} -m jaxgen {argv} <&- >&- 2>&-"], timeout=300)
+    assert done.returncode == 0
+    assert open_run(tmp_path / "run").digests() == run.digests()
+    assert not [words for _, words, state in verified(tmp_path / "run") if state == DAMAGED]

@@ -1,4 +1,4 @@
-"""A whole comparison, small: of 200 digits of 8x8, few steps of dense nets."""
+"""A whole small comparison: 200 digits of 8x8 and a few steps of dense networks."""
 
 import json
 import shutil
@@ -38,7 +38,7 @@ experiment = Experiment(
 '''
 
 
-# The same run of one arm, and a score that costs little.
+# The same run of one arm, and a cheap score.
 ONE_ARM = """
 import dataclasses
 from jaxgen.comparison import Scoring
@@ -56,7 +56,7 @@ def compared(tmp_path_factory):
 
 
 def table(results):
-    """The only one."""
+    """Returns the only table."""
     (only,) = results["tables"]
     return only
 
@@ -84,13 +84,13 @@ def test_rows_and_columns(compared):
 
 
 def test_nulls_frame_the_models(compared):
-    """Real images are nearest to real images, and training leads there from the untrained model."""
+    """Real images are nearest to real images, and training moves there from the untrained model."""
     rows = by_name(table(compared[1]))
     real = rows["real against real"]["values"]["fd"][0]
     for name in ("counts", "latent", "game"):
         trained, untrained = rows[name]["values"]["fd"], rows[f"{name}, untrained"]["values"]["fd"]
         assert real < min(trained)
-        if name != "game":  # which so few steps only upset
+        if name != "game":  # which so few steps only make worse
             assert max(trained) < min(untrained)
     assert min(rows["counts"]["values"]["log_prob_binary"]) > max(
         rows["counts, untrained"]["values"]["log_prob_binary"]
@@ -125,7 +125,7 @@ def test_what_is_written(compared):
 
 
 def test_again_and_after_a_lost_arm_it_ends_with_the_same_table(compared, tmp_path):
-    """Stopped in the middle (one arm not begun, another at half of its steps) and started again."""
+    """The comparison is stopped midway, one arm not started and another at half its steps, and started again."""
     folder, results = compared
     out = tmp_path / "out"
     shutil.copytree(folder / "out", out)
@@ -143,7 +143,7 @@ def test_again_and_after_a_lost_arm_it_ends_with_the_same_table(compared, tmp_pa
 
 @pytest.mark.slow
 def test_killed_and_started_again_it_ends_with_the_same_table(compared, tmp_path):
-    """In the middle of the third arm's training, then with all trained and none scored, then not any more."""
+    """The comparison is killed in the third arm's training, then after training but before scoring, then not at all."""
     killed = """
 import os, signal, sys, time
 from jaxgen import cli
@@ -205,10 +205,10 @@ def test_another_comparison_in_the_folder_is_refused(compared, tmp_path):
     assert config["settings"]["steps"] == 160
     assert (folder / "out" / "results.json").read_bytes() == before
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["precious.txt"]
-    (tmp_path / "other" / "game").mkdir(parents=True)  # the last arm's folder, somebody else's
+    (tmp_path / "other" / "game").mkdir(parents=True)  # the last arm's folder, not a run of this comparison
     with pytest.raises(UserError, match="game"):
         compare(folder / "small.py", out=tmp_path / "other", progress=False)
-    assert [file.name for file in (tmp_path / "other").iterdir()] == ["game"]  # nothing was trained before it
+    assert [file.name for file in (tmp_path / "other").iterdir()] == ["game"]  # nothing was trained before the error
 
 
 def test_evaluate_gives_the_comparisons_numbers(compared):
@@ -226,7 +226,7 @@ def test_experiments_come_with_the_package():
 
 @pytest.mark.parametrize("name", shipped())
 def test_shipped_experiments_can_be_made(name):
-    """Their arms, for images of 28x28 in ten classes, or points; the docstrings say how to run them, what to expect."""
+    """Arms can be made for 28x28 images in ten classes, or points; docstrings give command, time and expectation."""
     loaded = load_experiment(name)
     for part in (f"jaxgen compare experiments/{name}.py", "Time: ", "Expected"):
         assert part in loaded.description

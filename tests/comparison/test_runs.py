@@ -1,4 +1,4 @@
-"""Runs of a comparison: used again, set aside and taken back; and what validation data choose among them."""
+"""Runs of a comparison: reused, renamed and restored; and choices among them by validation data."""
 
 import json
 
@@ -69,7 +69,7 @@ def compared(tmp_path_factory):
 
 @pytest.fixture
 def untrained(monkeypatch):
-    """Training anything fails."""
+    """Makes any training fail."""
 
     def never(*_):
         raise AssertionError("trained")
@@ -189,12 +189,12 @@ def test_a_changed_model_is_trained_anew_and_comes_back(tmp_path, monkeypatch, c
         assert compared() == first
     assert "mine is the run that was " in capsys.readouterr().err
 
-    third = compared(seeds=(0, 1, 2))  # all seeds of an arm together
+    third = compared(seeds=(0, 1, 2))  # all seeds of an arm in one run
     assert sorted(third["mine"]) == ["0", "1", "2"]
     assert third["mine"]["0"] == first["mine"]["0"]
     environment = json.loads((tmp_path / "out" / "counts" / "environment.json").read_text())
     environment["sources"]["jaxgen/likelihoods.py"] = "0" * 64
-    environment["cores"] = 64  # changes bits, and is no other result
+    environment["cores"] = 64  # changes bits, but not the result's identity
     (tmp_path / "out" / "counts" / "environment.json").write_text(json.dumps(environment))
     capsys.readouterr()
     compared(seeds=(0, 1, 2))

@@ -16,14 +16,14 @@ def normal(seed, *shape):
 
 
 def verdict(a, b, better="lower", paired=False):
-    """Of two arms alone."""
+    """Verdict on two arms alone."""
     seeds = {"vae": range(len(a)), "dcgan": range(len(b))}
     [only] = verdicts([Comparison("vae", "dcgan", "fd", better, paired)], {"fd": {"vae": a, "dcgan": b}}, seeds)
     return only
 
 
 def no_more_than(size, simulations):
-    """The rejections that a test of that size exceeds once in a thousand times."""
+    """Number of rejections that a test of this size exceeds with probability 1/1,000."""
     return scipy.stats.binom.ppf(0.999, simulations, size)
 
 
@@ -31,7 +31,7 @@ def no_more_than(size, simulations):
 
 
 def test_better_and_worse_by_hand():
-    # five apart from five: 2 of 252 splits
+    # five separated from five: 2 of 252 splits
     low, high = [1, 2, 3, 4, 5], [7, 8, 9, 10, 11]
     for a, b, better, expected in [
         (low, high, "lower", "better"),
@@ -60,7 +60,7 @@ def test_paired_verdict_by_hand():
     v = verdict(a, b, paired=True)
     assert (v.verdict, v.p, v.exact, v.difference) == ("better", 2 / 64, True, 3.5)
     assert (v.low, v.high) == difference_interval(a, b, "lower", paired=True)[1:3]
-    # the same scores as unpaired ones overlap: 28/6 and 49/6 with wide spreads
+    # the same scores, unpaired, overlap: 28/6 and 49/6 with wide spreads
     assert verdict(a, b).verdict == "no difference can be told"
 
 
@@ -75,7 +75,7 @@ def test_verdicts_do_not_depend_on_the_order_of_arms():
 
 
 def test_five_arms_of_five_seeds_are_not_enough():
-    # ten pairs: 10 * 2 / 252 = 0.079 whatever the scores; six seeds would do, nine of pairs
+    # ten pairs: 10 * 2 / 252 = 0.079 whatever the scores; six seeds would suffice, or nine for pairs
     scores = {"fd": {str(arm): 100 * arm + np.arange(5.0) for arm in range(5)}}
     for paired, needed in ((False, 6), (True, 9)):
         pairs = [Comparison(*pair, "fd", "lower", paired) for pair in itertools.combinations("01234", 2)]
@@ -89,7 +89,7 @@ def test_five_arms_of_five_seeds_are_not_enough():
             assert f"{needed} seeds of each would be enough for 10 declared comparisons" in words
             assert "better" not in words
 
-    # as many seeds as were said to be needed, and one less
+    # as many seeds as the message asked for, and one less
     for paired, needed in ((False, 6), (True, 9)):
         for n in (needed - 1, needed):
             scores = {"fd": {str(arm): 100 * arm + np.arange(n) ** 1.5 + arm * np.arange(n) for arm in range(5)}}
@@ -121,7 +121,7 @@ def test_one_seed_says_nothing():
 
 
 def test_holm_runs_over_all_declared():
-    # five scores all below the others; by "is" one exchange (0 for 0.5) is further out: 2 and 4 of 252
+    # five scores all below the others; in the arm "is" one swap (0 for 0.5) is further out: 2 and 4 of 252
     a = np.arange(5.0)
     scores = {"fd": {"a": a, "b": a + 10}, "kid": {"a": a, "b": a + 0.5}, "is": {"a": a, "b": a - 3.5}}
     comparisons = [
@@ -137,7 +137,7 @@ def test_holm_runs_over_all_declared():
     assert {v.comparisons for v in (fd, kid, inception)} == {3}
 
 
-# Arms that are one
+# Identical arms
 
 
 @pytest.mark.parametrize(("paired", "n", "size"), [(False, 5, 12 / 252), (True, 6, 2 / 64)])
@@ -161,7 +161,7 @@ def test_families_of_arms_that_are_the_same_model():
 
 @pytest.mark.parametrize("paired", [False, True])
 def test_size_with_diverged_seeds(paired):
-    # both arms fail as often; most comparisons have a diverged seed, and are of ranks
+    # both arms diverge equally often; most comparisons have a diverged seed, and use ranks
     scores = normal(4, 1500, 2, 6)
     scores[np.random.default_rng(5).uniform(size=scores.shape) < 0.2] = np.nan
     results = [verdict(a, b, paired=paired) for a, b in scores]
@@ -170,7 +170,7 @@ def test_size_with_diverged_seeds(paired):
 
 
 def test_size_of_many_tasks():
-    # tasks of other scales; 20^3 joint splits, all looked at
+    # tasks on different scales; all 20^3 joint splits are enumerated
     scores = normal(6, 300, 2, 3, 3) * [1, 100, 0.01] + [0, 50, 7]
     results = [verdict(a, b) for a, b in scores]
     assert all(v.exact and v.ranks for v in results)
@@ -182,8 +182,8 @@ def test_size_of_many_tasks():
 
 @pytest.mark.parametrize("better", ["lower", "higher"])
 def test_diverged_seeds_are_the_worst(better):
-    # the finite scores of vae lie ahead, but half its seeds failed; ranks from the best: 1 2 3 of vae, 4 to 9 of
-    # dcgan, and three that share 11: sums 39 and 39
+    # vae's finite scores are better, but half its seeds diverged; ranks from the best: vae 1 2 3, dcgan 4 to 9,
+    # and three that share 11: sums 39 and 39
     sign = 1 if better == "lower" else -1
     ahead, behind = sign * np.array([1, 2, 3, np.nan, np.inf, -np.inf]), sign * np.arange(4.0, 10)
     v = verdict(ahead, behind, better)
@@ -194,13 +194,13 @@ def test_diverged_seeds_are_the_worst(better):
     assert v.difference == 4.5
     assert v.hedges_g == hedges_g(ahead, behind, better)
     assert v.probability == 0.5
-    # without them, it would have been a claim
+    # without the diverged seeds, it would be a claim
     assert verdict(ahead[:3], behind, better).verdict == "better"
 
 
 def test_the_test_of_diverged_seeds_is_mann_whitney_with_ties():
     a, b = np.array([3.0, np.nan, 8, np.nan, 9]), np.array([1.0, 2, np.nan, 4, 5])
-    # worst values that tie, in whole numbers
+    # tied worst values, as integers
     pooled = scipy.stats.rankdata([3, 99, 8, 99, 9, 1, 2, 99, 4, 5])
     sums = [sum(chosen) for chosen in itertools.combinations(pooled, 5)]
     seen = sum(pooled[:5])
@@ -217,7 +217,7 @@ def test_pairs_of_diverged_seeds_by_hand():
     sums = [sum(s * r for s, r in zip(signs, signed, strict=True)) for signs in itertools.product([1, -1], repeat=5)]
     assert v.p == pytest.approx(2 * np.mean([s <= -9 for s in sums]), rel=1e-12)
     assert (v.ranks, v.diverged) == (True, (2, 2))
-    # the pairs that have both scores
+    # the pairs with both scores
     assert v.difference == pytest.approx(-7 / 3)
     assert v.means == (15 / 4, 10 / 4)
 
@@ -255,7 +255,7 @@ def test_many_tasks():
 
 
 def test_one_task_does_not_outweigh_the_others():
-    # vae is ahead by little in four tasks of five, and behind by much in one
+    # vae is slightly better in four tasks of five, and much worse in one
     a, b = np.zeros((4, 5)), np.ones((4, 5))
     a[:, 4], b[:, 4] = 1e6, 0
     v = verdict(a, b, "lower")
@@ -274,7 +274,7 @@ def test_many_tasks_paired_by_enumeration():
     assert v.p == pytest.approx(min(1, np.mean(np.abs(sums) >= abs(ranks.sum()))), rel=1e-12)
 
 
-# Words
+# Sentences
 
 
 def test_sentence_of_a_claim():
@@ -303,7 +303,7 @@ def test_a_claim_reads_alike_from_either_side():
                 for pair in ("ab", "ba")
             )
             assert (one[0].verdict, other[0].verdict) == ("better", "worse")
-            # the bootstrap of many tasks has other draws
+            # the bootstrap of many tasks has different draws
             words = [sentence(v[0], "FD").split("with probability")[0] for v in (one, other)]
             assert words[0] == words[1]
 

@@ -1,4 +1,4 @@
-"""Every test here has a cache folder of its own session's, never the user's."""
+"""Tests here share a cache folder of their session, never the user's."""
 
 import pytest
 

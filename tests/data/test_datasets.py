@@ -1,4 +1,4 @@
-"""Datasets by name: the digits against scikit-learn's own arrays, what a model is told, and a user's mistakes."""
+"""Datasets by name: digits against scikit-learn's arrays, the Spec given to models, and users' mistakes."""
 
 import hashlib
 import importlib
@@ -25,7 +25,7 @@ PREPARING = importlib.import_module("jaxgen.data.readers.preparing")
 
 
 def rule():
-    """The stated split, written out: of the examples sorted by class every second one, less 90 for validation."""
+    """The documented split, written out: sorted by class, every second example, minus 90 for validation."""
     labels = load_digits().target
     by_class = sorted(range(len(labels)), key=lambda i: (labels[i], i))
     half = sorted(i for position, i in enumerate(by_class) if position % 2 == 1)
@@ -40,7 +40,7 @@ def test_the_splits_are_the_stated_ones():
         np.testing.assert_array_equal(entries["label"], source.target[rows])
         assert entries["label"].dtype == np.int32
         assert entries["image"].dtype == np.uint8
-        # 0..16 to 0..255, rounded half up in whole numbers
+        # 0..16 mapped to 0..255, rounded half up in integers
         pixels = (source.images[rows].astype(int) * 255 + 8) // 16
         np.testing.assert_array_equal(entries["image"], pixels[..., None])
 
@@ -56,18 +56,19 @@ def test_the_splits_are_stratified_and_disjoint():
 
 
 def test_the_first_digits_are_known():
-    """scikit-learn begins 0, 1, 2 ... 9. Its 178, 182, 177, 183, 181, 182, 181, 179, 174 and 180 of a class
-    put the first of each at 0, 178, 360, 537, 720, 901, 1083, 1264, 1443, 1617, of which the odd are train's.
+    """scikit-learn's examples begin with 0, 1, 2 ... 9. Sorted by class, with 178, 182, 177, 183, 181, 182, 181, 179,
+    174 and 180 a class, the first of each class is at 0, 178, 360, 537, 720, 901, 1083, 1264, 1443, 1617; odd places
+    are train's.
     """
     found = data.load("digits")
     assert found.train["label"][:5].tolist() == [3, 5, 6, 8, 9]
     assert found.test["label"][:5].tolist() == [0, 1, 2, 4, 7]
-    # the first row of scikit-learn's first image is 0 0 5 13 9 1 0 0; 5 * 255 / 16 = 79.69
+    # scikit-learn's first image begins with the row 0 0 5 13 9 1 0 0; 5 * 255 / 16 = 79.69
     assert found.test["image"][0, 0, :, 0].tolist() == [0, 0, 80, 207, 143, 16, 0, 0]
 
 
 def test_the_digits_have_a_fingerprint():
-    """Of each entry's bytes, dtype and shape a sha256, of these a line each."""
+    """The fingerprint hashes one line per entry, the sha256 of its bytes, dtype and shape."""
     found, lines = data.load("digits"), ""
     for split in ("train", "validation", "test"):
         for name in ("image", "label"):
@@ -118,6 +119,43 @@ def test_spec_of_points_and_of_meshes():
     assert meshes.spec.mean is None
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "binary"),
+    [
+        ("digits", {}, False),
+        ("digits", {"image_size": 16, "binarize": "threshold"}, True),
+        ("digits", {"binarize": "dynamic"}, True),  # whose training images are kept gray and drawn anew
+        ("stacked_digits", {"train_split": "train[:300]"}, False),
+        ("gaussians", {}, False),
+        ("bars", {}, False),
+    ],
+)
+def test_spec_says_whether_pixels_are_bits(name, options, binary):
+    assert data.load(name, **options).spec.binary == binary
+
+
+@pytest.mark.parametrize("pipeline", ["memory", "grain"])
+@pytest.mark.parametrize(
+    ("mode", "level", "options", "binary"),
+    [
+        ("1", 255, {}, True),  # drawings in black and white
+        ("RGB", 255, {}, True),
+        ("L", 254, {}, False),
+        ("L", 255, {"image_size": 3}, False),  # resizing makes grays
+        ("L", 254, {"binarize": "threshold"}, True),
+    ],
+)
+def test_images_of_0_and_255_are_bits_however_they_are_read(tmp_path, pipeline, mode, level, options, binary):
+    for n in range(12):
+        pixels = np.random.default_rng(n).integers(0, 2, (4, 4)).astype(np.uint8) * 255
+        pixels[pixels == 255] = level
+        Image.fromarray(pixels).convert(mode).save(tmp_path / f"{n}.png")
+    given = {"data_from": str(tmp_path), "pipeline": pipeline, **options}
+    found = data.load("image_folder", progress=False, **given)
+    assert found.streamed == (pipeline == "grain")
+    assert found.spec.binary == binary
+
+
 def test_options_are_recorded_and_load_the_same_again():
     options = [
         {},
@@ -127,7 +165,7 @@ def test_options_are_recorded_and_load_the_same_again():
         {"pipeline": "grain"},
     ]
     loaded = [data.load("digits", **chosen) for chosen in options]
-    assert len({found.fingerprint for found in loaded}) == 4  # how it is read changes nothing
+    assert len({found.fingerprint for found in loaded}) == 4  # the pipeline does not change the fingerprint
     assert [found.streamed for found in loaded] == [False] * 4 + [True]
     for chosen, found in zip(options, loaded, strict=True):
         assert found.options == {
@@ -139,18 +177,18 @@ def test_options_are_recorded_and_load_the_same_again():
 
 
 def test_dynamic_binarization_freezes_what_is_scored_and_no_more():
-    """Training images are the gray ones; a test image's bits are the same in any slice, and however they are read."""
+    """Training images stay gray; a test image's bits do not depend on the slice or pipeline."""
     gray = data.load("digits", image_size=16)
     options = {"image_size": 16, "binarize": "dynamic"}
     found = data.load("digits", **options)
     np.testing.assert_array_equal(found.train["image"], gray.train["image"])
-    np.testing.assert_array_equal(found.spec.mean, gray.spec.mean)  # of the gray images, hence of their bits
+    np.testing.assert_array_equal(found.spec.mean, gray.spec.mean)  # of gray images, hence of their bits
     for split in ("validation", "test"):
         bits, levels = getattr(found, split)["image"], getattr(gray, split)["image"]
         assert set(np.unique(bits)) == {0, 255}
-        error = np.sqrt((levels / 255 * (1 - levels / 255)).sum())  # of the number of white pixels
+        error = np.sqrt((levels / 255 * (1 - levels / 255)).sum())  # standard error of the number of white pixels
         assert abs((bits / 255).sum() - (levels / 255).sum()) < 4 * error
-        assert ((bits > 0) != (levels >= 128)).mean() > 0.05  # not those of a threshold
+        assert ((bits > 0) != (levels >= 128)).mean() > 0.05  # the bits differ from thresholding
     part = data.load("digits", test_split="test[100:150]", **options)
     np.testing.assert_array_equal(part.test["image"], found.test["image"][100:150])
     assert found.fingerprint not in (
@@ -188,7 +226,7 @@ def test_splits_of_ones_own():
     )
 
 
-# A folder of one's own, with captions
+# A folder of the user's, with captions
 
 
 CAPTIONS = {
@@ -214,12 +252,12 @@ def folder(tmp_path):
 
 @pytest.mark.parametrize("pipeline", ["memory", "grain"])
 def test_captions_are_words_of_the_training_captions(folder, pipeline):
-    """By falling frequency, ties by alphabet, from 2 on: red (4), a (2), then , . cat dog fox one; 1 is any other."""
+    """Ids start at 2, by frequency, then alphabet: red (4), a (2), then , . cat dog fox one; 1 is any other word."""
     found = data.load("image_folder", data_from=str(folder), pipeline=pipeline)
     assert found.vocabulary.words == ("red", "a", ",", ".", "cat", "dog", "fox", "one")
     assert found.spec.num_words == 10
     assert found.train["caption"].tolist() == [[3, 2, 6, 5, 0], [3, 2, 7, 0, 0], [9, 2, 4, 2, 8]]
-    assert found.validation["caption"].tolist() == [[3, 1, 6, 1, 1]]  # cut off at the longest in training
+    assert found.validation["caption"].tolist() == [[3, 1, 6, 1, 1]]  # cut to the longest training caption
     assert found.test["caption"].tolist() == [[1, 0, 0, 0, 0]]
     assert found.train["caption"].dtype == np.int32
     assert found.spec.entries["caption"] == jax.ShapeDtypeStruct((5,), np.int32)
@@ -236,7 +274,7 @@ def test_caption_length_and_vocabulary_size(folder):
     assert data.load("image_folder", data_from=str(folder), caption_length=7).test["caption"].tolist() == [
         [1] + [0] * 6
     ]
-    # The decoded data are the same.
+    # The decoded data are unchanged.
     assert found.fingerprint == data.load("image_folder", data_from=str(folder)).fingerprint
 
 
@@ -266,7 +304,7 @@ def test_a_changed_folder_is_read_anew(folder):
 
 
 def test_progress_is_a_bar_for_terminals_only(folder, capfd):
-    """Elsewhere it is a line when decoding begins."""
+    """A line is printed when decoding begins if there is no terminal."""
     count = len(list(folder.rglob("*.png")))
     for printed in (f"decoding image_folder: {count} images\n", ""):
         data.load("image_folder", data_from=str(folder), progress=True)
@@ -307,7 +345,7 @@ def test_the_table_has_every_official_dataset_and_no_name_twice():
     assert {name for name, row in rows.items() if row.comes == "prepared"} == {"nlvr", *official.OFFICIAL}
     assert data.info("gaussians/grid") == rows["gaussians"]
     assert data.info("lsun/cat") == rows["lsun"]
-    assert data.info("coco_captions") == rows["coco_captions"]  # which has but one config
+    assert data.info("coco_captions") == rows["coco_captions"]  # which has only one config
     assert data.info("tfds:mine").module == "jaxgen.data.readers.official"
 
 
@@ -317,7 +355,7 @@ def test_prepared_is_what_needs_no_more(tmp_path, monkeypatch):
     data.load("digits")
     assert {row.name for row in data.table() if row.prepared} == {"digits"}
     (tmp_path / "nlvr").mkdir()
-    (tmp_path / "tfds" / "mnist" / "3.0.1").mkdir(parents=True)  # not finished: its manifest is written last
+    (tmp_path / "tfds" / "mnist" / "3.0.1").mkdir(parents=True)  # incomplete: its manifest is written last
     assert {row.name for row in data.table() if row.prepared} == {"digits", "nlvr"}
     (tmp_path / "tfds" / "mnist" / "3.0.1" / official.MANIFEST).touch()
     assert {row.name for row in data.table() if row.prepared} == {"digits", "nlvr", "mnist"}

@@ -22,7 +22,7 @@ def chunk(kind, content=b""):
 
 
 def png(width, color, depth, rows, *chunks):
-    """A PNG file made without Pillow, of rows of packed samples."""
+    """Makes a PNG file without Pillow, from rows of packed samples."""
     header = struct.pack(">IIBBBBB", width, len(rows), depth, color, 0, 0, 0)
     content = zlib.compress(b"".join(b"\0" + bytes(row) for row in rows))
     parts = [chunk(b"IHDR", header), *(chunk(*x) for x in chunks), chunk(b"IDAT", content), chunk(b"IEND")]
@@ -30,7 +30,7 @@ def png(width, color, depth, rows, *chunks):
 
 
 def unpng(content):
-    """The pixels of a whole 8-bit RGB or RGBA PNG file that is not interlaced, decoded without Pillow."""
+    """Decodes the pixels of a complete 8-bit RGB or RGBA PNG file without interlacing, without Pillow."""
     width, height, depth, color = struct.unpack(">IIBB", content[16:26])
     assert depth == 8
     assert content[28] == 0
@@ -42,7 +42,7 @@ def unpng(content):
             compressed += content[position + 8 : position + 8 + size]
         position += 12 + size
     lines = np.frombuffer(zlib.decompress(compressed), np.uint8).reshape(height, 1 + width * pixel)
-    out = np.zeros((height + 1, width + 1, pixel), np.uint8)  # with a row and a column of zeros before
+    out = np.zeros((height + 1, width + 1, pixel), np.uint8)  # with a row and a column of zeros in front
     for y, line in enumerate(lines, 1):
         kind, row = line[0], line[1:].reshape(width, pixel)
         for x in range(1, width + 1):
@@ -113,7 +113,7 @@ def test_kinds_of_png(file, expected):
 
 
 def test_kinds_of_jpeg():
-    """One color survives JPEG, but for rounding."""
+    """A uniform color survives JPEG up to rounding."""
     for color in ([200, 30, 90], [0, 0, 0], [255, 255, 0]):
         image = decoded(encoded(np.full((5, 9, 3), color), "JPEG", quality=100), "name")
         assert image.shape == (5, 9, 3)
@@ -129,7 +129,7 @@ def test_kinds_of_jpeg():
         assert np.abs(image.astype(int) - color).max() <= 2
 
 
-# What turns a stored image upright, by the definitions of EXIF 2.3, section 4.6.4
+# Transforms that turn a stored image upright, by the definitions of EXIF 2.3, section 4.6.4
 UPRIGHT = {
     1: lambda x: x,  # row 0 is the top, column 0 the left side
     2: lambda x: x[:, ::-1],  # top, right
@@ -197,7 +197,7 @@ def test_a_file_cut_off_anywhere_is_refused(kind):
 
 
 def test_a_flipped_bit_of_a_png_is_never_shown():
-    """Of few colors, where decoding alone passes over most."""
+    """The image has few colors, where plain decoding misses most flipped bits."""
     image = NOISE // 128 * 255
     file = encoded(image)
     refused = []
@@ -241,7 +241,7 @@ def test_kinds_of_webp():
     assert flat.shape == (5, 9, 3)
     assert np.abs(flat.astype(int) - [200, 30, 90]).max() <= 4
     gray = decoded(encoded(NOISE[..., 0], "WEBP", lossless=True), "name")
-    np.testing.assert_array_equal(gray, NOISE[..., :1].repeat(3, -1))  # it has no gray
+    np.testing.assert_array_equal(gray, NOISE[..., :1].repeat(3, -1))  # WebP has no gray
     glass = np.array([[[1, 2, 3, 255], [1, 2, 3, 0], [0, 100, 255, 51]]])
     clear = decoded(encoded(glass, "WEBP", lossless=True, exact=True), "name")
     assert clear.tolist() == [[[1, 2, 3], [255, 255, 255], [204, 224, 255]]]
@@ -252,9 +252,9 @@ def test_kinds_of_webp():
 
 
 def tiff(order, entries, data, *, big=False, pages=1):
-    """A TIFF file made without Pillow: {tag: (type, values)}, and bytes that the tag 273 points to.
+    """Makes a TIFF file without Pillow from {tag: (type, values)} and the bytes that tag 273 points to.
 
-    The pages are all of these entries, the second and further ones with pixels of zeros.
+    All pages have these entries; the second and later ones have pixels of zeros.
     """
     number, size = ("Q", 8) if big else ("I", 4)
     head = struct.pack(f"{order}2sHHHQ", b"II" if order == "<" else b"MM", 43, 8, 0, 16) if big else b""
@@ -303,7 +303,7 @@ def test_kinds_of_tiff(order, big):
     assert shown(entries(3, 1, [8], WHITE_IS_ZERO), bytes([0, 7, 255])) == [[[255], [248], [0]]]
     assert shown(entries(3, 1, [1], BLACK_IS_ZERO), bytes([0b01000000])) == [[[0], [255], [0]]]
     assert shown(entries(2, 1, [16], BLACK_IS_ZERO), words(0x1234, 0xFF00)) == [[[0x12], [255]]]
-    if order == "<":  # what Pillow reads
+    if order == "<":  # the byte order that Pillow reads
         assert shown(entries(2, 1, [16], WHITE_IS_ZERO), words(0x1234, 0xFF00)) == [[[0xED], [0]]]
         assert shown(entries(2, 1, [12], BLACK_IS_ZERO), bytes([0x12, 0x3F, 0xFF])) == [[[0x12], [0xFF]]]
     assert shown(entries(2, 1, [8, 8, 8], COLORS), bytes(range(1, 7))) == [[[1, 2, 3], [4, 5, 6]]]
@@ -352,7 +352,7 @@ def test_tiff_of_numbers_that_are_no_levels(more):
 
 
 def webp(*chunks, flags=0):
-    """NOISE without loss, and other chunks around it."""
+    """Makes a lossless WebP of NOISE with further chunks around it."""
     content = encoded(NOISE, "WEBP", lossless=True)[12:]
     header = bytes([flags, 0, 0, 0, 12, 0, 0, 10, 0, 0])
     chunks = [struct.pack("<4sI", kind, size or len(part)) + part + bytes(len(part) % 2) for kind, part, size in chunks]
@@ -368,7 +368,7 @@ def jpeg(*segments):
 
 
 def with_chunks(*chunks):
-    """A PNG of NOISE."""
+    """Makes a PNG of NOISE with further chunks."""
     return png(13, RGB, 8, NOISE.reshape(11, -1), *chunks)
 
 
@@ -377,7 +377,7 @@ def noise_tiff(**more):
 
 
 def bad_checksum(content, kind):
-    """The file with a bit of that chunk's checksum flipped."""
+    """Flips a bit of that chunk's checksum."""
     start = content.index(kind) - 4
     end = start + 12 + int.from_bytes(content[start : start + 4], "big")
     return content[: end - 1] + bytes([content[end - 1] ^ 1]) + content[end:]
@@ -391,9 +391,9 @@ CORRUPT = {
     "no TIFF": b"garbage",
     "nothing": b"",
 }
-"""EXIF data that Pillow warns of, or worse."""
+"""EXIF data for which Pillow warns or raises."""
 
-LONG = zlib.compress(bytes(70_000_000))  # of more than Pillow takes of a text
+LONG = zlib.compress(bytes(70_000_000))  # longer than Pillow allows for text
 
 STRANGE = {
     **{f"exif of a png: {what}": with_chunks((b"eXIf", exif)) for what, exif in CORRUPT.items()},
@@ -430,14 +430,14 @@ STRANGE = {
 
 @pytest.mark.parametrize("what", STRANGE)
 def test_metadata_neither_refuses_an_image_nor_warns(what):
-    """A warning is an error here."""
+    """Warnings are errors here."""
     expected = decoded(jpeg(), "name") if STRANGE[what].startswith(b"\xff") else NOISE
     np.testing.assert_array_equal(decoded(STRANGE[what], "name"), expected)
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_what_is_strange_is_so_for_pillow():
-    """Of half of them at least it warns, or raises: they test something."""
+    """Pillow warns or raises for at least half of the cases, so that they test something."""
 
     def objects(content):
         with warnings.catch_warnings():
@@ -487,7 +487,7 @@ FORMATS["JPEG"] = WHOLE["jpeg"]
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_the_limit_of_pixels_is_ours(kind, monkeypatch):
-    """Pillow's own, which warns of what is over it and refuses what is over twice that, does not count, and stays."""
+    """Pillow's limit, which warns above it and raises above twice it, is not applied, and is left unchanged."""
     with pytest.raises(
         BadExampleError, match=r"cannot decode x: its 13x11 pixels are more than 142; --max-pixels allows"
     ):
@@ -528,11 +528,11 @@ def deep(*values, color=GRAY):
 def test_the_highest_value_of_16_bits():
     assert pixels(deep(0, 4095, 17), "x")[1] == 4095
     assert pixels(deep(0, 65535, 17), "x")[1] == 65535
-    assert pixels(deep(0, 0x0F12, 17, color=RGB), "x")[1] == 0x0FFF  # at most: its low bytes are not read
+    assert pixels(deep(0, 0x0F12, 17, color=RGB), "x")[1] == 0x0FFF  # an upper bound, as low bytes are not read
     assert pixels(png(1, GRAY, 8, [[7]]), "x")[1] is None
     assert pixels(tiff(">", entries(2, 1, [16], BLACK_IS_ZERO), struct.pack(">2H", 3, 700)), "x")[1] == 700
     twelve = tiff("<", entries(2, 1, [12], BLACK_IS_ZERO), bytes([0x12, 0x3F, 0xFF]))
-    assert pixels(twelve, "x")[1] is None  # what its values may be is said by the file
+    assert pixels(twelve, "x")[1] is None  # the file states its range of values
 
 
 @pytest.mark.parametrize("bits", range(8, 17))

@@ -1,4 +1,4 @@
-"""What is done to images, against values by hand and a bicubic resampling written out."""
+"""Image transforms, against values by hand and a bicubic resampling written out."""
 
 import numpy as np
 import pytest
@@ -12,23 +12,23 @@ COLOR = RNG.integers(0, 256, (11, 14, 3), np.uint8)
 
 
 def rows(*values):
-    """A gray image, [H, W, 1]."""
+    """Makes a gray image [H, W, 1]."""
     return np.array(values, np.uint8)[..., None]
 
 
 def numbered(height, width):
-    """Each pixel is 10 times its row, plus its column."""
+    """Makes an image whose pixels are 10 times the row, plus the column."""
     return rows(*(10 * np.arange(height)[:, None] + np.arange(width)))
 
 
 def cubic(x):
-    """Keys' kernel with a = -1/2."""
+    """Keys's cubic kernel with a = -1/2."""
     x = np.abs(x)
     return np.where(x < 1, 1.5 * x**3 - 2.5 * x**2 + 1, np.where(x < 2, -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2, 0))
 
 
 def shrunk(image, size):
-    """Bicubic, the kernel as wide as the pixels of the result; first along rows, rounded, then along columns."""
+    """Downscales bicubically with the kernel widened to the new pixels; along rows, rounded, then along columns."""
     scale = len(image) / size
     centers = (np.arange(size) + 0.5) * scale
     weights = cubic((np.arange(len(image)) + 0.5 - centers[:, None]) / max(scale, 1))
@@ -41,7 +41,7 @@ def shrunk(image, size):
     ("shape", "crop", "expected"),
     [
         ((5, 7), 3, [[12, 13, 14], [22, 23, 24], [32, 33, 34]]),
-        ((4, 4), 3, [[0, 1, 2], [10, 11, 12], [20, 21, 22]]),  # the odd row and column are left below and to the right
+        ((4, 4), 3, [[0, 1, 2], [10, 11, 12], [20, 21, 22]]),  # an odd row and column are cut at the bottom and right
         ((4, 5), 1, [[12]]),
         ((2, 3), 2, [[0, 1], [10, 11]]),
     ],
@@ -58,7 +58,7 @@ def test_an_image_smaller_than_the_crop(shape):
 
 
 def test_gray_is_the_luma_of_itu_r_601():
-    """299 R + 587 G + 114 B, in thousandths."""
+    """The weights are 299 R + 587 G + 114 B, in thousandths."""
     colors = {
         (255, 0, 0): 76,  # 76.245
         (0, 255, 0): 150,  # 149.685
@@ -81,17 +81,17 @@ def test_color_repeats_the_gray():
 
 @pytest.mark.parametrize(("size", "to"), [(11, 5), (12, 4), (30, 7), (5, 9), (8, 16)])
 def test_resizing_is_bicubic_and_antialiased(size, to):
-    """Pillow's weights are whole numbers, so a rounding may fall to the other side."""
+    """Pillow's weights are integers, so a value may round to the other side."""
     image = RNG.integers(0, 256, (size, size, 3), np.uint8)
     found = Transform(image_size=to)(image)
     assert found.dtype == np.uint8
     assert np.abs(found - shrunk(image, to)).max() <= 1
-    np.testing.assert_array_equal(Transform(image_size=to)(image[..., 1:2]), found[..., 1:2])  # colors stay apart
+    np.testing.assert_array_equal(Transform(image_size=to)(image[..., 1:2]), found[..., 1:2])  # channels do not mix
 
 
 @pytest.mark.parametrize("times", [2, 3, 4])
 def test_a_checkerboard_shrinks_to_mid_gray(times):
-    """One that takes the pixels nearest to the new centers sees black or white where `times` is odd."""
+    """Nearest-neighbor sampling would give black or white if `times` is odd."""
     board = 255 * rows(*(np.add.outer(np.arange(8 * times), np.arange(8 * times)) % 2))
     shrunk_board = Transform(image_size=8)(board)
     inside = shrunk_board[2:-2, 2:-2]
@@ -122,7 +122,7 @@ LEVELS = [0, 1, 64, 128, 254, 255]
 
 @pytest.fixture(scope="module")
 def drawn():
-    """Of 2,000 images alike but for a number that tells them apart, the bits of eight pixels of each of LEVELS."""
+    """Bits of 2,000 images that differ only in an index: eight pixels for each of LEVELS."""
     images = np.zeros((2000, 8, 8, 1), np.uint8)
     images[:, :6] = np.array(LEVELS, np.uint8)[:, None, None]
     images[:, 6, :2, 0] = np.stack(np.divmod(np.arange(2000), 256), axis=1)
@@ -133,14 +133,14 @@ def drawn():
 
 
 def test_frozen_bits_are_drawn_by_the_gray_level(drawn):
-    """To four standard errors, of 16,000 draws each; black and white are certain."""
+    """Frequencies agree to four standard errors with 16,000 draws each; black and white are certain."""
     shares = np.array(LEVELS) / 255
     error = np.sqrt(shares * (1 - shares) / (8 * 2000))
     assert (np.abs(drawn.mean((0, 2)) - shares) <= 4 * error).all()
 
 
 def test_frozen_bits_are_independent_over_images_and_pixels(drawn):
-    """Correlations of an image's bits with the next one's, and of pixels side by side: 0, to four standard errors."""
+    """Correlations between successive images' bits and between adjacent pixels are 0, to four standard errors."""
     for level in (2, 3):
         bits = drawn[:, level]
         for one, other in ((bits[:-1], bits[1:]), (bits[:, :-1], bits[:, 1:])):
@@ -148,7 +148,7 @@ def test_frozen_bits_are_independent_over_images_and_pixels(drawn):
 
 
 def test_frozen_bits_are_constant():
-    """Measured once; any machine has to give the same, of the image alone."""
+    """Recorded values: any machine must give the same, from the image alone."""
     image = np.full((2, 8, 1), 128, np.uint8)
     found = Transform(binarize="dynamic")(image)
     assert (found[..., 0] // 255).tolist() == [[1, 0, 0, 1, 1, 0, 1, 1], [0, 1, 1, 1, 1, 0, 1, 1]]
@@ -186,7 +186,7 @@ def test_the_order_is_crop_channels_resize_pad_binarize():
     ],
 )
 def test_another_order_would_show(first, then):
-    """That is, the test above would see it; only a crop and a change of channels may be exchanged."""
+    """The test above would fail for another order; only crop and channel conversion commute."""
     steps = {name: Transform(**{name: STEPS[name]}) for name in (first, then)}
     assert not np.array_equal(steps[then](steps[first](COLOR)), steps[first](steps[then](COLOR)))
 

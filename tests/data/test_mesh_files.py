@@ -1,4 +1,4 @@
-"""One small mesh in every encoding of OBJ, OFF and PLY, written here by hand, and what is no mesh that can be read."""
+"""One small mesh in every encoding of OBJ, OFF and PLY, written by hand, and meshes that cannot be read."""
 
 import itertools
 import struct
@@ -11,14 +11,14 @@ from jaxgen.data.source import BadExampleError
 from tests.data.readers.test_mesh_folder import FACES, VERTICES, obj, off, ply
 
 QUADS = [[0, 1, 2, 3], [4, 1, 0, 3]]
-QUAD_TRIANGLES = [[0, 1, 2], [4, 1, 0], [2, 3, 0], [0, 3, 4]]  # first halves, then second ones
+QUAD_TRIANGLES = [[0, 1, 2], [4, 1, 0], [2, 3, 0], [0, 3, 4]]  # first halves, then second halves
 MIXED = [[0, 1, 2, 3, 4], [0, 1, 2], [4, 3, 2, 1], [2, 1, 0]]
-MIXED_TRIANGLES = [[0, 1, 2], [2, 1, 0], [4, 3, 2], [2, 1, 4], [0, 1, 2], [0, 2, 3], [0, 3, 4]]  # by corners, in fans
+MIXED_TRIANGLES = [[0, 1, 2], [2, 1, 0], [4, 3, 2], [2, 1, 4], [0, 1, 2], [0, 2, 3], [0, 3, 4]]  # by corners, as fans
 POLYGONS = {"triangles": (FACES, FACES.tolist()), "quads": (QUADS, QUAD_TRIANGLES), "mixed": (MIXED, MIXED_TRIANGLES)}
 
 
 def read(folder, content, suffix, vertices=VERTICES, faces=FACES):
-    """Asserts that a file holds this mesh, exactly."""
+    """Asserts that a file holds exactly this mesh."""
     path = folder / f"mesh{suffix}"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     found, triangles = decoded(path)
@@ -50,7 +50,7 @@ LETTERS = SHORT | {other: SHORT[name] for name in SHORT for other in PLY_TYPES i
 
 
 def written(order, kind, value):
-    """A value as bytes, followed by a space where it is a text's."""
+    """Encodes a value; text values are followed by a space."""
     if order:
         return struct.pack(order + LETTERS[kind], value)
     return f"{value} ".encode()
@@ -60,7 +60,7 @@ def any_ply(
     form, vertices, faces, count="uchar", index="int", *, name="vertex_indices", coordinate="float", extra=False,
     faces_first=False, end="\n",
 ):  # fmt: skip
-    """A PLY file; `extra` adds normals, colors, lists and elements of no use, before and after what is read."""
+    """Makes a PLY file; `extra` adds unused normals, colors, lists and elements before and after the required ones."""
     order, lines = ORDERS[form], ["ply", f"format {form} 1.0", "comment end_header would end it", "obj_info here"]
     own = [(coordinate, axis) for axis in "xyz"]
     if extra:
@@ -224,7 +224,7 @@ def test_off_without_its_key_and_with_colors_that_it_does_not_name(tmp_path):
             off().replace("\n1.0 0.0 0.0\n", " 1.0 0.0 0.0\n"),
             "(line 5 has 3 numbers, not 6; one vertex a line is read)",
         ),
-        (off().replace("\n", " "), "(cut short: it ends before its last face)"),  # all of it a comment
+        (off().replace("\n", " "), "(cut short: it ends before its last face)"),  # all of it is a comment
         (
             off().replace("# a comment\n", "").replace("\n", " "),
             "(line 1 has more than counts; one vertex a line is read)",
@@ -245,7 +245,7 @@ def test_off_that_is_not_read_is_named(tmp_path, content, says):
 
 
 def with_vertices(faces, before=()):
-    """An OBJ file of lines of faces."""
+    """Makes an OBJ file of face lines."""
     return "\n".join([*before, *obj().splitlines()[: len(VERTICES)], *faces]) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""The stream of shuffled epochs against its definition, reading it by grain, and batches for evaluation."""
+"""The stream of shuffled epochs against its definition, reading it with grain, and batches for evaluation."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ from jaxgen.errors import UserError
 
 
 def philox(*words):
-    """NumPy's generator of 64-bit words, seeded as the docstrings say."""
+    """NumPy's generator of 64-bit words, seeded as documented."""
     return np.random.Philox(np.random.SeedSequence(list(words)))
 
 
@@ -35,7 +35,7 @@ def test_epoch_order_is_the_stated_sort():
 
 
 def test_epoch_order_is_constant():
-    """Measured once; another machine, device or version of JAX or NumPy has to give the same."""
+    """Recorded values: any machine, device or version of JAX or NumPy must give the same."""
     first = epoch_order(jax.random.key(0), 0, 898)
     assert first.dtype == np.int32
     assert first[:8].tolist() == [652, 293, 617, 707, 693, 382, 793, 151]
@@ -61,7 +61,7 @@ def test_a_cached_order_cannot_be_spoilt():
 @pytest.mark.parametrize(("num_examples", "batch_size"), [(10, 5), (10, 4), (10, 10), (7, 3), (5, 13), (1, 4)])
 def test_stream_covers_every_example_once_an_epoch(num_examples, batch_size):
     key = jax.random.key(1)
-    steps = 3 * num_examples  # batch_size whole passes, three times over
+    steps = 3 * num_examples  # batch_size whole passes, three times
     indices = stream(key, num_examples, batch_size, 0, steps)
     assert indices.shape == (steps, batch_size)
     assert indices.dtype == np.int32
@@ -84,7 +84,7 @@ def test_stream_in_pieces_is_the_same(num_examples, batch_size):
 
 
 def test_stream_far_out_needs_no_more_than_its_epochs():
-    """Step 10**9 of batches of 100 of 1,000 examples begins epoch 10**8."""
+    """Step 10**9 of batches of 100 from 1,000 examples begins epoch 10**8."""
     key = jax.random.key(0)
     np.testing.assert_array_equal(stream(key, 1000, 100, 10**9, 10).ravel(), epoch_order(key, 10**8, 1000))
 
@@ -120,11 +120,11 @@ def test_mirrored_is_the_stated_bit():
 
 
 def test_half_of_the_images_are_mirrored():
-    """Each place of a batch, too: within five standard deviations of 1/2."""
+    """The share is within five standard deviations of 1/2, also for each position in a batch."""
     flips = mirrored(jax.random.key(1), 16, 0, 4000)
     np.testing.assert_allclose(flips.mean(), 0.5, atol=5 * 0.5 / np.sqrt(flips.size))
     np.testing.assert_allclose(flips.mean(0), 0.5, atol=5 * 0.5 / np.sqrt(len(flips)))
-    assert len(np.unique(flips, axis=0)) > 3700  # 4,000 draws of 65,536 meet some 120 times
+    assert len(np.unique(flips, axis=0)) > 3700  # 4,000 draws of 65,536 collide about 120 times
 
 
 def test_bit_keys_are_the_stated_ones_of_key_and_step():
@@ -171,7 +171,7 @@ def splits(folder):
 
 
 def assert_reads(reading, train, indices):
-    """The batches of these rows, all of them and no more, as arrays of their own."""
+    """Checks that reading gives exactly the batches of these rows, as separate arrays."""
     for batch, rows in zip(reading, indices, strict=True):
         assert set(batch) == set(train)
         for name, entry in batch.items():
@@ -182,7 +182,7 @@ def assert_reads(reading, train, indices):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_what_grain_reads_is_the_stream(splits, workers):
-    """From the middle of the first epoch into the fourth."""
+    """Reads from the middle of the first epoch into the fourth."""
     key = jax.random.key(6)
     memory, grain = splits
     reading = read(key, grain, 5, 2, 11, workers=workers)
@@ -192,7 +192,7 @@ def test_what_grain_reads_is_the_stream(splits, workers):
 
 @pytest.mark.parametrize(("start", "workers"), [(0, 0), (3, 0), (4, 2)])
 def test_what_grain_reads_of_passes(splits, start, workers):
-    """34 examples and the first, once more, in place of a 35th."""
+    """34 examples are followed by the first one again, in place of a 35th."""
     key = jax.random.key(7)
     memory, grain = splits
     indices, weights = passes(key, 17, 5, 2)
@@ -222,7 +222,7 @@ def test_a_batch_that_processes_cannot_share(splits):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_image_damaged_since_is_named(folder, splits, workers):
-    """In this process, whichever reads it."""
+    """The error is raised in this process, whichever process reads the image."""
     path = folder / "train" / "b" / "3.png"
     whole = path.read_bytes()
     path.write_bytes(whole[:30])
@@ -236,9 +236,9 @@ def test_an_image_damaged_since_is_named(folder, splits, workers):
 
 
 def test_a_reading_given_up_leaves_nothing(folder):
-    """No process after it is closed; no word from workers, be it closed or not at the end, or be it by Ctrl-C.
+    """Closing leaves no process and no output from workers, whether at the end, before it, or by Ctrl-C.
 
-    It is heard as by a command that trains nothing: Python may drop a KeyboardInterrupt where grain frees a batch.
+    SIGINT is handled as in a command: Python may drop a KeyboardInterrupt while grain frees a batch.
     """
     code = """
         import multiprocessing, sys

@@ -1,4 +1,4 @@
-"""Decoded once: read again without the reader, checked, whole or not there at all, and the same however it is read."""
+"""The store of decoded data: reused without the reader, checked, written atomically, and equal however it is read."""
 
 import hashlib
 import json
@@ -36,7 +36,7 @@ CLASSES = ("cat", "dog")
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    """A cache folder of the test's own."""
+    """Gives each test its own cache folder."""
     monkeypatch.setenv("JAXGEN_DATA_DIR", str(tmp_path / "cache"))
     return tmp_path / "cache" / "decoded"
 
@@ -62,7 +62,7 @@ class Listed:
 
 @dataclass
 class Reader:
-    """A reader of the splits given, which counts how often it is asked to read."""
+    """A reader of given splits that counts its reads."""
 
     splits: dict = field(default_factory=lambda: SPLITS)
     classes: tuple = CLASSES
@@ -83,7 +83,7 @@ def as_records(splits, **bad):
 
 
 def changed(split, name, change):
-    """SPLITS with an entry changed."""
+    """Returns SPLITS with an entry changed."""
     return SPLITS | {split: SPLITS[split] | {name: change(SPLITS[split][name].copy())}}
 
 
@@ -131,9 +131,9 @@ def test_meshes_keep_their_faces():
 
 
 def test_what_changes_the_content_has_a_folder_of_its_own(folder):
-    """Options that are for batches or words only share one; so does a folder by another path.
+    """Options for batches or vocabulary do not make a new folder, nor does another path to the same folder.
 
-    What other files gave for the same options goes when these are read.
+    Reading other files with the same options removes the folder of the old ones.
     """
     reader = Reader()
     for n, options in enumerate(
@@ -157,7 +157,7 @@ def test_what_changes_the_content_has_a_folder_of_its_own(folder):
 
 
 def by_hand(splits):
-    """As documented: of each entry the bytes, dtype and shape; of these digests a line each."""
+    """The documented hash: one line per entry, a digest of its bytes, dtype and shape."""
     lines = ""
     for split, entries in splits.items():
         for name in sorted(entries):
@@ -177,7 +177,7 @@ def test_the_fingerprint_is_the_stated_hash():
 
 
 def test_it_is_the_same_however_the_content_is_read():
-    """Arrays or records, decoded before or while training."""
+    """Arrays or records, decoded before or during training."""
     transforms = {"crop": 4, "channels": 1, "image_size": 3, "pad": 1}
     for options in ({}, transforms):
         found = {
@@ -214,7 +214,7 @@ def test_it_changes_with_the_content(splits):
 
 @pytest.fixture
 def kept(folder):
-    """The reader of a prepared folder to spoil, and that folder; with images and faces, of which it has all files."""
+    """The reader and a prepared folder to damage, with images and faces, so that it has every kind of file."""
     reader = Reader(as_records(SPLITS), faces=np.zeros((2, 3), np.int32))
     load(reader, pipeline="memory")
     (made,) = folder.iterdir()
@@ -294,11 +294,11 @@ def test_another_manifest_is_damage(kept, content):
 
 
 def test_arrays_of_another_preparation_are_damage(kept, folder, tmp_path):
-    """Whole and readable, but not those that were written here."""
+    """The arrays are complete and readable, but from another preparation."""
     reader, made = kept
     shutil.copytree(made, tmp_path / "first")
     load(Reader(changed("train", "image", lambda image: image[::-1]), name="other"), pipeline="memory")
-    (other,) = folder.iterdir()  # which took the first's place
+    (other,) = folder.iterdir()  # which took the first one's place
     shutil.copytree(tmp_path / "first", made)
     shutil.copyfile(other / "train.image.npy", made / "train.image.npy")
     assert_damage_is_found_and_mended(reader, made, pipeline="memory")
@@ -310,7 +310,7 @@ def test_an_empty_folder_is_damage(kept):
     assert_damage_is_found_and_mended(*kept, pipeline="memory")
 
 
-# Whole or not at all
+# Atomic writing
 
 
 @pytest.mark.parametrize("where", ["identity", "read", "train", "test"])
@@ -335,7 +335,7 @@ def test_a_reader_that_fails_leaves_nothing(folder, where):
 
 
 def start(code, cache, *arguments):
-    """A fresh Python on `code`, with `cache` as its cache folder."""
+    """Starts a new Python on `code`, with `cache` as its cache folder."""
     return subprocess.Popen(
         [sys.executable, "-W", "error", "-c", textwrap.dedent(code), *map(str, arguments)],
         env=os.environ | {"JAXGEN_DATA_DIR": str(cache)},
@@ -346,7 +346,7 @@ def start(code, cache, *arguments):
 
 
 def test_a_kill_in_the_middle_leaves_nothing_that_is_used(tmp_path, folder):
-    """Killed when half of the arrays are written."""
+    """The process is killed when half of the arrays are written."""
     code = """
         import os, signal
         import numpy as np
@@ -378,7 +378,7 @@ def test_a_kill_in_the_middle_leaves_nothing_that_is_used(tmp_path, folder):
 
 
 def test_two_processes_write_at_once(tmp_path, folder):
-    """Each waits, its arrays written, until the other's are too."""
+    """Each process writes its arrays, then waits until the other has too."""
     code = """
         import pathlib, sys, time
         from jaxgen import data
@@ -401,12 +401,12 @@ def test_two_processes_write_at_once(tmp_path, folder):
     done = [(*process.communicate(timeout=300), process.returncode) for process in pair]
     assert done[0] == done[1] == (done[0][0], "", 0)
     assert len(done[0][0]) == 64
-    (made,) = folder.iterdir()  # and no leavings
+    (made,) = folder.iterdir()  # and nothing is left over
     assert made.name.startswith("digits-")
 
 
 def test_another_process_may_be_first(folder):
-    """What it wrote is read, and what was written here thrown away."""
+    """The other process's data are read, and this one's discarded."""
 
     class Slow(Reader):
         def read(self, options):
@@ -429,7 +429,7 @@ def test_files_that_change_while_they_are_read():
 
 
 def test_leavings_of_killed_processes_go(folder):
-    """Of this machine's at once, of another's after a day; not while the process may still be writing."""
+    """This machine's are removed at once, another's after a day; none while its process may still be writing."""
     ended = start("", folder)
     ended.communicate(timeout=300)
     this, other = platform.node(), f"other.{platform.node()}"
@@ -440,7 +440,7 @@ def test_leavings_of_killed_processes_go(folder):
         then = time.time() - hours * 3600
         os.utime(folder / name, (then, then))
     (folder / "incomplete.ended").symlink_to("nowhere")
-    (folder / "mine").mkdir()  # of a user
+    (folder / "mine").mkdir()  # a user's folder
     load(Reader())
     left = {path.name for path in folder.iterdir()}
     assert {name for name in left if not name.startswith("mine-")} == {*kept, "incomplete.ended", "mine"}
@@ -504,7 +504,7 @@ def test_bad_examples_are_left_out_and_counted(pipeline):
 
 
 def test_none_that_can_be_decoded():
-    """The files are named, three of them at most."""
+    """The error names up to three of the files."""
     with pytest.raises(UserError) as caught:
         load(Reader(as_records(SPLITS, validation=(0, 1))), skip_bad=True)
     each = [f"cannot decode img{n}.png (empty)" for n in range(3)]
@@ -584,7 +584,7 @@ def test_what_is_read_while_training_is_what_is_in_memory():
     reader = Reader(as_records(SPLITS))
     options = {"image_size": 4, "channels": 1, "pad": 1}
     memory, grain = (load(reader, pipeline=pipeline, **options) for pipeline in ("memory", "grain"))
-    assert reader.read_so_often == 3  # that of grain to write and again to open
+    assert reader.read_so_often == 3  # grain reads to write and again to open
     assert memory.manifest.records is None
     assert grain.manifest.records == {"train": [*range(6)], "validation": [0, 1], "test": [0, 1, 2]}
     np.testing.assert_array_equal(grain.mean, memory.mean)
@@ -610,7 +610,7 @@ def test_what_is_read_while_training_is_what_is_in_memory():
 
 @pytest.mark.parametrize(("most", "streamed"), [(11 * 16 * 3, False), (11 * 16 * 3 - 1, True)])
 def test_auto_goes_by_the_size_of_all_images_as_transformed(monkeypatch, most, streamed):
-    """11 images of 4x4x3 bytes; the first of them that can be decoded tells."""
+    """The decision uses 11 images of 4x4x3 bytes, the shape of the first that can be decoded."""
     monkeypatch.setattr(store, "IN_MEMORY", most)
     found = load(Reader(as_records(SPLITS, train=(0,))), image_size=4, skip_bad=True)
     assert isinstance(found.splits["train"]["image"], Images) == streamed
@@ -621,7 +621,7 @@ def test_auto_goes_by_the_size_of_all_images_as_transformed(monkeypatch, most, s
 
 
 def test_what_was_decoded_for_one_pipeline_serves_others(folder, monkeypatch):
-    """Arrays whatever is decoded in memory, records whatever is read while training; not one in the other's place."""
+    """Decoding in memory stores arrays, reading while training stores records; neither replaces the other."""
     reader = Reader(as_records(SPLITS))
 
     def arrays(pipeline):
@@ -635,7 +635,7 @@ def test_what_was_decoded_for_one_pipeline_serves_others(folder, monkeypatch):
     assert [arrays(pipeline) for pipeline in ("memory", "auto", "grain")] == [(True, 0), (True, 0), (False, 0)]
     shutil.rmtree(folder)
     assert arrays("grain") == (False, 1)
-    assert arrays("auto") == (True, 1)  # there is room for them
+    assert arrays("auto") == (True, 1)  # there is room in memory
     shutil.rmtree(folder)
     monkeypatch.setattr(store, "IN_MEMORY", 1)
     assert arrays("auto") == (False, 1)
@@ -644,7 +644,7 @@ def test_what_was_decoded_for_one_pipeline_serves_others(folder, monkeypatch):
 
 
 def test_another_pillow_decodes_anew_what_is_not_kept(monkeypatch):
-    """Its pixels may be others, and the fingerprint then has to tell."""
+    """Another version may give other pixels, which the fingerprint must show."""
     reader = Reader(as_records(SPLITS))
     load(reader, pipeline="memory"), load(reader, pipeline="grain")
     assert reader.read_so_often == 3
@@ -662,7 +662,7 @@ def test_arrays_for_grain_stay_on_disk():
     assert_same(found.splits)
 
 
-# User splits, where the reader has not seen to them
+# User splits that the reader did not handle
 
 
 @pytest.mark.parametrize("records", [False, True])
@@ -690,7 +690,7 @@ def test_splits_are_sliced(records, pipeline):
 
 
 def assert_values(found, expected):
-    """Records' captions are as wide as the longest of a split."""
+    """Compares entries by index; a record's caption is as wide as the longest of its split."""
     for split, entries in expected.items():
         for name, entry in entries.items():
             np.testing.assert_array_equal(found[split][name][np.arange(len(entry))], entry)

@@ -1,4 +1,4 @@
-"""Captions to ids and back: by hand, and as properties of any text."""
+"""Captions to ids and back, by hand and as properties of arbitrary text."""
 
 import json
 import re
@@ -15,7 +15,7 @@ from jaxgen.data.vocabulary import PADDING, UNKNOWN, Vocabulary, longest, tokeni
 from jaxgen.errors import UserError
 
 CAPTIONS = ["A red box.", "a RED, red ball", "the blue box"]
-# red 3; a, box 2; "," "." ball, blue, the 1: ties by code point
+# red 3; a, box 2; "," "." ball, blue, the 1: ties in order of code points
 WORDS = ("red", "a", "box", ",", ".", "ball", "blue", "the")
 
 PROPERTY = settings(deadline=None, derandomize=True)
@@ -68,7 +68,7 @@ def test_decoding_undoes_encoding(captions):
 @PROPERTY
 @given(st.lists(st.text(st.sampled_from("ab .İΣς\u0301"))), st.integers(1, 5), st.integers(1, 4))
 def test_cut_off_and_unknown(captions, length, size):
-    """Against the definition, word for word."""
+    """Encoding agrees with the definition, word for word."""
     vocabulary = Vocabulary.of(captions, size)
     tokens = vocabulary.encode(captions, length)
     assert len(vocabulary.words) <= size
@@ -86,11 +86,11 @@ def test_cut_off_and_unknown(captions, length, size):
 @PROPERTY
 @given(st.text())
 def test_tokens_are_their_own_tokens(caption):
-    """So that a caption that was decoded is encoded to the same ids, and a saved word is known for one."""
+    """Tokenizing is idempotent: a decoded caption has the same ids, and each saved word is one token."""
     tokens = tokenize(caption)
     assert tokenize(" ".join(tokens)) == tokens
     assert all(tokenize(token) == [token] for token in tokens)
-    # None of the text is lost but white space.
+    # Only white space is lost.
     assert "".join(tokens) == re.sub(r"\s", "", unicodedata.normalize("NFC", caption.lower()))
 
 

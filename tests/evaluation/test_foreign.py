@@ -1,4 +1,4 @@
-"""Images of another system in all the forms in which such come, against the same images as they are."""
+"""Images of another system in every supported form, compared with the original images."""
 
 import io
 import pickle
@@ -143,7 +143,7 @@ def write(folder, images, names):
 
 
 def zipped(folder, path):
-    """As `zip -r` makes it, with its folder around all, and what macOS adds."""
+    """Zips as `zip -r` does, with the folder itself on top, plus the files that macOS adds."""
     with zipfile.ZipFile(path, "w") as archive:
         for file in sorted(folder.rglob("*")):
             archive.write(file, file.relative_to(folder.parent))
@@ -162,7 +162,7 @@ LABELS = [0, 0, 1, 2, 2, 3, 1]
 @pytest.mark.parametrize("as_zip", [False, True], ids=["folder", "zip"])
 @pytest.mark.parametrize("how", ["names", "numbers", "around"])
 def test_a_folder_with_labels(tmp_path, how, as_zip):
-    """In the natural order of its paths: by the classes' names, where a folder can have them, or by their numbers."""
+    """Images are in natural order of their paths; folders are named by `folder_names` of the classes, or by numbers."""
     of = dataset(1, CLASSES)
     tops = dict(zip(folder_names(CLASSES), range(4), strict=True)) | {"cafe\u0301": 3}
     labels = [tops[name.split("/")[0]] for name in NAMES]
@@ -181,7 +181,7 @@ def test_a_folder_with_labels(tmp_path, how, as_zip):
 
 @pytest.mark.parametrize("as_zip", [False, True], ids=["folder", "zip"])
 def test_files_of_the_datasets_channels(tmp_path, as_zip):
-    """Gray ones saved in color, in any format without loss, and what is passed over is told."""
+    """Gray images saved in color, in any lossless format, are read as gray; skipped files are reported."""
     folder = tmp_path / "theirs"
     names = [f"{i}.{suffix}" for i, suffix in enumerate(("png", "webp", "tiff", "PNG", "png", "tif", "png"))]
     write(folder, GRAY.repeat(3, -1), [n if not n.endswith("webp") else "1.png" for n in names])
@@ -202,7 +202,7 @@ def test_files_of_the_datasets_channels(tmp_path, as_zip):
 
 
 def test_classes_of_names_that_some_systems_refuse(tmp_path):
-    """As they are called, in whatever form of Unicode, and as `folder_names` calls them."""
+    """Folders may have the classes' names, in any Unicode normalization, or those of `folder_names`."""
     classes = ("a:b", "c?", "caf\u00e9: d", "e")
     for names in (["a:b", "c?", "cafe\u0301: d", "e"], folder_names(classes)):
         folder = write(tmp_path / names[1], GRAY[:4], [f"{name}/{i}.png" for i, name in enumerate(names)])
@@ -282,7 +282,7 @@ ARCHIVE = " is a compressed archive: unpack it, and name the folder"
     ],
 )
 def test_each_other_file_gets_a_line_of_its_own(tmp_path, file, says):
-    """Whatever its name."""
+    """The message is one line whatever the file's name."""
     for name in ("theirs.npz", "theirs.pt", "theirs"):
         (tmp_path / name).write_bytes(file)
         assert refusal(tmp_path / name, dataset(3)) == says
@@ -292,12 +292,12 @@ def test_images_in_a_zip_that_cannot_be_read(tmp_path):
     folder = write(tmp_path / "theirs", GRAY[:2], ["0.png", "1.png"])
     path = zipped(folder, tmp_path / "x.zip")
     whole = path.read_bytes()
-    at = whole.index(b"IDAT")  # within the first image, stored as it is
+    at = whole.index(b"IDAT")  # within the first image, which is stored uncompressed
     path.write_bytes(whole[:at] + b"idat" + whole[at + 4 :])
     with pytest.raises(UserError, match=r"^cannot read .*x.zip/theirs/0.png \(Bad CRC-32.*\): unpack .*x.zip yourself"):
         read_images(path, dataset(1))
     locked = bytearray(whole)
-    for mark, flags in ((b"PK\3\4", 6), (b"PK\1\2", 8)):  # all of them said to be encrypted
+    for mark, flags in ((b"PK\3\4", 6), (b"PK\1\2", 8)):  # all files flagged as encrypted
         start = -1
         while (start := whole.find(mark, start + 1)) >= 0:
             locked[start + flags] |= 1

@@ -14,11 +14,11 @@ from jaxgen.errors import UserError
 from jaxgen.evaluation import inception
 from jaxgen.evaluation.extractor import digest as content
 
-# The network's parts.
+# Parts of the network.
 
 
 def resized_by_loops(image):
-    """TensorFlow 1's ResizeBilinear of [height, width] pixel by pixel, with its float32 scale and positions."""
+    """TensorFlow 1's ResizeBilinear of [height, width], pixel by pixel, with its float32 scale and positions."""
     height, width = image.shape
     rows, columns = np.float32(height) / np.float32(299), np.float32(width) / np.float32(299)
     ys, xs = [float(np.float32(i) * rows) for i in range(299)], [float(np.float32(j) * columns) for j in range(299)]
@@ -37,7 +37,7 @@ def resized_by_loops(image):
 def test_resizing_against_loops(height, width, channels):
     image = np.random.default_rng(0).integers(0, 256, (height, width, channels)).astype(np.float64)
     ours = inception.resized(jnp.asarray(image, jnp.float32)[None])[0]
-    for channel in range(channels):  # values up to 255 in float32, three roundings each way
+    for channel in range(channels):  # values up to 255 in float32, rounded three times each way
         np.testing.assert_allclose(ours[..., channel], resized_by_loops(image[..., channel]), rtol=0, atol=1e-4)
 
 
@@ -74,7 +74,7 @@ def test_average_pooling_leaves_the_padding_out():
 def test_max_pooling():
     image = -jnp.arange(1.0, 26).reshape(1, 5, 5, 1)
     np.testing.assert_array_equal(inception.halving_pool(image)[0, :, :, 0], [[-1, -3], [-11, -13]])
-    # the padding is below all pixels, these negative ones too
+    # padding is less than all pixels, even these negative ones
     expected = -np.array([[1, 1, 2], [1, 1, 2], [6, 6, 7]])
     np.testing.assert_array_equal(inception.max_pool(image)[0, :3, :3, 0], expected)
 
@@ -105,13 +105,13 @@ def test_sizes_of_kernels(kernel, size):
 
 @pytest.fixture(scope="module")
 def shapes():
-    """Of all variables, as {"params/Mixed_5b/...": shape}."""
+    """Shapes of all variables, as {"params/Mixed_5b/...": shape}."""
     variables = jax.eval_shape(inception.InceptionV3().init, jax.random.key(0), jnp.zeros((1, 299, 299, 3)))
     return {name: leaf.shape for name, leaf in flatten_dict(variables, sep="/").items()}
 
 
 def test_number_of_parameters(shapes):
-    # torchvision's Inception-v3 has 27,161,264: less its auxiliary classifier and its output for 1,000 classes
+    # torchvision's Inception-v3 has 27,161,264; minus its auxiliary classifier and its output for 1,000 classes
     auxiliary = 768 * 128 + 2 * 128 + 128 * 768 * 5 * 5 + 2 * 768 + 768 * 1000 + 1000
     trunk = 27_161_264 - auxiliary - (2048 * 1000 + 1000)
     sizes = {name: int(np.prod(shape)) for name, shape in shapes.items()}
@@ -131,10 +131,10 @@ def test_every_variable_is_used(shapes):
     tree = inception.unflatten_dict({name: jax.ShapeDtypeStruct(s, jnp.float32) for name, s in shapes.items()}, sep="/")
     jaxpr = jax.make_jaxpr(features_and_logits)(tree).jaxpr
     assert len(jaxpr.invars) == len(shapes)
-    _, used = partial_eval.dce_jaxpr(jaxpr, [True, False])  # of the features alone
+    _, used = partial_eval.dce_jaxpr(jaxpr, [True, False])  # by the features alone
     unused = [path for (path, _), is_used in zip(jax.tree.leaves_with_path(tree), used, strict=True) if not is_used]
     assert [jax.tree_util.keystr(path) for path in unused] == ["['params']['fc']['kernel']"]
-    assert all(partial_eval.dce_jaxpr(jaxpr, [False, True])[1])  # of the logits
+    assert all(partial_eval.dce_jaxpr(jaxpr, [False, True])[1])  # by the logits
 
 
 # Weights.
@@ -142,7 +142,7 @@ def test_every_variable_is_used(shapes):
 
 @pytest.fixture(scope="module")
 def state(shapes):
-    """Random weights by PyTorch's names, in its layout."""
+    """Random weights with PyTorch's names, in its layout."""
     random = np.random.Generator(np.random.Philox(3))
     weights = {"fc.bias": random.normal(size=1008).astype(np.float32)}
     for name, shape in shapes.items():
@@ -184,7 +184,7 @@ def test_names_and_shapes_of_the_published_file(state, name, shape):
 
 
 def convert(state, out, source=b"weights"):
-    """Converts these tensors, as if a file of the bytes `source` held them."""
+    """Converts these tensors as if they came from a file with the bytes `source`."""
     (out.parent / "source.pth").write_bytes(source)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(inception, "read_state_dict", lambda path: state)
@@ -200,7 +200,7 @@ def converted(state, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def network(converted):
-    """Loaded, for batches of two."""
+    """The network loaded for batches of two."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(inception, "BATCH", 2)
         yield inception.load_inception(converted)
@@ -229,7 +229,7 @@ def test_metadata_and_name(state, converted, tmp_path, monkeypatch, network):
     assert metadata.pop("weights") == content(load_file(converted))
     assert metadata == {"name": f"inception-v3-{digest[:8]}", "sha256": digest, "version": "1"}
     assert (network.name, network.digest, network.fid) == (f"inception-v3-{digest[:8]}", digest, False)
-    # only the file that defines FID has its name
+    # only the published file of FID has its name
     assert inception.FID_SHA256.startswith("6726825d")
     monkeypatch.setattr(inception, "FID_SHA256", hashlib.sha256(b"other").hexdigest())
     convert(state, tmp_path / "out", source=b"other")
@@ -284,7 +284,7 @@ def test_a_padded_batch_changes_no_features(network):
     three = images(4, 3, 40, 30, 3)
     features, logits = network.features(three), network.logits(three)
     assert (features.shape, features.dtype, logits.shape, logits.dtype) == ((3, 2048), "float32", (3, 1008), "float32")
-    assert np.median(features.std(axis=0)) > 1e-4 * features.max()  # by what the images differ, ten times the tolerance
+    assert np.median(features.std(axis=0)) > 1e-4 * features.max()  # the images differ by ten times the tolerance
     for i in range(3):
         np.testing.assert_allclose(
             network.features(three[i : i + 1])[0], features[i], rtol=0, atol=1e-5 * features.max()
@@ -304,17 +304,17 @@ def test_results_are_kept_for_the_same_images_only(network, monkeypatch):
     monkeypatch.setattr(inception.pipeline, "batches", lambda *args: counted.append(1) or batches(*args))
     first = images(8, 1, 16, 16, 3)
     features = network.features(first)
-    network.features(first)[:] = 0  # what a caller does with his copy
+    network.features(first)[:] = 0  # a caller may modify the returned copy
     network.logits(first)
     np.testing.assert_array_equal(network.features(first.copy()), features)
     assert len(counted) == 1
-    first[0, 0, 0, 0] ^= 255  # the same array, other images
+    first[0, 0, 0, 0] ^= 255  # the same array object with other pixels
     assert not np.array_equal(network.features(first), features)
     assert len(counted) == 2
 
 
 def test_gray_images_are_repeated_over_the_channels(network):
-    gray = images(6, 2, 28, 28, 1)  # of one channel the program is another, which may round otherwise
+    gray = images(6, 2, 28, 28, 1)  # with one channel the program differs, and may round differently
     repeated = network.features(np.repeat(gray, 3, axis=-1))
     np.testing.assert_allclose(network.features(gray), repeated, rtol=0, atol=1e-5)
     assert np.abs(network.features(np.stack([gray[..., 0], *[0 * gray[..., 0]] * 2], -1)) - repeated).max() > 0.1

@@ -1,4 +1,4 @@
-"""Extractor files: what is shipped, what is trained, what is refused."""
+"""Extractor files: shipped ones, trained ones, and rejected ones."""
 
 import gzip
 import json
@@ -37,7 +37,7 @@ def digits():
 
 
 def mnist():
-    """(images uint8 [10000, 28, 28, 1], labels) of MNIST's test set, from the published files."""
+    """MNIST's test set from the published files: (images uint8 [10000, 28, 28, 1], labels)."""
     folder = Path(os.environ.get("JAXGEN_TEST_DATA", "nowhere")) / "mnist"
     if not folder.is_dir():
         pytest.skip("JAXGEN_TEST_DATA names no folder with mnist/")
@@ -95,21 +95,21 @@ def test_stacked_digits_are_judged_by_channel():
     extractor, judge = networks.extractors(stacked)
     images, labels = stacked.test["image"][:500], stacked.test["label"][:500]
     assert judge.logits(images).shape == (500, 1000)
-    assert (judge.logits(images).argmax(-1) == labels).mean() > 0.9  # three digits right at .977 each
+    assert (judge.logits(images).argmax(-1) == labels).mean() > 0.9  # three correct digits at .977 each
     assert extractor.features(images).shape == (500, 192)
 
 
 def test_of_other_data_one_is_trained_and_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(networks, "STEPS", 30)
     monkeypatch.setenv("JAXGEN_DATA_DIR", str(tmp_path))
-    padded = data.load("digits", pad=4)  # not what the shipped ones know
+    padded = data.load("digits", pad=4)  # differs from the shipped extractors' data
     small = networks.EXTRACTOR._replace(config={"features": 4, "embedding_dim": 8}, steps=30)
     monkeypatch.setattr(networks, "EXTRACTOR", small)
     monkeypatch.setattr(networks, "JUDGE", small._replace(name="judge", seed=1))
     first, judge = networks.extractors(padded, progress=False)
     assert (first.name, judge.name) == ("digits 16x16x1 extractor", "digits 16x16x1 judge")
     (column,) = columns(Context(padded, first, judge, None, True), Scoring(), 10, {"fd"})
-    assert column.title == "FD-digits 16x16x1"  # not that of the shipped one
+    assert column.title == "FD-digits 16x16x1"  # not the shipped extractor's title
     files = sorted((tmp_path / "extractors").iterdir())
     assert len(files) == 2
     before = [file.stat().st_mtime_ns for file in files]

@@ -1,4 +1,4 @@
-"""Scoring runs and images of other systems, through the functions and the command line."""
+"""Scores of runs and of another system's images, through the functions and the command line."""
 
 import contextlib
 import dataclasses
@@ -28,11 +28,11 @@ SEEDS = (0, 1)
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """A conditional model and one with latents, barely trained."""
+    """A conditional model and one with latents, both barely trained."""
     folder = tmp_path_factory.mktemp("runs")
     settings = Settings(dataset="digits", image_size=16, seeds=SEEDS, steps=13, log_every=13)
-    train("naive_bayes", {}, settings, out=folder / "nb", progress=False)
-    dense = {"network": "mlp", "hidden": (8,), "latent_dim": 3}
+    train("naive_bayes", {"likelihood": "bernoulli"}, settings, out=folder / "nb", progress=False)
+    dense = {"network": "mlp", "hidden": (8,), "latent_dim": 3, "likelihood": "bernoulli"}
     train("vae", dense, settings, out=folder / "vae", progress=False)
     return folder
 
@@ -44,7 +44,7 @@ def digits():
 
 @pytest.fixture(scope="module")
 def blocks(tmp_path_factory):
-    """The file of an extractor that costs little: the mean of each block of 4x4 pixels."""
+    """File of a cheap extractor: the mean of each block of 4x4 pixels."""
     file = tmp_path_factory.mktemp("extractor") / "blocks.py"
     file.write_text("def features(images):\n    return images.reshape(-1, 4, 4, 4, 4).mean((2, 4)).reshape(-1, 16)\n")
     return str(file)
@@ -55,7 +55,7 @@ def rows(results):
 
 
 def refused(*argv) -> str:
-    """The one line of a refused command."""
+    """Returns the one error line of a refused command."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         status = cli.main([str(word) for word in argv])
@@ -80,7 +80,7 @@ def test_a_run_beside_its_nulls(runs, digits, blocks):
     assert real["fd"][0] < min(trained["fd"]) < max(trained["fd"]) < min(untrained["fd"])
     assert real["nearest_neighbor"][0] < 0.15
     assert max(trained["nearest_neighbor"]) < 0.5 < min(untrained["nearest_neighbor"])
-    # what is scored is what the sampler gives for the stated seed and the labels of drawn training images
+    # the sampler's output for the stated seed and the labels of drawn training images is scored
     run = open_run(runs / "nb")
     keys = engine.all_streams(SEEDS).evaluate
     keys = jax.vmap(jax.random.split)(jax.vmap(jax.random.fold_in, (0, None))(keys, 0))
@@ -97,7 +97,7 @@ def test_a_run_beside_its_nulls(runs, digits, blocks):
 
 
 def test_samples_are_asked_for_what_drawn_training_examples_are(runs, digits):
-    """Every second training image has no label, and then half of the threes have none."""
+    """Training images in even places have no label; then half of the remaining threes have none either."""
     label, rows = digits.train["label"], np.arange(808)
     known = (rows % 2 == 1) & ((label != 3) | (rows % 4 == 1))
     train = {**digits.train, "label": np.where(known, label, -1), "caption": 100 + rows[:, None]}
@@ -120,12 +120,12 @@ def test_samples_are_asked_for_what_drawn_training_examples_are(runs, digits):
         assert each.min() == 0
         assert (np.abs(np.bincount(each, minlength=10) / 20_000 - share) < 4 * error).all()
     first, second, third = found["label"]
-    # Two independent draws agree on a label as often as two examples do, give or take .3%.
+    # Two independent draws agree on a label as often as two random examples do, give or take .3%.
     for other in (second, third, asked([0], sampling_seed=1)["label"][0]):
         assert abs((first == other).mean() - (share**2).sum()) < 0.015
     np.testing.assert_array_equal(asked([0, 1, 2])["label"], found["label"])
-    np.testing.assert_array_equal(asked([2])["label"], [third])  # whatever the seeds beside it
-    # All of one example's.
+    np.testing.assert_array_equal(asked([2])["label"], [third])  # independent of the other seeds
+    # All conditions come from one example.
     both = asked([0, 1], conditions=("caption", "label"))
     np.testing.assert_array_equal(label[both["caption"][..., 0] - 100], both["label"])
     np.testing.assert_array_equal(both["label"], found["label"][:2])
@@ -135,9 +135,9 @@ def test_samples_are_asked_for_what_drawn_training_examples_are(runs, digits):
 
 
 def test_images_that_training_draws_as_bits_are_scored_as_bits(digits, blocks):
-    """Real images too, each drawn once as the test images are: there is no other row of them, and none of gray ones."""
+    """Real images are binarized once too, like the test images; there is no row of gray real images."""
     dynamic = data.load("digits", image_size=16, binarize="dynamic")
-    bits = models.load("naive_bayes").make(models.load("naive_bayes").Config(), digits.spec)
+    bits = models.load("naive_bayes").make(models.load("naive_bayes").Config("bernoulli"), digits.spec)
     scoring = Scoring(metrics=("fd",), samples=200, extractor=blocks)
     with Scorer(dynamic, scoring, False) as scorer:
         train = Transform(binarize="dynamic").all(digits.train["image"])
@@ -146,7 +146,7 @@ def test_images_that_training_draws_as_bits_are_scored_as_bits(digits, blocks):
     assert [row["name"] for row in made] == ["real against real"]
     with Scorer(digits, scoring, False) as scorer:
         made += scorer.real_rows([bits])
-    # Gray against gray, and bits against bits: of one distribution. A threshold's bits are another thing.
+    # Gray against gray and bits against bits are each of one distribution; thresholded bits are of another.
     dynamic, gray, threshold = (row["values"]["fd"][0] for row in made)
     assert max(dynamic, gray) < threshold / 2
 
@@ -196,7 +196,7 @@ def folder(digits, tmp_path):
 
 
 def test_images_of_another_system(folder, digits):
-    """As files, and as an npz file, the same scores; and those are the metric's."""
+    """Files and an npz file of them have the same scores, equal to the metric's."""
     scoring = Scoring(metrics=("fd", "recognized", "nearest_neighbor"))
     results = evaluate_images(folder, "digits", scoring, progress=False, image_size=16)
     assert json.loads(Path(f"{folder}.evaluation.json").read_text()) == {
@@ -224,7 +224,7 @@ def test_folders_that_are_no_classes_are_no_labels(folder):
     for path in list(folder.iterdir()):
         path.rename(folder / f"class {path.name}")
     said = refused("evaluate", "--images", folder, "--image-size", 16, "--metrics", "nearest_neighbor")
-    assert said == "metric nearest_neighbor is not for these examples: its samples have no labels"
+    assert said == "metric nearest_neighbor does not apply to these examples: its samples have no labels"
 
 
 def test_a_diverged_seed_has_no_score_and_leaves_the_others_theirs(runs, blocks):
@@ -258,9 +258,12 @@ def test_a_users_extractor(runs, tmp_path, digits):
         (["--metrics", "fid"], "unknown metric 'fid': there are fd, fd_infinity, kid, "),
         (
             ["--metrics", "accuracy"],
-            "metric accuracy is not for vae: it does not classify; models that can: classifier",
+            "metric accuracy does not apply to vae: it does not classify; models that can: classifier",
         ),
-        (["--metrics", "nearest_neighbor"], "is not for vae: its samples have no labels; models that can: naive_bayes"),
+        (
+            ["--metrics", "nearest_neighbor"],
+            "does not apply to vae: its samples have no labels; models that can: naive_bayes",
+        ),
         (["--metrics", "fd", "--samples", "1"], "metric fd needs 2 samples or more, not 1"),
         (["--metrics", "neighbors", "--samples", "5"], "metric neighbors needs 6 samples or more, not 5"),
         (["--samples", "0"], "samples must be at least 1, not 0"),
@@ -278,7 +281,9 @@ def test_a_model_without_a_likelihood(tmp_path):
     small = {"latent_dim": 3, "generator_units": 4, "discriminator_units": 4, "pieces": 1}
     train("gan", small, settings, out=tmp_path / "gan", progress=False)
     for name in ("log_prob", "iwae"):
-        assert f"metric {name} is not for gan: it has no " in refused("evaluate", tmp_path / "gan", "--metrics", name)
+        assert f"metric {name} does not apply to gan: it has" in refused(
+            "evaluate", tmp_path / "gan", "--metrics", name
+        )
         assert refused("evaluate", tmp_path / "gan", "--metrics", name).endswith("vae")
 
 
@@ -329,7 +334,7 @@ def test_files_that_are_no_such_images(folder, tmp_path, digits):
 
 
 def test_examples_that_are_no_images(tmp_path):
-    """Points and meshes come as an npz file, by their own name or as its only array."""
+    """Points and meshes come in an npz file, by their entry's name or as its only array."""
 
     def of(subject, shape):
         spec = Spec({subject: jax.ShapeDtypeStruct(shape, np.float32)}, 9)

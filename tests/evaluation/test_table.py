@@ -1,4 +1,4 @@
-"""Scores against values worked out apart from them."""
+"""Scores against values computed independently."""
 
 import jax
 import jax.numpy as jnp
@@ -35,13 +35,13 @@ def digits():
 
 
 def brightness(images):
-    """Logits of a judge by brightness: sure of class 0 on dark images, of class 1 on bright ones, of none between."""
+    """A judge's logits by brightness: class 0 on dark images, class 1 on bright ones, and undecided between."""
     mean = images.reshape(len(images), -1).mean(1) / 255
     return 20 * np.stack([0.5 - mean, mean - 0.5], axis=1)
 
 
 def pixels(images):
-    """Two features: the means of the upper and the lower half."""
+    """Two features, the means of the upper and the lower half."""
     halves = images.reshape(len(images), 2, -1).astype(np.float32)
     return halves.mean(2)
 
@@ -61,11 +61,11 @@ def sides(digits):
 
 def test_recognized_by_hand(sides):
     images = np.zeros((10, 8, 8, 1), np.uint8)
-    images[:3] = 255  # 3 sure of class 1
-    images[3:5] = 128  # 2 unsure
+    images[:3] = 255  # 3 confidently class 1
+    images[3:5] = 128  # 2 undecided
     assert of_samples.recognized(sides, examples(images)) == {"recognized": pytest.approx(0.8), "classes": 2.0}
     assert of_samples.recognized(sides, examples(np.zeros_like(images))) == {"recognized": 1.0, "classes": 1.0}
-    found = of_samples.modes(sides, examples(images[:4]))  # 3 of class 1, and the unsure one is brighter than dark
+    found = of_samples.modes(sides, examples(images[:4]))  # 3 of class 1; the undecided one is brighter than dark
     assert found == {"modes": 1.0, "modes_kl": pytest.approx(np.log(2)), "collapsed": 0.0}  # one of two is half
 
 
@@ -83,13 +83,13 @@ def test_distances_are_from_the_test_images(sides, digits):
 def test_copies_of_training_images_are_told(sides, digits):
     copies = FAMILIES["memorization"].score(sides, examples(digits.train["image"][:200]))["memorization"]
     assert copies > 0.99
-    halves = sides._replace(test=examples(digits.test["image"][::2]))  # of one distribution with the other half
+    halves = sides._replace(test=examples(digits.test["image"][::2]))  # same distribution as the other half
     new = FAMILIES["memorization"].score(halves, examples(digits.test["image"][1::2]))["memorization"]
-    assert abs(new - 0.5) < 0.06  # a standard deviation of .02
+    assert abs(new - 0.5) < 0.06  # three standard deviations of .02
 
 
 def test_nearest_neighbor_and_learned_are_of_the_samples(sides, digits):
-    """Samples that are the test images, their labels shifted by one: every neighbor has the wrong label."""
+    """Samples are the test images with labels shifted by one, so every neighbor has the wrong label."""
     shifted = (digits.test["label"] + 1) % 10
     right = FAMILIES["nearest_neighbor"].score(sides, examples(digits.test["image"], digits.test["label"]))
     wrong = FAMILIES["nearest_neighbor"].score(sides, examples(digits.test["image"], shifted))
@@ -101,7 +101,7 @@ def test_nearest_neighbor_and_learned_are_of_the_samples(sides, digits):
 
 
 def test_agreement_is_of_the_judges_names_and_the_asked_labels(sides, digits):
-    """4 dark and 6 bright images; the judge names 0 and 1. Asked for as they are but one; and one image a class."""
+    """The judge names 4 dark images 0 and 6 bright ones 1, one unlike requested; then one image a class is repeated."""
     images = np.zeros((10, 8, 8, 1), np.uint8)
     images[4:] = 255
     label = np.repeat([0, 1], [4, 6])
@@ -129,7 +129,7 @@ def test_points_are_their_own_features():
 
 
 def test_batched_counts_every_example_once(digits):
-    """899 test images are no multiple of the batch: nothing of the padding may come through."""
+    """899 test images are not a multiple of the batch size; padding must not count."""
     images = digits.test["image"]
     rows = batched(jax.jit(lambda batch: batch["image"].sum((1, 2, 3), dtype=np.int32)), {"image": images})
     np.testing.assert_array_equal(rows, images.sum((1, 2, 3)))
@@ -150,7 +150,7 @@ def test_a_fitted_extractor_resizes_and_takes_channels_in_turn():
     images = np.zeros((2, 8, 8, 3), np.uint8) + np.array([1, 2, 3], np.uint8)
     np.testing.assert_allclose(made.features(images), [[1, 2, 3]] * 2)
     assert set(seen) == {(2, 16, 16, 1)}
-    expected = [a + b + c for a in (1, 2) for b in (2, 4) for c in (3, 6)]  # the last channel's go fastest
+    expected = [a + b + c for a in (1, 2) for b in (2, 4) for c in (3, 6)]  # the last channel's index varies fastest
     np.testing.assert_allclose(made.logits(images), [expected] * 2)
     gray = np.full((1, 16, 16, 1), 7, np.uint8)
     np.testing.assert_allclose(made.features(gray), [[7]])
@@ -161,8 +161,8 @@ def seeded(states):
 
 
 def test_log_likelihood_and_accuracy_equal_scikit_learn(digits):
-    """Two seeds' states that differ: one counted all training images, the other half of them."""
-    model = naive_bayes.make(naive_bayes.Config(), digits.spec)
+    """The states of two seeds differ: one has counted all training images, the other half of them."""
+    model = naive_bayes.make(naive_bayes.Config("bernoulli"), digits.spec)
     count = jax.jit(model.phases[0].step)
 
     def counted(num):
@@ -183,11 +183,11 @@ def test_log_likelihood_and_accuracy_equal_scikit_learn(digits):
 
 
 def test_accuracy_leaves_out_what_has_no_label(digits):
-    """Two seeds: one names all classes, the other those of even digits. Of 300 images every third has no label."""
+    """One seed predicts all classes, the other only those of even digits; every third of 300 images has no label."""
     label = np.where(np.arange(300) % 3 == 0, -1, digits.test["label"][:300]).astype(np.int32)
     given = np.where(label < 0, 0, digits.test["label"][:300]).astype(np.int32)
 
-    def classify(state, batch):  # the class stands in the image
+    def classify(state, batch):  # the image encodes its class
         named = batch["image"][:, 0, 0, 0].astype(jnp.int32)
         return jax.nn.one_hot(jnp.where(named % 2 <= state.params, named, 9 - named), 10)
 
@@ -200,16 +200,16 @@ def test_accuracy_leaves_out_what_has_no_label(digits):
 
 
 def test_code_error_by_hand():
-    """Category 0 stands for class 1, 1 for 0 of a tie with 2, 2 for 1 too; none of the training images has 3 or 4."""
+    """Category 0 maps to class 1, 1 to 0 (tied with 2), 2 to 1 too; no training image has category 3 or 4."""
     train = [0, 0, 0, 1, 1, 2], [1, 1, 2, 2, 0, 1]
     codes, labels = [0, 0, 1, 1, 2, 3, 4], [1, 2, 0, 2, 1, 0, 1]
     assert code_error(*train, codes, labels) == pytest.approx(4 / 7)
     assert code_error(*train, [0, 1, 2], [1, 0, 1]) == 0
-    assert code_error([2, 0], [0, 1], [0, 2], [1, 3]) == 0.5  # a class that no training image is of
+    assert code_error([2, 0], [0, 1], [0, 2], [1, 3]) == 0.5  # a class without training images
 
 
 def test_code_error_of_a_model_is_mapped_by_the_training_images(digits):
-    """Two seeds whose category is the label's shifted by their state; on test images of other labels, always wrong."""
+    """A seed's category is the label shifted by its state; test images of classes missing in training are errors."""
 
     def infer(state, batch):
         return jax.nn.one_hot((batch["label"] + state.params) % 10, 10)
@@ -223,7 +223,7 @@ def test_code_error_of_a_model_is_mapped_by_the_training_images(digits):
 
 
 def test_each_batch_has_its_key(digits):
-    """A log_prob that is its key's noise: 899 draws of every seed, all different."""
+    """log_prob returns noise drawn by its key: 899 draws for each seed, all different."""
     draws = Likelihood(lambda key, state, batch: jax.random.normal(key, (len(batch["image"]),)), "continuous", "bound")
     noise = Model(init=None, phases=(), needs=("image",), likelihood=draws)
     keys = jax.random.split(jax.random.key(3), 2)
@@ -246,13 +246,13 @@ def test_likelihoods_of_discrete_levels_come_as_bits_too(digits):
 
 @pytest.fixture(scope="module")
 def untrained_vae(digits):
-    model = vae.make(vae.Config(network="mlp", hidden=(8,), latent_dim=3), digits.spec)
+    model = vae.make(vae.Config(network="mlp", hidden=(8,), latent_dim=3, likelihood="bernoulli"), digits.spec)
     state = jax.jit(jax.vmap(model.init))(jax.random.split(jax.random.key(0), 2))
     return model, jax.random.split(jax.random.key(1), 2), state, digits
 
 
 def test_bounds_of_a_vae_agree_with_each_other(untrained_vae):
-    """ELBO, IWAE and rate and distortion of one state; E[log w] = -(rate + distortion)."""
+    """ELBO, IWAE, rate and distortion of one state agree; E[log w] = -(rate + distortion)."""
     scoring = Scoring(importance_samples=300, examples=60, temperatures=30)
     few = (*untrained_vae, scoring)
     iwae, ais = of_models.iwae(*few)["iwae_binary"], of_models.ais(*few)["ais_binary"]
@@ -260,12 +260,12 @@ def test_bounds_of_a_vae_agree_with_each_other(untrained_vae):
     both = of_models.rate_distortion(*few)
     for seed in range(2):
         assert -(both["rate"][seed] + both["distortion_binary"][seed]) == pytest.approx(elbo[seed], abs=0.2)
-        assert iwae[seed] == pytest.approx(ais[seed], abs=0.2)  # both nearly tight: the posterior is nearly the prior
+        assert iwae[seed] == pytest.approx(ais[seed], abs=0.2)  # both nearly tight: the posterior is close to the prior
     assert iwae[0] != iwae[1]
 
 
 def test_bounds_of_some_images_are_of_evenly_spaced_ones(untrained_vae):
-    """By a density that tells an image's place: of 899 images, 9 from 0 on, at every 899/9; and all of them."""
+    """The density reveals an image's index: of 899 images, 9 at multiples of 899/9, rounded down; and all of them."""
     model, keys, state, digits = untrained_vae
     places = digits._replace(test={"image": np.arange(899, dtype=np.int32).reshape(-1, 1, 1, 1)})
     told = model._replace(
@@ -296,7 +296,7 @@ def test_reconstructions_of_a_vae_of_bits_are_against_bits(untrained_vae):
 
 
 def test_reconstructions_of_a_conditional_model_are_by_its_labels(untrained_vae):
-    """Images of one gray a class, from codes that hold nothing, are told by the label alone."""
+    """Codes carry nothing, and images have one gray level per class, so only the label can reconstruct them."""
     model, keys, state, digits = untrained_vae
     label = digits.test["label"][:50]
     image = np.broadcast_to(20 * label[:, None, None, None], (50, 8, 8, 1)).astype(np.uint8)
@@ -351,9 +351,9 @@ def test_what_a_model_cannot_have(digits):
     assert FAMILIES["ais"].lacks(discrete) == "its latents are discrete"
     assert FAMILIES["active_units"].lacks(with_latents(encode=None)) == "it does not encode"
     points = there(vae)._replace(dataset=data.load("gaussians"))
-    assert FAMILIES["reconstruction"].lacks(points) == "its reconstructions are no images"
+    assert FAMILIES["reconstruction"].lacks(points) == "it reconstructs no images"
     assert not FAMILIES["modes"].lacks(points)
-    assert FAMILIES["recognized"].lacks(points) == "the data are no images that a judge could learn"
+    assert FAMILIES["recognized"].lacks(points) == "the data are not images, which a judge needs"
     assert FAMILIES["codes"].lacks(there(vae)) == "it infers no categorical code"
     assert not FAMILIES["codes"].lacks(there(infogan))
     unlabeled = digits.spec._replace(entries={"image": digits.spec.entries["image"]})
@@ -369,13 +369,13 @@ def test_what_a_model_cannot_have(digits):
     assert FAMILIES["agreement"].lacks(no_judge)
     assert FAMILIES["inception_score"].lacks(no_judge)
     assert likelihood_notes(dcgan.make(dcgan.Config(), digits.spec))["log_prob_binary"] == "it has no likelihood"
-    notes = likelihood_notes(vae.make(vae.Config(), digits.spec))
+    notes = likelihood_notes(vae.make(vae.Config(likelihood="bernoulli"), digits.spec))
     assert notes["log_prob_continuous"] == "its likelihood is of binary images"
     assert notes["log_prob_binary"].startswith("bound; ELBO")
 
 
 def test_every_score_has_a_column(sides, untrained_vae, digits):
-    """No family gives a key that the table does not know, and every column is given by one."""
+    """Every key that a metric returns has a column, and every column is returned by a metric."""
     fake = examples(digits.train["image"], digits.train["label"])
     sides = sides._replace(learned=lambda fake, images: np.zeros(len(images)))
     given = set()
@@ -407,7 +407,7 @@ def test_every_score_has_a_column(sides, untrained_vae, digits):
 
 
 def test_bounds_hold_of_what_is_given(sides, untrained_vae, digits):
-    """A score lies within its column's bounds: here of equal sets and of one image over and over."""
+    """A score lies within its column's bounds, for equal sets and for one repeated image."""
     sides = sides._replace(learned=lambda fake, images: np.zeros(len(images)))
     for image in (digits.train["image"], np.repeat(digits.train["image"][:1], len(digits.train["image"]), axis=0)):
         fake = examples(image, digits.train["label"])

@@ -14,7 +14,7 @@ import pytest
 from jaxgen.errors import UserError
 from jaxgen.evaluation.torch_weights import MAGIC_NUMBER, read_state_dict
 
-# Files as torch.save writes them, without PyTorch: its classes and functions are stood in for by name only.
+# Files as torch.save writes them, without PyTorch: stubs with the names of its classes and functions stand in.
 
 
 def _of(module, kind):
@@ -71,7 +71,7 @@ class Parameter:
 
 
 class Call:
-    """Pickled, it is what the function gives when the pickle is read."""
+    """Pickles to a call of the function, made when the pickle is loaded."""
 
     def __init__(self, function, *args):
         self.call = function, args
@@ -85,7 +85,7 @@ def tensor(array):
 
 
 def pickled(value, legacy):
-    """The pickle of the value, and its storages by key; bytes are taken for a pickle."""
+    """Pickles a value; returns the pickle and its storages by key. Bytes are used as the pickle itself."""
     if isinstance(value, bytes):
         return value, {}
     storages = {}
@@ -137,7 +137,7 @@ FORMATS = pytest.mark.parametrize("save", [save_zip, save_legacy])
 
 
 def example():
-    """A state dict with all that is read, and its arrays."""
+    """A state dict with everything that is supported, and its arrays."""
     shared = Storage(np.arange(24, dtype=np.float32) / 8)
     grid = shared.values.reshape(2, 3, 4)
     random = np.random.default_rng(0)
@@ -161,7 +161,7 @@ def example():
     tensors["every other"] = Tensor(shared, 3, (11,), (2,))
     tensors["expanded"] = Tensor(shared, 0, (4, 6), (1, 0))
     tensors["parameter"] = Parameter(tensor(arrays["parameter"]))
-    tensors._metadata = OrderedDict({"": {"version": 1}})  # as Module.state_dict has it
+    tensors._metadata = OrderedDict({"": {"version": 1}})  # as set by Module.state_dict
     return tensors, arrays
 
 
@@ -185,14 +185,14 @@ def test_values_of_a_big_endian_machine(tmp_path):
 
 @FORMATS
 def test_what_is_read_cannot_be_written(tmp_path, save):
-    # views of one storage would move together
+    # views of one storage would change together
     save(tmp_path / "w.pth", {"w": tensor(np.ones(3, np.float32))})
     with pytest.raises(ValueError, match="read-only"):
         read_state_dict(tmp_path / "w.pth")["w"][0] = 2
 
 
 def refused(path):
-    """The message of the UserError that reading the file raises."""
+    """Returns the message of the UserError raised by reading the file."""
     with pytest.raises(UserError) as error:
         read_state_dict(path)
     message = str(error.value)
@@ -202,7 +202,7 @@ def refused(path):
 
 
 def save_first(path, value):
-    """The value in place of the magic number."""
+    """Writes the value in place of the magic number."""
     path.write_bytes(pickle.dumps(value, protocol=2))
 
 
@@ -215,7 +215,7 @@ def test_code_is_refused_and_not_run(tmp_path, save, function):
     else:
         call, named = Call(eval, f"__import__('os').mkdir({str(marker)!r})"), "__builtin__.eval"
     pickle.loads(pickle.dumps(call, protocol=2))
-    assert marker.exists()  # so it is code that would run
+    assert marker.exists()  # shows that the code would run
     marker.rmdir()
     save(tmp_path / "w.pth", call if save is save_first else {"w": call})
     assert f"not a plain state dict: it names '{named}'" in refused(tmp_path / "w.pth")
@@ -290,7 +290,7 @@ def test_a_damaged_value_in_a_zip(tmp_path):
 
 
 def test_a_damaged_memo_index_takes_no_memory(tmp_path):
-    # LONG_BINPUT 2^24: a table of twice so many entries is 256 MiB
+    # LONG_BINPUT 2^24 would make a table with twice as many entries, 256 MiB
     (tmp_path / "w.pth").write_bytes(b"\x80\x02]r\x00\x00\x00\x01.")
     tracemalloc.start()
     assert "does not begin as one" in refused(tmp_path / "w.pth")

@@ -1,10 +1,10 @@
-"""Training runs killed at random moments, gone on with, and compared with one that was not.
+"""Kills training runs at random moments, resumes them, and compares them with an uninterrupted run.
 
     python -m tests.faults.kills --count 50
 
-Each run is a process of its own, with a checkpoint every 2 steps. SIGKILL comes at a moment drawn uniformly from the
-time that the uninterrupted run takes from its first checkpoint to its end; `--resume` then goes on to the end. All
-must have its digests, and its metrics.jsonl to the byte.
+Each run is a new process with a checkpoint every 2 steps. SIGKILL comes at a time drawn uniformly between the
+uninterrupted run's first checkpoint and its end; `--resume` then finishes the run. Its digests must equal the
+uninterrupted run's, and its metrics.jsonl must have the same bytes.
 """
 
 import argparse
@@ -24,25 +24,25 @@ TRAIN = (
 
 
 def start(out: Path, *more: str) -> subprocess.Popen:
-    """A training process."""
+    """Starts a training process."""
     return subprocess.Popen([*TRAIN, "--out", out, *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def finish(process: subprocess.Popen) -> list[str]:
-    """The digests that a process ends with."""
+    """Returns the digests that a process prints at its end."""
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     return [line for line in out.splitlines() if line.startswith("digest")]
 
 
 def until_checkpoint(out: Path, process: subprocess.Popen) -> None:
-    """Waits until a run has saved its first checkpoint, or ended."""
+    """Waits until a run has saved its first checkpoint or ended."""
     while process.poll() is None and not any((out / "checkpoints").glob("[0-9]")):
         time.sleep(0.002)
 
 
 def kills(count: int, seed: int, folder: Path):
-    """Yields, for each of `count` kills, the step of the newest checkpoint after it, and whether nothing was lost."""
+    """Yields, for each of `count` kills, the step of the newest checkpoint after it, and True if nothing was lost."""
     whole = start(folder / "whole")
     until_checkpoint(folder / "whole", whole)
     began = time.monotonic()
@@ -66,7 +66,7 @@ def kills(count: int, seed: int, folder: Path):
 
 
 def main() -> None:
-    """Prints a line a kill, then how many runs lost nothing."""
+    """Prints one line per kill, then the number of runs that lost nothing."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=50, help="kills")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")

@@ -1,6 +1,6 @@
-"""One of two processes that train one run: `python -m tests.faults.peer PORT NUMBER OUT STEPS [--resume]`.
+"""One of two processes training a run: `python -m tests.faults.peer PORT NUMBER OUT STEPS SEEDS [--resume]`.
 
-Ends as the command line does, and prints the digests.
+Prints the digests, and exits as the command line does.
 """
 
 import os
@@ -16,12 +16,12 @@ CONFIG = {"network": "mlp", "hidden": (16,), "latent_dim": 2}
 
 
 def settings(steps: int, seeds: tuple[int, ...] = (0, 1)) -> Settings:
-    """Of the run: the seeds are divided among the processes, or one seed's batches."""
+    """Settings of the run; with two seeds these are divided among the processes, with one its batches are."""
     return Settings(seeds=seeds, steps=steps, batch_size=16, log_every=4, sample_every=20, checkpoint_every=8)
 
 
 def main(port: str, number: str, out: str, steps: str, seeds: str, *resume: str) -> int:
-    """The exit status."""
+    """Trains and returns the exit status."""
     jax.distributed.initialize(f"localhost:{port}", 2, int(number), heartbeat_timeout_seconds=HEARTBEAT)
     how = settings(int(steps), tuple(map(int, seeds.split(","))))
     try:
@@ -38,4 +38,4 @@ if __name__ == "__main__":
     status = main(*sys.argv[1:])
     sys.stderr.flush()
     if status:
-        os._exit(status)  # as the command line does: JAX would wait for the other, which waits for this one
+        os._exit(status)  # as the command line does: JAX would wait for the other process, which waits for this one

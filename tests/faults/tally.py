@@ -1,8 +1,8 @@
-"""Counts the faults that the tests tried and those that were survived, and writes the table of docs/runs.md.
+"""Counts the faults that tests injected and those that were handled, and writes the table of docs/runs.md.
 
     python -m tests.faults.tally --kills 50
 
-Runs the tests below and the kills, keeps the counts in tests/faults/tally.json and writes the table of the section
+Runs the tests below and the kills, stores the counts in tests/faults/tally.json and writes the table of the section
 "When a run is interrupted". A test counts once for each of its parameters, or as often as its mark or property `cases`
 says; skipped tests do not count.
 """
@@ -28,7 +28,7 @@ KILLS = "SIGKILL at a random moment, also during a save"
 
 
 class Fault(NamedTuple):
-    """A row: the fault, what must follow, and the tests of it, as patterns of their ids."""
+    """Row of the table: a fault, the required outcome, and its tests, as patterns of their ids."""
 
     what: str
     follows: str
@@ -42,16 +42,26 @@ FAULTS = [
         r"^$",
     ),
     Fault(
-        "SIGTERM, as a scheduler sends it, or Ctrl-C",
-        "the steps up to the next row are finished and saved; exit status 75 or 130; resuming ends with the same bits",
+        "SIGTERM, as a scheduler sends it, SIGHUP, as a closed terminal does, or Ctrl-C",
+        "the steps up to the next row are finished and saved; exit status 75, 129 or 130; resuming ends with the same "
+        "bits",
         r"test_a_signal_saves|test_a_signal_to_one",
     ),
     Fault(
-        "SIGTERM or Ctrl-C before a run has begun, or during another command",
-        "one line; exit status 75 or 130; nothing is left behind",
+        "SIGTERM, SIGHUP or Ctrl-C before a run has begun, or during another command",
+        "one line; exit status 75, 129 or 130; nothing is left behind",
         r"test_signals.py::test_(while|before|one_that_comes|one_that_waits)",
     ),
-    Fault("a second signal during the save", "it ends at once; no checkpoint is lost", r"test_a_second_signal"),
+    Fault(
+        "a second signal, during the save or while XLA computes",
+        "it ends within a second; no checkpoint is lost",
+        r"test_a_second_signal|test_signals.py::test_(a_second|two_at_once)",
+    ),
+    Fault(
+        "stdin, stdout or stderr is closed, or its reader gone",
+        "the run goes on to its end, with the same bits",
+        r"test_surroundings.py::test_a_run_(goes_on|without)",
+    ),
     Fault(
         "a checkpoint is truncated or emptied, a bit of it flipped, or a file of it deleted",
         "reported in one line and moved to `damaged/`, and the one before is used; commands that only read refuse it",
@@ -130,23 +140,24 @@ FAULTS = [
 ]
 
 PLACES = ("tests/faults", "tests/training/test_loop.py", "tests/training/test_feed.py", "tests/data/test_store.py")
+PLACES += ("tests/cli/test_surroundings.py",)
 PLACES += ("tests/data/test_image_files.py", "tests/data/readers/test_image_folder.py")
 PLACES += ("tests/data/readers/test_official.py",)
 
 
 class Count:
-    """A plugin of pytest that counts the cases of each fault, and those that passed."""
+    """Plugin for pytest that counts the cases of each fault, and those that passed."""
 
     def __init__(self):
         self.tried, self.survived = Counter(), Counter()
 
     def pytest_runtest_setup(self, item) -> None:
-        """What a test's mark says goes into its report."""
+        """Copies a test's mark `cases` to its report."""
         for mark in item.iter_markers("cases"):
             item.user_properties.append(("cases", mark.args[0]))
 
     def pytest_runtest_logreport(self, report) -> None:
-        """Of a test's call, or of a fixture that failed before it."""
+        """Counts the report of a test's call, or of a fixture that failed before it."""
         if report.skipped or (report.when != "call" and report.passed):
             return
         cases = int(dict(report.user_properties).get("cases", 1))
@@ -157,7 +168,7 @@ class Count:
 
 
 def table(text: str) -> str:
-    """The chapter's text with the counts that are kept, a dash where a fault was not counted yet."""
+    """Returns the chapter's text with the stored counts; a dash marks a fault that was not counted yet."""
     kept = json.loads(TALLY.read_text()) if TALLY.exists() else {}
     rows = [f"| {what} | {follows} | {' | '.join(map(str, kept.get(what, '--')))} |\n" for what, follows, _ in FAULTS]
     before, _, after = text.partition(FIRST)
@@ -165,7 +176,7 @@ def table(text: str) -> str:
 
 
 def main() -> None:
-    """Counts, keeps, writes the table."""
+    """Counts faults, stores the counts, and writes the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=50, help="random kills; of 0 the figure that is kept stays")
     given = parser.parse_args()
@@ -187,13 +198,13 @@ def main() -> None:
 
 
 class Chosen:
-    """A plugin of pytest that leaves out all other tests of these files."""
+    """Plugin for pytest that deselects all tests of these files without a fault."""
 
     def __init__(self, names: str):
         self._names = names
 
     def pytest_collection_modifyitems(self, items) -> None:
-        """Only those of a fault."""
+        """Keeps only the tests of a fault."""
         items[:] = [item for item in items if re.search(self._names, item.nodeid.partition("[")[0])]
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints damaged as disks and people damage them: set aside with a line, the one before is used, or refused."""
+"""Damaged checkpoints: they are renamed with a message and the previous one is used, or the run is refused."""
 
 import dataclasses
 import json
@@ -16,7 +16,7 @@ from jaxgen.training.checkpoints import Checkpoints, Keep, best_steps
 from jaxgen.training.folder import checkpoint_steps
 from jaxgen.training.rows import read_rows
 
-# Arrays that go on by the step's key and its batch: compiled in no time.
+# Arrays updated by the step's key and batch: quick to compile.
 WALK = """
 from dataclasses import dataclass
 import jax, jax.numpy as jnp
@@ -39,7 +39,7 @@ HOW = Settings(seeds=(0, 1), steps=8, batch_size=8, log_every=4, sample_every=10
 
 @pytest.fixture(scope="module")
 def walk(tmp_path_factory):
-    """The model's file."""
+    """File of the model."""
     file = tmp_path_factory.mktemp("model") / "walk.py"
     file.write_text(WALK)
     return str(file)
@@ -97,9 +97,9 @@ DAMAGES = [flip, truncate, empty, without_metadata, without_data, another_record
 def test_what_is_damaged_is_set_aside_and_the_one_before_is_used(walk, whole, run, damage, capfd, monkeypatch):
     monkeypatch.setenv("COLUMNS", "400")
     damage(run / "checkpoints" / "8")
-    with pytest.raises(UserError, match=rf"^{run}/checkpoints/8 is damaged: .*goes on from the one before$"):
+    with pytest.raises(UserError, match=rf"^{run}/checkpoints/8 is damaged: .*resumes from the one before$"):
         open_run(run)
-    assert (run / "checkpoints" / "8").is_dir()  # to read changes nothing
+    assert (run / "checkpoints" / "8").is_dir()  # reading changes nothing
     capfd.readouterr()
     resumed = train(walk, None, HOW, out=run, resume=True, progress=False)
     assert resumed.digests() == whole.digests()
@@ -115,13 +115,13 @@ def test_where_all_are_damaged_nothing_is_begun_anew(walk, run):
     for step in (4, 8):
         flip(run / "checkpoints" / str(step))
     before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file() and file.name != "lock"}
-    with pytest.raises(UserError, match=rf"^no checkpoint of {run} is left to go on from; .*8 is damaged.*; 1 more$"):
+    with pytest.raises(UserError, match=rf"^no checkpoint of {run} is left to resume from; .*8 is damaged.*; 1 more$"):
         train(walk, None, HOW, out=run, resume=True, progress=False)
     assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file() and file.name != "lock"} == before
 
 
 def test_every_flipped_bit_is_found(tmp_path, record_property):
-    """In whichever file of a checkpoint: it is refused, or nothing that it holds is other than it was."""
+    """Restoring is refused, or all restored values are unchanged, for flipped bits in any file of a checkpoint."""
     tree = {"a": np.arange(64, dtype=np.float32), "b": {"c": np.int32(5)}}
     with Checkpoints(tmp_path / "all", Keep()) as checkpoints:
         checkpoints.save(1, tree, {"belongs": {"model": "m"}, "seconds": 2.0})
@@ -165,7 +165,7 @@ TREE = {"a": np.zeros(3, np.float32)}
 
 
 def kept(folder: Path, keep: Keep, scores: list[dict]) -> list[int]:
-    """The checkpoints left of one a score, half of them saved by a process that ended."""
+    """Saves one checkpoint per score, half of them in an earlier process, and returns the steps that remain."""
     for part in (scores[: len(scores) // 2], scores[len(scores) // 2 :]):
         with Checkpoints(folder, keep) as checkpoints:
             first = len(checkpoints.steps()) and checkpoints.steps()[-1]
@@ -217,9 +217,9 @@ def test_a_run_keeps_and_opens_each_seeds_best(walk, tmp_path, capsys):
 
 
 def test_another_order_of_the_data_is_refused(walk, run, monkeypatch):
-    """As a later version's shuffling would give, which the fingerprint and the seed do not show."""
+    """A later version might shuffle differently, which the fingerprint and the seed do not show."""
     stream = pipeline.stream
     monkeypatch.setattr(pipeline, "stream", lambda *args: stream(*args)[:, ::-1])
     (run / "result.json").unlink()
-    with pytest.raises(UserError, match=rf"the order of dataset digits is not what it was before step 8 of {run}"):
+    with pytest.raises(UserError, match=rf"the order of dataset digits has changed since step 8 of {run}"):
         train(walk, None, dataclasses.replace(HOW, steps=12), out=run, resume=True, progress=False)

@@ -1,4 +1,4 @@
-"""Disks that are full, folders that cannot be written, rows half written, and compiled programs that were damaged."""
+"""Full disks, folders without write permission, rows half written, and damaged compiled programs."""
 
 import contextlib
 import os
@@ -26,9 +26,9 @@ TRAIN = (
 def run(
     *args: str | Path, most: int | None = None, env: Mapping[str, str] = MappingProxyType({})
 ) -> subprocess.CompletedProcess:
-    """A training process, of whose files none may grow beyond so many bytes."""
+    """Runs training in a process whose files may not exceed so many bytes."""
     command = [*TRAIN, *map(str, args)]
-    if most is not None:  # not by preexec_fn: JAX in this process has threads
+    if most is not None:  # not by preexec_fn, as JAX has threads in this process
         limit = f"import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, ({most}, {most}))"
         command = [sys.executable, "-c", f"{limit}; os.execv(sys.argv[1], sys.argv[1:])", *command]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, env={**os.environ, **env})
@@ -36,7 +36,7 @@ def run(
 
 @contextlib.contextmanager
 def small_disk(folder: Path, size: int):
-    """A file system of so many bytes, or none where this user may not mount one."""
+    """Mounts a file system of so many bytes; skips the test if this user may not mount one."""
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder]
     if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
@@ -49,7 +49,7 @@ def small_disk(folder: Path, size: int):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """The digest of twelve steps that nothing happened to, and the same run's folder after eight."""
+    """The digest of twelve uninterrupted steps, and the same run's folder after eight."""
     path = tmp_path_factory.mktemp("whole")
     digests = run("--steps", "12", "--out", path / "twelve").stdout.splitlines()[-1:]
     assert digests[0].startswith("digest")
@@ -94,7 +94,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_compiled(
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=rf"^cannot write {tmp_path}/file/in/run: Not a directory$"):
         train("vae", None, Settings(steps=1), out=tmp_path / "file" / "in" / "run")
-    if os.geteuid():  # who is root may write everywhere
+    if os.geteuid():  # root may write everywhere
         (tmp_path / "closed").mkdir(mode=0o500)
         with pytest.raises(UserError, match="Permission denied"):
             train("vae", None, Settings(steps=1), out=tmp_path / "closed" / "run")
@@ -106,7 +106,7 @@ def test_a_torn_last_row_is_mended_and_none_is_there_twice(tmp_path, torn):
     how = Settings(seeds=(0, 1), steps=8, batch_size=8, log_every=2, checkpoint_every=4, sample_every=100)
     first = train("vae", small, how, out=tmp_path / "run", progress=False)
     rows = (first.path / "metrics.jsonl").read_text()
-    shutil.rmtree(first.path / "checkpoints" / "8")  # as if it was killed between the rows of a step
+    shutil.rmtree(first.path / "checkpoints" / "8")  # as if killed between the rows of a step
     (first.path / "result.json").unlink()
     (first.path / "metrics.jsonl").write_text(rows[:-torn])
     assert train("vae", small, how, out=first.path, resume=True, progress=False).digests() == first.digests()
@@ -114,7 +114,7 @@ def test_a_torn_last_row_is_mended_and_none_is_there_twice(tmp_path, torn):
 
 
 def damaged(content: bytes, rng: random.Random) -> bytes:
-    """Emptied, cut off, or with a bit flipped."""
+    """Empties content, cuts it off, or flips a bit."""
     how, place = rng.randrange(3), rng.randrange(len(content))
     flipped = content[:place] + bytes([content[place] ^ 1 << rng.randrange(8)]) + content[place + 1 :]
     return (b"", content[:place], flipped)[how]

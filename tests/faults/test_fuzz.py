@@ -1,7 +1,7 @@
-"""Commands, experiment files, images, meshes, checkpoints and extractors that are not what they should be.
+"""Malformed commands, experiment files, images, meshes, checkpoints and extractors.
 
-Each is refused in one line, or is right by a second reading; nothing else is raised. JAXGEN_FUZZ is the number of cases
-of each kind, 200 if not set; half of it or a quarter where a case takes long.
+Each is refused in one line, or accepted and correct by an independent check; nothing else is raised. JAXGEN_FUZZ is the
+number of cases of each kind, by default 200; slow kinds have a half or a quarter of it.
 """
 
 import contextlib
@@ -37,14 +37,14 @@ CASES = int(os.environ.get("JAXGEN_FUZZ", "200"))
 
 
 def cases(share: int = 1):
-    """So many cases, the same every time; a share of them where one takes long."""
+    """Number of cases for a test, the same in each session; divided by `share` if a case is slow."""
     count, slow = max(1, CASES // share), (HealthCheck.too_slow, HealthCheck.data_too_large)
     how = settings(max_examples=count, deadline=None, derandomize=True, database=None, suppress_health_check=slow)
     return lambda test: pytest.mark.cases(count)(how(test))
 
 
 def tried(call):
-    """(what it gives, None), or (None, the words by which it is refused)."""
+    """Returns (result, None), or (None, message) if the call is refused."""
     try:
         return call(), None
     except UserError as error:
@@ -66,7 +66,7 @@ EDITS = st.lists(
 
 
 def edited(content: bytes, edits) -> bytes:
-    """A bit flipped, the rest cut off, some bytes dropped, put in or repeated: as disks, transfers and people do."""
+    """Flips a bit, truncates, or drops, inserts or repeats bytes, as disks, transfers and people do."""
     for how, share, byte, length in edits:
         at = int(share * len(content))
         content = {
@@ -112,7 +112,7 @@ WORDS = (
     st.lists(st.one_of(st.sampled_from(WORDS), st.text(max_size=6)), max_size=6),
 )
 def test_commands(tmp_path_factory, first, rest):
-    """Exit status 0, or 2 with one line on stderr. What would train or download says so instead."""
+    """The exit status is 0, or 2 with one line on stderr. Training and downloads are replaced by an error."""
     argv = [first, *rest]
 
     def begun(*_, **__):
@@ -180,7 +180,7 @@ SOUND = {
 @cases(2)
 @given(st.dictionaries(st.sampled_from(sorted(SOUND)), VALUES, min_size=1, max_size=3), st.one_of(st.none(), EDITS))
 def test_experiment_files(tmp_path_factory, changes, edits):
-    """What is accepted is planned with the values that were written."""
+    """An accepted file is planned with the values written in it."""
     file = tmp_path_factory.mktemp("experiment") / "fuzzed.py"
     text = EXPERIMENT.format(**{name: repr(value) for name, value in (SOUND | changes).items()})
     names = {"nan": float("nan"), "inf": float("inf")}
@@ -207,7 +207,7 @@ def encoded(kind: str) -> bytes:
 @cases()
 @given(st.sampled_from(("png", "jpeg")), EDITS)
 def test_images(kind, edits):
-    """A PNG has checksums: it is refused, or shows what it showed. A JPEG has none, so it is an image, or refused."""
+    """A PNG has checksums: it is refused or shows the same image. A JPEG has none: it is refused or shows any image."""
     content = edited(encoded(kind), edits)
     image, refused = tried(lambda: image_files.decoded(content, "an image"))
     if refused:
@@ -234,7 +234,7 @@ NAMES = st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size
     st.one_of(st.none(), st.lists(st.one_of(st.text(max_size=20), st.tuples(NAMES, st.text(max_size=9))), max_size=6)),
 )
 def test_folders_of_images(tmp_path_factory, files, captions):
-    """What is accepted has every image of the folder once, with its own label and caption."""
+    """An accepted folder has each of its images once, with the right label and caption."""
     folder = tmp_path_factory.mktemp("images")
     written = {}
     for place, name in files:
@@ -281,7 +281,7 @@ MESHES = {
 @cases()
 @given(st.sampled_from(sorted(MESHES)), EDITS)
 def test_meshes(tmp_path_factory, suffix, edits):
-    """What is accepted has finite vertices and faces among them, and one connectivity."""
+    """Accepted meshes have finite vertices, faces with valid indices, and the same connectivity."""
     folder = tmp_path_factory.mktemp("meshes")
     for name, content in (("a", MESHES[suffix]), ("b", edited(MESHES[suffix], edits)), ("c", MESHES[suffix])):
         (folder / f"{name}{suffix}").write_bytes(content)
@@ -304,7 +304,7 @@ def run(tmp_path_factory):
 @cases(2)
 @given(st.floats(0, 1, exclude_max=True), EDITS)
 def test_runs(run, tmp_path_factory, which, edits):
-    """Any file of a run: it is refused, or opens with the parameters that were saved."""
+    """A run with any file damaged is refused, or opens with the saved parameters."""
     copy = tmp_path_factory.mktemp("copy") / "run"
     shutil.copytree(run.path, copy)
     files = sorted(file for file in copy.rglob("*") if file.is_file())
@@ -321,7 +321,7 @@ CLASSIFIER = min(WEIGHTS.glob("*.safetensors"), key=lambda file: file.stat().st_
 @cases(4)
 @given(st.sampled_from((1.0, 0.02)), EDITS)
 def test_extractors(tmp_path_factory, near, edits):
-    """It is refused, or is the extractor that it was; half of the edits are in the header."""
+    """The file is refused, or gives the same extractor; half of the edits are in the header."""
     file = tmp_path_factory.mktemp("extractor") / "edited.safetensors"
     content = CLASSIFIER.read_bytes()
     file.write_bytes(edited(content, [(how, near * share, byte, length) for how, share, byte, length in edits]))

@@ -1,4 +1,4 @@
-"""A run over two processes: the bits of one process with two devices, signals heeded by both, and the death of one."""
+"""A run on two processes: the same bits as one process with two devices, signals to either, and death of one."""
 
 import os
 import signal
@@ -40,7 +40,7 @@ def start(out: Path, steps: int, *resume: str, seeds: str = "0,1") -> list[subpr
 
 
 def ended(processes: list[subprocess.Popen]) -> list[tuple[int, list[str], str]]:
-    """Of each: exit status, digests, what it said."""
+    """Returns each process's exit status, digests and stderr."""
     try:
         said = [process.communicate(timeout=200) for process in processes]
     finally:
@@ -60,7 +60,7 @@ def until_saved(out: Path, step: int, processes: list[subprocess.Popen]) -> None
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """The folder of 64 steps that nothing happened to, over two processes, and its digests."""
+    """The folder of 64 uninterrupted steps on two processes, and its digests."""
     out = tmp_path_factory.mktemp("whole") / "run"
     (first, digests, _), second = ended(start(out, STEPS))
     assert (first, *second[:2]) == (0, 0, digests)
@@ -101,7 +101,7 @@ def test_one_seeds_batches_divided_among_two_processes(tmp_path):
 
 @pytest.mark.parametrize("victim", [0, 1])
 def test_one_process_is_killed(whole, tmp_path, victim):
-    """The other ends with an error within the heartbeat, and both go on from the newest checkpoint."""
+    """The other process ends with an error within the heartbeat, and both resume from the newest checkpoint."""
     out = tmp_path / "run"
     processes = start(out, STEPS)
     until_saved(out, 16, processes)
@@ -118,7 +118,7 @@ def test_one_process_is_killed(whole, tmp_path, victim):
 
 
 def test_what_the_first_process_cannot_write_ends_both(whole, tmp_path):
-    """A row's file that became a folder, in the middle: one says why, the other that one had an error."""
+    """The samples' folder becomes a file midway: one process says why it ends, the other that another had an error."""
     out = tmp_path / "run"
     processes = start(out, STEPS)
     until_saved(out, 8, processes)
@@ -151,7 +151,7 @@ def test_what_the_first_process_is_refused_ends_both(whole):
 
 
 def test_the_command_line_joins_the_processes_of_a_cluster(whole, tmp_path):
-    """As Slurm starts them."""
+    """The processes are started as by Slurm."""
     out = tmp_path / "run"
     model = ("vae", "--network", "mlp", "--hidden", "16", "--latent-dim", "2", "--seeds", "0", "1")
     how = {**vars(peer.settings(STEPS)), "out": out}

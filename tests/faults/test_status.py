@@ -1,4 +1,4 @@
-"""`jaxgen runs` and `jaxgen verify`: how runs stand, and what of them is not as it was written."""
+"""`jaxgen runs` and `jaxgen verify`: the state of runs, and parts that changed since they were written."""
 
 import dataclasses
 import json
@@ -21,7 +21,7 @@ from tests.faults.test_damage import DAMAGES
 SMALL = {"network": "mlp", "hidden": (8,), "latent_dim": 2}
 HOW = Settings(seeds=(0, 1), steps=8, batch_size=8, log_every=4, sample_every=8, checkpoint_every=4)
 
-# The seed whose first number is above a half fails at step 5.
+# The seed whose first random number is above a half fails at step 5.
 FAILING = """
 from dataclasses import dataclass
 import jax, jax.numpy as jnp
@@ -52,7 +52,7 @@ def run(whole, tmp_path):
 
 
 def bad(run: Path) -> dict[str, str]:
-    """The words of the parts that are not as they were written."""
+    """Messages for the parts that changed since they were written."""
     return {what: words for what, words, state in verified(run) if state == DAMAGED}
 
 
@@ -76,7 +76,7 @@ def test_how_runs_stand(run, tmp_path, capsys):
     assert not bad(failed.path)
     (failed.path / "model.py").write_text(FAILING + "\n")
     assert list(bad(failed.path)) == ["model.py"]
-    (failed.path / "result.json").unlink()  # as while it trains, or after it was stopped
+    (failed.path / "result.json").unlink()  # as while training, or after an interruption
     assert standing(failed.path).state == "stopped"
     assert standing(failed.path).note.endswith(seeds)
     shutil.copytree(run, tmp_path / "broken")
@@ -92,6 +92,28 @@ def test_how_runs_stand(run, tmp_path, capsys):
     assert [out.count(word) for word in ("damaged", "stopped")] == [2, 2], out
     assert cli.main(["runs", str(tmp_path / "broken" / "samples")]) == 0
     assert capsys.readouterr().out.startswith("no run below ")
+
+
+@pytest.mark.parametrize("columns", [30, 40, 80, 200])
+def test_names_are_whole_in_the_list_of_runs_however_narrow(run, tmp_path, columns, monkeypatch, capsys):
+    """Where a table does not fit, each run has a paragraph; and a run that ended before its steps reads as done."""
+    name = "a run of a rather long name/with-words-that-are-not-to-be-broken/and_a_last_one"
+    (tmp_path / name).parent.mkdir(parents=True)
+    run.rename(tmp_path / name)
+    counted = train("naive_bayes", None, dataclasses.replace(HOW, steps=999), out=tmp_path / "counted", progress=False)
+    (tmp_path / name / "result.json").unlink()
+    (tmp_path / name / "diverged.json").write_text('{"1": {"step": 5}}')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    capsys.readouterr()
+    assert cli.main(["runs", "."]) == 0
+    out = capsys.readouterr().out
+    assert name in out
+    assert counted.step == 101  # one pass over 808 examples, in batches of 8
+    words = out if columns == 200 else " ".join(out.split())
+    assert "101 of 101" in words
+    assert "diverged: seed 1 at step 5" in words
+    assert all(len(line) <= columns for line in out.splitlines() if name not in line)
 
 
 def test_a_run_that_is_whole(run, whole, capsys):
@@ -201,14 +223,14 @@ def test_rows_that_are_lost_are_told_of_on_resuming(run, capsys, monkeypatch):
     (run / "metrics.jsonl").write_text("".join(rows[2:]))
     train("vae", SMALL, dataclasses.replace(HOW, steps=12), out=run, resume=True)
     words = " ".join(capsys.readouterr().err.split())
-    assert "metrics.jsonl lacks 2 rows, the first of seed 0 at step 4; they are not made again" in words
+    assert "metrics.jsonl lacks 2 rows, the first of seed 0 at step 4; they are not written again" in words
 
 
 def test_a_run_whose_checkpoints_are_lost_is_not_begun_anew(run):
     shutil.rmtree(run / "checkpoints")
     files = {file: file.read_bytes() for file in run.rglob("*") if file.is_file() and file.name != "lock"}
     for _ in range(2):
-        with pytest.raises(UserError, match=r"no checkpoint of .* is left to go on from, though it came to step 8"):
+        with pytest.raises(UserError, match=r"no checkpoint of .* is left to resume from, though it came to step 8"):
             train("vae", SMALL, dataclasses.replace(HOW, checkpoint_every=4), out=run, resume=True, progress=False)
         assert {file: file.read_bytes() for file in files} == files
     assert bad(run)["checkpoints"].startswith("there is none, though the run is done")
@@ -220,7 +242,7 @@ def test_a_run_whose_checkpoints_are_lost_is_not_begun_anew(run):
 
 
 def test_a_checkpoint_that_is_removed_while_it_is_read_is_not_damaged(run, whole, monkeypatch):
-    """The run trains on: the newest then is read."""
+    """The run continues training; its newest checkpoint is then read."""
     read, seen = folder.restore, []
 
     def removed_first(path, plan, step):
@@ -237,7 +259,7 @@ def test_a_checkpoint_that_is_removed_while_it_is_read_is_not_damaged(run, whole
 
 
 def test_a_folder_that_was_left_before_the_first_step_is_gone_on_with(run, whole):
-    """By a process that was killed."""
+    """The folder is from a process that was killed."""
     for file in ("metrics.jsonl", "result.json"):
         (run / file).unlink()
     shutil.rmtree(run / "checkpoints")
@@ -255,7 +277,7 @@ def test_a_deletion_that_a_kill_broke_off_is_ended_and_no_damage(run, monkeypatc
     assert standing(run).state == "done"
     train("vae", SMALL, dataclasses.replace(HOW, steps=16), out=run, resume=True, progress=False)
     assert sorted(file.name for file in (run / "checkpoints").iterdir()) == ["12", "16"]
-    monkeypatch.setattr(Checkpoints, "_sweep", lambda self: None)  # what is seen between the two halves of a deletion
+    monkeypatch.setattr(Checkpoints, "_sweep", lambda self: None)  # stops between the two halves of a deletion
     train("vae", SMALL, dataclasses.replace(HOW, steps=20), out=run, resume=True, progress=False)
     assert sorted(file.name for file in (run / "checkpoints").iterdir()) == ["16", "20", "removed"]
     assert {file.name for file in (run / "checkpoints" / "removed" / "12").iterdir()} > {"data", "state"}
@@ -269,7 +291,7 @@ def test_a_folder_that_orbax_would_take_for_a_pattern_is_refused(tmp_path):
 
 @pytest.mark.parametrize("change", ["moved", "an image more", "an image changed"])
 def test_data_that_are_not_there_are_not_checked(change, tmp_path, capsys):
-    """Digest, samples and the rest of the check need no data; what needs them says so."""
+    """Digest, samples and other checks need no data; checks that do say so."""
     images = tmp_path / "images"
     for number in range(40):
         image = np.full((8, 8), 5 * number, np.uint8)
@@ -296,7 +318,7 @@ def test_data_that_are_not_there_are_not_checked(change, tmp_path, capsys):
 
 
 def test_what_a_run_keeps_of_its_dataset_is_checked(run):
-    """Its description and its arrays, by one sha256."""
+    """The dataset's description and arrays are covered by one sha256."""
     described = run / "dataset.json"
     whole = described.read_text()
     for change in ({"num_examples": 7}, {"classes": ["a"]}, {"sha256": "0" * 64}):

@@ -1,4 +1,4 @@
-"""Agreement with the asked labels, and recall within classes, against loops over all pairs."""
+"""Agreement with requested labels, and recall within classes, against loops over all pairs."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ def normal(seed, n, dimensions=3):
 
 
 def recall_of_loops(real, fake, k):
-    """The definition: a real sample counts if it is nearer to some fake than that fake's k-th nearest other fake."""
+    """Recall by definition: a real sample counts if nearer to some fake than that one's k-th nearest other fake."""
     recalled = 0
     for x in real:
         for i, y in enumerate(fake):
@@ -27,7 +27,7 @@ def test_agreement_by_hand():
 
 
 def test_class_recall_equals_loops():
-    """Classes of 40, 25 and 30 real samples; the third's fakes are far off: all classes together would differ."""
+    """Classes of 40, 25 and 30 real samples, the third with distant fakes; pooling the classes would change recall."""
     real, fake = normal(0, 95), normal(1, 60)
     real_labels, fake_labels = np.repeat([0, 1, 2], [40, 25, 30]), np.arange(60) % 3
     fake[fake_labels == 2] += 100
@@ -40,7 +40,7 @@ def test_class_recall_equals_loops():
 
 
 def test_fakes_of_the_wrong_class_recall_nothing():
-    """Two far clusters: with the labels exchanged recall is 0, though both are covered."""
+    """Two distant clusters: with labels exchanged recall is 0, though both are covered."""
     label = np.arange(200) % 2
     real, fake = normal(0, 200) + 50 * label[:, None], normal(1, 200) + 50 * label[:, None]
     assert class_recall(real, label, fake, label) > 0.8
@@ -51,14 +51,14 @@ def test_fakes_of_the_wrong_class_recall_nothing():
 def test_one_image_a_class_agrees_and_recalls_next_to_nothing(noise):
     label = np.arange(300) % 3
     real = normal(0, 300) + 20 * label[:, None]
-    fake = real[:3][label] + noise * normal(1, 300)  # each class's first real sample, but for a hair
+    fake = real[:3][label] + noise * normal(1, 300)  # each class's first real sample, almost exactly
     named = np.linalg.norm(fake[:, None] - 20 * np.arange(3)[None, :, None], axis=-1).argmin(1)
     assert label_agreement(named, label) == 1
-    assert class_recall(real, label, fake, label) <= 0.01 + 1e-9  # itself, of the class's 100
+    assert class_recall(real, label, fake, label) <= 0.01 + 1e-9  # that sample, of the class's 100
 
 
 def test_a_class_with_too_few_samples_counts_as_0_and_with_too_few_real_ones_not():
-    """Class 1 has 5 fakes, whose 5th neighbor there is not; class 2 has 5 real samples."""
+    """Class 1 has 5 fakes, and so no 5th other one; class 2 has 5 real samples."""
     real, real_labels = normal(0, 105), np.repeat([0, 1, 2], [50, 50, 5])
     fake, fake_labels = normal(1, 105), np.repeat([0, 2, 1], [50, 50, 5])
     of_0 = precision_recall(real[:50], fake[:50]).recall

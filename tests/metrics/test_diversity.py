@@ -12,13 +12,13 @@ def noise(seed, *shape):
 
 
 def similar(images, seed, amount=40):
-    """The images with noise of up to `amount` levels on them."""
+    """Adds noise of up to `amount` levels to images."""
     change = np.random.default_rng(seed).integers(-amount, amount + 1, size=images.shape)
     return np.clip(images.astype(int) + change, 0, 255).astype(np.uint8)
 
 
 def pattern(height, width):
-    """A pair of images of which each pixel is a formula."""
+    """Makes a pair of images whose pixels are given by a formula."""
     i, j, c = np.meshgrid(np.arange(height), np.arange(width), np.arange(3), indexing="ij")
     first = (3 * i + 2 * j + 40 * c + (7 * i * j) % 31) % 256
     second = np.clip(first + (5 * i * j + 3 * i) % 47 - 20 * c, 0, 255)
@@ -42,7 +42,7 @@ def plain_terms(a, b):
 
 
 def plain_halved(image):
-    """Means of 2x2 pixels, where the last row and column of odd sides are there twice."""
+    """Means of 2x2 pixels, repeating the last row and column of odd sides."""
     height, width = image.shape
     halved = np.empty(((height + 1) // 2, (width + 1) // 2))
     for i, j in itertools.product(range(halved.shape[0]), range(halved.shape[1])):
@@ -52,7 +52,7 @@ def plain_halved(image):
 
 
 def plain_ms_ssim(a, b, weights):
-    """Of one pair [H, W, C]."""
+    """MS-SSIM of one pair [H, W, C]."""
     of_channels = []
     for channel in range(a.shape[-1]):
         x, y = a[..., channel].astype(float), b[..., channel].astype(float)
@@ -67,7 +67,7 @@ def plain_ms_ssim(a, b, weights):
 
 
 def test_constant_images():
-    # only the luminance term is left: (2 * 50 * 100 + C1) / (50^2 + 100^2 + C1), C1 = 2.55^2
+    # only the luminance term remains: (2 * 50 * 100 + C1) / (50^2 + 100^2 + C1), C1 = 2.55^2
     a, b = np.full((1, 16, 12, 1), 50, np.uint8), np.full((1, 16, 12, 1), 100, np.uint8)
     assert ssim(a, b) == pytest.approx([(10_000 + 6.5025) / (12_500 + 6.5025)], rel=1e-12)
 
@@ -83,7 +83,7 @@ def test_negatives_are_below_zero_and_cut_to_zero():
     assert (ssim(images, 255 - images) < -0.5).all()
     assert ms_ssim(images, 255 - images).tolist() == [0, 0]
     assert ms_ssim(images, 255 - images, scales=1).tolist() == [0, 0]
-    # opposite chessboards on one image: opposite on the fine scale, equal on the coarse one
+    # opposite checkerboards on one image: opposite at the fine scale, equal at the coarse one
     ramp, board = np.add.outer(np.arange(28), np.arange(28)), np.indices((28, 28)).sum(axis=0) % 2
     a, b = (np.uint8(100 + ramp + 40 * shown)[None, ..., None] for shown in (board, 1 - board))
     assert ssim(a, b) < 0
@@ -126,8 +126,8 @@ def test_five_scales_need_161_pixels():
 
 
 # tf.image.ssim(a, b, 255.0) and tf.image.ssim_multiscale(a, b, 255.0, power_factors) of TensorFlow 2.21 with the first
-# weights, scaled to sum 1. Printed once, with its conversion of images to float32 replaced by one to float64; as it is,
-# its window sums to 1 within float32 only, which moves these values by up to 1e-5.
+# weights, scaled to sum 1. Computed once, with its conversion of images to float32 replaced by one to float64;
+# unmodified, its window sums to 1 only within float32, which changes these values by up to 1e-5.
 TENSORFLOW = [
     (28, 28, 2, 0.5993100535565262, 0.8492993438932444),
     (65, 48, 3, 0.6640818245051906, 0.9244951889461909),
@@ -144,7 +144,7 @@ def test_against_tensorflow(height, width, scales, similarity, multi_scale):
 
 
 def test_many_pairs_are_those_of_each():
-    # more than are worked on at once
+    # more pairs than are processed at once
     a, b = noise(10, 150, 12, 12, 1), noise(11, 150, 12, 12, 1)
     each = [ssim(a[i : i + 1], b[i : i + 1])[0] for i in (0, 63, 64, 149)]
     np.testing.assert_allclose(ssim(a, b)[[0, 63, 64, 149]], each, rtol=1e-12)

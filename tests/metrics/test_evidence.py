@@ -1,6 +1,6 @@
-"""Bounds against a model whose likelihood is known: probabilistic PCA, x = W z + mu + noise, with a wrong q(z|x).
+"""Bounds against a model with a known likelihood: probabilistic PCA, x = W z + mu + noise, with a wrong q(z|x).
 
-With the true posterior as q all importance weights are the same, and a wrong bound could not be told from a right one.
+With the true posterior as q, all importance weights are equal, which would hide errors in a bound.
 """
 
 import itertools
@@ -23,7 +23,7 @@ from jaxgen.model import Latents, Prior
 
 
 class Pca:
-    """Probabilistic PCA in float64 with q(z|x) = N(A (x - mu) + b, L L^T), and all that is known of it."""
+    """Probabilistic PCA in float64 with q(z|x) = N(A (x - mu) + b, L L^T), and its exact quantities."""
 
     def __init__(self, data_dim, latent_dim, noise, scale=1.0, seed=0):
         rng = np.random.default_rng(seed)
@@ -41,7 +41,7 @@ class Pca:
         return self
 
     def wrong_q(self, shrinking=0.97, shift=0.5, spread=1.4):
-        """Means shrunk and shifted (in posterior deviations), too wide, no correlations."""
+        """A wrong q: means shrunk and shifted (in posterior deviations), too wide, without correlations."""
         deviation = np.sqrt(np.diag(self.posterior_covariance))
         self.A, self.b = shrinking * self.posterior_map, shift * deviation
         self.L = np.diag(spread * deviation)
@@ -110,7 +110,7 @@ LATENTS = Latents(
 
 
 def gaussian_kl(shift, covariance, other):
-    """KL(N(m, covariance) || N(m - shift, other)), a row of shift [num, dimensions] each."""
+    """KL(N(m, covariance) || N(m - shift, other)) for each row of shift [num, dimensions]."""
     ratio = np.linalg.solve(other, covariance)
     square = (shift * np.linalg.solve(other, shift.T).T).sum(1)
     return 0.5 * (square + np.trace(ratio) - len(covariance) - np.linalg.slogdet(ratio)[1])
@@ -146,7 +146,7 @@ def test_importance_bound_rises_to_the_exact_likelihood():
     for fewer, more in ((1, 5), (5, 50), (50, 500)):
         gain, error = mean_and_error(below[fewer] - below[more])
         assert gain > 3 * error
-    # at K = 1 it is the ELBO, which is below by KL(q(z|x) || p(z|x)); at 500 it is not above, and all but there
+    # at K = 1 it is the ELBO, below by KL(q(z|x) || p(z|x)); at 500 it is not above, and almost tight
     excess, error = mean_and_error(below[1] - PCA.kl_to_posterior(X))
     assert abs(excess) < 3 * error
     left, error = mean_and_error(below[500])
@@ -154,7 +154,7 @@ def test_importance_bound_rises_to_the_exact_likelihood():
 
 
 def test_importance_bound_with_the_true_posterior_is_exact():
-    """p(x, z) / p(z|x) = p(x), whatever z."""
+    """p(x, z) / p(z|x) = p(x) for every z."""
     state = Pca(64, 5, noise=1.0).true_q().state()
     for samples in (1, 50):
         bound = importance_bound(key(0), LATENTS, state, BATCH, samples=samples)
@@ -176,7 +176,7 @@ GIVEN_WEIGHTS = Latents(
 
 
 def bound_of(key, num, *, scale=1.0, offset=0.0, zero_to=-np.inf, nan_at=np.inf, **options):
-    """The bound of such log weights, and the draws [samples, num] that it took."""
+    """Returns the bound of such log weights, and its draws [samples, num]."""
     state = {"scale": scale, "offset": offset, "zero to": zero_to, "nan at": nan_at}
     state = {name: jnp.float32(value) for name, value in state.items()}
     bound = importance_bound(key, GIVEN_WEIGHTS, state, {"x": jnp.zeros(num)}, **options)
@@ -186,20 +186,22 @@ def bound_of(key, num, *, scale=1.0, offset=0.0, zero_to=-np.inf, nan_at=np.inf,
 
 @pytest.mark.parametrize(("samples", "chunk"), [(75, 50), (5000, 1)])
 def test_importance_bound_equals_a_float64_sum_of_its_weights(samples, chunk):
-    """Log weights of some 60 nats' spread around 0, and where exp overflows and underflows; then all the same,
-    of which a running logsumexp in float32 would lose some by a rounding at each step."""
+    """Log weights with a spread of about 60 nats around 0, and where exp overflows or underflows.
+
+    Finally equal weights, of which a running logsumexp in float32 would lose some by rounding at each step.
+    """
     for scale, offset in ((10, 0), (10, -1e4), (10, 1e4), (0, -231.836)):
         bound, z = bound_of(key(3), 6, scale=scale, offset=offset, samples=samples, chunk=chunk)
         log_weights = (np.float32(scale) * z + np.float32(offset)).astype(np.float64)
         expected = scipy.special.logsumexp(log_weights, axis=0) - np.log(samples)
-        # a unit in the last place of a float32 is up to 1.2e-7 of it: two of them
+        # two units in the last place; one is up to 1.2e-7 of a float32
         np.testing.assert_allclose(bound, expected, rtol=2.4e-7)
 
 
 def test_weights_of_zero_count_as_zero_and_nan_is_not_hidden():
     options = {"samples": 75, "chunk": 50}
     half, z = bound_of(key(8), 6, zero_to=0, **options)
-    # log sum w - log K: a unit in the last place of log K, from which the values near 0 are left
+    # log sum w - log K: tolerates a unit in the last place of log K, which remains in values near 0
     unit = np.spacing(np.float32(np.log(75)))
     np.testing.assert_allclose(half, np.log(np.where(z > 0, np.exp(np.float64(z)), 0).mean(0)), rtol=0, atol=unit)
     none, _ = bound_of(key(8), 6, zero_to=np.inf, **options)
@@ -240,7 +242,7 @@ def test_importance_bound_takes_the_memory_of_one_chunk():
         return compiled.memory_analysis().temp_size_in_bytes
 
     one = memory(100)
-    assert one > 50 * 20 * 3 * 4  # a chunk's latents
+    assert one > 50 * 20 * 3 * 4  # the latents of a chunk
     assert memory(5000) < 1.5 * one
 
 
@@ -248,7 +250,7 @@ def test_importance_bound_takes_the_memory_of_one_chunk():
 
 
 def test_annealed_weights_average_to_the_likelihood():
-    """E[w] = p(x) exactly, however few the temperatures: only if every move leaves its density invariant."""
+    """E[w] = p(x) exactly for any number of temperatures, if every move leaves its density invariant."""
     pca = Pca(3, 2, noise=1.0, scale=0.7)
     for x in pca.draw(3):
         batch = as_batch(np.tile(x, (20_000, 1)))
@@ -259,8 +261,10 @@ def test_annealed_weights_average_to_the_likelihood():
 
 
 def annealed_gap(pca, x, betas):
-    """How far below log p(x) one chain is in expectation if every move draws afresh: the sum of
-    KL(f_{t-1} || f_t) between the annealed densities, all Gaussian; [num]."""
+    """Expected gap between log p(x) and one chain's estimate if every move draws independently, [num].
+
+    It is the sum of KL(f_{t-1} || f_t) between the annealed densities, which are all Gaussian.
+    """
     steps = []
     for beta in betas:
         covariance = np.linalg.inv(np.eye(len(pca.b)) + beta * pca.W.T @ pca.W / pca.noise**2)
@@ -269,7 +273,7 @@ def annealed_gap(pca, x, betas):
 
 
 def test_annealing_is_tighter_with_more_temperatures_and_chains_and_never_above():
-    """The posterior is up to 50 times narrower than the prior, which wants steps of many sizes."""
+    """The posterior is up to 50 times narrower than the prior, which requires steps of many sizes."""
     pca = Pca(16, 4, noise=0.1)
     x = pca.draw(200)
 
@@ -283,7 +287,7 @@ def test_annealing_is_tighter_with_more_temperatures_and_chains_and_never_above(
     for gains in (one - more_temperatures, one - more_chains):
         gain, error = mean_and_error(gains)
         assert gain > 3 * error
-    # moves that draw half afresh are below by some three times as much as perfect ones
+    # imperfect moves, which redraw about half, have some three times the gap of perfect ones
     sigmoid = scipy.special.expit(np.linspace(-4, 4, 301))
     perfect = annealed_gap(pca, x, (sigmoid - sigmoid[0]) / (sigmoid[-1] - sigmoid[0])).mean()
     left, error = mean_and_error(more_temperatures)
@@ -291,7 +295,7 @@ def test_annealing_is_tighter_with_more_temperatures_and_chains_and_never_above(
 
 
 def test_annealing_beats_importance_sampling_from_a_bad_q():
-    """With q four deviations off, 5,000 weights are worth less than one chain of 300 temperatures, without q."""
+    """One chain of 300 temperatures, which ignores q, beats 5,000 weights if q is off by four deviations."""
     pca = Pca(16, 4, noise=0.5).wrong_q(shift=4.0, spread=1.0)
     x = pca.draw(200)
     given = LATENTS, pca.state(), as_batch(x)
@@ -304,7 +308,7 @@ def test_annealing_beats_importance_sampling_from_a_bad_q():
 
 
 def test_annealing_is_its_keys_and_takes_latents_of_any_shape():
-    """The same model with z as [num, 2, 2] in place of [num, 4], and no q: the same draws, the same estimate."""
+    """Draws and estimate are the same with z as [num, 2, 2] in place of [num, 4], and without q."""
     square = Latents(
         decode=None,
         prior=Prior(
@@ -356,11 +360,11 @@ def test_elbo_is_below_the_importance_bound():
     assert gain > 3 * error
 
 
-# Numbers of arrays.
+# Functions of arrays.
 
 
 def test_bits_per_dimension_by_hand():
-    # 12 fair bits; 12 uniform levels; a uniform density on [0, 1]^12, which is 8 bits once dequantized
+    # 12 fair bits; 12 uniform levels; a uniform density on [0, 1]^12, which is 8 bits per dimension when dequantized
     assert bits_per_dimension(-12 * np.log(2), 12, "binary") == pytest.approx(1, rel=1e-15)
     assert bits_per_dimension(-12 * np.log(256), 12, "uint8") == pytest.approx(8, rel=1e-15)
     assert bits_per_dimension(0.0, 12, "continuous") == pytest.approx(8, rel=1e-15)
@@ -369,7 +373,7 @@ def test_bits_per_dimension_by_hand():
 
 
 def test_bits_of_levels_and_of_their_dequantized_density_agree():
-    """A density constant on each level's cell, 256 P(level) an axis, has the levels' own bits."""
+    """A density constant on each level's cell, 256 P(level) per axis, has the same bits as the levels."""
     rng = np.random.default_rng(0)
     share = rng.dirichlet(np.ones(256))
     levels = rng.integers(0, 256, (5, 7))
@@ -387,7 +391,7 @@ def test_active_units_by_hand():
     np.testing.assert_allclose(variances, [1, 0, 0.0121, 0.0081], rtol=1e-5)
 
 
-# What is refused.
+# Errors.
 
 GIVEN = key(0), LATENTS, SMALL.state(), as_batch(SMALL.draw(3))
 
@@ -418,14 +422,14 @@ def test_models_without_densities_and_wrong_densities_are_refused(function):
     for lacking in (None, *without):
         with pytest.raises(ValueError, match=r"does not give the densities of its latents, p\(z\) and p\(x\|z\)"):
             function(first, lacking, state, batch, **options)
-    # [3, 1] beside [3] would broadcast to [3, 3]
+    # [3, 1] and [3] would broadcast to [3, 3]
     column = latents._replace(prior=latents.prior._replace(log_prob=lambda state, z: log_prior(state, z)[:, None]))
     with pytest.raises(ValueError, match=r"densities of 3 examples must be \[3\], got the shape \(3, 1\)"):
         function(first, column, state, batch, **options)
 
 
 def test_only_annealing_needs_no_inferred_latents():
-    """It is told apart in `test_annealing_is_its_keys_and_takes_latents_of_any_shape`."""
+    """Annealing without q is tested in `test_annealing_is_its_keys_and_takes_latents_of_any_shape`."""
     first, latents, state, batch = GIVEN
     for function, options in ((importance_bound, {"samples": 5}), (rate_distortion, {})):
         with pytest.raises(ValueError, match=r"does not give the density of inferred latents, q\(z\|x\)"):

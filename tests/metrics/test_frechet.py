@@ -11,7 +11,7 @@ def normal(seed, n, dimensions):
 
 
 def whitened(seed, n, dimensions):
-    """Samples whose mean is exactly 0 and whose covariance (n - 1) is exactly the identity."""
+    """Draws samples with mean exactly 0 and covariance (n - 1) exactly the identity."""
     x = normal(seed, n, dimensions)
     q, _ = np.linalg.qr(x - x.mean(axis=0))
     return q * np.sqrt(n - 1)
@@ -30,7 +30,7 @@ def test_one_dimension_by_hand():
 
 
 def test_diagonal_covariances():
-    # commuting covariances: the sum of (difference of the means)^2 + (difference of the sds)^2
+    # commuting covariances: the sum of (difference of means)^2 + (difference of standard deviations)^2
     mean1, sd1 = np.array([0.0, 1.0, -2.0, 3.0]), np.array([1.0, 0.5, 2.0, 0.0])
     mean2, sd2 = np.array([1.0, 1.0, 0.0, 3.5]), np.array([3.0, 0.25, 0.0, 1.0])
     real, fake = mean1 + whitened(0, 50, 4) * sd1, mean2 + whitened(1, 31, 4) * sd2
@@ -57,7 +57,7 @@ def test_a_set_against_itself(n, dimensions):
 
 
 def test_fewer_samples_than_dimensions():
-    # variation on two coordinates only, in a rotated space of 30 dimensions, with 3 samples each
+    # variation in only two coordinates of a rotated 30-dimensional space, with 3 samples each
     rotation, _ = np.linalg.qr(normal(8, 30, 30))
     real, fake = np.zeros((3, 30)), np.zeros((3, 30))
     real[:, :2] = whitened(9, 3, 2) * [1, 2]
@@ -72,7 +72,7 @@ def test_it_is_symmetric():
 
 
 def test_float32_with_a_large_mean_is_exact():
-    # multiples of 1/16 around 10,000 are float32 numbers, so that the shift changes no digit
+    # multiples of 1/16 around 10,000 are exact in float32, so the shift changes no digit
     real, fake = (np.round(16 * normal(seed, 400, 8)) / 16 for seed in (13, 14))
     shifted = [np.float32(x + 10_000) for x in (real, 1 + fake)]
     assert all(np.array_equal(x - np.float64(10_000), y) for x, y in zip(shifted, (real, 1 + fake), strict=True))
@@ -98,7 +98,7 @@ def test_what_is_refused(real, fake, message):
 
 
 def to_standard_normal(x):
-    """The squared distance of the Gaussian fitted to x to N(0, I), by the eigenvalues of its covariance."""
+    """Squared distance between N(0, I) and the Gaussian fitted to x, by the eigenvalues of its covariance."""
     roots = np.sqrt(np.linalg.eigvalsh(np.cov(x, rowvar=False)))
     return np.square(x.mean(axis=0)).sum() + np.square(roots - 1).sum()
 
@@ -107,9 +107,9 @@ def test_the_extrapolation_of_identical_gaussians():
     real, fake = normal(20, 5_000, 64), normal(30, 5_000, 64)
     line = frechet_distance_infinity(real, fake)
     assert line.distances[-1] == pytest.approx(0.44, abs=0.02)
-    # infinitely many fake samples would be N(0, I) itself: what stays is the real set's own distance to it
+    # with infinitely many fake samples, N(0, I) itself, only the real set's distance to it remains
     assert to_standard_normal(real) == pytest.approx(0.22, abs=0.01)
-    # 0.02 is what a value scatters by from one set of samples to the next
+    # 0.02 is the spread between sets of samples
     assert line.value == pytest.approx(to_standard_normal(real), abs=0.06)
 
 

@@ -22,9 +22,9 @@ def test_two_samples_by_hand():
 
 
 def test_the_extremes():
-    # sure of one class each, evenly over 7: the number of classes, even where exp would overflow
+    # each sample certain, evenly over 7 classes: the number of classes, even where exp would overflow
     assert inception_score(2000 * np.eye(7), splits=1).mean == pytest.approx(7, rel=1e-12)
-    # sure of one and the same class; and never sure of anything
+    # all certain of one class; then all uncertain
     assert inception_score(2000 * np.eye(7)[[3] * 5], splits=1).mean == pytest.approx(1, rel=1e-12)
     assert inception_score(np.zeros((5, 7)), splits=1).mean == pytest.approx(1, rel=1e-12)
 

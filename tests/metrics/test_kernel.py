@@ -21,12 +21,12 @@ def by_scikit_learn(real, fake):
 
 
 def test_one_dimension_by_hand():
-    # k(0, 2) = 1, k(1, 3) = 4^3; across 1, 1, 3^3, 7^3 with the mean 93
+    # k(0, 2) = 1, k(1, 3) = 4^3; between the sets 1, 1, 3^3, 7^3 with mean 93
     assert squared_mmd([[0], [2]], [[1], [3]]) == 1 + 64 - 2 * 93
 
 
 def test_two_dimensions_by_hand():
-    # x.y is halved: k = 1 among the real, (4/2 + 1)^3 = 27 among the fake; across 1, 1, 27, 1
+    # x.y is halved: k = 1 among real, (4/2 + 1)^3 = 27 among fake; between the sets 1, 1, 27, 1
     assert squared_mmd([[0, 0], [2, 0]], [[2, 2], [0, 2]]) == 1 + 27 - 2 * 7.5
 
 
@@ -49,7 +49,7 @@ def test_it_is_symmetric():
 
 
 def test_the_mean_over_all_subsets_is_that_of_the_whole():
-    # which only holds without the diagonals
+    # holds only without the diagonals
     real, fake = normal(6, 5, 2), 1 + normal(7, 6, 2)
     estimates = [
         squared_mmd(real[list(i)], fake[list(j)]) for i in combinations(range(5), 3) for j in combinations(range(6), 2)
@@ -59,7 +59,7 @@ def test_the_mean_over_all_subsets_is_that_of_the_whole():
 
 def test_its_expectation_is_the_distance_of_the_distributions():
     # E (xy + 1)^3 is a sum over moments: the distance is that of E x^3, plus 3 times those of E x^2 and E x.
-    # N(0, 1) has the moments 0, 1, 0 and N(1, 1) 1, 2, 4: 3 * 1 + 3 * 1 + 16
+    # N(0, 1) has moments 0, 1, 0 and N(1, 1) has 1, 2, 4: 3 * 1 + 3 * 1 + 16
     rng = np.random.default_rng(8)
     estimates = [squared_mmd(rng.normal(size=(20, 1)), rng.normal(1, size=(20, 1))) for _ in range(5000)]
     standard_error = np.std(estimates) / np.sqrt(len(estimates))
@@ -71,7 +71,7 @@ def test_a_set_against_itself_is_below_zero():
     x = normal(9, 50, 8)
     values = polynomial_kernel(x, degree=3)
     off_diagonal = values[~np.eye(50, dtype=bool)].mean()
-    # 2 off-diagonal means less 2 means with the diagonal
+    # 2 off-diagonal means minus 2 means with the diagonal
     assert squared_mmd(x, x) == pytest.approx(2 * (off_diagonal - np.trace(values) / 50) / 50, rel=1e-10)
     assert squared_mmd(x, x) < -0.05
 
@@ -84,7 +84,7 @@ def test_subsets_of_everything_are_all_equal():
 
 
 def test_mean_and_deviation_are_those_over_all_possible_subsets():
-    # three samples a side, two drawn: 3 x 3 subsets, all as likely; with replacement there would be more
+    # three samples per set, two drawn: 3 x 3 equally likely subsets; with replacement there would be more
     real, fake = normal(12, 3, 2), 1 + normal(13, 3, 2)
     of_two = [list(pair) for pair in combinations(range(3), 2)]
     possible = [squared_mmd(real[i], fake[j]) for i in of_two for j in of_two]
@@ -99,7 +99,7 @@ def test_mean_and_deviation_are_those_over_all_possible_subsets():
 def test_the_deviation_divides_by_the_number_of_subsets():
     real, fake = normal(14, 40, 3), 1 + normal(15, 40, 3)
     first, second = (kernel_distance(real, fake, subsets=n, subset_size=10, seed=3) for n in (1, 2))
-    # of two estimates with the mean m and the first one x it is |x - m|; of one it is 0
+    # for two estimates with mean m and first one x it is |x - m|; for one it is 0
     assert first.deviation == 0
     assert second.deviation == pytest.approx(abs(first.value - second.value), rel=1e-12)
     assert second.deviation > 0

@@ -9,7 +9,7 @@ from jaxgen.metrics.modes import class_modes, point_modes
 
 
 def expected_kl(n, num_modes):
-    """The exact mean of KL(shares, uniform) of n samples that fall on each mode with equal probability."""
+    """Exact mean of KL(shares, uniform) for n samples that fall on all modes with equal probability."""
     count = np.arange(1, n + 1)
     share = count / n
     probability = scipy.stats.binom.pmf(count, n, 1 / num_modes)
@@ -17,7 +17,7 @@ def expected_kl(n, num_modes):
 
 
 def assert_mean(values, expected):
-    """The mean of independent values lies within 4 standard errors of what is expected."""
+    """Checks that the mean of independent values is within 4 standard errors of the expected value."""
     standard_error = np.std(values, ddof=1) / np.sqrt(len(values))
     assert np.mean(values) == pytest.approx(expected, rel=1e-9, abs=4 * standard_error)
 
@@ -27,8 +27,8 @@ def test_points_by_hand():
     points = [
         [0.5, 0.5], [-1, 0], [0, 2.9],  # three on the first mode
         [10, 1],  # one on the second
-        [0, 7],  # nearest to the third, at 3 deviations: not under 3
-        [5.1, 9],  # nearest to the fourth, far off
+        [0, 7],  # nearest to the third, at exactly 3 deviations: not under 3
+        [5.1, 9],  # nearest to the fourth, but far away
     ]  # fmt: skip
     modes, kl, high_quality = point_modes(points, centers, 1)
     assert modes == 2
@@ -38,7 +38,7 @@ def test_points_by_hand():
 
 
 def test_distances_are_euclidean():
-    # (2.5, 2.5) is within 3 of the center on either axis, but at 3.54; (2, 2) is at 2.83
+    # (2.5, 2.5) is within 3 of the center on either axis, but at distance 3.54; (2, 2) is at 2.83
     assert point_modes([[2.5, 2.5]], [[0, 0]], 1).high_quality == 0
     assert point_modes([[2.0, 2.0]], [[0, 0]], 1).high_quality == 1
 
@@ -95,7 +95,7 @@ def test_a_collapsed_sampler():
     collapsed = gaussians.draw(rng, centers[:5], deviation, 2_500)["point"]
     modes, kl, _ = point_modes(collapsed, centers, deviation)
     assert modes == 5
-    # evenly on 5 of 25, but for the sampling
+    # evenly on 5 of 25, up to sampling noise
     assert kl == pytest.approx(math.log(5) + expected_kl(2_472, 5), abs=4e-3)
 
 

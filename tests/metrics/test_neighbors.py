@@ -1,4 +1,4 @@
-"""Balls and nearest neighbors against loops over all pairs; those of whole numbers have exact distances, ties too."""
+"""Balls and nearest neighbors against loops over all pairs; integer samples have exact distances, including ties."""
 
 import numpy as np
 import pytest
@@ -24,12 +24,12 @@ def normal(seed, n, dimensions, dtype=np.float64):
 
 
 def squared_distances(a, b):
-    """Of whole numbers, exact."""
+    """Exact squared distances of integer samples."""
     return np.square(np.int64(a)[:, None] - np.int64(b)).sum(axis=-1)
 
 
 def scores_from(real_real, fake_fake, real_fake, k):
-    """The definitions, from whole matrices of distances."""
+    """Scores by definition, from full distance matrices."""
     real_radii = np.sort(np.where(np.eye(len(real_real)), np.inf, real_real), axis=1)[:, k - 1]
     fake_radii = np.sort(np.where(np.eye(len(fake_fake)), np.inf, fake_fake), axis=1)[:, k - 1]
     in_real, in_fake = real_fake < real_radii[:, None], real_fake < fake_radii
@@ -45,7 +45,7 @@ def scores_from(real_real, fake_fake, real_fake, k):
 
 
 def test_scores_by_hand():
-    # radii of the real samples 1, 1, 2, 4, 43, of the fakes 1.5, 1.5, 2, 1, 1, 1.5
+    # radii of real samples 1, 1, 2, 4, 43, of fakes 1.5, 1.5, 2, 1, 1, 1.5
     real = [[0.0], [1.0], [3.0], [7.0], [50.0]]
     fake = [[0.5], [2.0], [4.0], [200.0], [201.0], [202.5]]
     # 0.5 is in the balls of 0 and 1; 2 in that of 3 and on the border of that of 1; 4 in those of 3 and 7.
@@ -55,7 +55,7 @@ def test_scores_by_hand():
     assert scores._fields == ("precision", "recall", "density", "coverage")
     assert precision_recall(real, fake, k=1) == (3 / 6, 3 / 5)
     assert density_coverage(real, fake, k=1) == (5 / 6, 4 / 5)
-    # the fakes alone, from the real samples: no two of the shares above agree by chance
+    # from the fakes to the real samples; no two of the shares above agree by chance
     assert neighbor_scores(fake, real, k=1) == (3 / 5, 3 / 6, 5 / 5, 3 / 6)
     assert density_coverage(real, [[4.0]], k=1) == (2, 2 / 5)
 
@@ -108,7 +108,7 @@ def test_float32_scores_of_50_000_against_scikit_learn_in_float64():
 
     def radii(features):
         nearest = NearestNeighbors(n_neighbors=5, algorithm="brute").fit(np.float64(features))
-        return nearest.kneighbors()[0][:, -1]  # without a query, no sample is its own neighbor
+        return nearest.kneighbors()[0][:, -1]  # without a query, a sample is not its own neighbor
 
     real_radii, fake_radii = radii(real), radii(fake)
     in_real, covered, recalled, start = np.zeros(len(fake)), np.zeros(len(real), bool), np.zeros(len(real), bool), 0
@@ -127,7 +127,7 @@ def test_float32_scores_of_50_000_against_scikit_learn_in_float64():
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("mean", [0, 1000])
 def test_a_set_against_itself_in_another_order(mean, dtype, monkeypatch):
-    """Each fake is in its own ball and in those of which it is the 1st to 4th neighbor; the 5th is on the border."""
+    """Each fake is in its own ball and in those whose 1st to 4th neighbor it is; for the 5th it is on the border."""
     monkeypatch.setattr(neighbors, "BLOCK", 7 * 150)
     real = normal(2, 150, 37, dtype) + dtype(mean)
     fake = real[np.random.default_rng(3).permutation(150)]
@@ -145,14 +145,14 @@ def test_enough_copies_leave_a_ball_empty(dtype):
 
 @pytest.mark.parametrize("exponent", [-70, 70])
 def test_the_unit_of_the_features_does_not_matter(exponent):
-    """Not even where float32 squares vanish or overflow."""
+    """Scores are scale-invariant even where float32 squares underflow or overflow."""
     real, fake = normal(5, 100, 16, np.float32), 0.2 + normal(6, 80, 16, np.float32)
     unit = np.float32(2.0**exponent)
     assert neighbor_scores(real * unit, fake * unit) == neighbor_scores(real, fake)
 
 
 def test_points_whose_float32_squares_vanish_beside_others():
-    """Opposite outliers keep the center at 0 and the unit at 1."""
+    """Opposite outliers keep the center at 0 and the scale at 1."""
     outliers = np.array([[1, 0], [-1, 0]])
     real, fake = (np.float32(np.concatenate([2.0**-73 * normal(seed, 60, 2), outliers])) for seed in (5, 6))
     expected = neighbor_scores(np.float64(real), np.float64(fake))
@@ -161,7 +161,7 @@ def test_points_whose_float32_squares_vanish_beside_others():
 
 
 def test_clusters_that_float32_products_cannot_resolve():
-    """Ten tight clusters: the products' rounding is as large as the distances within one."""
+    """Within the ten tight clusters, rounding of the products is as large as the distances."""
     rng = np.random.default_rng(7)
     centers = rng.integers(-50_000, 50_000, (10, 24))
     real, fake = (rng.integers(0, 12, (20, 10, 24)) + centers for _ in range(2))
@@ -173,7 +173,7 @@ def test_clusters_that_float32_products_cannot_resolve():
 
 @pytest.mark.parametrize("collapsed", [False, True])
 def test_few_distances_are_summed_directly(collapsed, monkeypatch):
-    """Far fewer than all pairs, though the mean is large, and where all fakes are one."""
+    """Far fewer than all pairs, even with a large mean, or if all fakes are equal."""
     settled, squared = [], neighbors._squared
     monkeypatch.setattr(
         neighbors, "_squared", lambda block, row, column: settled.append(len(row)) or squared(block, row, column)
@@ -181,11 +181,11 @@ def test_few_distances_are_summed_directly(collapsed, monkeypatch):
     n, k = 800, 5
     real, fake = (1000 + normal(seed, n, 64, np.float32) for seed in (22, 23))
     neighbor_scores(real, np.repeat(fake[:1], n, axis=0) if collapsed else fake, k)
-    assert sum(settled) < 1.1 * 2 * (2 * n * k)  # the k nearest in either set, twice; of all pairs a fortieth
+    assert sum(settled) < 1.1 * 2 * (2 * n * k)  # the k nearest in either set, twice; a fortieth of all pairs
 
 
 def test_a_perfect_generators_density_and_coverage():
-    """Over many small sets, within four standard errors of the expectation."""
+    """Averages over many small sets are within four standard errors of the expectation."""
     n, m, k, repeats = 12, 20, 3, 400
     rng = np.random.default_rng(8)
     scores = [density_coverage(rng.normal(size=(n, 2)), rng.normal(size=(m, 2)), k) for _ in range(repeats)]
@@ -205,7 +205,7 @@ def test_a_perfect_generators_precision_falls_with_the_dimension():
 
 
 def test_nearest_by_hand():
-    # distances 5 (3, 4, 5), 13 (5, 12, 13), and to two references sqrt 2: the first counts
+    # distances 5 (3, 4, 5), 13 (5, 12, 13), and sqrt 2 to two references, of which the first counts
     references = [[0, 0], [10, 10], [12, 12], [100, 100]]
     distances, indices = nearest_distances([[3, 4], [105, 112], [11, 11]], references)
     np.testing.assert_array_equal(distances, [5, 13, np.sqrt(2)])
@@ -234,7 +234,7 @@ def test_a_copy_is_found_at_distance_0(dtype):
 
 
 def test_a_distance_has_the_same_bits_from_either_side(monkeypatch):
-    """In blocks and places that differ."""
+    """Holds for different blocks and positions."""
     monkeypatch.setattr(neighbors, "BLOCK", 500)
     a, b = normal(15, 60, 29, np.float32), normal(16, 45, 29, np.float32)
     forth, back = nearest_distances(a, b), nearest_distances(b, a)
@@ -247,14 +247,14 @@ def test_a_distance_has_the_same_bits_from_either_side(monkeypatch):
 
 
 def test_memorization_by_hand():
-    # the test images at 1 and 2, the fakes at 0, 0.5, 1 and 3 from the training set: of the 8 pairs
-    # 2 + 3 have the fake closer, one is even
+    # distances from the training set: test images 1 and 2, fakes 0, 0.5, 1 and 3; of the 8 pairs
+    # the fake is closer in 2 + 3, and one is tied
     scores = memorization([[0.0], [10.0]], [[1.0], [12.0]], [[0.0], [10.5], [11.0], [13.0]])
     assert (scores.probability, scores.test_median, scores.fake_median) == (5.5 / 8, 1.5, 0.75)
 
 
 def test_memorizations_p_value_by_hand():
-    # one of the 20 ways to choose three of six ranks is as extreme, on either side
+    # one of 20 ways to choose three of six ranks is as extreme, on either side
     train, test, fake = [[0.0]], [[4.0], [5.0], [6.0]], [[1.0], [2.0], [3.0]]
     scores = memorization(train, test, fake)
     assert (scores.probability, scores.p_value) == (1, pytest.approx(2 / 20))
@@ -295,7 +295,7 @@ def test_nearest_neighbor_error_against_scikit_learn():
     assert 0.05 < 1 - accuracy < 0.5
 
 
-# What is refused
+# Errors
 
 THREE, SIX = np.ones((4, 3)), np.arange(18.0).reshape(6, 3)
 

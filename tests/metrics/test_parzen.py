@@ -18,7 +18,7 @@ def test_one_sample_is_a_gaussian():
 
 
 def test_two_samples_by_hand():
-    # midway between samples at -1 and 1 the two kernels are equal; at 1 one of them is e^-2 of the other
+    # midway between samples at -1 and 1 the two kernels are equal; at 1, one is e^-2 of the other
     values = parzen_log_likelihood([[0], [1]], [[-1], [1]], 1)
     log_constant = 0.5 * math.log(2 * math.pi)
     assert values == pytest.approx([-log_constant - 0.5, -log_constant + math.log((1 + math.exp(-2)) / 2)], rel=1e-14)
@@ -28,8 +28,8 @@ def test_two_samples_by_hand():
 @pytest.mark.parametrize("dimensions", [1, 5, 200])
 def test_against_scikit_learn(deviation, dimensions):
     test, samples = 3 + normal(0, 70, dimensions), 3 + normal(1, 150, dimensions)
-    # one leaf for all: the bounds of its tree's nodes cancel where kernels are small, and with the 40 samples of its
-    # default leaves some values below are wrong in the first digit
+    # a single leaf: its tree's node bounds cancel where kernels are small, and with the default of 40 samples per leaf
+    # some values below are wrong in the first digit
     reference = KernelDensity(kernel="gaussian", bandwidth=deviation, leaf_size=len(samples))
     expected = reference.fit(samples).score_samples(test)
     values = parzen_log_likelihood(test, samples, deviation)
@@ -44,7 +44,7 @@ def test_far_away_is_finite():
 
 
 def test_a_large_common_offset_loses_no_digits():
-    # multiples of 1/16 around 2^24: the shift itself is exact, the squares are not
+    # multiples of 1/16 around 2^24: the shift is exact, the squares are not
     test, samples = (np.round(16 * normal(seed, 40, 8)) / 16 for seed in (2, 3))
     np.testing.assert_allclose(
         parzen_log_likelihood(test + 2**24, samples + 2**24, 0.1), parzen_log_likelihood(test, samples, 0.1), rtol=1e-9

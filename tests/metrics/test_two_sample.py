@@ -10,7 +10,7 @@ def normal(seed, n, dimensions):
 
 
 def test_separable_sets_by_hand():
-    # all 20 held-out samples right: (1 - 1/2) / sqrt(1 / 80) = sqrt 20 deviations
+    # all 20 held-out samples correct: (1 - 1/2) / sqrt(1 / 80) = sqrt 20 deviations
     result = two_sample_test(normal(0, 20, 2), 30 + normal(1, 20, 2))
     assert (result.accuracy, result.tested) == (1, 20)
     assert result.p_value == pytest.approx(3.872108e-06, rel=1e-5)
@@ -20,17 +20,17 @@ def test_one_distribution_gives_uniform_p_values_or_larger():
     results = [two_sample_test(normal(2 * i, 64, 3), normal(2 * i + 1, 64, 3), seed=i) for i in range(60)]
     assert {result.tested for result in results} == {64}
     p_values = np.array([result.p_value for result in results])
-    # were p uniform, so few or more below each level would be seen in 999 of 1,000 such tests
+    # if p were uniform, 999 of 1,000 such tests would have at most this many below each level
     for level in (0.01, 0.1, 0.3):
         assert (p_values <= level).sum() <= scipy.stats.binom.ppf(0.999, 60, level)
     z = (np.array([result.accuracy for result in results]) - 0.5) * 2 * np.sqrt(64)
     assert abs(z.mean()) < 3.3 / np.sqrt(60)
-    # the variance is that of the null or less; a test on training data would have a mean far above 0
+    # the null's variance or less; a test on training data would have a mean far above 0
     assert z.var() * 60 < scipy.stats.chi2.ppf(0.999, 60)
 
 
 def test_what_was_learned_by_heart_does_not_count():
-    # 100 samples in 300 dimensions can be told apart by heart; held-out ones of the same distribution cannot
+    # 100 samples in 300 dimensions can be memorized; held-out samples of the same distribution cannot
     p_values = [two_sample_test(normal(i, 100, 300), normal(100 + i, 100, 300), seed=i).p_value for i in range(5)]
     assert min(p_values) > 1e-3
 
@@ -44,7 +44,7 @@ def test_a_shifted_mean_is_found():
 
 
 def test_another_covariance_with_the_same_mean_is_found():
-    # correlated .9 against uncorrelated, both with unit variances: no linear classifier sees this
+    # correlation .9 against 0, both with unit variances: no linear classifier can separate them
     real, x = normal(5, 800, 2), normal(6, 800, 2)
     fake = x @ np.linalg.cholesky([[1, 0.9], [0.9, 1]]).T
     result = two_sample_test(real, fake)
@@ -53,13 +53,13 @@ def test_another_covariance_with_the_same_mean_is_found():
 
 
 def test_the_larger_set_is_cut_to_the_smaller_one():
-    # half of an odd number, rounded down, trains
+    # half of an odd number, rounded down, is used for training
     assert two_sample_test(normal(7, 31, 2), normal(8, 400, 2)).tested == 2 * 16
     assert two_sample_test(normal(7, 400, 2), normal(8, 31, 2)).tested == 2 * 16
 
 
 def test_the_larger_set_is_drawn_from_at_random():
-    # sorted: the first 200 of the fake alone would be far from the real
+    # sorted: the first 200 fakes alone would be far from the real samples
     fake = np.sort(normal(9, 4000, 1), axis=0)
     assert two_sample_test(normal(10, 200, 1), fake).p_value > 0.01
     assert two_sample_test(normal(10, 200, 1), fake[:200]).p_value < 1e-10

@@ -1,6 +1,6 @@
-"""Layers in numpy's float64, given Flax's parameters: convolutions of 4x4 kernels with stride 2, and their adjoints.
+"""Layers in numpy's float64 from Flax's parameters: 4x4 convolutions with stride 2, and their adjoints.
 
-And a distance between two samples.
+Also a distance between two samples.
 """
 
 import jax
@@ -14,15 +14,15 @@ def in_float64(tree):
 
 
 def anything(tree, seed=0):
-    """Parameters like these, of normal numbers: none is 0 or 1, or its place would not be seen."""
+    """Normal draws in the shape of these parameters: none is 0 or 1, which could hide a misplaced one."""
     rng = np.random.default_rng(seed)
     return jax.tree.map(lambda leaf: rng.normal(0.1, 0.4, leaf.shape).astype(np.float32), tree)
 
 
 def drawn_state(init, seed=0):
-    """A state before training whose parameters NumPy draws, so that nothing is compiled; running averages are 0 and 1.
+    """Initial state with parameters drawn by NumPy, to avoid compilation; running averages are 0 and 1.
 
-    Of vectors and averages of parameters in `extra`, as of parameters, none is 0.
+    Other vectors and averages in `extra` are nonzero draws too.
     """
     state = jax.eval_shape(init, jax.random.key(0))
 
@@ -41,7 +41,7 @@ def drawn_state(init, seed=0):
 
 
 def stepped(play, key, state, batch):
-    """A step of all turns of a GAN, G's past D as just updated: the state after, metrics."""
+    """Plays all turns of a GAN's step, G's after D's update; returns the state and the metrics."""
     state, (k_fakes, k_discriminator, k_generator), batch = play.earlier_critic_turns(key, state, batch)
     fakes = play.generate(k_fakes, state, batch)
     state, of_discriminator = play.discriminator_turn(k_discriminator, state, batch, fakes)
@@ -54,7 +54,7 @@ def dense(layer, x):
 
 
 def conv(layer, x):
-    """[batch, 2h, 2w, in] with a frame of zeros -> [batch, h, w, out]; kernels [4, 4, in, out]."""
+    """Maps x [batch, 2h, 2w, in], padded with zeros, to [batch, h, w, out]; kernels are [4, 4, in, out]."""
     _, height, width, _ = x.shape
     x = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     places = [(u, v) for u in range(4) for v in range(4)]
@@ -63,7 +63,7 @@ def conv(layer, x):
 
 
 def conv_transpose(layer, x):
-    """[batch, h, w, in] -> [batch, 2h, 2w, out], each pixel added in at 4x4 places; kernels [4, 4, out, in]."""
+    """Maps x [batch, h, w, in] to [batch, 2h, 2w, out], adding each pixel at 4x4 places; kernels [4, 4, out, in]."""
     batch, height, width, _ = x.shape
     y = np.zeros((batch, 2 * height + 2, 2 * width + 2, layer["kernel"].shape[2]))
     for u in range(4):
@@ -73,7 +73,7 @@ def conv_transpose(layer, x):
 
 
 def batch_norm(x, layer=None, averages=None):
-    """Each channel by its mean and variance in this batch, or by running averages; scaled and shifted by a layer."""
+    """Normalizes channels by the batch's statistics or by running averages, then scales and shifts by a layer."""
     axes = tuple(range(x.ndim - 1))
     mean, var = (averages["mean"], averages["var"]) if averages else (x.mean(axes), x.var(axes))
     x = (x - mean) / np.sqrt(var + 1e-5)
@@ -85,7 +85,7 @@ def relu(x, slope=0.0):
 
 
 def energy_distance(x, y):
-    """2 E|X - Y| - E|X - X'| - E|Y - Y'|, 0 for equal distributions; Szekely & Rizzo 2013."""
+    """Energy distance 2 E|X - Y| - E|X - X'| - E|Y - Y'|, 0 for equal distributions; Szekely & Rizzo 2013."""
 
     def mean_distance(a, b):
         return np.linalg.norm(np.float64(a)[:, None] - b[None], axis=-1).mean()

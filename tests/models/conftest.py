@@ -1,4 +1,4 @@
-"""The digits, and real MNIST where its published files are at hand."""
+"""The digits, and real MNIST if its published files are available."""
 
 import gzip
 import os
@@ -22,7 +22,7 @@ def batch(digits):
 
 @pytest.fixture(scope="session")
 def mnist():
-    """By split, train and t10k: image uint8 [examples, 28, 28, 1], label int32 [examples]."""
+    """Map from split, train or t10k, to image uint8 [examples, 28, 28, 1] and label int32 [examples]."""
     folder = Path(os.environ.get("JAXGEN_TEST_DATA", "nowhere")) / "mnist"
     if not folder.is_dir():
         pytest.skip("JAXGEN_TEST_DATA names no folder with mnist/")

@@ -1,4 +1,4 @@
-"""The autoencoder: the linear one against PCA, the Gaussian of its codes against NumPy."""
+"""The autoencoder: the linear network against PCA, the Gaussian of its codes against NumPy."""
 
 import shutil
 
@@ -26,13 +26,13 @@ def images(num, seed=0):
 
 
 def made(**fields):
-    """The model, linear if not told otherwise, and its state before training."""
+    """Makes the model, by default linear, and its initial state."""
     model = autoencoder.make(autoencoder.Config(**{"latent_dim": 3, "network": "linear", **fields}), spec())
     return model, jax.jit(model.init)(jax.random.key(0))
 
 
 def fitted_linear(key, images, steps):
-    """(model, state) of the linear one, with a learning rate that has come down to 0."""
+    """Trains the linear model with a learning rate that decays to 0; returns (model, state)."""
     mean = images.mean(0, dtype=np.float64) / 255
     spec = Spec({"image": jax.ShapeDtypeStruct(images.shape[1:], np.uint8)}, len(images), mean=mean)
     config = autoencoder.Config(network="linear", latent_dim=10, learning_rate=1e-2, decay_steps=steps)
@@ -41,7 +41,7 @@ def fitted_linear(key, images, steps):
 
 
 def check_pca(params, images):
-    """The error on the training images is within 1% of PCA's, the span within 5 degrees."""
+    """Checks that the training error is within 1% of PCA's, and the span within 5 degrees."""
     x = images.reshape(len(images), -1) / 255
     pca = PCA(10, svd_solver="full" if len(x) < 1000 else "covariance_eigh").fit(x)
     least = ((x - pca.inverse_transform(pca.transform(x))) ** 2).sum(1).mean()
@@ -72,7 +72,7 @@ def test_linear_reaches_pca_on_mnist(mnist):
 
 
 def test_what_is_measured_against_pca():
-    """PCA's own maps have its error and no angle; one direction turned by 30 degrees into the 11th has 30."""
+    """PCA's own maps have its error and angle 0; turning one direction by 30 degrees into the 11th gives angle 30."""
     x = data.load("digits").train["image"].reshape(808, 64) / 255
     pca = PCA(11, svd_solver="full").fit(x)
     kept, eleventh = pca.components_[:10], pca.components_[10]
@@ -90,7 +90,7 @@ def test_what_is_measured_against_pca():
 
 
 def test_loss_is_the_squared_error_summed_over_pixels():
-    """Linear with weights of 0 is the mean image: the loss is the mean over images of their distances from it."""
+    """A linear model with zero weights gives the mean image: the loss is the mean squared distance from it."""
     model, state = made()
     params = jax.tree.map(jnp.zeros_like, state.params)
     params["decoder"]["bias"] = state.params["decoder"]["bias"]
@@ -117,13 +117,13 @@ def test_pixels_are_clipped():
 
 
 def codes(state, image):
-    """The linear encoder's codes, in NumPy: float64 [num, latent_dim]."""
+    """Codes of the linear encoder, in NumPy: float64 [num, latent_dim]."""
     dense = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), state.params["encoder"]["Dense_0"])
     return (image.reshape(len(image), -1) / 255 - 0.3) @ dense["kernel"] + dense["bias"]
 
 
 def test_the_gaussian_is_that_of_all_codes_at_first_and_then_of_the_last():
-    """With parameters that hardly move: NumPy's moments of all batches, each weighted as it was when it came."""
+    """NumPy's moments of all batches, with the running average's weights, agree if parameters are almost constant."""
     model, state = made(learning_rate=1e-30)
     step = jax.jit(model.phases[0].step)
     batches = [images(16, seed) for seed in range(102)]
@@ -142,7 +142,7 @@ def test_the_gaussian_is_that_of_all_codes_at_first_and_then_of_the_last():
 
 
 def test_codes_are_white_and_the_way_back_is_exact(linear, digits):
-    """Of all training images after one step on them, which the moments are then of: mean 0, covariance I."""
+    """Codes have mean 0 and covariance I after one step on all training images, which sets the moments to theirs."""
     (model, state), image = linear, digits
     moments = jax.jit(model.phases[0].step)(jax.random.key(0), state._replace(step=jnp.int32(0)), {"image": image})[0]
     state = state._replace(extra=moments.extra)
@@ -158,7 +158,7 @@ def test_codes_are_white_and_the_way_back_is_exact(linear, digits):
 
 
 def test_the_codes_of_the_last_steps_are_those_of_the_final_parameters(linear, digits):
-    """The Gaussian that training leaves behind, against the moments of all codes: within the noise of its batches."""
+    """The Gaussian stored by training agrees with the moments of all codes, up to noise of its batches."""
     (model, state), image = linear, digits
     u = np.asarray(jax.jit(model.latents.encode)(state, {"image": image}), np.float64)
     assert np.abs(u.mean(0)).max() < 0.05
@@ -166,7 +166,7 @@ def test_the_codes_of_the_last_steps_are_those_of_the_final_parameters(linear, d
 
 
 def test_a_code_that_is_always_the_same_leaves_all_finite():
-    """Two equal columns of the encoder, and one of zeros: no covariance of full rank."""
+    """Two equal columns of the encoder and a zero column make the covariance singular."""
     model, state = made()
     step, encode, decode = (
         jax.jit(function) for function in (model.phases[0].step, model.latents.encode, model.latents.decode)
@@ -174,7 +174,7 @@ def test_a_code_that_is_always_the_same_leaves_all_finite():
     draw = jax.jit(lambda state: model.sampler.draw(jax.random.key(3), state, 4, {}))
     kernel = state.params["encoder"]["Dense_0"]["kernel"]
     state.params["encoder"]["Dense_0"]["kernel"] = kernel.at[:, 1].set(kernel[:, 0]).at[:, 2].set(0)
-    for image, alike in ((images(16), False), (np.zeros((16, 8, 8, 1), np.uint8), True)):  # alike: all codes are
+    for image, alike in ((images(16), False), (np.zeros((16, 8, 8, 1), np.uint8), True)):  # alike: all codes are equal
         moments, _ = step(jax.random.key(1), state, {"image": image})
         fitted = state._replace(extra=moments.extra)
         u = encode(fitted, {"image": image})

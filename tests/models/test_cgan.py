@@ -1,4 +1,4 @@
-"""Conditional GAN: where the label goes, whom it is given to, the maxout nets written out, what is drawn."""
+"""Conditional GAN: the label's inputs to the networks and players, the maxout networks written out, samples."""
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ from tests.models import by_hand
 from tests.models.by_hand import anything, batch_norm, dense, drawn_state, in_float64, relu
 
 TINY = {
-    "convolutional": {"latent_dim": 3, "features": 2, "smallest": 2},
+    "conv": {"latent_dim": 3, "features": 2, "smallest": 2},
     "maxout": {
         "network": "maxout", "latent_dim": 3, "generator_units": (4, 5, 6), "discriminator_units": (4, 3, 5)
     },
@@ -44,7 +44,7 @@ def batch():
 
 @pytest.fixture(scope="module")
 def start():
-    """By network: config, model, state before training with kernels of some size, so that a label's effect is seen."""
+    """Map from network to config, model and initial state, with kernels large enough to show a label's effect."""
     made = {}
     for network, fields in TINY.items():
         config = cgan.Config(**fields)
@@ -54,7 +54,7 @@ def start():
 
 
 def nets(config, state):
-    """G of (params, z, y) and D of (params, x, y), as when samples are drawn."""
+    """G of (params, z, y) and D of (params, x, y), as in sampling."""
 
     def net(i, player):
         module = cgan.NETWORKS[config.network][i](config, spec())
@@ -70,7 +70,7 @@ def inputs(batch):
 
 
 def label_parts(config, player, params):
-    """By where the label enters a player's net: the parameters with the label's weights there set to 0."""
+    """Map from each layer that gets the label to the parameters with the label's weights there set to 0."""
 
     def cut(path, rows):
         *names, name = path
@@ -91,13 +91,13 @@ def label_parts(config, player, params):
 @pytest.mark.parametrize("player", ["generator", "discriminator"])
 @pytest.mark.parametrize("network", NETWORKS)
 def test_the_label_reaches_every_layer(network, player, start, batch):
-    """Another label changes the output, by each layer that is given it alone, and by none but these."""
+    """Another label changes the output through each layer that gets the label, and through no other."""
     config, _, state = start[network]
     apply = nets(config, state)[player == "discriminator"]
     given, params = inputs(batch)[player], state.params[player]
     y, other = (np.eye(3, dtype=np.float32)[(batch["label"] + i) % 3] for i in (0, 1))
     parts = label_parts(config, player, params)
-    assert len(parts) == (3 if network == "convolutional" else 1)  # 8x8 is halved twice
+    assert len(parts) == (3 if network == "conv" else 1)  # 8x8 is halved twice
     none = params
     for name in parts:
         none = label_parts(config, player, none)[name]
@@ -105,7 +105,7 @@ def test_the_label_reaches_every_layer(network, player, start, batch):
     def change(params):
         return np.abs(apply(params, given, y) - apply(params, given, other)).reshape(6, -1).max(1)
 
-    assert change(none).max() == 0  # each label's weights, and only these, tell labels apart
+    assert change(none).max() == 0  # only these weights distinguish labels
     for name, without in parts.items():
         only = jax.tree.map(lambda p, cut, whole: whole + p - cut, params, without, none)
         assert change(only).min() > 1e-4, name
@@ -144,8 +144,8 @@ def test_a_labeled_layer_is_the_layer_of_the_label_appended_at_every_pixel(trans
 
 
 def test_d_is_given_the_batchs_label_with_real_and_with_fake_images(start, batch):
-    """The losses of both players, from D's outputs: -log D(x|y) - log(1 - D(G|y)), and -log D(G|y)."""
-    config, _, state = start["convolutional"]
+    """Both players' losses, from D's outputs: -log D(x|y) - log(1 - D(G|y)), and -log D(G|y)."""
+    config, _, state = start["conv"]
     play = cgan.players(config, spec())
     net = cgan.ConvolutionalDiscriminator(config, spec())
     variables = {"params": state.params["discriminator"], "batch_stats": state.extra["discriminator"]}
@@ -180,7 +180,7 @@ def test_d_is_given_the_batchs_label_with_real_and_with_fake_images(start, batch
 
 @pytest.mark.parametrize("normalization", ["batch", "layer", "none"])
 def test_normalization_has_no_scale_or_shift_and_layers_no_bias(normalization):
-    config = cgan.Config(**TINY["convolutional"], normalization=normalization)
+    config = cgan.Config(**TINY["conv"], normalization=normalization)
     state = jax.eval_shape(cgan.make(config, spec()).init, jax.random.key(0))
     names = {path[-1].key for path, _ in jax.tree_util.tree_leaves_with_path(state.params)}
     assert names == {"kernel"}
@@ -189,9 +189,9 @@ def test_normalization_has_no_scale_or_shift_and_layers_no_bias(normalization):
 
 
 def test_convolutional_nets_equal_numpy(start, batch):
-    """While training: labels as maps beside each layer's, BatchNorm by the batch's statistics, slope .2, G's tanh."""
-    config, _, state = start["convolutional"]
-    G, D = (net(config, spec()) for net in cgan.NETWORKS["convolutional"])
+    """Training mode has label maps beside each layer's, BatchNorm by the batch's statistics, slope .2, tanh in G."""
+    config, _, state = start["conv"]
+    G, D = (net(config, spec()) for net in cgan.NETWORKS["conv"])
     given, y, params = inputs(batch), np.eye(3)[batch["label"]], anything(state.params)
     g, d = in_float64(params["generator"]), in_float64(params["discriminator"])
 
@@ -202,7 +202,7 @@ def test_convolutional_nets_equal_numpy(start, batch):
         )
 
     def labeled(layer, of_maps, of_label, x):
-        """A layer of maps and one of the label's, which has a column of kernels for each class."""
+        """Adds a layer of maps and a layer of the label, which has kernels for each class."""
         maps = np.broadcast_to(y[:, None, None], (*x.shape[:3], 3))
         kernel = of_label["kernel"].reshape(4, 4, 3, -1)
         if layer is by_hand.conv_transpose:
@@ -248,7 +248,7 @@ def test_maxout_nets_equal_numpy(start, batch):
 
 @pytest.mark.parametrize("player", ["generator", "discriminator"])
 def test_maxout_drops_half_of_the_hidden_units(player, batch):
-    """While training each unit of the three layers is 0 or doubled, and the layers after it are given it so."""
+    """Each unit of the three layers is 0 or doubled in training mode, which the next layers see."""
     units = (300, 400, 500)
     config = cgan.Config(network="maxout", latent_dim=3, generator_units=units, discriminator_units=units)
     net = cgan.NETWORKS["maxout"][player == "discriminator"](config, spec())
@@ -274,7 +274,7 @@ def test_maxout_drops_half_of_the_hidden_units(player, batch):
 
 
 def test_maxouts_dropout_is_drawn_in_both_turns_by_their_keys(start, batch):
-    """G's by the key that its fakes were drawn with, D's in G's turn by the second of three that the turn's gives."""
+    """G's dropout uses the key of its fakes; D's in G's turn uses the second of three keys split from the turn's."""
     config, _, state = start["maxout"]
     play, (G, D) = cgan.players(config, spec()), (net(config, spec()) for net in cgan.NETWORKS["maxout"])
     g, d = ({"params": state.params[player]} for player in ("generator", "discriminator"))
@@ -295,7 +295,7 @@ def test_maxouts_dropout_is_drawn_in_both_turns_by_their_keys(start, batch):
 
 
 def test_maxouts_images_are_augmented_in_their_range(start, batch):
-    """From 0 to 1: D's loss is that of (T(2x - 1) + 1) / 2, real and fake."""
+    """D's loss uses (T(2x - 1) + 1) / 2 for real and fake images, as images are in [0, 1]."""
     _, _, state = start["maxout"]
     config = cgan.Config(**TINY["maxout"], dropout=0.0, augment=("color",))
     play, D = cgan.players(config, spec()), cgan.MaxoutDiscriminator(config, spec())
@@ -315,7 +315,7 @@ def test_maxouts_images_are_augmented_in_their_range(start, batch):
 
 
 def test_optimizers_are_the_papers():
-    """Maxout: .1 / 1.00004^n down to 1e-6, momentum from .5 to .7; convolutional: Adam's 2e-4, or the rate given."""
+    """Maxout: rate .1 / 1.00004^n down to 1e-6, momentum .5 to .7; conv: Adam with 2e-4, or the given rate."""
     for player, share in (("generator", 1), ("discriminator", 0.5)):
         sgd = cgan.optimizers(cgan.Config(network="maxout"))[player]
         state = sgd.init(jnp.zeros(2))
@@ -328,12 +328,12 @@ def test_optimizers_are_the_papers():
         adam = cgan.optimizers(cgan.Config(learning_rate=given))["generator"]
         with jax.numpy_dtype_promotion("standard"):
             update, _ = adam.update(jnp.full(2, 5.0), adam.init(jnp.zeros(2)))
-        np.testing.assert_allclose(update, -rate, rtol=1e-4)  # Adam's first step is the sign
+        np.testing.assert_allclose(update, -rate, rtol=1e-4)  # Adam's first step is the gradient's sign
 
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_samples_are_of_the_labels_asked_for(network, start):
-    """And of no others: the model draws none, so that without a condition there are no samples."""
+    """The model draws no labels itself, so without a condition it gives no samples."""
     _, model, state = start[network]
     label, key = np.arange(12, dtype=np.int32) % 3, jax.random.key(1)
     draw = jax.jit(lambda label: model.sampler.draw(key, state, 12, {"label": label}))
@@ -363,11 +363,11 @@ def test_samples_are_of_the_labels_asked_for(network, start):
         ),
         ({"network": "maxout", "discriminator_units": (4, 4)}, {}, "discriminator_units must be three numbers"),
         ({"penalty": "zero_centered"}, {}, "penalty zero_centered takes a discriminator without BatchNorm"),
-        ({"dropout": 0.3}, {}, r"dropout only applies with --network maxout \(you chose convolutional\)"),
+        ({"dropout": 0.3}, {}, r"dropout only applies with --network maxout \(you chose conv\)"),
         (
             {"network": "maxout", "features": 8},
             {},
-            r"features only applies with --network convolutional \(you chose maxout\)",
+            r"features only applies with --network conv \(you chose maxout\)",
         ),
         ({"network": "maxout", "batches": "joint"}, {}, "batches joint is for a discriminator with BatchNorm"),
         ({"critic_steps": 4}, {}, r"batch_size must be a multiple of 4 \(critic_steps\), not 6"),

@@ -1,4 +1,4 @@
-"""Classifiers: losses, parameters and layers worked out in NumPy, and logistic regression against scikit-learn."""
+"""Classifiers: losses, parameters and layers computed in NumPy, and logistic regression against scikit-learn."""
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +32,7 @@ def of_size(height, width, channels, classes=10):
 
 
 def test_label_smoothing_is_its_formula(digits, batch):
-    """Of logits that are large, too: - sum_k q_k log p_k, q = .7 onehot + .3 / K."""
+    """The loss is - sum_k q_k log p_k with q = .7 onehot + .3 / K, for large logits too."""
     logits = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32) * np.float32(
         [[1], [1], [1], [30], [90], [0]]
     )
@@ -67,20 +67,20 @@ def test_the_penaltys_gradient_is_twice_the_kernels_and_0_elsewhere(digits):
         traverse_util.flatten_dict(tree) for tree in (params, jax.jit(jax.grad(classifier.squared_kernels))(params))
     )
     kernels = {path for path in flat if path[-1] == "kernel"}
-    # 1 at first, 2 in each of 3 blocks, 2 projections, 1 dense; the others are a bias, and BatchNorm's gains and biases
+    # 1 first, 2 in each of 3 blocks, 2 projections, 1 dense; others are a bias, and BatchNorm's gains and biases
     assert (len(kernels), len(flat)) == (10, 10 + 1 + 2 * 9)
     for path, parameter in flat.items():
         np.testing.assert_allclose(gradients[path], 2 * parameter if path in kernels else 0 * parameter)
 
 
 def test_examples_of_unknown_label_are_as_left_out(digits, batch):
-    """Those of label -1: not in the loss, its gradient or the accuracy. Where all are, there is only the penalty."""
+    """Label -1 is excluded from loss, gradient and accuracy; if all labels are unknown, only the penalty remains."""
     model = make(digits.spec, "logistic", label_smoothing=0.2, l2=0.01)
     state, step = drawn_state(model.init), jax.jit(model.phases[0].step)
     unknown = np.arange(32) % 3 == 0
     some = batch | {"label": np.where(unknown, -1, batch["label"]).astype(np.int32)}
     known = {name: entry[~unknown] for name, entry in batch.items()}
-    # Half of the known labels are those that are predicted, so that the accuracy is neither 0 nor 1.
+    # Half of the known labels equal the predictions, so that the accuracy is neither 0 nor 1.
     predicted = np.asarray(jax.jit(model.predict["label"])(state, batch)).argmax(-1)
     for part, own in ((some, predicted), (known, predicted[~unknown])):
         part["label"] = np.where((part["label"] >= 0) & (part["image"].sum((1, 2, 3)) % 2 == 0), own, part["label"])
@@ -159,7 +159,7 @@ def test_images_too_small_to_pool(network):
 
 
 def test_lenet_in_numpy(digits):
-    """Of an image: correlations by scipy, the rest by hand."""
+    """Computes one image's features and logits by scipy's correlations and NumPy."""
     model = make(digits.spec, "lenet")
     image = digits.test["image"][:1]
     state = drawn_state(model.init)
@@ -181,7 +181,7 @@ def test_lenet_in_numpy(digits):
 
 
 def test_shortcuts_of_a_resnet_carry_the_image(digits):
-    """Where the last gains of all blocks are 0: the first convolution, two projections, and the mean."""
+    """Only the first convolution, two projections and the mean remain with the last gains of all blocks 0."""
     model = make(digits.spec, "resnet")
     image = digits.test["image"][:1]
     state = drawn_state(model.init)
@@ -191,13 +191,13 @@ def test_shortcuts_of_a_resnet_carry_the_image(digits):
         else layer
         for name, layer in state.params.items()
     }
-    # In order of the layers: 0 at first; 1 and 2 of a block, 3 and 4 (5 its projection), 6 and 7 (8)
+    # By layer index: 0 first; 1 and 2 of a block, 3 and 4 (5 its projection), 6 and 7 (8)
     for last in (2, 4, 7):
         params[f"BatchNorm_{last}"]["scale"] = np.zeros_like(params[f"BatchNorm_{last}"]["scale"])
     embedding = jax.jit(model.predict["features"])(state._replace(params=params), {"image": image})[0]
     kernels = [params[f"Conv_{i}"]["kernel"] for i in (0, 5, 8)]
     assert [kernel.shape for kernel in kernels] == [(3, 3, 1, 4), (1, 1, 4, 8), (1, 1, 8, 16)]
-    unit = 1 / np.sqrt(1 + 1e-5)  # BatchNorm's, before any training
+    unit = 1 / np.sqrt(1 + 1e-5)  # BatchNorm's, before training
     first = [scipy.signal.correlate2d(image[0, :, :, 0] / 255.0, kernels[0][:, :, 0, o], "same") for o in range(4)]
     x = np.maximum(unit * np.stack(first, -1), 0)
     for kernel in kernels[1:]:
@@ -206,7 +206,7 @@ def test_shortcuts_of_a_resnet_carry_the_image(digits):
 
 
 def test_batch_norm_in_training_and_in_evaluation(digits, batch):
-    """Averages move a tenth of the way to the batch's statistics; with these for averages, both modes are the same."""
+    """Averages move a tenth of the way to the batch's statistics; with averages equal to these, both modes agree."""
     model = make(digits.spec, "resnet")
     state = drawn_state(model.init)
     new, metrics = jax.jit(model.phases[0].step)(jax.random.key(1), state, batch)
@@ -225,7 +225,7 @@ def test_batch_norm_in_training_and_in_evaluation(digits, batch):
 
     logits = np.asarray(classify(new, batch))
     others = np.concatenate([batch["image"][:3], 255 - batch["image"][3:]])
-    np.testing.assert_array_equal(classify(new, {"image": others})[:3], logits[:3])  # whatever others there are
+    np.testing.assert_array_equal(classify(new, {"image": others})[:3], logits[:3])  # independent of the other images
     with_others = np.asarray(classify(state, batch))
     assert np.abs(with_others - logits).max() > 1e-3
 
@@ -240,7 +240,7 @@ def test_batch_norm_in_training_and_in_evaluation(digits, batch):
     ],
 )
 def test_one_batch_can_be_overfitted(network, fields, digits, batch):
-    """16 images learned by heart, in training and in evaluation."""
+    """Training memorizes 16 images, in both training and evaluation mode."""
     few = {entry: values[:16] for entry, values in batch.items()}
     model = make(digits.spec, network, weight_decay=0.0, **fields)
 
@@ -262,13 +262,13 @@ def test_one_batch_can_be_overfitted(network, fields, digits, batch):
 
 
 def objective(kernel, bias, x, label, l2):
-    """Mean cross-entropy and penalty, in float64."""
+    """Mean cross-entropy plus penalty, in float64."""
     log_p = scipy.special.log_softmax(x @ np.asarray(kernel, np.float64) + np.asarray(bias, np.float64), -1)
     return -log_p[np.arange(len(label)), label].mean() + l2 / 2 * (np.asarray(kernel, np.float64) ** 2).sum()
 
 
 def losses(train, spec, l2, steps, batch_size, rate):
-    """The objective of logistic regression as trained here, and as scikit-learn finds it by L-BFGS."""
+    """Objective of logistic regression as trained here, and as minimized by scikit-learn's L-BFGS."""
     fields = {"l2": l2, "learning_rate": rate, "decay_steps": steps, "weight_decay": 0.0}
     model = make(spec, "logistic", **fields)
     state = fit(jax.random.key(0), model, train, steps, batch_size, title="", progress=False)
@@ -288,7 +288,7 @@ def test_logistic_regression_reaches_the_optimum(digits):
 
 @pytest.mark.slow
 def test_logistic_regression_reaches_the_optimum_on_mnist(mnist):
-    """Of the first 10,000 training images: L-BFGS takes minutes on all 60,000."""
+    """Uses the first 10,000 training images, as L-BFGS takes minutes on all 60,000."""
     some = {name: entry[:10_000] for name, entry in mnist["train"].items()}
     found, optimum = losses(some, of_size(28, 28, 1), l2=1e-2, steps=2400, batch_size=500, rate=0.02)
     assert optimum - 1e-5 < found < optimum + 1e-3

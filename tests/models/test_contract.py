@@ -1,4 +1,4 @@
-"""What all models have in common, over the table of models."""
+"""Properties common to all models, tested for each one in the table of models."""
 
 import dataclasses
 import functools
@@ -47,7 +47,7 @@ def make(name, spec, **fields):
 
 @pytest.fixture(scope="module")
 def begun(digits):
-    """Of a model by name: it, `init` and its phases' steps, jitted once for all tests, and its initial state."""
+    """Function from a model's name to it, its `init` and its phases' steps, each jitted once, and its initial state."""
 
     @functools.cache
     def of(name):
@@ -60,7 +60,7 @@ def begun(digits):
 
 @pytest.fixture(scope="module")
 def drawn(begun, batch):
-    """Of a model by name, compiled once: (key, state) -> ten samples, and decoded draws of the prior by that key."""
+    """Function from a model's name to a program, compiled once: (key, state) -> (ten samples, decoded prior draws)."""
 
     @functools.cache
     def of(name):
@@ -80,7 +80,7 @@ def drawn(begun, batch):
 
 
 def asked(model, batch, num):
-    """The condition of a batch's first examples; {} where the model's samples have none."""
+    """Condition of a batch's first examples; {} for a model without conditions."""
     return {entry: batch[entry][:num] for entry in model.sampler.conditions}
 
 
@@ -89,7 +89,7 @@ def test_every_model_is_tested_here():
 
 
 def test_the_subject_is_what_the_examples_are():
-    """Of an image with a label, a caption and a mesh, say: the image. The labels alone are of nothing."""
+    """The subject of an image with a label, a caption and a mesh is the image; labels alone have none."""
     shapes = {"image": (8, 8, 1), "point": (2,), "mesh": (20, 3), "label": (), "caption": (5,)}
     entries = {name: jax.ShapeDtypeStruct(shape, np.float32) for name, shape in shapes.items()}
     assert SUBJECTS == ("image", "point", "mesh")
@@ -109,7 +109,7 @@ def test_config_is_frozen_and_its_fields_have_defaults(name):
 
 @pytest.mark.parametrize("name", ALL)
 def test_init_needs_but_a_key_whatever_the_batch_size(name, digits):
-    """It is the same program."""
+    """The program is the same for every batch size."""
     programs = set()
     for batch_size in (6, 64):
         init = make(name, digits.spec._replace(batch_size=batch_size)).init
@@ -120,7 +120,7 @@ def test_init_needs_but_a_key_whatever_the_batch_size(name, digits):
 
 @pytest.mark.parametrize("name", ALL)
 def test_needs_is_honest(name, digits, batch):
-    """A step reads the entries it needs, `weight`, and no other; without one of them it cannot be traced."""
+    """A step reads the entries it needs, and `weight`, and no others; without one of them it cannot be traced."""
     model = make(name, digits.spec)
     given = {entry: batch[entry] for entry in (*model.needs, "weight")}
     state = jax.eval_shape(model.init, jax.random.key(0))
@@ -160,7 +160,7 @@ def test_another_key_gives_another_start(name, begun):
 @pytest.mark.parametrize("name", SAMPLED)
 def test_samples_are_images_drawn_by_their_key(name, batch, begun, drawn):
     model, _, steps, state = begun(name)
-    for step in steps:  # until BatchNorm's running averages are near to the maps of small initial weights
+    for step in steps:  # until BatchNorm's running averages are close to the maps of small initial weights
         for i in range(50):
             state, _ = step(jax.random.fold_in(jax.random.key(1), i), state, batch)
     first, again, other = (np.asarray(drawn(name)(jax.random.key(key), state)[0]["image"]) for key in (3, 3, 4))
@@ -174,9 +174,9 @@ def test_samples_are_images_drawn_by_their_key(name, batch, begun, drawn):
     ("name", "subject"), [*((name, "image") for name in SAMPLED), ("gan", "point"), ("mggan", "point")]
 )
 def test_what_is_drawn_are_entries_of_the_data(name, subject, digits, batch):
-    """Its examples, as many as asked, of the data's shape and dtype; not what is asked for, which the caller has.
+    """Samples have the requested number and the data's shape and dtype, and exclude the conditions.
 
-    No condition is drawn by the model: one that has conditions wants them.
+    Models draw no condition themselves: a conditional one requires it.
     """
     if subject == "image":
         spec, model = digits.spec, make(name, digits.spec)
@@ -224,7 +224,7 @@ def test_predictions_are_of_each_example(name, digits, batch):
 
 @pytest.mark.parametrize("name", WITH_DENSITIES)
 def test_latent_densities_are_of_each_example_alone(name, batch, begun):
-    """Another z or image for one example leaves the others' densities as they are; gradients are finite."""
+    """Another z or image for one example leaves the others' densities unchanged; gradients are finite."""
     model, _, _, state = begun(name)
     assert model.likelihood
     latents, few = model.latents, {entry: values[:6] for entry, values in batch.items()}
@@ -267,9 +267,9 @@ def test_models_with_latents_are_tested_for_them(name, digits):
 
 @pytest.mark.parametrize("name", WITH_LATENTS)
 def test_the_prior_is_of_its_kind(name, begun):
-    """Each part's first four moments, of N(0, 1) or of uniform numbers in (-1, 1), within 5 standard errors.
+    """Each part's first four moments are those of N(0, 1) or of U(-1, 1), within 5 standard errors.
 
-    A categorical one's vectors are one-hot, and its shares even. No two numbers of parts that are not go together.
+    Categorical parts are one-hot with equal shares. Components of different parts are uncorrelated.
     """
     model, _, _, state = begun(name)
     prior = model.latents.prior
@@ -295,7 +295,7 @@ def test_the_prior_is_of_its_kind(name, begun):
 
 @pytest.mark.parametrize("name", WITH_LATENTS)
 def test_samples_are_decoded_draws_of_the_prior(name, batch, begun, drawn):
-    """At the same key, after a step: what BatchNorm's mode or the range of pixels would show."""
+    """Compared at the same key after a step, which reveals a wrong BatchNorm mode or pixel range."""
     _, _, steps, state = begun(name)
     state, _ = steps[0](jax.random.key(1), state, batch)
     samples, decoded = jax.device_get(drawn(name)(jax.random.key(3), state))
@@ -310,7 +310,7 @@ def test_samples_are_decoded_draws_of_the_prior(name, batch, begun, drawn):
     [*((name, {}, "2 (critic_steps)") for name in GANS), ("gan", {"packing": 3}, "6 (critic_steps * packing)")],
 )
 def test_a_batch_that_cannot_be_divided_among_the_discriminators_turns(name, fields, parts, digits):
-    """And a dense GAN's each turn's part among packs."""
+    """A dense GAN also divides each turn's part among packs."""
     make(name, digits.spec._replace(batch_size=12), critic_steps=2, **fields)
     with pytest.raises(UserError) as raised:
         make(name, digits.spec._replace(batch_size=9), critic_steps=2, **fields)
@@ -319,10 +319,10 @@ def test_a_batch_that_cannot_be_divided_among_the_discriminators_turns(name, fie
 
 @pytest.mark.parametrize("name", GANS)
 def test_samples_are_drawn_from_the_averaged_generator(name, digits, batch):
-    """Those of a model without average whose newest G is the averaged one, parameters and BatchNorm's averages both."""
+    """Samples equal those of a model without average whose G has the average's parameters and BatchNorm averages."""
     model, plain = make(name, digits.spec, average=0.5), make(name, digits.spec)
     state = drawn_state(model.init)
-    average = jax.tree.map(np.abs, state.extra["average"])  # variances among them
+    average = jax.tree.map(np.abs, state.extra["average"])  # includes variances
     assert bool(average["batch_stats"]) == (name != "gan")
     average["batch_stats"] = jax.tree.map(lambda leaf: leaf + np.float32(0.5), average["batch_stats"])
     state = state._replace(extra={**state.extra, "average": average})
@@ -341,7 +341,7 @@ def test_samples_are_drawn_from_the_averaged_generator(name, digits, batch):
     expected, of_newest, mixed = (np.asarray(of_plain(s)) for s in (as_newest, state, parameters_only))
     np.testing.assert_array_equal(of_average, expected)
     assert not np.array_equal(of_average, of_newest)
-    assert np.array_equal(of_average, mixed) == (name == "gan")  # which has no BatchNorm
+    assert np.array_equal(of_average, mixed) == (name == "gan")  # gan has no BatchNorm
     assert (model.sampler.note, "averaged" in plain.sampler.note) == (f"the averaged {plain.sampler.note}", False)
 
 
@@ -350,10 +350,10 @@ def test_samples_are_drawn_from_the_averaged_generator(name, digits, batch):
     [("vae", "reconstruction", -3.0), ("autoencoder", "loss", 0.02), ("classifier", "loss", 0.01)],
 )
 def test_one_batch_can_be_overfitted(name, metric, bound, digits, batch):
-    """16 images learned by heart: the VAE's 64 bits to 3 nats, 64 pixels to .02, the classifier's labels to .01."""
+    """16 images are memorized: the VAE's 64 bits to 3 nats, 64 pixels to .02, the classifier's labels to .01."""
     few = {entry: values[:16] for entry, values in batch.items()}
     fields = {
-        "vae": {"features": 16, "latent_dim": 8, "learning_rate": 5e-3},
+        "vae": {"features": 16, "latent_dim": 8, "learning_rate": 5e-3, "likelihood": "bernoulli"},
         "autoencoder": {"features": 16, "latent_dim": 8, "learning_rate": 5e-3},
         "classifier": {"features": 8, "dropout": 0.0},
     }[name]

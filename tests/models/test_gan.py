@@ -1,6 +1,6 @@
-"""GAN: its nets, its optimizer, packing and looking ahead, points and their modes.
+"""GAN: its networks, its optimizer, packing and unrolling, points and their modes.
 
-Its turns and its step are tested in tests/adversarial.
+Its turns and step are tested in tests/adversarial.
 """
 
 import flax.linen as nn
@@ -24,7 +24,7 @@ POINTS = Spec(
     {"point": jax.ShapeDtypeStruct((2,), np.float32)}, 100_000, mixture=gaussians.modes("ring"), batch_size=12
 )
 MEAN = np.random.default_rng(0).uniform(0, 1, (4, 4, 1))
-MEAN[0, 0] = 1e-7  # a pixel that is 0 in all data starts here
+MEAN[0, 0] = 1e-7  # the initial value of a pixel that is 0 in all data
 IMAGES = Spec({"image": jax.ShapeDtypeStruct((4, 4, 1), np.uint8)}, 64, mean=MEAN)
 SMALL = {"generator_units": 16, "discriminator_units": 8, "latent_dim": 3}
 FOR_POINTS = {"pieces": 1, "dropout": 0.0, "optimizer": "adam", "learning_rate": 5e-4, "prior": "gaussian"}
@@ -71,7 +71,7 @@ def test_data_that_are_neither_images_nor_points():
 
 @pytest.mark.parametrize("prior", ["uniform", "gaussian"])
 def test_points_are_decoded_draws_of_the_prior_as_they_are(prior):
-    """G's numbers, without bounds, by BatchNorm's running averages and the average of G, whatever D's turns are."""
+    """Samples are G's unbounded outputs, by BatchNorm's running averages and G's average, whatever D's turns are."""
     config = gan.Config(**SMALL, prior=prior, critic_steps=3, packing=2, generator_batch_norm=True, average=0.5)
     model = gan.make(config, POINTS)
     assert model.needs == ("point",)
@@ -99,7 +99,7 @@ def test_points_are_decoded_draws_of_the_prior_as_they_are(prior):
 
 
 def test_the_authors_schedule():
-    """Rate .1 / 1.000004^n, momentum .5 + .2 n / 125,000: two steps by hand, and what it is after 250 epochs."""
+    """Rate .1 / 1.000004^n, momentum .5 + .2 n / 125,000: two steps by hand, and the values after 250 epochs."""
     optimizer = gan.optimizers(gan.Config())["generator"]
     params = jnp.float32(1.0)
     state = optimizer.init(params)
@@ -118,14 +118,15 @@ def test_the_authors_schedule():
     # float32's 1.000004^-1 is off by up to 3e-8, and so its 125,000th power by up to .4%.
     np.testing.assert_allclose(moved - params, -0.1 * np.exp(-0.5) * (1 + 0.7 * trace), rtol=4e-3)
     assert float(late.hyperparams["momentum"]) == pytest.approx(0.7, rel=1e-6)
-    # Momentum rises no further.
+    # Momentum stops rising.
     beyond = descend(optimizer, jnp.float32(1.0), after(10**6), params)[1]
     assert float(beyond.hyperparams["momentum"]) == pytest.approx(0.7, rel=1e-6)
 
 
 def test_the_authors_initial_weights_and_ds_rate():
-    """Biases 0, weights within +-.05 of 1200 units, +-.005 of 240, wider in narrower nets; D's rate half of
-    G's. With Adam Flax's weights and one rate.
+    """Biases are 0; weights lie within +-.05 at 1200 units, +-.005 at 240, wider if narrower; D has half G's rate.
+
+    With Adam, weights are Flax's and both rates are equal.
     """
     spec = Spec({"image": jax.ShapeDtypeStruct((8, 8, 1), np.uint8)}, 64, mean=np.full((8, 8, 1), 0.3))
     units = {"generator_units": 200, "discriminator_units": 40}
@@ -160,7 +161,7 @@ def test_the_authors_initial_weights_and_ds_rate():
     ],
 )
 def test_rates_where_none_is_given(fields, rates):
-    """Of G and of D: Adam's first step is its rate."""
+    """Rates of G and D, as Adam's first step has the size of the learning rate."""
     of = gan.optimizers(gan.Config(**fields))
     for player, rate in zip(("generator", "discriminator"), rates, strict=True):
         moved, _ = descend(of[player], jnp.float32(1), of[player].init(jnp.float32(0)), jnp.float32(0))
@@ -168,7 +169,7 @@ def test_rates_where_none_is_given(fields, rates):
 
 
 def test_a_rate_below_its_floor_stays():
-    """A floor is where the rate's fall ends; it raises no rate."""
+    """The floor ends the rate's decay; it does not raise a rate."""
     for player, share in (("generator", 1), ("discriminator", 0.5)):
         sgd = gan.annealed_sgd(1e-7, 0.5, least=1e-6)[player]
         moved, _ = descend(sgd, jnp.float32(1), sgd.init(jnp.float32(0)), jnp.float32(0))
@@ -176,7 +177,7 @@ def test_a_rate_below_its_floor_stays():
 
 
 def test_images_of_g_equal_numpy():
-    """Two layers of ReLU on z of variance 1, a sigmoid of what they give, without another bias, and the marginals."""
+    """Two ReLU layers on z of variance 1, then a sigmoid with the marginals as its bias."""
     G = gan.Generator(gan.Config(**SMALL), (4, 4, 1), MEAN, np.float32)
     z = np.random.default_rng(5).uniform(-1, 1, (6, 3))
     params = jax.jit(lambda key: G.init(key, jnp.float32(z), training=False))(jax.random.key(0))["params"]
@@ -189,7 +190,7 @@ def test_images_of_g_equal_numpy():
 
 
 class Unit(nn.Module):
-    """Three units of `pieces` pieces."""
+    """Three maxout units of `pieces` pieces."""
 
     pieces: int
 
@@ -212,7 +213,7 @@ def test_maxout_is_the_largest_of_its_pieces():
 
 @pytest.mark.parametrize("share", [0.5, 0.25])
 def test_dropout_is_of_inputs_and_of_hidden_units_while_training(share):
-    """A D that adds its 1,000 inputs up, by hidden units of one input each: what is kept of them is scaled up."""
+    """D sums its 1,000 inputs through hidden units with one input each; kept values are scaled up."""
     net = gan.Discriminator(
         gan.Config(pieces=1, discriminator_units=1000, discriminator_layers=1, dropout=share), np.dtype("float32")
     )
@@ -225,7 +226,7 @@ def test_dropout_is_of_inputs_and_of_hidden_units_while_training(share):
 
     np.testing.assert_allclose(logits(False, jax.random.key(0)), 1000)
     kept = (1 - 0.4 * share) * (1 - share)
-    counts = logits(True, jax.random.key(0)) * kept  # of inputs that are neither dropped nor is their unit
+    counts = logits(True, jax.random.key(0)) * kept  # the number of inputs kept with their unit
     np.testing.assert_allclose(counts, np.round(counts), atol=1e-2)
     assert abs(counts.sum() - 8000 * kept) < 5 * np.sqrt(8000 * kept * (1 - kept))
     assert len(set(counts)) > 1
@@ -243,7 +244,7 @@ def test_d_draws_its_dropout_by_its_key(batch):
 
 
 def test_images_start_at_the_datas_marginals():
-    """Whatever z is, but for the last layer's kernel; those of pixels that are always off or on at .01 and .99."""
+    """Pixels that are always off or on start at .01 and .99; only the last layer's kernel makes images depend on z."""
     model = gan.make(gan.Config(**SMALL), IMAGES)
     state = jax.jit(model.init)(jax.random.key(0))
     params = state.params["generator"]
@@ -254,7 +255,7 @@ def test_images_start_at_the_datas_marginals():
 
 
 def test_packs_are_judged_as_one_example(batch):
-    """A step's loss by hand: six packs of two points, each one vector of four numbers to D, all real or all fake."""
+    """A step's loss by hand: six packs of two points, each one vector of four numbers for D, all real or all fake."""
     model = gan.make(gan.Config(**SMALL, **FOR_POINTS, packing=2), POINTS)
     state = drawn_state(model.init)
     after, metrics = jax.jit(model.phases[0].step)(jax.random.key(5), state, batch)
@@ -281,7 +282,7 @@ def test_packs_are_judged_as_one_example(batch):
 
 
 def test_images_are_augmented_in_their_range():
-    """From 0 to 1: D's loss is that of (T(2x - 1) + 1) / 2, real and fake."""
+    """D's loss uses (T(2x - 1) + 1) / 2 for real and fake images, as images are in [0, 1]."""
     config = gan.Config(**SMALL, dropout=0.0, augment=("color",))
     play, key = gan.players(config, IMAGES), jax.random.key(2)
     images = {"image": np.random.default_rng(0).integers(0, 256, (12, 4, 4, 1), dtype=np.uint8)}
@@ -302,7 +303,7 @@ def test_images_are_augmented_in_their_range():
 
 
 def test_looking_ahead_past_units_that_are_off_has_a_gradient(batch):
-    """With every hidden unit of D off, gradients are exactly 0, where the root that Adam takes has no slope."""
+    """Gradients are exactly 0 with all hidden units of D off, where the square root in Adam has no derivative."""
     config = gan.Config(**SMALL, **FOR_POINTS, unrolled=2)
     play = gan.players(config, POINTS)
     state = drawn_state(play.init)
@@ -321,7 +322,7 @@ def test_looking_ahead_past_units_that_are_off_has_a_gradient(batch):
 
 
 def test_modes_seen_are_point_modes(batch):
-    """Of the fakes of a step, around some of themselves; and of real points with noise."""
+    """Compared for a step's fakes, around some of the fakes, and for real points with noise."""
     config = gan.Config(**SMALL, **FOR_POINTS)
     play = gan.players(config, POINTS)
     state = drawn_state(play.init)
@@ -345,7 +346,7 @@ def test_modes_seen_are_point_modes(batch):
 
 @pytest.mark.slow
 def test_a_ring_is_learned():
-    """The docstring's small net for points, 6,000 steps of 128: a third of the distance, half of the modes."""
+    """The documented small network for points, 6,000 steps of 128: a third of the distance, half of the modes."""
     points = gaussians.draw(np.random.default_rng(0), *POINTS.mixture, 100_000)["point"]
     config = gan.Config(
         **FOR_POINTS | {"generator_units": 128, "discriminator_units": 128, "latent_dim": 2, "penalty": "none"}

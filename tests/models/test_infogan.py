@@ -1,4 +1,4 @@
-"""InfoGAN: the information by scipy, whom it teaches, how z is drawn, what Q infers."""
+"""InfoGAN: the information by scipy, whom it trains, draws of z, Q's inference."""
 
 import dataclasses
 from functools import partial
@@ -55,7 +55,7 @@ def z():
 
 @pytest.fixture(scope="module")
 def turned(play, state, batch):
-    """Fakes, and both players' turns on them, each from `state`; after D's, and with metrics."""
+    """Fakes, the states after D's and then G's turn on them, with both gradients at `state`'s D, and the metrics."""
 
     @jax.jit
     def turns(state):
@@ -82,7 +82,7 @@ def judged(params, state, x, training=True):
 
 
 def written_out(judged, z):
-    """log Q(c|x) of each of z [n, 9], in jax."""
+    """Computes log Q(c|x) for each z [n, 9], in jax."""
     logits, means = judged.codes
     log_category = jnp.log(jnp.exp(logits) / jnp.exp(logits).sum(1, keepdims=True))
     log_density = -((z[:, 7:] - means) ** 2) / 2 - 0.5 * jnp.log(2 * jnp.pi).astype(jnp.float32)
@@ -90,7 +90,7 @@ def written_out(judged, z):
 
 
 def test_information_equals_scipy():
-    """Of outputs that are anything; and of perfect ones what the module says."""
+    """Compared for random outputs, and for perfect ones with the module's stated value."""
     z = np.asarray(infogan.draw_prior(CONFIG, jax.random.key(2), 50))
     rng = np.random.default_rng(0)
     logits, means = 3 * rng.normal(size=(50, 4)), rng.normal(size=(50, 2))
@@ -108,7 +108,7 @@ def test_information_equals_scipy():
 
 
 def test_nets_equal_numpy(state, x, z):
-    """While training: BatchNorm by the batch's statistics in all layers but D's first, leaky ReLU .1, G's tanh."""
+    """Training mode has BatchNorm by the batch's statistics in all layers but D's first, slope .1, tanh in G."""
     params = anything(state.params)
     g, d = in_float64(params["generator"]), in_float64(params["discriminator"])
     h = relu(batch_norm(dense(g["Dense_0"], np.float64(z)), g["BatchNorm_0"]))
@@ -134,12 +134,12 @@ def check_close(found, expected):
 
 
 def gradient(state):
-    """What Adam was given, after its first step with beta1 .5."""
+    """Recovers the gradient from Adam's first step with beta1 .5."""
     return jax.tree.map(lambda moment: 2 * moment, state.mu)
 
 
 def test_the_information_is_subtracted_from_both_losses(turned, state, x, z):
-    """D's and Q's, and G's gradients are those of the losses written out with the nets."""
+    """Gradients of D, Q and G equal those of the losses written out with the networks."""
     fake = turned.fakes.x
     np.testing.assert_array_equal(turned.fakes.drawn, z)
 
@@ -163,14 +163,14 @@ def test_the_information_is_subtracted_from_both_losses(turned, state, x, z):
 
 
 def test_each_player_has_its_rate(turned, state):
-    """Adam's first step moves what has a gradient by its rate: G's 1e-3, D's and Q's 2e-4."""
+    """Adam's first step moves parameters by the learning rate: G's 1e-3, D's and Q's 2e-4."""
     for player, rate in (("generator", 1e-3), ("discriminator", 2e-4)):
         old, new = (np.asarray(s.params[player]["Dense_0"]["kernel"], np.float64) for s in (state, turned.later))
         np.testing.assert_allclose(np.median(np.abs(new - old)), rate, rtol=1e-2)
 
 
 def test_whom_the_information_teaches(state, z):
-    """G, Q and the layers that Q shares with D; not D's last layer, which alone gives the logit of being real."""
+    """G, Q and the layers Q shares with D are trained; not D's last layer, which gives only the logit for real."""
 
     def gain(params):
         fake = generated(params["generator"], state, z)
@@ -184,7 +184,7 @@ def test_whom_the_information_teaches(state, z):
 
 
 def test_a_weight_of_zero_teaches_nothing(batch):
-    """The gradient of D is then what it is without Q, whose own layers have none."""
+    """D's gradient is then the same as without Q, and Q's own layers have none."""
     play = infogan.players(dataclasses.replace(CONFIG, information_weight=0.0), spec()).turns
 
     @jax.jit
@@ -219,7 +219,7 @@ def test_z_is_drawn_as_stated():
 
 
 def test_what_is_told_of_z(z):
-    """Its parts are the numbers that it is made of, in their order; without continuous codes there are two."""
+    """Parts have the components of z in order; without continuous codes there are two parts."""
     prior = infogan.make(CONFIG, spec()).latents.prior
     assert (prior.kind, prior.log_prob) == ("mixed", None)
     assert [tuple(part) for part in prior.parts] == [
@@ -231,7 +231,7 @@ def test_what_is_told_of_z(z):
 
 
 def test_the_category_is_inferred(state, batch, x):
-    """By Q in evaluation mode, with running averages: what it says of an image is of no other one."""
+    """Q is in evaluation mode, with running averages, so an image's logits do not depend on other images."""
     model = infogan.make(CONFIG, spec())
     averages = jax.tree.map(np.abs, anything(state.extra["discriminator"], seed=3))
     state = state._replace(extra={**state.extra, "discriminator": averages})
@@ -244,7 +244,7 @@ def test_the_category_is_inferred(state, batch, x):
 
 
 def test_without_continuous_codes(batch, x):
-    """No parameter is empty, and the information is of the category alone."""
+    """No parameter is empty, and the information is that of the category alone."""
     config = dataclasses.replace(CONFIG, continuous=0)
     model, net = infogan.make(config, spec()), infogan.Discriminator(config, 2, np.float32)
     state = drawn_state(model.init)
@@ -266,7 +266,7 @@ def moved_averages(params, averages, x):
 
 
 def test_running_averages_pass_from_real_to_fake(turned, state, x):
-    """Momentum .9: after D's turn Q's own average is .09 of real's and .1 of fake's mean, from 0."""
+    """Q's average after D's turn is .09 of real's plus .1 of fake's mean, with momentum .9 from 0."""
     moved = state.extra["discriminator"]
     for given in (x, turned.fakes.x):
         moved = moved_averages(state.params["discriminator"], moved, given)["batch_stats"]
@@ -275,7 +275,7 @@ def test_running_averages_pass_from_real_to_fake(turned, state, x):
 
 
 def test_the_papers_nets_for_mnist():
-    """Appendix C.1, table 1."""
+    """Layer shapes follow appendix C.1, table 1."""
     state = jax.eval_shape(infogan.make(infogan.Config(), spec(28)).init, jax.random.key(0))
     kernels = {
         player: sorted(leaf.shape for leaf in jax.tree.leaves(params) if leaf.ndim > 1)
@@ -313,7 +313,7 @@ def test_images_that_cannot_be_halved():
 
 @pytest.mark.slow
 def test_the_information_rises_toward_its_bound():
-    """On digits, from that of codes that nothing tells, log categories away from the bound, to near it."""
+    """Information on digits rises from that of uninformative codes, log categories below the bound, to near it."""
     dataset = data.load("digits")
     small = {"noise_dim": 8, "features": 8, "smallest": 2, "dense_units": 32, "code_units": 16}
     config = infogan.Config(**small, generator_learning_rate=5e-3, discriminator_learning_rate=2e-3)
@@ -332,4 +332,4 @@ def test_the_information_rises_toward_its_bound():
     most = np.log(10) - 2 * 0.2258
     assert found[0] < most - np.log(10)
     assert found[-20:].mean() > most - 0.4
-    assert found.max() < most + 0.2  # a batch's mean of continuous codes varies about it
+    assert found.max() < most + 0.2  # a batch's mean over continuous codes varies about the bound

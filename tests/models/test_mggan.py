@@ -1,4 +1,4 @@
-"""MGGAN: whom each phase moves, the autoencoder's noise and loss, and what G is told by both discriminators."""
+"""MGGAN: parameters moved by each phase, the autoencoder's noise and loss, G's gradient from both discriminators."""
 
 from dataclasses import fields, replace
 from functools import partial
@@ -40,9 +40,9 @@ def spec(kind):
 
 @pytest.fixture(scope="module", params=KINDS)
 def start(request):
-    """Of a kind of data: its model, parts, a batch, the state before training and after a step of either phase.
+    """Model, parts and a batch for a kind of data, with the states before training and after a step of either phase.
 
-    And fakes of the state between the phases, with the turns on these.
+    Also fakes of the state between the phases, and turns on them.
     """
     kind, rng = request.param, np.random.default_rng(3)
     batch = {"weight": np.ones(6, np.float32)}
@@ -65,7 +65,7 @@ def start(request):
 
 
 def same(a, b):
-    """Whether each leaf is."""
+    """Tells for each leaf whether both are equal."""
     return [np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)]
 
 
@@ -94,9 +94,9 @@ def test_the_second_phase_leaves_the_autoencoder_as_it_is(start):
 
 
 def test_the_autoencoder_descends_the_absolute_error_of_clean_examples(start):
-    """Adam's first moment is a tenth of the gradient of sum |x - Dec(E(x~))|, x~ by the step's key.
+    """Adam's first moment is a tenth of the gradient of sum |x - Dec(E(x~))|, with x~ drawn by the step's key.
 
-    E's BatchNorm takes its statistics from x~, and its running averages move by them.
+    E's BatchNorm uses the statistics of x~, which also update its running averages.
     """
     config, params = start.config, start.state.params
     encoder, decoder = (net(config, start.x.shape[1:], np.float32) for net in (mggan.Encoder, mggan.Decoder))
@@ -123,7 +123,7 @@ def test_the_autoencoder_descends_the_absolute_error_of_clean_examples(start):
 
 
 def test_nets_of_images_equal_numpy():
-    """E by the batch's statistics and, frozen, by running averages; the decoder, and D_m with leaky ReLU .2."""
+    """E by the batch's statistics and, frozen, by running averages; the decoder; D_m with slope .2."""
     config, shape, rng = mggan.Config(**KINDS["images"]), (8, 8, 1), np.random.default_rng(4)
     x, z = (rng.normal(size=size).astype(np.float32) for size in ((6, *shape), (6, 3)))
     encoder, decoder = (net(config, shape, np.float32) for net in (mggan.Encoder, mggan.Decoder))
@@ -158,7 +158,7 @@ def test_nets_of_images_equal_numpy():
 
 
 def test_salt_and_pepper():
-    """A share of the pixels, half of these black and half white, in all channels at once; within 5 standard errors."""
+    """A share of pixels changes, half black and half white, in all channels at once; within 5 standard errors."""
     x = jnp.full((40, 16, 16, 3), 0.1)
     noisy = np.asarray(mggan.salted(jax.random.key(0), x, 0.25))
     assert (noisy == noisy[..., :1]).all()
@@ -172,14 +172,14 @@ def test_salt_and_pepper():
 
 
 def base_of(kind):
-    """The base's model and turns, of the same fields."""
+    """The base's model and turns with the same fields."""
     base = dcgan if kind == "images" else gan
     config = base.Config(**{n: v for n, v in KINDS[kind].items() if n in base.Config.__dataclass_fields__})
     return base.make(config, spec(kind)), base.players(config, spec(kind))
 
 
 def judged(start, params, x):
-    """Logits of D and of D_m on E's codes, by the nets themselves, [batch] each."""
+    """Logits, [batch] each, of D and of D_m on E's codes, by the networks themselves."""
     config, extra = start.config, start.taught.extra
     if start.kind != "images":
         of_examples = gan.Discriminator(config, np.float32).apply({"params": params["image"]}, x, training=True)
@@ -196,7 +196,7 @@ def judged(start, params, x):
 
 
 def test_g_is_told_by_both_discriminators_the_second_at_half_the_weight(start):
-    """The gradient of the fakes, through the frozen E in evaluation mode, is that of L_image + L_manifold / 2."""
+    """The fakes' gradient, through the frozen E in evaluation mode, is that of L_image + L_manifold / 2."""
     (_, value), cotangent = start.told(start.between, start.fakes.x)
 
     def parts(x):
@@ -207,11 +207,11 @@ def test_g_is_told_by_both_discriminators_the_second_at_half_the_weight(start):
     np.testing.assert_allclose(value, values[0] + values[1] / 2, rtol=1e-5)
     expected = gradients[0] + gradients[1] / 2
     np.testing.assert_allclose(cotangent, expected, rtol=1e-3, atol=1e-5 * float(jnp.abs(expected).max()))
-    assert np.abs(gradients).max(axis=tuple(range(1, gradients.ndim))).min() > 0  # E lets D_m's through
+    assert np.abs(gradients).max(axis=tuple(range(1, gradients.ndim))).min() > 0  # D_m's gradient passes through E
 
 
 def test_without_the_manifolds_weight_g_is_told_what_the_base_tells_it(start):
-    """The same gradient of the fakes; at the paper's weight another."""
+    """The fakes' gradient equals the base's without the weight, and differs with the paper's weight."""
     without = mggan.players(replace(start.config, manifold_weight=0.0), spec(start.kind)).turns
     _, base = base_of(start.kind)
     params, extra = start.taught.params, start.taught.extra
@@ -234,7 +234,7 @@ def with_discriminators(state, **params):
 
 
 def test_codes_are_of_each_example_alone(start):
-    """E is in evaluation mode: with D off, what G is told of the others stays as it is when one example changes."""
+    """E is in evaluation mode: with D off, changing one example leaves the others' gradients unchanged."""
     off = jax.tree.map(jnp.zeros_like, start.between.params["discriminator"]["image"])
     state, x = with_discriminators(start.between, image=off), start.fakes.x
     before, after = (np.asarray(start.told(state, given)[1]) for given in (x, x.at[-1].add(0.5)))
@@ -244,14 +244,14 @@ def test_codes_are_of_each_example_alone(start):
 
 
 def moments(state):
-    """Adam's first, of both discriminators."""
+    """Adam's first moments of both discriminators."""
     parts = jax.tree.leaves(state.opt_state["discriminator"], is_leaf=lambda part: hasattr(part, "mu"))
     return next(part.mu for part in parts if hasattr(part, "mu"))
 
 
 @pytest.mark.parametrize("player", ["image", "manifold"])
 def test_a_discriminator_learns_nothing_from_the_other(player, start):
-    """Its gradient is exactly the same whatever the other's parameters are, so its part of their losses is 0."""
+    """A discriminator's gradient does not depend on the other's parameters at all."""
     other = {"image": "manifold", "manifold": "image"}[player]
     changed = jax.tree.map(lambda leaf: 1.5 * leaf + 0.01, start.between.params["discriminator"][other])
     state = with_discriminators(start.between, **{other: changed})
@@ -263,7 +263,7 @@ def test_a_discriminator_learns_nothing_from_the_other(player, start):
 
 
 def test_each_discriminator_learns_from_its_own_loss(start):
-    """Adam's first moment of each is half its loss's gradient, at the weight of 1 for both."""
+    """Adam's first moment of each is half the gradient of its loss, with weight 1 for both."""
     params = start.taught.params["discriminator"]
 
     def loss(params):
@@ -280,7 +280,7 @@ def test_each_discriminator_learns_from_its_own_loss(start):
 
 
 def test_samples_are_the_bases(start):
-    """Of the same G: MGGAN's parameters in the base's place give the same samples, and latents the same examples."""
+    """MGGAN's parameters give the same samples, and latents the same examples, in a base with the same G."""
     other, _ = base_of(start.kind)
     (entry,) = start.model.needs
     assert entry == ("image" if start.kind == "images" else "point")
@@ -333,26 +333,26 @@ def test_images_that_cannot_be_halved():
 
 OWN = {"autoencoder_steps", "autoencoder_learning_rate", "code_dim", "manifold_units", "manifold_weight"}
 OWN |= {"noise", "deviation", "encoder_units"}
-"""Fields that no base has: the autoencoder's and D_m's."""
+"""Fields of the autoencoder and D_m, which no base has."""
 GIVEN = {
     "loss": "hinge", "penalty": "one_centered", "penalty_at": "real", "augment": ("color",), "batches": "joint",
     "kernel": 5, "normalization": "layer", "prior": "gaussian", "optimizer": "adam",
 }  # fmt: skip
-"""A value other than the default, of fields that are no numbers."""
+"""Non-default values of fields that are not numbers."""
 
 
 def fields_of(config):
-    """By name: type and default."""
+    """Map from field to (type, default)."""
     return {field.name: (field.type, field.default) for field in fields(config)}
 
 
 def another(name, default):
-    """A value of a field that is not its default."""
+    """Returns a value that differs from the field's default."""
     return GIVEN[name] if name in GIVEN else not default if isinstance(default, bool) else (default or 0) + 1
 
 
 def test_fields_are_those_of_both_bases_as_they_are_there():
-    """None is missing, none is of another type or default, and the autoencoder's and D_m's are all the others."""
+    """No field is missing or has another type or default, and all further fields are the autoencoder's and D_m's."""
     of_bases = fields_of(dcgan.Config) | fields_of(gan.Config)
     own = fields_of(mggan.Config)
     assert own.keys() == of_bases.keys() | OWN
@@ -376,7 +376,7 @@ def test_each_field_of_the_base_is_passed_on_and_each_of_the_other_refused(subje
 
 @pytest.mark.slow
 def test_codes_keep_where_points_are():
-    """After the first phase points of the ring are reconstructed to a tenth of their distance from the mean, 1."""
+    """The first phase reconstructs the ring's points to a tenth of their distance from the mean, 1."""
     dataset = data.load("gaussians/ring")
     config = mggan.Config(**KINDS["points"] | {"code_dim": 2, "encoder_units": 32, "deviation": 0.05})
     model = mggan.make(config, dataset.spec)

@@ -22,7 +22,7 @@ def digits():
 
 
 def counted(config, dataset, batch_size=BATCH):
-    """The model and its state after one pass over the training images."""
+    """Returns the model and its state after one pass over the training images."""
     model = naive_bayes.make(config, dataset.spec)
     return model, after_a_pass(model, dataset.train, batch_size)
 
@@ -41,7 +41,7 @@ def flat(images, binary):
 
 
 def joint(model, state, images):
-    """log p(x, y) [num, classes]."""
+    """Joint log p(x, y), [num, classes]."""
     return np.asarray(jax.jit(model.predict["label"])(state, {"image": images}), np.float64)
 
 
@@ -56,7 +56,7 @@ def test_bernoulli_equals_scikit_learn(size):
 
 @pytest.mark.parametrize("alpha", [1e-9, 1e-3, 100.0])
 def test_bernoulli_with_any_smoothing(digits, alpha):
-    """log(1 - p) of a rounded p would be lost where a pixel is nearly always on."""
+    """Computing log(1 - p) from a rounded p would lose accuracy for pixels that are nearly always on."""
     model, state = counted(naive_bayes.Config("bernoulli", smoothing=alpha), digits)
     reference = BernoulliNB(alpha=alpha, force_alpha=True)
     reference.fit(flat(digits.train["image"], True), digits.train["label"])
@@ -66,7 +66,7 @@ def test_bernoulli_with_any_smoothing(digits, alpha):
 
 @pytest.mark.parametrize(("levels", "alpha"), [(16, 1.0), (2, 1e-3), (256, 1.0), (64, 10.0)])
 def test_categorical_equals_scikit_learn(digits, levels, alpha):
-    """Whose log-probability is that of the bins; each of a bin's levels has its share of it."""
+    """scikit-learn's log-probabilities are those of bins, which divide equally among a bin's levels."""
     model, state = counted(naive_bayes.Config("categorical", smoothing=alpha, levels=levels), digits)
     width = 256 // levels
     train, test = (split["image"].reshape(-1, 256) // width for split in (digits.train, digits.test))
@@ -76,7 +76,7 @@ def test_categorical_equals_scikit_learn(digits, levels, alpha):
 
 
 def of_two_pixels(levels):
-    """Categorical Naive Bayes over images of two pixels, 40 of them counted in three classes."""
+    """Categorical Naive Bayes on images of two pixels, 40 of them counted in three classes."""
     rng = np.random.Generator(np.random.Philox(0))
     examples = {
         "image": rng.integers(0, 256, (40, 1, 2, 1), dtype=np.uint8),
@@ -89,7 +89,7 @@ def of_two_pixels(levels):
 
 @pytest.mark.parametrize("levels", [4, 256])
 def test_categorical_probabilities_of_all_images_sum_to_1(levels):
-    """All 65,536 images of two pixels of 256 levels; one of them is worked out by hand."""
+    """Sums over all 65,536 images of two pixels with 256 levels; one probability is computed by hand."""
     model, state, examples = of_two_pixels(levels)
     image = np.stack(np.meshgrid(np.arange(256), np.arange(256), indexing="ij"), -1).astype(np.uint8)
     log_prob = np.asarray(
@@ -107,7 +107,7 @@ def test_categorical_probabilities_of_all_images_sum_to_1(levels):
 
 @pytest.mark.parametrize("levels", [4, 256])
 def test_categorical_samples_have_their_probabilities(levels):
-    """Every level of 200,000 samples of a class, within 5 standard errors."""
+    """Frequencies of all levels in 200,000 samples of a class, within 5 standard errors."""
     model, state, examples = of_two_pixels(levels)
     num, width = 200_000, 256 // levels
     draw = jax.jit(lambda state: model.sampler.draw(jax.random.key(3), state, num, {"label": np.full(num, 1)}))
@@ -125,7 +125,7 @@ def test_gaussian_equals_scikit_learn(digits):
     model, state = counted(naive_bayes.Config("gaussian", variance_floor=1e-2), digits)
     reference = GaussianNB(var_smoothing=1e-2).fit(flat(digits.train["image"], False), digits.train["label"])
     expected = reference.predict_joint_log_proba(flat(digits.test["image"], False))
-    # Log-densities are sums of terms of both signs, some near 0: float32 is then judged by the terms' size.
+    # Log-densities are sums of terms of both signs, some near 0, so float32 errors are relative to the terms' size.
     x = flat(digits.test["image"], False)
     square = ((x[:, None] - reference.theta_) ** 2 / reference.var_).sum(-1) / 2
     terms = square + np.abs(np.log(2 * np.pi * reference.var_)).sum(-1) / 2
@@ -134,7 +134,7 @@ def test_gaussian_equals_scikit_learn(digits):
 
 
 def test_gaussian_parameters_equal_scikit_learns_at_its_default_floor(digits):
-    """To 1e-6 where the floor is 1e-9 of the largest variance, so that nothing hides a lost digit."""
+    """Agreement to 1e-6, with a floor of 1e-9 of the largest variance, which hides no lost digit."""
     _, state = counted(naive_bayes.Config("gaussian"), digits)
     reference = GaussianNB().fit(flat(digits.train["image"], False), digits.train["label"])
     n = state.params["examples"][:, None, None, None]
@@ -145,7 +145,7 @@ def test_gaussian_parameters_equal_scikit_learns_at_its_default_floor(digits):
 
 
 def test_gaussian_parameters_where_float32_sums_fail():
-    """Many bright pixels that hardly vary: E[x^2] - E[x]^2 in float32 keeps no digit of the variance."""
+    """Bright pixels hardly vary here: E[x^2] - E[x]^2 in float32 keeps no digit of the variance."""
     n, ones = 200_000, 7  # 254 everywhere but 255 at `ones` places
     total = np.uint32(254 * n + ones)
     squares = np.uint32((254**2 * (n - ones) + 255**2 * ones) % 2**32)
@@ -175,7 +175,7 @@ def test_streaming_equals_one_batch(digits, likelihood):
 
 
 def test_log_prob_is_the_joint_summed_over_the_classes(digits):
-    model, state = counted(naive_bayes.Config(), digits)
+    model, state = counted(naive_bayes.Config("bernoulli"), digits)
     reference = BernoulliNB().fit(flat(digits.train["image"], True), digits.train["label"])
     expected = np.logaddexp.reduce(reference.predict_joint_log_proba(flat(digits.test["image"], True)), axis=1)
     actual = jax.jit(model.likelihood.log_prob)(jax.random.key(0), state, {"image": digits.test["image"]})
@@ -184,7 +184,7 @@ def test_log_prob_is_the_joint_summed_over_the_classes(digits):
 
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
 def test_samples_have_the_moments_of_their_class(digits, likelihood):
-    """4,000 samples of a class: every pixel's mean, and of Gaussians the deviation, within 5 standard errors."""
+    """Pixel means of 4,000 samples of a class, and for Gaussians deviations, within 5 standard errors."""
     model, state = counted(naive_bayes.Config(likelihood), digits)
     num = 4000
     condition = {"label": np.full(num, 3, np.int32)}
@@ -196,7 +196,7 @@ def test_samples_have_the_moments_of_their_class(digits, likelihood):
         expected = (train.sum(0) + 1) / (len(train) + 2)
         error = np.sqrt(expected * (1 - expected) / num)
         assert (np.abs(x.mean(0) - expected) < 5 * error).all()
-    else:  # clipped and rounded, as these quantiles of each pixel's distribution are
+    else:  # clipped and rounded, like these quantiles of each pixel's distribution
         floor = 0.01 * (digits.train["image"] / 255).var(0).max()
         quantiles = scipy.stats.norm.ppf((np.arange(10_000) + 0.5) / 10_000)[:, None, None, None]
         values = np.round(255 * (train.mean(0) + np.sqrt(train.var(0) + floor) * quantiles).clip(0, 1)) / 255
@@ -207,7 +207,7 @@ def test_samples_have_the_moments_of_their_class(digits, likelihood):
 
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian", "categorical"])
 def test_examples_of_unknown_label_are_as_left_out(digits, likelihood):
-    """Those of label -1 count in no class, nor in the metric."""
+    """Label -1 counts in no class, nor in the metric."""
     model = naive_bayes.make(naive_bayes.Config(likelihood), digits.spec)
     few = {name: entry[:BATCH] for name, entry in digits.train.items()}
     unknown, weight = np.arange(BATCH) % 3 == 0, np.ones(BATCH, np.float32)
@@ -222,7 +222,7 @@ def test_examples_of_unknown_label_are_as_left_out(digits, likelihood):
 
 @pytest.mark.slow
 def test_mnist_is_classified_as_by_scikit_learn(mnist):
-    """Its whole training set; accuracy to 0.1% of the test set's 10,000 images."""
+    """Trained on the whole training set; accuracy to 0.1% of the test set's 10,000 images."""
     train, test = mnist["train"], mnist["t10k"]
     spec = Spec({"image": jax.ShapeDtypeStruct((28, 28, 1), np.uint8)}, len(train["label"]), 10)
     bins = {name: split["image"].reshape(-1, 784) // 16 for name, split in mnist.items()}

@@ -1,4 +1,4 @@
-"""bfloat16: what is computed in it, and what stays float32."""
+"""bfloat16: which computations use it, and which values stay float32."""
 
 import jax
 import jax.numpy as jnp
@@ -24,9 +24,9 @@ SMALL = {
     "mggan": {"features": 8, "latent_dim": 8, "code_dim": 4, "manifold_units": 8},
 }
 NETWORKS = {"logistic": {}, "lenet": POOLED, "vgg": POOLED, "resnet": {"features": 8, "blocks": 1}}
-"""The other classifiers than strided."""
+"""Classifier networks other than strided, with their fields."""
 STATISTICS = {"autoencoder": 1}
-"""Products that are no layer's, and so of float32: the covariance of its codes."""
+"""Number of products outside layers, which are float32: the covariance of the autoencoder's codes."""
 PRODUCTS = {"dot_general", "conv", "conv_dx", "conv_dw"}
 
 
@@ -36,7 +36,7 @@ def test_every_model_with_layers_is_tested_here():
 
 
 def built(name, precision):
-    """As a run builds it, of small nets."""
+    """Builds a model with small networks as a run does."""
     module = models.load(name)
     settings = Settings(precision=precision, batch_size=4)
     return plan.build(module, module.Config(**SMALL.get(name, {})), data.load("digits"), settings)
@@ -48,7 +48,7 @@ def test_models_with_layers_are_run_in_bfloat16(name):
 
 
 def test_a_model_whose_steps_have_no_bfloat16_is_refused_in_it():
-    """Its steps are traced: of those in float32 none has such a value."""
+    """The check traces the steps: those computed in float32 contain no bfloat16 value."""
     with pytest.raises(UserError, match=r"^naive_bayes computes in float32 only, not in bfloat16$"):
         built("naive_bayes", "bfloat16")
     for name in ("naive_bayes", "mggan"):
@@ -69,7 +69,7 @@ def make(name, spec, dtype=jnp.float32, **fields):
 
 
 def products(jaxpr):
-    """The operands' dtypes of every product in a jaxpr, those within its calls too; those with a vector are sums."""
+    """Yields the operands' dtypes of every product in a jaxpr, calls included; products with a vector are sums."""
     for equation in jaxpr.eqns:
         if equation.primitive.name in PRODUCTS and min(operand.aval.ndim for operand in equation.invars) > 1:
             yield tuple(operand.aval.dtype for operand in equation.invars)
@@ -105,10 +105,10 @@ def test_products_are_bfloat16_and_all_that_is_kept_is_float32(name, fields, pha
     assert {leaf.dtype for leaf in jax.tree.leaves((new.params, new.extra, metrics))} == {jnp.dtype(jnp.float32)}
     assert jax.tree.map(jnp.shape, new) == jax.tree.map(jnp.shape, state)
     assert jax.tree.map(lambda a: a.dtype, new.opt_state) == jax.tree.map(lambda a: a.dtype, state.opt_state)
-    # The same initial state, so what differs is the rounding of layers: 8 bits of mantissa, averaged over a batch.
+    # From the same initial state only the layers' rounding differs: 8 bits of mantissa, averaged over a batch.
     _, exact = jax.jit(exact_step)(key, state, batch)
     for metric, value in exact.items():
-        # gradients pass every BatchNorm, and what it subtracts leaves less of the 8 bits
+        # BatchNorm's subtraction costs gradients some of the 8 bits
         rtol = 0.06 if metric.endswith("_gradient") else 0.02
         np.testing.assert_allclose(metrics[metric], value, rtol=rtol, atol=0.02, err_msg=metric)
 
@@ -136,14 +136,14 @@ def test_bfloat16_learns_as_float32_does(name):
 
 
 def test_batch_norm_takes_its_statistics_in_float32():
-    """A mean of 100 over 4,096 pixels: sums in bfloat16 would stop growing at 256 times a pixel."""
+    """The mean is 100 over 4,096 pixels; a bfloat16 sum would stop growing at 256 times a pixel."""
     x = (100 + jax.random.normal(jax.random.key(0), (64, 8, 8, 4))).astype(jnp.bfloat16)
     net = Normalized()
     _, moved = net.apply(net.init(jax.random.key(1), x), x, mutable=["batch_stats"])
     (averages,) = moved["batch_stats"].values()
     assert {leaf.dtype for leaf in averages.values()} == {jnp.dtype(jnp.float32)}
     exact = np.asarray(x, np.float64).reshape(-1, 4)
-    np.testing.assert_allclose(averages["mean"], 0.1 * exact.mean(0), rtol=1e-6)  # moved a tenth of the way, from 0
+    np.testing.assert_allclose(averages["mean"], 0.1 * exact.mean(0), rtol=1e-6)  # moved a tenth of the way from 0
     np.testing.assert_allclose(averages["var"], 0.9 + 0.1 * exact.var(0), rtol=1e-3)  # and from 1
 
 

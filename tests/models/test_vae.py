@@ -20,7 +20,7 @@ from tests.models.by_hand import drawn_state
 @pytest.fixture(scope="module")
 def spec():
     image = jax.ShapeDtypeStruct((8, 8, 1), np.uint8)
-    return Spec({"image": image}, num_examples=64, mean=np.full((8, 8, 1), 0.3))
+    return Spec({"image": image}, num_examples=64, mean=np.full((8, 8, 1), 0.3), binary=True)
 
 
 def images(num, seed=0):
@@ -28,7 +28,7 @@ def images(num, seed=0):
 
 
 def test_kl_worked_by_hand():
-    # 1/2 (m^2 + v - 1 - log v): (1, v 1) gives 1/2; (0, v e) gives (e - 2)/2; they add over latents.
+    # 1/2 (m^2 + v - 1 - log v): (1, v 1) gives 1/2; (0, v e) gives (e - 2)/2; latents add up.
     kl = gaussian_kl(jnp.array([[1.0, 0.0], [0.0, 0.0]]), jnp.array([[0.0, 1.0], [0.0, 0.0]]))
     np.testing.assert_allclose(kl, [0.5 + (np.e - 2) / 2, 0.0], rtol=1e-6, atol=1e-7)
 
@@ -58,7 +58,7 @@ def test_likelihoods_equal_scipy():
 
 @pytest.mark.parametrize("logit", [1e2, 104.0, 1e4])
 def test_bernoulli_log_prob_stays_finite(logit):
-    """log(-expm1(log_sigmoid(l))) gives nan from a logit of 104 on."""
+    """log(-expm1(log_sigmoid(l))) gives nan for logits from 104 on."""
     x = jnp.array([[0.0], [1.0]])
     value, gradient = jax.value_and_grad(lambda logits: bernoulli_log_prob(x, logits).sum())(jnp.full((2, 1), logit))
     assert float(value) == pytest.approx(-logit)
@@ -71,7 +71,7 @@ def test_shapes_that_would_broadcast_are_refused():
 
 
 LIKELIHOODS = {"bernoulli": {"likelihood": "bernoulli"}, "gaussian": {"likelihood": "gaussian", "deviation": 0.25}}
-"""Fields, by what the tests of two likelihoods call them."""
+"""Map from a likelihood's name in the tests to its fields."""
 
 
 def no_label(num):
@@ -79,14 +79,14 @@ def no_label(num):
 
 
 def zeroed(model):
-    """A state before training with parameters of 0."""
+    """Makes an initial state with all parameters 0."""
     state = drawn_state(model.init)
     return state._replace(params=jax.tree.map(np.zeros_like, state.params))
 
 
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
 def test_elbo_with_all_weights_zero_is_closed_form(spec, likelihood):
-    """Zero weights: q(z|x) = N(0, I), so KL 0; logits 0, so p = 1/2 a bit, or mean 1/2 a level."""
+    """Zero weights make q(z|x) = N(0, I), so KL is 0, and logits 0, so p = 1/2 a bit, or the mean is 1/2 a level."""
     model = vae.make(vae.Config(latent_dim=3, features=4, **LIKELIHOODS[likelihood]), spec)
     batch = {"image": images(5)}
     elbo = jax.jit(model.likelihood.log_prob)(jax.random.key(1), zeroed(model), batch)
@@ -98,7 +98,7 @@ def test_elbo_with_all_weights_zero_is_closed_form(spec, likelihood):
 
 
 def test_elbo_with_a_posterior_that_does_not_reach_the_decoder(spec):
-    """Encoder biases set, decoder weights zero: ELBO = log p(x) - KL exactly, whatever z is drawn."""
+    """ELBO = log p(x) - KL exactly, for any draw of z, with encoder biases set and decoder weights zero."""
     config = vae.Config(latent_dim=2, features=4)
     model = vae.make(config, spec)
     batch = {"image": images(4)}
@@ -128,12 +128,12 @@ def test_loss_is_minus_the_mean_elbo(spec):
 
 
 def test_log_prob_equals_the_terms_worked_out_from_the_networks(spec):
-    """The ELBO in float64 from q's parameters and the same noise (drawn by the key)."""
+    """The ELBO in float64, from q's parameters and the same noise, drawn by the key."""
     config = vae.Config(latent_dim=3, features=4)
     (model, state), key = moved(spec, "bernoulli", latent_dim=3), jax.random.key(7)
     batch = {"image": images(5)}
     bits = (batch["image"] >= 128).astype(np.float32)
-    encoder, decoder = vae.Encoder(config, 1, spec.compute_dtype), vae.Decoder(config, spec)
+    encoder, decoder = vae.Encoder(config, 2, spec.compute_dtype), vae.Decoder(config, spec)
     mean, log_variance = jax.jit(encoder.apply)({"params": state.params["encoder"]}, bits, no_label(5))
     np.testing.assert_allclose(jax.jit(model.latents.encode)(state, batch), mean, rtol=1e-5, atol=1e-6)
     mean, log_variance = np.asarray(mean, np.float64), np.asarray(log_variance, np.float64)
@@ -157,13 +157,13 @@ def test_first_decoded_images_are_the_data_mean_without_latents(spec):
 
 
 def moved(spec, likelihood, scale=0.3, **fields):
-    """A model with weights away from their start, where q(z|x) is near no standard normal, and its state."""
+    """Makes a model and a state whose weights are large enough that q(z|x) is far from N(0, I)."""
     network = {} if fields.get("network") == "mlp" else {"features": 4}
     model = vae.make(vae.Config(**network, **LIKELIHOODS[likelihood], **fields), spec)
     state, rng = drawn_state(model.init), np.random.default_rng(4)
 
     def drawn(leaf):
-        fan_in = np.prod(leaf.shape[:-1]) if leaf.ndim in (2, 4) else np.inf  # as Flax draws kernels; biases are 0
+        fan_in = np.prod(leaf.shape[:-1]) if leaf.ndim in (2, 4) else np.inf  # as Flax draws kernels; biases stay 0
         width = np.sqrt(1 / fan_in + scale**2)
         return (width * rng.standard_normal(leaf.shape)).astype(np.float32)
 
@@ -175,7 +175,7 @@ def moved(spec, likelihood, scale=0.3, **fields):
 def encoded(spec, state, batch, likelihood):
     """Mean and log-variance of q(z|x), float32 [batch, 3]."""
     x = (batch["image"] >= 128).astype(np.float32) if likelihood == "bernoulli" else np.float32(batch["image"] / 255)
-    encoder = vae.Encoder(vae.Config(features=4, latent_dim=3), 1, spec.compute_dtype)
+    encoder = vae.Encoder(vae.Config(features=4, latent_dim=3), 2, spec.compute_dtype)
     return jax.jit(encoder.apply)({"params": state.params["encoder"]}, x, no_label(len(x)))
 
 
@@ -219,7 +219,7 @@ def test_latents_are_drawn_from_q_and_from_the_prior(spec, likelihood):
     batch = {"image": np.repeat(images(1), 4000, axis=0)}
     z, _ = jax.jit(model.latents.posterior)(jax.random.key(1), state, batch)
     mean, deviation = posterior(spec, state, batch, likelihood)
-    assert np.abs(np.log(deviation[0])).max() > 0.1  # no standard normal
+    assert np.abs(np.log(deviation[0])).max() > 0.1  # far from N(0, I)
     of_prior = model.latents.prior.sample(jax.random.key(3), state, 4000)
     for standard in (*((z - mean) / deviation).T, *of_prior.T):
         assert scipy.stats.kstest(standard, "norm").pvalue > 1e-3
@@ -227,7 +227,7 @@ def test_latents_are_drawn_from_q_and_from_the_prior(spec, likelihood):
 
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
 def test_latent_densities_average_to_the_elbo(spec, likelihood):
-    """E_q[log p(x|z) + log p(z) - log q(z|x)], the KL by sampling, against log_prob's analytic one."""
+    """Averages E_q[log p(x|z) + log p(z) - log q(z|x)], with a sampled KL; log_prob has the analytic one."""
     model, state = moved(spec, likelihood, latent_dim=3)
     batch = {"image": np.repeat(images(1), 5000, axis=0)}
     log_weights = np.asarray(importance_bound(jax.random.key(5), model.latents, state, batch, samples=1), np.float64)
@@ -237,7 +237,7 @@ def test_latent_densities_average_to_the_elbo(spec, likelihood):
 
 
 def test_estimates_average_to_the_integral_over_one_latent(spec):
-    """p(x), the integral of N(z) p(x|z), on a grid: the expectation of both estimates' exponentials."""
+    """Integrates p(x) = int N(z) p(x|z) on a grid: the expectation of both estimates' exponentials."""
     model, state = moved(spec, "bernoulli", scale=0.05, latent_dim=1, network="mlp", hidden=(8,))
     grid = np.linspace(-8, 8, 1001)
     log_likelihood, log_prob = jax.jit(model.latents.log_likelihood), jax.jit(model.likelihood.log_prob)
@@ -264,10 +264,10 @@ def test_estimates_average_to_the_integral_over_one_latent(spec):
 
 
 def logistic_mass(level, mean, scale):
-    """Log of the distribution's mass of each level, by SciPy in float64."""
+    """Log of the logistic distribution's mass on each level, by SciPy in float64."""
     upper = np.where(level == 255, np.inf, (level + 0.5) / 255)
     lower = np.where(level == 0, -np.inf, (level - 0.5) / 255)
-    # Above the mean by the survival function: there the difference of distribution functions loses all digits.
+    # Above the mean by the survival function: a difference of distribution functions would lose all digits.
     logistic = scipy.stats.logistic(mean, scale)
     above = logistic.sf(lower) - logistic.sf(upper)
     return np.log(np.where(lower > mean, above, logistic.cdf(upper) - logistic.cdf(lower)))
@@ -275,14 +275,14 @@ def logistic_mass(level, mean, scale):
 
 @jax.jit
 def of_levels(mean, log_scale):
-    """Log p of each of the 256 levels, for means [num, 1] and log-scales [num, 1]: [num, 256]."""
+    """Computes log p of all 256 levels, [num, 256], for means and log-scales [num, 1]."""
     x = jnp.broadcast_to(jnp.arange(256, dtype=jnp.float32) / 255, (len(mean), 256)).reshape(-1, 1)
     mean, log_scale = (jnp.repeat(a, 256, axis=0) for a in (mean, log_scale))
     return discretized_logistic_log_prob(x, mean, log_scale).reshape(-1, 256)
 
 
 def test_discretized_logistic_sums_to_1_over_the_levels():
-    """Whatever the mean (inside, at an edge, outside) and the scale, from a millionth of a level to a million."""
+    """The mean is inside, at an edge or outside; the scale from a millionth to a million of a level."""
     means, log_scales = np.meshgrid(
         [-3.0, 0.0, 0.2, 0.5 / 255, 0.7313, 1.0, 40.0], np.log([4e-9, 1e-4, 0.003, 0.1, 1e6])
     )
@@ -305,7 +305,7 @@ def test_discretized_logistic_adds_pixels_up():
 
 @pytest.mark.parametrize("log_scale", [-20.0, 0.0, 20.0])
 def test_discretized_logistic_stays_finite(log_scale):
-    """Means from -1e4 to 1e4: the tails are those of the logistic, linear, and so are the gradients."""
+    """The log-probability is linear like the logistic's tails for means from -1e4 to 1e4, with finite gradients."""
     x = jnp.float32([[0.0], [0.0], [1.0], [1.0], [0.5], [0.5]])
     mean = jnp.float32([[1e4], [-1e4], [1e4], [-1e4], [1e4], [-1e4]])
     value, gradient = jax.value_and_grad(
@@ -313,7 +313,7 @@ def test_discretized_logistic_stays_finite(log_scale):
     )(mean, jnp.float32(log_scale))
     assert all(np.isfinite(leaf).all() for leaf in (value, *gradient))
     if log_scale == 0.0:
-        # Level 0 far below the mean: log sigmoid(a) = a = .5 / 255 - 1e4; far above it, no loss at all.
+        # Level 0 far below the mean: log sigmoid(a) = a = .5 / 255 - 1e4; far above it, no loss.
         np.testing.assert_allclose(gradient[0][:4, 0], [-1, 0, 0, 1], atol=1e-6)
         np.testing.assert_allclose(value, -4e4 - 2 * np.log(255), rtol=1e-3)
 
@@ -344,7 +344,7 @@ def test_log_likelihoods_stay_finite_at_logits_of_10000(spec, likelihood):
 
 
 def gaussian_of(spec, **fields):
-    """An mlp's model and state with random weights, and a batch."""
+    """Makes a model with the mlp and random weights, its state, and a batch."""
     config = vae.Config(**{"latent_dim": 2, "network": "mlp", "hidden": (6,), "likelihood": "gaussian"} | fields)
     model = vae.make(config, spec)
     state = drawn_state(model.init)
@@ -353,15 +353,15 @@ def gaussian_of(spec, **fields):
 
 
 def decode(model, state, z):
-    """The images' means of a model without labels, float64."""
+    """Decodes to the images' means, float64, with a model without labels."""
     return np.asarray(jax.jit(model.latents.decode)(state, z, {})["image"], np.float64)
 
 
 def test_optimal_deviation_is_the_root_mean_squared_error_of_the_batch(spec):
-    """Then log p(x|z), over the batch, is -D/2 (log(2 pi mse) + 1) an image (Rybkin et al. 2021, equation 8)."""
+    """The batch's mean log p(x|z) is then -D/2 (log(2 pi mse) + 1) (Rybkin et al. 2021, equation 8)."""
     model, state, batch = gaussian_of(spec, deviation="optimal")
     key, x = jax.random.key(3), batch["image"] / 255
-    z, _ = jax.jit(model.latents.posterior)(key, state, batch)  # the step's own, by the same key
+    z, _ = jax.jit(model.latents.posterior)(key, state, batch)  # the step's own z, by the same key
     mean = decode(model, state, z)
     mse = ((x - mean) ** 2).mean()
     new, metrics = jax.jit(model.phases[0].step)(key, state, batch)
@@ -372,7 +372,7 @@ def test_optimal_deviation_is_the_root_mean_squared_error_of_the_batch(spec):
 
 
 def test_optimal_deviation_is_averaged_over_the_steps_and_stored(spec):
-    """A plain mean at first, 1/(1 + n) of the new; then at least 1% of it. An example's log p is by it alone."""
+    """A plain mean at first, 1/(1 + n) of the new value; later at least 1% of it. An example's log p uses it alone."""
     model, state, batch = gaussian_of(spec, deviation="optimal")
     step, key = jax.jit(model.phases[0].step), jax.random.key(3)
     mse = float(step(key, state, batch)[0].extra)
@@ -399,7 +399,7 @@ def test_optimal_deviation_of_images_learned_by_heart_is_that_of_rounding(spec):
 
 
 def test_learned_deviations_gradient(spec):
-    """Of log p(x|z) with respect to log s: SSE / s^2 - D an image, 0 where s^2 is the mean squared error."""
+    """The gradient of log p(x|z) by log s is SSE / s^2 - D per image, and 0 if s^2 is the mean squared error."""
     model, state, batch = gaussian_of(spec, deviation="learned")
     z = jnp.float32(np.random.default_rng(0).normal(size=(6, 2)))
     start = jax.jit(lambda key: model.init(key).params["log_scale"])(jax.random.key(0))
@@ -424,7 +424,7 @@ def test_learned_deviations_gradient(spec):
 
 
 def test_importance_weighted_objective_equals_the_one_in_float64(spec):
-    """Equation 8 of Burda et al. from q's parameters and the same noise; the gradients by their normalized weights."""
+    """Equation 8 of Burda et al., from q's parameters and the same noise; gradients use normalized weights."""
     k = 4
     model, state, batch = gaussian_of(spec, importance_samples=k, deviation=0.7)
     key = jax.random.key(5)
@@ -439,9 +439,9 @@ def test_importance_weighted_objective_equals_the_one_in_float64(spec):
     bound = scipy.special.logsumexp(log_weight.reshape(6, k), axis=1) - np.log(k)
     np.testing.assert_allclose(metrics["loss"], -bound.mean(), rtol=1e-5)
     share = np.exp(log_weight - np.repeat(bound + np.log(k), k))
-    slope = (x - decoded) / 0.7**2 * decoded * (1 - decoded)  # of log p(x|z), by the decoder's bias
+    slope = (x - decoded) / 0.7**2 * decoded * (1 - decoded)  # of log p(x|z) by the decoder's bias
     gradient = -(share[:, None, None, None] * slope).sum(0) / 6
-    first_moment = new.opt_state[0].mu["decoder"]["bias"]  # of Adam after one step: a tenth of the gradient
+    first_moment = new.opt_state[0].mu["decoder"]["bias"]  # after one step of Adam, a tenth of the gradient
     np.testing.assert_allclose(first_moment, 0.1 * gradient, rtol=1e-3, atol=1e-6)
     np.testing.assert_allclose(metrics["reconstruction"], reconstruction.mean(), rtol=1e-5)
     kl = (mean**2 + deviation**2 - 1 - 2 * np.log(deviation)).sum(1) / 2
@@ -449,7 +449,7 @@ def test_importance_weighted_objective_equals_the_one_in_float64(spec):
 
 
 def q_of(model, state, batch):
-    """Mean and deviation of q(z|x), float64, from two draws of the same noise's log-density."""
+    """Recovers mean and deviation of q(z|x), float64, from the mean and a draw with known noise."""
     key = jax.random.key(0)
     mean, (z, _) = jax.jit(lambda s: (model.latents.encode(s, batch), model.latents.posterior(key, s, batch)))(state)
     mean = np.asarray(mean, np.float64)
@@ -457,7 +457,7 @@ def q_of(model, state, batch):
 
 
 def fixed_kl(spec, **fields):
-    """A step whose q(z|x) is set by biases, means (.5, -1, 0, 0) and variances 1: latents' KL (1/8, 1/2, 0, 0)."""
+    """Makes a step whose q(z|x) is fixed by biases: means (.5, -1, 0, 0), variances 1, so KL (1/8, 1/2, 0, 0)."""
     config = vae.Config(latent_dim=4, network="mlp", hidden=(), **fields)
     model = vae.make(config, spec)
     batch, state = {"image": images(4)}, zeroed(model)
@@ -465,7 +465,7 @@ def fixed_kl(spec, **fields):
     return jax.jit(model.phases[0].step), state, batch
 
 
-RECONSTRUCTION = -64 * np.log(2)  # of decoded logits 0
+RECONSTRUCTION = -64 * np.log(2)  # for decoded logits 0
 
 
 @pytest.mark.parametrize(
@@ -490,7 +490,7 @@ def test_beta_warmup_and_free_bits_worked_by_hand(spec, fields, steps, cost):
 
 
 def test_free_bits_are_of_the_batchs_mean_and_have_no_gradient_below(spec):
-    """Latent 0: KL 0 and 1/2 by image, 1/4 on average, below .3: it costs .3 and q's mean does not move. 1: above."""
+    """Latent 0 has a mean KL of 1/4, below .3: it costs .3, and q's mean does not move. Latent 1 is above."""
     config = vae.Config(latent_dim=2, network="mlp", hidden=(), free_bits=0.3)
     model = vae.make(config, spec)
     batch, state = (
@@ -506,12 +506,12 @@ def test_free_bits_are_of_the_batchs_mean_and_have_no_gradient_below(spec):
 
 
 def test_learning_rate_falls_by_iwaes_stages(spec):
-    """Stages of 2, 6, 18 and 54 steps, each of 10^(-1/7) the rate of that before; Adam's steps are of that size."""
+    """Stages of 2, 6, 18 and 54 steps, each with 10^(-1/7) of the previous rate, which is the size of Adam's steps."""
     config = vae.Config(latent_dim=2, network="mlp", hidden=(), stage_steps=2, adam_epsilon=1e-4, beta=1e4)
     model = vae.make(config, spec)
-    batch = {"image": np.zeros((4, 8, 8, 1), np.uint8)}  # so that nothing but biases moves q
+    batch = {"image": np.zeros((4, 8, 8, 1), np.uint8)}  # so that only biases move q
     state = zeroed(model)
-    # The KL's gradient is beta times it, all but constant for 100 steps.
+    # The KL's gradient is beta times the bias, almost constant for 100 steps.
     state.params["encoder"]["Dense_0"]["bias"] = np.float32([10, 10])
 
     def take(state, key):
@@ -527,25 +527,25 @@ def test_learning_rate_falls_by_iwaes_stages(spec):
 
 @pytest.mark.parametrize("stage_steps", [2**21, 2**31 - 1])
 def test_stages_that_no_run_comes_to(spec, stage_steps):
-    """Their first steps lie beyond int32's: the first stages are as they are."""
+    """Later stages start beyond int32's range; the first stages are unaffected."""
     model = vae.make(vae.Config(latent_dim=2, network="mlp", hidden=(), stage_steps=stage_steps), spec)
     state = drawn_state(model.init)
     new, _ = jax.jit(model.phases[0].step)(jax.random.key(1), state, {"image": images(4)})
     change = new.params["encoder"]["Dense_0"]["bias"] - state.params["encoder"]["Dense_0"]["bias"]
-    np.testing.assert_allclose(np.abs(change), 1e-3, rtol=1e-3)  # Adam's first step is of the learning rate
+    np.testing.assert_allclose(np.abs(change), 1e-3, rtol=1e-3)  # Adam's first step has the size of the learning rate
 
 
 # A linear-Gaussian VAE, whose exact likelihood is probabilistic PCA's
 
 
 def test_bounds_rise_to_the_exact_likelihood_of_a_linear_gaussian_vae(spec):
-    """Linear encoder and decoder, and a q(z|x) that is deliberately wrong: ELBO < IWAE-5 < IWAE-50 < exact.
+    """Linear encoder and decoder, and a deliberately wrong q(z|x): ELBO < IWAE-5 < IWAE-50 < exact.
 
-    The decoder's sigmoid is linear to one part in 100 of the noise, as is checked, over the latents that occur.
+    Over the latents that occur, the decoder's sigmoid is linear to one part in 100 of the noise, which is checked.
     """
     noise, num = 0.05, 2000
     rng = np.random.default_rng(0)
-    kernel = 0.07 * rng.normal(size=(3, 64))  # of logits; of pixels in [0, 1] a quarter of it
+    kernel = 0.07 * rng.normal(size=(3, 64))  # for logits; a quarter of it for pixels in [0, 1]
     loadings = kernel / 4
     precision = np.eye(3) + loadings @ loadings.T / noise**2
     exact_map = np.linalg.solve(precision, loadings) / noise**2  # E[z|x] = map (x - 1/2)
@@ -586,14 +586,14 @@ def test_bounds_rise_to_the_exact_likelihood_of_a_linear_gaussian_vae(spec):
 
 @pytest.fixture(scope="module")
 def two_classes():
-    """Label 0: the left half is on with probability .9, else .1; label 1: the right half. A quarter are of label 1."""
+    """Label 0: the left half is on with probability .9, the right with .1; label 1, a quarter: vice versa."""
     rng = np.random.default_rng(0)
     label = (np.arange(4000) % 4 == 0).astype(np.int32)
     on = np.stack([np.where(np.arange(8) < 4, 0.9, 0.1), np.where(np.arange(8) < 4, 0.1, 0.9)])
     on = np.broadcast_to(on[:, None, :, None], (2, 8, 8, 1))
     image = np.where(rng.uniform(size=(4000, 8, 8, 1)) < on[label], 255, 0).astype(np.uint8)
     entries = {"image": jax.ShapeDtypeStruct((8, 8, 1), np.uint8), "label": jax.ShapeDtypeStruct((), np.int32)}
-    spec = Spec(entries, 4000, 2, mean=image.mean(0) / 255)
+    spec = Spec(entries, 4000, 2, mean=image.mean(0) / 255, binary=True)
     return {"image": image, "label": label}, spec, on
 
 
@@ -617,7 +617,7 @@ def trained(model, batch, steps, size=100):
 
 @pytest.mark.parametrize("fields", [{"network": "mlp", "hidden": (32,)}, {"features": 8}])
 def test_conditional_vae_learns_each_labels_distribution(two_classes, fields):
-    """Pixels independent given the label: the entropy, 64 x .325 nats, is reached, and each label drawn as it is."""
+    """Pixels are independent given the label; the loss reaches the entropy, 64 x .325 nats; samples match labels."""
     batch, spec, on = two_classes
     model = vae.make(vae.Config(latent_dim=2, conditional=True, learning_rate=1e-2, **fields), spec)
     assert (model.needs, model.sampler.conditions) == (("image", "label"), ("label",))
@@ -626,7 +626,7 @@ def test_conditional_vae_learns_each_labels_distribution(two_classes, fields):
     log_prob = jax.jit(model.likelihood.log_prob)
     value = np.asarray(log_prob(jax.random.key(2), state, batch), np.float64)
     assert abs(value.mean() + entropy) < 0.6
-    # Told the wrong label, 51.2 of 64 pixels lose log 9 nats each, of which z wins back less than half.
+    # With the wrong label, 51.2 of 64 pixels lose log 9 nats each, of which z recovers less than half.
     wrong = log_prob(jax.random.key(2), state, batch | {"label": 1 - batch["label"]})
     assert np.mean(wrong) < value.mean() - 51.2 * np.log(9) / 2
     condition = {"label": np.repeat(np.int32([0, 1]), 50)}
@@ -636,17 +636,17 @@ def test_conditional_vae_learns_each_labels_distribution(two_classes, fields):
     np.testing.assert_allclose(np.asarray(drawn["image"][50:]).mean(0) / 255, on[1], atol=0.08)
     means = jax.jit(model.latents.decode)(state, jnp.zeros((2, 2)), {"label": np.int32([1, 0])})["image"]
     np.testing.assert_allclose(means, on[::-1], atol=0.08)
-    with pytest.raises(KeyError, match="label"):  # which no model draws for itself
+    with pytest.raises(KeyError, match="label"):  # which no model draws itself
         model.sampler.draw(jax.random.key(3), state, 100, {})
 
 
-# Learning by heart
+# Memorization
 
 
 @pytest.mark.parametrize(
     ("fields", "steps", "bound"),
     [
-        # All of 16 images told apart and decoded: bits to 3 nats; levels to 2 bits a pixel, from 8.
+        # All of 16 images distinguished and decoded: bits to 3 nats; levels to 2 bits a pixel, from 8.
         ({"network": "mlp", "hidden": (64,)}, 1000, -3.0),
         ({"network": "mlp", "hidden": (64,), "likelihood": "logistic"}, 2500, -64 * 2 * np.log(2)),
     ],
@@ -672,7 +672,7 @@ def test_variants_learn_images_by_heart(spec, fields, steps, bound):
     [({"likelihood": "gaussian", "deviation": "learned"}, 0.1), ({"likelihood": "logistic"}, 0.05)],
 )
 def test_learned_scales_find_the_noise(spec, fields, scale):
-    """Pixels of .5 and noise of a known scale, nothing to encode: it is found to 5%."""
+    """Pixels of .5 plus noise of a known scale, with nothing to encode; the scale is found to 5%."""
     rng = np.random.default_rng(0)
     draw = rng.normal if fields["likelihood"] == "gaussian" else rng.logistic
     noise = draw(0, scale, (500, 8, 8, 1))

@@ -1,4 +1,4 @@
-"""VAE/GAN: whom each loss teaches, the losses written out, the equilibrium rule."""
+"""VAE/GAN: the players each loss trains, the losses written out, the equilibrium rule."""
 
 import math
 
@@ -43,7 +43,7 @@ def x(batch):
 
 @pytest.fixture(scope="module")
 def play():
-    """The players, compiled."""
+    """The players' turns, compiled."""
     play = vaegan.players(vaegan.Config(**CONFIG), spec())
     return play._replace(gradients=jax.jit(play.gradients), move=jax.jit(play.move))
 
@@ -55,7 +55,7 @@ def state(play):
 
 @pytest.fixture(scope="module")
 def whole(play, state, x):
-    """Every loss's gradient with respect to every player's parameters, not routed: {player: leaves [losses, ...]}."""
+    """Gradients of every loss by every player's parameters, without routing: {player: leaves [losses, ...]}."""
 
     def losses(params):
         values = play.losses(params, jax.random.key(1), state.extra, x)[0]
@@ -65,12 +65,12 @@ def whole(play, state, x):
 
 
 def zero(tree):
-    """Whether each leaf is."""
+    """Tells for each leaf whether it is all zeros."""
     return [not np.asarray(leaf).any() for leaf in jax.tree.leaves(tree)]
 
 
 def test_losses_reach_players_that_they_must_not_teach(whole):
-    """Without routing, the similarity would teach the discriminator, and L_GAN the encoder."""
+    """The similarity would train the discriminator, and L_GAN the encoder, without routing."""
     for i, (name, reached) in enumerate(REACHED.items()):
         of = {player: jax.tree.map(lambda leaf, i=i: leaf[i], whole[player]) for player in PLAYERS}
         assert {player for player in PLAYERS if not all(zero(of[player]))} == set(reached), name
@@ -78,7 +78,7 @@ def test_losses_reach_players_that_they_must_not_teach(whole):
 
 @pytest.mark.parametrize("name", TAUGHT)
 def test_whom_a_loss_teaches(name, play, state, x, whole):
-    """With the other losses left out: exactly zero, or the loss's gradient times its weight, and not zero."""
+    """One loss alone gives a player exactly zero, or the loss's gradient times its weight, which is nonzero."""
     rows = {p: {n: w * (n == name) for n, w in row.items()} for p, row in vaegan.routing(0.25).items()}
     only = play.gradients(jax.random.key(1), state, x, rows)[0]
     for player in PLAYERS:
@@ -97,7 +97,7 @@ def check_close(found, expected):
 
 
 def test_a_step_descends_for_each_player_the_losses_that_teach_it(state, batch, whole):
-    """RMSProp's first average of squares is a tenth of the squared gradient's, written out here by algorithm 1."""
+    """RMSProp's first average of squares is a tenth of the squared gradient, written out here by algorithm 1."""
     model = vaegan.make(vaegan.Config(**CONFIG, moves="all"), spec())
     after, _ = jax.jit(model.phases[0].step)(jax.random.key(1), state, batch)
     rows = {"encoder": (1, 1, 0), "decoder": (0, 0.25, -0.75), "discriminator": (0, 0, 1)}
@@ -107,7 +107,7 @@ def test_a_step_descends_for_each_player_the_losses_that_teach_it(state, batch, 
         )
         (squares,) = (part.nu for part in after.opt_state[player] if hasattr(part, "nu"))
         check_close(jax.tree.map(lambda nu: jnp.sqrt(10 * nu), squares), expected)
-    # Running averages: a tenth of the way from 0 to the means over all that a net was given; Dis has none.
+    # Running averages: a tenth of the way from 0 to the means over all inputs of a network; Dis has none.
     kernel = np.asarray(state.params["encoder"]["Conv_0"]["kernel"], np.float64)
     padded = np.pad(batch["image"] / 127.5 - 1, ((0, 0), (1, 1), (1, 1), (0, 0)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, (4, 4), axis=(1, 2))[:, ::2, ::2, 0]
@@ -128,7 +128,7 @@ def test_a_player_that_is_held_stays_as_it_is_and_the_others_move(player, play, 
         assert all(same) if other == player else not any(same)
 
 
-# Losses of Dis on real and generated images -> whether decoder and discriminator are moved; bounds .33 and 1.03.
+# Map from Dis's losses on real and generated images to whether decoder and discriminator move; bounds .33 and 1.03.
 TABLE = {
     (0.69, 0.69): (True, True),
     (0.34, 1.02): (True, True),
@@ -152,7 +152,7 @@ def test_the_equilibrium_rule(halves):
 
 @pytest.fixture(scope="module")
 def passing(state):
-    """The nets while training, compiled: of a player, from its input to its output."""
+    """Map from player to its network in training mode, compiled."""
     config = vaegan.Config(**CONFIG)
     nets = {
         "encoder": vaegan.Encoder(config, 2, np.float32),
@@ -169,7 +169,7 @@ def passing(state):
 
 @pytest.mark.parametrize("sees", ["both", "prior"])
 def test_losses_equal_scipy(sees, state, x, passing):
-    """From the nets' outputs, one image at a time where no BatchNorm is: KL, the Gaussian in Dis_l, cross-entropies."""
+    """Losses from the networks' outputs, image by image in Dis: KL, the Gaussian in Dis_l, cross-entropies."""
     config = vaegan.Config(**CONFIG, discriminator_sees=sees)
     losses, size, key = jax.jit(vaegan.players(config, spec()).losses), len(x), jax.random.key(5)
     values, (halves, _) = losses(state.params, key, state.extra, x)
@@ -199,7 +199,7 @@ def test_images_that_cannot_be_halved_and_a_gamma_that_is_no_share():
 
 @pytest.mark.slow
 def test_one_batch_is_reconstructed_and_deceives():
-    """Of 16 digits the error that is taught, of Dis's features, halves; the pixels' falls; Dis is kept in doubt."""
+    """The error on Dis's features, which is trained, halves for 16 digits; the pixels' falls; Dis is kept uncertain."""
     dataset = data.load("digits")
     model = vaegan.make(
         vaegan.Config(latent_dim=8, features=8, smallest=2, gamma=0.5, learning_rate=2e-3), dataset.spec
@@ -211,7 +211,7 @@ def test_one_batch_is_reconstructed_and_deceives():
     def found(state):
         made = model.latents.decode(state, model.latents.encode(state, batch), {})["image"]
         metrics = step(jax.random.key(3), state, batch)[1]
-        features = metrics["similarity"] - 64 / 2 * math.log(2 * math.pi)  # they are 2x2x16, of variance 1
+        features = metrics["similarity"] - 64 / 2 * math.log(2 * math.pi)  # 2x2x16 features of variance 1
         return ((made - batch["image"] / 255.0) ** 2).mean(), features, metrics
 
     @jax.jit

@@ -1,4 +1,4 @@
-"""Convolutions to try, by jaxgen's operations and by lax. Small whole numbers as inputs make float32 sums exact."""
+"""Convolutions to test, by jaxgen's operations and by lax. Small integer inputs make float32 sums exact."""
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ def whole(seed, *shape, dtype=np.float32):
 
 
 def explicit(case):
-    """((top, bottom), (left, right)) of "SAME" and "VALID", worked out as TensorFlow documents them."""
+    """Padding ((top, bottom), (left, right)) for "SAME" and "VALID", computed as TensorFlow documents it."""
     if case["padding"] == "VALID":
         return (0, 0), (0, 0)
     if case["padding"] != "SAME":
@@ -32,7 +32,7 @@ def output(case):
 
 
 def arrays(case):
-    """x, kernel and a cotangent of conv's result."""
+    """Returns x, kernel and a cotangent of conv's result."""
     x = whole(0, case["batch"], *case["size"], case["channels"][0])
     w = whole(1, *case["kernel"], *case["channels"])
     return x, w, whole(2, case["batch"], *output(case), case["channels"][1])
@@ -47,7 +47,7 @@ def operations(case):
 
 
 def references(case):
-    """The same from lax, padded beforehand: XLA's own mixed pads are what cannot be trusted."""
+    """The same operations from lax with explicit padding, as XLA's mixed padding and cropping cannot be trusted."""
 
     def reference(x, w):
         (top, bottom), (left, right) = explicit(case)
@@ -62,8 +62,8 @@ def references(case):
     return reference, adjoint
 
 
-# A kernel of 4 and stride 2 as in DCGAN, an odd one on odd and non-square images, a stride wider than the kernel,
-# pads wider than the kernel and crops, one output pixel, stride 1.
+# A kernel of 4 with stride 2 as in DCGAN, an odd one on odd and non-square images, a stride wider than the kernel,
+# padding wider than the kernel and crops, one output pixel, stride 1.
 SOME = [
     {"size": (8, 8), "kernel": (4, 4), "strides": (2, 2), "padding": "SAME", "batch": 2, "channels": (3, 4)},
     {"size": (7, 5), "kernel": (5, 3), "strides": (2, 1), "padding": "SAME", "batch": 2, "channels": (1, 2)},

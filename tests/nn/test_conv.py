@@ -1,4 +1,4 @@
-"""Convolutions against lax's and NumPy's: their sums are exact, so that most comparisons here are of bits."""
+"""Convolutions against lax's and NumPy's; sums are exact, so most comparisons are bitwise."""
 
 from functools import partial
 
@@ -24,7 +24,7 @@ def drawn(examples):
 
 
 def fits(case):
-    """Something is left of the image after the crop, and the kernel fits into it."""
+    """Tells whether the image is nonempty after cropping and the kernel fits into it."""
     axes = zip(case["size"], case["kernel"], explicit(case), strict=True)
     return all(n + min(lo, 0) + min(hi, 0) > 0 and n + lo + hi >= k for n, k, (lo, hi) in axes)
 
@@ -46,7 +46,7 @@ CASES = st.fixed_dictionaries(
 
 
 def conv64(x, w, case):
-    """The sum of the definition in float64 NumPy, by looking every pixel up."""
+    """The convolution's defining sum in float64 NumPy, pixel by pixel."""
     (top, _), (left, _) = explicit(case)
     x, w, (sh, sw) = np.float64(x), np.float64(w), case["strides"]
     y = np.zeros((x.shape[0], *output(case), w.shape[3]))
@@ -61,7 +61,7 @@ few = pytest.mark.parametrize("case", [SOME[0], SOME[1], SOME[3]], ids=[NAMES[0]
 
 
 def with_gradients(f):
-    """(a, b, cotangent, tangents) -> value, both gradients, and the derivative in a direction."""
+    """Maps (a, b, cotangent, tangents) to the value, both gradients, and the directional derivative."""
 
     def derivatives(a, b, ct, da, db):
         y, pullback = jax.vjp(f, a, b)
@@ -77,7 +77,7 @@ def test_both_operations_and_all_first_derivatives_equal_lax(case):
     dx, dw, dg = whole(3, *x.shape), whole(4, *w.shape), whole(5, *g.shape)
 
     def both(convolution, transposed):
-        def derivatives(x, w, g, dx, dw, dg):  # arguments, since XLA would fold constants by other code
+        def derivatives(x, w, g, dx, dw, dg):  # arguments, since XLA would fold constants by different code
             ours = with_gradients(convolution)(x, w, g, dx, dw)
             return ours, with_gradients(transposed)(g, w, x, dg, dw)
 
@@ -132,7 +132,7 @@ def test_vmap_equals_a_loop(case, axes):
         return jax.vjp(lambda w: convolution(x, w), w)[1](g)[0]
 
     def stacked(seed, *pair):
-        """Three of each operand, along its vmapped axis."""
+        """Stacks three of each operand along its vmapped axis."""
         return [
             a if axis is None else jnp.stack([whole(seed + n, *a.shape) for n in range(3)], axis)
             for a, axis in zip(pair, axes, strict=True)
@@ -157,7 +157,7 @@ def test_vmap_equals_a_loop(case, axes):
 def test_nested_vmap_and_gradients_under_vmap_equal_loops(case):
     convolution = jax.jit(operations(case)[0])
     x, w, _ = arrays(case)
-    xs, ws = whole(0, 2, *x.shape), whole(1, 3, *w.shape)  # data of 2 draws, kernels of 3 seeds
+    xs, ws = whole(0, 2, *x.shape), whole(1, 3, *w.shape)  # data for 2 draws, kernels for 3 seeds
     rows = [jnp.stack([convolution(x, w) for x in xs]) for w in ws]
     grid = jax.vmap(jax.vmap(convolution, (0, None)), (None, 0))
     np.testing.assert_array_equal(jax.jit(grid)(xs, ws), jnp.stack(rows))
@@ -212,7 +212,7 @@ def test_a_batch_is_cut_evenly_or_not_at_all():
 @drawn(6)
 @given(CASES.filter(lambda case: np.all(case["kernel"] > np.array(explicit(case)).T)))
 def test_forms_for_a_cpu_equal_those_for_other_platforms(case):
-    """Vmapped as there; wider pads are left out, which XLA:CPU gets wrong in the others (openxla/xla 48713)."""
+    """Under vmap as there; without wider padding, which XLA:CPU gets wrong in the other forms (openxla/xla 48713)."""
     pads = tuple((max(lo, 0), max(hi, 0)) for lo, hi in explicit(case))
     geometry = Geometry(case["size"], case["kernel"], case["strides"], pads)
     x = whole(0, 2, case["batch"], *case["size"], case["channels"][0])
@@ -275,6 +275,30 @@ def test_modules_equal_flax():
     np.testing.assert_allclose(ours.apply(variables, x), adjoint + bias, atol=1e-6)
 
 
+@pytest.mark.parametrize("shape", [(3, 3, 2, 4), (3, 3, 1, 1), (1, 1, 2, 4), (3, 1, 1, 4)])
+def test_a_mask_equals_flaxs(shape):
+    """Outputs and gradients; a smaller mask is broadcast, as Flax's are not."""
+    x, mask = whole(0, 2, 5, 6, 2), np.random.default_rng(1).integers(0, 2, shape)
+    ours, flax = Conv(4, mask=mask), nn.Conv(4, (3, 3), mask=np.broadcast_to(mask, (3, 3, 2, 4)).astype(np.float32))
+    variables = ours.init(jax.random.key(0), x)
+
+    def both(net):
+        return jax.value_and_grad(lambda variables: (net.apply(variables, x) ** 2).sum())(variables)
+
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), both(ours), both(flax))
+    kernel = both(ours)[1]["params"]["kernel"]
+    assert not kernel[np.broadcast_to(mask, kernel.shape) == 0].any()
+
+
+def test_a_mask_computes_in_the_layers_dtype_and_has_to_fit():
+    x = jnp.ones((1, 4, 4, 3), jnp.bfloat16)
+    for mask in (np.ones((3, 3, 1, 1), bool), jnp.ones((3, 3, 3, 2), jnp.int32)):
+        y, params = Conv(2, mask=mask, dtype=jnp.bfloat16).init_with_output(jax.random.key(0), x)
+        assert (y.dtype, params["params"]["kernel"].dtype) == (jnp.bfloat16, jnp.float32)
+    with pytest.raises(ValueError, match="broadcast"):
+        Conv(2, mask=np.ones((2, 2, 1, 1))).init(jax.random.key(0), x)
+
+
 @pytest.mark.parametrize("module", [Conv, ConvTranspose])
 def test_modules_dtype_and_initial_scale(module):
     layer = module(8, kernel_size=(4, 4), dtype=jnp.bfloat16)
@@ -282,7 +306,7 @@ def test_modules_dtype_and_initial_scale(module):
     params = layer.init(jax.random.key(1), x)["params"]
     assert {name: p.dtype for name, p in params.items()} == {"kernel": jnp.float32, "bias": jnp.float32}
     assert layer.apply({"params": params}, x).dtype == jnp.bfloat16
-    # LeCun: variance 1 / fan-in, and the fan-in is 4 * 4 * 128 whatever the layout.
+    # LeCun: variance 1 / fan-in, where the fan-in is 4 * 4 * 128 for either layout.
     np.testing.assert_allclose(jnp.var(params["kernel"]) * 4 * 4 * 128, 1.0, rtol=0.05)
     assert layer.clone(dtype=None).apply({"params": params}, x.astype(jnp.bfloat16)).dtype == jnp.bfloat16
     bare = module(8, use_bias=False)

@@ -1,4 +1,4 @@
-"""Convolutions of a batch taken in chunks, as large ones are."""
+"""Convolutions of a batch in chunks, as for large batches."""
 
 import jax
 import jax.numpy as jnp
@@ -14,11 +14,11 @@ from tests.nn.conv_cases import SOME, arrays, operations, references, some
 
 @pytest.fixture(scope="module", autouse=True)
 def a_small_cache():
-    """Every form then takes a batch in chunks of one or a few examples, as large batches are."""
+    """Makes every form split a batch into chunks of one or a few examples, as for large batches."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(conv_module, "CACHE", 512)
         patch.setattr(conv_module, "LEAST_PIXELS", 1)
-        jax.clear_caches()  # else programs traced before, with the usual cache, would run
+        jax.clear_caches()  # otherwise programs traced earlier with the usual cache would run
         yield
     jax.clear_caches()
 

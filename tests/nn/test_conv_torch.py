@@ -1,4 +1,4 @@
-"""Both operations against PyTorch's conv2d and conv_transpose2d, where PyTorch is installed (the extra `bench`)."""
+"""Both operations against PyTorch's conv2d and conv_transpose2d, if PyTorch is installed (the extra `bench`)."""
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ CASES = st.fixed_dictionaries(
     PAIRS
     | {
         "size": st.tuples(st.integers(5, 12), st.integers(5, 12)),
-        "pads": st.tuples(st.integers(0, 3), st.integers(0, 3)),  # PyTorch pads both ends alike
+        "pads": st.tuples(st.integers(0, 3), st.integers(0, 3)),  # PyTorch pads both ends equally
         "batch": st.integers(1, 4),
         "channels": st.tuples(st.integers(1, 6), st.integers(1, 6)),
         "seed": st.integers(0, 1000),
@@ -37,7 +37,7 @@ def nchw(a):
 
 
 def agree(actual, expected, what):
-    """Within float32 rounding of sums of up to 5 * 5 * 6 * 144 products of size 1."""
+    """Checks agreement within float32 rounding of sums of up to 5 * 5 * 6 * 144 products of size 1."""
     np.testing.assert_allclose(
         actual, expected.detach().numpy(), rtol=1e-5, atol=2e-5 * np.sqrt(actual.size), err_msg=what
     )
@@ -67,7 +67,7 @@ def test_values_and_all_gradients_equal_pytorchs(case):
     dg, dw = pullback(jnp.asarray(x))
     torch_g = nchw(g)
     axes = zip(case["size"], case["kernel"], case["strides"], case["pads"], g.shape[1:3], strict=True)
-    left_over = [n - ((m - 1) * s - 2 * pad + k) for n, k, s, pad, m in axes]  # below the stride
+    left_over = [n - ((m - 1) * s - 2 * pad + k) for n, k, s, pad, m in axes]  # less than the stride
     torch_z = functional.conv_transpose2d(
         torch_g, torch_w, stride=case["strides"], padding=case["pads"], output_padding=left_over
     )

@@ -14,7 +14,7 @@ def test_the_larger_and_its_gradient():
 
 
 def test_its_gradient_is_whole_where_what_it_compares_is_computed_anew():
-    """Nothing in it compares with the result, nor divides by how many are equal to it."""
+    """The gradient neither compares with the result nor divides by the number of values equal to it."""
     program = str(jax.make_jaxpr(jax.grad(lambda a, b: larger(a, b).sum(), argnums=(0, 1)))(jnp.ones(3), jnp.ones(3)))
     assert " eq " not in program
     assert " div " not in program

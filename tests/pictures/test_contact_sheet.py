@@ -1,4 +1,4 @@
-"""Contact sheets, pixel by pixel where it matters: what stands where, and what is written below."""
+"""Contact sheets, compared pixel by pixel where possible: positions of images and the text below them."""
 
 import jax
 import numpy as np
@@ -26,13 +26,13 @@ def dataset(classes=(), vocabulary=None, faces=None, **entries):
 
 
 def plain(num, height, width):
-    """Images each of one color of its own, which no text and no background has."""
+    """Images of one distinct color each, which no text or background has."""
     colors = np.stack([np.arange(num) * 3 + 50, np.full(num, 0), np.full(num, 200)], -1).astype(np.uint8)
     return np.tile(colors[:, None, None], (1, height, width, 1))
 
 
 def places(sheet, images):
-    """(top, left) of each image that is all of one color, and how many pixels it fills."""
+    """Finds (top, left) of each single-colored image, and the number of its pixels."""
     found = []
     for color in images[:, 0, 0]:
         rows, columns = np.nonzero((sheet == color).all(-1))
@@ -41,19 +41,19 @@ def places(sheet, images):
 
 
 def ink(part):
-    """Pixels darker than both the background and any light smear of a letter."""
+    """Tells which pixels are darker than the background and any faint edge of a letter."""
     return (part.astype(int).sum(-1) < 3 * 128).sum()
 
 
 def written(words):
-    """The words in black and white, as Pillow's own font writes them."""
+    """Renders words in black and white with Pillow's own font."""
     image = Image.new("RGB", (CAPTION_WIDTH, 14), BACKGROUND)
     ImageDraw.Draw(image).text((0, 0), words, INK, ImageFont.load_default(11))
     return np.asarray(image)
 
 
 def test_images_stand_unscaled_from_the_corner_on():
-    """Of 40 pixels or more: the first at the gap, the next one gap beside it, on a light ground."""
+    """The first image is one gap from the corner, the next one gap from it, on a light ground; sides are 40 or more."""
     images = RNG.integers(0, 256, (2, 40, 50, 3), np.uint8)
     sheet = contact_sheet(dataset(image=images))
     assert sheet.dtype == np.uint8
@@ -121,7 +121,7 @@ def test_a_long_class_name_is_cut_off():
 
 @pytest.mark.parametrize("labels", [False, True])
 def test_captions_stand_below_their_images_and_labels(labels):
-    """A caption takes as many lines of 28 letters as it needs; the cells are as wide as that."""
+    """A caption uses as many lines of 28 letters as it needs, which sets the width of its cell."""
     images = np.full((2, 60, 60, 3), 255, np.uint8)
     captions = ["a small red circle left of a large blue square", "a star"]
     vocabulary = Vocabulary.of(captions)

@@ -1,4 +1,4 @@
-"""Paths through latents against closed forms; codes and images of several seeds against the model itself."""
+"""Paths through latents against closed forms; codes and images of several seeds against the model."""
 
 import jax
 import jax.numpy as jnp
@@ -30,14 +30,14 @@ def angle(u, v):
 
 
 def test_an_arc_by_hand():
-    """A quarter of a circle in steps of 30 degrees."""
+    """A quarter circle in steps of 30 degrees."""
     points = latents.spherical([[1.0, 0]], [[0.0, 1]], [0, 1 / 3, 2 / 3, 1])
     half, root = 0.5, np.sqrt(3) / 2
     np.testing.assert_allclose(points, [[[1, 0], [root, half], [half, root], [0, 1]]], atol=1e-15)
 
 
 def test_the_length_changes_at_equal_speed_too():
-    """From length 1 to length 4 across 60 degrees: in the middle 2.5, at 30 degrees."""
+    """The middle of an arc of 60 degrees, from length 1 to length 4, has length 2.5 at 30 degrees."""
     a, b = [[2.0, 0]], [[2.0, 2 * np.sqrt(3)]]
     np.testing.assert_allclose(
         latents.spherical(a, b, [0.5]), [[[3 * np.cos(np.pi / 6), 3 * np.sin(np.pi / 6)]]], atol=1e-15
@@ -54,7 +54,7 @@ def test_ends_are_exact(path, ends):
 
 
 def test_equal_angles_and_lengths_on_a_line(ends):
-    """Between any two points: t of the whole angle from a, 1 - t of it from b, in their plane."""
+    """A point at t is at t of the angle from a and 1 - t from b, in their plane."""
     points, (a, b) = latents.spherical(*ends, SHARES), ends.astype(np.float64)
     whole = angle(a, b)
     between, t = points[:, 1:-1], SHARES[1:-1]
@@ -66,7 +66,7 @@ def test_equal_angles_and_lengths_on_a_line(ends):
 
 
 def test_between_vectors_of_length_one_it_is_slerp(ends):
-    """The formula of Shoemake and White, with the arc cosine."""
+    """Slerp by Shoemake's formula, with the arc cosine."""
     a, b = (end / np.linalg.norm(end, axis=-1, keepdims=True) for end in ends.astype(np.float64))
     w = np.arccos((a * b).sum(-1))[:, None, None]
     t = SHARES[None, :, None]
@@ -78,7 +78,7 @@ def test_between_vectors_of_length_one_it_is_slerp(ends):
 
 @pytest.mark.parametrize("small", [1e-4, 1e-6, 3e-8, 1e-12, 0.0])
 def test_small_angles_lose_no_digits(small):
-    """From the arc to the line there is no jump: at w = 1e-7 they differ by w squared."""
+    """The arc passes smoothly into the line: at w = 1e-7 they differ by w squared."""
     a, b = [[1.0, 0]], [[np.cos(small), np.sin(small)]]
     expected = np.stack([np.cos(SHARES * small), np.sin(SHARES * small)], -1)
     np.testing.assert_allclose(latents.spherical(a, b, SHARES)[0], expected, rtol=1e-9, atol=1e-15)
@@ -88,8 +88,8 @@ def test_small_angles_lose_no_digits(small):
     ("a", "b"),
     [
         ([3.0, 4.0], [6.0, 8.0]),  # parallel
-        ([3.0, 4.0], [-3.0, -4.0]),  # opposite: every half circle is as near
-        ([0.0, 0.0], [1.0, 2.0]),  # no direction at all
+        ([3.0, 4.0], [-3.0, -4.0]),  # opposite: all half circles are equally near
+        ([0.0, 0.0], [1.0, 2.0]),  # no direction
         ([0.0, 0.0], [0.0, 0.0]),
         ([1.5], [-0.5]),  # one dimension
         ([1.5], [2.5]),
@@ -119,7 +119,7 @@ def test_latents_of_any_shape_are_one_vector(ends):
 
 
 def test_the_line_leaves_the_sphere_that_draws_are_near_and_the_arc_does_not():
-    """In d dimensions draws have length sqrt(d), give or take 1; the middle of two has sqrt(d / 2)."""
+    """Draws in d dimensions have length sqrt(d), give or take 1; the midpoint of two has sqrt(d / 2)."""
     a, b = RNG.normal(size=(2, 200, 400))
     middle = {path: np.linalg.norm(path(a, b, [0.5]), axis=-1).mean() for path in (latents.spherical, latents.linear)}
     assert middle[latents.spherical] == pytest.approx(20, abs=0.2)
@@ -154,7 +154,7 @@ def digits():
 
 @pytest.fixture(scope="module")
 def states(digits):
-    """(model, keys, state of three seeds) of both, untrained."""
+    """Map from model to (model, keys, state of three seeds), untrained."""
 
     def of_three(module, **config):
         model = module.make(module.Config(latent_dim=5, **config), digits.spec)
@@ -180,7 +180,7 @@ def test_images_of_codes_are_the_models(name, num, states):
     for i in range(3):
         decoded = jax.jit(model.latents.decode)(of_seed(state, i), jnp.float32(codes[i]), {})
         expected = 255 * np.asarray(decoded["image"], np.float64)
-        assert np.abs(images[i] - expected).max() < 0.501  # rounded
+        assert np.abs(images[i] - expected).max() < 0.501  # from rounding
     assert len(np.unique(images.reshape(-1, 64), axis=0)) > num
 
 

@@ -1,4 +1,4 @@
-"""Pictures of small runs, against codes and images taken from the models one seed at a time."""
+"""Pictures from small runs, against codes and images computed from the models one seed at a time."""
 
 import io
 import re
@@ -24,10 +24,10 @@ from jaxgen.pictures.kinds import KINDS
 from jaxgen.training import Settings, open_run, train
 from jaxgen.training.engine import streams
 
-CLOTHES = ("T-shirt/top", "Trouser", "b:c", "d", "e?", "f", "g", "h", "i.", "j")  # of Fashion-MNIST, or worse
+CLOTHES = ("T-shirt/top", "Trouser", "b:c", "d", "e?", "f", "g", "h", "i.", "j")  # Fashion-MNIST's, or harder
 SEEDS = {"vae": (5, 3), "gan": (1,), "bands": (0, 2), "classifier": (4, 2), "infogan": (6, 2), "naive_bayes": (0, 2)}
 
-# Conditional, with latents: z is how bright the row of the class is.
+# Conditional, with latents: z is the brightness of the row of the class.
 BANDS = """
 from dataclasses import dataclass
 import jax, jax.numpy as jnp
@@ -59,7 +59,7 @@ def make(config, spec):
 
 
 def still(make):
-    """`make` of a model that stays as it begins, its weights 9 times as large: gray images would all be alike."""
+    """Makes a model that does not train, with weights 9 times as large: gray images would all look alike."""
 
     def init(model, key):
         state = model.init(key)
@@ -67,7 +67,7 @@ def still(make):
 
     def changed(config, spec):
         model = make(config, spec)
-        phase = Phase("none", lambda key, state, batch: (state, {}))  # the model's own takes long to compile
+        phase = Phase("none", lambda key, state, batch: (state, {}))  # the model's own phase compiles slowly
         return model._replace(init=partial(init, model), phases=(phase,))
 
     return changed
@@ -75,7 +75,7 @@ def still(make):
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Run folders by name, not to be written to."""
+    """Run folders by name, read-only."""
     folder = tmp_path_factory.mktemp("runs")
     (folder / "bands.py").write_text(BANDS)
     some = {"steps": 30, "sample_every": 10, "checkpoint_every": 30, "log_every": 30}
@@ -100,7 +100,7 @@ def opened(runs):
 
 
 def drawn(path, kind, **options):
-    """The arrays of an npz file, and the pixels of the PNG of the same call, not enlarged; drawn once for both."""
+    """The arrays of an npz file, and the pixels of the same call's PNG at original scale; drawn together once."""
     folder, row, made = path.parent / f"drawn-{len(list(path.parent.iterdir()))}", KINDS[kind], []
 
     def once(run, asked):
@@ -119,7 +119,7 @@ def drawn(path, kind, **options):
 
 
 def cells(pixels, num_seeds, rows, columns, height=8):
-    """The images of a picture [seeds, rows, columns, height, 8, 1]: grids with lines of a pixel, and gaps of four."""
+    """Splits a picture of grids, with lines of a pixel and gaps of four, into [seeds, rows, columns, height, 8, 1]."""
     tall = rows * (height + 1) - 1
     assert pixels.shape == (num_seeds * (tall + 4) - 4, columns * 9 - 1)
     images = [
@@ -134,7 +134,7 @@ def of_seed(run, i):
 
 
 def check_decoded(run, images, codes):
-    """Images [seeds, ..., H, W, C] are those of codes [seeds, ..., d], rounded."""
+    """Checks that images [seeds, ..., H, W, C] are those of codes [seeds, ..., d], up to rounding."""
     for i in range(len(codes)):
         flat = jnp.float32(codes[i].reshape(-1, codes.shape[-1]))
         expected = 255 * np.asarray(
@@ -150,7 +150,7 @@ def key_of(seed, kind):
 
 
 def codes_of(run, image):
-    """[seeds, num, d], by one call a seed."""
+    """Codes [seeds, num, d], from one call per seed."""
     encode = jax.jit(run.plan.model.latents.encode)
     return np.stack([encode(of_seed(run, i), {"image": image}) for i in range(len(run.state[0]))])
 
@@ -180,7 +180,7 @@ def test_interpolations_are_images_on_the_path_between_two_draws(name, size, dra
 
 @pytest.mark.parametrize(("name", "num"), [("gan", 7), ("vae", 5), ("naive_bayes", 20)])
 def test_samples_as_a_folder_come_back(name, num, runs, tmp_path, opened):
-    """A PNG file an image, below its class where there is one, is what `jaxgen evaluate --images` reads."""
+    """A PNG file per image, in a folder per class if there is one, can be read by `jaxgen evaluate --images`."""
     with np.load(sample(runs / name, num=num, out=tmp_path / "arrays.NPZ")) as file:
         arrays = dict(file)
     dataset = opened[name].plan.dataset._replace(classes=CLOTHES)
@@ -199,7 +199,7 @@ def test_samples_as_a_folder_come_back(name, num, runs, tmp_path, opened):
         assert names[0].startswith("T-shirt_top/seed-0-00000")
     files = [path.relative_to(tmp_path / "theirs.v1").as_posix() for path in (tmp_path / "theirs.v1").rglob("*.png")]
     assert sorted(files) == sorted(names)
-    order = sorted(range(len(names)), key=lambda i: names[i])  # the classes' names are in the order of their numbers
+    order = sorted(range(len(names)), key=lambda i: names[i])  # the classes' names sort by their indices
     np.testing.assert_array_equal(values, arrays["image"][order])
     assert (labels is None) == ("label" not in arrays)
     if labels is not None:
@@ -208,7 +208,7 @@ def test_samples_as_a_folder_come_back(name, num, runs, tmp_path, opened):
 
 def test_folders_that_samples_are_not_written_to(runs, tmp_path, opened):
     (tmp_path / "there").mkdir()
-    sample(runs / "gan", num=2, out=tmp_path / "there")  # an empty one is taken
+    sample(runs / "gan", num=2, out=tmp_path / "there")  # an empty folder is accepted
     assert len(list((tmp_path / "there").iterdir())) == 2
     for change in ("notes.txt", "seed-1-00001.png"):
         shutil.copytree(tmp_path / "there", tmp_path / change)
@@ -231,7 +231,7 @@ def test_folders_that_samples_are_not_written_to(runs, tmp_path, opened):
             lambda *_: opened["gan"]._replace(plan=opened["gan"].plan._replace(dataset=points)),
         )
         with pytest.raises(
-            UserError, match=r"samples of gaussians are no images, so a folder is not for them: choose "
+            UserError, match=r"samples of gaussians are not images, so they cannot be a folder of files: choose "
         ):
             sample(runs / "gan", out=f"{tmp_path}/points/")
 
@@ -306,7 +306,7 @@ def test_traversals_of_chosen_dimensions_around_an_image(runs, opened):
 
 
 def test_traversals_without_an_encoder_start_from_a_draw(runs, opened):
-    """The first dimensions, over all of the uniform prior; as many as there are where fewer than eight."""
+    """The first dimensions, eight or as many as there are, vary over the whole uniform prior."""
     arrays, _ = drawn(runs / "gan", "traversal", steps=3)
     assert arrays["dimension"].tolist() == [[0, 1, 2, 3, 4, 5]]
     assert arrays["value"].tolist() == [-1, 0, 1]
@@ -325,7 +325,7 @@ def test_a_traversal_around_an_image_has_its_label(runs):
     for options, label in (({"around": 3}, labels[3]), ({}, labels[0])):
         arrays, _ = drawn(runs / "bands", "traversal", steps=2, **options)
         assert arrays["label"].tolist() == [label] * 2
-        bright = arrays["image"][0, 0, :, :, 0, 0]  # z, of the first dimension, is -1 and then 1
+        bright = arrays["image"][0, 0, :, :, 0, 0]  # z of the first dimension is -1, then 1
         assert bright[0].max() == 0
         assert bright[1].tolist() == [255 * (row == label % 8) for row in range(8)]
 
@@ -436,7 +436,7 @@ def test_only_steps_of_all_seeds_are_shown(runs, tmp_path):
 
 @pytest.mark.parametrize("kind", ["gaussian", "uniform"])
 def test_a_manifold_is_a_plane_of_codes(kind, runs, opened, monkeypatch):
-    """Rows from above down, columns to the right; between quantiles of the prior lie even shares of it."""
+    """Rows go down and columns right; quantiles divide the prior into equal shares."""
     run = opened["bands"]
     of_bands = run.plan.model.latents
     model = run.plan.model._replace(latents=of_bands._replace(prior=of_bands.prior._replace(kind=kind)))
@@ -457,7 +457,7 @@ def test_a_manifold_is_a_plane_of_codes(kind, runs, opened, monkeypatch):
     np.testing.assert_array_equal(cells(pixels, 2, 4, 4), arrays["image"])
 
 
-# Images classified rightly and wrongly
+# Images classified correctly and wrongly
 
 
 def test_classified_images_stand_above_their_classes(runs, opened, tmp_path):
@@ -493,12 +493,12 @@ def test_classified_images_stand_above_their_classes(runs, opened, tmp_path):
     cells = labeled(arrays["image"].repeat(7, 1).repeat(7, 2), words)  # 56 pixels high
     height, width = cells.shape[1:3]
     assert height == 56 + 36
-    tall = 18 + 2 * (height + 1) - 1  # ten places are two rows of eight
+    tall = 18 + 2 * (height + 1) - 1  # ten places need two rows of eight
     assert pixels.shape == (4 * (tall + 4) - 4, 8 * (width + 1) - 1, 1)
     for block in range(4):
         shown = pixels[block * (tall + 4) :][:tall]
         np.testing.assert_array_equal(shown[:18], captioned(shown[:0], titles[block]))
-        assert not shown[:18, -4:].any()  # nothing is cut off
+        assert not shown[:18, -4:].any()  # no letter is cut off
         for place in range(16):
             row, column = divmod(place, 8)
             cell = shown[18 + row * (height + 1) :, column * (width + 1) :][:height, :width]
@@ -506,7 +506,7 @@ def test_classified_images_stand_above_their_classes(runs, opened, tmp_path):
 
 
 def test_a_classifier_that_is_always_right(opened, tmp_path, monkeypatch):
-    """The places of images classified wrongly are gray."""
+    """Places for wrongly classified images are gray."""
     run = opened["classifier"]
     model = run.plan.model._replace(predict={"label": lambda state, batch: 50 * jax.nn.one_hot(batch["label"], 10)})
     changed = run._replace(plan=run.plan._replace(model=model))
@@ -519,12 +519,12 @@ def test_a_classifier_that_is_always_right(opened, tmp_path, monkeypatch):
     assert (pixels[18 + 92 + 4 + 18 :][:92] == 128).all()
 
 
-# Codes that a model infers
+# Inferred codes
 
 
 @pytest.mark.parametrize("num", [None, 5])
 def test_each_code_moves_along_its_rows(num, runs, opened, tmp_path):
-    """The categorical one's columns are its categories; a continuous one goes from -2 to 2, row i of category i."""
+    """The categorical code's columns are its categories; a continuous one goes from -2 to 2, row i with category i."""
     run, options = opened["infogan"], {} if num is None else {"num": num}
     with np.load(sample(runs / "infogan", "codes", out=tmp_path / "a.npz", **options)) as file:
         arrays = dict(file)
@@ -559,14 +559,14 @@ def test_each_code_moves_along_its_rows(num, runs, opened, tmp_path):
 
 
 def test_a_kinds_keys_are_its_own_for_good():
-    """Were a number changed, the same command would draw another picture."""
+    """A changed number would draw another picture for the same command."""
     assert {name: kind.stream for name, kind in KINDS.items()} == {
         "samples": 0, "interpolation": 1, "traversal": 2, "arithmetic": 3, "reconstructions": 4, "animation": 5,
         "manifold": 6, "classified": 7, "attribute": 8, "codes": 9,
     }  # fmt: skip
 
 
-# Files, and what cannot be drawn
+# Files, and errors
 
 
 @pytest.mark.parametrize("kind", list(KINDS))
@@ -581,7 +581,7 @@ def test_the_same_call_writes_the_same_file_and_no_other_over_it(kind, runs, tmp
     first = file.read_bytes()
     file.unlink()
     assert sample(run, kind, **options).read_bytes() == first
-    assert sample(run, kind, **options) == file  # again, over itself
+    assert sample(run, kind, **options) == file  # writes over its own file
     file.write_bytes(b"mine")
     with pytest.raises(UserError, match="exists with another content; choose another --out"):
         sample(run, kind, **options)
@@ -597,12 +597,12 @@ def test_the_same_call_writes_the_same_file_and_no_other_over_it(kind, runs, tmp
         ("vae", "interpolation", {"steps": 1}, "--steps must be at least 2, not 1"),
         ("vae", "interpolation", {"out": "a.jpg"},
          "interpolation can be written as .png, .npz, .gif or .webp, not as 'a.jpg'"),
-        ("vae", "interpolation", {"dims": (1,)}, "--dims is of traversal, not of interpolation"),
+        ("vae", "interpolation", {"dims": (1,)}, "--dims applies to traversal, not to interpolation"),
         ("vae", "samples", {"steps": 3},
-         "--steps is of interpolation, traversal, manifold, attribute, not of samples"),
+         "--steps applies to interpolation, traversal, manifold, attribute, not to samples"),
         ("vae", "reconstructions", {"groups": ("1", "2", "3")},
-         "--groups is of arithmetic, attribute, not of reconstructions"),
-        ("vae", "animation", {"num": 3}, "not of animation"),
+         "--groups applies to arithmetic, attribute, not to reconstructions"),
+        ("vae", "animation", {"num": 3}, "not to animation"),
         ("vae", "animation", {"out": "a.png"}, "animation can be written as .gif or .webp, not as 'a.png'"),
         ("vae", "arithmetic", {}, "--kind arithmetic needs --groups A B C, three classes of digits"),
         ("vae", "arithmetic", {"groups": ("1", "2")}, "--kind arithmetic needs --groups A B C, three classes"),
@@ -623,8 +623,8 @@ def test_the_same_call_writes_the_same_file_and_no_other_over_it(kind, runs, tmp
         ("vae", "traversal", {"dims": (1,), "num": 3}, "--dims says which rows there are: leave --num out"),
         ("vae", "traversal", {"around": 899}, "--around must lie between 0 and 898, not 899"),
         ("vae", "attribute", {"groups": ("7", "7")}, "--groups must name two classes, not 7 twice"),
-        ("vae", "manifold", {}, "a manifold is of latents of 2 numbers (--latent-dim 2), not of 10"),
-        ("vae", "manifold", {"num": 3}, "--num is of samples, interpolation, traversal, "),
+        ("vae", "manifold", {}, "a manifold needs latents of 2 dimensions (--latent-dim 2), not 10"),
+        ("vae", "manifold", {"num": 3}, "--num applies to samples, interpolation, traversal, "),
         ("gan", "traversal", {"around": 0}, "gan does not encode images: leave --around out"),
         ("gan", "reconstructions", {}, "gan does not encode images; models that can: autoencoder, vae, vaegan"),
         ("gan", "arithmetic", {"groups": ("1", "2", "3")},
@@ -632,7 +632,7 @@ def test_the_same_call_writes_the_same_file_and_no_other_over_it(kind, runs, tmp
         ("bands", "arithmetic", {"groups": ("1", "2", "3")},
          "./bands.py is given the label beside its codes; models that can: autoencoder, vae, vaegan"),
         ("vae", "codes", {}, "vae infers no codes; models that can: infogan"),
-        ("infogan", "codes", {"steps": 5}, "--steps is of interpolation"),
+        ("infogan", "codes", {"steps": 5}, "--steps applies to interpolation"),
         ("infogan", "interpolation", {},
          "infogan has no gaussian or uniform prior to move in; models that can: autoencoder, vae"),
         ("vae", "classified", {}, "vae does not classify; models that can: classifier, naive_bayes"),

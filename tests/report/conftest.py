@@ -1,4 +1,4 @@
-"""A comparison made up for the tests of its page: three arms, five seeds, two datasets, a seed that diverged."""
+"""A synthetic comparison for the tests of its page: three arms, five seeds, two datasets, a diverged seed."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ def random(*key):
 
 
 def blobs(rng, n, size, noise, channels):
-    """Images of a bright ring each, under noise: uint8 [n, size, size, channels]."""
+    """Images of a bright ring each, with noise: uint8 [n, size, size, channels]."""
     y, x = np.mgrid[:size, :size] / (size - 1)
     center, radius = rng.uniform(0.35, 0.65, (n, 2, 1, 1)), rng.uniform(0.15, 0.35, (n, 1, 1))
     distance = np.hypot(x - center[:, 0], y - center[:, 1])
@@ -200,7 +200,7 @@ def verdicts():
 
 @pytest.fixture(scope="session")
 def made_up(tmp_path_factory):
-    """(results, pictures) as `write_report` takes them, of much of what a page may have to show."""
+    """Inputs (results, pictures) of `write_report` with most of what a page may show."""
     folder = tmp_path_factory.mktemp("grids")
     tables = [table("digits", 16, 0, 0), table("shapes in three colors", 24, 1, 12)]
     across = [

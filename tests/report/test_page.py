@@ -21,7 +21,7 @@ VOID = {"meta", "link", "img", "br", "hr", "input"}
 
 
 class Page(HTMLParser):
-    """The page's elements in order, as (tag, attributes, own and inner text); fails on unbalanced tags."""
+    """Elements of the page in order, as (tag, attributes, own and inner text); fails on unbalanced tags."""
 
     def __init__(self, html):
         super().__init__()
@@ -47,7 +47,7 @@ class Page(HTMLParser):
             text.append(data)
 
     def all(self, tag, **attributes):
-        """(attributes, text) of the elements of that tag that have these attributes."""
+        """Returns (attributes, text) of all elements with this tag and these attributes."""
         wanted = {name.rstrip("_"): value for name, value in attributes.items()}
         return [
             (attrs, " ".join("".join(text).split()))
@@ -56,7 +56,7 @@ class Page(HTMLParser):
         ]
 
     def cells(self, name, number=None):
-        """The texts of the cells of the table row of that name, or of one of several."""
+        """Returns the texts of the cells in the table row of that name, or in one of several such rows."""
         rows = []
         for tag, _, text in self.elements:
             if tag == "tr":
@@ -163,7 +163,7 @@ def curves():
 
 @pytest.fixture
 def pictures(curves, tmp_path):
-    """Grids of 2 rows of 3 images of 4 by 4 pixels, twice as large; the GAN's rows are two classes."""
+    """Grids with 2 rows of 3 images of 4x4 pixels, enlarged twofold; the GAN's rows are two classes."""
 
     def progress(seed, steps):
         files = {step: tmp_path / f"{seed}-{step}.png" for step in steps}
@@ -198,7 +198,7 @@ def pictures(curves, tmp_path):
 
 @pytest.fixture
 def write(results, pictures, tmp_path):
-    """Writes the page of the fixtures as they are when it is called; returns its text."""
+    """Function that writes the page of the fixtures in their current state and returns its text."""
     return lambda: write_report(results, pictures, tmp_path / "new" / "page.html").read_text()
 
 
@@ -210,7 +210,7 @@ def test_it_returns_the_path(results, pictures, tmp_path):
 
 def test_mean_interval_and_every_seed_by_hand(write):
     page = Page(write())
-    # s^2 = 2.5, so that half the width is 2.776445 * sqrt(2.5 / 5) = 1.96324
+    # s^2 = 2.5, so half the width is 2.776445 * sqrt(2.5 / 5) = 1.96324
     vae_fd, vae_log_prob = page.cells("vae 1,500")
     assert vae_fd == "3.00 [1.04, 4.96] 1.00 2.00 3.00 4.00 5.00"
     assert vae_log_prob == "-60.0 [-62.0, -58.0] -62.0 -61.0 -60.0 -59.0 -58.0 bound, K=1"
@@ -219,8 +219,8 @@ def test_mean_interval_and_every_seed_by_hand(write):
 
 def test_diverged_and_missing_seeds(write):
     page = Page(write())
-    # 71.25 is a diverged seed's, finite and counted: the mean of 7, 9 and 71.25 is 29.0833, their
-    # s is 36.5311 and t_2 at 97.5% is 4.302653, so that half the width is 90.7483
+    # 71.25 is a diverged seed's finite score, which counts: the mean of 7, 9 and 71.25 is 29.0833, their
+    # s is 36.5311 and t_2 at 97.5% is 4.302653, so half the width is 90.7483
     gan_fd, gan_log_prob = page.cells("gan")
     assert gan_fd == "29.08 [-61.66, 119.83] n = 3 of 5 7.00 9.00 nan† — 71.25†"
     assert gan_log_prob == "— a GAN has no likelihood"
@@ -232,7 +232,7 @@ def test_diverged_and_missing_seeds(write):
 
 def test_references_are_set_apart(write):
     page = Page(write())
-    assert page.cells("real against real") == ["0.12", "— not measured"]  # no interval: it has no seeds
+    assert page.cells("real against real") == ["0.12", "— not measured"]  # no interval without seeds
     assert page.cells("vae, untrained")[0] == "803.50 [801.54, 805.46] 801.50 802.50 803.50 804.50 805.50"
     assert [attrs["class"] for attrs, _ in page.all("tbody") if "class" in attrs] == [
         "real apart",
@@ -244,7 +244,7 @@ def test_references_are_set_apart(write):
 def test_one_seed_has_no_interval(write, results, table):
     results["seeds"] = [3]
     table["rows"] = [{"name": "vae", "kind": "trained", "values": {"fd": [-0.001]}}]
-    # and what rounds to zero has no sign
+    # a value that rounds to zero has no sign
     assert Page(write()).cells("vae")[0] == "0.00 one seed, no interval 0.00"
 
 
@@ -261,7 +261,7 @@ def test_a_rate_has_the_interval_of_a_count(write, results, table):
 
 
 def test_a_score_that_a_seed_has_not_is_none_in_the_terminal():
-    """A seed may have no score without having diverged, as a KL over modes that no sample is near."""
+    """A seed may have no score without having diverged, e.g. a KL over modes if no sample is near one."""
     metric = {"key": "modes_kl", "title": "KL", "better": "lower", "digits": 2, "group": "samples"}
     row = {"name": "wgan_gp", "kind": "trained", "values": {"modes_kl": [0.5, None, 1.5]}, "diverged": []}
     console = Console(width=100, file=io.StringIO())
@@ -294,7 +294,7 @@ def test_words(write):
         "samples: means of p(x|z)",
     ):
         assert " ".join(kept.split()) in text
-    # where nothing was declared nothing is claimed; and the name FID only for Inception's features
+    # without declared comparisons there is no claim; only Inception's features give a FID
     assert "No comparison was declared beforehand, so this page tests no difference" in text
     for refused in ("best", "winner", "significant", "FID"):
         assert refused not in text
@@ -362,7 +362,7 @@ def test_several_tables(write, results, table):
     ]
     text = page.all("main")[0][1]
     assert "Diverged on digits: gan, 2 of 5 (seeds 12 and 14). No seed diverged on shapes." in text
-    # the bar that has no end is in the table alone: 4 to 12 with 5% on either side
+    # the bar without a finite end appears only in the table: 4 to 12 with 5% on either side
     bars = [(attrs["x1"], attrs["x2"]) for attrs, _ in page.all("line", class_="bar")][:2]
     assert bars[0] == ("4.55%", "95.45%")
 
@@ -384,7 +384,7 @@ def test_tuning(write, results):
 
 
 def pixels(attrs):
-    """What an image of the page shows, uint8 [H, W]; it is gray."""
+    """Decodes a gray image of the page to uint8 [H, W]."""
     kind, data = attrs["src"].split(",")
     assert kind in ("data:image/webp;base64", "data:image/png;base64")
     image = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"))
@@ -401,18 +401,18 @@ def test_every_picture(write, pictures):
     shown = {attrs["alt"]: attrs for attrs, _ in page.all("img")}
     assert len(shown) == len(page.all("img")) == 1 + 3 + 3 + 2 + 3 + 1 + 1
     rows, real = pictures["digits"]["rows"], pictures["digits"]["real"]
-    assert shown["7 real images"]["width"] == "112"  # 8 * (3 * 5 - 1): pixels as large as those of the samples
+    assert shown["7 real images"]["width"] == "112"  # 8 * (3 * 5 - 1): pixels as large as the samples'
     np.testing.assert_array_equal(pixels(shown["7 real images"]), grid(real, 3))
     for name, seed, step in (("vae", 10, 0), ("vae", 11, 500), ("vae", 10, 1500), ("gan", 12, 700)):
         attrs = shown[f"samples of {name}, seed {seed}, step {step:,}"]
         saved = np.asarray(Image.open(rows[name]["progress"][seed][step]))
         np.testing.assert_array_equal(pixels(attrs), saved)
-        assert (attrs["width"], attrs["height"]) == ("28", "18")  # as they were saved, 2 * (3 * 5 - 1)
+        assert (attrs["width"], attrs["height"]) == ("28", "18")  # as saved, 2 * (3 * 5 - 1)
         assert ("hidden" in attrs) == (step not in (700, 1500))  # without scripts, the last step
     np.testing.assert_array_equal(
         pixels(shown["interpolations of vae, seed 10"]), grid(np.concatenate([images(3, 3), images(4, 3)]), 3)
     )
-    # 12 pairs are ten and two
+    # 12 pairs make ten and two
     samples, neighbors, blank = images(5, 12), images(6, 12), np.full((8, 4, 4, 1), 128, np.uint8)
     pairs = np.concatenate([samples[:10], neighbors[:10], samples[10:], blank, neighbors[10:], blank])
     np.testing.assert_array_equal(
@@ -423,9 +423,9 @@ def test_every_picture(write, pictures):
 def test_strips_show_one_noise_a_column(write):
     page = Page(write())
     shown = {attrs["alt"]: pixels(attrs) for attrs, _ in page.all("img")}
-    steps = [images(10_000 + step, 6)[:3] for step in (0, 500, 1500)]  # of the upper row
+    steps = [images(10_000 + step, 6)[:3] for step in (0, 500, 1500)]  # the upper row
     np.testing.assert_array_equal(shown["vae, seed 10: the same noise, by step"], grid(np.concatenate(steps), 3))
-    # of a grid of classes the first of each, which are the 1st and the 4th of its images
+    # in a grid of classes, the first image of each: the 1st and the 4th
     steps = [images(12_000 + step, 6)[::3] for step in (0, 700)]
     np.testing.assert_array_equal(shown["gan, seed 12: the same noise, by step"], grid(np.concatenate(steps), 2))
     labels = [text for attrs, text in page.all("div", class_="labels")]
@@ -461,7 +461,7 @@ def test_nothing_is_loaded_from_outside(write):
         assert "style" not in attrs
     for refused in ("url(", "@import", "http://", "https://"):
         assert refused not in html
-    # and a browser is told to load nothing, and to run and apply what was written here alone
+    # and a browser is told to load nothing, and to run and apply only what the page itself contains
     (script,), (style,) = (re.findall(f"<{tag}>(.*?)</{tag}>", html, re.DOTALL) for tag in ("script", "style"))
     known = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (script, style)]
     ((policy, _),) = page.all("meta", **{"http-equiv": "Content-Security-Policy"})
@@ -506,7 +506,7 @@ def test_the_size_is_capped(results, monkeypatch, tmp_path):
     assert report.page.MAX_BYTES == 20_000_000
     rng = np.random.Generator(np.random.Philox(1))
     files = {step: tmp_path / f"{step}.png" for step in range(0, 100, 10)}
-    for file in files.values():  # noise, of which WebP too keeps every bit
+    for file in files.values():  # noise, which WebP cannot compress either
         file.write_bytes(to_png(rng.integers(256, size=(99, 99, 3)).astype(np.uint8)))
     row = {"progress": {10: files}, "columns": 1, "classes": None, "interpolation": None, "nearest": None}
     pictures = {"digits": {"rows": {"vae": row}}}
@@ -526,7 +526,7 @@ def test_the_size_is_capped(results, monkeypatch, tmp_path):
     thinned, page = steps(size - 1)
     assert thinned == [0, 10, 20, 30, 40, 60, 70, 80, 90]
     assert "9 of the 10 saved steps are shown, evenly chosen." in page.all("main")[0][1]
-    # as many as there is room for: a step is 4 / 3 of 99 * 99 * 3 bytes, 39 kB, and 6 have to go
+    # as many as fit: a step is 4 / 3 of 99 * 99 * 3 bytes, 39 kB, and 6 must go
     assert steps(size - 230_000)[0] == [0, 30, 60, 90]
     # less than two steps without loss
     lossy, page = steps(80_000)
@@ -544,7 +544,7 @@ def test_curves_by_hand(write):
     # the panel is 228 wide from 48 and 118 high up to 126; a margin of 4% makes the range -0.04 to 1.04:
     # 0 is at 126 - 118 * 0.04 / 1.08 = 121.6, 0.5 at 67 and 1 at 12.4
     assert lines[:2] == ["48.0,121.6 162.0,67.0 276.0,12.4", "48.0,12.4 162.0,67.0 276.0,67.0"]
-    # broken at the value that is not finite; a point alone is a line to itself
+    # broken at the non-finite value; a single point is its own line
     assert lines[2:] == ["48.0,121.6 48.0,121.6", "219.0,67.0 276.0,12.4"]
     alone = ["alone" in attrs["class"] for attrs, _ in Page(write()).all("polyline")]
     assert alone == [False, False, True, False]
@@ -564,7 +564,7 @@ def test_a_spike_does_not_flatten_its_panel(write, curves):
     page = Page(write())
     (points,) = [attrs["points"] for attrs, _ in page.all("polyline") if "s2" in attrs["class"]]
     heights = [float(y) for y in re.findall(r",(\S+)", points)]
-    # 1 and 2 stay apart (the panel's range is 1 to 3), and the spike leaves the panel at its top
+    # 1 and 2 stay distinct (the panel's range is 1 to 3), and the spike leaves the panel at its top
     assert max(heights) - sorted(heights)[1] > 40
     assert min(heights) < plots.PANEL_TOP
     assert len(heights) <= 600
@@ -574,7 +574,7 @@ def test_a_spike_does_not_flatten_its_panel(write, curves):
 def test_interval_plot_by_hand(write, table):
     table["rows"][2:3] = []
     page = Page(write())
-    # the range holds real and trained seeds and intervals, 0.123 to 5, with a margin of 5%
+    # the range covers real and trained seeds and intervals, 0.123 to 5, with a margin of 5%
     width = 1.1 * (5 - 0.123)
     low = 0.123 - 0.05 * (5 - 0.123)
     dots = [float(attrs["cx"].rstrip("%")) for attrs, _ in page.all("circle")]
@@ -582,7 +582,7 @@ def test_interval_plot_by_hand(write, table):
     assert dots[:6] == pytest.approx(expected, abs=0.006)
     bars = [float(attrs["x1"].rstrip("%")) for attrs, _ in page.all("line", class_="bar")]
     assert bars[0] == pytest.approx(100 * (3 - 1.96324 - low) / width, abs=0.006)
-    # the untrained model is far outside, which is said
+    # the untrained model is far outside, which the page says
     assert "803.50 [801.54, 805.46] 5 outside →" in page.all("main")[0][1]
 
 

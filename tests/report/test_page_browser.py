@@ -1,4 +1,4 @@
-"""The page of a comparison in a real browser: Debian's chromium, without a window and without a network."""
+"""A comparison's page in a real browser: Debian's chromium, headless and offline."""
 
 import contextlib
 import json
@@ -56,7 +56,7 @@ def found(where, selector):
 
 
 def column(page, number):
-    """A column of the first dataset's table, by group: (class, [(row name, value or None)])."""
+    """Returns a column of the first dataset's table by group: (class, [(row name, value or None)])."""
     table = found(page, ".scores table")[0]
     return {
         body.get_attribute("class").split()[0]: [
@@ -86,7 +86,7 @@ def test_a_click_sorts_by_value_both_ways_and_back(page):
         header(page, 1).click()
         assert sort_order(page, 1) == order
         after = column(page, 1)
-        assert list(after) == list(before)  # the groups stay apart and in place
+        assert list(after) == list(before)  # groups stay separate and in place
         for kind, rows in after.items():
             assert rows == sorted(before[kind], key=lambda row: sign * float(row[1]))
     assert column(page, 1)["trained"] != before["trained"]
@@ -126,7 +126,7 @@ def test_every_seeds_value_on_hover_and_expanded(page):
 
 
 def shown(page, gallery=0):
-    """What the first dataset's gallery shows: the alternative texts of its images."""
+    """Returns the alternative texts of the images shown in the first dataset's gallery."""
     section = found(page, ".pictures")[0]
     return [
         image.get_attribute("alt") for image in found(found(section, ".arms")[gallery], "img") if image.is_displayed()
@@ -148,7 +148,7 @@ def test_the_slider_moves_every_arm(page):
         *(f"samples of {name}, seed 0, step 0" for name in ("naive_bayes", "vae", GAN)),
     ]
     assert found(page, ".pictures output")[0].text == "0"
-    # 0, 400, 500, 800, 1000, 1200, 1500 are the arms' steps: each shows its last one until then
+    # 0, 400, 500, 800, 1000, 1200, 1500 are the arms' steps: each arm shows its latest one up to there
     for _ in range(3):
         slider.send_keys("\ue014")  # to the right
     assert found(page, ".pictures output")[0].text == "800"
@@ -160,7 +160,7 @@ def test_the_slider_moves_every_arm(page):
     ]
     captions = [caption.text for caption in found(page, ".pictures figure.steps figcaption") if caption.is_displayed()]
     assert captions[:3] == ["seed 0, step 0", "seed 0, step 500", "seed 0, step 800"]
-    # it is the pixels that change
+    # the pixels change
     sources = {image.get_attribute("src") for image in found(page, "figure.steps[data-seed='0'] img")[:2]}
     assert len(sources) == 2
 
@@ -183,7 +183,7 @@ def test_a_seed_is_chosen_for_all_galleries(page):
 
 
 def test_no_errors_and_nothing_is_fetched(page, url):
-    page.get_log("performance")  # what the browser's own first page fetched
+    page.get_log("performance")  # discards requests of the browser's own first page
     page.get(url)
     found(page, ".pictures input[type=range]")[0].send_keys("\ue011")
     header(page, 1).click()
@@ -203,7 +203,7 @@ def test_no_errors_and_nothing_is_fetched(page, url):
 def test_nothing_overflows(page, url, width, scheme):
     features = [{"name": "prefers-color-scheme", "value": scheme}]
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
-    # a window has a smallest width, which is more than a phone's
+    # the minimum width of a window exceeds a phone's
     size = {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": width < 500}
     page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     try:
@@ -213,7 +213,7 @@ def test_nothing_overflows(page, url, width, scheme):
             choice.click()
         assert page.execute_script("return innerWidth") == width
         assert page.execute_script("return document.documentElement.scrollWidth") <= width
-        # what is wider scrolls in a box of its own
+        # wider content scrolls in its own box
         wide = """return [...document.querySelectorAll("main *")].filter((element) =>
           element.getBoundingClientRect().right > innerWidth + 1 && !element.closest(".scroll > *, svg svg"))
           .map((element) => element.outerHTML.slice(0, 200))"""

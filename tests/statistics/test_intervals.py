@@ -23,7 +23,7 @@ def normal(seed, *shape):
 
 
 def quantiles(values, low, high):
-    """The least of the values that the shares `low` and `high` of them do not exceed."""
+    """Returns the smallest values that the shares `low` and `high` of the values do not exceed."""
     values = np.sort(values)
     return [values[math.ceil(share * len(values)) - 1] for share in (low, high)]
 
@@ -112,7 +112,7 @@ def test_rates_by_closed_forms():
     assert rate_interval(np.ones(10)) == pytest.approx((1, 0.025**0.1, 1, 10), rel=1e-9)
     mean, low, high, n = rate_interval([1, 0, 0, 1, 0, 0, 0, 0], 0.9)
     assert (mean, n) == (0.25, 8)
-    # at the lower bound 2 or more, at the upper 2 or fewer, come up 5% of the time
+    # at the lower bound 2 or more, and at the upper 2 or fewer, have probability 5%
     assert [scipy.stats.binom.sf(1, 8, low), scipy.stats.binom.cdf(2, 8, high)] == pytest.approx([0.05, 0.05], rel=1e-9)
     assert np.isnan(rate_interval([1.0])[1:3]).all()
 
@@ -149,18 +149,18 @@ def test_interquartile_mean_by_hand():
 
 
 def test_diverged_seeds_are_the_worst_of_an_interquartile_mean():
-    # two of eight are cut off with the worst quarter: 3 4 5 6 stay where 7 8 are the best, 1 2 3 4 where they are not
+    # two of eight are cut with the worst quarter: 3 4 5 6 remain if 7 8 are the best, 1 2 3 4 if they are not
     scores = [[3, 4], [None, 5], [math.nan, 6], [7, 8]]
     assert interquartile_mean(scores, "higher") == 4.5
     assert interquartile_mean(scores, "lower") == 6.5
     assert interquartile_mean([3, 4, math.inf, 5, -math.inf, 6, 7, 8], "higher") == 4.5
-    # the third reaches into the middle half
+    # the third one reaches into the middle half
     assert interquartile_mean([None, None, None, 4, 5, 6, 7, 8], "higher") == -math.inf
     assert interquartile_mean([None, None, None, 4, 5, 6, 7, 8], "lower") == math.inf
 
 
 def test_stratified_bootstrap_against_all_resamples():
-    # two runs of three tasks: each task's runs are one of four resamples, 64 in all; six values lose one at each end
+    # two runs of three tasks: each task has four resamples, 64 in all; six values lose one at each end
     scores = np.array([[0.0, 10.0, 2.0], [1.0, 14.0, 2.5]])
     tasks = [list(itertools.product(column, repeat=2)) for column in scores.T]
     means = [np.sort(np.ravel(chosen))[1:5].mean() for chosen in itertools.product(*tasks)]
@@ -170,12 +170,12 @@ def test_stratified_bootstrap_against_all_resamples():
 
 
 def test_runs_are_resampled_within_their_task():
-    # every task's runs are equal: no resample changes anything, though the tasks are far apart
+    # runs are equal within a task: resampling changes nothing, though tasks differ
     assert stratified_bootstrap_interval([[0, 10, 30, 50]] * 3, "higher") == (20, 20, 20, 12)
 
 
 def test_stratified_bootstrap_coverage():
-    # four tasks' normal scores of one mean: the interval of ten runs of each covers it about as often as it says
+    # four tasks of normal scores with one mean: the interval from ten runs each has about the stated coverage
     intervals = [stratified_bootstrap_interval(x, "higher", resamples=400) for x in normal(3, 400, 10, 4)]
     assert 0.90 < np.mean([low <= 0 <= high for _, low, high, _ in intervals]) < 0.98
 
@@ -205,7 +205,7 @@ def test_probability_of_improvement_by_hand():
     # nine pairs: 1 is over none and ties none; 3 is over 2 and ties 3; 5 is over all
     assert probability_of_improvement([1, 3, 5], [2, 3, 4], "higher").mean == pytest.approx((1 + 0.5 + 3) / 9)
     assert probability_of_improvement([1, 3, 6], [2, 3, 4], "lower").mean == pytest.approx((3 + 1.5 + 0) / 9)
-    # one task all won, one all lost
+    # all won on one task, all lost on the other
     assert probability_of_improvement([[9, 1], [9, 1]], [[5, 5], [5, 5]], "higher") == (0.5, 0.5, 0.5, 8)
 
 

@@ -13,7 +13,7 @@ def normal(seed, *shape):
 
 
 def two_sided(values, seen):
-    """Twice the smaller tail's share, in exact whole numbers."""
+    """Twice the smaller tail's share, in exact integers."""
     greater, less = sum(value >= seen for value in values), sum(value <= seen for value in values)
     return min(1, 2 * min(greater, less) / len(values))
 
@@ -51,17 +51,17 @@ def test_permutation_test_of_ranks_is_mann_whitney():
 
 
 def test_permutation_test_by_hand():
-    # of 20 splits the most extreme, and its mirror
+    # of 20 splits, the most extreme one and its mirror
     assert permutation_test([1, 2, 3], [4, 5, 6]) == (2 / 20, True)
     # sums of two of 1 2 4 8: 3 5 9 6 10 12; of these 5 and less are 3 and 5
     assert permutation_test([1, 4], [2, 8]) == (2 * 2 / 6, True)
-    # a single value against three: 8 is the greatest of four, each as likely to be the single one
+    # one value against three: 8 is the largest of four, each equally likely to be the single one
     assert permutation_test([8], [1, 2, 4]) == (2 / 4, True)
     assert permutation_test([3, 3], [3, 3, 3]) == (1, True)
 
 
 def test_ties_of_values_large_beside_their_differences():
-    # tenths are no binary fractions: sums of equal tenths differ in their last bits
+    # tenths are not binary fractions: sums of equal tenths differ in their last bits
     tenths = np.random.default_rng(6).integers(0, 6, (40, 8))
     for row in tenths:
         sums = [sum(chosen) for chosen in itertools.combinations(row.tolist(), 4)]
@@ -70,7 +70,7 @@ def test_ties_of_values_large_beside_their_differences():
 
 
 def test_tasks_are_split_apart():
-    # three tasks of 2 against 2: 6^3 joint splits, by their sums in whole numbers
+    # three tasks of 2 against 2: 6^3 joint splits, by their integer sums
     a, b = np.array([[1, 7, 3], [5, 9, 8]]), np.array([[2, 4, 6], [0, 3, 1]])
     tasks = np.concatenate([a, b]).T.tolist()
     sums = [sum(map(sum, c)) for c in itertools.product(*(list(itertools.combinations(t, 2)) for t in tasks))]
@@ -79,7 +79,7 @@ def test_tasks_are_split_apart():
 
 
 def test_random_splits():
-    # 11 against 11 have 705,432 splits; of ranks the exact p is Mann-Whitney's
+    # 11 against 11 have 705,432 splits; for ranks the exact p is Mann-Whitney's
     a, b = normal(7, 11), 0.7 + normal(8, 11)
     ranks = scipy.stats.rankdata([*a, *b])
     p, exact = permutation_test(ranks[:11], ranks[11:])
@@ -87,7 +87,7 @@ def test_random_splits():
     assert not exact
     # twice a share of random splits, within four standard errors
     assert abs(p - expected) < 4 * 2 * math.sqrt(expected / 2 / SPLITS)
-    # p is never 0: the split seen is one of those counted
+    # p is never 0: the observed split is one of those counted
     assert permutation_test(np.arange(20), 100 + np.arange(20)).p == 2 / SPLITS
 
 
@@ -98,7 +98,7 @@ def test_random_splits_of_tasks():
     p, exact = permutation_test(ranks[:6], ranks[6:])
     z = (ranks[:6].sum() - 2 * 39) / math.sqrt(2 * 39)
     assert not exact
-    # sums are whole numbers: the normal's tail begins half a step nearer
+    # integer sums: the normal's tail begins half a step nearer
     assert p == pytest.approx(2 * scipy.stats.norm.sf(abs(z) - 0.5 / math.sqrt(78)), abs=0.01)
 
 
@@ -128,7 +128,7 @@ def test_sign_flip_test_by_hand():
     assert sign_flip_test([1, 2, 3, 4, 5]) == (2 / 32, True)
     # of 1 2 4 the sums 7, 5, 3, 1 and their opposites: 3 or more are 7, 5, 3
     assert sign_flip_test([1, -2, 4]) == (2 * 3 / 8, True)
-    # 0.3 is 0.1 + 0.2 but for its last bit: +-(0.3 - 0.1 - 0.2) count as one sum
+    # 0.3 is 0.1 + 0.2 up to the last bit: +-(0.3 - 0.1 - 0.2) count as one sum
     assert sign_flip_test([0.3, -0.1, -0.2]) == (1, True)
     assert sign_flip_test([0, 0, 0]) == (1, True)
 
@@ -150,30 +150,30 @@ def test_random_signs():
     assert sign_flip_test(np.arange(1, 31)).p == 2 / SPLITS
 
 
-# Their size
+# Size
 
 
 def test_size_unpaired():
-    # 5,000 pairs of arms that are one: p <= 0.05 means the 6 most extreme of 252 splits on either side
+    # 5,000 pairs of identical arms: p <= 0.05 means the 6 most extreme of 252 splits on either side
     rejected = sum(permutation_test(a, b).p <= 0.05 for a, b in normal(15, 5000, 2, 5))
     size = 12 / 252
     assert scipy.stats.binom.ppf(0.001, 5000, size) <= rejected <= scipy.stats.binom.ppf(0.999, 5000, size)
 
 
 def test_size_paired():
-    # of 2^6 choices of signs the one most extreme on either side
+    # of 2^6 choices of signs, the most extreme one on either side
     rejected = sum(sign_flip_test(a - b).p <= 0.05 for a, b in normal(16, 5000, 2, 6))
     size = 2 / 64
     assert scipy.stats.binom.ppf(0.001, 5000, size) <= rejected <= scipy.stats.binom.ppf(0.999, 5000, size)
 
 
-# What they can reach
+# Smallest p-values
 
 
 @pytest.mark.parametrize(("n", "m"), [(3, 3), (4, 4), (5, 5), (2, 5), (7, 3), (1, 1)])
 def test_smallest_p_is_reached_unpaired(n, m):
     assert permutation_test(np.arange(n), 10 + np.arange(m)).p == pytest.approx(smallest_p(n, m), rel=1e-12)
-    # and nothing is below it, however far out a single value lies
+    # nothing is below it, however extreme a single value is
     assert permutation_test([100, *range(n - 1)], 200 + np.arange(m)).p >= smallest_p(n, m) * (1 - 1e-12)
 
 
@@ -187,7 +187,7 @@ def test_smallest_p_by_hand():
     assert [smallest_p(n, n, paired=True) for n in (1, 5, 6)] == [1, 0.0625, 0.03125]
     assert smallest_p(2, 2, tasks=3) == pytest.approx(2 / 216)
     assert smallest_p(3, 3, paired=True, tasks=2) == 2 / 64
-    # beyond SPLITS, what a random test resolves
+    # beyond SPLITS, the resolution of a random test
     assert smallest_p(30, 30) == smallest_p(5, 5, tasks=10) == 2 / SPLITS
 
 
@@ -220,7 +220,7 @@ def test_holm_by_hand():
 
 
 def test_holm_is_the_closed_test_of_bonferroni():
-    # p adjusted is the greatest Bonferroni p of the intersections that hold the hypothesis
+    # adjusted p is the largest Bonferroni p of the intersections that contain the hypothesis
     for p_values in np.random.default_rng(17).uniform(0, 0.3, (20, 5)):
         subsets = [s for r in range(1, 6) for s in itertools.combinations(range(5), r)]
         expected = [max(min(1, len(s) * min(p_values[list(s)])) for s in subsets if i in s) for i in range(5)]

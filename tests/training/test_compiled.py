@@ -1,4 +1,4 @@
-"""The cache of compiled programs: on in commands, in the data folder, or where one is told; as asked for in Python."""
+"""The cache of compiled programs: on in commands, in the data folder or a given one; optional in Python."""
 
 import os
 import subprocess
@@ -8,7 +8,7 @@ import pytest
 
 from jaxgen import data
 
-# Something is compiled before, as in a notebook.
+# Something is compiled first, as in a notebook.
 PROGRAM = """
 import jax, jax.numpy as jnp
 jnp.arange(3).sum().block_until_ready()

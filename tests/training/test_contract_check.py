@@ -1,4 +1,4 @@
-"""Mistakes in a model file of the user's own are one line that names the field."""
+"""Mistakes in a user's model file are reported in one line that names the field."""
 
 import pytest
 

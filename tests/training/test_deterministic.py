@@ -1,4 +1,4 @@
-"""`deterministic`: two short runs are compared before, and a program that gives other bits is refused."""
+"""`deterministic`: two short runs are compared first, and a program whose bits differ is refused."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ from jaxgen.training import Settings, deterministic, train
 
 HOW = Settings(seeds=(3, 5), steps=6, batch_size=8, log_every=3)
 
-# Its second phase adds what a counter outside says, which no run finds as the one before did.
+# Its second phase adds an external counter's value, which differs in every run.
 OTHER = """
 from dataclasses import dataclass
 import itertools
@@ -52,7 +52,7 @@ def test_what_gives_other_bits_is_refused_and_leaves_nothing(tmp_path, capfd):
     assert said.startswith("deterministic: two runs of 8 steps ended with the same bits, in ")
     assert deterministic.COSTS[jax.default_backend()] in said
     plain = train(model, {"noisy": False}, HOW, out=tmp_path / "plain", progress=False)
-    assert run.digests() == plain.digests()  # the short runs leave no trace
+    assert run.digests() == plain.digests()  # the short runs leave nothing behind
     assert (run.path / "metrics.jsonl").read_text() == (plain.path / "metrics.jsonl").read_text()
 
 
@@ -66,7 +66,7 @@ def test_a_gpu_must_have_been_told(monkeypatch, tmp_path):
 
 
 def test_a_cpus_flags_are_left_and_xla_takes_what_a_gpu_needs(tmp_path):
-    """XLA ends a process whose XLA_FLAGS it does not know, so this one knows it."""
+    """XLA ends a process with unknown flags in XLA_FLAGS, so it knows this one."""
     code = (
         "import os; from jaxgen import cli; from jaxgen.training import deterministic; import jax\n"
         "deterministic.prepare(); print(jax.default_backend(), os.environ.get('XLA_FLAGS'))"

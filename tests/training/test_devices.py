@@ -1,4 +1,4 @@
-"""Several devices: eight of a CPU's, in a process of its own, against the one that the other tests have."""
+"""Several devices: eight of a CPU, in a new process, against a single one."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from jaxgen.training import Settings, engine, open_run, train
 
 pytestmark = pytest.mark.slow
 
-# Seeds, the rest of the settings, and the mesh that eight devices make of them.
+# Seeds, other settings, and the mesh made from eight devices.
 CASES = {
     "seeds": ("dcgan", {"seeds": (0, 1, 2, 3, 4, 5, 6, 7)}, {"seeds": 8, "batch": 1}),
     "seeds-then-batches": ("dcgan", {"seeds": (0, 1)}, {"seeds": 2, "batch": 4}),
@@ -37,7 +37,7 @@ def run(case, folder, **changes):
 
 @pytest.fixture(scope="module")
 def eight(tmp_path_factory):
-    """The run folders of all cases, made on eight devices."""
+    """Run folders of all cases, made on eight devices."""
     folder = tmp_path_factory.mktemp("eight")
     flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
     env = {**os.environ, "XLA_FLAGS": flags, "PYTHONWARNINGS": "error"}
@@ -52,12 +52,12 @@ def test_eight_devices_equal_one(case, eight, tmp_path):
     one, several = run(case, tmp_path), open_run(eight / case)
     assert (several.step, several.diverged) == (one.step, {})
     for a, b in zip(jax.tree.leaves(one.state), jax.tree.leaves(several.state), strict=True):
-        # Sums in another order. Adam divides by gradients' size, so what is nearly 0 may differ by its rate.
+        # Sums are in another order. Adam divides by the gradients' size, so values near 0 may differ by its rate.
         np.testing.assert_allclose(np.asarray(b, np.float64), np.asarray(a, np.float64), rtol=1e-3, atol=1e-4)
 
 
 def test_a_run_goes_on_with_other_devices(eight, tmp_path):
-    """Begun on eight, gone on with on one: as one whose bits may differ, which is said and recorded."""
+    """Started on eight devices and resumed on one; that bits may differ is printed and recorded."""
     settings = Settings(steps=30, log_every=10, checkpoint_every=10, sample_every=20, seeds=(0, 1, 2))
     resumed = train("vae", CONFIG["vae"], settings, out=eight / "batches", resume=True, progress=False)
     whole = train("vae", CONFIG["vae"], settings, out=tmp_path / "whole", progress=False)
@@ -87,7 +87,7 @@ def test_the_devices_that_even_parts_can_use(num_seeds, batch_size, devices, sha
 
 
 def test_seeds_need_no_communication_and_batches_are_divided(eight):
-    """The collectives of the compiled program, and the shape of the images in it."""
+    """Checked by the collectives of the compiled program, and the shape of images in it."""
     programs = json.loads((eight / "programs.json").read_text())
     assert programs["seeds"] == {"collectives": 0, "whole batches": True, "eighths": False}
     assert programs["batches"]["collectives"] > 0
@@ -96,7 +96,7 @@ def test_seeds_need_no_communication_and_batches_are_divided(eight):
 
 
 def program(num_seeds):
-    """What the compiled chunk program of a VAE, on this process's devices, says of the maps of batches of 64."""
+    """Inspects a VAE's compiled chunk program on this process's devices: collectives, and maps of batches of 64."""
     digits = data.load("digits")
     model = vae.make(vae.Config(features=4, latent_dim=3), digits.spec)
     devices = engine.mesh(num_seeds, 64)
@@ -120,7 +120,7 @@ if __name__ == "__main__":
     (Path(sys.argv[1]) / "programs.json").write_text(json.dumps(programs))
     for name in CASES:
         first = run(name, sys.argv[1])
-        # Once more, from the middle: the bits are those of the whole run.
+        # Resumes from the middle: the bits are those of the whole run.
         half = Path(sys.argv[1]) / "halves"
         if CASES[name][0] == "dcgan":
             model, settings, _ = CASES[name]

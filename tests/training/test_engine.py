@@ -1,4 +1,4 @@
-"""What the seed axis is made of."""
+"""Building blocks of the seed axis."""
 
 from types import SimpleNamespace
 
@@ -16,7 +16,7 @@ from jaxgen.training.engine import SAMPLES_AT_ONCE, alike, finite, sampler
 @pytest.mark.parametrize("mapped", [False, True])
 @pytest.mark.parametrize("shape", [(), (5,), (3, 7), (2048,), (64, 32), (2048, 1), (4, 4, 16, 8)])
 def test_one_number_that_is_not_finite_is_found(shape, mapped):
-    """In the compiled program, where a compiler might take a product with 0 for 0; of seeds each its own."""
+    """Checked in the compiled program, where a compiler might treat a product with 0 as 0; separately for each seed."""
     found = jax.jit(jax.vmap(finite) if mapped else finite)
     numbers = np.random.default_rng(0).uniform(-3e38, 3e38, ((2, *shape) if mapped else shape)).astype(np.float32)
     tree = {"numbers": numbers, "counts": np.full((2,), 7, np.int32)}
@@ -30,7 +30,7 @@ def test_one_number_that_is_not_finite_is_found(shape, mapped):
 
 
 def test_samples_come_with_what_was_asked_for():
-    """In parts of 512, each with a key of its own; a seed's by its own state and condition."""
+    """Samples are drawn in parts of 512 with a key each, from each seed's own state and condition."""
 
     def draw(key, state, num, condition):
         return {"noise": jax.random.uniform(key, (num,)), "times": state.params * condition["label"]}
@@ -57,7 +57,7 @@ def test_a_condition_can_be_alike_for_all_seeds():
 
 @pytest.mark.parametrize("platform", ["cpu", "cuda", "rocm", "tpu"])
 def test_a_cpu_alone_sums_and_looks_for_what_is_not_finite_by_a_product(platform):
-    """As the platform is that a program is lowered for, wherever that is done."""
+    """The platform is that for which a program is lowered, on any machine."""
     x = jax.ShapeDtypeStruct((64, 32), jnp.float32)
     for function in (finite, lambda x: gaussian_log_prob(x, x, 0.0)):
         text = jax.jit(function).trace(x).lower(lowering_platforms=(platform,)).as_text()
@@ -66,7 +66,7 @@ def test_a_cpu_alone_sums_and_looks_for_what_is_not_finite_by_a_product(platform
 
 @pytest.mark.parametrize(("known_to", "compiles"), [("tpu", False), ("cpu", True)])
 def test_a_chunk_is_compiled_with_the_options_of_its_devices(known_to, compiles, monkeypatch):
-    """Not with those of the backend that JAX has by default."""
+    """The options are not those of JAX's default backend."""
     monkeypatch.setattr(engine, "COMPILER_OPTIONS", {known_to: {"no_such_option": 1}})
     devices = SimpleNamespace(size=1, devices=np.array([[SimpleNamespace(platform="tpu")]]))
     phase = Phase("train", lambda key, state, batch: (state, {"loss": batch["point"].sum()}))

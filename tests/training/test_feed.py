@@ -1,4 +1,4 @@
-"""A run is given the same however its data are read: kept in memory, or read by grain while it trains."""
+"""A run sees the same data however they are read: in memory, or by grain during training."""
 
 import json
 import multiprocessing
@@ -21,7 +21,7 @@ from jaxgen.training.folder import belonging
 SMALL = {"network": "mlp", "hidden": (8,), "latent_dim": 3}
 BATCH = 16
 
-# Sums what it sees, each pixel by its image's place in the batch and by the step, so that any other order shows.
+# Sums pixels weighted by the image's position in the batch and by the step, so any other order shows.
 SPY = """
 from dataclasses import dataclass
 import jax, jax.numpy as jnp
@@ -58,7 +58,7 @@ def spy(tmp_path):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """40 training images, 6x5 and gray, each with a caption of its own."""
+    """40 training images, 6x5 and gray, with a distinct caption each."""
     folder, rng, lines = tmp_path_factory.mktemp("images"), np.random.default_rng(0), []
     for split, num in (("train", 40), ("validation", 1), ("test", 1)):
         (folder / split).mkdir()
@@ -78,7 +78,7 @@ def quiet(model, config, how, out, **kwargs):
 
 
 def account(entry, seed=0, *, steps, before=0, passes=0, flip=False, bits=False):
-    """What the spy sums up, in NumPy: of the stream by the run's own step, but for passes from the step `before` on."""
+    """Computes the spy's sums in NumPy: the stream by the run's step, replaced by passes from step `before` on."""
     key, num = streams(seed).data, len(entry)
     indices, weights = pipeline.stream(key, num, BATCH, 0, steps), np.ones((steps, BATCH))
     if passes:
@@ -124,12 +124,12 @@ def test_a_run_sees_the_stream_and_flip_mirrors_half_of_it(spy, tmp_path, folder
 
 
 def test_training_says_how_a_folder_of_ones_own_is_read(spy, tmp_path, folder, capfd):
-    """As `jaxgen data show` prints it, and whatever the folder is called."""
+    """The words are those of `jaxgen data show`, whatever the folder's name."""
     own = shutil.copytree(folder, tmp_path / "[bold]")
     (own / "notes.txt").touch()
     how = settings(dataset="image_folder", data_from=str(own), steps=1)
     run = quiet(spy, None, how, tmp_path / "run")
-    words = "".join(capfd.readouterr().err.split())  # the lines are as wide as the terminal
+    words = "".join(capfd.readouterr().err.split())  # lines wrap at the terminal's width
     assert "".join(run.plan.dataset.note.split()) in words
     told = "/[bold], in its own split folders: 40 train, 1 validation, 1 test; no classes; captions from captions.jsonl"
     assert "".join(f"{told}; passed over: 1 .txt.".split()) in words
@@ -148,7 +148,7 @@ def test_each_seeds_own_order_has_mirrored_images_of_its_own(spy, tmp_path, flip
 @pytest.mark.parametrize("cut", [None, 1, 2, 4, 7, 9])
 @pytest.mark.parametrize("grain", [False, True])
 def test_a_phase_of_passes_within_the_stream(spy, tmp_path, folder, cut, grain):
-    """80 examples in 5 steps after the second; all else is the stream by the run's own step. Stopped and resumed."""
+    """80 examples in 5 steps after the second; otherwise the stream by the run's own step. Stopped and resumed."""
     how = {"dataset": "image_folder", "data_from": str(folder), "flip": True, "steps": 12}
     how["pipeline"] = "grain" if grain else "memory"
     phases = {"steps": 2, "passes": 2}
@@ -160,7 +160,7 @@ def test_a_phase_of_passes_within_the_stream(spy, tmp_path, folder, cut, grain):
 
 
 def test_a_last_batch_that_is_filled_up_weighs_less(spy, tmp_path):
-    """808 digits in batches of 16 are 50 and a half."""
+    """808 digits in batches of 16 make 50 and a half."""
     memory, grain = (
         quiet(spy, {"passes": 1}, settings(steps=52, pipeline=how), tmp_path / how) for how in ("memory", "grain")
     )
@@ -182,7 +182,7 @@ def test_captions_are_read_by_grain(spy, tmp_path, folder):
 
 @pytest.mark.parametrize(("model", "config"), [("naive_bayes", None), ("vae", SMALL)])
 def test_digests_are_those_of_data_in_memory(tmp_path, model, config):
-    """Of 20 steps with mirrored images, by grain stopped and resumed within the first epoch of 50 steps and a half."""
+    """20 steps with mirrored images; by grain, stopped and resumed within the first epoch of 50 and a half steps."""
 
     def how(**changes):
         return settings(**{"steps": 20, "flip": True} | changes)
@@ -206,7 +206,7 @@ def test_worker_processes_change_nothing(spy, tmp_path, folder):
 
 @pytest.mark.parametrize(("bytes_", "most"), [(64 * BATCH * 3, 3), (64 * BATCH * 4 - 1, 3), (1, 1), (2**28, 5)])
 def test_few_steps_at_once_where_examples_are_large(spy, tmp_path, monkeypatch, bytes_, most):
-    """An 8x8 image has 64 bytes, and a row of metrics is written every five steps."""
+    """An 8x8 image has 64 bytes, and metrics are written every five steps."""
     monkeypatch.setattr(feed, "MOST_BYTES", bytes_)
     devices = engine.mesh(1, BATCH)
     grain = data.load("digits", pipeline="grain")
@@ -217,7 +217,7 @@ def test_few_steps_at_once_where_examples_are_large(spy, tmp_path, monkeypatch, 
 
 
 def test_what_is_held_at_once(folder):
-    """Never more steps than were asked for, whose rows are all read; what lies beyond is zero."""
+    """A chunk has at most the requested number of steps, whose rows are all read; the remaining rows are zero."""
     dataset = data.load("image_folder", data_from=str(folder), pipeline="grain")
     how, devices = settings(dataset="image_folder", log_every=4), engine.mesh(1, BATCH)
     fed = feed.Feed(dataset, ("image",), how, devices)
@@ -235,7 +235,7 @@ def test_what_is_held_at_once(folder):
 
 @pytest.mark.parametrize("grain", [False, True])
 def test_dynamic_binarization_draws_each_steps_images_anew(spy, tmp_path, folder, grain):
-    """40 images in 24 steps of 16, so each some ten times; the bits are the same however the data are read."""
+    """40 images in 24 steps of 16 are seen about ten times each; bits do not depend on how the data are read."""
     options = {"dataset": "image_folder", "data_from": str(folder), "binarize": "dynamic"}
     how = settings(**options, flip=True, data_seed=3, pipeline="grain" if grain else "memory")
     run = quiet(spy, None, how, tmp_path / "run")
@@ -299,7 +299,7 @@ def test_a_run_holds_its_datas_fingerprint_and_refuses_others(spy, tmp_path, fol
     assert str(caught.value) == (
         f"{run.path} belongs to another run; what differs: the content of dataset image_folder (fingerprint)"
     )
-    opened = open_run(run.path)  # by its own files
+    opened = open_run(run.path)  # from its own files
     assert opened.digests() == run.digests()
     with pytest.raises(UserError, match=r"dataset image_folder, have changed since it was trained \(fingerprint\)"):
         opened.plan.dataset.test["image"]

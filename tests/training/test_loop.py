@@ -1,4 +1,4 @@
-"""The loop: keys, phases, resuming, diverging seeds; on small models of the tests' own and on the table's."""
+"""The loop: keys, phases, resuming, diverging seeds; with small test models and the table's."""
 
 import functools
 import json
@@ -15,6 +15,7 @@ from jaxgen.training import Settings, loop, open_run, train
 from jaxgen.training.checkpoints import Checkpoints, Keep
 from jaxgen.training.display import Worries
 from jaxgen.training.engine import streams
+from jaxgen.training.plan import make_plan
 from jaxgen.training.rows import read_rows
 
 SMALL = {
@@ -40,7 +41,7 @@ class Config:
     size: int = 3  # of something
 """
 
-# Records the last bits of every step's key, and fails in a way that depends on the seed.
+# Records the last bits of every step's key, and fails depending on the seed.
 KEYS = (
     HEADER
     + """
@@ -56,7 +57,7 @@ def make(config, spec):
 """
 )
 
-# Three phases: counts exactly once, five steps, then to the end; `enter` writes into the state.
+# Three phases: one exact pass, five steps, then to the end; `enter` writes into the state.
 PHASES = (
     HEADER
     + """
@@ -83,7 +84,7 @@ def make(config, spec):
 )
 
 
-# Goes on by its key and its batch; samples are noise as bright as it has come.
+# Updates by its key and its batch; samples are noise with the state's brightness.
 WALK = (
     HEADER
     + """
@@ -126,7 +127,7 @@ def quiet(model, config, how, out, **kwargs):
 
 @pytest.mark.parametrize("axis", ["map", "vmap"])
 def test_every_step_and_seed_has_its_key(model_file, tmp_path, axis):
-    """The step's key is fold_in(train, step): all known beforehand, none used twice."""
+    """The step's key is fold_in(train, step): all are known in advance, none is used twice."""
     run = quiet(model_file(KEYS), None, settings(seeds=(3, 8), steps=7, seeds_axis=axis), tmp_path / "run")
     bits = np.asarray(run.state.params["bits"])[:, :7]
     for seed, some in zip((3, 8), bits, strict=True):
@@ -166,7 +167,7 @@ def test_a_diverged_seed_is_frozen_and_the_others_go_on(model_file, tmp_path):
 
 
 def test_parameters_that_overflow_are_not_kept(model_file, tmp_path):
-    """The metric is taken before the update: the step whose result is not finite is the one that is undone."""
+    """The metric is computed before the update, so the step whose result is not finite is the one undone."""
     file = model_file(
         HEADER
         + """
@@ -201,7 +202,7 @@ def make(config, spec):
 
 @pytest.mark.parametrize("moment", ["in a save", "after resuming"])
 def test_stopped_by_an_error_and_resumed(model_file, tmp_path, monkeypatch, moment):
-    """Cut in mid-run, twice: digests and rows are those of a run that was not."""
+    """A run interrupted twice has the digests and rows of an uninterrupted one."""
     how, file = settings(steps=40, checkpoint_every=10), model_file(WALK)
     whole = quiet(file, None, how, tmp_path / "whole")
 
@@ -229,7 +230,7 @@ def test_stopped_by_an_error_and_resumed(model_file, tmp_path, monkeypatch, mome
 
 
 def test_what_cannot_be_trained_at_all_leaves_no_folder(tmp_path, monkeypatch):
-    """But a run that was there keeps its folder."""
+    """An existing run keeps its folder."""
 
     def broken(*_):
         raise MemoryError("too large")
@@ -269,7 +270,8 @@ def test_another_environment_is_said_and_kept(model_file, tmp_path, capfd):
 def test_values_from_python_are_checked_as_from_the_command_line(tmp_path):
     from jaxgen.models import naive_bayes
 
-    with pytest.raises(UserError, match="likelihood takes 'bernoulli' or 'gaussian' or 'categorical', not 'Bernoulli'"):
+    words = "likelihood takes 'bernoulli' or 'gaussian' or 'categorical' or nothing, not 'Bernoulli'"
+    with pytest.raises(UserError, match=words):
         quiet("naive_bayes", naive_bayes.Config("Bernoulli"), settings(), tmp_path / "run")
     with pytest.raises(UserError, match="steps takes int, not '3'"):
         quiet("naive_bayes", None, settings(steps="3"), tmp_path / "run")
@@ -286,7 +288,9 @@ def test_diverged_stays_diverged_on_resuming(model_file, tmp_path):
 
 
 def test_what_lasts_is_said_once_a_seed(model_file, tmp_path, capfd):
-    """In three rows in a row, with the step of the third: from step 30 on, but for some seeds not from 50 to 60."""
+    """A symptom in three successive rows is reported with the third one's step; it starts at step 30, and in some seeds
+    it pauses from 50 to 60.
+    """
     file = model_file(
         HEADER
         + """
@@ -313,7 +317,7 @@ def test_worries_are_counted_by_seed_and_line():
     worries = Worries()
     rows = [("a", "a"), ("ab", ""), ("ba", "a"), ("ab", "a"), ("", "a"), ("a", ""), ("a", "a"), ("a", "a"), ("", "a")]
     heard = [worries.heard({0: list(first), 1: list(second)}) for first, second in rows]
-    # Of seed 0, "a" in its third row and "b" in its fourth; of seed 1 "a" in the third after it was away. Once each.
+    # For seed 0, "a" in its third row and "b" in its fourth; for seed 1, "a" in the third row after a pause. Once each.
     assert heard == [{}, {}, {"a": [0]}, {"b": [0]}, {"a": [1]}, {}, {}, {}, {}]
     assert Worries().heard({0: ["a"], 1: ["a"]}) == {}
     both = Worries()
@@ -329,7 +333,7 @@ def test_phases_follow_each_other(model_file, tmp_path):
     key = streams(0).train
     middle = sum(float(jax.random.uniform(jax.random.fold_in(key, step))) for step in range(first, first + 5))
     np.testing.assert_allclose(run.state.params["middle"][0], middle, rtol=1e-5)
-    index = pipeline.stream(streams(0).data, 808, 64, first + 5, 30 - first - 5)  # the stream goes on by the run's step
+    index = pipeline.stream(streams(0).data, 808, 64, first + 5, 30 - first - 5)  # the stream follows the run's step
     labels = digits.train["label"][index].sum(1)
     last = sum(
         float(jax.random.uniform(jax.random.fold_in(key, first + 5 + i))) * int(total) for i, total in enumerate(labels)
@@ -351,7 +355,7 @@ def test_a_run_that_ends_before_a_phase_says_so(model_file, tmp_path, capfd):
 
 @pytest.fixture(scope="module")
 def whole_digests(tmp_path_factory):
-    """Of 30 steps of PHASES that nothing stopped."""
+    """Digests of 30 uninterrupted steps of PHASES."""
     folder = tmp_path_factory.mktemp("phases")
     (folder / "mine.py").write_text(PHASES)
     return quiet(str(folder / "mine.py"), None, settings(steps=30), folder / "whole").digests()
@@ -367,7 +371,7 @@ def test_stopping_anywhere_in_the_phases_changes_no_bit(model_file, tmp_path, cu
 
 @pytest.mark.parametrize("name", list(models.MODELS))
 def test_twenty_steps_equal_ten_and_ten(name, tmp_path, monkeypatch):
-    """The same bits, for every model, also after the first ten, which were taken twice."""
+    """Every model has the same bits; also if the first ten steps are taken twice."""
     module, made = models.load(name), []
     make = module.make
 
@@ -376,11 +380,11 @@ def test_twenty_steps_equal_ten_and_ten(name, tmp_path, monkeypatch):
             made.append(make(config, spec))
         return made[0]
 
-    # Compiling takes all the time, so that all three runs have one program.
+    # Compilation dominates the time, so all three runs share one program.
     monkeypatch.setattr(module, "make", once)
     monkeypatch.setattr(loop.engine, "chunk_program", functools.cache(loop.engine.chunk_program))
 
-    def how(steps):  # of naive_bayes one pass, of 13 steps, is not done after ten
+    def how(steps):  # naive_bayes's single pass, 13 steps, is not finished after ten
         batch = 64 if name == "naive_bayes" else 16
         return settings(steps=steps, batch_size=batch, log_every=4, sample_every=10, checkpoint_every=10)
 
@@ -458,7 +462,7 @@ def first_labels(seed):
 
 @pytest.mark.parametrize("axis", ["map", "vmap"])
 def test_each_seed_can_have_an_order_of_its_own(tmp_path, model_file, axis):
-    """That of its own data stream, whatever other seeds the run has."""
+    """The order is that of the seed's own data stream, independent of the run's other seeds."""
     file = model_file(ORDER)
     run = quiet(file, None, settings(steps=40, seeds=(3, 5), own_order=True, seeds_axis=axis), tmp_path / "run")
     np.testing.assert_array_equal(run.state.params, [first_labels(3), first_labels(5)])
@@ -472,7 +476,7 @@ def test_a_pass_in_an_order_of_its_own_sees_every_example_once(tmp_path):
 
 
 def test_a_seed_has_the_same_data_order_as_the_others(tmp_path, model_file):
-    """Seeds share the order of `data_seed`; another data_seed is another order."""
+    """Seeds share the order of `data_seed`; another data_seed gives another order."""
     file = model_file(ORDER)
     one = quiet(file, None, settings(steps=40), tmp_path / "one").state.params
     other = quiet(file, None, settings(steps=40, data_seed=1), tmp_path / "other").state.params
@@ -482,7 +486,7 @@ def test_a_seed_has_the_same_data_order_as_the_others(tmp_path, model_file):
 
 
 def test_what_a_run_leaves(model_file, tmp_path):
-    """Rows a seed and logging step, events that TensorBoard reads, a grid a seed, the environment."""
+    """Rows for each seed and logging step, events that TensorBoard reads, a grid for each seed, the environment."""
     run = quiet(model_file(WALK), {"size": 4}, settings(steps=20, sample_every=10), tmp_path / "run")
     assert [(row["step"], row["seed"]) for row in rows(run)] == [(10, 0), (10, 1), (20, 0), (20, 1)]
     assert {"value", "pixels"} < set(rows(run)[0])
@@ -504,11 +508,42 @@ def test_what_a_run_leaves(model_file, tmp_path):
 
 
 def test_batches_larger_than_the_data_are_told_of(model_file, tmp_path, capfd):
-    """A batch of the stream then holds examples twice; one of a pass is filled up with none."""
+    """A batch of the stream then repeats examples; one of a pass is padded with examples of weight 0."""
     said = "batches of 1000 repeat examples: there are 808 to train on"
     for model, expected in ((model_file(WALK), [said]), ("naive_bayes", [])):
         quiet(model, None, settings(seeds=(0,), steps=1, batch_size=1000), tmp_path / f"run-{len(expected)}")
         assert [line for line in capfd.readouterr().err.splitlines() if "repeat" in line] == expected
+
+
+@pytest.mark.parametrize(
+    ("model", "config", "options", "expected"),
+    [
+        (
+            "naive_bayes",
+            {},
+            {},
+            ["naive_bayes: log p(x), exact: p(x|y) is of the 256 levels, in 16 bins of equally likely ones"],
+        ),
+        (
+            "vae",
+            {},
+            {"binarize": "dynamic"},
+            ["vae: log p(x), a lower bound: ELBO, one z an image; p(x|z) is of bits, 1 where a pixel is at least 128"],
+        ),
+        (
+            "vae",
+            {"likelihood": "bernoulli", "conditional": True},
+            {},
+            [
+                "vae: log p(x), a lower bound: ELBO of log p(x|label), one z an image; p(x|z) is of bits, 1 where a "
+                "pixel is at least 128, to which the gray levels are cut"
+            ],
+        ),
+        ("dcgan", {}, {}, []),
+    ],
+)
+def test_what_a_likelihood_is_of_is_said_before_training(model, config, options, expected):
+    assert make_plan(model, config, settings(**options)).told() == expected
 
 
 def test_what_a_killed_save_left_is_removed_without_a_word(tmp_path, caplog):
@@ -524,7 +559,7 @@ def test_what_a_killed_save_left_is_removed_without_a_word(tmp_path, caplog):
 
 
 def events(file):
-    """What a file of TensorBoard's holds: records of a length, 8 bytes, its checksum, 4, the event, a checksum, 4."""
+    """Reads a TensorBoard file's events; a record is a length, 8 bytes, its checksum, 4, the event, a checksum, 4."""
     from tensorboardX.proto.event_pb2 import Event
 
     data, start, found = file.read_bytes(), 0, []
@@ -536,7 +571,7 @@ def events(file):
 
 
 def test_a_run_by_time_ends_early_and_can_be_made_again_by_its_steps(model_file, tmp_path, monkeypatch):
-    """The clock gives each chunk a minute; the first, which compiles, is not counted."""
+    """Each chunk takes a minute by the fake clock; the first one, which compiles, is not counted."""
     file, ticks = model_file(WALK), iter(range(0, 10**9, 60))
     monkeypatch.setattr(loop.Clock, "now", lambda self: next(ticks))
     long = settings(seeds=(0, 1), steps=1000, log_every=5)
@@ -556,7 +591,7 @@ def test_a_run_by_time_ends_early_and_can_be_made_again_by_its_steps(model_file,
     again = quiet(file, None, long, tmp_path / "timed", minutes=3, resume=True)
     assert (again.step, again.digests()) == (25, timed.digests())
     assert json.loads((tmp_path / "timed" / "result.json").read_text())["minutes"] == 3
-    # of three minutes more, none is lost: those before count, and the first chunk of a process does not
+    # with three more minutes none is lost: earlier minutes count, and a process's first chunk does not
     longer = quiet(file, None, long, tmp_path / "timed", minutes=6, resume=True)
     assert longer.step == 50
     for minutes in (0, -1, math.nan, math.inf):

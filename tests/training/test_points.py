@@ -1,4 +1,4 @@
-"""A run of points: pictures of where they lie, while it trains and afterwards."""
+"""A run on points: pictures of their positions, during training and afterwards."""
 
 import jax
 import numpy as np
@@ -29,7 +29,7 @@ def pixels(file):
 
 
 def test_samples_are_drawn_in_the_frame_of_real_points(run, tmp_path):
-    """The frame is the training points' box with half a side more of room, so that pictures of all steps compare."""
+    """The frame is the training points' box enlarged by half, so that pictures of all steps are comparable."""
     files = [sample(run.path, "samples", out=tmp_path / name, num=50) for name in ("a.npz", "a.png")]
     with np.load(files[0]) as arrays:
         points, seeds = arrays["point"], arrays["seed"]
@@ -61,7 +61,7 @@ def test_training_leaves_a_picture_of_every_sampling_step(run):
 
 
 def test_latents_of_points_make_no_images(run, tmp_path):
-    """A GAN of points has latents, but what is drawn of latents are images."""
+    """A GAN of points has latents, but pictures of latents require images."""
     assert open_run(run.path).plan.model.latents is not None
     for kind in set(KINDS) - {"samples", "animation"}:
         with pytest.raises(UserError, match=f"{kind} shows images, which dataset gaussians/grid does not have"):
@@ -70,7 +70,7 @@ def test_latents_of_points_make_no_images(run, tmp_path):
 
 
 def test_a_page_shows_points_without_paths_between_latents(run):
-    """One picture of real points; none of latents, nor of the nearest training images."""
+    """The page has one picture of real points, and none of latents or nearest training images."""
     opened = open_run(run.path)
     shown = contents.pictures({"gan": opened}, opened.plan.dataset)
     (real,) = shown["real"]

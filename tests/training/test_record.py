@@ -1,4 +1,4 @@
-"""Grids of samples: what is asked for, and how images, points and meshes are drawn."""
+"""Grids of samples: their conditions, and pictures of images, points and meshes."""
 
 from types import SimpleNamespace
 
@@ -63,7 +63,7 @@ def test_images_are_their_own_pictures():
 
 
 def test_points_are_one_picture_for_each_seed_around_the_training_points():
-    """In the training points' box with a quarter of its side more on each side."""
+    """The frame is the training points' box extended on each side by a quarter of its length."""
     clouds = np.random.default_rng(0).normal(size=(2, 50, 2)).astype(np.float32)
     spec = spec_of("point")._replace(bounds=np.float32([[-2, 0], [2, 1]]))
     pictures = pictured(SimpleNamespace(spec=spec), {"point": clouds})
@@ -72,7 +72,7 @@ def test_points_are_one_picture_for_each_seed_around_the_training_points():
         np.testing.assert_array_equal(picture[0], point_image(points, 240, [[-3, -0.25], [3, 1.25]]))
 
 
-# A mesh and noise; the mesh grows by its own size at each step.
+# A mesh plus noise; the mesh grows by its own size at each step.
 GROWING = """
 from dataclasses import dataclass
 import jax, jax.numpy as jnp
@@ -96,7 +96,7 @@ def make(config, spec):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """Of 20 tetrahedra."""
+    """A run on 20 tetrahedra."""
     folder = tmp_path_factory.mktemp("meshes")
     (folder / "growing.py").write_text(GROWING)
     (folder / "data").mkdir()

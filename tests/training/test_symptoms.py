@@ -1,4 +1,4 @@
-"""Warnings by the names of a row's metrics."""
+"""Warnings from the metrics of a row."""
 
 import pytest
 
@@ -28,9 +28,9 @@ MISSING = "modes are missing: samples fall on fewer than half as many as real ex
         ({"spread": 0.05}, []),
         ({"modes": 0.49, "real_modes": 1.0}, [MISSING]),
         ({"modes": 0.5, "real_modes": 1.0}, []),
-        ({"modes": 0.3, "real_modes": 0.6}, []),  # a small batch of real examples falls on few modes too
+        ({"modes": 0.3, "real_modes": 0.6}, []),  # a small batch of real examples also covers few modes
         ({"modes": 0.29, "real_modes": 0.6}, [MISSING]),
-        ({"modes": 0.04, "real_modes": 1.0, "spread": 0.01}, [COLLAPSED]),  # then nothing else is news
+        ({"modes": 0.04, "real_modes": 1.0, "spread": 0.01}, [COLLAPSED]),  # then no other warning is added
         (
             {"real_accuracy": 1.0, "fake_accuracy": 1.0, "spread": 0.9, "modes": 0.1, "real_modes": 0.9},
             [WON.format(""), MISSING],

@@ -1,4 +1,4 @@
-"""What W&B is told, read from the files that it keeps offline."""
+"""Data sent to W&B, read from the files of its offline mode."""
 
 import json
 import sys
@@ -18,9 +18,10 @@ def quiet(out, **options):
 
 
 def records(file):
-    """A .wandb file's records: after 7 bytes blocks of 32 KiB, of parts of a checksum, 4 bytes, a length, 2, a kind, 1.
+    """Reads the records of a .wandb file, in LevelDB's log format.
 
-    Of kinds 1 (whole), 2 (first), 3 (middle) and 4 (last): LevelDB's log.
+    After 7 bytes there are blocks of 32 KiB, of parts with a checksum, 4 bytes, a length, 2, and a kind, 1: whole (1),
+    first (2), middle (3) or last (4).
     """
     from wandb.proto.wandb_internal_pb2 import Record
 
@@ -39,7 +40,7 @@ def records(file):
 
 
 def told(file):
-    """(the run, its config, {step: {name: value}}), names of nested values with dots."""
+    """Returns (the run, its config, {step: {name: value}}), with dots in names of nested values."""
     run, config, rows = None, {}, {}
     for record in records(file):
         if record.HasField("run"):
@@ -52,7 +53,7 @@ def told(file):
 
 @pytest.mark.slow
 def test_wandb_is_told_what_tensorboard_is(tmp_path, monkeypatch):
-    """A run a seed, resumed with the run; metrics, config and the grids' pixels."""
+    """There is one W&B run per seed, resumed with the run, with metrics, config and the grids' pixels."""
     pytest.importorskip("wandb").teardown()
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "config"))
@@ -102,7 +103,7 @@ def test_what_wandb_refuses_is_said_before_anything_is_written(tmp_path, monkeyp
         assert not (tmp_path / "run").exists()
 
     refused("wandb must name a project", " ")
-    refused("W&B cannot be told: .*project", "team/digits")
+    refused("W&B failed: .*project", "team/digits")
     monkeypatch.setattr(wandb, "login", lambda prompt: False)
     refused("not logged in to W&B: run `wandb login`, or set WANDB_MODE=offline to send the runs later")
 
@@ -110,7 +111,7 @@ def test_what_wandb_refuses_is_said_before_anything_is_written(tmp_path, monkeyp
         raise wandb.errors.AuthenticationError("the key\nwas revoked")
 
     monkeypatch.setattr(wandb, "login", fail)
-    refused("W&B cannot be told: the key was revoked")
+    refused("W&B failed: the key was revoked")
 
 
 @pytest.mark.slow

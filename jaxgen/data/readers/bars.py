@@ -3,19 +3,19 @@
 A bar is a tube of elliptical cross-section with rounded ends: a closed surface of 658 vertices and 1,312
 triangles that face outwards. Its straight form stands along y, about 2 units long. Three joints, at 1/5, 1/2 and 4/5 of
 its length, bend it smoothly; it also bends evenly as a whole, and its cross-sections turn about its center line by
-up to one and a quarter turns from end to end, more than a rotation matrix can tell. The middle of every bar stays at
-the origin, unrotated.
+up to one and a quarter turns from end to end, more than a rotation matrix can represent. The middle of every bar stays
+at the origin, unrotated.
 
 Drawn for each bar, uniformly (angles in degrees):
 
-    label         number of bent joints, 0 to 3, as often each; which of the joints they are
+    label         number of bent joints, 0 to 3, equally frequent; and which joints bend
     joint         40 to 75 at a bent joint, about any axis across the bar
     bend          0 to 40 in all, about any axis across the bar
     twist         -450 to 450 in all
     length        1.8 to 2.2
     taper         the last cross-section's size, 0.5 to 1 of the first's
 
-A strong twist is what rotation-invariant features of meshes are for (Gao et al. 2016, "Efficient and flexible
+Rotation-invariant features of meshes are meant for such strong twists (Gao et al. 2016, "Efficient and flexible
 deformation representation for data-driven surface modeling"; Tan et al. 2018, "Variational autoencoders for
 deforming 3D mesh models").
 """
@@ -32,13 +32,13 @@ SEED = 0
 AROUND = 16  # vertices of a ring
 BODY = 37  # rings of the body, evenly along it; the middle one is at the origin
 DOME = np.radians([30, 60, 90])  # latitudes of an end's rings; the last is the pole, one vertex
-JOINTS = np.array([0.2, 0.5, 0.8])  # where they are, and
-JOINT_LENGTH = 0.3  # how much of the bar each bends, in shares of its length
-RADII = (0.15, 0.08)  # of the cross-section, along x and z; a dome's height is the second
+JOINTS = np.array([0.2, 0.5, 0.8])  # positions along the bar
+JOINT_LENGTH = 0.3  # length of the bend at a joint, as a fraction of the bar's length
+RADII = (0.15, 0.08)  # of the cross-section, along x and z; the second is also a dome's height
 
 
 def identity(options: Options) -> str:
-    """Names the content, which is always the same."""
+    """A constant, since the content is always the same."""
     return "bars 1"
 
 
@@ -54,7 +54,7 @@ def read(options: Options) -> Source:
 
 
 def _draw(rng: np.random.Generator, n: int) -> dict[str, np.ndarray]:
-    """`n` bars: mesh and label."""
+    """`n` random bars: mesh and label."""
 
     def uniform(low, high, *shape):
         return low + (high - low) * rng.random((n, *shape))
@@ -72,7 +72,7 @@ def _draw(rng: np.random.Generator, n: int) -> dict[str, np.ndarray]:
         length=uniform(1.8, 2.2),
         taper=uniform(0.5, 1),
     )
-    # rounded, so that another library's last bit of a sine does not make other content of it
+    # rounded, so that the content does not depend on the last bit of a library's sine
     return {"mesh": np.round(mesh, 6).astype(np.float32), "label": label.astype(np.int32)}
 
 
@@ -81,10 +81,10 @@ def bars(joints, bend, twist, length, taper) -> np.ndarray:
 
     Args:
       joints: float [n, 3, 2], the rotation at each joint: a rotation vector's x and z, radians.
-      bend: float [n, 2], the same of the rotation that is spread evenly from end to end.
+      bend: float [n, 2], the rotation spread evenly from end to end, in the same form.
       twist: float [n], the rotation of the last cross-section about the center line against the first, radians.
       length: float [n], of the center line, without the rounded ends.
-      taper: float [n], the last cross-section's size as a share of the first's.
+      taper: float [n], the last cross-section's size as a fraction of the first's.
 
     Returns:
       float64 [n, 658, 3]: a pole, the rings from the first end (negative y) to the last, the other pole.
@@ -92,7 +92,7 @@ def bars(joints, bend, twist, length, taper) -> np.ndarray:
     from scipy.spatial.transform import Rotation
 
     s = np.linspace(0, 1, BODY)
-    # The center line: a joint's curvature is a raised cosine, so what it has turned by s is that one's integral.
+    # The center line: a joint's curvature is a raised cosine, so its rotation up to s is the integral of one.
     u = np.clip((s[:, None] - JOINTS) / JOINT_LENGTH + 0.5, 0, 1)
     turned = u - np.sin(2 * np.pi * u) / (2 * np.pi)
     angles = np.einsum("sj, njk -> nsk", turned, joints) + s[:, None] * bend[:, None]
@@ -107,7 +107,7 @@ def bars(joints, bend, twist, length, taper) -> np.ndarray:
     centers = np.stack([middle.apply(c - centers[BODY // 2]) for c in centers], 1)
     frames = np.stack([(middle * frame).as_matrix() for frame in frames], 1)
 
-    # The cross-sections, in the frame of their place: the domes' belong to the first and last of the body.
+    # The cross-sections, in their local frames; domes use the frames of the body's first and last ring.
     latitude = np.concatenate([-DOME[::-1], np.zeros(BODY), DOME])
     place = np.clip(np.arange(len(latitude)) - len(DOME), 0, BODY - 1)
     size = 1 + (taper[:, None] - 1) * s[place]

@@ -21,8 +21,8 @@ def identity(options: Options) -> str:
 def read(options: Options) -> Source:
     """Images as `image` uint8 [n, 8, 8, 1] (values 0..16 become round(value * 255 / 16)), label int32 [n] in 0..9.
 
-    Two halves, stratified by class: test (899), and of the other half the last 90 are validation and the
-    first 808 train.
+    There are two halves, stratified by class: one is test (899); of the other the first 808 are train and the last 90
+    validation.
 
     Raises:
       UserError: if scikit-learn's digits are not those of its versions 1.5 to 1.9.

@@ -1,4 +1,4 @@
-"""`gaussians`: points of mixtures of 2-D Gaussians, on which it can be counted how many modes a model has.
+"""`gaussians`: points of mixtures of 2-D Gaussians, for counting the modes that a model covers.
 
     ring   8 on a circle of radius 1, standard deviation 0.01
     grid   25 with means {-4, -2, 0, 2, 4}^2, standard deviation 0.05
@@ -22,7 +22,7 @@ EXAMPLES = {"train": 100_000, "validation": 10_000, "test": 10_000}
 def modes(config: str = "") -> tuple[np.ndarray, float]:
     """The means, float64 [modes, 2] in the order of the labels, and the standard deviation on both axes.
 
-    The ring begins at (1, 0) and goes counterclockwise; of the grid, the second coordinate goes fastest.
+    The ring begins at (1, 0) and goes counterclockwise; on the grid, the second coordinate varies fastest.
 
     Args:
       config: one of CONFIGS; "" is the ring.
@@ -40,13 +40,13 @@ def modes(config: str = "") -> tuple[np.ndarray, float]:
 
 
 def identity(options: Options) -> str:
-    """The version of the rule."""
-    del options  # they name the config
+    """Version of the sampling rule."""
+    del options  # the identity covers both configs
     return "1"
 
 
 def read(options: Options) -> Source:
-    """The splits, of `point` float32 [n, 2] and `label` int32 [n], the index of the point's mode.
+    """The splits, with `point` float32 [n, 2] and `label` int32 [n], the index of the point's mode.
 
     Raises:
       UserError: if there is no such config.

@@ -1,21 +1,21 @@
-"""`image_folder`: the images below a folder of one's own, decoded as they are asked for.
+"""`image_folder`: the images below a user's folder, decoded on access.
 
 Images are the files .png, .jpg, .jpeg, .webp, .tif and .tiff (in any case) at any depth, in natural order: img2 before
-img10. What is hidden (.DS_Store, ._x.png) is passed over; other files, and folders without images, are too, and the
-note counts them. Links are followed, except back to a folder they are in. There are three layouts:
+img10. Hidden files (.DS_Store, ._x.png) are ignored; other files and folders without images are ignored too, and
+counted in the note. Links are followed, except back to a folder they are in. There are three layouts:
 
 - flat: all images lie loose in the folder; they have no label;
 - class subfolders: all lie in subfolders, whose names are the classes; a label is the index of its class in natural
   order;
-- split folders train, validation and test, by these or the other names of `SPLIT_FOLDERS` (in any case), each of one of
-  the former layouts and with the same classes. So are taken two or more subfolders of these names, or one that is the
-  only subfolder. Where there is none for validation or testing, a part of train is.
+- split folders train, validation and test, by these or the other names in `SPLIT_FOLDERS` (in any case), each in one of
+  the former layouts and with the same classes. Subfolders are read as splits if two or more have these names, or if the
+  only subfolder has one. A missing validation or test split is taken from train.
 
-What looks like another layout than the one it would be read as is refused. Without split folders, an image's path
-decides on its split (`_drawn`), so that those added later move no other; with `split_blocks` it is that of the first of
-as many images, one after the other in one folder. Names are compared in Unicode's composed form (NFC).
+A folder that looks like another layout than it would be read as is refused. Without split folders, a hash of an image's
+path decides its split (`_drawn`), so images added later move no others; with `split_blocks`, the path of the first of
+that many consecutive images in one folder decides. Names are compared in Unicode's composed form (NFC).
 
-`jaxgen.data.captions` reads what captions and labels there are beside the images.
+`jaxgen.data.captions` reads captions and labels beside the images.
 """
 
 import hashlib
@@ -47,15 +47,15 @@ SPLIT_FOLDERS = {
     **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
-"""The splits that folders of these names are read as."""
+"""Map from a folder's name to the split it is read as."""
 
 SPLIT_WORDS = SPLIT_FOLDERS | dict.fromkeys(("eval", "evaluation", "holdout", "heldout", "unlabeled", "trainval"), "")
-"""What else a name that looks like a split's begins or ends with."""
+"""Map from a word that split names begin or end with to the split; "" for splits that are not read."""
 
 LAYOUT = "train/cat/1.png, validation/cat/2.png, test/cat/3.png"
 
 SHOWN = 12
-"""Classes whose counts stand in the note; of more there are the least and the most."""
+"""Largest number of classes whose counts the note lists; for more it gives the least and the greatest count."""
 
 
 class _File(NamedTuple):
@@ -65,16 +65,16 @@ class _File(NamedTuple):
 
 
 class _Found(NamedTuple):
-    """What a folder holds, in no order."""
+    """Content of a folder, in no order."""
 
     images: list[_File]
-    texts: list[_File]  # with captions and labels
-    others: Counter[str]  # the files that are passed over, by suffix
-    bare: list[str]  # the folders without images, but for those in others of them
+    texts: list[_File]  # files of captions and labels
+    others: Counter[str]  # number of ignored files by suffix
+    bare: list[str]  # the topmost folders without images
 
 
 def identity(options: Options) -> str:
-    """The sha256 (hex) of path, size and time of change of all that is read, and of what is passed over.
+    """The sha256 (hex) of path, size and modification time of the files that are read, and of what is ignored.
 
     Raises:
       UserError: if there is no such folder, it cannot be read, or it holds no image.
@@ -88,11 +88,11 @@ def identity(options: Options) -> str:
 
 
 def read(options: Options) -> Source:
-    """The images as records of image uint8 [H, W, C] (`pixels`), and label and caption where there are any.
+    """The images as records of image uint8 [H, W, C] (`pixels`), and label and caption if there are any.
 
     Raises:
       UserError: if there is no such folder, it cannot be read, holds too few images, mixes layouts or looks like
-        another, or if there is a file of captions or labels that does not give each image one.
+        another layout, or if a file of captions or labels does not give each image one.
     """
     folder = _folder(options)
     found = _found(folder)
@@ -147,10 +147,10 @@ def read(options: Options) -> Source:
 
 
 def all_images(path: Path, max_pixels: int | None = None) -> tuple[Records, list[str], str]:
-    """All images below a folder, or in a zip file, in natural order; their paths in it; what is passed over there.
+    """Returns (records of the images below a folder or in a zip file, in natural order; their paths; ignored content).
 
     Raises:
-      UserError: if it cannot be read, or holds no image.
+      UserError: if the folder or file cannot be read, or holds no image.
     """
     found = _found(path) if path.is_dir() else _found_in_zip(path)
     paths = sorted((file.path for file in found.images), key=_natural)
@@ -164,9 +164,9 @@ def nfc(name: str) -> str:
 
 
 def folder_names(classes: Sequence[str]) -> list[str]:
-    """A name of a folder for each class: as the class is called, with _ for what such a name cannot have.
+    """A folder's name for each class: the class's name, with _ for characters that folders' names cannot have.
 
-    Where two would be one, also where upper and lower case are one, each has the class's number before it.
+    If two names are equal, ignoring case, all are prefixed with the class's index.
     """
     names = [re.sub(r'[\x00-\x1f<>:"/\\|?*]|^\.|[. ]$|^$', "_", nfc(name)) for name in classes]
     if len({name.casefold() for name in names}) < len(names):
@@ -213,7 +213,7 @@ class _Images:
 
 
 class _Zipped(_Images):
-    """The same of the files in a zip file."""
+    """Records of image files in a zip file."""
 
     @cached_property
     def _archive(self) -> zipfile.ZipFile:
@@ -231,14 +231,14 @@ def _folder(options: Options) -> Path:
     what = "a folder of images"
     if folder is None:
         raise UserError(f"image_folder needs {what}: name it by --data-from FOLDER (--from in `jaxgen data`)")
-    if not os.path.isdir(folder):  # Path.is_dir raises where it may not look
+    if not os.path.isdir(folder):  # Path.is_dir raises without permission
         wrong = f"{folder} is a file" if os.path.exists(folder) else f"there is no folder {folder}"
         raise UserError(f"{wrong}: --data-from (--from in `jaxgen data`) has to name {what}")
     return folder
 
 
 def _found(folder: Path) -> _Found:
-    """What lies below a folder, at any depth. Raises UserError where there is no image."""
+    """Lists the content of a folder, at any depth. Raises UserError if there is no image."""
     folders: list[str] = []
     try:
         files = list(_walk(os.fspath(folder), "", frozenset(), folders))
@@ -250,7 +250,7 @@ def _found(folder: Path) -> _Found:
 
 
 def _found_in_zip(path: Path) -> _Found:
-    """The same of a zip file's content."""
+    """Lists the content of a zip file. Raises UserError if there is no image."""
     with zipfile.ZipFile(path) as archive:
         infos = [info for info in archive.infolist() if not any(p.startswith(".") for p in info.filename.split("/"))]
     infos = [info for info in infos if not info.filename.startswith("__MACOSX/")]
@@ -275,10 +275,10 @@ def _sorted_out(folder: Path, files: list[_File], folders: list[str]) -> _Found:
 
 
 def _walk(folder: str, prefix: str, above: frozenset[tuple[int, int]], folders: list[str]) -> Iterator[_File]:
-    """The files of a folder that lies in the folders `above`, given by device and inode; adds to the folders' names."""
+    """Yields the files below a folder; `above` has its parents (device, inode), and `folders` collects subfolders."""
     status = os.stat(folder)
     here = status.st_dev, status.st_ino
-    if here in above:  # a link that leads back
+    if here in above:  # a link to a parent
         return
     if prefix:
         folders.append(prefix[:-1])
@@ -296,13 +296,13 @@ def _walk(folder: str, prefix: str, above: frozenset[tuple[int, int]], folders: 
 
 
 def _not_read(found: _Found) -> str:
-    """What is passed over, as part of a note."""
+    """Describes what is ignored, as part of a note."""
     bare = f"folders without images: {', '.join(map(_shown, found.bare))}" if found.bare else ""
     return "; ".join(filter(None, [bare, passed_over(found.others)]))
 
 
 def _shown(name: str) -> str:
-    """A name within a line."""
+    """A name for use in a line of text, escaped if not printable."""
     return name if name.isprintable() else repr(name)
 
 
@@ -317,7 +317,7 @@ def _counted(classes: Sequence[str], counts: Counter[str]) -> str:
 
 
 def _natural(path: str) -> tuple:
-    """A key that sorts by folder, and numbers within names by value."""
+    """A key that sorts by folder, then by name with numbers compared by value."""
     parts = [re.split(r"(\d+)", part) for part in nfc(path).split("/")]  # each text, digits, text, digits, ...
     return [[int(x) if i % 2 else x for i, x in enumerate(part)] for part in parts], path
 
@@ -330,13 +330,13 @@ def _split_word(name: str) -> str | None:
 
 
 def _check_layout(folder: Path, images: Sequence[str], tops: Sequence[str]) -> None:
-    """Raises UserError where what would be class subfolders, or loose images, looks like splits."""
+    """Raises UserError if folders or images that are not read as splits look like splits."""
     if (alike := [top for top in tops if _split_word(top)]) and len(alike) > 1 and 2 * len(alike) >= len(tops):
         raise UserError(
             f"{folder} has folders that look like splits, not classes ({', '.join(map(_shown, alike[:4]))}): name them "
             f"train, validation and test, with the classes' folders in them, as in {LAYOUT}"
         )
-    within = {}  # by what is above it, the split folders further down
+    within = {}  # map from a folder to the split folders in it
     for path in images:
         parts = path.split("/")[:-1]
         for i, part in enumerate(parts[1:], 1):
@@ -375,7 +375,7 @@ def _classes(folder: Path, paths: Sequence[str]) -> tuple[str, ...]:
 
 
 def _split_folders(folder: Path, images: Sequence[str], named: Sequence[str]) -> dict[str, list[str]]:
-    """The images of each split that there is a folder for."""
+    """The images of each split that has a folder."""
     found = [SPLIT_FOLDERS[name.casefold()] for name in named]
     has = f"{folder} has the split folders {', '.join(named)}"
     if "train" not in found:
@@ -412,10 +412,10 @@ def _common_classes(folder: Path, splits: dict[str, list[str]], depth: int) -> t
 
 
 def _drawn(folder: Path, images: Sequence[str], missing: Sequence[str], size: int) -> dict[str, list[str]]:
-    """Train and the missing splits, in order: the path of the first of `size` images is hashed to a share in [0, 1).
+    """Divides images among train and the missing splits, by hashing the first path of each block of `size` to [0, 1).
 
-    Those below 0.1 are of the last missing split, those below 0.2 of the one before. So an image keeps its split when
-    others come or go, except where a split would have none: then it has the one whose share is nearest.
+    Blocks below 0.1 form the last missing split, those below 0.2 the one before. So an image keeps its split when
+    others come or go, unless a split would be empty: then it gets the block with the nearest hash.
     """
     together = [list(paths) for _, paths in itertools.groupby(images, posixpath.dirname)]
     blocks = [paths[start : start + size] for paths in together for start in range(0, len(paths), size)]

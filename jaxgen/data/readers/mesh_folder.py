@@ -1,8 +1,8 @@
-"""The reader of mesh_folder: meshes of one connectivity from the files of a folder.
+"""`mesh_folder`: meshes of one connectivity from the files of a folder.
 
 A mesh is a file of its own, .obj, .ply or .off (`jaxgen.data.mesh_files`), or one of several in an .npz with `verts`
 float [meshes, V, 3] and `faces` int [F, 3]. Files are taken in the natural order of their names (horse2 before
-horse10). Hidden files are passed over; other files and folders inside are too, and the note counts them.
+horse10). Hidden files are ignored; other files and folders inside are ignored too, and counted in the note.
 """
 
 import hashlib
@@ -19,9 +19,9 @@ from jaxgen.errors import UserError
 
 
 def identity(options: Options) -> str:
-    """A sha256 of the names, sizes and times of modification of the meshes' files, and of what is passed over.
+    """The sha256 (hex) of the names, sizes and modification times of the meshes' files, and of what is ignored.
 
-    Raises UserError where there is no such folder, or no mesh in it.
+    Raises UserError if there is no such folder, or no mesh in it.
     """
     files, others = _files(options.data_folder)
     found = [(path.name, path.stat()) for path in files]
@@ -32,12 +32,12 @@ def identity(options: Options) -> str:
 def read(options: Options) -> Source:
     """The meshes of `options.data_folder`: mesh float32 [n, V, 3], in the files' own units.
 
-    Of every ten meshes in their order, or of every ten blocks of `split_blocks` meshes, the second is for validation
-    and the third for testing. A file that is left out since it cannot be read keeps its place.
+    Of every ten meshes in order, or of every ten blocks of `split_blocks` meshes, the second is for validation and the
+    third for testing. A file that is left out because it cannot be read still counts.
 
     Raises:
       UserError: no such folder, fewer than three meshes or blocks in it, a file that cannot be read, vertices that are
-        not finite, no faces, a face of vertices that there are not, or meshes of another connectivity than the first's.
+        not finite, no faces, a face with a vertex out of range, or a mesh with another connectivity than the first.
     """
     folder, blocks, (files, others) = options.data_folder, options.split_blocks or 1, _files(options.data_folder)
     meshes, first, bad = [], None, []
@@ -80,7 +80,7 @@ def read(options: Options) -> Source:
 
 
 def _check_connectivity(path, vertices, faces, first, first_vertices, first_faces) -> None:
-    """Raises UserError, naming the difference, where a file's meshes have other faces than the first one's."""
+    """Raises UserError, naming the difference, if a file's meshes have other faces than the first file's."""
     if vertices.shape[1] != first_vertices.shape[1] or len(faces) != len(first_faces):
         raise UserError(
             f"{path}: {vertices.shape[1]} vertices and {len(faces)} triangles, but {first.name} has "
@@ -95,7 +95,7 @@ def _check_connectivity(path, vertices, faces, first, first_vertices, first_face
 
 
 def _files(folder: Path | None) -> tuple[list[Path], Counter[str]]:
-    """The files of meshes, in natural order, and how many others there are, by suffix."""
+    """The mesh files, in natural order, and the number of other files, by suffix."""
     if folder is None:
         raise UserError("mesh_folder needs a folder of meshes: --data-from FOLDER (--from in jaxgen data) names it")
     try:

@@ -1,17 +1,17 @@
-"""`nlvr`: pictures of colored shapes in three gray boxes, with a written sentence that is true of them or not.
+"""`nlvr`: pictures of colored shapes in three gray boxes, each with a written sentence that is true or false of them.
 
 The Cornell Natural Language Visual Reasoning corpus (Suhr, Lewis, Yeh and Artzi, "A Corpus of Natural Language for
 Visual Reasoning", ACL 2017), CC BY 4.0. Its parts dev, test (public) and hidden (released in 2022) are read: 2,964
 scenes with a sentence, each drawn six times, with its boxes in every order, which gives 17,784 pictures. Its training
 part is not read.
 
-These parts are no splits to score a generative model by: 465 of their 16,546 different pictures and a tenth of their
-sentences lie in more than one. So they are put together and split anew, about 80/10/10 by a hash, such that no picture
-and no sentence (but for case and punctuation) is in two splits. The six pictures of a scene and the up to four scenes
-that one writer saw together, which have one sentence, thereby are in one split too.
+These parts cannot serve as splits for scoring a generative model: 465 of their 16,546 different pictures and a tenth of
+their sentences are in more than one part. So the parts are merged and split again, about 80/10/10 by a hash, such that
+no picture and no sentence (ignoring case and punctuation) is in two splits. Thus the six pictures of a scene, and the
+up to four scenes with one sentence that a writer saw together, are in one split too.
 
-What is prepared are the PNG files, one after another (images.bin), what belongs to each (examples.json), and the
-checksums of these two files (manifest.json).
+Prepared data are the concatenated PNG files (images.bin), the caption, label and position of each (examples.json), and
+the checksums of these two files (manifest.json).
 """
 
 import gzip
@@ -33,23 +33,23 @@ from jaxgen.data.source import SPLITS, BadExampleError, Source, data_dir
 from jaxgen.errors import UserError
 
 SCENES = {"dev": 989, "test": 990, "hidden": 985}
-"""NLVR's parts, and how many scenes each has."""
+"""Number of scenes in each of NLVR's parts."""
 
-ORDERS = 6  # of a scene's boxes, a picture each
+ORDERS = 6  # orders of a scene's boxes, one picture for each
 SHAPE = (100, 400, 3)
 CLASSES = ("false", "true")
 
 IMAGES, EXAMPLES, MANIFEST = "images.bin", "examples.json", "manifest.json"
 COMMAND = "jaxgen data prepare nlvr --from FOLDER"
 
-# dev/dev.json and dev/images/0/dev-1373-0-5.png, wherever dev is
+# dev/dev.json and dev/images/0/dev-1373-0-5.png, for dev at any depth
 _FILE = re.compile(rf"(?:.*/)?({'|'.join(SCENES)})/(?:images/\d+/)?(\1\.json|\1-\d+-\d+-\d+\.png)")
 
 
 class _Scene(NamedTuple):
     """A line of dev.json, test.json or hidden.json."""
 
-    name: str  # what its pictures' names begin with
+    name: str  # prefix of its pictures' names
     sentence: str
     label: int
 
@@ -68,8 +68,8 @@ def prepare(folder: Path | None) -> Path:
       The prepared folder.
 
     Raises:
-      UserError: if no folder is given, it has not NLVR's 17,784 pictures whole and a sentence for each, the
-        data folder cannot be written, or what was prepared before was changed.
+      UserError: if no folder is given, it lacks some of NLVR's 17,784 pictures and their sentences, the data folder
+        cannot be written, or data prepared before were changed.
     """
     place = data_dir() / "nlvr"
     if os.path.isdir(place):
@@ -95,10 +95,10 @@ def prepare(folder: Path | None) -> Path:
 
 
 def identity(options: Options) -> str:
-    """The sha256 (hex) of the manifest, and of size and time of change of the files it is about.
+    """The sha256 (hex) of the manifest, and of the size and modification time of its files.
 
     Raises:
-      UserError: if NLVR is not prepared, or a file of it is missing.
+      UserError: if NLVR is not prepared, or one of its files is missing.
     """
     place = _prepared()
     try:
@@ -112,7 +112,7 @@ def identity(options: Options) -> str:
 
 
 def read(options: Options) -> Source:
-    """Records of image uint8 [100, 400, 3], caption (the sentence) and label: 1 where it is true, or 0.
+    """Records of image uint8 [100, 400, 3], caption (the sentence) and label: 1 if it is true, else 0.
 
     Raises:
       UserError: if NLVR is not prepared, or was changed since.
@@ -132,9 +132,9 @@ def read(options: Options) -> Source:
 
 
 class _Example(NamedTuple):
-    """A picture and what belongs to it."""
+    """A picture's position in images.bin, its name, caption and label."""
 
-    start: int  # of its PNG file in images.bin
+    start: int  # offset of its PNG file in images.bin
     size: int
     name: str
     caption: str
@@ -168,13 +168,13 @@ class _Records:
 
 def _prepared() -> Path:
     place = data_dir() / "nlvr"
-    if not os.path.isdir(place):  # Path.is_dir raises where it may not look
+    if not os.path.isdir(place):  # Path.is_dir raises without permission
         raise UserError(f"nlvr is not prepared: run {COMMAND}")
     return place
 
 
 def _check(place: Path) -> None:
-    """Raises UserError where a file is not what the manifest says."""
+    """Raises UserError if a file differs from the manifest."""
     try:
         expected = dict(json.loads((place / MANIFEST).read_bytes()))
     except (OSError, ValueError, TypeError) as error:
@@ -213,7 +213,7 @@ def _files(folder: Path) -> dict[str, bytes]:
 
 
 def _unpacked(archive: Path) -> Iterator[tuple[str, bytes]]:
-    """Those of an archive. They are kept in memory: nothing is written where an archive says."""
+    """Yields the files of an archive, in memory: nothing is written to paths that the archive names."""
     try:
         with tarfile.open(archive, "r:gz") as members:
             for member in members:
@@ -224,7 +224,7 @@ def _unpacked(archive: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _scenes(files: Mapping[str, bytes], folder: Path) -> list[_Scene]:
-    """The scenes, as listed; each has its pictures in `files`, and nothing else is there."""
+    """The scenes, in their order; checks that `files` has their pictures and no others."""
     scenes = []
     for part, count in SCENES.items():
         name = f"{part}.json"
@@ -276,7 +276,7 @@ def _splits(scenes: Sequence[_Scene], pixels: Mapping[str, bytes]) -> list[str]:
     """The split of each scene.
 
     Scenes that share a picture or a sentence, directly or by way of other scenes, form a group. The hash of a
-    group's first sentence decides on its split.
+    group's alphabetically first sentence decides its split.
     """
     words = [" ".join(re.findall(r"\w+", scene.sentence.lower())) for scene in scenes]
     parent: dict[tuple, tuple] = {}  # a forest of sentences and pictures, with a tree for each group
@@ -288,7 +288,7 @@ def _splits(scenes: Sequence[_Scene], pixels: Mapping[str, bytes]) -> list[str]:
 
     for scene, sentence in zip(scenes, words, strict=True):
         for picture in scene.pictures:
-            # The least is the root: a sentence, since 0 sorts before 1.
+            # The smallest node is the root: a sentence, since 0 sorts before 1.
             least, other = sorted((root((0, sentence)), root((1, pixels[picture]))))
             parent[other] = least
 
@@ -300,18 +300,18 @@ def _splits(scenes: Sequence[_Scene], pixels: Mapping[str, bytes]) -> list[str]:
 
 
 def _write(place: Path, contents: Mapping[str, bytes]) -> None:
-    """Writes the files and their manifest into a folder beside, which is renamed when all is written."""
+    """Writes the files and their manifest into a temporary folder, which is renamed when complete."""
     work = place.with_name(f".{place.name}-{os.getpid()}")
     manifest = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
     try:
-        shutil.rmtree(work, ignore_errors=True)  # of a process of this number that was killed
+        shutil.rmtree(work, ignore_errors=True)  # left by a killed process with this id
         work.mkdir(parents=True)
         for name, content in contents.items():
             (work / name).write_bytes(content)
         (work / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", "utf-8")
         work.rename(place)
     except OSError as error:
-        if not os.path.isdir(place):  # or else another process was first
+        if not os.path.isdir(place):  # otherwise another process was first
             raise UserError(
                 f"cannot write the data folder {place.parent} ({error.strerror}): "
                 "set JAXGEN_DATA_DIR to a folder that can be written"

@@ -1,6 +1,6 @@
-"""Official datasets, as TFDS prepared them (`jaxgen.data.readers.preparing`): read without TensorFlow.
+"""Official datasets prepared by TFDS (`jaxgen.data.readers.preparing`), read without TensorFlow.
 
-A dataset is named as in `OFFICIAL`, or tfds:NAME or tfds:NAME/CONFIG for any other of TFDS that has images.
+A dataset is named as in `OFFICIAL`, or tfds:NAME or tfds:NAME/CONFIG for any other TFDS dataset with images.
 Prepared data lie in `data_dir()`/tfds/NAME[/CONFIG]/VERSION, with a manifest of their files' checksums.
 """
 
@@ -25,11 +25,11 @@ from jaxgen.data.source import SPLITS, BadExampleError, Source, data_dir
 from jaxgen.errors import UserError
 
 MANIFEST = "jaxgen.json"
-"""Of a prepared folder: its dataset, how many examples each of TFDS's splits has, and each file's size and sha256."""
+"""Manifest of a prepared folder: dataset, number of examples of each TFDS split, size and sha256 of each file."""
 
 
 class Official(NamedTuple):
-    """A dataset of TFDS, and what of it is read; splits are in TFDS's slicing syntax and never overlap."""
+    """A TFDS dataset and the parts that are read; splits are in TFDS's slicing syntax and never overlap."""
 
     description: str
     license: str
@@ -42,9 +42,9 @@ class Official(NamedTuple):
     configs: tuple[str, ...] = ()  # TFDS's; the only one need not be given
     image: str = "image"  # TFDS's name of the feature
     label: str | None = None
-    caption: str | None = None  # with / between nested names; of several, the first is read
+    caption: str | None = None  # nested names joined by /; of several captions, the first is read
     white: int = 255  # the value of a white pixel in TFDS's images, which is scaled to 255
-    unlabeled: str | None = None  # the split of TFDS that has no labels: read with it, none are given
+    unlabeled: str | None = None  # TFDS's split without labels; if it is used, no labels are read
     note: str = ""
 
 
@@ -207,7 +207,7 @@ OFFICIAL: dict[str, Official] = {
 
 
 def identity(options: Options) -> str:
-    """A sha256 of what is read, the manifest, and the files' sizes and times; raises UserError as `read` does."""
+    """The sha256 (hex) of the splits, the manifest, and the files' sizes and times. Raises UserError as `read` does."""
     name, row = lookup(options.dataset)
     folder = _prepared(options.dataset, name)
     manifest = read_manifest(folder)
@@ -217,12 +217,11 @@ def identity(options: Options) -> str:
 
 
 def read(options: Options) -> Source:
-    """The dataset's splits as `TfdsRecords`, after its files were checked against the manifest.
+    """Checks the files against the manifest, and returns the dataset's splits as `TfdsRecords`.
 
-    For tfds:NAME the images are the feature `image` or else the first of images, with the first label and a
-    caption where there is one. Its splits are those named train, validation (or val) and test; a test split
-    that is missing is the last 20% of train, a validation split that is missing the last 10% of what remains
-    for it: train[90%:], or train[70%:80%] where both are missing.
+    For tfds:NAME the image is the feature `image` or else the first image feature; the label is `label` or the first
+    one, and a caption is read if there is one. Splits are those named train, validation (or val) and test. A missing
+    test split is train[80%:]. A missing validation split is train[90%:], or train[70%:80%] if both are missing.
 
     Raises:
       UserError: if the dataset is unknown, not prepared, was changed since, or has no 8-bit gray or color
@@ -264,11 +263,10 @@ def read(options: Options) -> Source:
 
 @dataclasses.dataclass(frozen=True)
 class TfdsRecords:
-    """The examples of a split: image uint8 [H, W, C] of 0..255, label int, caption str, the latter two if any.
+    """The examples of a split: image uint8 [H, W, C] in 0..255, and label int and caption str if there are any.
 
-    They are read from the ArrayRecord files when asked for, and the files are opened again in a process that
-    this is pickled into. Images are decoded by Pillow, so that the pixels of a JPEG do not depend on whether
-    OpenCV is installed too, which TFDS would prefer.
+    They are read from the ArrayRecord files on access; a process that unpickles the records opens the files anew.
+    Images are decoded by Pillow, because TFDS would use OpenCV if installed, which decodes JPEGs to other pixels.
     """
 
     dataset: str
@@ -278,7 +276,7 @@ class TfdsRecords:
     image: str  # TFDS's names of the features
     label: str | None
     caption: str | None
-    scale: int  # what TFDS's pixels are multiplied by
+    scale: int  # factor of TFDS's pixels
 
     def __len__(self) -> int:
         return self.size
@@ -289,7 +287,7 @@ class TfdsRecords:
         try:
             source, features, decoders, mode = self._opened
             record = source[int(index)]
-        except Exception as error:  # the reader's own, of whatever kind
+        except Exception as error:  # the reader raises any exception
             raise UserError(f"{self.folder} can no longer be read: {_line(error)}") from error
         try:
             record = features.deserialize_example_np(record, decoders=decoders)
@@ -298,7 +296,7 @@ class TfdsRecords:
                 example["label"] = int(record[self.label])
             if self.caption:
                 example["caption"] = _first_text(record, self.caption)
-        except Exception as error:  # damage shows as whatever the decoders stumble over
+        except Exception as error:  # on damage, decoders raise any exception
             raise BadExampleError(f"{self.name(index)} cannot be decoded: {_line(error)}") from error
         return example
 
@@ -321,10 +319,10 @@ class TfdsRecords:
 
 
 def lookup(dataset: str) -> tuple[str, Official | None]:
-    """TFDS's name of a dataset, NAME or NAME/CONFIG, and its row in `OFFICIAL`, if it has one.
+    """TFDS's name of a dataset, NAME or NAME/CONFIG, and its row in `OFFICIAL`, or None.
 
     Raises:
-      UserError: if it has none and does not begin with tfds:, or has one with other configs.
+      UserError: if there is no row and no prefix tfds:, or the row lacks the config.
     """
     name, _, config = dataset.removeprefix("tfds:").partition("/")
     row = OFFICIAL.get(name)
@@ -346,14 +344,14 @@ def lookup(dataset: str) -> tuple[str, Official | None]:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """For the end of a message: the known names that are close to one, or all of them if none is."""
+    """Hint for the end of a message: the known names close to `name`, or all of them if none is."""
     known = list(known)
     close = difflib.get_close_matches(name, known)
     return f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(known)}"
 
 
 def prepared(name: str) -> Path | None:
-    """The folder of the newest version of a dataset that was prepared, by TFDS's name; None if none was."""
+    """The folder of the newest prepared version of a dataset, by TFDS's name; None if there is none."""
     folders = [path.parent for path in (data_dir() / "tfds" / name).glob(f"*/{MANIFEST}")]
     versions = [path for path in folders if re.fullmatch(r"\d+\.\d+\.\d+", path.name)]
     return max(versions, key=lambda path: [int(part) for part in path.name.split(".")], default=None)
@@ -369,7 +367,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def check(folder: Path) -> None:
-    """Raises UserError where a file of a prepared folder is not as the manifest says."""
+    """Raises UserError if a file of a prepared folder differs from the manifest."""
     manifest = read_manifest(folder)
 
     def intact(file: str) -> bool:
@@ -393,14 +391,14 @@ def sha256(path: Path) -> str:
 
 
 def image_features(name: str, features: Mapping[str, Any]) -> dict[str, Any]:
-    """Which features of a dataset are its images, labels and captions, as fields of `Official`.
+    """Finds the features with images, labels and captions; returns them as fields of `Official`.
 
     Raises:
-      UserError: if it has no images of 8 bits and 1 or 3 channels.
+      UserError: if the dataset has no images of 8 bits and 1 or 3 channels.
     """
     import tensorflow_datasets as tfds
 
-    # LabeledImage and the like are subclasses: masks, not pictures.
+    # Subclasses such as LabeledImage are masks, not pictures.
     image = _preferred("image", [key for key, x in features.items() if type(x) is tfds.features.Image])
     if image is None:
         raise UserError(f"tfds:{name} has no images; its features are {', '.join(features)}")
@@ -418,7 +416,7 @@ def _preferred(name: str, keys: list[str]) -> str | None:
 
 
 def _caption(key: str, feature: Any) -> str | None:
-    """The name of the text in a feature that is one, is a sequence of some, or has an entry `text`."""
+    """The name of the text in a feature that is a text, a sequence of texts, or has an entry `text`; else None."""
     import tensorflow_datasets as tfds
 
     if isinstance(feature, tfds.features.Sequence):
@@ -429,7 +427,7 @@ def _caption(key: str, feature: Any) -> str | None:
 
 
 def _carved(examples: Mapping[str, int]) -> Official:
-    """The row of a dataset not in `OFFICIAL`, with splits as the docstring of `read` says."""
+    """The row of a dataset not in `OFFICIAL`, with the splits described in `read`."""
     validation = next((split for split in ("validation", "val") if split in examples), None)
     match validation, "test" in examples:
         case None, False:
@@ -444,7 +442,7 @@ def _carved(examples: Mapping[str, int]) -> Official:
 
 
 def _prepared(dataset: str, name: str) -> Path:
-    """As `prepared`, raising UserError where there is none."""
+    """Returns the same as `prepared`, but raises UserError instead of returning None."""
     folder = prepared(name)
     if folder is None:
         raise UserError(f"{dataset} is not prepared yet: run jaxgen data prepare {dataset}")
@@ -452,12 +450,12 @@ def _prepared(dataset: str, name: str) -> Path:
 
 
 def _splits(options: Options, row: Official) -> dict[str, str]:
-    """What each split is of TFDS's, as the options or else the row say."""
+    """Map from split to its slice of TFDS's splits, by the options or else the row."""
     return {kind: getattr(options, f"{kind}_split") or getattr(row, kind) for kind in SPLITS}
 
 
 def _state(path: Path) -> tuple[int, int] | None:
-    """The size and time of a file's last change; None if it is missing."""
+    """The size and modification time of a file; None if it is missing."""
     try:
         status = os.stat(path)
     except OSError:
@@ -481,6 +479,6 @@ def _first_text(record: Mapping[str, Any], name: str) -> str:
 
 
 def _line(error: Exception) -> str:
-    """The last line of an error's message, where TFDS says what is wrong, without what is of no use to a user."""
+    """The last line of an error's message, where TFDS gives the reason, without parts useless to a user."""
     lines = [line for line in str(error).splitlines() if line.strip()]
     return re.sub(r"\. (See|Please) .*| <_io.*>|\.$", "", lines[-1]) if lines else type(error).__name__

@@ -1,7 +1,7 @@
-"""Preparing official datasets by TFDS's own builders, which need TensorFlow; `jaxgen.data.readers.official` reads them.
+"""Prepares official datasets by TFDS's builders, which need TensorFlow; `jaxgen.data.readers.official` reads them.
 
-A dataset is prepared in a folder of its own, which is renamed when all of it is written. So what lies in the
-place of prepared data is whole, and what an interruption left behind is removed by the next try.
+A dataset is prepared in a temporary folder, which is renamed when complete. So prepared data are always
+complete, and the next attempt removes what an interrupted one left.
 """
 
 import contextlib
@@ -65,17 +65,17 @@ UNZIPPED = {
         "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9"
     ),
 }
-"""The sha256 of a published .gz, and of what it unzips to: so that unzipped or zipped anew it can be checked too."""
+"""Map from the sha256 of a published .gz to that of its content, to check unzipped or re-zipped files."""
 
 
 def prepare(name: str, folder: Path | None, progress: bool = True) -> Path:
     """Prepares a dataset, unless it is prepared already and intact.
 
     Args:
-      name: as in `jaxgen.data.readers.official.OFFICIAL`, or tfds:NAME or tfds:NAME/CONFIG.
-      folder: of files already downloaded, in it or below it, as they were published; .gz files may be unzipped,
-        and unzipped ones zipped, where the content can be checked. Without it, TFDS downloads them.
-      progress: whether to tell on stderr how far it is.
+      name: a name in `jaxgen.data.readers.official.OFFICIAL`, or tfds:NAME or tfds:NAME/CONFIG.
+      folder: holds the published files, at any depth; .gz files may be unzipped, and others zipped, if the content
+        can be checked. Without a folder, TFDS downloads the files.
+      progress: show progress on stderr.
 
     Returns:
       The prepared folder.
@@ -123,7 +123,7 @@ def write_manifest(folder: Path, dataset: str) -> dict[str, Any]:
 
 
 def _ready(name: str, tfds_name: str, progress: bool) -> Path | None:
-    """The folder of a dataset that is prepared, and intact, already."""
+    """The folder of a prepared dataset, after checking it; None if it is not prepared."""
     folder = prepared(tfds_name)
     if folder is not None:
         check(folder)
@@ -133,7 +133,7 @@ def _ready(name: str, tfds_name: str, progress: bool) -> Path | None:
 
 
 def _check_known(name: str) -> None:
-    """Raises UserError where TFDS has no dataset of this name."""
+    """Raises UserError if TFDS has no dataset of this name."""
     import tensorflow_datasets as tfds
 
     known = tfds.list_builders(with_community_datasets=False)
@@ -144,13 +144,13 @@ def _check_known(name: str) -> None:
 
 
 def _destination(written: Path, work: Path) -> Path:
-    """Where what is written below `work` belongs."""
+    """Final path of a folder written below `work`."""
     return data_dir() / "tfds" / written.relative_to(work)
 
 
 def _build(name: str, tfds_name: str, folder: Path | None, work: Path, progress: bool) -> Path:
-    """The folder below `work` into which TFDS's builder has prepared the dataset."""
-    # Before TensorFlow is imported, or its C++ part tells of what the processor could do.
+    """Prepares the dataset by TFDS's builder; returns the folder below `work` that it wrote."""
+    # Set before TensorFlow is imported, whose C++ part would print hints about the processor.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     import tensorflow_datasets as tfds
@@ -168,15 +168,15 @@ def _build(name: str, tfds_name: str, folder: Path | None, work: Path, progress:
     if final.exists():
         raise UserError(f"{final} is there already, but not of jaxgen data prepare: move or delete it")
     if base == "lsun":
-        importlib.import_module("tensorflow_io")  # TFDS would miss it only after a download of 46 GB
+        importlib.import_module("tensorflow_io")  # fails now rather than after a download of 46 GB
     if base not in OFFICIAL:
-        image_features(tfds_name, builder.info.features)  # before anything is downloaded in vain
+        image_features(tfds_name, builder.info.features)  # raises before anything is downloaded
     if folder is not None:
         make_manager = builder._make_download_manager
         published = builder.url_infos or {}
         builder._make_download_manager = lambda **options: _Given(make_manager(**options), published, folder, work)
     tfds.display_progress_bar(progress)
-    logging.getLogger("urllib3").setLevel(logging.ERROR)  # no line for every retry
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # no message for every retry
     with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints what it is about to do
         builder.download_and_prepare(
             download_dir=data_dir() / "downloads",
@@ -188,7 +188,7 @@ def _build(name: str, tfds_name: str, folder: Path | None, work: Path, progress:
 
 
 class _Given:
-    """TFDS's download manager, but for giving files of a folder where a builder asks it to download."""
+    """A download manager for TFDS that takes files from a folder instead of downloading them."""
 
     def __init__(self, manager, published: Mapping[str, Any], folder: Path, work: Path):
         self._manager, self._published, self._folder, self._work = manager, published, folder, work
@@ -207,7 +207,7 @@ class _Given:
         return self._manager.extract(self._located(urls))
 
     def _located(self, urls):
-        """The nested URLs, or TFDS's resources with some, as resources with the paths of files."""
+        """Turns nested URLs, or TFDS resources, into resources with the paths of files."""
         import tensorflow_datasets as tfds
         from etils import epath
 
@@ -228,17 +228,17 @@ class _Given:
         return (info and info.filename) or Path(urlparse(url).path).name
 
     def _file(self, url: str) -> Path | None:
-        """A file with the content published at a URL; None where none has its name.
+        """A file with the content published at a URL; None if no file has its name.
 
         Raises:
-          UserError: if those of its name have other content, or cannot be checked.
+          UserError: if the files of this name have other content, or cannot be checked.
         """
         name = self._name(url)
         named = self._files.get(name, [])
-        if url not in self._published:  # TFDS knows no checksum, and would take any content too
+        if url not in self._published:  # TFDS has no checksum either, and accepts any content
             return next(iter(named), None)
         expected = self._published[url].checksum
-        tries = [(path, expected, False) for path in named]  # with the sha256 it should have, unzipped first or not
+        tries = [(path, expected, False) for path in named]  # (path, expected sha256, whether to unzip it first)
         if name.endswith(".gz"):
             content = UNZIPPED.get(expected)
             tries += [(path, content, False) for path in self._files.get(name.removesuffix(".gz"), [])]
@@ -259,7 +259,7 @@ class _Given:
         raise UserError(f"{path} is not what was published at {url}: its sha256 is {found[0]}, not {digest}")
 
     def _unzipped(self, path: Path) -> Path | None:
-        """An unzipped copy; None if the file is not whole."""
+        """An unzipped copy; None if the file is incomplete or damaged."""
         copy = self._work / "unzipped" / path.relative_to(self._folder).with_suffix("")
         copy.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -272,7 +272,7 @@ class _Given:
 
 @contextlib.contextmanager
 def _work_folder(tfds_name: str, progress: bool) -> Iterator[Path]:
-    """An empty folder, of one process at a time, that is removed afterwards."""
+    """An empty folder, locked by one process at a time and removed afterwards."""
     work = data_dir() / "tfds" / ".preparing" / tfds_name.replace("/", "-")
     with contextlib.ExitStack() as stack:
         with _writable():
@@ -285,7 +285,7 @@ def _work_folder(tfds_name: str, progress: bool) -> Iterator[Path]:
                 print(f"waiting for another process, which prepares {tfds_name}", file=sys.stderr)
             fcntl.flock(lock, fcntl.LOCK_EX)
         with _writable():
-            shutil.rmtree(work, ignore_errors=True)  # of a process that was killed
+            shutil.rmtree(work, ignore_errors=True)  # left by a killed process
             work.mkdir()
         stack.callback(shutil.rmtree, work, ignore_errors=True)
         yield work
@@ -293,7 +293,7 @@ def _work_folder(tfds_name: str, progress: bool) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _writable() -> Iterator[None]:
-    """Raises UserError where the data folder cannot be written."""
+    """Raises UserError if the data folder cannot be written."""
     try:
         yield
     except OSError as error:
@@ -305,13 +305,13 @@ def _writable() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _failures(name: str, folder: Path | None) -> Iterator[None]:
-    """Raises UserError for whatever TFDS raises: a dataset's builder may fail in any way."""
+    """Turns any exception of TFDS into UserError: a dataset's builder may raise anything."""
     try:
         yield
     except UserError:
         raise
     except ImportError as error:
-        cause = error.__cause__ if isinstance(error.__cause__, ImportError) else error  # TFDS's own has no name
+        cause = error.__cause__ if isinstance(error.__cause__, ImportError) else error  # TFDS's own error has no `name`
         raise UserError(f"preparing {name} needs {cause.name}, which is missing: pip install {cause.name}") from error
     except Exception as error:
         hint = "" if folder else "; files downloaded by hand can be given too"

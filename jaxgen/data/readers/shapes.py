@@ -1,8 +1,8 @@
 """`shapes`: pictures of one to three colored shapes with an English caption each, drawn by rule.
 
 A scene has a plain background and one to three objects: circles, squares, triangles and stars that do not
-touch. Objects of one kind form a group. Groups differ in color, so a color tells which group is meant. A
-group alone is small or large; of several groups, the first is one large object and the others are small.
+touch. Objects of one kind form a group. Groups differ in color, so a color identifies a group. A single
+group is small or large; of several groups, the first is one large object and the others are small.
 
 Every color is a corner of the RGB cube, so `image >= 128` names the color of every pixel, antialiased edges
 too, and an image alone decides whether a caption is true. The captions are
@@ -39,16 +39,16 @@ COLORS = {
 BACKGROUNDS = {"black": (0, 0, 0), "white": (255, 255, 255)}
 
 SHAPES = ("circle", "square", "triangle", "star")
-"""Each fills a square box: a triangle points up and is as high as wide, a star is a pentagram with a tip up."""
+"""Shapes, each filling a square box: a triangle points up, as high as wide; a star is a pentagram with a tip up."""
 
 SIZES = {"small": (12.0, 15.0), "large": (20.0, 24.0)}
-"""The least and the greatest side of an object's box, in pixels."""
+"""The smallest and largest side of an object's box, in pixels."""
 
 MARGIN = 2
-"""An object's box is at least so many pixels from the picture's edges."""
+"""Minimum distance of an object's box from the picture's edges, in pixels."""
 
 GAP = 4
-"""The boxes of two objects are at least so many pixels apart, horizontally or vertically."""
+"""Minimum distance between the boxes of two objects, horizontally or vertically, in pixels."""
 
 RELATIONS = {
     "left": ("left of", "to the left of"),
@@ -56,20 +56,20 @@ RELATIONS = {
     "above": ("above", "over"),
     "below": ("below", "under"),
 }
-"""Wordings of: the whole of one group is left of, right of, above or below the whole of another."""
+"""Wordings of the relations between groups: all of one group is left of, right of, above or below the other."""
 
 CLASSES = tuple(f"{color} {shape}" for color in COLORS for shape in SHAPES)
-"""An image's class is the color and the shape of its largest object."""
+"""Classes: the color and the shape of an image's largest object."""
 
 EXAMPLES = {"train": 20_000, "validation": 2_000, "test": 2_000}
 
-# The group of each object, equally likely; NONE is no object.
+# The group of each object, rows equally likely; NONE is no object.
 NONE = -1
 ARRANGEMENTS = np.array([(0, NONE, NONE), (0, 0, NONE), (0, 1, NONE), (0, 0, 0), (0, 1, 1), (0, 1, 2)])
 
-CHUNK = 500  # scenes drawn at once, so that what is worked on stays in the processor's cache
+CHUNK = 500  # scenes rendered at once, so that the arrays fit in the processor's cache
 NUMBERS = ("a", "two", "three")
-STATEMENTS = ("{content}", "{content} on a {background} background")  # which can do with a verb
+STATEMENTS = ("{content}", "{content} on a {background} background")  # which may take a verb
 TEMPLATES = (
     *STATEMENTS,
     "there {be} {content}",
@@ -85,17 +85,17 @@ OUTLINES = {
     "square": np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]),
     "triangle": np.array([(0, -1), (1, 1), (-1, 1)]),
     "star": np.column_stack(
-        # divided by its width and height: 1.90 and 1.81 where the tips are on a circle of radius 1
+        # divided by its width and height, which are 1.90 and 1.81 if the tips are on a circle of radius 1
         [np.sin(_ANGLE) / np.sin(0.4 * np.pi), 2 * (1 - np.cos(_ANGLE)) / (1 - np.cos(0.8 * np.pi)) - 1]
     ),
 }
 
 
 class Scenes(NamedTuple):
-    """The content of n pictures, of three objects at most; what an absent object is like means nothing."""
+    """The content of n pictures, of at most three objects; values of absent objects are arbitrary."""
 
     background: np.ndarray  # int [n], index of BACKGROUNDS
-    group: np.ndarray  # int [n, 3], of each object; NONE where it is absent. Group 1 begins at object 1, 2 at 2.
+    group: np.ndarray  # int [n, 3], of each object; NONE if absent. Group 1 begins at object 1, group 2 at object 2.
     size: np.ndarray  # int [n, 3], index of SIZES
     color: np.ndarray  # int [n, 3], index of COLORS
     shape: np.ndarray  # int [n, 3], index of SHAPES
@@ -123,13 +123,13 @@ def read(options: Options) -> Source:
 
 
 def draw(rng: np.random.Generator, num: int) -> Scenes:
-    """Random scenes, their classes equally frequent (to within one)."""
+    """Random scenes with equally frequent classes (to within one)."""
     group = ARRANGEMENTS[rng.integers(len(ARRANGEMENTS), size=num)]
-    # First the three groups that there may be, then the objects.
+    # Attributes are drawn for three groups, then assigned to the objects.
     several = (group > 0).any(axis=1)
     size = np.column_stack([several | (rng.random(num) < 0.5), np.zeros((num, 2), bool)]).astype(int)
     color, shape = np.divmod(rng.permutation(np.arange(num) % len(CLASSES)), len(SHAPES))
-    # different steps round the circle of colors lead to different colors
+    # different steps along the cycle of colors lead to different colors
     steps = rng.permuted(np.tile(np.arange(1, len(COLORS)), (num, 1)), axis=1)
     color = np.column_stack([color, (color[:, None] + steps[:, :2]) % len(COLORS)])
     shape = np.column_stack([shape, rng.integers(len(SHAPES), size=(num, 2))])
@@ -141,7 +141,7 @@ def draw(rng: np.random.Generator, num: int) -> Scenes:
 
 
 def _place(rng: np.random.Generator, side: np.ndarray, present: np.ndarray) -> np.ndarray:
-    """Centers [n, 3, 2] of boxes that keep MARGIN and GAP: each scene is drawn anew until it does."""
+    """Centers [n, 3, 2] of boxes that keep MARGIN and GAP; each scene is redrawn until it does."""
     margin = MARGIN + side / 2
     center = np.empty((*side.shape, 2))
     pending = np.arange(len(side))
@@ -182,9 +182,9 @@ def render(scenes: Scenes) -> np.ndarray:
 
 
 def _opacity(shape: str, center: np.ndarray, side: np.ndarray) -> np.ndarray:
-    """How much of each pixel n objects of one shape cover, int16 [n, 64, 64], 0 to 255.
+    """Coverage of each pixel by n objects of one shape, int16 [n, 64, 64], 0 to 255.
 
-    That is taken to fall linearly over the one pixel around the outline, by the distance to it.
+    It is approximated as linear in the distance to the outline, over a width of one pixel.
     """
     pixel = np.arange(IMAGE_SIZE, dtype=np.float32) + np.float32(0.5)
     x, y = np.moveaxis(pixel - center.astype(np.float32)[..., None], 1, 0)
@@ -195,7 +195,7 @@ def _opacity(shape: str, center: np.ndarray, side: np.ndarray) -> np.ndarray:
 def _distance(shape: str, x: np.ndarray, y: np.ndarray, radius: np.ndarray) -> np.ndarray:
     """Distance from (x, y) to the outline of a shape in the box [-radius, radius]^2; negative inside.
 
-    That to a polygon is the distance to the nearest of the lines through its sides.
+    For a polygon it is the distance to the nearest line through a side.
     """
     if shape == "circle":
         return np.sqrt(x**2 + y**2) - radius
@@ -206,7 +206,7 @@ def _distance(shape: str, x: np.ndarray, y: np.ndarray, radius: np.ndarray) -> n
         beyond = a * x + (b * y - c * radius)
         second = np.maximum(second, np.minimum(greatest, beyond))
         greatest = np.maximum(greatest, beyond)
-    # what is in a pentagram is beyond one of its five lines at most
+    # a point inside a pentagram is outside at most one of its five lines
     return second if shape == "star" else greatest
 
 
@@ -242,13 +242,13 @@ def _caption(rng: np.random.Generator, scene: Scenes) -> str:
 
 
 def _name(number: int, size: int | None, color: int, shape: int) -> str:
-    """What a group is called: a red circle, two small blue squares."""
+    """Noun phrase for a group: a red circle, two small blue squares."""
     words = [NUMBERS[number - 1], list(COLORS)[color], SHAPES[shape] + ("s" if number > 1 else "")]
     return " ".join(words if size is None else [words[0], list(SIZES)[size], *words[1:]])
 
 
 def _relation(box: tuple, other: tuple) -> str | None:
-    """The key of RELATIONS in which a box (left, top, right, bottom) is to another; of two, the wider apart."""
+    """The relation (key of RELATIONS) of a box (left, top, right, bottom) to another; of two, the wider apart."""
     apart = {
         "left": other[0] - box[2],
         "right": box[0] - other[2],

@@ -8,11 +8,11 @@ from types import SimpleNamespace
 from jaxgen.errors import UserError
 
 Ranges = list[tuple[str, int, int]]
-"""The parts of a split: a split as the source has it, first example, end."""
+"""Parts of a split: (a split of the source, first example, end)."""
 
 
 def ranges(dataset: str, wanted: Mapping[str, str], known: Mapping[str, int]) -> dict[str, Ranges]:
-    """What each wanted split is of the splits known, whose numbers of examples are given.
+    """Resolves each wanted split to parts of the known splits, given their numbers of examples.
 
     Raises:
       UserError: a split that is not in TFDS's syntax, is empty, or shares examples with another.
@@ -34,7 +34,7 @@ def _ranges(what: str, split: str, known: Mapping[str, int]) -> Ranges:
     sizes = {name: SimpleNamespace(num_examples=count) for name, count in known.items()}
     try:
         parts = tfds.core.ReadInstruction.from_spec(split).to_absolute(sizes)
-    except Exception as error:  # ValueError, NotImplementedError, and more by mistake
+    except Exception as error:  # TFDS raises ValueError, NotImplementedError, and others by mistake
         raise UserError(
             f"{what}: {_words(error)}; it has {has}, to be sliced as in train[:10%], train[1000:2000] or train+test"
         ) from error
@@ -47,7 +47,7 @@ def _ranges(what: str, split: str, known: Mapping[str, int]) -> Ranges:
 
 
 def _shared(ones: Ranges, others: Ranges) -> int:
-    """How many examples two splits have in common."""
+    """Number of examples that two splits share."""
     return sum(
         max(0, min(end, last) - max(start, first))
         for (split, start, end), (other, first, last) in itertools.product(ones, others)
@@ -56,8 +56,8 @@ def _shared(ones: Ranges, others: Ranges) -> int:
 
 
 def _words(error: Exception) -> str:
-    """The last line of an error's message, where TFDS says what is wrong."""
-    if isinstance(error, AttributeError):  # of the numbers given in place of TFDS's own
+    """The last line of an error's message, where TFDS gives the reason."""
+    if isinstance(error, AttributeError):  # the sizes given here have no shards
         return "examples are not counted in shards"
     lines = [line for line in str(error).splitlines() if line.strip()]
     return re.sub(r"\. (See|Please) .*|\.$", "", lines[-1]) if lines else type(error).__name__

@@ -1,10 +1,10 @@
 """`stacked_mnist` and `stacked_digits`: three random digits as the three colors of an image, 1,000 modes.
 
-The digits a, b and c of red, green and blue make the label 100 a + 10 b + c. On it, Metz et al. 2017 (Unrolled
-GANs, https://arxiv.org/abs/1611.02163) and Srivastava et al. 2017 (VEEGAN, https://arxiv.org/abs/1705.07761)
-count the modes of a model. Lin et al. 2018 (PacGAN, https://arxiv.org/abs/1712.04086) train on 128,000 stacks and
+The digits a, b and c of red, green and blue make the label 100 a + 10 b + c. Metz et al. 2017 (Unrolled GANs,
+https://arxiv.org/abs/1611.02163) and Srivastava et al. 2017 (VEEGAN, https://arxiv.org/abs/1705.07761) count the
+modes of a model by these labels. Lin et al. 2018 (PacGAN, https://arxiv.org/abs/1712.04086) train on 128,000 stacks and
 count in 26,000 samples, the size of the test split here. They stack digits of all 70,000 of MNIST; here a
-split's stacks are of the same split's digits, so that no digit of one is seen in another.
+split's stacks use only that split's digits, so no digit is in two splits.
 """
 
 import numpy as np
@@ -18,17 +18,17 @@ EXAMPLES = {"train": 128_000, "validation": 10_000, "test": 26_000}
 
 
 def identity(options: Options) -> str:
-    """The version of the rule and the identity of the digits."""
+    """Version of the stacking rule and identity of the digits."""
     from jaxgen import data
 
     return f"1 of {data.identity(SOURCES[options.dataset_name])}"
 
 
 def read(options: Options) -> Source:
-    """The splits, of `image` uint8 [n, H, W, 3] and `label` int32 [n], 0 to 999.
+    """The splits, with `image` uint8 [n, H, W, 3] and `label` int32 [n], 0 to 999.
 
     Raises:
-      UserError: if the digits cannot be had.
+      UserError: if the digits cannot be loaded.
     """
     from jaxgen import data
 
@@ -49,7 +49,7 @@ def stack(images: np.ndarray, labels: np.ndarray, rng: np.random.Generator, num:
       images: uint8 [n, H, W, 1], of digits.
       labels: integer [n], the digits 0 to 9.
       rng: draws the examples.
-      num: how many stacks.
+      num: number of stacks.
 
     Returns:
       `image` uint8 [num, H, W, 3] and `label` int32 [num], the digits of the channels in decimal.

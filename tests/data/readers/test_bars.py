@@ -21,7 +21,7 @@ def meshes(source):
 
 
 def rings(meshes):
-    """[n, RINGS, AROUND, 3]: all vertices but the two poles."""
+    """Vertices [n, RINGS, AROUND, 3] without the two poles."""
     return meshes[:, 1:-1].reshape(len(meshes), RINGS, AROUND, 3)
 
 
@@ -34,7 +34,7 @@ def one(joints=((0, 0), (0, 0), (0, 0)), bend=(0, 0), twist=0.0, length=2.0, tap
     return mesh
 
 
-# The form, by hand
+# The shape, by hand
 
 
 def test_the_straight_bar():
@@ -47,7 +47,7 @@ def test_the_straight_bar():
     assert len(body) == BODY
     for ring, y in zip(body, np.linspace(-1, 1, BODY), strict=True):
         np.testing.assert_allclose(ring, np.add(ellipse, [0, y, 0]), atol=1e-12)
-    # the ring of 60 degrees of latitude: half as wide, and sqrt(3)/2 of the way to the pole
+    # the ring at 60 degrees of latitude: half as wide, and sqrt(3)/2 of the way to the pole
     np.testing.assert_allclose(rings(mesh[None])[0, -1], ellipse / 2 + [0, 1 + 0.08 * np.sqrt(3) / 2, 0], atol=1e-12)
 
 
@@ -55,14 +55,14 @@ def test_twist_taper_and_length():
     body = rings(one(twist=np.pi, taper=0.5, length=3)[None])[0, 2:-2]
     straight = rings(one()[None])[0, 2:-2]
     x, _, z = straight[0].T
-    # a half turn in all, about y (z toward x): a quarter back at the first ring, a quarter on at the last
+    # half a turn in total about y (z toward x): a quarter back at the first ring, a quarter forward at the last
     np.testing.assert_allclose(body[0], np.stack([-z, -1.5 + 0 * x, x], -1), atol=1e-12)
     np.testing.assert_allclose(body[-1], np.stack([z, 1.5 + 0 * x, -x], -1) / [2, 1, 2], atol=1e-12)
     np.testing.assert_allclose(body[BODY // 2], straight[BODY // 2] * 0.75, atol=1e-12)
 
 
 def test_an_even_bend_is_an_arc():
-    """A quarter turn about z: the center line is a quarter of a circle, here of radius 4 / pi."""
+    """A bend of 90 degrees about z turns the center line into a quarter of a circle, here of radius 4 / pi."""
     body = rings(one(bend=(0, np.pi / 2))[None])[0, 2:-2].mean(1)
     angle = np.pi / 2 * np.linspace(-0.5, 0.5, BODY)
     arc = 4 / np.pi * np.stack([np.cos(angle) - 1, np.sin(angle), 0 * angle], -1)
@@ -88,16 +88,16 @@ def test_a_joint_turns_by_its_angle_where_it_is(joint, place):
 
 
 def test_joints_turn_one_after_the_other():
-    """A quarter turn about x, then one about the turned z: the end points along the composed rotation's y."""
+    """A quarter turn about x, then one about the rotated z, puts the end along the composed rotation's y."""
     center = rings(one([[np.pi / 2, 0], [0, 0], [0, np.pi / 2]])[None])[0, 2:-2].mean(1)
     first, middle, last = (center[i + 1] - center[i] for i in (0, BODY // 2, BODY - 2))
-    # the middle stays along y; before it, y was where a turn about x by -90 degrees puts it; then y goes to -x
+    # the middle stays along y; the start is where a turn about x by -90 degrees puts it; the end points to -x
     for step, direction in ((first, [0, 0, -1]), (middle, [0, 1, 0]), (last, [-1, 0, 0])):
         np.testing.assert_allclose(step / np.linalg.norm(step), direction, atol=1e-12)
 
 
 def test_rings_stay_rigid():
-    """Bending and twisting move a cross-section, they do not deform it."""
+    """Bending and twisting move a cross-section without deforming it."""
     mesh = one([[1, 0.5], [-1.1, 0], [0.2, 0.9]], bend=(0.3, -0.4), twist=7.0)
     distances = [
         np.linalg.norm(r[:, :, None] - r[:, None], axis=-1) for r in (rings(mesh[None])[0], rings(one()[None])[0])
@@ -120,7 +120,7 @@ def test_the_surface_is_closed_and_oriented():
 
 
 def test_the_straight_bars_volume():
-    """Outward faces give a positive volume: a cylinder over a 16-gon, and ends between a cone's and an ellipsoid's."""
+    """Outward faces give a positive volume: a cylinder over a 16-gon, with ends between a cone and an ellipsoid."""
     a, b, c = corners(one()[None])
     volume = (a * np.cross(b, c)).sum() / 6
     section = AROUND / 2 * np.sin(2 * np.pi / AROUND) * RADII[0] * RADII[1]
@@ -147,7 +147,7 @@ def test_splits_and_labels(source):
 
 
 def test_the_label_counts_the_bent_joints(source):
-    """The center line alone tells: a joint of 40 degrees turns far more about it than the even bend of 40 does."""
+    """The center line shows the label: a joint of 40 degrees turns far more locally than an even bend of 40 does."""
     meshes, labels = source.splits["test"]["mesh"].astype(np.float64), source.splits["test"]["label"]
     center = rings(meshes)[:, 2:-2].mean(2)
     tangents = np.diff(center, axis=1)
@@ -156,7 +156,7 @@ def test_the_label_counts_the_bent_joints(source):
     for place in (0.2, 0.5, 0.8):
         low, high = (round((BODY - 1) * (place + side)) for side in (-0.15, 0.15))
         cosine = (tangents[:, max(low, 0)] * tangents[:, min(high, BODY - 2)]).sum(-1)
-        bent = bent + (np.degrees(np.arccos(cosine)) > 22)  # bends without a joint turn 12 degrees at most here
+        bent = bent + (np.degrees(np.arccos(cosine)) > 22)  # without a joint, bends turn at most 12 degrees here
     np.testing.assert_array_equal(bent, labels)
 
 
@@ -170,7 +170,7 @@ def test_content_is_the_same_everywhere(source):
 
 
 def test_many_bars_twist_strongly(meshes):
-    """The turn of each ring against the one before, as an observer of the vertices alone sees it, added up."""
+    """The total twist is measured from the vertices alone, as each ring's turn relative to the previous one."""
     body = rings(meshes)[:, 2:-2]
     spoke = body[:, :, 0] - body[:, :, 8]  # across the ring
     tangent = np.diff(body.mean(2), axis=1)
@@ -188,11 +188,11 @@ def test_no_triangle_is_degenerate(meshes):
     area = np.linalg.norm(np.cross(b - a, c - a), axis=-1) / 2
     longest = np.max([np.linalg.norm(p - q, axis=-1) for p, q in ((a, b), (b, c), (c, a))], axis=0)
     assert area.min() > 1e-4  # a tenth of the median
-    assert (area / longest**2).min() > 0.07  # 0.43 of an equilateral one
+    assert (area / longest**2).min() > 0.07  # 0.43 for an equilateral triangle
 
 
 def test_bars_keep_clear_of_themselves(meshes):
-    """No ring reaches through the next one's plane, and no part comes near another."""
+    """No ring crosses the next one's plane, and distant parts do not touch."""
     body = rings(meshes)[:, 2:-2]
     center = body.mean(2)
     tangent = center[:, 2:] - center[:, :-2]
@@ -202,7 +202,7 @@ def test_bars_keep_clear_of_themselves(meshes):
         assert advance.min() > 0.005
     distance = np.linalg.norm(center[:, :, None] - center[:, None], axis=-1)
     i, j = np.indices((BODY, BODY))
-    # two rings that far apart cannot touch: each is within 0.15 of its center
+    # two rings that far apart cannot touch: each lies within 0.15 of its center
     assert distance[:, abs(i - j) >= 8].min() > 2 * RADII[0]
 
 
@@ -223,7 +223,7 @@ def test_crossings_are_found():
 
 
 def crossings(mesh, edges, faces):
-    """How many edges pass through a triangle they share no vertex with (signs of tetrahedra's volumes)."""
+    """Counts edges that cross a triangle with no shared vertex, by the signs of tetrahedra's volumes."""
     a, b, c = (mesh[faces[:, k]] for k in range(3))
     low, high = (np.min([a, b, c], 0), np.max([a, b, c], 0))
     p, q = mesh[edges[:, 0]], mesh[edges[:, 1]]

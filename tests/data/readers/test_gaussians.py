@@ -1,4 +1,4 @@
-"""The mixtures against their stated means, spread and weights, and the exact distribution of the distances."""
+"""Mixtures against their stated means, spread and weights, and the exact distribution of distances."""
 
 import hashlib
 
@@ -47,13 +47,13 @@ def test_points_are_of_the_mixture(name, num_modes):
         assert (point.shape, point.dtype) == ((num, 2), np.float32)
         assert (label.shape, label.dtype) == ((num,), np.int32)
 
-        # Each point is nearest to the mean of its label.
+        # Each point is nearest to its label's mean.
         distances = np.linalg.norm(point[:, None].astype(float) - means, axis=-1)
         np.testing.assert_array_equal(distances.argmin(axis=1), label)
         # Modes are equally likely.
         assert stats.chisquare(np.bincount(label, minlength=num_modes)).pvalue > 1e-3
-        # Both coordinates are normal with the stated deviation, and independent: so the distance from the mean is
-        # Rayleigh's, and the angle uniform, in each mode and hence in all.
+        # Both coordinates are normal with the stated deviation, and independent: in each mode, and hence overall, the
+        # distance from the mean is Rayleigh distributed and the angle uniform.
         x, y = ((point.astype(float) - means[label]) / deviation).T
         assert stats.kstest(x, "norm").pvalue > 1e-3
         assert stats.kstest(y, "norm").pvalue > 1e-3
@@ -82,7 +82,7 @@ def test_unknown_config_is_told():
     ],
 )
 def test_content_is_the_recorded_one(name, digest):
-    """If the rule or NumPy's streams change, so does this, and `identity` has to change with it."""
+    """A change of the rule or of NumPy's random streams changes the content; `identity` must then change too."""
     content = hashlib.sha256()
     for split in gaussians.read(Options(name)).splits.values():
         content.update(split["point"].astype("<f4"))

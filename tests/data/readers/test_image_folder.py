@@ -1,4 +1,4 @@
-"""Folders of one's own images: layouts, captions, labels, damage."""
+"""Folders of the user's images: layouts, captions, labels, damage."""
 
 import hashlib
 import io
@@ -24,7 +24,7 @@ from tests.data.test_image_files import NOISE, WHOLE, encoded, unpng
 
 
 def test_real_images():
-    """Rows of real PNG files, of many filters, against the decoder above."""
+    """Decodes rows of real PNG files with many filters, against the decoder above."""
     root = os.environ.get("JAXGEN_TEST_DATA")
     if not root:
         pytest.skip("needs JAXGEN_TEST_DATA")
@@ -44,7 +44,7 @@ def test_real_images():
 
 
 def save(folder, *paths):
-    """Images of one gray each, which counts up from 0."""
+    """Saves images of constant gray, counting up from 0."""
     for value, path in enumerate(paths):
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         kind = "PNG" if path.lower().endswith("png") else "JPEG"
@@ -58,7 +58,7 @@ def source(folder):
 
 
 def contents(records):
-    """The gray of each image, with its label and caption if there are any."""
+    """The gray level of each image, with its label and caption if it has them."""
     examples = [dict(example) for example in records]
     for example in examples:
         image = example.pop("image")
@@ -73,7 +73,7 @@ def paths(read_source):
 
 
 def message(folder):
-    """The one line that tells what is wrong with a folder."""
+    """The one-line error for a folder."""
     with pytest.raises(UserError) as caught:
         source(folder)
     assert "\n" not in str(caught.value)
@@ -129,7 +129,7 @@ def test_natural_order_of_paths(tmp_path):
     names = ["10.png", "9.png", "09.png", "a10b2.png", "a10b10.png", "a9.png", "b/1.png", "b!.png"]
     save(tmp_path, *(f"train/x/{name}" for name in names), "val/x/0.png", "test/x/0.png")
     order = [path.removeprefix("train/x/") for path in source(tmp_path).splits["train"].paths]
-    # b, a folder, is before b!.png, and 09 before 9, as text is
+    # folder b sorts before b!.png, and 09 before 9, as strings
     assert order == ["09.png", "9.png", "10.png", "a9.png", "a10b2.png", "a10b10.png", "b/1.png", "b!.png"]
 
 
@@ -143,7 +143,7 @@ def share(path):
 
 
 def test_drawn_splits(tmp_path):
-    """The images are never opened to read a folder, so they can be empty here."""
+    """Reading a folder opens no image, so the files can be empty."""
     names = [f"é{i}.png" for i in range(400)]
     for name in names[:300]:
         (tmp_path / name).touch()
@@ -167,7 +167,7 @@ def test_drawn_splits(tmp_path):
 @pytest.mark.parametrize("count", range(3, 12))
 @pytest.mark.parametrize("letter", "abcd")
 def test_few_images(tmp_path, count, letter):
-    """Each split has one at least: the ones of the least hashes are for testing, the next for validation."""
+    """Each split has at least one image: the smallest hashes are test images, the next validation images."""
     for i in range(count):
         (tmp_path / f"{letter}{i}.png").touch()
     splits = paths(source(tmp_path))
@@ -272,7 +272,7 @@ def test_classes_of_splits_differ(tmp_path):
 
 
 def test_hidden_and_other_files_are_passed_over(tmp_path):
-    """Hidden ones without a word; of others the note has the count, which `identity` covers."""
+    """Hidden files are skipped silently; the note counts other skipped files, and `identity` covers the count."""
     save(tmp_path, "a.png", "b.png", "c.png")
 
     def found():
@@ -284,7 +284,7 @@ def test_hidden_and_other_files_are_passed_over(tmp_path):
         (tmp_path / name).write_bytes(b"x")
     (tmp_path / "__MACOSX" / "._a.png").unlink()
     (tmp_path / "__MACOSX").rmdir()
-    os.mkfifo(tmp_path / "pipe.png")  # to open it would wait for ever
+    os.mkfifo(tmp_path / "pipe.png")  # opening it would block
     assert (found(), source(tmp_path).note) == (before, note)
     for name in ("notes.txt", "e.gif", "f.GIF", "png", "x/captions.jsonl"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -324,7 +324,7 @@ def test_unreadable_folder(tmp_path, monkeypatch):
     save(tmp_path, "cat/a.png", "cat/b.png", "dog/c.png")
     scandir = os.scandir
 
-    def refuse(path):  # even if root, who may look everywhere, runs the tests
+    def refuse(path):  # works for root too, who may read every folder
         if str(path).endswith("dog"):
             raise PermissionError(13, "Permission denied", path)
         return scandir(path)
@@ -340,7 +340,7 @@ def test_bad_examples_name_their_file(tmp_path):
     save(tmp_path, *SPLIT)
     (tmp_path / "train" / "0.png").write_bytes(b"")
     (tmp_path / "train" / "1.png").write_bytes(WHOLE["jpeg"][:-9])
-    (tmp_path / "train" / "2.png").write_bytes(WHOLE["jpeg"])  # the content counts, not the name
+    (tmp_path / "train" / "2.png").write_bytes(WHOLE["jpeg"])  # the content counts, not the suffix
     train = source(tmp_path).splits["train"]
     mends = "replace it by a whole image, or remove it"
     with pytest.raises(BadExampleError) as caught:
@@ -358,7 +358,7 @@ def test_bad_examples_name_their_file(tmp_path):
 
 
 def test_records(tmp_path, monkeypatch):
-    """They end, can be pickled, and do not mind another working folder."""
+    """Records support iteration and pickling, and do not depend on the current folder."""
     save(tmp_path / "x", "train/cat/a.png", "val/cat/a.png", "test/cat/a.png")
     monkeypatch.chdir(tmp_path)
     train = source("x").splits["train"]
@@ -460,7 +460,7 @@ def test_identity(tmp_path):
     assert has_changed()
     (tmp_path / "x" / "dog" / "c.png").unlink()
     assert has_changed()
-    # It is of the content, wherever that lies.
+    # It depends on the content, not on the folder's path.
     (tmp_path / "x").rename(tmp_path / "y")
     assert identity(Options("image_folder", str(tmp_path / "y"))) == seen[-1]
 
@@ -524,7 +524,7 @@ def test_the_usual_names_of_splits(tmp_path, train, validation, test):
     ],
 )
 def test_missing_splits_are_carved_from_train(tmp_path, own, carved, words):
-    """By the share of an image's path: below 0.1 for the last one, below 0.2 for the one before."""
+    """The path's hash decides: a share below 0.1 goes to the last missing split, below 0.2 to the one before."""
     names = {name: [f"{name}/{label}/{i}.png" for label in "ab" for i in range(60)] for name in own}
     for name in chain(*names.values()):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -650,7 +650,7 @@ def test_loose_images_that_look_like_splits(tmp_path, names, refused):
 
 @pytest.mark.parametrize("size", [1, 3, 25])
 def test_blocks_of_images_share_a_split(tmp_path, size):
-    """Those in a row in one folder, by the share of the first one's path."""
+    """A block of consecutive images in a folder follows the hash of its first path."""
     names = [f"{label}/{i}.png" for label in ("a", "b") for i in range(110)]
     for name in names:
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -674,7 +674,7 @@ def test_blocks_that_cannot_be(tmp_path):
         read(Options("image_folder", str(tmp_path / "own"), split_blocks=4))
 
 
-# What is told
+# Notes and warnings
 
 
 def test_classes_and_their_counts_are_told(tmp_path):
@@ -686,7 +686,7 @@ def test_classes_and_their_counts_are_told(tmp_path):
 
 
 def test_folders_without_images_are_told(tmp_path):
-    """The outermost of each; one of files that are not read is one."""
+    """The outermost such folders are listed; a folder that holds only unread files is one."""
     save(tmp_path, "cat/a.png", "cat/b.png", "dog/c.png")
     for name in ("eel/x.gif", "fox/1/2/x.heic", "cat/old/x.bmp"):
         (tmp_path / name).parent.mkdir(parents=True)
@@ -698,7 +698,7 @@ def test_folders_without_images_are_told(tmp_path):
 
 
 def test_images_in_several_splits_are_told(tmp_path):
-    """By their pixels, whatever their files and names."""
+    """Duplicates are found by their pixels, whatever their files and names."""
 
     def note():
         return data.load("image_folder", data_from=str(tmp_path), progress=False, image_size=1).note
@@ -736,7 +736,7 @@ def test_images_of_16_bits_that_are_nearly_black_are_told(tmp_path):
 
 
 def test_a_large_photograph(tmp_path):
-    """Over twice what Pillow takes, but for its limit."""
+    """The image exceeds twice Pillow's limit, at which Pillow raises unless the limit is lifted."""
     save(tmp_path, "a.png", "b.png")
     Image.new("1", (20_000, 9_000), 1).save(tmp_path / "c.png")
     with pytest.raises(Image.DecompressionBombError):
@@ -798,11 +798,11 @@ def test_an_image_keeps_its_split_however_its_name_is_composed(tmp_path):
     assert one == {split: [path.replace(APART, COMPOSED) for path in those] for split, those in other.items()}
 
 
-# Metadata as Hugging Face's ImageFolder has it
+# Metadata in the format of Hugging Face's ImageFolder
 
 
 def metadata(folder, *rows, name="metadata.jsonl"):
-    """The rows as lines of JSON, or as CSV with a byte-order mark, where a comma or a line end needs quotes."""
+    """Writes rows as JSON lines, or as CSV with a byte-order mark and fields quoted for commas and line ends."""
     folder.mkdir(parents=True, exist_ok=True)
     if name.endswith(".jsonl"):
         (folder / name).write_text("\n".join(map(json.dumps, rows)), "utf-8")
@@ -836,7 +836,7 @@ def test_metadata_of_captions_and_labels(tmp_path, name):
 
 @pytest.mark.parametrize("name", ["metadata.jsonl", "metadata.csv"])
 def test_metadata_of_labels_alone_in_place_of_folders(tmp_path, name):
-    """Whole numbers in their order, though there are none of some."""
+    """Integer labels keep their order, even if some values are unused."""
     files = ["a.png", "b/c.png", "b/d.png", "e.png"]
     save(tmp_path, *files)
     labels = [10, 2, 2, 9]

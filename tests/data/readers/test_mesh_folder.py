@@ -51,7 +51,7 @@ def three(folder, content, suffix):
 
 
 def everything(source):
-    """The meshes in the order of their files, from splits by the rule of every ten."""
+    """The meshes in the order of their files, collected from splits of ten by the rule."""
     splits = {split: list(entries["mesh"]) for split, entries in source.splits.items()}
     n = sum(map(len, splits.values()))
     wanted = [{1: "validation", 2: "test"}.get(i % 10, "train") for i in range(n)]
@@ -72,7 +72,7 @@ FORMATS = {
     ),
     "obj with colors, of Windows": (obj().replace("\nf", " 1 0 1\nf", 1).replace("\n", "\r\n"), ".obj"),
     "obj counted back": (
-        # From the last vertex read so far: of 4 first, then of 5.
+        # Negative indices count from the last vertex read so far: of 4 first, then of 5.
         obj(faces=FACES[:2])
         .replace("v 7.0 8.0 -9.0\n", "")
         .replace("f 1 3 2", "f -4 -2 -3")
@@ -102,7 +102,7 @@ def test_every_format_keeps_vertices_and_faces_exactly(tmp_path, form):
 
 
 def test_ply_with_texture_coordinates(tmp_path):
-    """Two corners of one vertex with other coordinates would split it."""
+    """Different texture coordinates at two corners of a vertex must not split the vertex."""
     text = ply("ascii").decode().replace("vertex_indices\n", "vertex_indices\nproperty list uchar float texcoord\n")
     head, rest = text.split("end_header\n")
     lines = rest.splitlines()
@@ -120,7 +120,7 @@ def test_ply_with_texture_coordinates(tmp_path):
 )
 def test_a_quadrilateral_is_two_triangles(tmp_path, content, suffix):
     faces = read(three(tmp_path, content, suffix)).faces
-    # the same corners in the same sense of rotation, two triangles with a common diagonal
+    # the same corners in the same orientation, two triangles with a common diagonal
     assert faces.tolist() == [[0, 1, 4], [4, 2, 0]]
 
 
@@ -142,7 +142,7 @@ def test_natural_order_and_splits(tmp_path):
 
 
 def numbered(folder, count, first=0):
-    """Meshes, each moved by its number."""
+    """Writes meshes, each shifted by its number."""
     return write(folder, {f"{i}.obj": obj(VERTICES + np.float32(i)) for i in range(first, first + count)})
 
 
@@ -224,10 +224,10 @@ def test_meshes_in_folders_inside(tmp_path):
 def test_copies_in_several_splits_are_told(tmp_path):
     options = numbered(tmp_path, 24)
     assert "duplicates" not in read(options).note
-    (tmp_path / "13.obj").write_text(obj(VERTICES + np.float32(12)))  # within train and test: 12 is of test
+    (tmp_path / "13.obj").write_text(obj(VERTICES + np.float32(12)))  # copies in train and test: 12 is in test
     (tmp_path / "12.obj").write_text(obj(VERTICES + np.float32(12)))
     (tmp_path / "11.obj").write_text(off(VERTICES + np.float32(2)))
-    (tmp_path / "11.obj").rename(tmp_path / "11.off")  # of validation; 2 is of test
+    (tmp_path / "11.obj").rename(tmp_path / "11.off")  # in validation; 2 is in test
     (tmp_path / "21.obj").write_text(obj(VERTICES))
     assert read(options).note.endswith(
         "; duplicates: 1 of validation is in train too, 1 of test is in train too, 1 of test is in validation too"
@@ -252,7 +252,7 @@ def test_identity_follows_the_files(tmp_path):
     seen.add(identity(options))
     stat = (tmp_path / "2.obj").stat()
     (tmp_path / "2.obj").write_text(obj() + "\n")
-    os.utime(tmp_path / "2.obj", ns=(stat.st_atime_ns, stat.st_mtime_ns))  # only the size is another
+    os.utime(tmp_path / "2.obj", ns=(stat.st_atime_ns, stat.st_mtime_ns))  # only the size differs
     seen.add(identity(options))
     (tmp_path / "2.obj").rename(tmp_path / "3.obj")
     seen.add(identity(options))
@@ -410,7 +410,7 @@ def test_cows(real, tmp_path):
 
 def test_faces(real, tmp_path):
     heads = load(real / "ict_facekit_verts.npz")
-    assert "not verts" in refused(linked(tmp_path, real / "ict_facekit_verts.npz"))  # it has parts by name
+    assert "not verts" in refused(linked(tmp_path, real / "ict_facekit_verts.npz"))  # its parts have names
     (tmp_path / "ict_facekit_verts.npz").unlink()
     verts = np.concatenate([heads["neutral"][None], heads["identity"], heads["expression"]])
     np.savez(tmp_path / "heads.npz", verts=verts, faces=heads["faces"])

@@ -1,4 +1,4 @@
-"""NLVR: a made-up one in every wrong shape, and the real one against its own description of the scenes."""
+"""NLVR: a synthetic copy with every kind of fault, and the real one against its own description of the scenes."""
 
 import hashlib
 import io
@@ -29,11 +29,11 @@ COMMAND = "jaxgen data prepare nlvr --from FOLDER"
 
 @pytest.fixture(autouse=True)
 def data_folder(tmp_path, monkeypatch):
-    """Each test prepares for itself."""
+    """Gives each test its own cache, so that it prepares the data itself."""
     monkeypatch.setenv("JAXGEN_DATA_DIR", str(tmp_path / "cache"))
 
 
-# Of each part: sentence, label. The first two of dev have the pictures of the same boxes, see `written`.
+# Map from part to (sentence, label). Scenes 1 and 2 of dev have pictures of the same boxes, see `written`.
 SCENES = {
     "dev": [("There is a box.", "true"), ("A black square!", "false"), ("there is  A BOX", "false")],
     "test": [("Two towers.", "true"), ("Three towers", "true"), ("Four é towers", "false")],
@@ -42,7 +42,7 @@ SCENES = {
 
 
 def boxes(part, scene):
-    """The gray of each of a scene's three boxes."""
+    """Gray level of each of a scene's three boxes."""
     if part == "dev" and scene < 2:
         return 1, 2, 3
     number = 3 * [*itertools.accumulate((len(x) for x in SCENES.values()), initial=0)][list(SCENES).index(part)]
@@ -61,7 +61,7 @@ def png(values, alpha=255):
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    """A made-up NLVR: FOLDER/nlvr/dev/dev.json and so on."""
+    """A synthetic NLVR: FOLDER/nlvr/dev/dev.json and so on."""
     folder = tmp_path_factory.mktemp("made-up")
     for part, scenes in SCENES.items():
         (folder / "nlvr" / part / "images" / "0").mkdir(parents=True)
@@ -83,14 +83,14 @@ def written(tmp_path_factory):
 
 @pytest.fixture
 def small(written, tmp_path, monkeypatch):
-    """A copy to change, and NLVR taken to be as small."""
+    """A copy to modify, with NLVR's expected sizes reduced to match."""
     monkeypatch.setattr(nlvr, "SCENES", {part: len(scenes) for part, scenes in SCENES.items()})
     shutil.copytree(written, tmp_path / "small")
     return tmp_path / "small"
 
 
 def archive(folder, path, *more):
-    """A tar.gz file of a folder's content and of more members, (info, content)."""
+    """Makes a tar.gz file of a folder's content and further members, (info, content)."""
     path.parent.mkdir(exist_ok=True)
     with tarfile.open(path, "w:gz") as tar:
         for member, content in more:
@@ -116,7 +116,7 @@ def everything():
 
 
 def refused(folder):
-    """The one line that tells why nothing could be prepared; and nothing is."""
+    """Returns the one-line error of a failed preparation, and checks that nothing was prepared."""
     with pytest.raises(UserError) as caught:
         nlvr.prepare(folder)
     assert "\n" not in str(caught.value)
@@ -150,7 +150,7 @@ def test_made_up(small, capfd):
 
 
 def test_splits_by_the_definition(small):
-    """A group's split is drawn by its least sentence: here {a black square, there is a box} is one group."""
+    """A group's first sentence in sorted order draws its split; {a black square, there is a box} is one group here."""
     nlvr.prepare(small)
     for split, examples in everything().items():
         for example in examples:
@@ -158,7 +158,7 @@ def test_splits_by_the_definition(small):
             first = "a black square" if sentence == "there is a box" else sentence
             share = int.from_bytes(hashlib.sha256(first.encode()).digest()[:4], "big") / 2**32
             assert split == ("test" if share < 0.1 else "validation" if share < 0.2 else "train")
-    assert all(everything().values())  # or else little is tested
+    assert all(everything().values())  # otherwise little is tested
 
 
 def test_order_is_as_listed(small):
@@ -170,7 +170,7 @@ def test_order_is_as_listed(small):
 
 
 def test_folders_that_will_do(small, tmp_path, monkeypatch):
-    """The extracted archive, the folder nlvr in it, the archive, and one with another folder on top: all the same."""
+    """Equivalent forms: the extracted archive, its folder nlvr, the archive, and one with another top folder."""
     archive(small, tmp_path / "packed" / "nlvr_dev_test_hidden.tar.gz")
     archive(small.parent, tmp_path.parent / f"{tmp_path.name}-packed" / "nlvr-master.tar.gz")
     identities = set()
@@ -183,7 +183,7 @@ def test_folders_that_will_do(small, tmp_path, monkeypatch):
 
 
 def test_nothing_of_an_archive_is_written(small, tmp_path):
-    """Not outside, and not by links; what is no file is passed over."""
+    """Nothing is extracted outside the folder or through links; members that are not files are skipped."""
     outside = tmp_path / "outside"
     evil = [
         member("../../evil/dev/images/0/evil.png", b"x"),
@@ -205,7 +205,7 @@ def test_nothing_of_an_archive_is_written(small, tmp_path):
 
 
 def test_an_archive_cut_off(small, tmp_path):
-    """But for its last tenth, some of which is padding."""
+    """Every truncation fails except within the last tenth, which contains padding."""
     packed = archive(small, tmp_path / "packed" / "nlvr.tar.gz")
     content = packed.read_bytes()
     for kept in np.linspace(0, 0.9, 50):
@@ -334,7 +334,7 @@ def test_damage_is_found(small, name, damage):
         (place / name).unlink()
     else:
         (place / name).write_bytes({"emptied": b"", "shortened": content[:-3], "flipped": content}[damage])
-    # A manifest of another checksum cannot be told from a file of another content.
+    # A manifest with another checksum is indistinguishable from a file with other content.
     named = nlvr.IMAGES if (name, damage) == (nlvr.MANIFEST, "flipped") else name
     remedy = f"was damaged or changed after it was prepared: delete {place} and run {COMMAND}"
     for function in (lambda: nlvr.read(OPTIONS), lambda: nlvr.prepare(small)):
@@ -384,7 +384,7 @@ def test_a_folder_that_cannot_be_written(small, tmp_path, monkeypatch):
 
 
 def run(code, *arguments):
-    """A fresh Python on `code`, warnings being errors, that takes NLVR to be as small as the made-up one."""
+    """Runs code in a new Python with warnings as errors and NLVR's sizes reduced to the synthetic copy's."""
     start = f"from jaxgen.data.readers import nlvr; nlvr.SCENES = { {part: len(x) for part, x in SCENES.items()} }\n"
     return subprocess.run(
         [sys.executable, "-W", "error", "-c", start + textwrap.dedent(code), *map(str, arguments)],
@@ -433,7 +433,7 @@ def test_a_kill_in_the_middle_leaves_nothing_that_is_used(small):
 
 
 def test_another_process_is_first(small, monkeypatch):
-    """It is done just before this one would be."""
+    """The other process finishes just before this one would."""
     rename = Path.rename
     renamed = []
 
@@ -452,7 +452,7 @@ def test_another_process_is_first(small, monkeypatch):
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory):
-    """The real one: its prepared folder, its splits, and its lines by what their pictures' names begin with."""
+    """The real NLVR: its prepared folder, its splits, and its lines by the prefix of their pictures' names."""
     root = os.environ.get("JAXGEN_TEST_DATA")
     if not root:
         pytest.skip("needs JAXGEN_TEST_DATA")
@@ -490,14 +490,14 @@ def test_real_counts(real):
 
 @pytest.mark.slow
 def test_real_pictures_show_their_scenes_and_splits_share_nothing(real):
-    """The center of every object of every picture has the object's color.
+    """The center of every object in every picture has the object's color.
 
-    Picture k has the boxes in their k-th order; a box is 100 pixels wide and starts 150 after the one before.
+    Picture k has the boxes in their k-th order; a box is 100 pixels wide and starts 150 after the previous one.
     """
     _, source, scenes = real
     colors = {"#0099ff": (0, 153, 255), "Yellow": (255, 255, 0), "Black": (0, 0, 0)}
     orders = list(itertools.permutations(range(3)))
-    # Of each split: its pictures, its sentences, and the presentations that scenes were taken from.
+    # By split: its pictures, its sentences, and the presentations from which its scenes come.
     pictures, sentences, presentations = ({split: set() for split in source.splits} for _ in range(3))
     objects = 0
     for split, records in source.splits.items():

@@ -1,4 +1,4 @@
-"""Official datasets, read without TensorFlow: tiny ones that TFDS prepares here, and the real ones where they are."""
+"""Official datasets read without TensorFlow: tiny ones that TFDS prepares here, and real ones if available."""
 
 import gzip
 import hashlib
@@ -25,7 +25,7 @@ SPLITS = ("train", "validation", "test")
 
 
 def file(pixels, kind="PNG", **options):
-    """An image file of pixels, uint8 [H, W] or [H, W, 3]."""
+    """Encodes pixels, uint8 [H, W] or [H, W, 3], as an image file."""
     content = io.BytesIO()
     Image.fromarray(np.asarray(pixels, np.uint8)).save(content, kind, **options)
     content.seek(0)
@@ -37,7 +37,7 @@ def gray(value):
 
 
 def prepare(root, name, features, splits, version="1.0.0"):
-    """What `jaxgen data prepare` leaves of a dataset with these features and examples, in their order."""
+    """Writes a dataset with these features and examples, in this order, as `jaxgen data prepare` does."""
     import tensorflow_datasets as tfds
 
     class Tiny(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -210,7 +210,7 @@ def test_splits_that_are_missing_are_carved_from_train(root, splits, expected):
 
 
 def test_features_of_any_dataset(root):
-    """The image, not the mask or the file's name; a label; the first of several captions, in Unicode."""
+    """The image is used, not the mask or the file's name; a label; the first of several captions, in Unicode."""
     import tensorflow_datasets as tfds
 
     features = {
@@ -363,13 +363,13 @@ def test_files_that_vanish_while_they_are_read(toy):
         path.unlink()
     with pytest.raises(UserError, match="can no longer be read") as raised:
         records[0]
-    assert not isinstance(raised.value, BadExampleError)  # or every example would be skipped as a bad one
+    assert not isinstance(raised.value, BadExampleError)  # otherwise every example would be skipped as a bad one
 
 
 def test_identity_changes_with_the_files_and_the_splits(toy):
     first = identity(Options("tfds:toy"))
     assert identity(Options("tfds:toy")) == first
-    assert identity(Options("tfds:toy", image_size=8)) == first  # of what is done after reading
+    assert identity(Options("tfds:toy", image_size=8)) == first  # independent of processing after reading
     assert identity(Options("tfds:toy", train_split="train[:5]")) != first
     path = toy / "toy-train.array_record-00000-of-00001"
     status = path.stat()
@@ -415,7 +415,7 @@ def test_wrong_names(root, dataset, message):
 
 @pytest.mark.parametrize("name", OFFICIAL)
 def test_rows_agree_with_the_builders_of_tfds(name):
-    """With what the builders say of features, classes and configs, without their data."""
+    """The table agrees with the builders' features, classes and configs, which need no data."""
     import tensorflow_datasets as tfds
 
     row = OFFICIAL[name]
@@ -437,7 +437,7 @@ def test_rows_agree_with_the_builders_of_tfds(name):
     assert bool(row.label) == bool(row.classes)
 
 
-# The real ones. `tests/data/test_prepare.py` prepares them where TensorFlow is.
+# The real datasets. `tests/data/test_prepare.py` prepares them if TensorFlow is installed.
 
 needs_prepared = pytest.mark.skipif(
     not os.environ.get("JAXGEN_PREPARED_DIR"), reason="JAXGEN_PREPARED_DIR names no data folder with prepared datasets"
@@ -462,7 +462,7 @@ def real(monkeypatch):
 
 
 def hashes(images, labels):
-    """The sorted sha256 of each image with its label: equal just where the examples are, in any order."""
+    """Sorted sha256 digests of each image with its label: equal exactly if the examples are, in any order."""
     return sorted(
         hashlib.sha256(np.ascontiguousarray(image).tobytes() + bytes([label])).hexdigest()
         for image, label in zip(images, labels, strict=True)
@@ -470,7 +470,7 @@ def hashes(images, labels):
 
 
 def idx(name):
-    """The content of an idx file, uint8, by its header: two zeros, the type, the number of axes, their lengths."""
+    """Content of an idx file, uint8, with the shape in its header: two zeros, type, number of axes, lengths."""
     content = gzip.decompress((Path(os.environ["JAXGEN_TEST_DATA"]) / name).read_bytes())
     axes = content[3]
     shape = [int.from_bytes(content[4 + 4 * i : 8 + 4 * i], "big") for i in range(axes)]
@@ -483,7 +483,7 @@ def idx(name):
 @pytest.mark.parametrize(
     ("name", "first", "means"),
     [
-        # The first labels of TFDS's published order, and the pixel means that are used everywhere.
+        # The first labels in TFDS's published order, and the commonly used pixel means.
         ("mnist", [4, 1, 0, 7, 8, 1, 2, 7, 1, 6], (0.1306605, 0.1325146)),
         ("fashion_mnist", [2, 1, 8, 4, 1, 9, 2, 2, 0, 2], (0.2860406, 0.2868493)),
     ],
@@ -511,7 +511,7 @@ def test_binarized_mnist_is_what_was_published(real):
     folder = Path(os.environ["JAXGEN_TEST_DATA"]) / "binarized_mnist"
     for split, file_name in zip(SPLITS, ("train", "valid", "test"), strict=True):
         text = gzip.decompress((folder / f"binarized_mnist_{file_name}.amat.gz").read_bytes())
-        bits = np.frombuffer(text, np.uint8)[::2].reshape(-1, 28, 28) - ord("0")  # each is followed by a blank
+        bits = np.frombuffer(text, np.uint8)[::2].reshape(-1, 28, 28) - ord("0")  # each digit is followed by a blank
         assert set(np.unique(bits)) == {0, 1}
         images = np.stack([x["image"] for x in splits[split]])
         assert hashes(images, [0] * len(images)) == hashes(bits * np.uint8(255), [0] * len(bits))
@@ -519,7 +519,7 @@ def test_binarized_mnist_is_what_was_published(real):
 
 
 def test_the_manifest_is_plain(toy):
-    """For whoever wants to check a folder with other tools."""
+    """The manifest is plain text, so that a folder can be checked with other tools."""
     manifest = json.loads((toy / MANIFEST).read_text())
     assert manifest["dataset"] == "toy"
     assert manifest["examples"] == {"train": 20, "test": 5}

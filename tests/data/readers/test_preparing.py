@@ -1,4 +1,4 @@
-"""Preparing: of a small dataset with files of its own, which needs no TensorFlow, and of real ones where it is."""
+"""Preparation of a small dataset without TensorFlow, and of real ones if TensorFlow is installed."""
 
 import fcntl
 import gzip
@@ -21,8 +21,8 @@ from jaxgen.data.readers import official
 from jaxgen.data.readers.preparing import UNZIPPED, prepare
 from jaxgen.errors import UserError
 
-VALUES = b"".join(bytes([x]) for x in range(30))  # published gzipped; an image of each
-LABELS = b"".join(b"%d\n" % (x % 3) for x in range(30))  # published as they are
+VALUES = b"".join(bytes([x]) for x in range(30))  # published gzipped; one image per value
+LABELS = b"".join(b"%d\n" % (x % 3) for x in range(30))  # published uncompressed
 VALUES_GZ = gzip.compress(VALUES, 9, mtime=1)
 URL = "http://files.example/"
 NAME = "tfds:jaxgen_test_stripes"
@@ -44,7 +44,7 @@ def stripes():
             URL + "values.bin.gz": UrlInfo(len(VALUES_GZ), digest(VALUES_GZ), "values.bin.gz"),
             URL + "get?id=7": UrlInfo(len(LABELS), digest(LABELS), "labels.txt"),
         }
-        fails = None  # what is called in the middle of generating
+        fails = None  # called midway through generation
 
         def _info(self):
             return tfds.core.DatasetInfo(
@@ -55,7 +55,7 @@ def stripes():
             )
 
         def _split_generators(self, manager):
-            values = manager.download(URL + "values.bin.gz")  # TFDS would extract it by TensorFlow
+            values = manager.download(URL + "values.bin.gz")  # TFDS would extract it with TensorFlow
             labels = manager.download({"labels": URL + "get?id=7"})["labels"]
             return {
                 "train": self._generate_examples(values, labels, range(20)),
@@ -83,7 +83,7 @@ def stripes():
 
 @pytest.fixture(autouse=True)
 def root(tmp_path, monkeypatch, stripes):
-    """The data folder; TensorFlow is said to be there, which the small dataset does not use."""
+    """The data folder; TensorFlow is reported as installed, but the small dataset does not use it."""
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name, *rest: name if name == "tensorflow" else find_spec(name, *rest)
@@ -163,7 +163,7 @@ def below(folder):
 
 
 def among_others(folder):
-    """Beside files of the same names with other content, as of another dataset."""
+    """Adds files with the same names and other content, as from another dataset."""
     (folder / "a").mkdir()
     (folder / "z").mkdir()
     for other in ("a/values.bin.gz", "z/values.bin.gz"):
@@ -355,7 +355,7 @@ def test_unzipped_checksums_are_of_the_published_files(files):
 @needs_tensorflow
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "binarized_mnist"])
 def test_real_datasets(files, name, monkeypatch, capfd):
-    """Into JAXGEN_PREPARED_DIR where it is given: `test_official.py` reads them from there without TensorFlow."""
+    """The datasets go to JAXGEN_PREPARED_DIR if it is set; `test_official.py` reads them there without TensorFlow."""
     if folder := os.environ.get("JAXGEN_PREPARED_DIR"):
         monkeypatch.setenv("JAXGEN_DATA_DIR", folder)
     prepare(name, files, progress=False)  # mnist's and fashion_mnist's files have the same names
@@ -369,7 +369,7 @@ def test_real_datasets(files, name, monkeypatch, capfd):
 @needs_files
 @needs_tensorflow
 def test_real_files_unzipped_and_zipped_anew(files, tmp_path, monkeypatch):
-    """TFDS's own order, in any form of the files."""
+    """TFDS's order of the examples is kept for any compression of the files."""
     for number, path in enumerate(sorted((files / "mnist").glob("*.gz"))):
         content = gzip.decompress(path.read_bytes())
         if number % 2:

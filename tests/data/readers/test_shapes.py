@@ -1,7 +1,7 @@
-"""The shapes against a checker that sees only an image and a caption, and shares no code with what draws them.
+"""Shapes against a checker that sees only an image and a caption, and shares no code with the drawing.
 
-It finds the objects by color, their shapes by how much of their boxes and of their convex hulls they fill, and
-parses the caption by a grammar of its own. What makes it a check: it refuses every caption with one word changed.
+It finds objects by color and shapes by how much of their boxes and convex hulls they fill, and parses the caption with
+its own grammar. As a check of the checker, it must reject every caption with one word changed.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ BACKGROUND_FIRST = re.compile(r"a (black|white) background with (.+)")
 
 
 def parse(caption):
-    """The background or None, the groups (number, size or "", color, shape), and the relation of the first to each."""
+    """Parses a caption: background or None, groups (number, size or "", color, shape), relations."""
     if match := BACKGROUND_FIRST.fullmatch(caption):
         background, content = match.groups()
     else:
@@ -55,10 +55,10 @@ def parse(caption):
 
 
 def shape_of(mask):
-    """The shape that fills its box, a mask [height, width], in this way; None if it is none of the four.
+    """Classifies a mask [height, width], cropped to its box, by its shape; None if it is none of the four.
 
-    A circle, square, triangle and star of the plane fill pi/4, 1, 1/2 and 0.33 of their boxes. They fill their
-    hulls, but for the star, which fills 0.47. Small ones of pixels differ from this by up to 0.13 and 0.2.
+    In the plane a circle, square, triangle and star fill pi/4, 1, 1/2 and 0.33 of their boxes. All fill their convex
+    hulls except the star, which fills 0.47. Small shapes of pixels deviate from this by up to 0.13 and 0.2.
     """
     rows, columns = np.nonzero(mask)
     corners = np.concatenate([np.column_stack([rows + i, columns + j]) for i in (0, 1) for j in (0, 1)])
@@ -76,7 +76,7 @@ def shape_of(mask):
 
 
 def see(image):
-    """The background and, of each object, (color, shape, size, (left, top, right, bottom))."""
+    """Finds the background and the objects, each (color, shape, size, (left, top, right, bottom))."""
     codes = (image >= 128) @ np.array([4, 2, 1])
     objects = []
     for code in set(np.unique(codes)) - {codes[0, 0]}:
@@ -101,7 +101,7 @@ def stands(box, relation, other):
 
 
 def is_true(caption, seen):
-    """Whether a caption is true of what is seen in an image."""
+    """True if a caption matches the objects seen in an image."""
     seen_background, objects = seen
     background, groups, relations = parse(caption)
     named = Counter()
@@ -123,7 +123,7 @@ def is_true(caption, seen):
 
 
 def falsehoods(caption):
-    """Captions with one thing changed: (what, caption)."""
+    """Yields captions with one thing changed: (what, caption)."""
     for match in GROUP.finditer(caption):
         number, size, color, shape, plural = match.groups()
         changed = [("count", f"{n} {size}{color} {shape}{s}") for n, s in (("a", ""), ("two", "s"), ("three", "s"))]
@@ -152,7 +152,7 @@ def source():
 
 
 def check(split, count):
-    """The first captions of a split are true, all their changes false, and labels those of the largest objects."""
+    """Checks a split's first captions: they are true, all changes are false, and labels name the largest objects."""
     refused = Counter()
     for image, caption, label in zip(*(split[name][:count] for name in ("image", "caption", "label")), strict=True):
         seen = see(image)
@@ -167,7 +167,7 @@ def check(split, count):
 
 @pytest.mark.parametrize(("split", "count"), [("train", 1000), ("validation", 500), ("test", 500)])
 def test_captions_and_labels_are_true_and_changed_captions_are_not(source, split, count):
-    """Of the first scenes; of all of them, in the slow test below."""
+    """Checks the first scenes; the slow test below checks all."""
     refused = check(source.splits[split], count)
     assert set(refused) == {"count", "color", "shape", "size", "relation", "background"}
     assert min(refused.values()) > count / 4
@@ -180,7 +180,7 @@ def test_every_caption_and_label_is_true(source, split):
 
 
 def test_checker_refuses_what_is_no_scene():
-    """No objects, and shapes there are not: a ring, a bar, two circles that touch."""
+    """Images without objects or with other shapes are rejected: a ring, a bar, two touching circles."""
     y, x = np.mgrid[:64, :64] - 31.5
     ring = (np.hypot(x, y) < 12) & (np.hypot(x, y) > 7)
     bar = (abs(x) < 11) & (abs(y) < 5)
@@ -212,12 +212,12 @@ def test_captions_are_varied_and_of_few_words(source):
     captions = source.splits["train"]["caption"]
     frequency = Counter(word for caption in captions for word in caption.split())
     assert set(frequency) == set(WORDS.split())
-    assert min(frequency.values()) > 700  # each word is there to be learned
+    assert min(frequency.values()) > 700  # every word is frequent enough to be learned
     assert len(set(captions)) > 10_000
     # the six arrangements, by the numbers of objects in the groups
     arrangements = Counter(tuple(sorted(number for number, *_ in parse(caption)[1])) for caption in captions)
     assert arrangements.keys() == {(1,), (2,), (1, 1), (3,), (1, 2), (1, 1, 1)}
-    # 4 standard deviations of a binomial of 20,000 and 1/6
+    # 4 standard deviations of a binomial with 20,000 draws and probability 1/6
     assert all(abs(count - 20_000 / 6) < 4 * 53 for count in arrangements.values())
 
 
@@ -249,7 +249,7 @@ def one(shape, side, center, color="red", background="black"):
 
 
 def test_square_by_hand():
-    """12 wide around (20.25, 30): columns 15 to 25 whole, 14 three and 26 one quarter; rows 24 to 35 whole."""
+    """Side 12 around (20.25, 30) covers columns 15 to 25 fully, 14 by 3/4 and 26 by 1/4; rows 24 to 35 fully."""
     expected = np.zeros((64, 64, 3), np.uint8)
     expected[24:36, 15:26] = (255, 255, 0)
     expected[24:36, 14] = (191, 191, 0)  # 0.75 * 255 = 191.25
@@ -269,7 +269,7 @@ STAR = 2 * (STAR - STAR.min(axis=0)) / np.ptp(STAR, axis=0) - 1
 @pytest.mark.parametrize("shape", shapes.SHAPES)
 @pytest.mark.parametrize(("side", "center"), [(12, (20.3, 31.8)), (14.2, (32.5, 40)), (23.7, (30.1, 25.7))])
 def test_shapes_are_those_of_pillow(shape, side, center):
-    """Pillow's, drawn 16 times as large and averaged; the edges' antialiasing differs a little."""
+    """Compares with Pillow's shapes drawn 16 times as large and averaged; antialiasing differs a little at edges."""
     large = Image.new("L", (1024, 1024))
     draw = ImageDraw.Draw(large)
     corners = {"square": [(-1, -1), (1, -1), (1, 1), (-1, 1)], "triangle": [(0, -1), (1, 1), (-1, 1)], "star": STAR}
@@ -292,7 +292,7 @@ def test_drawing_in_chunks_changes_nothing(monkeypatch):
 
 
 def test_content_is_the_recorded_one(source):
-    """If the rule or NumPy's streams change, so does this, and `identity` has to change with it."""
+    """A change of the rule or of NumPy's random streams changes the content; `identity` must then change too."""
     digests = {}
     for name, split in source.splits.items():
         digest = hashlib.sha256(split["image"])

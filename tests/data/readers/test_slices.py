@@ -1,4 +1,4 @@
-"""TFDS's slicing syntax, against ranges by hand; and what is refused, in one line each."""
+"""TFDS's slicing syntax against ranges by hand, and one-line errors."""
 
 import itertools
 
@@ -22,7 +22,7 @@ HOW = "to be sliced as in train[:10%], train[1000:2000] or train+test"
         ("train[:-5]", [("train", 0, 995)]),
         ("train[-20%:-10%]", [("train", 800, 900)]),
         ("train[30:70]", [("train", 30, 70)]),
-        ("test[:33%]", [("test", 0, 2)]),  # 2.31, to the nearest
+        ("test[:33%]", [("test", 0, 2)]),  # 2.31, rounded to nearest
         ("test[:36%]", [("test", 0, 3)]),  # 2.52
         ("train+test", [("train", 0, 1000), ("test", 0, 7)]),
         ("test[4:]+train[:3]+val", [("test", 4, 7), ("train", 0, 3), ("val", 0, 20)]),

@@ -1,4 +1,4 @@
-"""Stacks, taken apart: each channel is an image of the source, and the label is made of those images' digits."""
+"""Stacks taken apart: each channel is an image of the source, and the label consists of those images' digits."""
 
 import gzip
 import hashlib
@@ -22,14 +22,14 @@ def rng(seed=0):
 
 
 def digits():
-    """scikit-learn's, by threes in splits: uint8 [n, 8, 8, 1] and int32 [n]."""
+    """scikit-learn's digits, divided by index modulo 3 into splits: uint8 [n, 8, 8, 1] and int32 [n]."""
     source = load_digits()
     images, labels = source.images.astype(np.uint8)[..., None], source.target.astype(np.int32)
     return {split: {"image": images[i::3], "label": labels[i::3]} for i, split in enumerate(SPLITS)}
 
 
 def mnist():
-    """The first 10,000 training images of MNIST, as above."""
+    """The first 10,000 training images of MNIST, divided likewise."""
     folder = Path(os.environ.get("JAXGEN_TEST_DATA", "")) / "mnist"
     if "JAXGEN_TEST_DATA" not in os.environ or not folder.is_dir():
         pytest.skip("JAXGEN_TEST_DATA names no folder with mnist")
@@ -41,7 +41,7 @@ def mnist():
 
 
 def picked(stacks, source):
-    """Of each channel of each stack, the digits of the source's examples with just this image, [num][3] sets."""
+    """Finds for each stack [num] and channel [3] the set of digits of the source's examples with exactly that image."""
     labels = {}
     for image, label in zip(source["image"][..., 0], source["label"].tolist(), strict=True):
         labels.setdefault(image.tobytes(), set()).add(label)
@@ -56,7 +56,7 @@ def check(stacks, source):
 
 
 def test_stack_by_hand():
-    """Two examples: the digit 7, of one dark and one bright pixel, and 2, the other way round."""
+    """Two examples: a 7 with one dark and one bright pixel, and a 2 with them swapped."""
     images = np.array([[[[0], [9]]], [[[9], [0]]]], np.uint8)
     stacks = stacked.stack(images, np.array([7, 2], np.int32), rng(), 200)
     assert stacks["image"].shape == (200, 1, 2, 3)
@@ -80,18 +80,18 @@ def test_labels_are_those_of_the_images_in_the_channels(source):
 
 
 def test_examples_are_drawn_alike_and_independently_for_the_channels():
-    """Of 10 examples, one of each digit, 100,000 stacks have each of the 1,000 triples 100 times, give or take."""
+    """Each of the 1,000 triples has about 100 of 100,000 stacks, drawn from 10 examples, one of each digit."""
     images = np.arange(10, dtype=np.uint8)[:, None, None, None]
     stacks = stacked.stack(images, np.arange(10, dtype=np.int32), rng(), 100_000)
     counts = np.bincount(stacks["label"], minlength=1000)
     assert len(counts) == 1000
-    # chi squared with 999 degrees of freedom: mean 999, deviation 44.7
+    # chi-squared with 999 degrees of freedom: mean 999, standard deviation 44.7
     assert abs(((counts - 100) ** 2 / 100).sum() - 999) < 4 * 44.7
 
 
 @pytest.fixture
 def loaded(monkeypatch):
-    """`jaxgen.data` with the digits as above, and the names asked of it."""
+    """`jaxgen.data` with the digits above; records the requested names."""
     names = []
 
     def load(name):
@@ -129,7 +129,7 @@ def test_same_stacks_each_time(loaded):
 
 
 def test_draws_are_the_recorded_ones(loaded):
-    """If the rule or NumPy's streams change, so does this, and `identity` has to change with it."""
+    """A change of the rule or of NumPy's random streams changes the content; `identity` must then change too."""
     content = hashlib.sha256()
     for split in stacked.read(Options("stacked_digits")).splits.values():
         content.update(split["image"])

@@ -1,4 +1,4 @@
-"""Stand-ins for torchvision, which torch-fidelity imports and of which the functions compared with here use nothing."""
+"""Stubs for torchvision, which torch-fidelity imports but the functions compared here do not use."""
 
 import sys
 import types

@@ -1,4 +1,4 @@
-"""Fréchet and kernel distance and the inception score against torch-fidelity, from the same features and logits."""
+"""Fréchet and kernel distance and inception score against torch-fidelity, from the same features and logits."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from jaxgen.metrics.kernel import kernel_distance, squared_mmd
 
 
 def features(seed, n, dimensions):
-    """Correlated, not centered, and not negative, as those of a network are."""
+    """Draws correlated, uncentered, nonnegative features, like a network's."""
     rng = np.random.default_rng(seed)
     return np.maximum(0.5 + rng.normal(size=(n, dimensions)) @ rng.normal(size=(dimensions, dimensions)) / 4, 0)
 

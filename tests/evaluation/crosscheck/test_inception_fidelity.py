@@ -1,4 +1,4 @@
-"""Inception-v3 against torch-fidelity's, with the same random weights: no published file is needed."""
+"""Inception-v3 against torch-fidelity's with the same random weights; no published file is needed."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ TOLERANCE = 1e-4
 
 
 class Unloaded(FeatureExtractorInceptionV3):
-    """The network before its weights are loaded."""
+    """The network without loading weights."""
 
     def load_state_dict(self, state_dict):
         pass
@@ -23,7 +23,7 @@ class Unloaded(FeatureExtractorInceptionV3):
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    """The folder of the same random weights in both formats of PyTorch."""
+    """A folder with the same random weights in both of PyTorch's file formats."""
     folder = tmp_path_factory.mktemp("weights")
     torch.save({}, folder / "none.pth")
     network = Unloaded("random", ["2048"], feature_extractor_weights_path=str(folder / "none.pth"))
@@ -43,11 +43,11 @@ def weights(tmp_path_factory):
             uniform(module.bias, -0.5, 0.5)
             uniform(module.running_mean, -0.5, 0.5)
             uniform(module.running_var, 0.5, 1.5)
-    # The last block has the statistics of images, so that no feature is dead, or nearly so and all rounding. In every
-    # block they would make the network so sensitive that its own float32 and float64 differ by more than 1e-4.
+    # The last block normalizes by the images' statistics, so that no feature is dead or dominated by rounding. In every
+    # block, these would make the network so sensitive that its float32 and float64 outputs differ by more than 1e-4.
     for module in network.Mixed_7c.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
-            module.train().momentum = None  # the running averages are then those of the images
+            module.train().momentum = None  # the running averages become those of the images
     network(torch.from_numpy(images(299, 299).transpose(0, 3, 1, 2).copy()))
     torch.save(network.state_dict(), folder / "zip.pth")
     torch.save(network.state_dict(), folder / "legacy.pth", _use_new_zipfile_serialization=False)
@@ -56,7 +56,7 @@ def weights(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def theirs(weights):
-    """Torch-fidelity's features and logits without bias of NHWC images."""
+    """torch-fidelity's features and logits without bias for NHWC images."""
     path = str(weights / "zip.pth")
     network = FeatureExtractorInceptionV3("random", ["2048", "logits_unbiased"], feature_extractor_weights_path=path)
     return lambda images: [out.numpy() for out in network(torch.from_numpy(images.transpose(0, 3, 1, 2).copy()))]
@@ -71,7 +71,7 @@ def ours(weights):
 
 
 def images(height, width):
-    """A gradient, a checkerboard, one dark and one light noise: uint8 [4, height, width, 3]."""
+    """A gradient, a checkerboard, a dark and a light noise image: uint8 [4, height, width, 3]."""
     random = np.random.Generator(np.random.Philox(0))
     rows, columns, channels = np.ogrid[:height, :width, :3]
     gradient = 255 * (rows / height + columns / width + channels) / 5
@@ -84,7 +84,7 @@ def images(height, width):
 def test_features_and_logits(ours, theirs, height, width):
     x = images(height, width)
     for name, a, b in zip(("features", "logits"), (ours.features(x), ours.logits(x)), theirs(x), strict=True):
-        scale = np.abs(b).max(axis=0)  # of each feature
+        scale = np.abs(b).max(axis=0)  # per feature
         whole, each = np.abs(a - b).max() / scale.max(), (np.abs(a - b).max(axis=0) / scale).max()
         spread = np.median(np.ptp(b, axis=0) / scale)
         print(f"{name} {height}x{width}: {whole:.1e}, per feature {each:.1e}; the images differ by {spread:.2f}")

@@ -1,4 +1,4 @@
-"""The scores of nearest neighbors against those of the authors of density and coverage."""
+"""Scores of nearest neighbors against the implementation by the authors of density and coverage."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ prdc = pytest.importorskip("prdc")
 
 
 def features(n, m, dimensions):
-    """Correlated features that are 0 or more, like a network's, the fakes less varied."""
+    """Draws correlated, nonnegative features, like a network's; the fakes vary less."""
     rng = np.random.default_rng(n + m)
     mixing = rng.normal(size=(dimensions, dimensions))
     return tuple(np.abs(scale * rng.normal(size=(num, dimensions)) @ mixing) for scale, num in ((1, n), (0.9, m)))
