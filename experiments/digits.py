@@ -33,10 +33,10 @@ experiment = Experiment(
     title="Naive Bayes, a VAE and a DCGAN on handwritten digits",
     settings=Settings(dataset="digits", image_size=16, seeds=(0, 1, 2, 3, 4), steps=1500, batch_size=64),
     arms={
-        "naive_bayes": Arm("naive_bayes"),
-        # A smallest map of 2x2: with the usual 4x4 no unit sees a whole 16-pixel digit, and samples
+        "naive_bayes": Arm("naive_bayes", {"likelihood": "bernoulli"}),
+        # A smallest map of 2x2: on a 4x4 map no unit sees a whole 16-pixel digit, and samples
         # combine parts of different digits.
-        "vae": Arm("vae", {"features": 32, "smallest": 2, "latent_dim": 5}),
+        "vae": Arm("vae", {"features": 32, "smallest": 2, "latent_dim": 5, "likelihood": "bernoulli"}),
         "dcgan": Arm("dcgan", {"features": 32, "smallest": 2, "latent_dim": 10, "generator_learning_rate": 1e-3}),
     },
     comparisons=(

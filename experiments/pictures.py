@@ -37,7 +37,7 @@ NETS = {"features": 32, "smallest": 2}
 RATES = {"generator_learning_rate": 1e-3}
 
 CONFIGS: dict[str, dict[str, Any]] = {
-    "naive_bayes": {},
+    "naive_bayes": dict(experiment.arms["naive_bayes"].config),
     "autoencoder": {**NETS, "latent_dim": 5},
     "vae": dict(experiment.arms["vae"].config),
     "vaegan": {**NETS, "latent_dim": 5, "learning_rate": 1e-3},

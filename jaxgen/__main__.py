@@ -1,7 +1,5 @@
 """`python -m jaxgen`."""
 
-import sys
+from jaxgen.cli import program
 
-from jaxgen.cli import main
-
-sys.exit(main())
+program()

@@ -11,9 +11,28 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxgen.config import check_idle
+from jaxgen.errors import UserError, check_positive, check_share
 from jaxgen.heads import Head
-from jaxgen.model import Array, Key
+from jaxgen.model import Array, Batch, Key, Likelihood, Sampler
 from jaxgen.nn.masked import Place
+
+
+def check(config: Any, channels: int, *sides: str) -> None:
+    """Raises UserError for values of a Config that cannot be, do not go together, or do not fit so many channels.
+
+    `sides` are the fields that are sides of kernels.
+    """
+    check_positive(config, "features", "layers", *sides, "head_features", "learning_rate", "clip")
+    check_share(config, "dropout")
+    check_idle(config, "likelihood", {"categorical": ("levels", "top"), "logistic": ("mixtures",)})
+    for name in sides:
+        if getattr(config, name) % 2 == 0:
+            raise UserError(f"{name} must be odd, not {getattr(config, name)}")
+    for name in ("features", "head_features"):
+        if config.likelihood != "logistic" and getattr(config, name) < channels:
+            words = f"{name} must be at least {channels}, one for each color channel"
+            raise UserError(f"{words}, not {getattr(config, name)}")
 
 
 def drawn_in_turn(
@@ -123,12 +142,62 @@ def drawn_by_fixed_point(
     return level, passes
 
 
-def joint(log_likelihood: Callable[[Array], Array], counts: Array) -> Array:
-    """Log p(x, y) of every class, nats [batch, classes]: the logits of p(y|x).
+def abilities(
+    head: Head,
+    shape: tuple[int, int, int],
+    classes: int,
+    log_likelihood: Callable[[Any, Array, Array], Array],
+    drawn: Callable[[Any, Key, Array, int, Array], tuple[Array, Any]],
+) -> dict[str, Any]:
+    """Fields of a Model: what it needs, its sampler and likelihood and, conditional, labels by Bayes' rule.
 
-    `log_likelihood`: one-hot y [classes] -> log p(x|y) [batch], a class at a time, as all at once might not fit.
-    `counts` [classes] are those of p(y), which is uniform while they are 0.
+    p(x) is the sum of p(x|y) p(y) over the labels, where there are `classes`; `State.extra` counts the labels of
+    training, by which p(y) goes.
+
+    Args:
+        head: the distributions.
+        shape: of images.
+        classes: 0 where the model is not conditional.
+        log_likelihood: (params, level int32 [batch, H, W, C], one-hot y [batch, classes]) -> log p(x|y), nats [batch].
+        drawn: (params, key, given, rows, y) -> levels int32 [num, H, W, C], the first `rows` rows those given, and what
+            else a sampler tells.
     """
-    counts = counts.astype(jnp.float32)
-    share = jnp.where(counts.sum() > 0, counts / jnp.maximum(counts.sum(), 1), 1 / len(counts))
-    return lax.map(log_likelihood, jnp.eye(len(counts))).T + jnp.log(share)
+
+    def complete(key, state, batch, rows, condition):
+        k_levels, k_image = jax.random.split(key)
+        given = head.level(batch["image"])
+        y = one_hot(condition, len(given), classes)
+        return {"image": head.image(k_image, drawn(state.params, k_levels, given, rows, y)[0])}
+
+    def draw(key, state, num, condition):
+        return complete(key, state, {"image": jnp.zeros((num, *shape), jnp.uint8)}, 0, condition)
+
+    def classify(state, batch):
+        """Log p(x, y) [batch, classes], logits of p(y|x); a class at a time, as all at once might not fit."""
+        level, seen = head.level(batch["image"]), state.extra.astype(jnp.float32)
+        share = jnp.where(seen.sum() > 0, seen / jnp.maximum(seen.sum(), 1), 1 / classes)
+
+        def of_class(y):
+            return log_likelihood(state.params, level, jnp.broadcast_to(y, (len(level), classes)))
+
+        return lax.map(of_class, jnp.eye(classes)).T + jnp.log(share)
+
+    def log_prob(key, state, batch):
+        if classes:
+            return jax.nn.logsumexp(classify(state, batch), axis=-1)
+        level = head.level(batch["image"])
+        return log_likelihood(state.params, level, one_hot({}, len(level), 0))
+
+    conditions = ("label",) if classes else ()
+    note = f"summed over the labels; {head.note}" if classes else head.note
+    return {
+        "needs": ("image", *conditions),
+        "sampler": Sampler(draw, conditions, head.sampling, complete),
+        "likelihood": Likelihood(log_prob, head.space, "exact", note),
+        "predict": {"label": classify} if classes else {},
+    }
+
+
+def one_hot(batch: Batch, num: int, classes: int) -> Array:
+    """Labels as vectors [num, classes]: zeros where a label is not known, and of no numbers where there are none."""
+    return jax.nn.one_hot(batch["label"], classes) if classes else jnp.zeros((num, 0))

@@ -13,8 +13,8 @@ class Stopped(KeyboardInterrupt):
     def __init__(self, words: str, asked: signal.Signals):
         super().__init__(words)
         self.asked = asked
-        # 75 is EX_TEMPFAIL, on which a scheduler restarts the job; 130 is the shell's status for Ctrl-C.
-        self.status = 75 if asked == signal.SIGTERM else 130
+        # 75 is EX_TEMPFAIL, on which a scheduler restarts the job; others are the shell's, as 130 for Ctrl-C.
+        self.status = 75 if asked == signal.SIGTERM else 128 + asked
 
 
 LEAST, MOST = 2.0**-126, 2.0**127
@@ -22,9 +22,11 @@ LEAST, MOST = 2.0**-126, 2.0**127
 
 
 def check_positive(config, *names: str) -> None:
-    """Raises UserError unless these fields of a Config are above 0 and finite in int32 or float32."""
+    """Raises UserError unless these fields of a Config are above 0 and finite in int32 or float32, or None."""
     for name in names:
         value = getattr(config, name)
+        if value is None:
+            continue
         if isinstance(value, int) and not 0 < value < 2**31:
             raise UserError(f"{name} must be above 0 and below 2^31, not {value}")
         if not LEAST <= value <= MOST:
@@ -32,9 +34,11 @@ def check_positive(config, *names: str) -> None:
 
 
 def check_not_negative(config, *names: str) -> None:
-    """Raises UserError unless these fields of a Config are at least 0 and finite in int32 or float32."""
+    """Raises UserError unless these fields of a Config are at least 0 and finite in int32 or float32, or None."""
     for name in names:
         value = getattr(config, name)
+        if value is None:
+            continue
         if isinstance(value, int) and not 0 <= value < 2**31:
             raise UserError(f"{name} must be at least 0 and below 2^31, not {value}")
         if not 0 <= value <= MOST:

@@ -1,11 +1,25 @@
 """Terms that two or more models share, per example: sums over pixels and latents, never averaged."""
 
+from typing import TypeVar
+
 import chex
 import jax
 import jax.numpy as jnp
 import optax
 
-from jaxgen.model import Array
+from jaxgen.model import Array, Spec
+
+Choice = TypeVar("Choice", bound=str)
+
+
+def fitting(likelihood: Choice | None, spec: Spec, *, bits: Choice, levels: Choice) -> Choice:
+    """The likelihood that was chosen; where none was, `bits` for binarized images, and `levels` for all others."""
+    return likelihood or (bits if spec.binary else levels)
+
+
+def bits_of(spec: Spec) -> str:
+    """What a likelihood of bits is of, for those who read its numbers."""
+    return "bits, 1 where a pixel is at least 128" + ("" if spec.binary else ", to which the gray levels are cut")
 
 
 def _event_sum(x: Array) -> Array:
@@ -47,7 +61,7 @@ def discretized_logistic_log_prob(x: Array, mean: Array, log_scale: Array | floa
 
 
 def discretized_logistic_log_mass(x: Array, mean: Array, log_scale: Array | float) -> Array:
-    """Log-probability of each pixel, nats, of 256 levels; x and mean in [0, 1], of shapes that broadcast.
+    """Log-probability of each pixel's level among 256, nats; x and mean in [0, 1], of shapes that broadcast.
 
     A logistic distribution's mass on each level's interval; the intervals of 0 and 255 are unbounded outwards (Kingma
     et al. 2016, https://arxiv.org/abs/1606.04934, section 4; Salimans et al. 2017). With a and b the interval's ends,

@@ -159,6 +159,7 @@ class Spec(NamedTuple):
     num_examples: int  # of the training data
     num_classes: int | None = None
     mean: np.ndarray | None = None  # float64 [H, W, C] in [0, 1], the training images' mean
+    binary: bool = False  # every pixel is 0 or 255, as in binarized images
     num_words: int | None = None  # ids in the captions' vocabulary, including padding (0) and unknown (1)
     faces: np.ndarray | None = None  # int32 [faces, 3], the vertices of each triangle of the meshes
     mixture: tuple[np.ndarray, float] | None = None

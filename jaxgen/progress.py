@@ -1,18 +1,55 @@
-"""A progress bar on stderr."""
+"""Progress on stderr: a bar on a terminal, and otherwise a line from time to time."""
 
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+FIRST, LAST = 10.0, 320.0
+"""Seconds before the first line, and maximum between two lines: each wait is twice the one before."""
+
+
+def in_lines(console: Console) -> bool:
+    """Whether progress is written as lines: stderr is neither a terminal nor a notebook's."""
+    return not console.is_terminal and not console.is_jupyter
+
+
+class Lines:
+    """Prints what `line` returns from time to time, unless that is empty; as a context manager."""
+
+    def __init__(self, console: Console, line: Callable[[], str]):
+        self._console, self._line, self._ended = console, line, threading.Event()
+
+    def __enter__(self) -> "Lines":
+        self._thread = threading.Thread(target=self._tell, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def say(self, line: str) -> None:
+        """Prints a line without wrapping it."""
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)  # a name may have brackets
+
+    def _tell(self) -> None:
+        wait = FIRST
+        while not self._ended.wait(wait):
+            if line := self._line():
+                self.say(line)
+            wait = min(2 * wait, LAST)
+
 
 class Progress:
-    """A bar with the current task, the parts done, and the time left."""
+    """A bar, or lines, with the current task, the parts done, and the time left."""
 
     def __init__(self, shown: bool):
         console = Console(stderr=True)
+        self._lines = Lines(console, self._line) if shown and in_lines(console) else None
         self._bar = Bar(
             BarColumn(bar_width=20),
             MofNCompleteColumn(),
@@ -20,15 +57,18 @@ class Progress:
             TextColumn("{task.description}"),
             console=console,
             transient=True,
-            disable=not shown or not console.is_terminal,  # in a file it would leave empty lines
+            disable=not shown or self._lines is not None,
         )
 
     def __enter__(self) -> "Progress":
-        self._bar.start()
+        (self._lines or self._bar).__enter__()
         return self
 
-    def __exit__(self, *_) -> None:
-        self._bar.stop()
+    def __exit__(self, *exc) -> None:
+        (self._lines or self._bar).__exit__(*exc)
+
+    def _line(self) -> str:
+        return next((f"{t.description}: {int(t.completed)} of {int(t.total)}" for t in self._bar.tasks if t.total), "")
 
     def start(self, title: str, total: int) -> None:
         """Begins a task of `total` parts, replacing the one before."""

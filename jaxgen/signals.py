@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: a command ends with one line; a training run saves a checkpoint first."""
+"""SIGTERM, SIGHUP and Ctrl-C: a command ends with one line; a training run saves a checkpoint first."""
 
 import os
 import signal
@@ -6,17 +6,21 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from jaxgen.errors import Stopped
 
-HEEDED = signal.SIGTERM, signal.SIGINT
+HEEDED = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
 DROPPING = "__del__", "_xla_gc_callback"
 """Functions out of which Python drops exceptions: an object's `__del__`, and JAX's garbage collection callback."""
 AGAIN, PATIENCE = 0.05, 2.0
 """Seconds until a signal that came in one of them is sent again, and until the process exits instead."""
+TOGETHER = 0.3
+"""Seconds within which signals count as one: a terminal and `timeout` both pass on a Ctrl-C."""
 _since: dict[int, float] = {}  # signals sent again, with the time of the first
+_sent: list[int] = []  # signals sent again that `_watch` has not read yet
+_watching = False  # True while `_watch` reads
 
 
 @contextmanager
@@ -58,22 +62,62 @@ def _send(number: int) -> None:
     if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):  # the command has ended
         _since.pop(number, None)
     else:
+        if _watching:
+            _sent.append(number)
         os.kill(os.getpid(), number)
+
+
+@contextmanager
+def watched() -> Iterator[None]:
+    """Ends the process at the second signal, also while the main thread waits for XLA, where no handler runs.
+
+    For a process of jaxgen's own: in a notebook it would end the kernel.
+    """
+    global _watching
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    threading.Thread(target=_watch, args=(reading,), daemon=True).start()
+    _watching = True
+    try:
+        yield
+    finally:
+        _watching = False
+        signal.set_wakeup_fd(before)
+        os.close(writing)  # at which the thread ends
+
+
+def _watch(reading: int) -> None:
+    first = None
+    while numbers := os.read(reading, 64):
+        for number in numbers:
+            if number in _sent:
+                _sent.remove(number)
+            elif number in HEEDED:
+                first = first or time.monotonic()
+                if time.monotonic() - first > TOGETHER:
+                    show_cursor = "\x1b[?25h" if os.isatty(2) else ""  # a progress bar hides it
+                    with suppress(OSError):
+                        os.write(2, f"{show_cursor}\njaxgen: ended at the second signal\n".encode())
+                    os._exit(Stopped("", signal.Signals(number)).status)
+    os.close(reading)
 
 
 @contextmanager
 def heeded(say: Callable[[str], None]) -> Iterator[Callable[[], signal.Signals | None]]:
     """Yields a function that returns the signal that came, or None.
 
-    A second signal ends the process at once, unless Python drops the KeyboardInterrupt of a Ctrl-C.
+    A second signal ends a process of jaxgen's own at once (`watched`); in another process it gets Python's handler.
     """
     came = []
 
     def note(number: int, _) -> None:
         came.append(signal.Signals(number))
-        for each, at_once in ((signal.SIGTERM, signal.SIG_DFL), (signal.SIGINT, signal.default_int_handler)):
-            if signal.getsignal(each) is not signal.SIG_IGN:
-                signal.signal(each, at_once)
+        for each in HEEDED:
+            if not _watching and signal.getsignal(each) is not signal.SIG_IGN:
+                signal.signal(each, signal.default_int_handler if each == signal.SIGINT else signal.SIG_DFL)
+        if len(came) > 1:
+            return
         say(f"{came[0].name}: stopping after the steps up to the next row; once more ends at once, without saving")
 
     with handled(note):

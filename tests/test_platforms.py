@@ -94,7 +94,7 @@ def lowered(program, platform):
     ],
 )
 def test_each_convolution_is_one_of_xlas_for_all_seeds_on_gpus_and_tpus(name):
-    """On CPUs there is one convolution per seed, or there are matrix products."""
+    """CPUs have one convolution per seed, or matrix products."""
     for program in programs(CASES[name], AXIS["tpu"]):
         wanted = equations(program.jitted.trace(*program.operands).jaxpr.jaxpr, {})
         on_tpu, on_cuda, on_rocm = (groups(lowered(program, platform)) for platform in ("tpu", "cuda", "rocm"))
@@ -154,7 +154,7 @@ def test_compiled_for_a_tpu(name, compiled):
         assert stated["arguments"] == stated["padded_arguments"]
         assert stated["donated"] == (0 if program == "sample" else stated["padded_state"])
         assert ("all-reduce" in stated["collectives"]) == (case.devices > 1 and program != "sample")
-        if case.model != "naive_bayes":  # whose products are of integers
+        if case.model != "naive_bayes":  # its products are of integers
             # vaegan's unused gradients count as useful, but the compiler drops them; elementwise ones do not count.
             chips = (
                 min(case.devices, SEEDS) if program == "sample" else case.devices

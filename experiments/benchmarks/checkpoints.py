@@ -32,13 +32,13 @@ GOAL = 1.05
 class Options:
     """Time training with checkpoints against training without."""
 
-    model: Literal["dcgan", "vae"] = "dcgan"  # its config is the default but for `features`
+    model: Literal["dcgan", "vae"] = "dcgan"  # its config has the defaults except for `features`
     image_size: int = 32  # pixels a side
     batch: int = 64  # images a step
     features: int = 64  # channels of the largest hidden map
     every: int = 100  # steps between checkpoints
     steps: int = 600  # steps of a run; its first chunk, which includes compilation, is not timed
-    rounds: int = 5  # each times both
+    rounds: int = 5  # each times both once
 
 
 def measure(options: Options) -> dict[str, Any]:

@@ -42,7 +42,8 @@ def made_up(examples: int, size: int, channels: int, batch: int, precision: str 
     indices = rng.integers(0, examples, (MOST, batch), dtype=np.int32)
     entries = {"image": jax.ShapeDtypeStruct(images.shape[1:], images.dtype)}
     mean = images.mean(0, dtype=np.float64) / 255
-    spec = Spec(entries, examples, mean=mean, batch_size=batch, compute_dtype=jnp.dtype(precision))
+    # As if binarized: the VAE's likelihood is of bits, as PyTorch's is.
+    spec = Spec(entries, examples, mean=mean, binary=True, batch_size=batch, compute_dtype=jnp.dtype(precision))
     return Data(images, indices, spec, {"image": jnp.asarray(images)}, list(jnp.asarray(indices)), jnp.ones(batch))
 
 

@@ -36,10 +36,10 @@ class Case(NamedTuple):
     devices: int = 1
 
 
-CONVOLUTIONAL = {"features": 4, "latent_dim": 5}
+CONVOLUTIONAL = {"features": 4, "latent_dim": 5, "smallest": 4}
 MAXOUT = {"generator_units": 16, "discriminator_units": 8, "pieces": 2, "latent_dim": 5}
 DENSE = {"generator_units": 16, "discriminator_units": 8, "pieces": 1, "latent_dim": 2, "optimizer": "adam"}
-INFORMED = {"features": 4, "noise_dim": 3, "dense_units": 8, "code_units": 8}
+INFORMED = {"features": 4, "smallest": 4, "noise_dim": 3, "dense_units": 8, "code_units": 8}
 GUIDED = {"code_dim": 3, "manifold_units": 8}
 R1 = {"penalty": "zero_centered", "penalty_at": "real", "penalty_weight": 5.0, "normalization": "none"}
 R2 = {"penalty": "zero_centered", "penalty_at": "fake", "loss": "minimax"}
@@ -53,14 +53,14 @@ CASES = {
     "classifier-lenet": Case("classifier", {"network": "lenet", "features": 4, "embedding_dim": 8}),
     "classifier-vgg": Case("classifier", {"network": "vgg", "features": 4, "embedding_dim": 8}),
     "classifier-resnet": Case("classifier", {"network": "resnet", "features": 4, "blocks": 1}, precision="bfloat16"),
-    "naive_bayes": Case("naive_bayes", {}),
+    "naive_bayes": Case("naive_bayes", {"likelihood": "bernoulli"}),
     "naive_bayes-gaussian": Case("naive_bayes", {"likelihood": "gaussian"}),
     "naive_bayes-categorical": Case("naive_bayes", {"likelihood": "categorical"}),
     "autoencoder": Case("autoencoder", CONVOLUTIONAL),
     "autoencoder-linear": Case(
         "autoencoder", {"network": "linear", "latent_dim": 5, "decay_steps": 100}, precision="bfloat16"
     ),
-    "vae": Case("vae", CONVOLUTIONAL),
+    "vae": Case("vae", CONVOLUTIONAL | {"likelihood": "bernoulli"}),
     "vae-conditional": Case(
         "vae",
         CONVOLUTIONAL | {"conditional": True, "likelihood": "logistic", "warmup_steps": 100, "free_bits": 0.1},

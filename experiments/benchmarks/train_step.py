@@ -38,7 +38,7 @@ class Options:
     The data are 1,024 noise images on the device.
     """
 
-    model: Literal["dcgan", "vae"] = "dcgan"  # its config is the default but for `features`
+    model: Literal["dcgan", "vae"] = "dcgan"  # its config has the defaults except for `features`
     image_size: int = 64  # pixels a side
     batch: int = 64  # images a step
     features: int = 64  # channels of the largest hidden map

@@ -1,1 +1,1 @@
-"""Adversarial training: losses, the players' turns, and what regularizes the discriminator."""
+"""Adversarial training: losses, the players' turns, and regularization of the discriminator."""

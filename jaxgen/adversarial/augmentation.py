@@ -1,6 +1,6 @@
 """Differentiable augmentation: Zhao, Liu, Lin, Zhu & Han 2020, https://arxiv.org/abs/2006.10738, and its code.
 
-Each image gets draws of its own; images are [batch, H, W, C] in [-1, 1], and what is shifted in or cut out is 0, as in
+Each image has its own draws; images are [batch, H, W, C] in [-1, 1], and pixels shifted in or cut out are 0, as in
 the code.
 """
 
@@ -14,11 +14,11 @@ from jaxgen.model import Array, Key
 Augmentation = Literal["color", "translation", "cutout"]
 
 SHIFT, CUT = 1 / 8, 1 / 2
-"""The largest shift, and the side of the square that is cut out, as shares of the image's side."""
+"""Maximum shift, and side of the square that is cut out, as shares of the image's side."""
 
 
 def augmented(key: Key, x: Array, policy: tuple[Augmentation, ...]) -> Array:
-    """Images after the transformations of `policy`, in this order; as they are without any."""
+    """Applies the transformations of `policy` to images, in this order."""
     for name in policy:
         key, k_own = jax.random.split(key)
         x = {"color": color, "translation": translation, "cutout": cutout}[name](k_own, x)
@@ -26,7 +26,7 @@ def augmented(key: Key, x: Array, policy: tuple[Augmentation, ...]) -> Array:
 
 
 def color(key: Key, x: Array) -> Array:
-    """Brightness by up to .5 either way, saturation by a factor of 0 to 2, contrast by one of .5 to 1.5."""
+    """Changes brightness by up to .5 either way, saturation by a factor of 0 to 2, contrast by one of .5 to 1.5."""
     brightness, saturation, contrast = jax.random.uniform(key, (3, len(x), 1, 1, 1))
     x = x + brightness - 0.5
     gray = x.mean(axis=-1, keepdims=True)
@@ -36,7 +36,7 @@ def color(key: Key, x: Array) -> Array:
 
 
 def translation(key: Key, x: Array) -> Array:
-    """Shifted by up to an eighth of the side either way, along both sides, by whole pixels."""
+    """Shifts by up to an eighth of the side either way, along both sides, by whole pixels."""
     most = [int(side * SHIFT + 0.5) for side in x.shape[1:3]]
     offsets = [jax.random.randint(k, (len(x),), 0, 2 * m + 1) for k, m in zip(jax.random.split(key), most, strict=True)]
     padded = jnp.pad(x, ((0, 0), *((m, m) for m in most), (0, 0)))
@@ -44,7 +44,7 @@ def translation(key: Key, x: Array) -> Array:
 
 
 def cutout(key: Key, x: Array) -> Array:
-    """0 in a square of half the side, anywhere that its center is within the image."""
+    """Sets a square of half the side to 0, at any place with its center within the image."""
     kept = []
     for axis, k in zip((1, 2), jax.random.split(key), strict=True):
         side = x.shape[axis]

@@ -1,7 +1,7 @@
-"""What adversarial models share: the players' losses by name, and penalties on D's gradient, per example.
+"""Losses of adversarial players by name, and penalties on D's gradient, per example.
 
-Losses take logits of any shape, number by number: [batch], or [batch, heads]. Where it is penalized, D is a function of
-examples [batch, ...] to logits [batch], each example's from that example alone.
+Losses act elementwise on logits of any shape: [batch], or [batch, heads]. For penalties, D is a function from
+examples [batch, ...] to logits [batch], each from its own example alone.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ LossName = Literal["minimax", "non_saturating", "least_squares", "hinge", "wasse
 PenaltyName = Literal["none", "one_centered", "zero_centered"]
 PenaltyPlace = Literal["between", "real", "fake"]
 
-# Losses. From logits, through softplus: never the logarithm of a sigmoid.
+# Losses, from logits by softplus, never by the logarithm of a sigmoid.
 
 
 def discriminator_minimax(real_logits: Array, fake_logits: Array) -> Array:
@@ -29,7 +29,7 @@ def discriminator_minimax(real_logits: Array, fake_logits: Array) -> Array:
 
 
 def generator_minimax(fake_logits: Array) -> Array:
-    """log(1 - D(G(z))), nats [batch]; Goodfellow et al. 2014, equation 1. Flat where D is sure of a fake."""
+    """log(1 - D(G(z))), nats [batch]; Goodfellow et al. 2014, equation 1. It saturates where D is sure of a fake."""
     return -jnp.logaddexp(0, fake_logits)
 
 
@@ -56,23 +56,23 @@ def discriminator_hinge(real_logits: Array, fake_logits: Array) -> Array:
 
 
 def discriminator_wasserstein(real_logits: Array, fake_logits: Array) -> Array:
-    """D(G(z)) - D(x) per pair [batch], D the logit, to be kept 1-Lipschitz; Arjovsky et al. 2017, section 3."""
+    """D(G(z)) - D(x) per pair [batch], D the logit, which must be 1-Lipschitz; Arjovsky et al. 2017, section 3."""
     chex.assert_equal_shape([real_logits, fake_logits])
     return fake_logits - real_logits
 
 
 def generator_wasserstein(fake_logits: Array) -> Array:
-    """-D(G(z)) [batch], D the logit; Arjovsky et al. 2017, section 3. The hinge's too."""
+    """-D(G(z)) [batch], D the logit; Arjovsky et al. 2017, section 3. The hinge loss uses it too."""
     return -fake_logits
 
 
 class Loss(NamedTuple):
-    """What each player makes small, and what D puts out: a probability or the logit itself."""
+    """Loss of each player, and D's output: a probability or the logit itself."""
 
     discriminator: Callable[[Array, Array], Array]  # (real_logits, fake_logits) -> [batch]
     generator: Callable[[Array], Array]  # fake_logits -> [batch]
     output: Callable[[Array], Array]  # logits -> D's output
-    boundary: float | None  # the logit over which D takes an example for real; None where it says no such thing
+    boundary: float | None  # logit above which D classifies an example as real; None if there is none
 
 
 LOSSES: dict[LossName, Loss] = {
@@ -87,9 +87,9 @@ LOSSES: dict[LossName, Loss] = {
 
 
 def penalized_at(key: Key, place: PenaltyPlace, real: Array, fake: Array) -> Array:
-    """The examples [batch, ...] at which D's gradient is penalized: real, fake, or e x + (1 - e) G(z) of each pair.
+    """Examples [batch, ...] at which D's gradient is penalized: real, fake, or e x + (1 - e) G(z) of each pair.
 
-    e is uniform in [0, 1), one number a pair; Gulrajani et al. 2017, algorithm 1.
+    e is uniform in [0, 1), one number per pair; Gulrajani et al. 2017, algorithm 1.
     """
     chex.assert_equal_shape([real, fake])
     if place != "between":
@@ -99,14 +99,14 @@ def penalized_at(key: Key, place: PenaltyPlace, real: Array, fake: Array) -> Arr
 
 
 def _gradients(critic: Callable[[Array], Array], x: Array) -> Array:
-    """Each example's own gradient, as a row [batch, numbers]."""
+    """Gradient of D's logit with respect to each example, flattened: [batch, numbers]."""
     return jax.grad(lambda x: critic(x).sum())(x).reshape(len(x), -1)
 
 
 def one_centered(critic: Callable[[Array], Array], x: Array) -> Array:
-    """(|grad D(x)| - 1)^2 [batch], two-sided. Where grad D is exactly 0, as with dead units, its own gradient is 0.
+    """(|grad D(x)| - 1)^2 [batch], two-sided. If grad D is exactly 0, as with dead units, the penalty's gradient is 0.
 
-    Between real and fake examples with weight 10 it is WGAN-GP's; Gulrajani et al. 2017, equation 3.
+    Between real and fake examples, with weight 10, it is WGAN-GP's; Gulrajani et al. 2017, equation 3.
     """
     return (optax.safe_norm(_gradients(critic, x), 0.0, axis=1) - 1) ** 2
 
@@ -114,8 +114,8 @@ def one_centered(critic: Callable[[Array], Array], x: Array) -> Array:
 def zero_centered(critic: Callable[[Array], Array], x: Array) -> Array:
     """|grad D(x)|^2 / 2 [batch].
 
-    On real examples R1, on fake ones R2, with weight gamma 10; Mescheder et al. 2018, equations 9 and 10. Between
-    both, at twice their lambda, that of Thanh-Tung et al. 2019 (https://arxiv.org/abs/1902.03984).
+    On real examples it is R1, on fake ones R2, with weight gamma 10; Mescheder et al. 2018, equations 9 and 10. Between
+    both, at twice their lambda, it is that of Thanh-Tung et al. 2019 (https://arxiv.org/abs/1902.03984).
     """
     return 0.5 * (_gradients(critic, x) ** 2).sum(1)
 

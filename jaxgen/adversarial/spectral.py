@@ -2,8 +2,8 @@
 
     W / sigma(W),  sigma(W) the largest singular value, by power iteration                   (algorithm 1)
 
-A function of parameters, not a layer: a turn normalizes once, whatever it then passes through the net (real
-images, fake ones, a penalty's), so that it takes one step of the iteration, as the paper does.
+It is a function of parameters, not a layer: a turn normalizes once for all its passes through the net (real
+images, fake ones, a penalty's), so that it takes one step of the iteration, as in the paper.
 """
 
 import jax
@@ -13,7 +13,7 @@ from jaxgen.model import Array, Key, PyTree
 
 
 def singular_vectors(key: Key, params: PyTree) -> PyTree:
-    """Where the iteration starts: for each kernel [..., out] a random unit vector [out], None for what is no kernel."""
+    """Initial vectors of the iteration: a random unit vector [out] per kernel [..., out], None for other leaves."""
     leaves, tree = jax.tree.flatten(params)
     keys = jax.random.split(key, len(leaves))
     return tree.unflatten(
@@ -23,10 +23,10 @@ def singular_vectors(key: Key, params: PyTree) -> PyTree:
 
 
 def spectrally_normalized(params: PyTree, vectors: PyTree) -> tuple[PyTree, PyTree]:
-    """Every kernel over its largest singular value, and the vectors after one step of the iteration.
+    """Divides every kernel by its largest singular value; also returns the vectors after one step of the iteration.
 
     A kernel [..., in, out], float32, is the paper's matrix [out, ... * in], transposed. Biases and gains, which
-    have one axis, stay. Gradients flow through sigma = v W u, with v and u held fixed (section 2.3).
+    have one axis, are unchanged. Gradients flow through sigma = v W u, with v and u held fixed (section 2.3).
     """
     leaves, tree = jax.tree.flatten(params)
     pairs = [_normalized(leaf, u) for leaf, u in zip(leaves, tree.flatten_up_to(vectors), strict=True)]

@@ -1,22 +1,22 @@
-"""Turns of the players of a GAN, and the options that all GANs have in common.
+"""Turns of the players of a GAN, and the options common to all GANs.
 
-A GAN gives its nets as functions (`Nets`); `turns` makes the players' turns of them. The order of the turns is the
-content of a GAN's paper: each model's `step` shows it.
+A GAN gives its nets as functions (`Nets`); `turns` makes the players' turns from them. Each model's `step` shows the
+order of its turns, as its paper defines it.
 
-    earlier_critic_turns   updates of D before the last one, each on its own part of the batch and new fakes
-    generate               fakes, by one forward pass of G that serves the turns of both players
-    discriminator_turn     one update of D: the loss, the penalty on D's gradient, consistency
-    generator_turn         one update of G, past D as just updated or as it was before
-    finished               G's running averages, moved
+    earlier_critic_turns   updates D before its last update, each time on its own part of the batch and new fakes
+    generate               makes fakes, by one forward pass of G that serves the turns of both players
+    discriminator_turn     updates D once: the loss, the penalty on D's gradient, consistency
+    generator_turn         updates G once, against D as just updated or as it was before
+    finished               updates G's running averages
 
 Goodfellow et al. 2014's algorithm 1, and WGAN's, update D `critic_steps` times for one update of G, each time on new
 real examples. One step divides its batch among these updates, so the papers' batch size is `batch_size` /
 `critic_steps`.
 
-BatchNorm: real and fake examples are separate batches of D, and real, then fake ones move its running averages. With
-`batches` joint they are one batch, in G's turn too, so that D is the same function in both. G's turn sees D with its
-batch's own statistics and moves neither D's running averages nor its spectral norm's vectors; D's turns do not move
-G's. Samples use G's running averages.
+BatchNorm: real and fake examples are separate batches of D, and update its running averages in this order. With
+`batches` joint they are one batch, in G's turn too, so that D is the same function in both. G's turn uses D with its
+batch's own statistics and updates neither D's running averages nor its spectral norm's vectors; D's turns do not
+update G's. Samples use G's running averages.
 """
 
 from collections.abc import Callable, Mapping
@@ -40,25 +40,25 @@ from jaxgen.nn.optimizer import descend
 
 @dataclass(frozen=True)
 class AdversarialConfig:
-    """Options that all GANs have."""
+    """Options common to all GANs."""
 
     loss: LossName = "non_saturating"  # of both players
-    penalty: PenaltyName = "none"  # on D's gradient: (norm - 1)^2, as WGAN-GP, or half its square, as R1 and R2
-    penalty_at: PenaltyPlace = "between"  # where: on real (R1) or fake (R2) examples, or between a pair of both
+    penalty: PenaltyName = "none"  # on D's gradient: (norm - 1)^2, as in WGAN-GP, or half its square, as in R1 and R2
+    penalty_at: PenaltyPlace = "between"  # on real (R1) or fake (R2) examples, or between a pair of both
     penalty_weight: float = 10.0  # lambda of WGAN-GP, gamma of R1 and R2
     consistency: float = 0.0  # weight of (D(x) - D(T(x)))^2, T a shift by up to an eighth: bCR, arXiv 2002.04724
-    augment: tuple[Augmentation, ...] = ()  # DiffAugment: of all images that D sees, in both turns
+    augment: tuple[Augmentation, ...] = ()  # DiffAugment of all images that D sees, in both turns
     spectral_norm: bool = False  # D's kernels are divided by their largest singular values
-    batches: Literal["separate", "joint"] = "separate"  # real and fake examples, for BatchNorm in D
-    critic_steps: int = 1  # updates of D for one of G, each on its own equal part of the batch
-    clip: float = 0.0  # the largest global norm of a player's gradient; 0 for no bound
-    average: float = 0.0  # decay of a running average of G, which samples are then drawn from; 0 for none
+    batches: Literal["separate", "joint"] = "separate"  # of real and fake examples, for BatchNorm in D
+    critic_steps: int = 1  # updates of D per update of G, each on its own equal part of the batch
+    clip: float = 0.0  # maximum global norm of a player's gradient; 0 for no bound
+    average: float = 0.0  # decay of a running average of G, used for samples; 0 for none
 
 
 def check_adversarial(config: Any, spec: Spec, *, batch_norm: bool, layer_norm: bool = False, packing: int = 1) -> None:
-    """Raises UserError for values that cannot be run, or do not go together.
+    """Raises UserError for invalid or incompatible values.
 
-    batch_norm, layer_norm: whether D has such layers. packing: examples that D judges at once.
+    batch_norm, layer_norm: True if D has such layers. packing: examples that D judges at once.
     """
     check_positive(config, "penalty_weight", "critic_steps")
     check_not_negative(config, "consistency", "clip")
@@ -70,11 +70,11 @@ def check_adversarial(config: Any, spec: Spec, *, batch_norm: bool, layer_norm: 
     if config.loss == "wasserstein" and not bounded:
         also = ", in a discriminator without BatchNorm (normalization none or layer)" if batch_norm else ""
         raise UserError(
-            f"loss wasserstein takes a penalty between real and fake, or spectral_norm{also}: else D only grows"
+            f"loss wasserstein takes a penalty between real and fake, or spectral_norm{also}: else D is unbounded"
         )
     if config.penalty != "none" and batch_norm:
         raise UserError(
-            f"penalty {config.penalty} takes a discriminator without BatchNorm (normalization layer or none): it is of "
+            f"penalty {config.penalty} takes a discriminator without BatchNorm (normalization layer or none): it uses "
             "each example's own gradient, which BatchNorm mixes over the batch"
         )
     if config.spectral_norm and (batch_norm or layer_norm):
@@ -93,28 +93,28 @@ def check_adversarial(config: Any, spec: Spec, *, batch_norm: bool, layer_norm: 
 class Judged(NamedTuple):
     """D's output for examples."""
 
-    logits: Array  # [batch, heads], of being real: one head, or one for each of several discriminators
-    codes: PyTree = None  # what it says of the latents, where it says anything
+    logits: Array  # [batch, heads], of being real; one head per discriminator
+    codes: PyTree = None  # its inference of the latents, if it makes one
 
 
 class Nets(NamedTuple):
-    """A GAN's nets as functions; `extra` is the state's, with both nets' running averages by player."""
+    """A GAN's nets as functions; `extra` is the state's, with the running averages of each player's net."""
 
     init: Callable[[Key], dict[str, PyTree]]  # -> flax variables by player
     real: Callable[[Batch], Array]  # -> real examples as D sees them, float32 [n, ...]
     draw: Callable[[Key, Batch], PyTree]  # -> latents that G makes examples from, as many as the batch has
     generate: Callable[[PyTree, PyTree, PyTree], tuple[Array, PyTree]]
-    """(params, extra, drawn) -> fake examples as D sees them, G's running averages moved by them."""
+    """(params, extra, drawn) -> fake examples as D sees them, G's running averages updated by them."""
     discriminate: Callable[[Key, PyTree, PyTree, Array, Batch], tuple[Judged, PyTree]]
-    """(key, params, extra, examples, batch) -> D's output, its running averages moved by the examples."""
+    """(key, params, extra, examples, batch) -> D's output, its running averages updated by the examples."""
     sample: Callable[[PyTree, PyTree], Array]
     """(G's flax variables, latents) -> examples [num, ...], with BatchNorm's running averages."""
     information: Callable[[Judged, PyTree], Array] | None = None
     """(D's output for fakes, their latents) -> [batch], nats; both players maximize it."""
     heads: Mapping[str, float] = MappingProxyType({"": 1.0})
-    """Discriminators in one: prefix of the names of each one's metrics, and its weight in G's loss."""
-    look: Callable[[Array], dict[str, Array]] = lambda x: {}  # (examples) -> metrics of them alone
-    signed: bool = True  # images as D sees them are in [-1, 1], else in [0, 1]
+    """Map from the prefix of each discriminator's metrics to its weight in G's loss."""
+    look: Callable[[Array], dict[str, Array]] = lambda x: {}  # (examples) -> metrics of these examples alone
+    signed: bool = True  # True if images as D sees them are in [-1, 1], else in [0, 1]
 
 
 class Fakes(NamedTuple):
@@ -123,7 +123,7 @@ class Fakes(NamedTuple):
     x: Array  # [n, ...]
     drawn: PyTree  # latents they were made from
     pullback: Callable  # (cotangent of x) -> (gradient of G's parameters,)
-    averages: PyTree  # G's running averages, moved
+    averages: PyTree  # G's running averages, updated
 
 
 class Turns(NamedTuple):
@@ -132,18 +132,18 @@ class Turns(NamedTuple):
     init: Callable[[Key], State]
     earlier_critic_turns: Callable[[Key, State, Batch], tuple[State, tuple[Key, Key, Key], Batch]]
     """(key, state, batch) -> state after all updates of D but the last; the keys of `generate` and of both last turns;
-    the part of the batch that is left for them, all of it where `critic_steps` is 1."""
+    the part of the batch that is left for them, all of it if `critic_steps` is 1."""
     generate: Callable[[Key, State, Batch], Fakes]
-    discriminator_turn: Callable  # (key, state, batch, fakes) -> State, metrics; moves D only
-    generator_turn: Callable  # (key, state, batch, fakes, past=state) -> State, metrics; moves G only, by D of `past`
-    finished: Callable[[State, Fakes], State]  # with G's running averages moved, and the average of G
+    discriminator_turn: Callable  # (key, state, batch, fakes) -> State, metrics; updates D only
+    generator_turn: Callable  # (key, state, batch, fakes, past=state) -> State, metrics; updates G only, by D of `past`
+    finished: Callable[[State, Fakes], State]  # updates G's running averages, and the average of G
     compared: Callable[[Batch, Fakes], dict[str, Array]]  # metrics of fakes beside real examples
-    sampled: Callable[[State, PyTree], Array]  # (state, latents) -> examples by the G that samples are drawn from
+    sampled: Callable[[State, PyTree], Array]  # (state, latents) -> examples by the G used for samples
     generator_loss: Callable  # (key, state, batch, fakes) -> (loss with information, loss), gradient of the fakes
 
 
 def turns(config: Any, nets: Nets, optimizers: dict[str, optax.GradientTransformation], unrolled: int = 0) -> Turns:
-    """The turns of `nets`, by the fields of AdversarialConfig.
+    """Makes the turns of `nets` by the fields of AdversarialConfig.
 
     optimizers: of "generator" and "discriminator". unrolled: updates of D that G's loss looks ahead, on this step's
     examples, with G's gradient flowing through them; Metz et al. 2017, https://arxiv.org/abs/1611.02163, equation 10.
@@ -156,7 +156,7 @@ def turns(config: Any, nets: Nets, optimizers: dict[str, optax.GradientTransform
         k_nets, k_vectors = jax.random.split(key)
         variables = nets.init(k_nets)
         params = {player: v["params"] for player, v in variables.items()}
-        # Without BatchNorm a net has no averages.
+        # A net without BatchNorm has no averages.
         extra = {player: v.get("batch_stats", {}) for player, v in variables.items()}
         if config.spectral_norm:
             extra["vectors"] = singular_vectors(k_vectors, params["discriminator"])
@@ -173,24 +173,24 @@ def turns(config: Any, nets: Nets, optimizers: dict[str, optax.GradientTransform
         return Fakes(x, drawn, pullback, averages)
 
     def normalized_kernels(params, extra):
-        """(D's parameters as its layers use them, `extra` after one step of the spectral norm's iteration)."""
+        """Returns (D's parameters as its layers use them, `extra` after one step of the spectral norm's iteration)."""
         if not config.spectral_norm:
             return params, extra
         params, vectors = spectrally_normalized(params, extra["vectors"])
         return params, {**extra, "vectors": vectors}
 
     def altered(key, x, policy):
-        """Images by the policy of `augmented`, which takes them in [-1, 1]."""
+        """Applies a policy of `augmented`, which takes images in [-1, 1]."""
         if not policy:
             return x
         return augmented(key, x, policy) if nets.signed else (augmented(key, 2 * x - 1, policy) + 1) / 2
 
     def shown(key, real, fake):
-        """Examples as D sees them: with `augment`, each altered."""
+        """Returns examples as D sees them: each altered if there is an `augment`."""
         return [altered(k, x, config.augment) for k, x in zip(jax.random.split(key), (real, fake), strict=True)]
 
     def judge(key, params, extra, real, fake, batch):
-        """(D's output for real and for fake examples, `extra` with its running averages moved)."""
+        """Returns (D's output for real examples, for fake ones, `extra` with its running averages updated)."""
         keys = jax.random.split(key)
         if config.batches == "joint":
             both = jax.tree.map(lambda entry: jnp.concatenate([entry, entry]), batch)
@@ -203,7 +203,7 @@ def turns(config: Any, nets: Nets, optimizers: dict[str, optax.GradientTransform
         return of_real, of_fake, {**extra, "discriminator": averages}
 
     def discriminator_loss(params, key, state, batch, fakes):
-        """(the loss that D minimizes, (metrics, `extra` moved))."""
+        """Returns (the loss that D minimizes, (metrics, `extra` updated))."""
         k_shown, k_judge, k_penalty, k_consistency, k_critic = jax.random.split(key, 5)
         params, extra = normalized_kernels(params, state.extra)
         real, fake = shown(k_shown, nets.real(batch), fakes.x)
@@ -217,12 +217,12 @@ def turns(config: Any, nets: Nets, optimizers: dict[str, optax.GradientTransform
                     right = (logits > losses.boundary) == (name == "real")
                     metrics[f"{head}{name}_accuracy"] = right.astype(jnp.float32).mean()
 
-        def critic(x):  # one function: of all examples with the same draws of dropout
+        def critic(x):  # one function of all examples, with the same draws of dropout
             return nets.discriminate(k_critic, params, extra, x, batch)[0].logits
 
         if config.penalty != "none":
             at = penalized_at(k_penalty, config.penalty_at, real, fake)
-            penalty = PENALTIES[config.penalty]  # each head has a gradient of its own
+            penalty = PENALTIES[config.penalty]  # each head has its own gradient
             metrics["penalty"] = sum(penalty(lambda x, i=i: critic(x)[:, i], at).mean() for i in range(len(nets.heads)))
             value += config.penalty_weight * metrics["penalty"]
         if config.consistency:
@@ -237,7 +237,7 @@ def turns(config: Any, nets: Nets, optimizers: dict[str, optax.GradientTransform
         return value, (metrics, moved)
 
     def move(player, gradients, state):
-        """`state` after one optimizer step of one player."""
+        """Returns `state` after one optimizer step of one player."""
         params, opt_state = descend(optimizers[player], gradients, state.opt_state[player], state.params[player])
         return state._replace(params={**state.params, player: params}, opt_state={**state.opt_state, player: opt_state})
 
@@ -300,7 +300,7 @@ def turns(config: Any, nets: Nets, optimizers: dict[str, optax.GradientTransform
 
     def compared(batch, fakes):
         real = nets.real(batch)
-        spread = {}  # one example has none
+        spread = {}  # a single example has none
         if len(real) > 1:
             spread["spread"] = _spread(fakes.x) / jnp.maximum(_spread(real), 1e-8)
         return spread | nets.look(fakes.x) | {f"real_{name}": value for name, value in nets.look(real).items()}
@@ -323,12 +323,12 @@ def turns(config: Any, nets: Nets, optimizers: dict[str, optax.GradientTransform
 
 
 def _spread(x: Array) -> Array:
-    """The variance of examples [n, ...] over the batch, summed over their numbers."""
+    """Variance of examples [n, ...] over the batch, summed over their numbers."""
     return ((x - x.mean(0)) ** 2).mean(0).sum()
 
 
 def passed(module: nn.Module, params: PyTree, averages: PyTree, *given: Any, key: Key | None = None) -> tuple:
-    """(a net's output while training, its running averages moved); `key` draws its dropout."""
+    """Returns (a net's output while training, its running averages updated); `key` draws its dropout."""
     out, moved = module.apply(
         {"params": params, "batch_stats": averages},
         *given,
@@ -340,6 +340,6 @@ def passed(module: nn.Module, params: PyTree, averages: PyTree, *given: Any, key
 
 
 def sampling_note(config: AdversarialConfig, draw: str, batch_norm: bool = True) -> str:
-    """How samples are drawn, in words: `draw` is G of what, e.g. G(z). batch_norm: whether G has such layers."""
+    """Description of how samples are drawn; `draw` is, e.g., "G(z)". batch_norm: True if G has such layers."""
     averaged = "the averaged " if config.average else ""
     return averaged + draw + (" with BatchNorm's running averages" if batch_norm else "")

@@ -1,15 +1,18 @@
 """The command line: `main` runs a command and turns its errors into one line and an exit status."""
 
+import contextlib
+import difflib
 import inspect
 import io
 import os
 import sys
 import traceback
+from typing import Any, NoReturn
 
 import jaxgen
 from jaxgen import signals
 from jaxgen.cli.commands import COMMANDS
-from jaxgen.errors import UserError
+from jaxgen.errors import Stopped, UserError
 
 TOO_LARGE = ("out of memory", "array of size exceeding")
 """Parts of JAX's messages about arrays that do not fit in memory, and about impossibly large ones."""
@@ -17,12 +20,60 @@ TOO_LARGE = ("out of memory", "array of size exceeding")
 LESS_MEMORY = "a smaller model, --batch-size or number of seeds takes"
 
 
+class Lasting:
+    """A text stream that drops what cannot be written: a terminal that was closed ends no training."""
+
+    def __init__(self, stream: io.TextIOWrapper):
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Writes, or drops; the length of the text."""
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flushes, or turns the stream into one that goes nowhere."""
+        try:
+            self._stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def program() -> NoReturn:
+    """Runs the command of this process's arguments, and ends the process."""
+    _open_streams()
+    with signals.watched():
+        status = main()
+        if status in {Stopped("", asked).status for asked in signals.HEEDED}:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)  # Python would wait for what the device still computes
+    sys.exit(status)
+
+
+def _open_streams() -> None:
+    """Opens what of stdin, stdout and stderr is closed as the null device: a file opened next would take its place."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115 - for good
+    if isinstance(sys.stderr, io.TextIOWrapper):
+        sys.stderr = Lasting(sys.stderr)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Runs a command and returns its exit status. A user's mistake is one line on stderr and status 2."""
     argv = sys.argv[1:] if argv is None else argv
     for stream in (sys.stdout, sys.stderr):  # if not UTF-8, replace characters that it cannot encode
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
+        if reconfigure := getattr(stream, "reconfigure", None):
+            reconfigure(errors="replace")
     with signals.handled(signals.end):
         status = _status(argv)
     if status and "--distributed" in argv:  # else JAX waits for the other processes, which wait for this one
@@ -89,7 +140,9 @@ def _run(argv: list[str]) -> int:
         print(f"jaxgen {jaxgen.__version__}")
         return 0
     if argv[0] not in COMMANDS:
-        raise UserError(f"unknown command {argv[0]!r}: there are {', '.join(COMMANDS)}")
+        close = difflib.get_close_matches(argv[0], COMMANDS, 1)
+        meant = f"did you mean {close[0]}? " if close else ""
+        raise UserError(f"unknown command {argv[0]!r}: {meant}there are {', '.join(COMMANDS)}")
     COMMANDS[argv[0]](argv[1:])
     return 0
 

@@ -25,6 +25,12 @@ def _first(argv: list[str], command: str, what: str, example: str) -> tuple[str,
     return argv[0], argv[1:]
 
 
+TRAIN = """Train a model for several seeds at once, into a run folder.
+
+The last lines printed are `digest SEED HEX`, one per seed: the sha256 of the final parameters.
+{recipes}"""
+
+
 def models_command(argv: list[str]) -> None:
     """List the models: paper, needs and abilities."""
 
@@ -34,7 +40,8 @@ def models_command(argv: list[str]) -> None:
 
         from jaxgen.cli.tables import models_table
 
-        Console().print(models_table())
+        console = Console()
+        console.print(models_table(console))
 
     parse(models_, argv, "jaxgen models")
 
@@ -58,47 +65,52 @@ def train_command(argv: list[str]) -> None:
     import tyro
 
     from jaxgen import models
-    from jaxgen.training.settings import Settings
+    from jaxgen.data.options import Options
+    from jaxgen.training.settings import Records, Settings, Training
+
+    @dataclasses.dataclass(frozen=True)
+    class Run(Records):
+        """Settings of the run itself."""
+
+        out: Path | None = None  # the run folder, which must not exist; runs/MODEL-DATASET if not given
+        resume: bool = False  # continue the run in that folder from its newest checkpoint
+        deterministic: bool = False  # make the same command give the same bits; two short runs test this first
+        distributed: bool = False  # train over the processes that Slurm, Open MPI, Kubernetes or a TPU pod started
+        wandb: str | None = None  # a Weights & Biases project that receives metrics and sample grids, one run per seed
 
     config_class = models.load(model).Config
     if not dataclasses.is_dataclass(config_class):
         raise UserError(f"{model}: Config is no dataclass")
-    both = {f.name for f in dataclasses.fields(config_class)} & (
-        {f.name for f in dataclasses.fields(Settings)} | {"out", "resume", "deterministic", "distributed", "wandb"}
-    )
+    others = {field.name for part in (Options, Training, Run) for field in dataclasses.fields(part)}
+    both = {field.name for field in dataclasses.fields(config_class)} & others
     if both:
         raise UserError(f"{model}: Config's field {both.pop()} has the name of a setting of every run")
-    flat = tyro.conf.arg(name="")
 
     def train_(
-        config: Annotated[config_class, flat],  # type: ignore[valid-type]  # known when the command runs
-        settings: Annotated[Settings, flat],
-        out: Path | None = None,
-        resume: bool = False,
-        deterministic: bool = False,
-        distributed: bool = False,
-        wandb: str | None = None,
+        model_: Annotated[config_class, tyro.conf.arg(help=models.heading(model), name="model")],  # type: ignore[valid-type]
+        data: Annotated[Options, tyro.conf.arg(help="The dataset and how its images are prepared.")],
+        training: Annotated[Training, tyro.conf.arg(help="The training.")],
+        run: Annotated[Run, tyro.conf.arg(help="The run folder and what is written into it.")],
     ) -> None:
-        """Train a model for several seeds at once, into a run folder.
-
-        The last lines printed are `digest SEED HEX`, one per seed: the sha256 of the final parameters.
-
-        Args:
-            out: the run folder, which must not exist; runs/MODEL-DATASET if not given
-            resume: continue the run in that folder from its newest checkpoint
-            deterministic: make the same command give the same bits, and first test this with two short runs
-            distributed: train over the processes that a cluster (Slurm, Open MPI, Kubernetes, a TPU pod) has started,
-                all with this command and one file system
-            wandb: a Weights & Biases project that receives metrics and sample grids, one W&B run per seed
-        """
         from jaxgen.training import train
         from jaxgen.training.compiled import keep_compiled
 
         keep_compiled()
-        run = train(model, config, settings, out=out, resume=resume, deterministic=deterministic, wandb=wandb)
-        print(f"{run.path}: {run.step} steps")
-        _print_digests(run)
+        records = {field.name: getattr(run, field.name) for field in dataclasses.fields(Records)}
+        settings = Settings(**vars(data), **vars(training), **records)
+        done = train(
+            model,
+            model_,
+            settings,
+            out=run.out,
+            resume=run.resume,
+            deterministic=run.deterministic,
+            wandb=run.wandb,
+        )
+        print(f"{done.path}: {done.step} steps")
+        _print_digests(done)
 
+    train_.__doc__ = TRAIN.format(recipes=models.recipes(model))
     parse(train_, rest, f"jaxgen train {model}")
 
 
@@ -123,7 +135,8 @@ def runs_command(argv: list[str]) -> None:
         if not found:
             print(f"no run below {path}")
             return
-        Console().print(runs_table([standing(run) for run in found]))
+        console = Console()
+        console.print(runs_table([standing(run) for run in found], console), crop=False)  # a name is whole
 
     parse(runs_, rest, "jaxgen runs [FOLDER]")
 
@@ -338,7 +351,8 @@ def metrics_command(argv: list[str]) -> None:
 
         from jaxgen.cli.tables import metrics_table
 
-        Console().print(metrics_table())
+        console = Console()
+        console.print(metrics_table(console))
 
     parse(metrics_, argv, "jaxgen metrics")
 
@@ -432,7 +446,8 @@ def _data_list(argv: list[str]) -> None:
 
         from jaxgen.cli.tables import datasets_table
 
-        Console().print(datasets_table())
+        console = Console()
+        console.print(datasets_table(console))
 
     parse(data_list, argv, "jaxgen data list")
 

@@ -2,6 +2,7 @@
 
 import math
 import textwrap
+from typing import Any
 
 import jax
 import numpy as np
@@ -20,18 +21,47 @@ from jaxgen.training.status import Standing
 NAME_WIDTH = 11
 """Maximum width of an arm's name above its column, in characters per line."""
 
+DATASETS_WIDTH = 80
+"""Minimum terminal width of the table of datasets, in columns."""
+
 ARROWS = {"lower": " ↓", "higher": " ↑", None: ""}
 """Marks of the direction in which a column is better."""
 
 
-def _folding(*names: str, title: str) -> Table:
-    """A table that wraps long words such as URLs; rich would truncate them."""
-    return Table(*(Column(name, overflow="fold") for name in names), title=title)
+def _fitting(table: Table, console: Console) -> Table | Group:
+    """Returns the table, or a paragraph per row if the console is too narrow for its words."""
+    wide, least = console.options.update(max_width=10_000), 1
+    for column in table.columns:
+        cells = [console.measure(cell, options=wide) for cell in (column.header, *column.cells)]
+        least += 3 + max(cell.maximum if column.no_wrap else cell.minimum for cell in cells)
+    if least <= console.width:
+        return table
+    (_, names), *others = [(str(column.header), list(column.cells)) for column in table.columns]
+    return _paragraphs(names, others)
 
 
-def models_table() -> Table:
+def _paragraphs(names: list[Any], columns: list[tuple[str, list[Any]]]) -> Group:
+    """Paragraphs: for each row its name on an unbroken line, and below it the cells of the other columns."""
+    shown: list[Text | Padding] = []
+    for row, name in enumerate(names):
+        cells = [(header, cells[row]) for header, cells in columns if str(cells[row])]
+        cells = [(header, cell if isinstance(cell, Text) else Text(str(cell))) for header, cell in cells]
+        facts = [
+            Text.assemble((f"{header} " if header else "", "dim"), Text(", ").join(c.split())) for header, c in cells
+        ]
+        title = Text(str(name), "bold", no_wrap=True, overflow="ignore")
+        shown += [title, Padding(Text("; ").join(facts), (0, 0, 0, 4))]
+    return Group(*shown)
+
+
+def _table(*names: str, wraps: str, title: str) -> Table:
+    """An empty table whose column `wraps` wraps."""
+    return Table(*(Column(name, no_wrap=name != wraps) for name in names), title=title)
+
+
+def models_table(console: Console) -> Table | Group:
     """The models: paper, needs and abilities, the latter read from the models themselves."""
-    table = _folding("model", "paper", "needs", "can", title="Models")
+    table = _table("model", "paper", "needs", "can", wraps="paper", title="Models")
     image, label = jax.ShapeDtypeStruct((16, 16, 1), np.uint8), jax.ShapeDtypeStruct((), np.int32)
     spec = Spec({"image": image, "label": label}, 1000, 10, np.full((16, 16, 1), 0.5))
     for name, entry in models.MODELS.items():
@@ -48,15 +78,15 @@ def models_table() -> Table:
         ]
         paper = Text.assemble(entry.title, "\n", (entry.paper, "dim"), "\n", (entry.url, "dim"))
         table.add_row(name, paper, ", ".join(model.needs), "\n".join(filter(None, can)), end_section=True)
-    return table
+    return _fitting(table, console)
 
 
-def datasets_table() -> Group:
+def datasets_table(console: Console) -> Group:
     """The datasets: for each a line of numbers, and below it the description, configs and license."""
     line = "{:<17}  {:>7}  {:>10}  {:>6}  {:<9}  {:>7}  {}".format
-    parts: list[Text | Padding] = [
-        Text(line("dataset", "train", "validation", "test", "shape", "classes", "prepared"), "bold")
-    ]
+    headers = "dataset", "train", "validation", "test", "shape", "classes", "prepared"
+    parts: list[Text | Padding] = [Text(line(*headers), "bold")]
+    rows = []
     how = {"made": "on first use", "prepared": "no", "folder": "--data-from"}
     other = data.info("tfds:NAME")._replace(what="any other dataset of TFDS that has images", license="its own")
     for info in (*data.table(), other):
@@ -64,27 +94,32 @@ def datasets_table() -> Group:
         shape = "x".join("?" if side is None else str(side) for side in info.shape)
         classes = info.classes if isinstance(info.classes, tuple) else (info.classes,)
         ready = "yes" if info.comes != "folder" and info.prepared else how[info.comes]
-        row = line(info.name, *examples, shape, " or ".join(f"{n:,}" for n in classes if n) or "-", ready)
+        cells = info.name, *examples, shape, " or ".join(f"{n:,}" for n in classes if n) or "-", ready
         about = [
             info.what.rstrip("."),
             "captions" * info.captions,
             f"configs {', '.join(info.configs)}" * bool(info.configs),
         ]
-        words = Text("; ".join(filter(None, [*about, f"license: {info.license}"])))
-        parts += [Text.assemble((row[:17], "bold"), row[17:]), Padding(words, (0, 0, 0, 4))]
+        words = "; ".join(filter(None, [*about, f"license: {info.license}"]))
+        row = line(*cells)
+        parts += [Text.assemble((row[:17], "bold"), row[17:]), Padding(Text(words), (0, 0, 0, 4))]
+        rows.append((*cells, words))
+    if console.width < DATASETS_WIDTH:
+        names, *columns = zip(*rows, strict=True)
+        return _paragraphs(list(names), [(name, list(c)) for name, c in zip((*headers[1:], ""), columns, strict=True)])
     return Group(*parts)
 
 
-def metrics_table() -> Table:
+def metrics_table(console: Console) -> Table | Group:
     """The families of metrics, by the names that `--metrics` takes."""
-    table = Table(Column("metric", no_wrap=True), Column("of", no_wrap=True), "what", "needs", "usual", title="Metrics")
+    table = _table("metric", "of", "what", "needs", "usual", wraps="what", title="Metrics")
     for of_samples in (True, False):
         for name, family in FAMILIES.items():
             if scores_samples(name) == of_samples:
                 of = "samples" if of_samples else "a model"
                 table.add_row(name, of, family.about, family.needs, "yes" if family.usual else "")
         table.add_section()
-    return table
+    return _fitting(table, console)
 
 
 def compact_tables(results: dict, console: Console) -> list[Table | Text]:
@@ -102,7 +137,11 @@ def compact_tables(results: dict, console: Console) -> list[Table | Text]:
         shown.append(_compact(results, rows[:count], names))
         del rows[:count]
     counts = f"{results['samples']:,} samples and {results['dataset']['test']:,} test examples"
-    seeds = f"; mean ± half of the 95% interval over {len(results['seeds'])} seeds" if results["seeds"] else ""
+    seeds = (
+        f"; mean ± half of the 95% interval over {len(results['seeds'])} seed{'s'[: len(results['seeds']) > 1]}"
+        if results["seeds"]
+        else ""
+    )
     notes = [
         f"{names[row['name']]}: {row['note']}" for row in results["rows"] if row["kind"] == "real" and row.get("note")
     ]
@@ -161,10 +200,10 @@ def scores_tables(results: dict, console: Console) -> list[Table]:
     return tables
 
 
-def runs_table(standings: list[Standing]) -> Table:
+def runs_table(standings: list[Standing], console: Console) -> Table | Group:
     """The states of runs: a row per run folder."""
     colors = {"running": "cyan", "done": "green", "stopped": "yellow", "diverged": "magenta", "damaged": "red"}
-    table = _folding("run", "state", "step", "model", "data", "seeds", "seconds", title="Runs")
+    table = _table("run", "state", "step", "model", "data", "seeds", "seconds", wraps="state", title="Runs")
     for each in standings:
         settings = each.described["settings"] if each.described else {}
         words = Text(each.state, colors[each.state])
@@ -175,7 +214,7 @@ def runs_table(standings: list[Standing]) -> Table:
         seconds = f"{each.seconds:,.0f}" if each.seconds is not None else ""
         seeds = " ".join(map(str, settings.get("seeds", ())))
         table.add_row(Text(str(each.path)), words, step, model, str(settings.get("dataset", "")), seeds, seconds)
-    return table
+    return _fitting(table, console)
 
 
 def _scores(results: dict, metrics: list[dict]) -> Table:

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 __all__ = ["DATASETS", "Dataset", "Info", "Options", "data_dir", "identity", "info", "load", "prepare", "table"]
 
 
+LOOKED_AT = 100
+"""Training images that are looked at for gray levels; the first with some ends the search."""
+
+
 class Dataset(NamedTuple):
     """A dataset's splits, each a dict of entries with a leading example axis.
 
@@ -286,7 +290,15 @@ def load(name: str, *, progress: bool = True, **options: Any) -> Dataset:
     return Dataset(
         name=name,
         options=given,
-        spec=_spec(splits["train"], manifest.classes, mean, faces, vocabulary, _mixture(row.name, chosen)),
+        spec=_spec(
+            splits["train"],
+            manifest.classes,
+            mean,
+            faces,
+            vocabulary,
+            _mixture(row.name, chosen),
+            chosen.binarize is not None or _binary(splits["train"]),
+        ),
         **splits,
         fingerprint=manifest.fingerprint,
         note=note + ".",
@@ -304,7 +316,16 @@ def _mixture(name: str, options: Options) -> tuple[np.ndarray, float] | None:
     return modes(options.dataset_config)
 
 
-def _spec(train, classes, mean, faces, vocabulary, mixture) -> "Spec":
+def _binary(train: dict[str, Any]) -> bool:
+    """Whether pixels are 0 or 255, by evenly spaced images: the same ones in memory and read while training."""
+    images = train.get("image")
+    if images is None:
+        return False
+    some = np.linspace(0, len(images) - 1, LOOKED_AT).astype(int)
+    return all(np.isin(images[i], (0, 255)).all() for i in np.unique(some))
+
+
+def _spec(train, classes, mean, faces, vocabulary, mixture, binary) -> "Spec":
     import jax
 
     from jaxgen.model import Spec
@@ -314,6 +335,7 @@ def _spec(train, classes, mean, faces, vocabulary, mixture) -> "Spec":
         num_examples=len(next(iter(train.values()))),
         num_classes=len(classes) or None,
         mean=mean,
+        binary=binary,
         num_words=vocabulary and len(vocabulary),
         faces=faces,
         mixture=mixture,

@@ -185,7 +185,7 @@ class Scorer:
                     if plans and other not in {plan.model_name for plan in plans} and not self._reason_of(name, other)
                 ]
                 hint = f"; models that can: {', '.join(able)}" if able else ""
-                raise UserError(f"metric {name} is not for {who}: {reasons[0]}{hint}")
+                raise UserError(f"metric {name} does not apply to {who}: {reasons[0]}{hint}")
 
     def _reason_of(self, family: str, name: str) -> str:
         """Reason why a model, by its name in `models.MODELS`, cannot have a metric; "" if it can."""

@@ -65,8 +65,8 @@ class Family(NamedTuple):
     about: str
     columns: tuple[Column, ...]
     score: Callable[..., dict[str, Any]]
-    """For samples: (sides, fake) -> one score per column. For models: (model, keys [seeds], state, dataset, scoring) ->
-    the scores of all seeds per column."""
+    """Scores by column. Of samples: (sides, fake) -> one score each. Of models: (model, keys [seeds], state, dataset,
+    scoring) -> the scores of all seeds."""
     lacks: Callable[[Context], str] = lambda context: ""  # reason why there is no number; "" if there is one
     usual: bool = False  # True if it is in a table when no metrics are named
     networks: bool = False  # True if it uses the extractor or the judge
@@ -76,8 +76,8 @@ class Family(NamedTuple):
 
 def _judge(context: Context) -> str:
     if context.dataset.spec.subject != "image":
-        return "the data are no images that a judge could learn"
-    return "" if context.judge else "the data have no labels that a judge could learn"
+        return "the data are not images, which a judge needs"
+    return "" if context.judge else "the data have no labels, which a judge needs"
 
 
 def _modes(context: Context) -> str:
@@ -120,7 +120,7 @@ def _encodes(context: Context) -> str:
 
 
 def _reconstructs(context: Context) -> str:
-    return _encodes(context) or ("" if context.dataset.spec.subject == "image" else "its reconstructions are no images")
+    return _encodes(context) or ("" if context.dataset.spec.subject == "image" else "it reconstructs no images")
 
 
 def _classifies(context: Context) -> str:
@@ -245,7 +245,7 @@ SAMPLES = (
                 "inception_score",
                 "IS{short}",
                 "exp E[KL(p(y|x) || p(y))] by the logits of {extractor}, mean of {splits} splits of {num:,} samples. "
-                "It knows no real images.",
+                "It uses no real images.",
                 "higher",
                 3,
                 (1.0, None),
@@ -264,8 +264,8 @@ SAMPLES = (
             Column(
                 "recognized",
                 "recognized",
-                "Share of the samples on which {judge} is at least {sure:.0%} sure of the class. It can be sure of "
-                "what is no such image at all: read it beside the classes and the distances.",
+                "Share of the samples on which {judge} is at least {sure:.0%} sure of the class. It can be sure even "
+                "of images that show no class: read it beside the classes and the distances.",
                 "higher",
                 3,
                 SHARE,
@@ -323,14 +323,12 @@ SAMPLES = (
                 "two_sample",
                 "two-sample",
                 "Accuracy on held-out examples of a small network that tells samples from test examples by {network}; "
-                "0.5 where it cannot.",
+                "0.5 if it cannot.",
                 "lower",
                 3,
                 SHARE,
             ),
-            Column(
-                "two_sample_p", "its p", "Probability of that accuracy or more where both are alike.", None, 4, SHARE
-            ),
+            Column("two_sample_p", "its p", "Probability of that accuracy or more if both are alike.", None, 4, SHARE),
         ),
         of_samples.two_sample,
         networks=True,
@@ -376,12 +374,12 @@ SAMPLES = (
     ),
     Family(
         "agreement",
-        "share on which a judge names the asked class, and recall within classes",
+        "share on which a judge names the requested class, and recall within classes",
         (
             Column(
                 "agreement",
                 "agreement",
-                "Share of the samples on which {judge} names the class that was asked for{right}. One image a class "
+                "Share of the samples on which {judge} names the requested class{right}. One image per class "
                 "would do: read it beside the recall within classes.",
                 "higher",
                 4,
@@ -435,7 +433,7 @@ SAMPLES = (
     ),
     Family(
         "diversity",
-        "of pairs within a class: feature distance, MS-SSIM",
+        "feature distance and MS-SSIM of pairs within a class",
         (
             Column(
                 "feature_diversity",
@@ -462,7 +460,7 @@ SAMPLES = (
         needs="labels",
     ),
 )
-"""Families that score examples, whatever made them."""
+"""Families that score examples of any origin."""
 
 ERRORS: tuple[tuple[str, str, str, Literal["lower", "higher"], int, tuple[float | None, float | None]], ...] = (
     ("mse", "MSE", "Mean squared error, pixels in [0, 1],", "lower", 5, SHARE),
@@ -474,7 +472,7 @@ ERRORS: tuple[tuple[str, str, str, Literal["lower", "higher"], int, tuple[float 
 MODELS = (
     Family(
         "log_prob",
-        "log-likelihood: exact or a bound, as the model has it",
+        "log-likelihood: exact or a bound, as the model defines it",
         (
             *_by_space("log_prob", "log p, SPACE", "Mean log-likelihood in nats, SPACE.", "higher", 1),
             Column("bits_per_dimension", "bits/dim", "The same as bits a pixel and channel.", "lower", 3),
@@ -505,7 +503,7 @@ MODELS = (
             "ais",
             "AIS, SHORT",
             "Mean log-likelihood in nats, SPACE, by annealed importance sampling with {temperatures:,} temperatures: a "
-            "stochastic lower bound, of {annealed} ones.",
+            "stochastic lower bound, on {annealed} ones.",
             "higher",
             2,
         ),
@@ -561,8 +559,8 @@ MODELS = (
     ),
     Family(
         "accuracy",
-        "share of the test images classified rightly",
-        (Column("accuracy", "accuracy", "Share of the test images classified rightly.", "higher", 4, SHARE),),
+        "share of the test images classified correctly",
+        (Column("accuracy", "accuracy", "Share of the test images classified correctly.", "higher", 4, SHARE),),
         of_models.accuracy,
         _classifies,
         usual=True,
@@ -647,8 +645,8 @@ def placeholders(context: Context, scoring: Scoring, num: int) -> dict[str, Any]
     modes = (
         f"Modes of the mixture with one of {num:,} samples within 3 standard deviations."
         if points
-        else f"Classes that {judge} names among {num:,} samples{right}; its errors find modes that are not there: "
-        "read it beside the row of real images. Of 1,000 classes published figures are of 26,000 samples (--samples "
+        else f"Classes that {judge} names among {num:,} samples{right}; its errors count modes that are absent: "
+        "read it beside the row of real images. For 1,000 classes published figures use 26,000 samples (--samples "
         "26000)."
     )
     return {

@@ -1,18 +1,37 @@
-"""The models: one file a paper, found by name through one literal table, imported when asked for."""
+"""The models: one file per paper, found by name through one literal table, imported on demand."""
 
 import difflib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING, NamedTuple
 
 from jaxgen.errors import UserError
 
-if TYPE_CHECKING:  # the table is read without jax
+if TYPE_CHECKING:  # so that reading the table does not import jax
     from jaxgen.model import Model, Spec
+
+
+WGAN_GP, R1, SN_GAN = "WGAN-GP, arXiv 1704.00028", "R1, arXiv 1801.04406", "SN-GAN, arXiv 1802.05957"
+WASSERSTEIN = "--loss wasserstein --penalty one_centered --critic-steps 5 --batch-size 320 --beta1 0 --beta2 0.9"
+RATES = "--generator-learning-rate 1e-4 --discriminator-learning-rate 1e-4"
+CONVOLUTIONAL = MappingProxyType(
+    {
+        WGAN_GP: f"{WASSERSTEIN} --normalization layer {RATES}",
+        R1: "--penalty zero_centered --penalty-at real --normalization none",
+        SN_GAN: "--loss hinge --spectral-norm --normalization none",
+    }
+)
+DENSE = MappingProxyType(
+    {
+        WGAN_GP: f"{WASSERSTEIN} --optimizer adam --learning-rate 1e-4",
+        R1: "--penalty zero_centered --penalty-at real --optimizer adam",
+        SN_GAN: "--loss hinge --spectral-norm --optimizer adam",
+    }
+)
 
 
 class Entry(NamedTuple):
@@ -22,6 +41,7 @@ class Entry(NamedTuple):
     paper: str
     url: str
     section: str  # of the review "Modelos Generativos en el Aprendizaje Automático ..."
+    recipes: Mapping[str, str] = MappingProxyType({})  # the options that make it another paper's model, by its name
 
 
 MODELS = {
@@ -66,18 +86,23 @@ MODELS = {
         "Goodfellow et al. 2014, Generative Adversarial Nets",
         "https://arxiv.org/abs/1406.2661",
         "2.3.2",
+        DENSE,
     ),
     "dcgan": Entry(
         "Deep convolutional GAN",
         "Radford, Metz & Chintala 2016, Unsupervised Representation Learning with DCGANs",
         "https://arxiv.org/abs/1511.06434",
         "2.3.2",
+        CONVOLUTIONAL,
     ),
     "cgan": Entry(
         "Conditional GAN",
         "Mirza & Osindero 2014, Conditional Generative Adversarial Nets",
         "https://arxiv.org/abs/1411.1784",
         "2.3.2",
+        MappingProxyType(
+            CONVOLUTIONAL | {WGAN_GP: f"{WASSERSTEIN} --normalization layer --learning-rate 1e-4"},
+        ),
     ),
     "infogan": Entry(
         "InfoGAN",
@@ -90,18 +115,19 @@ MODELS = {
         "Bang & Shim 2018, MGGAN: Solving Mode Collapse using Manifold Guided Training",
         "https://arxiv.org/abs/1804.04391",
         "2.3.2",
+        CONVOLUTIONAL,
     ),
 }
 
 
 def load(model: str) -> ModuleType:
-    """The module of a model, with `Config` and `make`.
+    """Returns the module of a model, with `Config` and `make`.
 
     Args:
-        model: a name of `MODELS`, or the path of a Python file of the user's own (ends in .py).
+        model: a name in `MODELS`, or the path of a user's Python file (ends in .py).
 
     Raises:
-        UserError: no such model or file, or a file without `Config` and `make`.
+        UserError: there is no such model or file, or the file lacks `Config` or `make`.
     """
     if model in MODELS:
         return importlib.import_module(f"jaxgen.models.{model}")
@@ -112,14 +138,29 @@ def load(model: str) -> ModuleType:
     raise UserError(f"unknown model {model!r}: {hint}jaxgen has {', '.join(MODELS)}; a file of your own ends in .py")
 
 
+def heading(model: str) -> str:
+    """What a model is, and its paper, in a line; of a file of the user's own, its first words."""
+    if model in MODELS:
+        entry = MODELS[model]
+        return f"{entry.title}: {entry.paper}, {entry.url}"
+    return (load(model).__doc__ or model).strip().partition("\n")[0]
+
+
+def recipes(model: str) -> str:
+    """Lines with the options that make a model another paper's; "" where there are none."""
+    known = MODELS[model].recipes if model in MODELS else {}
+    lines = [f"  {name:27}{options}" for name, options in known.items()]
+    return "\n".join(["", "Recipes:", *lines]) if lines else ""
+
+
 def that_can(able: Callable[["Model"], bool], spec: "Spec") -> list[str]:
-    """The names of the models that, with their defaults and for such data, are `able` to do something."""
+    """Names of the models that, with their defaults and for data of this `spec`, are `able` to do something."""
     names = []
     for name in MODELS:
         module = load(name)
         try:
             model = module.make(module.Config(), spec)
-        except (KeyError, UserError):  # made for other data
+        except (KeyError, UserError):  # a model for other data
             continue
         if able(model) and set(model.needs) <= set(spec.entries):
             names.append(name)

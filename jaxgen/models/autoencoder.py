@@ -2,14 +2,14 @@
 
     min_{A, B}  E |x - B(A(x))|^2,    A the encoder, B the decoder                                     (equation 1)
 
-The squared error is summed over pixels in [0, 1]; the mean over the batch is taken last. Where A and B are one affine
+The squared error is summed over pixels in [0, 1]; the mean over the batch is taken last. If A and B are one affine
 map each, the minimum is PCA's: B spans the first principal components, and any other stationary point is a saddle
 (Baldi & Hornik 1989, "Neural networks and principal component analysis").
 
-Codes have no distribution of their own to draw from. A Gaussian is fitted to those of the training data: their mean
-and covariance, over all batches at first and then over the last hundred or so, so that there is one at every step and
-it is of the parameters as they are now but for what these moved in a hundred steps: nothing, where the learning rate
-has come down to 0. `encode` and `decode` work with codes in whose coordinates that Gaussian is N(0, I), as `prior` is.
+An autoencoder has no prior to draw codes from, so a Gaussian is fitted to the codes of the training data. Its mean
+and covariance are averages over all batches at first, then over about the last hundred; they lag behind the parameters
+by that many steps, and are exact once the learning rate has decayed to 0. `encode` and `decode` use whitened
+coordinates, in which that Gaussian is N(0, I), the `prior`.
 """
 
 from dataclasses import dataclass
@@ -31,19 +31,19 @@ from jaxgen.nn.optimizer import decaying_rate, descend
 from jaxgen.nn.stacks import doubled, halved
 
 FLOOR = 1e-6
-"""Added to every code's variance, as a share of their sum: a code that is always the same has a scale too."""
+"""Share of the codes' total variance added to each one's, so that a constant code has a scale too."""
 
 
 @dataclass(frozen=True)
 class Config:
     """An autoencoder."""
 
-    latent_dim: int = 16  # numbers of a code
+    latent_dim: int = 16  # dimensions of a code
     network: Literal["conv", "linear"] = "conv"  # encoder and decoder: convolutions, or one affine map each
     features: int = 32  # of conv: channels at half the image size, doubled at every further halving
-    smallest: int = 4  # of conv: side of the smallest map; images are halved while they stay at least so large
+    smallest: int | None = None  # of conv: side that maps are halved to; default: 2 up to 16 pixels, else 4
     learning_rate: float = 1e-3  # of Adam
-    decay_steps: int | None = None  # the learning rate falls to 0 along a cosine over so many steps; constant without
+    decay_steps: int | None = None  # steps in which the learning rate falls to 0 along a cosine; constant if None
 
 
 class Encoder(nn.Module):
@@ -56,7 +56,7 @@ class Encoder(nn.Module):
     def __call__(self, x: Array) -> Array:
         """X in [0, 1] [batch, H, W, C] -> codes [batch, latent_dim]."""
         config, dtype = self.config, self.spec.compute_dtype
-        x = x - jnp.asarray(self.spec.mean, jnp.float32)  # affine still, and sooner at the minimum
+        x = x - jnp.asarray(self.spec.mean, jnp.float32)  # still affine, and converges faster
         if config.network == "conv":
             layer = partial(Conv, kernel_size=(4, 4), strides=(2, 2), dtype=dtype)
             x = halved(layer, x, config.features, pyramid(x.shape[1:], config.smallest, "autoencoder")[1])
@@ -71,9 +71,9 @@ class Decoder(nn.Module):
 
     @nn.compact
     def __call__(self, z: Array) -> Array:
-        """Codes z [batch, latent_dim] -> pixels [batch, H, W, C], in (0, 1) but for linear."""
+        """Codes z [batch, latent_dim] -> pixels [batch, H, W, C], in (0, 1) except with linear."""
         config, shape, dtype = self.config, self.spec.image_shape, self.spec.compute_dtype
-        # Starting at the data's mean image leaves the codes to explain what differs from it.
+        # The bias starts at the data's mean image, so that codes need to explain only the difference.
         if config.network == "linear":
             x = nn.Dense(int(np.prod(shape)), use_bias=False, dtype=dtype)(z).reshape(-1, *shape)
             return x.astype(jnp.float32) + self.param("bias", lambda _: jnp.asarray(self.spec.mean, jnp.float32))
@@ -84,7 +84,7 @@ class Decoder(nn.Module):
 
 
 def moved(moments: dict[str, Array], z: Array, share: Array) -> dict[str, Array]:
-    """Mean [d] and covariance [d, d] of a mixture: codes z [batch, d] with weight `share`, else of `moments`."""
+    """Mean [d] and covariance [d, d] of a mixture of codes z [batch, d], with weight `share`, and `moments`."""
     mean = z.mean(0)
     covariance = jnp.matmul((z - mean).T, z - mean, precision="highest") / len(z)
     difference = mean - moments["mean"]
@@ -98,7 +98,7 @@ def moved(moments: dict[str, Array], z: Array, share: Array) -> dict[str, Array]
 def make(config: Config, spec: Spec) -> Model:
     """The autoencoder for `spec`'s images.
 
-    Raises UserError for a value that cannot be, or is of another network, and for an image size that conv cannot halve.
+    Raises UserError for a value that is invalid or belongs to another network, or an image size that conv cannot halve.
     """
     check_positive(config, "latent_dim", "features", "smallest", "learning_rate")
     check_idle(config, "network", {"conv": ("features", "smallest")})
@@ -129,7 +129,7 @@ def make(config: Config, spec: Spec) -> Model:
         return state._replace(params=params, opt_state=opt_state, extra=moments), {"loss": value}
 
     def scale(state):
-        """L of the codes' covariance L L', lower triangular: z = mean + L u, u of N(0, I)."""
+        """Cholesky factor L of the codes' covariance L L': z = mean + L u, with u from N(0, I)."""
         covariance = state.extra["covariance"]
         floor = FLOOR * jnp.trace(covariance) + jnp.finfo(jnp.float32).tiny
         return jnp.linalg.cholesky(covariance + floor * jnp.eye(config.latent_dim))

@@ -2,25 +2,25 @@
 
     min_G max_D  E_x[log D(x|y)] + E_z[log(1 - D(G(z|y)|y))]                                        (equation 2)
 
-with the generator's non-saturating loss -log D(G(z|y)|y) unless another `loss` is chosen. The label y is one of the
+with the generator's non-saturating loss -log D(G(z|y)|y) unless another `loss` is chosen. The labels y come from the
 training data; D is given the same one with the real image and with the generated one.
 
 Two pairs of nets:
 
     maxout          the paper's for MNIST (section 4.1). z of 100 uniform numbers and y through layers of 200 and 1000
                     ReLU, both together through 1200, to a sigmoid; in D images and y through maxout layers of 240 and
-                    50 units of 5 pieces, both together through 240 of 4. Dropout of a half in both players, SGD with
-                    rate .1 that shrinks by 1.00004 a step to 1e-6 and momentum from .5 to .7. Batches of 100. Not the
-                    paper's, which does not state them, but as in `gan`: initial weights, a last bias that starts at
-                    the data's marginals, D's rate of half of G's, the 125,000 steps of the momentum, both players at
-                    once. Not the paper's: z of variance 1, the paper's in a unit hypercube; dropout in hidden layers
-                    only.
-    convolutional   DCGAN with labels, after the code of Radford, Metz & Chintala 2016 (https://arxiv.org/abs/1511.06434)
+                    50 units of 5 pieces, both together through 240 of 4. Dropout of a half in both players; SGD with
+                    rate .1, divided by 1.00004 every step down to 1e-6, and momentum from .5 to .7; batches of 100.
+                    The paper does not state the following, which are as in `gan`: initial weights, a last bias that
+                    starts at the data's marginals, D's rate of half of G's, the 125,000 steps of the momentum, both
+                    players at once. Unlike in the paper, z has variance 1, not the range of a unit hypercube, and
+                    only hidden layers have dropout.
+    conv            DCGAN with labels, after the code of Radford, Metz & Chintala 2016 (https://arxiv.org/abs/1511.06434)
                     for the 1-NN errors of their section 5: every layer of both players is given the one-hot label
-                    beside its input, as maps that are 1 or 0 all over; BatchNorm has no scale or shift, and layers no
-                    bias, which the label's kernels hold for each class. Not theirs: no dense layers of 1024 units, no
-                    l2, kernels of 4x4, images in (-1, 1) by tanh. All else is as in `dcgan`. A spectral norm is of
-                    an image's kernels and of its label's, each by itself.
+                    beside its input, as constant maps of 1 or 0; BatchNorm has no scale or shift, and layers no
+                    bias, since the label's kernels act as one per class. Unlike theirs: no dense layers of 1024 units,
+                    no l2, kernels of 4x4, images in (-1, 1) by tanh. Everything else is as in `dcgan`. The spectral
+                    norm applies to an image's kernels and its label's separately.
 """
 
 from collections.abc import Callable
@@ -55,42 +55,42 @@ from jaxgen.nn.image import from_unit, logits_of_mean, pyramid, to_signed, to_un
 from jaxgen.nn.normalization import NormalizationName, normalized
 
 DECAY, LEAST = 1 / 1.00004, 1e-6
-"""Factor of maxout's learning rate a step, and where its fall ends."""
+"""Factor of maxout's learning rate per step, and its minimum."""
 
 PIECES = (5, 5, 4)
-"""Linear pieces of the units of maxout's D: those for images, for the label, and for both."""
+"""Linear pieces of maxout's units in D: for images, for the label, and for both."""
 
 
 @dataclass(frozen=True)
 class Config(AdversarialConfig):
     """A conditional GAN of images."""
 
-    network: Literal["convolutional", "maxout"] = "convolutional"  # of both players: as DCGAN's, or the paper's
+    network: Literal["conv", "maxout"] = "conv"  # of both players: as DCGAN's, or the paper's
     latent_dim: int = 100  # dimensions of z
-    learning_rate: float | None = None  # 2e-4 of convolutional's Adam, .1 of maxout's SGD (D's half of it) if not given
-    features: int = 64  # of convolutional: channels of the largest hidden map, doubled at every further halving
-    smallest: int = 4  # of convolutional: side of the smallest map; images are halved while they stay at least so large
-    kernel: Literal[4, 5] = 4  # of convolutional: side of the kernels
-    normalization: NormalizationName = "batch"  # of convolutional: of D's inner layers; G's is BatchNorm
-    beta1: float = 0.5  # of convolutional: Adam's
-    beta2: float = 0.999  # of convolutional: Adam's
+    learning_rate: float | None = None  # 2e-4 for conv's Adam, .1 for maxout's SGD (D's half) if not given
+    features: int = 64  # of conv: channels of the largest hidden map, doubled at every further halving
+    smallest: int | None = None  # of conv: side that maps are halved to; default: 2 up to 16 pixels, else 4
+    kernel: Literal[4, 5] = 4  # of conv: side of the kernels
+    normalization: NormalizationName = "batch"  # of conv: of D's inner layers; G's is BatchNorm
+    beta1: float = 0.5  # of conv: Adam's
+    beta2: float = 0.999  # of conv: Adam's
     generator_units: tuple[int, int, int] = (200, 1000, 1200)  # of maxout: G's for z, for the label, for both
     discriminator_units: tuple[int, int, int] = (240, 50, 240)  # of maxout: D's for images, for the label, for both
     dropout: float = 0.5  # of maxout: share of both players' hidden units that is dropped
 
 
 USES = {
-    "convolutional": ("features", "smallest", "kernel", "normalization", "beta1", "beta2"),
+    "conv": ("features", "smallest", "kernel", "normalization", "beta1", "beta2"),
     "maxout": ("generator_units", "discriminator_units", "dropout"),
 }
-"""Fields of one pair of nets only."""
+"""Map from network to the fields that only it uses."""
 
 
 # Convolutional.
 
 
 def labeled(layer: Callable, features: int, x: Array, y: Array, name: str) -> Array:
-    """Maps [batch, H, W, C] with one-hot y [batch, classes] appended at every pixel, through a layer: for `nn.compact`.
+    """Applies a layer to maps [batch, H, W, C] with one-hot y [batch, classes] appended at every pixel: `nn.compact`.
 
     An appended map of ones adds the same to all images of a class: the layer's output for a map of ones.
     """
@@ -161,7 +161,7 @@ class MaxoutGenerator(nn.Module):
             x = nn.relu(nn.Dense(units, dtype=dtype, kernel_init=weights)(x))
             return nn.Dropout(config.dropout, deterministic=not training)(x)
 
-        z = z * np.sqrt(3, dtype=np.float32)  # of variance 1
+        z = z * np.sqrt(3, dtype=np.float32)  # scaled to variance 1
         of_z, of_label, of_both = config.generator_units
         x = hidden(jnp.concatenate([hidden(z, of_z), hidden(y, of_label)], axis=1), of_both)
         x = nn.Dense(int(np.prod(shape)), use_bias=False, dtype=dtype, kernel_init=weights)(x)
@@ -191,13 +191,13 @@ class MaxoutDiscriminator(nn.Module):
 
 
 NETWORKS = {
-    "convolutional": (ConvolutionalGenerator, ConvolutionalDiscriminator),
+    "conv": (ConvolutionalGenerator, ConvolutionalDiscriminator),
     "maxout": (MaxoutGenerator, MaxoutDiscriminator),
 }
 
 
 def check(config: Config, spec: Spec) -> None:
-    """Raises UserError for values that cannot be run, and for data that are no images with classes."""
+    """Raises UserError for invalid values, and for data that are not images with classes."""
     if not {"image", "label"} <= set(spec.entries) or spec.num_classes is None:
         raise UserError(f"cgan makes images of classes, from labels: the data have {', '.join(spec.entries)}")
     check_positive(config, "latent_dim", "features", "smallest")
@@ -209,14 +209,14 @@ def check(config: Config, spec: Spec) -> None:
         units = getattr(config, name)
         if len(units) != 3 or min(units) < 1:
             raise UserError(f"{name} must be three numbers above 0, not {units}")
-    norm = config.normalization if config.network == "convolutional" else "none"
+    norm = config.normalization if config.network == "conv" else "none"
     check_adversarial(config, spec, batch_norm=norm == "batch", layer_norm=norm == "layer")
-    if config.network == "convolutional":
+    if config.network == "conv":
         pyramid(spec.image_shape, config.smallest, "cgan")
 
 
 def optimizers(config: Config) -> dict[str, optax.GradientTransformation]:
-    """The optimizer of each player."""
+    """Map from player to its optimizer."""
     if config.network == "maxout":
         return annealed_sgd(config.learning_rate or 0.1, DECAY, LEAST)
     adam = optax.adam(config.learning_rate or 2e-4, config.beta1, config.beta2)
@@ -224,7 +224,7 @@ def optimizers(config: Config) -> dict[str, optax.GradientTransformation]:
 
 
 def players(config: Config, spec: Spec) -> Turns:
-    """The players' turns for `spec`'s images and labels. Raises UserError as `check`."""
+    """The players' turns for `spec`'s images and labels. Raises UserError as `check` does."""
     check(config, spec)
     generator, discriminator = (net(config, spec) for net in NETWORKS[config.network])
 
@@ -258,12 +258,12 @@ def players(config: Config, spec: Spec) -> Turns:
     def sample(variables, drawn):
         return generator.apply(variables, *drawn, training=False)
 
-    nets = Nets(init, real, draw, generate, discriminate, sample, signed=config.network == "convolutional")
+    nets = Nets(init, real, draw, generate, discriminate, sample, signed=config.network == "conv")
     return turns(config, nets, optimizers(config))
 
 
 def make(config: Config, spec: Spec) -> Model:
-    """The conditional GAN for `spec`'s images and labels. Raises UserError as `check`."""
+    """The conditional GAN for `spec`'s images and labels. Raises UserError as `check` does."""
     play, at_once = players(config, spec), config.network == "maxout"
 
     def step(key, state, batch):
@@ -284,7 +284,7 @@ def make(config: Config, spec: Spec) -> Model:
     def draw(key, state, num, condition):
         return {"image": from_unit(decode(state, prior(key, state, num), condition)["image"])}
 
-    note = sampling_note(config, "G(z|y)", batch_norm=config.network == "convolutional")
+    note = sampling_note(config, "G(z|y)", batch_norm=config.network == "conv")
     return Model(
         play.init,
         (Phase("adversarial", step),),

@@ -12,8 +12,8 @@
     loss = E[- sum_k q_k log p(k|x)] + l2/2 sum of the kernels' squares,    q = (1 - s) onehot(y) + s/K
 
 with s the label smoothing of Szegedy et al. 2016, https://arxiv.org/abs/1512.00567, section 7. Biases and BatchNorm's
-parameters are not penalized; AdamW's decay is of all parameters. `encode` gives the activations before the last layer,
-of logistic the pixels.
+parameters are not penalized; AdamW's decay applies to all parameters. The prediction "features" is the activations
+before the last layer; for logistic, the pixels.
 """
 
 from collections.abc import Callable
@@ -48,12 +48,12 @@ class Config:
     label_smoothing: float = 0.0  # share of the target that is spread evenly over the classes
     l2: float = 0.0  # penalty in the loss: half of it times the sum of all kernels' squares
     learning_rate: float = 1e-3  # of AdamW
-    decay_steps: int | None = None  # the learning rate falls to 0 along a cosine over so many steps; constant without
+    decay_steps: int | None = None  # steps in which the learning rate falls to 0 along a cosine; constant if None
     weight_decay: float = 1e-4  # of AdamW, of all parameters
 
 
 def max_pool(x: Array) -> Array:
-    """Maps [batch, H, W, channels] -> [batch, H // 2, W // 2, channels]: the largest of 2x2; an odd last one is cut."""
+    """Maps [batch, H, W, channels] -> [batch, H // 2, W // 2, channels]: maxima of 2x2; an odd last row is cut."""
     batch, height, width, channels = x.shape
     x = x[:, : height // 2 * 2, : width // 2 * 2].reshape(batch, height // 2, 2, width // 2, 2, channels)
     x = larger(x[:, :, 0], x[:, :, 1])
@@ -61,19 +61,19 @@ def max_pool(x: Array) -> Array:
 
 
 def batch_norm(x: Array, training: bool) -> Array:
-    """Maps [batch, H, W, channels] by the batch's statistics, or by running averages where not `training`."""
+    """Normalizes maps [batch, H, W, channels] by the batch's statistics, or by running averages if not `training`."""
     with library_promotion():
         return nn.BatchNorm(not training, momentum=0.9, epsilon=1e-5, dtype=x.dtype)(x)
 
 
 def dense(x: Array, config: Config, dtype: np.dtype, training: bool) -> Array:
-    """Maps or vectors -> [batch, embedding_dim]."""
+    """Maps or vectors [batch, ...] -> [batch, embedding_dim]."""
     x = x.reshape(x.shape[0], -1)
     x = nn.Dropout(config.dropout, deterministic=not training)(x)
     return nn.relu(nn.Dense(config.embedding_dim, dtype=dtype)(x))
 
 
-# From images in [0, 1] [batch, H, W, C] to embeddings [batch, units]; called within a module's `nn.compact`
+# Networks from images in [0, 1] [batch, H, W, C] to embeddings [batch, units]; called within a module's `nn.compact`
 
 
 def strided(x, config, dtype, training):
@@ -90,7 +90,7 @@ def logistic(x, config, dtype, training):
 
 
 def lenet(x, config, dtype, training):
-    """Twice a convolution and pooling, and a dense layer."""
+    """Two convolutions, each with pooling, and a dense layer."""
     x = max_pool(nn.relu(Conv(config.features, (5, 5), dtype=dtype)(x)))
     x = max_pool(nn.relu(Conv(config.features * 2, (5, 5), dtype=dtype)(x)))
     return dense(x, config, dtype, training)
@@ -145,7 +145,7 @@ class Classifier(nn.Module):
 
 
 def cross_entropy(logits: Array, label: Array, smoothing: float) -> Array:
-    """- sum_k q_k log p_k, nats [batch], q the label's class mixed with a share `smoothing` of even ones."""
+    """- sum_k q_k log p_k, nats [batch], with q = (1 - smoothing) onehot(label) + smoothing / classes."""
     loss = optax.softmax_cross_entropy_with_integer_labels(logits, label)
     if smoothing:
         loss = (1 - smoothing) * loss - smoothing * nn.log_softmax(logits).mean(-1)
@@ -153,7 +153,7 @@ def cross_entropy(logits: Array, label: Array, smoothing: float) -> Array:
 
 
 def squared_kernels(params: PyTree) -> Array:
-    """The sum of the squares of all kernels."""
+    """Sum of the squares of all kernels' numbers."""
     leaves = jax.tree_util.tree_leaves_with_path(params)
     return sum((leaf**2).sum() for path, leaf in leaves if path[-1].key == "kernel")
 
@@ -161,8 +161,8 @@ def squared_kernels(params: PyTree) -> Array:
 def make(config: Config, spec: Spec) -> Model:
     """The classifier of `spec.num_classes` classes.
 
-    Raises UserError for a value that cannot be, or is of another network, and for images too small for lenet or vgg,
-    below 4 pixels a side.
+    Raises UserError for a value that is invalid or belongs to another network, and for images too small for lenet or
+    vgg, below 4 pixels per side.
     """
     check_positive(config, "features", "embedding_dim", "blocks", "learning_rate")
     check_share(config, "dropout", "label_smoothing", "weight_decay")
@@ -179,7 +179,7 @@ def make(config: Config, spec: Spec) -> Model:
     def init(key):
         averages = dict(net.init(key, jnp.zeros((1, *spec.image_shape)), training=False))
         params = averages.pop("params")
-        return State(jnp.int32(0), params, optimizer.init(params), averages or ())  # of BatchNorm, where there is one
+        return State(jnp.int32(0), params, optimizer.init(params), averages or ())  # of BatchNorm, if there is one
 
     def step(key, state, batch):
         def loss(params):

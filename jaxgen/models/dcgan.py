@@ -7,12 +7,12 @@ with the generator's non-saturating loss -log D(G(z)) unless another `loss` is c
 From the paper's section 3 and 4: z is 100 uniform numbers in (-1, 1), projected to a small map and
 upsampled by stride-2 transposed convolutions; BatchNorm everywhere but at G's output and D's input;
 ReLU in G with a tanh at its end, leaky ReLU .2 in D; weights N(0, .02), BatchNorm gains N(1, .02);
-Adam with learning rate 2e-4 and beta1 .5. Depth follows the image size: 4x4, the paper's smallest map
-(to 7x7, as 28 pixels have it), doubled to the image. Images of 16 pixels want 2x2: with two layers no
-unit of D sees the whole image, and digits come out as patchworks of digits' parts. The paper does not
+Adam with learning rate 2e-4 and beta1 .5. Depth follows the image size: the paper's smallest map of 4x4
+(up to 7x7, for 28 pixels) is doubled up to the image. Images of 16 pixels need 2x2: with two layers no
+unit of D sees the whole image, and samples are patchworks of digits' parts. The paper does not
 state its kernel: its code has 5x5; 4x4 here, as is common, since stride 2 divides it evenly. On MNIST
 the code also adds 2.5e-5 times each weight to its gradient (`l2`). The width is that of its code for MNIST;
-for faces of 64 pixels it has 128 maps for the 64 of `features`.
+for faces of 64 pixels that code has 128 maps instead of the 64 of `features`.
 
 WGAN-GP (Gulrajani et al. 2017): --loss wasserstein --penalty one_centered --normalization layer
 --critic-steps 5, Adam 1e-4, beta1 0, beta2 .9. R1 (Mescheder et al. 2018): --penalty zero_centered
@@ -54,14 +54,14 @@ class Config(AdversarialConfig):
 
     latent_dim: int = 100  # dimensions of z
     features: int = 64  # channels of the largest hidden map, doubled at every further halving
-    smallest: int = 4  # side of the smallest map: images are halved while they stay at least so large
+    smallest: int | None = None  # side that maps are halved to; default: 2 up to 16 pixels, else 4
     kernel: Literal[4, 5] = 4  # side of the kernels
     normalization: NormalizationName = "batch"  # of D's inner layers; G's is BatchNorm
     generator_learning_rate: float = 2e-4  # of Adam
     discriminator_learning_rate: float = 2e-4  # of Adam
     beta1: float = 0.5  # of Adam
     beta2: float = 0.999  # of Adam
-    l2: float = 0.0  # times each weight, added to its gradient
+    l2: float = 0.0  # factor of each weight that is added to its gradient
 
 
 weights = nn.initializers.normal(0.02)
@@ -118,12 +118,12 @@ def optimizers(config: Config) -> dict[str, optax.GradientTransformation]:
 
 
 def players(config: Config, spec: Spec) -> Turns:
-    """The players' turns for `spec`'s images. Raises UserError for a value or an image size that will not do."""
+    """The players' turns for `spec`'s images. Raises UserError for an invalid value or image size."""
     return turns(config, nets(config, spec), optimizers(config))
 
 
 def nets(config: Config, spec: Spec) -> Nets:
-    """The nets for `spec`'s images. Raises UserError as `players`."""
+    """The nets for `spec`'s images. Raises UserError as `players` does."""
     check_positive(config, "latent_dim", "features", "smallest")
     check_positive(config, "generator_learning_rate", "discriminator_learning_rate")
     check_share(config, "beta1", "beta2")
@@ -164,7 +164,7 @@ def draw_prior(config: Config, key: Array, num: int) -> Array:
 
 
 def make(config: Config, spec: Spec) -> Model:
-    """The DCGAN for `spec`'s images. Raises UserError for a value or an image size that will not do."""
+    """The DCGAN for `spec`'s images. Raises UserError for an invalid value or image size."""
     play = players(config, spec)
 
     def step(key, state, batch):

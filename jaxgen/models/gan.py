@@ -5,26 +5,26 @@
 The review prints its equation 6 with the players exchanged (min over D, max over G); this is Goodfellow's, with the
 generator's non-saturating loss -log D(G(z)) (section 3) unless another `loss` is chosen.
 
-The defaults are the authors' for MNIST, by the paper and its code: z of 100 uniform numbers, which enter G with
-variance 1, G of two layers of 1200 ReLU and a sigmoid whose bias starts at the data's marginals, D of two layers of
+The defaults are the authors' for MNIST, from the paper and its code: z of 100 uniform numbers, scaled to
+variance 1; G of two layers of 1200 ReLU and a sigmoid whose bias starts at the data's marginals; D of two layers of
 240 maxout units of 5 pieces with dropout (a half of the units, a fifth of the pixels); initial weights uniform in
-+-.05 and, D's, in +-.005; SGD with rate .1, D's on half of its loss, which shrinks by 1.000004 a step, and momentum
-from .5 to .7 over the 250 epochs. Batches of 100. Both players move at once; with Adam, which is not theirs, G past D
-as just updated. With SGD these details decide: with Flax's larger initial weights, marginals held within .01 or G's
-turn after D's, D wins, and G's samples vary little or not at all. Narrower nets have initial weights whose bounds grow
-with the root of how much they are narrower. Not theirs: in G's loss D's dropout is drawn anew. Points, which have no
-bounds, are put out as they are.
++-.05 for G and +-.005 for D; SGD with rate .1, divided by 1.000004 every step, D's on half of its loss, and momentum
+rising from .5 to .7 over the 250 epochs; batches of 100. With SGD both players are updated at once; with Adam, which
+the authors did not use, G is updated after D. With SGD these details are decisive: with Flax's larger initial weights,
+marginals clipped to .01, or G's turn after D's, D wins, and G's samples vary little or not at all. The initial bounds
+of narrower nets grow with the square root of the ratio of widths. Unlike in the authors' code, G's loss draws D's
+dropout anew. Points, which have no bounds, are output without a sigmoid.
 
-For points in the plane a small net and Adam do better:
+For points in the plane a small net and Adam are better:
 
     --generator-units 128 --discriminator-units 128 --pieces 1 --dropout 0 --optimizer adam --learning-rate 5e-4
     --latent-dim 2 --prior gaussian
 
-Two remedies for mode collapse, here because they are compared with it:
+Two remedies for mode collapse are options:
 
-    packing     D judges so many examples at once, all real or all fake: Lin et al. 2018 (PacGAN),
-                https://arxiv.org/abs/1712.04086. The packs are of the batch, which they divide.
-    unrolled    G's loss looks so many updates of D ahead, and G's gradient flows through them: Metz et al. 2017,
+    packing     D judges this many examples at once, all real or all fake: Lin et al. 2018 (PacGAN),
+                https://arxiv.org/abs/1712.04086. The batch is divided into packs.
+    unrolled    G's loss looks this many updates of D ahead, and G's gradient flows through them: Metz et al. 2017,
                 https://arxiv.org/abs/1611.02163.
 """
 
@@ -55,13 +55,13 @@ from jaxgen.nn.dense import DEFAULT, maxout, perceptron, uniform_within
 from jaxgen.nn.image import from_unit, logits_of_mean, to_unit
 
 DECAY, MOMENTUM, MOMENTUM_STEPS = 1 / 1.000004, (0.5, 0.7), 125_000
-"""The authors' SGD: factor of the rate a step; first and last momentum, and the steps between, 250 epochs of 500."""
+"""The authors' SGD: factor of the rate per step; first and last momentum, the steps between (250 epochs of 500)."""
 
 LEAST_MEAN = 1e-7
-"""The authors' bound on marginals: a pixel that is 0 in all data starts so near to it that D cannot tell it by that."""
+"""The authors' bound on marginals: a pixel that is 0 in all data starts so near to 0 that D cannot notice it."""
 
 BOUNDS = {"generator": (0.05, 1200), "discriminator": (0.005, 240)}
-"""Bound of the authors' uniform initial weights, and the units of the layers that it is for."""
+"""Map from player to the bound of the authors' uniform initial weights, and the layers' units that it is for."""
 
 
 @dataclass(frozen=True)
@@ -70,15 +70,15 @@ class Config(AdversarialConfig):
 
     latent_dim: int = 100  # dimensions of z
     prior: Literal["uniform", "gaussian"] = "uniform"  # of z: in (-1, 1), or N(0, 1)
-    generator_units: int = 1200  # of each hidden layer of G
+    generator_units: int = 1200  # in each hidden layer of G
     generator_layers: int = 2  # hidden layers of G
-    generator_batch_norm: bool = False  # in G's hidden layers
-    discriminator_units: int = 240  # of each hidden layer of D
+    generator_batch_norm: bool = False  # BatchNorm in G's hidden layers
+    discriminator_units: int = 240  # in each hidden layer of D
     discriminator_layers: int = 2  # hidden layers of D
     pieces: int = 5  # linear pieces of D's maxout units; 1 for ReLU
-    dropout: float = 0.5  # share of D's hidden units that is dropped; of its inputs two fifths of that
-    optimizer: Literal["sgd", "adam"] = "sgd"  # the authors' initial weights and schedule of SGD, or Flax's and Adam
-    learning_rate: float | None = None  # .1 of SGD (D's half of it), 2e-4 of Adam if not given
+    dropout: float = 0.5  # share of D's hidden units that is dropped; two fifths of that for its inputs
+    optimizer: Literal["sgd", "adam"] = "sgd"  # the authors' SGD and initial weights, or Adam and Flax's weights
+    learning_rate: float | None = None  # .1 for SGD (D's is half), 2e-4 for Adam if not given
     beta1: float = 0.5  # of Adam
     beta2: float = 0.999  # of Adam
     packing: int = 1  # examples that D judges at once
@@ -90,7 +90,7 @@ class Generator(nn.Module):
 
     config: Config
     shape: tuple[int, ...]  # of an example
-    bias: np.ndarray | None  # the last layer's at the start, [H, W, C], of images
+    bias: np.ndarray | None  # mean image [H, W, C], the last layer's initial bias; None for points
     dtype: np.dtype
 
     @nn.compact
@@ -98,7 +98,7 @@ class Generator(nn.Module):
         """Noise z [batch, latent_dim] -> [batch, *shape]."""
         config = self.config
         weights, norm = initial(config, "generator"), config.generator_batch_norm
-        z = z * np.sqrt(3, dtype=np.float32) if config.prior == "uniform" else z  # of variance 1, as a Gaussian's
+        z = z * np.sqrt(3, dtype=np.float32) if config.prior == "uniform" else z  # to variance 1, as a Gaussian's
         x = perceptron(z, config.generator_units, config.generator_layers, training, norm, self.dtype, weights)
         last = {"use_bias": self.bias is None, "dtype": self.dtype, "kernel_init": weights}
         x = nn.Dense(int(np.prod(self.shape)), **last)(x).astype(jnp.float32).reshape(-1, *self.shape)
@@ -127,7 +127,7 @@ class Discriminator(nn.Module):
 
 
 def check_dense(config: Config) -> None:
-    """Raises UserError for values of a Config that cannot be run."""
+    """Raises UserError for invalid values of a Config."""
     check_positive(config, "latent_dim", "generator_units", "generator_layers", "discriminator_units", "pieces")
     check_positive(config, "discriminator_layers", "packing")
     if config.learning_rate is not None:
@@ -135,16 +135,16 @@ def check_dense(config: Config) -> None:
     check_not_negative(config, "unrolled")
     check_share(config, "dropout", "beta1", "beta2")
     if config.packing > 1 and (config.augment or config.consistency):
-        raise UserError("packing takes neither augment nor consistency, which are of single images")
+        raise UserError("packing takes neither augment nor consistency, which apply to single images")
     if config.unrolled and config.clip:
         raise UserError("unrolled takes no clip: where D's gradient is 0, a bound on its norm has no derivative")
     check_idle(config, "optimizer", {"adam": ("beta1", "beta2")})
 
 
 def optimizers(config: Config) -> dict[str, optax.GradientTransformation]:
-    """The optimizer of each player."""
+    """Map from player to its optimizer."""
     if config.optimizer == "adam":
-        # Where a gradient is exactly 0, as at a ReLU that is off, the root of its square has no gradient of its own.
+        # For a gradient of exactly 0, as at an inactive ReLU, the root of its square has no finite derivative.
         eps_root = 1e-16 if config.unrolled else 0.0
         moves = optax.adam(config.learning_rate or 2e-4, config.beta1, config.beta2, eps_root=eps_root)
         return {"generator": moves, "discriminator": moves}
@@ -152,14 +152,14 @@ def optimizers(config: Config) -> dict[str, optax.GradientTransformation]:
 
 
 def moves_at_once(config: Config) -> bool:
-    """True where both players move at once, as in the authors' code: with their SGD. Else G's turn comes after D's."""
+    """True if both players are updated at once, as in the authors' code: with their SGD. Else G's turn follows D's."""
     return config.optimizer == "sgd"
 
 
 def annealed_sgd(rate: float, decay: float, least: float | None = None) -> dict[str, optax.GradientTransformation]:
     """SGD for each player: its rate is multiplied by `decay` every step, down to `least`, and its momentum rises.
 
-    D's is half of `rate`: the authors' D descends half of its loss.
+    D's rate is half of `rate`: the authors' D descends half of its loss.
     """
 
     def sgd(share):
@@ -171,15 +171,15 @@ def annealed_sgd(rate: float, decay: float, least: float | None = None) -> dict[
 
 
 def initial(config: Config, player: str) -> Initializer:
-    """A net's initial weights: the authors' with their SGD, Flax's with Adam."""
+    """Initial weights of a net: the authors' with their SGD, Flax's with Adam."""
     return authors_weights(player, getattr(config, f"{player}_units")) if config.optimizer == "sgd" else DEFAULT
 
 
 def authors_weights(player: str, units: int) -> Initializer:
-    """Initial weights of a net with so many units a layer: the authors' for as many as they had.
+    """Initial weights of a net with this many units per layer: the authors' for their number of units.
 
-    In nets of other widths sums in hidden layers grow as theirs do; those in the first layer are larger by the root of
-    theirs over `units`.
+    In nets of other widths sums in hidden layers have the same scale as theirs; those in the first layer are larger by
+    the root of theirs over `units`.
     """
     bound, theirs = BOUNDS[player]
     return uniform_within(bound * (theirs / units) ** 0.5)
@@ -192,24 +192,24 @@ def draw_prior(config: Config, key: Array, num: int) -> Array:
 
 
 def seen_modes(spec: Spec, points: Array) -> dict[str, Array]:
-    """Share of a known mixture's modes that points [n, 2] fall on, and share of the points near to a center."""
+    """Share of a known mixture's modes that points [n, 2] fall on, and share of the points near a center."""
     if spec.mixture is None:
         return {}
     centers, deviation = spec.mixture
-    # Coordinate by coordinate: a norm over an axis of two took XLA for CPUs a tenth of a small GAN's step.
+    # Coordinate by coordinate: on CPUs XLA's norm over an axis of two takes a tenth of a small GAN's step.
     coordinates = zip(points.T, jnp.asarray(centers, jnp.float32).T, strict=True)
     squares = sum((of_point[:, None] - of_center) ** 2 for of_point, of_center in coordinates)
-    near = squares < (HIGH_QUALITY * deviation) ** 2  # so near to one center only, as modes lie farther apart
+    near = squares < (HIGH_QUALITY * deviation) ** 2  # near at most one center, as modes lie farther apart
     return {"modes": near.any(0).astype(jnp.float32).mean(), "high_quality": near.any(1).astype(jnp.float32).mean()}
 
 
 def players(config: Config, spec: Spec) -> Turns:
-    """The players' turns for `spec`'s images or points. Raises UserError as `make`."""
+    """The players' turns for `spec`'s images or points. Raises UserError as `make` does."""
     return turns(config, nets(config, spec), optimizers(config), config.unrolled)
 
 
 def nets(config: Config, spec: Spec) -> Nets:
-    """The nets for `spec`'s images or points. Raises UserError as `make`."""
+    """The nets for `spec`'s images or points. Raises UserError as `make` does."""
     subject = spec.subject
     if subject not in ("image", "point"):
         raise UserError(f"gan makes images or points: the data have {', '.join(spec.entries)}")
@@ -254,7 +254,7 @@ def nets(config: Config, spec: Spec) -> Nets:
 
 
 def make(config: Config, spec: Spec) -> Model:
-    """The GAN for `spec`'s images or points. Raises UserError for a value that will not do."""
+    """The GAN for `spec`'s images or points. Raises UserError for an invalid value."""
     play, at_once, subject = players(config, spec), moves_at_once(config), spec.subject
 
     def step(key, state, batch):

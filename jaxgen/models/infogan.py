@@ -3,21 +3,21 @@
     min_{G, Q} max_D  V(D, G) - lambda L_I(G, Q)                                                     (equation 6)
     L_I = E_{c ~ p(c), x ~ G(z, c)}[log Q(c|x)] + H(c)  <=  I(c; G(z, c))                            (equation 5)
 
-z is noise, and c what the images are to be told by: a one-hot categorical code and continuous ones, uniform in
-(-1, 1). Q(c|x) is a softmax over the categories and for each continuous code a Gaussian of deviation 1, as in the
-authors' code; with it L_I of perfectly known codes is log categories - .23 for each continuous one. Q shares D's
-layers but the last two. As the authors do, lambda L_I is subtracted from both players' losses: D's turn teaches Q and
-the layers it shares with D, G's turn teaches G. The metric `information` is lambda L_I.
+z is noise, and c the codes that the images should reveal: a one-hot categorical code and continuous ones, uniform in
+(-1, 1). Q(c|x) is a softmax over the categories and, for each continuous code, a Gaussian of deviation 1, as in the
+authors' code; with it L_I of perfectly known codes is log categories - .23 for each continuous one. Q shares all of
+D's layers but the last two. As the authors do, lambda L_I is subtracted from both players' losses: D's turn trains Q
+and the layers it shares with D, G's turn trains G. The metric `information` is lambda L_I.
 
 From the paper's appendix C.1, for MNIST: 62 numbers of noise, 10 categories, 2 continuous codes; lambda 1 for all of
 them; G of dense layers of 1024 and 7x7x128, then 64 maps and the image by 4x4 transposed convolutions of stride 2,
 BatchNorm and ReLU in between; D of 64 and 128 maps by 4x4 convolutions of stride 2 and a dense layer of 1024, leaky
-ReLU .1, and BatchNorm but in its first layer; Q one more such layer of 128; Adam with learning rate 2e-4 for D and Q,
-1e-3 for G, and beta1 .5. From the authors' code: batches of 128, noise uniform in (-1, 1), initial weights N(0, .02),
-BatchNorm's gains N(1, .02), and of G's dense layers each unit normalized by itself. Not theirs: depth follows the image
-size, as in `dcgan`; tanh for the sigmoid of pixels in [0, 1].
+ReLU .1, and BatchNorm except in its first layer; Q one more such layer of 128; Adam with learning rate 2e-4 for D and
+Q, 1e-3 for G, and beta1 .5. From the authors' code: batches of 128, noise uniform in (-1, 1), initial weights
+N(0, .02), BatchNorm's gains N(1, .02), and BatchNorm per unit in G's dense layers. Unlike theirs, depth follows the
+image size, as in `dcgan`, and a tanh replaces the sigmoid of pixels in [0, 1].
 
-BatchNorm: real, then fake examples move the running averages that D and Q have; Q infers codes of images with these.
+BatchNorm: real, then fake examples update D's and Q's running averages, with which Q infers codes of images.
 """
 
 import math
@@ -56,16 +56,16 @@ from jaxgen.nn.stacks import generated
 class Config(AdversarialConfig):
     """An InfoGAN."""
 
-    noise_dim: int = 62  # numbers of noise in z
+    noise_dim: int = 62  # dimensions of noise in z
     categories: int = 10  # of the categorical code
-    continuous: int = 2  # codes in (-1, 1)
+    continuous: int = 2  # number of codes in (-1, 1)
     information_weight: float = 1.0  # lambda
     features: int = 64  # channels of the largest hidden map, doubled at every further halving
-    smallest: int = 4  # side of the smallest map: images are halved while they stay at least so large
+    smallest: int | None = None  # side that maps are halved to; default: 2 up to 16 pixels, else 4
     dense_units: int = 1024  # of G's first layer, and of the last that D and Q share
     code_units: int = 128  # of Q's own layer
     generator_learning_rate: float = 1e-3  # of Adam
-    discriminator_learning_rate: float = 2e-4  # of Adam, Q's too
+    discriminator_learning_rate: float = 2e-4  # of Adam, for Q too
     beta1: float = 0.5  # of Adam
 
 
@@ -92,7 +92,7 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """D and Q: images to the logit of being real, and to what Q(c|x) is made of."""
+    """D and Q: images to the logit of being real, and to the parameters of Q(c|x)."""
 
     config: Config
     depth: int
@@ -113,13 +113,13 @@ class Discriminator(nn.Module):
         x = activated(dense(self.config.dense_units, use_bias=False)(x.reshape(x.shape[0], -1)))
         hidden = activated(dense(self.config.code_units, use_bias=False)(x))
         categories = dense(self.config.categories)(hidden).astype(jnp.float32)
-        # Of no codes there is no layer: a parameter of no numbers cannot be saved.
+        # Without codes there is no layer, since an empty parameter cannot be saved.
         means = dense(self.config.continuous)(hidden) if self.config.continuous else hidden[:, :0]
         return Judged(dense(1)(x).astype(jnp.float32), (categories, means.astype(jnp.float32)))
 
 
 def draw_prior(config: Config, key: Array, num: int) -> Array:
-    """Noise, a one-hot category, continuous codes: z [num, noise_dim + categories + continuous]."""
+    """Draws noise, a one-hot category, continuous codes: z [num, noise_dim + categories + continuous]."""
     k_noise, k_category, k_continuous = jax.random.split(key, 3)
     noise = jax.random.uniform(k_noise, (num, config.noise_dim), minval=-1, maxval=1)
     category = jax.random.randint(k_category, (num,), 0, config.categories)
@@ -137,14 +137,14 @@ def information(config: Config, judged: Judged, z: Array) -> Array:
 
 
 class Players(NamedTuple):
-    """The players' turns, and what Q infers."""
+    """The players' turns, and Q's inference."""
 
     turns: Turns
     infer: Callable[[State, Batch], Array]  # -> logits [batch, categories] of Q(c|x)'s categorical code
 
 
 def players(config: Config, spec: Spec) -> Players:
-    """The players for `spec`'s images. Raises UserError for a value or an image size that will not do."""
+    """The players for `spec`'s images. Raises UserError for an invalid value or image size."""
     check_positive(config, "noise_dim", "categories", "features", "smallest", "dense_units", "code_units")
     check_positive(config, "generator_learning_rate", "discriminator_learning_rate")
     check_not_negative(config, "continuous", "information_weight")
@@ -153,7 +153,7 @@ def players(config: Config, spec: Spec) -> Players:
         raise UserError(f"categories must be at least 2, so that there is something to tell, not {config.categories}")
     penalized = any(name.startswith("penalty") for name in given(config))
     if penalized or config.spectral_norm or config.loss == "wasserstein":
-        raise UserError("infogan's D has BatchNorm, as the paper's: no penalty, spectral_norm or loss wasserstein goes")
+        raise UserError("infogan's D has BatchNorm, so it takes no penalty, spectral_norm or loss wasserstein")
     check_adversarial(config, spec, batch_norm=True)
     _, depth = pyramid(spec.image_shape, config.smallest, "infogan")
     generator = Generator(config, spec.image_shape, spec.compute_dtype)
@@ -187,11 +187,11 @@ def players(config: Config, spec: Spec) -> Players:
 
 
 def make(config: Config, spec: Spec) -> Model:
-    """The InfoGAN for `spec`'s images. Raises UserError for a value or an image size that will not do."""
+    """The InfoGAN for `spec`'s images. Raises UserError for an invalid value or image size."""
     play, infer = players(config, spec)
 
     def step(key, state, batch):
-        # Both turns also maximize lambda L_I: D's teaches Q and the layers that it shares with D, G's teaches G.
+        # Both turns also maximize lambda L_I: D's trains Q and the layers that it shares with D, G's trains G.
         state, (k_fakes, k_discriminator, k_generator), batch = play.earlier_critic_turns(key, state, batch)
         fakes = play.generate(k_fakes, state, batch)
         state, of_discriminator = play.discriminator_turn(k_discriminator, state, batch, fakes)

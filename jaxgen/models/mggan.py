@@ -1,21 +1,21 @@
 """MGGAN: Bang & Shim 2018, https://arxiv.org/abs/1804.04391, "Solving Mode Collapse using Manifold Guided Training".
 
-A GAN as it is, with a second discriminator, on what an encoder makes of examples:
+A GAN (the base) with a second discriminator, on the codes of an encoder:
 
-    L_E   = E |x - Dec(E(x~))|_1,  x~ of x by noise                            the autoencoder's, in the first phase
+    L_E   = E |x - Dec(E(x~))|_1,  x~ a noisy x                                the autoencoder's, in the first phase
     L_D   = E[-log D(x) - log(1 - D(G(z)))]                                    the base's, of examples
     L_D_m = E[-log D_m(E(x)) - log(1 - D_m(E(G(z))))]                          of the manifold of codes
     L_G   = E[-log D(G(z))] + 1/2 E[-log D_m(E(G(z)))]                         which G minimizes
 
-or another `loss` for both. E is a denoising autoencoder's, trained on all the data before there is a G and then frozen,
-BatchNorm in evaluation mode: D_m sees where the data's modes lie and is of no use to G but through E, whose gradient
-tells G which way they are. D and D_m are one discriminator of two heads, each with a loss of its own.
+or another `loss` for both. E belongs to a denoising autoencoder that is trained on all data before G and then frozen,
+with BatchNorm in evaluation mode. D_m thus knows where the data's modes lie, and its gradient through E guides G
+to them. D and D_m are one discriminator with two heads, each with its own loss.
 
-The base is DCGAN on images and the dense GAN on points, their nets, optimizers and fields exactly; a field that only
-the other base has is refused. From the paper: salt and pepper on a quarter of the pixels, L1, D_m of two layers of
-1024, G's weight 1/2 of L_D_m. Not from it: the length of a code, the autoencoder's steps and learning rate, its nets
-(on images E has D's maps with BatchNorm, and the decoder mirrors them), and all of points, where noise is Gaussian.
-Points in the plane want their base's settings (see gan) and
+The base is DCGAN on images and the dense GAN on points, with exactly their nets, optimizers and fields; a field of
+the other base is refused. From the paper: salt and pepper on a quarter of the pixels, L1, D_m of two layers of
+1024, weight 1/2 of D_m in L_G. Chosen here: the length of a code, the autoencoder's steps, learning rate and nets
+(on images E has D's maps with BatchNorm, and the decoder mirrors them), and everything on points, where noise is
+Gaussian. Points in the plane need their base's settings (see gan) and
 
     --manifold-units 128 --code-dim 2
 """
@@ -46,49 +46,49 @@ from jaxgen.nn.stacks import doubled
 
 @dataclass(frozen=True)
 class Config(AdversarialConfig):
-    """A manifold-guided GAN of images or of points; some fields are of one of them only."""
+    """A manifold-guided GAN of images or of points; some fields apply to one of them only."""
 
     autoencoder_steps: int = 500  # of the first phase, which trains the autoencoder
     autoencoder_learning_rate: float = 1e-3  # of its Adam
-    code_dim: int = 64  # numbers of a code E(x)
+    code_dim: int = 64  # dimensions of a code E(x)
     manifold_units: int = 1024  # of D_m's two hidden layers
-    manifold_weight: float = 0.5  # of D_m in G's loss, D's being 1
+    manifold_weight: float = 0.5  # of D_m in G's loss; D's is 1
     latent_dim: int = 100  # dimensions of z
     beta1: float = 0.5  # of Adam
     beta2: float = 0.999  # of Adam
-    noise: float = 0.25  # of images: share of the pixels that the autoencoder is shown black or white
+    noise: float = 0.25  # of images: share of the autoencoder's input pixels set to black or white
     features: int = 64  # of images: channels of the largest hidden map, doubled at every further halving
-    smallest: int = 4  # of images: side of the smallest map; they are halved while they stay at least so large
+    smallest: int | None = None  # of images: side that maps are halved to; default: 2 up to 16 pixels, else 4
     kernel: Literal[4, 5] = 4  # of images: side of the kernels
     normalization: NormalizationName = "batch"  # of images: of D's inner layers; G's is BatchNorm
     generator_learning_rate: float = 2e-4  # of images: of Adam
     discriminator_learning_rate: float = 2e-4  # of images: of Adam
-    l2: float = 0.0  # of images: added to gradients, times the weight
-    deviation: float = 0.1  # of points: standard deviation of the noise on what the autoencoder is shown
+    l2: float = 0.0  # of images: factor of each weight that is added to its gradient
+    deviation: float = 0.1  # of points: standard deviation of the noise on the autoencoder's input
     encoder_units: int = 128  # of points: of the autoencoder's hidden layers, two on each side
     prior: Literal["uniform", "gaussian"] = "uniform"  # of points: of z, in (-1, 1), or N(0, 1)
     generator_units: int = 1200  # of points: of each hidden layer of G
     generator_layers: int = 2  # of points: hidden layers of G
-    generator_batch_norm: bool = False  # of points: in G's hidden layers
+    generator_batch_norm: bool = False  # of points: BatchNorm in G's hidden layers
     discriminator_units: int = 240  # of points: of each hidden layer of D
     discriminator_layers: int = 2  # of points: hidden layers of D
     pieces: int = 5  # of points: linear pieces of D's maxout units; 1 for ReLU
-    dropout: float = 0.5  # of points: share of D's hidden units that is dropped; of its inputs two fifths of that
+    dropout: float = 0.5  # of points: share of D's hidden units that is dropped; two fifths of that for its inputs
     optimizer: Literal["sgd", "adam"] = "sgd"  # of points: as in gan, with its initial weights
-    learning_rate: float | None = None  # of points: .1 of SGD (D's half of it), 2e-4 of Adam if not given
+    learning_rate: float | None = None  # of points: .1 for SGD (D's is half of it), 2e-4 for Adam if not given
     packing: int = 1  # of points: examples that D judges at once
     unrolled: int = 0  # of points: updates of D that G's loss looks ahead
 
 
 BASES = {"image": dcgan, "point": gan}
-"""The base by the kind of examples."""
+"""Map from kind of examples to the base."""
 
 OWN = {"image": ("noise",), "point": ("deviation", "encoder_units")}
-"""Fields of the autoencoder that apply to one kind of examples only."""
+"""Map from kind of examples to the autoencoder's fields that apply to it only."""
 
 
 def base_config(config: Config, subject: str) -> Any:
-    """The base's Config: the fields that it has of this one. Raises UserError for a given field of the other kind."""
+    """The base's Config, with its fields taken from this one. Raises UserError for a given field of the other kind."""
     other = "point" if subject == "image" else "image"
     own, others = ({field.name for field in fields(BASES[kind].Config)} for kind in (subject, other))
     for name in given(config):
@@ -138,27 +138,27 @@ class Decoder(nn.Module):
 
 
 class ManifoldDiscriminator(nn.Module):
-    """D_m: codes to the logit of being a real example's."""
+    """D_m: codes to the logit of belonging to a real example."""
 
     config: Config
     dtype: np.dtype
 
     @nn.compact
     def __call__(self, z: Array) -> Array:
-        """Codes z of packs, one beside the other [packs, packing * code_dim] -> logits [packs, 1]."""
+        """Concatenated codes z of packs [packs, packing * code_dim] -> logits [packs, 1]."""
         for _ in range(2):
             z = nn.leaky_relu(nn.Dense(self.config.manifold_units, dtype=self.dtype)(z), 0.2)
         return nn.Dense(1, dtype=self.dtype)(z).astype(jnp.float32)
 
 
 def salted(key: Key, x: Array, share: float) -> Array:
-    """Images [batch, H, W, C] in [-1, 1] with so large a share of pixels black or white, in all channels at once."""
+    """Sets a share of the pixels of images [batch, H, W, C] in [-1, 1] to black or white, in all channels at once."""
     u = jax.random.uniform(key, (*x.shape[:-1], 1))
     return jnp.where(u < share / 2, -1.0, jnp.where(u < share, 1.0, x))
 
 
 def noisy(config: Config, key: Key, x: Array) -> Array:
-    """Examples [batch, ...] with the noise that the autoencoder is shown."""
+    """Adds the autoencoder's noise to examples [batch, ...]."""
     if x.ndim == 4:
         return salted(key, x, config.noise)
     return x + config.deviation * jax.random.normal(key, x.shape)
@@ -168,14 +168,14 @@ class Players(NamedTuple):
     """The parts of both phases."""
 
     init: Callable[[Key], State]
-    reconstruct: Callable[[Key, State, Batch], tuple[State, dict[str, Array]]]  # moves the autoencoder only
+    reconstruct: Callable[[Key, State, Batch], tuple[State, dict[str, Array]]]  # updates the autoencoder only
     turns: Turns
     frozen: Callable[[State], State]
-    """The state of the second phase's turns: its `extra`, which no optimizer moves, holds all of E's variables."""
+    """State for the second phase's turns: its `extra`, which no optimizer updates, holds all of E's variables."""
 
 
 def players(config: Config, spec: Spec) -> Players:
-    """The parts of both phases for `spec`'s images or points. Raises UserError as `make`."""
+    """The parts of both phases for `spec`'s images or points. Raises UserError as `make` does."""
     subject, shape = spec.subject, spec.entries[spec.subject].shape
     of_base = base_config(config, subject)
     base, optimizers = BASES[subject].nets(of_base, spec), BASES[subject].optimizers(of_base)
@@ -184,7 +184,7 @@ def players(config: Config, spec: Spec) -> Players:
     adam = optax.adam(config.autoencoder_learning_rate)
 
     def examples(batch):
-        return base.real(batch).reshape(-1, *shape)  # where D judges packs, one by one
+        return base.real(batch).reshape(-1, *shape)  # unpacks the packs of D
 
     # First the autoencoder.
 
@@ -249,7 +249,7 @@ def players(config: Config, spec: Spec) -> Players:
 
 
 def make(config: Config, spec: Spec) -> Model:
-    """The MGGAN for `spec`'s images or points. Raises UserError for a value or an image size that will not do."""
+    """The MGGAN for `spec`'s images or points. Raises UserError for an invalid value or image size."""
     subject = spec.subject
     if subject not in BASES:
         raise UserError(f"mggan makes images or points: the data have {', '.join(spec.entries)}")
@@ -274,6 +274,6 @@ def make(config: Config, spec: Spec) -> Model:
         state = state._replace(extra={**state.extra, "encoder": encoder})
         return state, {**of_discriminator, **of_generator, **play.compared(batch, fakes)}
 
-    # Samples and latents are the base's: its G makes them.
+    # Samples and latents are the base's, since its G makes them.
     phases = (Phase("autoencoder", reconstruct, steps=config.autoencoder_steps), Phase("adversarial", step))
     return BASES[subject].make(of_base, spec)._replace(init=init, phases=phases)

@@ -2,19 +2,19 @@
 
     p(x, y) = p(y) prod_j p(x_j|y),    p(y|x) = p(x, y) / sum_y' p(x, y'),    p(x) = sum_y p(x, y)
 
-Bernoulli pixels, or categorical ones (gray levels in equal bins, in each of which a bin's probability is
-spread evenly over its levels), both with Laplace smoothing; or Gaussian pixels with a floor under their
-variance (the floor of scikit-learn's GaussianNB: a share of the largest variance of any pixel over all
-classes). No optimizer: one pass over the data counts, in exact integers.
+Pixels are Bernoulli, or categorical (gray levels in equal bins, a bin's probability spread evenly over its
+levels), both with Laplace smoothing; or Gaussian with a floor added to their
+variance (as in scikit-learn's GaussianNB: a share of the largest variance of any pixel over all
+classes). There is no optimizer: one pass over the data counts, in exact integers.
 
 Exactness. Sums of uint8 pixels and of their squares are kept in uint32, the squares modulo 2^32. With
 q the mean's nearest integer and r = sum x - n q, the centered sum sum (x - q)^2 = sum x^2 - q (sum x + r)
-is an integer below 2^32 up to 264,000 examples, hence exact; then var = sum (x - q)^2 / n - (r / n)^2
+is an integer below 2^32 for up to 264,000 examples, hence exact; then var = sum (x - q)^2 / n - (r / n)^2
 with |r / n| <= 1/2, which loses no digits in float32.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import jax
@@ -23,6 +23,7 @@ import numpy as np
 
 from jaxgen.config import check_idle
 from jaxgen.errors import UserError, check_positive
+from jaxgen.likelihoods import bits_of, fitting
 from jaxgen.model import Array, Key, Likelihood, Model, Phase, Sampler, Spec, State
 from jaxgen.nn.image import from_unit, to_binary, to_unit
 
@@ -33,16 +34,16 @@ MOST_EXAMPLES = 264_000
 class Config:
     """Naive Bayes."""
 
-    likelihood: Literal["bernoulli", "gaussian", "categorical"] = "bernoulli"  # p(x_j|y): bits, densities, levels
-    smoothing: float = 1.0  # Laplace's alpha: imagined examples a class, pixel and value, for bernoulli, categorical
+    likelihood: Literal["bernoulli", "gaussian", "categorical"] | None = None  # bits if binarized, else categorical
+    smoothing: float = 1.0  # Laplace's alpha: pseudo-examples per class, pixel, value, for bernoulli, categorical
     variance_floor: float = 1e-2  # added to variances, as a share of the largest; for gaussian
     levels: int = 16  # equal bins of the 256 gray levels, a power of two; for categorical
 
 
 def gaussian_parameters(n: Array, total: Array, squares: Array) -> tuple[Array, Array]:
-    """Mean and variance, in [0, 1] and its square, from exact sums; n of at least 1.
+    """Mean and variance of pixels in [0, 1], from exact sums of uint8 levels; n is at least 1.
 
-    n and total uint32, squares uint32 modulo 2^32, broadcast together.
+    n and total are uint32, squares uint32 modulo 2^32; they are broadcast together.
     """
     q = (total + n // 2) // n
     r = jax.lax.bitcast_convert_type(total - q * n, jnp.int32).astype(jnp.float32)
@@ -52,28 +53,28 @@ def gaussian_parameters(n: Array, total: Array, squares: Array) -> tuple[Array, 
     return mean / 255, jnp.maximum(variance, 0) / 255**2
 
 
-Params = Mapping[str, Array]  # examples uint32 [classes], and the sums of the likelihood
+Params = Mapping[str, Array]  # examples uint32 [classes], and the likelihood's sums
 
 
 class Pixels(NamedTuple):
     """p(x_j|y) of all pixels and classes, from sums over the training images."""
 
-    sums: Mapping[str, tuple[int, ...]]  # the shapes of the sums, which start at 0
+    sums: Mapping[str, tuple[int, ...]]  # shapes of the sums, which start at 0
     add: Callable[[Params, Array, Array, Array], Params]
-    """(params, image uint8 [batch, H, W, C], label [batch], counted [batch]) -> the sums with these images."""
+    """(params, image uint8 [batch, H, W, C], label [batch], counted [batch]) -> the sums including these images."""
     log_likelihood: Callable[[Params, Array], Array]  # (params, image) -> log p(x|y) [batch, classes]
     draw: Callable[[Key, Params, Array], Array]  # (key, params, label [num]) -> uint8 [num, H, W, C]
     measures: tuple[str, str, str]  # space, kind and note of the likelihood
 
 
 def class_sums(values: Array, label: Array, counted: Array, classes: int) -> Array:
-    """Sums by class [classes, H, W, C] of integers [batch, H, W, C], of the images that are counted, modulo 2^32."""
+    """Sums [classes, H, W, C], modulo 2^32, of integers [batch, H, W, C] over each class's counted images."""
     member = (label[:, None] == jnp.arange(classes)) & counted[:, None]
     return jnp.einsum("bk,bhwc->khwc", member.astype(jnp.uint32), values.astype(jnp.uint32))
 
 
 def log_prior(params: Params) -> Array:
-    """Log p(y) [classes]; uniform before any example was counted."""
+    """Log p(y) [classes]; uniform before any example is counted."""
     n = params["examples"].astype(jnp.float32)
     share = jnp.where(n.sum() > 0, n / jnp.maximum(n.sum(), 1), 1 / len(n))
     return jnp.log(share)
@@ -102,12 +103,12 @@ def bernoulli(config: Config, spec: Spec) -> Pixels:
         x = jax.random.bernoulli(key, jnp.exp(log_probabilities(params)[0])[label])
         return from_unit(x.astype(jnp.float32))
 
-    measures = ("binary", "exact", "bits are pixels >= 128")
+    measures = ("binary", "exact", f"p(x|y) is of {bits_of(spec)}")
     return Pixels({"pixels": shape}, add, log_likelihood, draw, measures)
 
 
 def gaussian(config: Config, spec: Spec) -> Pixels:
-    """Pixels as numbers in [0, 1], each normally distributed."""
+    """Pixels as normally distributed numbers in [0, 1]."""
     shape = (spec.num_classes, *spec.image_shape)
 
     def add(params, image, label, counted):
@@ -116,7 +117,7 @@ def gaussian(config: Config, spec: Spec) -> Pixels:
         return {name: params[name] + class_sums(x, label, counted, spec.num_classes) for name, x in values.items()}
 
     def moments(params):
-        """Mean and variance of x_j given y [classes, H, W, C]; of uniform noise before any example."""
+        """Mean and variance of x_j given y [classes, H, W, C]; those of uniform noise before any example."""
         n = params["examples"][:, None, None, None]
         mean, variance = gaussian_parameters(jnp.maximum(n, 1), params["pixels"], params["squares"])
         mean, variance = jnp.where(n > 0, mean, 0.5), jnp.where(n > 0, variance, 1 / 12)
@@ -133,19 +134,19 @@ def gaussian(config: Config, spec: Spec) -> Pixels:
         mean, variance = moments(params)
         return from_unit(mean[label] + jnp.sqrt(variance[label]) * jax.random.normal(key, mean[label].shape))
 
-    measures = ("continuous", "exact", "pixels in [0, 1], not dequantized")
+    measures = ("continuous", "exact", "p(x|y) is of pixels in [0, 1], not dequantized")
     return Pixels({"pixels": shape, "squares": shape}, add, log_likelihood, draw, measures)
 
 
 def categorical(config: Config, spec: Spec) -> Pixels:
-    """Pixels as one of `levels` bins, each of 256 / levels gray levels that are equally likely."""
+    """Pixels as one of `levels` bins, each of 256 / levels equally likely gray levels."""
     levels, classes, pixels = config.levels, spec.num_classes, int(np.prod(spec.image_shape))
     if levels not in (2, 4, 8, 16, 32, 64, 128, 256):
         raise UserError(f"levels must be a power of two from 2 to 256, not {levels}")
     width, each = 256 // levels, jnp.arange(pixels)
 
     def bins(image):
-        """[batch, pixels]."""
+        """Bins of the pixels, [batch, pixels]."""
         return image.reshape(-1, pixels).astype(jnp.int32) // width
 
     def add(params, image, label, counted):
@@ -159,7 +160,7 @@ def categorical(config: Config, spec: Spec) -> Pixels:
 
     def log_likelihood(params, image):
         place = bins(image)
-        # A class at a time: with 1,000 classes those of all together would not fit.
+        # One class at a time: with 1,000 classes all together would not fit into memory.
         by_class = jax.lax.map(lambda table: table[each, place].sum(1), log_probabilities(params))
         return by_class.T - float(pixels * np.log(width))
 
@@ -172,7 +173,7 @@ def categorical(config: Config, spec: Spec) -> Pixels:
         level = place * width + jax.random.randint(k_level, place.shape, 0, width)
         return level.astype(jnp.uint8).reshape(-1, *spec.image_shape)
 
-    measures = ("uint8", "exact", f"of the 256 levels, in {levels} bins of equally likely ones")
+    measures = ("uint8", "exact", f"p(x|y) is of the 256 levels, in {levels} bins of equally likely ones")
     return Pixels({"levels": (classes, pixels, levels)}, add, log_likelihood, draw, measures)
 
 
@@ -183,8 +184,9 @@ def make(config: Config, spec: Spec) -> Model:
     """Naive Bayes over `spec`'s images and labels.
 
     Raises UserError beyond 264,000 training examples, where the integer sums would no longer be exact, and for a
-    value that cannot be, or is of another likelihood.
+    value that is invalid or belongs to another likelihood.
     """
+    config = replace(config, likelihood=fitting(config.likelihood, spec, bits="bernoulli", levels="categorical"))
     check_positive(config, "smoothing", "variance_floor")
     uses = {"bernoulli": ("smoothing",), "gaussian": ("variance_floor",), "categorical": ("smoothing", "levels")}
     check_idle(config, "likelihood", uses)

@@ -26,11 +26,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxgen.autoregressive import drawn_in_turn, joint
-from jaxgen.config import check_idle
-from jaxgen.errors import UserError, check_positive, check_share
+from jaxgen.autoregressive import abilities, check, drawn_in_turn, one_hot
 from jaxgen.heads import Head, HeadName, make_head
-from jaxgen.model import Array, Key, Likelihood, Model, Phase, Sampler, Spec, State
+from jaxgen.model import Array, Key, Model, Phase, Spec, State
 from jaxgen.nn.masked import MaskedConv, Place, Readout, shifted_down
 from jaxgen.nn.optimizer import decaying_rate, descend
 
@@ -124,6 +122,8 @@ class Gated(nn.Module):
         self, x: Array, links: list[Array], y: Array, training: bool = False, place: Place | None = None
     ) -> Array:
         """The outputs, given the links."""
+        if place is not None:  # of the pixels around, the horizontal stack sees those of its row to the left
+            x = x[:, -1:, : self.config.first_kernel // 2 + 1]
         skips = 0
         for layer, link in zip(self.stack, links, strict=True):
             x, skip = layer.beside(x, link, y, training, place)
@@ -167,24 +167,8 @@ class Original(nn.Module):
         return self.beside(x, (), y, training)
 
 
-def check(config: Config, channels: int) -> None:
-    """Raises UserError for values that cannot be, do not go together, or do not fit so many channels."""
-    check_positive(config, "features", "layers", "first_kernel", "kernel", "head_features", "learning_rate", "clip")
-    check_share(config, "dropout")
-    check_idle(config, "likelihood", {"categorical": ("levels", "top"), "logistic": ("mixtures",)})
-    for name in ("first_kernel", "kernel"):
-        if getattr(config, name) % 2 == 0:
-            raise UserError(f"{name} must be odd, not {getattr(config, name)}")
-    for name in ("features", "head_features"):
-        if config.likelihood != "logistic" and getattr(config, name) < channels:
-            raise UserError(
-                f"{name} must be at least {channels}, one for each color channel, not {getattr(config, name)}"
-            )
-
-
 def drawn(network: Any, params: Any, key: Key, given: Array, rows: int, y: Array) -> tuple[Array, Array]:
     """Levels drawn by a network, and the outputs that they were drawn by; arguments as of `drawn_in_turn`."""
-    reach = network.config.first_kernel // 2
 
     def applied(method, cache, *args):
         made, changed = network.apply({"params": params, "cache": cache}, *args, method=method, mutable=["cache"])
@@ -194,28 +178,23 @@ def drawn(network: Any, params: Any, key: Key, given: Array, rows: int, y: Array
         return applied("above", cache, pixels, y, False, place)
 
     def beside(cache, pixels, links, place):
-        if network.config.network == "gated":  # its horizontal stack sees of its own row the pixels to the left
-            pixels = pixels[:, -1:, : reach + 1]
         return applied("beside", cache, pixels, links, y, False, place)
 
-    return drawn_in_turn(key, network.head, above, beside, reach, given, rows)
+    return drawn_in_turn(key, network.head, above, beside, network.config.first_kernel // 2, given, rows)
 
 
 def make(config: Config, spec: Spec) -> Model:
-    """A PixelCNN over `spec`'s images; raises UserError as `check` and `make_head` do."""
+    """A PixelCNN over `spec`'s images; raises UserError for a config that cannot be."""
     shape, classes = spec.image_shape, spec.num_classes if config.conditional else 0
-    check(config, shape[-1])
+    check(config, shape[-1], "first_kernel", "kernel")
     head = make_head(config.likelihood, shape[-1], config.levels, config.mixtures, config.temperature, config.top)
     network = {"gated": Gated, "original": Original}[config.network](config, head, spec.compute_dtype)
     optimizer = optax.chain(optax.clip_by_global_norm(config.clip), optax.adam(decaying_rate(config)))
 
     def init(key):
         params = network.init(key, jnp.zeros((1, *shape)), jnp.zeros((1, classes)))["params"]
-        return State(jnp.int32(0), params, optimizer.init(params), jnp.zeros(classes, jnp.uint32))
-
-    def label(batch, num):
-        """One-hot [num, classes], of no classes where the model is not conditional."""
-        return jax.nn.one_hot(batch["label"], classes) if config.conditional else jnp.zeros((num, 0))
+        seen = jnp.zeros(classes, jnp.uint32) if classes else ()
+        return State(jnp.int32(0), params, optimizer.init(params), seen)
 
     def log_likelihood(params, level, y, **training):
         """Log p(x|y), or log p(x): nats [batch]."""
@@ -223,48 +202,16 @@ def make(config: Config, spec: Spec) -> Model:
 
     def step(key, state, batch):
         level = head.level(batch["image"])
-        y = label(batch, len(level))
+        y = one_hot(batch, len(level), classes)
 
         def loss(params):
             return -log_likelihood(params, level, y, training=True, rngs={"dropout": key}).mean()
 
         value, gradients = jax.value_and_grad(loss)(state.params)
         params, opt_state = descend(optimizer, gradients, state.opt_state, state.params)
-        seen = state.extra + y.sum(0).astype(jnp.uint32)  # labels, for p(y)
+        seen = state.extra + y.sum(0).astype(jnp.uint32) if classes else ()  # labels, for p(y)
         return state._replace(params=params, opt_state=opt_state, extra=seen), {"loss": value}
 
-    def complete(key, state, batch, rows, condition):
-        """Images whose first rows are those of `batch`."""
-        k_levels, k_image = jax.random.split(key)
-        given = head.level(batch["image"])
-        y = label(condition, len(given))
-        return {"image": head.image(k_image, drawn(network, state.params, k_levels, given, rows, y)[0])}
-
-    def draw(key, state, num, condition):
-        return complete(key, state, {"image": jnp.zeros((num, *shape), jnp.uint8)}, 0, condition)
-
-    def classify(state, batch):
-        """Log p(x, y) [batch, classes]: logits of p(y|x)."""
-        level = head.level(batch["image"])
-
-        def of_class(y):
-            return log_likelihood(state.params, level, jnp.broadcast_to(y, (len(level), classes)))
-
-        return joint(of_class, state.extra)
-
-    def log_prob(key, state, batch):
-        if config.conditional:
-            return jax.nn.logsumexp(classify(state, batch), -1)
-        level = head.level(batch["image"])
-        return log_likelihood(state.params, level, jnp.zeros((len(level), 0)))
-
-    conditions = ("label",) if config.conditional else ()
-    note = f"summed over the labels; {head.note}" if config.conditional else head.note
     return Model(
-        init,
-        (Phase("train", step),),
-        needs=("image", *conditions),
-        sampler=Sampler(draw, conditions, head.sampling, complete),
-        likelihood=Likelihood(log_prob, head.space, "exact", note),
-        predict={"label": classify} if config.conditional else {},
+        init, (Phase("train", step),), **abilities(head, shape, classes, log_likelihood, partial(drawn, network))
     )

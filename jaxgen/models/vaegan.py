@@ -6,26 +6,26 @@
     L_GAN   = -log Dis(x) - 1/2 log(1 - Dis(x~)) - 1/2 log(1 - Dis(x_p)),  which Dis minimizes here
 
 The reconstruction error is measured in features that the discriminator learns, not in pixels. Three players, each
-with an RMSProp of its own, move by (algorithm 1)
+with its own RMSProp, are updated by (algorithm 1)
 
     encoder         grad of L_prior + L_llike
     decoder         grad of gamma L_llike - (1 - gamma) L_GAN
     discriminator   grad of L_GAN
 
-so that L_llike teaches the discriminator nothing and L_GAN the encoder nothing. The weight 1 - gamma, the halves that
-give real and generated images the same weight, and the equilibrium rule are the authors' code's. There, the decoder is
-not moved in a step in which either half of L_GAN (real images; generated ones) is over .68 + .35, nor the discriminator
-where either is under .68 - .35; both are moved where neither would be. "prior" leaves x~ out of L_GAN.
+so that L_llike does not train the discriminator, nor L_GAN the encoder. The weight 1 - gamma, the halves that
+give real and generated images the same weight, and the equilibrium rule are from the authors' code. By that rule a step
+does not update the decoder if either half of L_GAN (real images; generated ones) is over .68 + .35, nor the
+discriminator if either is under .68 - .35; if neither would be updated, both are. "prior" leaves x~ out of L_GAN.
 
-gamma's 1e-2 is for these nets on small images, by short trials on MNIST; the paper's 1e-6 is for its own, on faces of
-64x64. L_llike is a sum over features, so that it grows with their number and their scale, which LayerNorm sets here.
+The default gamma of 1e-2 is for these nets on small images, from short trials on MNIST; the paper's 1e-6 is for its
+own, on faces of 64x64. L_llike is a sum over features, so it grows with their number and scale, set by LayerNorm here.
 
 A step passes each net once: the encoder over x, the decoder over z and z_p as one batch, the discriminator over x, x~
-and x_p. The first two have the paper's BatchNorm; their pass moves its running averages, whether or not the player is
-moved, and codes, reconstructions and samples use these. The discriminator has LayerNorm in its place, so that Dis and
-Dis_l are functions of one image: with BatchNorm over real and generated images the decoder deceives it about the real
-ones, by shifting the batch's statistics with images of noise (seen on MNIST), and with a batch each for x and x~ their
-features would be told apart by statistics that are not theirs.
+and x_p. The first two have the paper's BatchNorm; their pass updates its running averages even if the player is not
+updated, and codes, reconstructions and samples use these. The discriminator has LayerNorm instead, so that Dis and
+Dis_l are functions of one image: with BatchNorm over real and generated images the decoder can deceive it about the
+real ones, by shifting the batch's statistics with images of noise (seen on MNIST), and with separate batches for x and
+x~ their features would differ by the statistics of their batches.
 """
 
 from collections.abc import Callable
@@ -50,7 +50,7 @@ from jaxgen.nn.optimizer import descend
 from jaxgen.nn.stacks import generated
 
 EQUILIBRIUM, MARGIN = 0.68, 0.35
-"""Equilibrium of each half of L_GAN and the margin around it, nats; a half is log 2 where Dis tells nothing apart."""
+"""Equilibrium of each half of L_GAN and the margin around it, nats; a half is log 2 if Dis cannot discriminate."""
 
 
 @dataclass(frozen=True)
@@ -59,15 +59,15 @@ class Config:
 
     latent_dim: int = 16  # dimensions of z; 128 in the paper, for faces
     features: int = 32  # channels of the largest hidden map, doubled at every further halving
-    smallest: int = 4  # side of the smallest map: images are halved while they stay at least so large
-    gamma: float = 1e-2  # weight of L_llike in the decoder's loss, L_GAN's being 1 - gamma
-    discriminator_sees: Literal["both", "prior"] = "both"  # reconstructions and prior samples, or these only
-    moves: Literal["equilibrium", "all"] = "equilibrium"  # in a step: no player that is too far ahead; or all players
+    smallest: int | None = None  # side that maps are halved to; default: 2 up to 16 pixels, else 4
+    gamma: float = 1e-2  # weight of L_llike in the decoder's loss; that of L_GAN is 1 - gamma
+    discriminator_sees: Literal["both", "prior"] = "both"  # reconstructions and prior samples, or the latter only
+    moves: Literal["equilibrium", "all"] = "equilibrium"  # players per step: those not too far ahead; or all
     learning_rate: float = 3e-4  # of RMSProp
 
 
 def convolved(x: Array, training: bool, config: Config, depth: int, dtype: np.dtype, norms: tuple) -> Array:
-    """Maps [batch, H, W, C] halved `depth` times; `norms` are the first layer's and the others'. For `nn.compact`."""
+    """Halves maps [batch, H, W, C] `depth` times; `norms` are the first layer's and the others'. For `nn.compact`."""
     for level in range(depth):
         norm = norms[min(level, 1)]
         x = Conv(config.features << level, (4, 4), strides=(2, 2), use_bias=norm == "none", dtype=dtype)(x)
@@ -126,7 +126,7 @@ class Discriminator(nn.Module):
 
 
 def equilibrium(real: Array, fake: Array) -> dict[str, Array]:
-    """The rule of who is moved, bool [] by player, from Dis's mean losses on real and on generated images, nats []."""
+    """Map from player to whether it is updated, bool [], by Dis's mean losses on real and generated images, nats []."""
     decoder = (real <= EQUILIBRIUM + MARGIN) & (fake <= EQUILIBRIUM + MARGIN)
     discriminator = (real >= EQUILIBRIUM - MARGIN) & (fake >= EQUILIBRIUM - MARGIN)
     neither = ~(decoder | discriminator)
@@ -134,7 +134,7 @@ def equilibrium(real: Array, fake: Array) -> dict[str, Array]:
 
 
 def routing(gamma: float) -> dict[str, dict[str, float]]:
-    """The weight of every loss in what each player minimizes."""
+    """Weights of the losses in each player's objective."""
     return {
         "encoder": {"prior": 1.0, "similarity": 1.0, "gan": 0.0},
         "decoder": {"prior": 0.0, "similarity": gamma, "gan": gamma - 1},
@@ -148,13 +148,13 @@ class Players(NamedTuple):
     init: Callable  # (key) -> State
     encode: Callable  # (state, x) -> mean of q(z|x) [batch, latent_dim]
     decode: Callable  # (state, z) -> images in (-1, 1)
-    losses: Callable  # (params, key, averages, x) -> losses by name, (halves of L_GAN, averages moved)
-    gradients: Callable  # (key, state, x, routing) -> gradients by player, losses, halves of L_GAN, averages moved
-    move: Callable  # (state, gradients, halves of L_GAN) -> State, the players that were moved
+    losses: Callable  # (params, key, averages, x) -> losses by name, (halves of L_GAN, updated averages)
+    gradients: Callable  # (key, state, x, routing) -> gradients by player, losses, halves of L_GAN, updated averages
+    move: Callable  # (state, gradients, halves of L_GAN) -> State, the players that were updated
 
 
 def players(config: Config, spec: Spec) -> Players:
-    """The players for `spec`'s images. Raises UserError for a value or an image size that will not do."""
+    """The players for `spec`'s images. Raises UserError for an invalid value or image size."""
     check_positive(config, "latent_dim", "features", "smallest", "learning_rate")
     check_share(config, "gamma")
     _, depth = pyramid(spec.image_shape, config.smallest, "vaegan")
@@ -231,7 +231,7 @@ def players(config: Config, spec: Spec) -> Players:
 
 
 def make(config: Config, spec: Spec) -> Model:
-    """The VAE/GAN for `spec`'s images. Raises UserError for a value or an image size that will not do."""
+    """The VAE/GAN for `spec`'s images. Raises UserError for an invalid value or image size."""
     play, weights = players(config, spec), routing(config.gamma)
 
     def step(key, state, batch):
@@ -239,7 +239,7 @@ def make(config: Config, spec: Spec) -> Model:
         state, moves = play.move(state, gradients, halves)
         metrics = {name: values[name] for name in ("prior", "similarity")}
         metrics |= {f"{half}_loss": value for half, value in halves.items()}
-        if config.moves == "equilibrium":  # means over steps: the share in which a player was moved
+        if config.moves == "equilibrium":  # means over steps: the share in which a player was updated
             metrics |= {f"{player}_moved": moves[player].astype(jnp.float32) for player in ("decoder", "discriminator")}
         return state._replace(extra=averages), metrics
 

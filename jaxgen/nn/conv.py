@@ -6,10 +6,10 @@ With T(x, w, g) = <conv(x, w), g>, linear in each argument, the three operations
     dx(g, w)   = dT/dx    its gradient with respect to the input, which is the transposed convolution
     dw(x, g)   = dT/dw    its gradient with respect to the kernel
 
-so each one's gradients are the other two. They are stated to JAX as three bilinear primitives: a closed family,
+so each one's gradients are the other two. They are defined as three bilinear JAX primitives: a closed family,
 in which every derivative (a gradient penalty's second order, forward mode) is again one of the three and lowers
 to a form that is fast on the platform. Autodiff of `lax.conv_general_dilated` instead leaves the canonical
-layout, and XLA:CPU then has naive code only: inside loops (jax issue 12868), and anywhere for the gradient of a
+layout, for which XLA:CPU has only naive code: inside loops (jax issue 12868), and anywhere for the gradient of a
 transposed convolution with respect to its kernel.
 """
 
@@ -32,7 +32,7 @@ Padding = str | Sequence[Sequence[int]]  # "SAME", "VALID" or ((top, bottom), (l
 
 
 class Geometry(NamedTuple):
-    """A strided convolution, as pairs for (height, width); static, the same for its three operations."""
+    """Geometry of a strided convolution, as pairs for (height, width); static, shared by the three operations."""
 
     size: tuple[int, int]  # H, W of x
     kernel: tuple[int, int]  # kh, kw of w
@@ -46,7 +46,7 @@ class Geometry(NamedTuple):
         return height, width
 
     def axes(self):
-        """For height and for width: (size, kernel, stride, (lo, hi), output)."""
+        """Yields (size, kernel, stride, (lo, hi), output) for height and for width."""
         return zip(*self, self.output, strict=True)
 
 
@@ -69,7 +69,7 @@ def _lax_dw(x, g, geometry):
     return jax.linear_transpose(lambda w: _lax_conv(x, w, geometry), w)(g)[0]
 
 
-# Those for a CPU. They give out float32 for narrower operands.
+# Forms for a CPU. They return float32 for narrower operands.
 
 
 def _accumulator(a):
@@ -77,61 +77,61 @@ def _accumulator(a):
 
 
 def _pad(x, pads):
-    """Zeros around the rows and columns of [batch, H, W, channels]; negative pads crop."""
+    """Pads the rows and columns of [batch, H, W, channels] with zeros; negative pads crop."""
     if all(lo == hi == 0 for lo, hi in pads):
         return x
     return lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((lo, hi, 0) for lo, hi in pads), (0, 0, 0)])
 
 
 def _split(pads):
-    """The pads' negative and positive parts."""
+    """Splits pads into their negative and positive parts."""
     return [(min(lo, 0), min(hi, 0)) for lo, hi in pads], [(max(lo, 0), max(hi, 0)) for lo, hi in pads]
 
 
 def _canonical(x, w, pads, strides=(1, 1), dilation=(1, 1)):
-    """A convolution in the one layout that XLA:CPU runs fast inside loops."""
+    """Convolves in the only layout that XLA:CPU runs fast inside loops."""
     crop, pads = _split(pads)
-    x = _pad(x, crop)  # first: XLA:CPU reads out of bounds where it mixes the two (openxla/xla issue 48713)
+    x = _pad(x, crop)  # first: XLA:CPU reads out of bounds if it mixes the two (openxla/xla issue 48713)
     options = {"dimension_numbers": LAYOUT, "preferred_element_type": _accumulator(x)}
     return lax.conv_general_dilated(x, w, strides, pads, rhs_dilation=dilation, **options)
 
 
 def _varying(a, *, like):
-    """`a`, varying over all axes of a shard_map that `like` varies over."""
+    """Makes `a` varying over all axes of a shard_map that `like` varies over."""
     return made_varying(a, varying_axes(like) - varying_axes(a))
 
 
 def _product(a, b, axis_a, axis_b):
-    """The product of two matrices, contracted over an axis of each."""
+    """Product of two matrices, contracted over one axis of each."""
     return lax.dot_general(a, b, (((axis_a,), (axis_b,)), ((), ())), preferred_element_type=_accumulator(a))
 
 
 CACHE = 2**22
-"""Bytes worked on at a time: what a whole batch is spread out to would go to memory and come back. 4 MB was the
+"""Bytes processed at once: intermediate results of a whole batch would leave the cache. 4 MB was the
 best of 1 to 64 for DCGAN-64's layers (2 cores with 1 MB of L2 each, 32 MB of L3): 350 to 420 GFLOP/s of a matrix
-product's 450, at once 190 to 350."""
+product's 450, compared with 190 to 350 for whole batches."""
 
 LEAST_PIXELS = 512
 """Minimum output pixels per `_dw` chunk; smaller chunks cost more in summation than they save."""
 
 
 def _chunks(batch: int, wanted: int) -> int:
-    """In how many equal parts to cut a batch: the least such number from `wanted` on, and 1 if that is far off.
+    """Number of equal parts to cut a batch into: the smallest divisor from `wanted` on, or 1 if that is far off.
 
-    And 1 for two: the loop costs what it saves, and compiling it more.
+    It is also 1 if `wanted` is 2: the loop costs what it saves, and compiling it costs more.
     """
     wanted = min(wanted, batch)
     return next((parts for parts in range(wanted, 4 * wanted) if batch % parts == 0), 1) if wanted > 2 else 1
 
 
 def _by_chunks(form, batch, example_bytes):
-    """`form` of a batch, taken a chunk at a time, each example of which wants so many bytes of cache."""
+    """Applies `form` to a batch one chunk at a time; an example takes `example_bytes` of cache."""
     parts = _chunks(len(batch), -(-len(batch) * example_bytes // CACHE))
     if parts == 1:
         return form(batch)
     cut = batch.reshape(parts, -1, *batch.shape[1:])
     one = jax.eval_shape(form, cut[0])
-    # Overwritten whole. Not zeros as in `lax.map`: XLA has all loops share and copy those, half as much memory again.
+    # Overwritten entirely. Zeros, as in `lax.map`, would be shared by all loops and copied: half as much memory again.
     y = jnp.broadcast_to(batch[(0,) * batch.ndim].astype(one.dtype), (parts, *one.shape))
 
     def take(i, y):
@@ -142,21 +142,21 @@ def _by_chunks(form, batch, example_bytes):
 
 
 def _pixels(x, geometry):
-    """What a kernel of one tap sees: [batch * H' * W', in]."""
+    """Input pixels seen by a kernel of one tap: [batch * H' * W', in]."""
     x = _pad(x, [(lo, (m - 1) * s + 1 - n - lo) for n, _, s, (lo, _), m in geometry.axes()])
     sh, sw = geometry.strides
     return x[:, ::sh, ::sw].reshape(-1, x.shape[3])
 
 
 def _conv(x, w, geometry):
-    """A product of matrices for one tap, else XLA's convolution."""
+    """Convolves by a product of matrices for one tap, else by XLA's convolution."""
     if geometry.kernel == (1, 1):
         return _product(_pixels(x, geometry), w[0, 0], 1, 0).reshape(-1, *geometry.output, w.shape[3])
     return _canonical(x, w, geometry.padding, geometry.strides)
 
 
 def _dx(g, w, geometry):
-    """The product of g and kernel, a patch of x a pixel, with the patches added up where they overlap.
+    """Multiplies g by the kernel, which gives a patch of x per pixel, and adds up the patches where they overlap.
 
     With tap u = s * j + phase, the patch of pixel p reaches x at s * (p + j) + phase - lo: as a map of
     [rows, columns, phases] the patches' pieces j overlap shifted by j, and nothing is multiplied by zeros.
@@ -182,9 +182,9 @@ def _dx(g, w, geometry):
 
 
 def _dw(x, g, geometry):
-    """A convolution whose batch are the channels of x, and whose channels are the batch; g, dilated, its kernel.
+    """Convolves x with its batch and channels exchanged; the kernel is g, dilated.
 
-    A product of matrices for one tap. For more taps that would be one with patches transposed: three times slower.
+    One tap is a product of matrices. For more taps the product would need transposed patches: three times slower.
     """
     if geometry.kernel == (1, 1):
         return _product(_pixels(x, geometry), g.reshape(-1, g.shape[3]), 0, 0)[None, None]
@@ -203,16 +203,16 @@ def _dw(x, g, geometry):
     return lax.scan(lambda total, chunk: (total + form(*chunk), None), total, cut)[0]
 
 
-# The primitives. All operands and results have a leading axis of seeds (1 where nothing is vmapped): seed n of a
-# result is of seed n of both operands. How the seeds are run is so decided at lowering, where the platform is known.
+# The primitives. All operands and results have a leading axis of seeds (1 if nothing is vmapped): seed n of a
+# result depends on seed n of both operands. Lowering, where the platform is known, decides how the seeds are run.
 
 
 def _primitive(name: str, form: Callable, cpu_form: Callable, shape: Callable, own_axes) -> Primitive:
     """Makes a primitive of two operands a, b.
 
-    `form` and for a CPU `cpu_form`: (a, b, geometry) -> the result, all without the axis of seeds;
+    `form` and, for a CPU, `cpu_form`: (a, b, geometry) -> the result, all without the axis of seeds;
     `shape`: (a.shape, b.shape, geometry) -> the result's shape, with that axis; `own_axes`: for a and for b, an
-    axis that the other operand has not, and its place in the result.
+    axis that the other operand lacks, and its place in the result.
     """
     primitive = Primitive(name)
     primitive.def_impl(jax.jit(primitive.bind, static_argnames="geometry"))
@@ -226,7 +226,7 @@ def _primitive(name: str, form: Callable, cpu_form: Callable, shape: Callable, o
             return form(a[0], b[0], geometry)[None]
         return jax.vmap(partial(form, geometry=geometry))(a, b)
 
-    def cpu_lowered(a, b, *, geometry):  # unrolled: XLA:CPU has naive code only for grouped convolutions
+    def cpu_lowered(a, b, *, geometry):  # unrolled: XLA:CPU has only naive code for grouped convolutions
         results = [cpu_form(a[n], b[n], geometry).astype(a.dtype) for n in range(a.shape[0])]
         return jnp.stack(results) if len(results) > 1 else results[0][None]
 
@@ -312,11 +312,11 @@ def conv_transpose(
 
     Args:
         x: [batch, height, width, in], floating.
-        kernel: [kernel height, kernel width, out, in], of x's dtype; the layout is that `conv`'s, whose input
-            has this op's output channels.
+        kernel: [kernel height, kernel width, out, in], of x's dtype; the layout is that of the adjoint `conv`,
+            whose input has this op's output channels.
         strides: (sh, sw), positive.
-        padding: that `conv`'s: what it pads is cropped here, what it crops is zero here.
-        output_size: (height', width'), any that `conv` takes to (height, width). Default: height * sh for
+        padding: the adjoint `conv`'s: what it pads is cropped here, what it crops is zero here.
+        output_size: (height', width'), any that `conv` maps to (height, width). Default: height * sh for
             "SAME", (height - 1) * sh + kernel height - top - bottom otherwise.
 
     Returns:
@@ -350,7 +350,7 @@ def _operands(name, x, kernel, contracted):
         raise ValueError(
             f"{name}: x {x.shape} has {x.shape[3]} channels, kernel {kernel.shape} takes {kernel.shape[contracted]}"
         )
-    # In a shard_map, one operand varying: make both, so that the other's gradient is summed over the devices.
+    # If one operand varies in a shard_map, both are made to, so that the other's gradient is summed over the devices.
     return _varying(x, like=kernel), _varying(kernel, like=x)
 
 
@@ -361,7 +361,7 @@ def _pair(what, value):
 
 
 def _pads(padding):
-    """((top, bottom), (left, right)), with None for a pair that depends on the size."""
+    """Returns ((top, bottom), (left, right)), with None for a pair that depends on the size."""
     if isinstance(padding, str) and padding in ("SAME", "VALID"):
         return (None, None) if padding == "SAME" else ((0, 0), (0, 0))
     try:
@@ -373,7 +373,7 @@ def _pads(padding):
 
 
 def _geometry(name, size, kernel, strides, padding):
-    """The convolution without negative pads, and the crop (pads of 0 or less) that goes before it."""
+    """Returns the convolution without negative pads, and the crop (pads of 0 or less) to apply before it."""
     size, strides, pads = _pair(f"{name}: image size", size), _pair("strides", strides), []
     for n, k, s, pad in zip(size, kernel, strides, _pads(padding), strict=True):
         total = max((-(-n // s) - 1) * s + k - n, 0)
@@ -399,7 +399,8 @@ def _dtype(module, x):
 class Conv(nn.Module):
     """`conv` with parameters "kernel" [*kernel_size, in, features] and "bias" [features], float32.
 
-    dtype is what it computes in and returns, the input's if None.
+    dtype is what it computes in and returns, the input's if None. mask, of the kernel's shape or one that broadcasts
+    to it, is multiplied with the kernel: a weight with 0 is never used, and has a gradient of 0.
     """
 
     features: int
@@ -410,12 +411,15 @@ class Conv(nn.Module):
     kernel_init: Callable = nn.initializers.lecun_normal()
     bias_init: Callable = nn.initializers.zeros
     dtype: jnp.dtype | None = None
+    mask: Array | np.ndarray | None = None
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """[batch, height, width, in] -> [batch, height', width', features]."""
         dtype = _dtype(self, x)
         kernel = self.param("kernel", self.kernel_init, (*self.kernel_size, x.shape[-1], self.features))
+        if self.mask is not None:
+            kernel = kernel * jnp.broadcast_to(jnp.asarray(self.mask, kernel.dtype), kernel.shape)
         y = conv(x.astype(dtype), kernel.astype(dtype), strides=self.strides, padding=self.padding)
         if self.use_bias:
             y += self.param("bias", self.bias_init, (self.features,)).astype(dtype)

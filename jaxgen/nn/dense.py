@@ -22,9 +22,9 @@ def uniform_within(bound: float) -> Initializer:
 
 
 def maxout(x: Array, units: int, pieces: int, dtype: np.dtype, weights: Initializer = DEFAULT) -> Array:
-    """Vectors [batch, d] -> [batch, units], each the largest of `pieces` linear ones; Goodfellow et al. 2013.
+    """Vectors [batch, d] -> [batch, units], each the largest of `pieces` linear units; Goodfellow et al. 2013.
 
-    One piece would be linear: it is ReLU. `weights` are the initial ones.
+    With one piece, which would be linear, it is a ReLU. `weights` are the initial ones.
     """
     layer = functools.partial(nn.Dense, dtype=dtype, kernel_init=weights)
     if pieces == 1:
@@ -42,7 +42,7 @@ def perceptron(
     dtype: np.dtype,
     weights: Initializer = DEFAULT,
 ) -> Array:
-    """Vectors [batch, d] through layers of ReLU: [batch, units]. `weights` are the initial ones."""
+    """Vectors [batch, d] -> [batch, units] through layers of ReLU. `weights` are the initial ones."""
     for _ in range(layers):
         x = nn.Dense(units, use_bias=not batch_norm, dtype=dtype, kernel_init=weights)(x)
         x = nn.relu(normalized(x, training) if batch_norm else x)
@@ -53,5 +53,5 @@ def mean_and_log_variance(x: Array, latent_dim: int, dtype: np.dtype) -> tuple[A
     """Vectors [batch, d] -> mean and log-variance of a q(z|x), float32 [batch, latent_dim] each."""
     mean = nn.Dense(latent_dim, dtype=dtype)(x).astype(jnp.float32)
     log_variance = nn.Dense(latent_dim, dtype=dtype)(x).astype(jnp.float32)
-    # Bounded, so that no early step overflows exp: variances from e^-8 to e^8.
+    # Bounded to variances from e^-8 to e^8, so that no early step overflows exp.
     return mean, 8 * jnp.tanh(log_variance / 8)

@@ -1,4 +1,4 @@
-"""Images between uint8 and floats, and the pyramid of maps that a convolutional net needs."""
+"""Conversions of images between uint8 and floats, and the pyramid of maps of a convolutional net."""
 
 import jax
 import jax.numpy as jnp
@@ -9,48 +9,55 @@ from jaxgen.model import BINARY_THRESHOLD, Array, Key
 
 
 def to_unit(image: Array) -> Array:
-    """uint8 images as float32 in [0, 1]."""
+    """Converts uint8 images to float32 in [0, 1]."""
     return image.astype(jnp.float32) / 255
 
 
 def from_unit(x: Array) -> Array:
-    """Floats in [0, 1] as uint8, rounded; values outside are clipped."""
+    """Converts floats in [0, 1] to uint8, rounded; values outside are clipped."""
     return jnp.round(jnp.clip(x, 0, 1) * 255).astype(jnp.uint8)
 
 
 def to_signed(image: Array) -> Array:
-    """uint8 images as float32 in [-1, 1], the range of a generator's tanh."""
+    """Converts uint8 images to float32 in [-1, 1], the range of a generator's tanh."""
     return image.astype(jnp.float32) / 127.5 - 1
 
 
 def from_signed(x: Array) -> Array:
-    """Floats in [-1, 1] as uint8, rounded; values outside are clipped."""
+    """Converts floats in [-1, 1] to uint8, rounded; values outside are clipped."""
     return from_unit((x + 1) / 2)
 
 
 def to_binary(image: Array) -> Array:
-    """uint8 images as float32 0 or 1: 1 where the pixel is at least 128."""
+    """Converts uint8 images to float32 0 or 1: 1 where the pixel is at least 128."""
     return (image >= BINARY_THRESHOLD).astype(jnp.float32)
 
 
 def drawn_bits(key: Key, image: Array) -> Array:
-    """uint8 images of 0 and 255, each pixel 255 with the probability of its level / 255: dynamic binarization."""
+    """Draws uint8 images of 0 and 255, a pixel being 255 with probability level / 255: dynamic binarization."""
     return jnp.where(jax.random.bernoulli(key, to_unit(image)), jnp.uint8(255), jnp.uint8(0))
 
 
 def logits_of_mean(mean: np.ndarray, least: float = 0.01) -> Array:
-    """The logits of a mean image in [0, 1], held within `least` and 1 - `least`: where a last bias starts."""
+    """Logits of a mean image in [0, 1], clipped to [`least`, 1 - `least`]: initial value of a last bias."""
     mean = np.clip(mean, least, 1 - least)
     return jnp.asarray(np.log(mean / (1 - mean)).astype(np.float32))
 
 
-def pyramid(image_shape: tuple[int, ...], smallest: int, model: str) -> tuple[tuple[int, int], int]:
-    """((height, width) of the smallest map, number of halvings down to it).
+SMALL = 16
+"""Maximum image side, in pixels, that is halved down to 2x2 by default: on a 4x4 map no unit sees the whole of such an
+image, and samples combine parts of different ones."""
 
-    The image is halved, by a layer of stride 2 each, while both sides are even and stay at least
-    `smallest`. Raises UserError where that does not come down to a map with a side below 8, as for
-    an odd size, or where nothing can be halved, or `smallest` is above 7.
+
+def pyramid(image_shape: tuple[int, ...], smallest: int | None, model: str) -> tuple[tuple[int, int], int]:
+    """Returns ((height, width) of the smallest map, number of halvings down to it).
+
+    The image is halved, by a layer of stride 2 each, while both sides are even and stay at least `smallest`, by default
+    2 for images of up to 16 pixels a side and 4 for larger ones. Raises UserError if that does not reach a map with a
+    side below 8, as for an odd size, if nothing can be halved, or if `smallest` is above 7.
     """
+    if smallest is None:
+        smallest = 2 if max(image_shape[:2]) <= SMALL else 4
     if smallest > 7:
         raise UserError(f"smallest must be at most 7, as maps come down to under 8 a side, not {smallest}")
     (height, width, _), depth = image_shape, 0

@@ -118,7 +118,7 @@ def shifted_down(x: Array) -> Array:
 
 
 class Readout(nn.Module):
-    """Outputs of a head: two layers of one tap after ReLU, the last of zeros at first, computed in float32."""
+    """Outputs of a head: two layers of one tap after ReLU, the last of zeros at first."""
 
     layer: Callable  # `MaskedConv` with the network's groups and dtype given
     features: int
@@ -129,5 +129,5 @@ class Readout(nn.Module):
     def __call__(self, x: Array) -> Array:
         """[batch, H, W, features] -> float32 [batch, H, W, groups, outputs]."""
         x = nn.relu(self.layer(self.features)(nn.relu(x)))
-        x = self.layer(self.outputs * self.groups, zero=True, dtype=jnp.float32)(x)
+        x = self.layer(self.outputs * self.groups, zero=True)(x).astype(jnp.float32)
         return jnp.swapaxes(x.reshape(*x.shape[:-1], self.outputs, self.groups), -1, -2)

@@ -1,4 +1,4 @@
-"""The larger of two, for pooling and for maxout."""
+"""Elementwise maximum of two arrays, for pooling and maxout."""
 
 import jax.numpy as jnp
 
@@ -6,9 +6,9 @@ from jaxgen.model import Array
 
 
 def larger(a: Array, b: Array) -> Array:
-    """The larger of a and b, NaN if one is; the gradient is all that one's, where they are equal a's.
+    """Returns the larger of a and b, NaN if one is; the gradient goes to that one entirely, in a tie to a.
 
-    That of `jnp.maximum` and `max` is found by comparing with the result, which XLA may compute anew with other
-    rounding: where none is equal to it, nothing gets the gradient, or it is 0/0.
+    `jnp.maximum` and `max` derive the gradient by comparing with the result, which XLA may recompute with other
+    rounding: if neither is equal to it, the gradient is lost or 0/0.
     """
     return jnp.where((b > a) | jnp.isnan(b), b, a)

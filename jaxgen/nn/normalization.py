@@ -1,4 +1,4 @@
-"""The normalizations that convolutional players choose between."""
+"""Normalizations that convolutional players choose between."""
 
 from typing import Literal
 
@@ -13,16 +13,16 @@ NormalizationName = Literal["batch", "layer", "none"]
 
 
 def gains(key, shape, dtype=jnp.float32):
-    """BatchNorm's initial gains, N(1, .02); Radford et al. 2016's code."""
+    """Initial gains of BatchNorm, N(1, .02), as in the code of Radford et al. 2016."""
     return 1 + 0.02 * jax.random.normal(key, shape, dtype)
 
 
 def normalized(x: Array, training: bool, kind: NormalizationName = "batch", affine: bool = True) -> Array:
-    """Maps [batch, height, width, channels], or for "batch" vectors too, normalized; within a module's `nn.compact`.
+    """Normalizes maps [batch, height, width, channels], with "batch" also vectors; within a module's `nn.compact`.
 
-    "batch": BatchNorm with statistics of the batch, or running averages where not `training`; Flax's
-    momentum is one minus PyTorch's. "layer": of each image's whole maps, a gain and a bias a channel, as
-    in the code of Gulrajani et al. 2017. "none": x. Not `affine`, neither has gains or biases.
+    "batch": BatchNorm with statistics of the batch, or with running averages if not `training`; Flax's
+    momentum is one minus PyTorch's. "layer": over all maps of an image, with a gain and a bias per channel, as
+    in the code of Gulrajani et al. 2017. "none": x. Without `affine`, neither has gains or biases.
     """
     if kind == "none":
         return x

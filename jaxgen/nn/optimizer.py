@@ -1,4 +1,4 @@
-"""One step of an optax optimizer, and the learning rate along a cosine."""
+"""One step of an optax optimizer, and a cosine schedule of the learning rate."""
 
 from typing import Any
 
@@ -12,16 +12,16 @@ from jaxgen.nn.promotion import library_promotion
 def descend(
     optimizer: optax.GradientTransformation, gradients: PyTree, opt_state: PyTree, params: PyTree
 ) -> tuple[PyTree, PyTree]:
-    """(new params, new opt_state) after one update."""
+    """Returns (params, opt_state) after one update."""
     with library_promotion():  # adam, adamw and ema mix int32 counters with float32
         updates, opt_state = optimizer.update(gradients, opt_state, params)
         return optax.apply_updates(params, updates), opt_state
 
 
 def decaying_rate(config: Any) -> optax.ScalarOrSchedule:
-    """A Config's `learning_rate`, falling to 0 along a cosine over its `decay_steps`; constant where that is None.
+    """Schedule of a Config's `learning_rate`: falls to 0 along a cosine over `decay_steps`; constant if that is None.
 
-    Raises UserError for a `decay_steps` that cannot be.
+    Raises UserError for a `decay_steps` that is not positive.
     """
     if config.decay_steps is None:
         return config.learning_rate

@@ -1,4 +1,4 @@
-"""Where standard dtype promotion is allowed: in the code of optax and Flax. jaxgen's own passes strict promotion."""
+"""Standard dtype promotion for code of optax and Flax. jaxgen's own code passes strict promotion."""
 
 from contextlib import AbstractContextManager
 
@@ -6,5 +6,5 @@ import jax
 
 
 def library_promotion() -> AbstractContextManager:
-    """Allows two dtypes in one operation, as optax's counters and Flax's BatchNorm in bfloat16 need it."""
+    """Allows two dtypes in one operation, as optax's counters and Flax's BatchNorm in bfloat16 need."""
     return jax.numpy_dtype_promotion("standard")

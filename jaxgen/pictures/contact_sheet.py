@@ -1,4 +1,4 @@
-"""A contact sheet of a dataset: examples side by side, each with its class and caption below it."""
+"""Contact sheet of a dataset: examples side by side, each with its class and caption below it."""
 
 import math
 import textwrap
@@ -11,17 +11,17 @@ from jaxgen.drawing import legible_scale, mesh_images, point_image
 
 BACKGROUND, INK = (250, 250, 250), (30, 30, 30)
 FONT_SIZE, LINE = 11, 14  # pixels
-LETTER = 6  # pixels of the font's average letter
-CAPTION_WIDTH = 168  # pixels of the narrowest cell that has a caption
+LETTER = 6  # average width of the font's letters, pixels
+CAPTION_WIDTH = 168  # minimum width of a cell with a caption, pixels
 MESH_SIZE, POINTS_SIZE = 160, 480
 
 
 def contact_sheet(dataset: Dataset, num: int = 40, split: str = "train") -> np.ndarray:
-    """Examples of a split, evenly spaced over it: uint8 [H, W, 3]. Points are all shown in one picture.
+    """Draws examples, evenly spaced over a split: uint8 [H, W, 3]. Points are all shown in one picture.
 
     Args:
-      dataset: of images, meshes or points.
-      num: examples, at most.
+      dataset: a dataset of images, meshes or points.
+      num: maximum number of examples.
       split: train, validation or test.
     """
     entries, subject = getattr(dataset, split), dataset.spec.subject

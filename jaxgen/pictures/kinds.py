@@ -1,4 +1,4 @@
-"""What `jaxgen sample` draws of a run: a function a kind, of (run, what is asked for), and a row of the table KINDS."""
+"""Kinds of pictures of `jaxgen sample`: each is a function of (run, options), and a row of the table KINDS."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -20,21 +20,21 @@ from jaxgen.training.folder import Run
 from jaxgen.training.record import grid_condition, grid_file, grid_steps, pictured
 
 ROWS, STEPS, IMAGES, SIDE, CLASSIFIED = 8, 9, 32, 20, 16
-"""If not given otherwise: paths, dimensions or images of a class; images along a path; reconstructed images; rows and
-columns of a plane; images that are classified rightly, and as many wrongly."""
+"""Default numbers: of paths, dimensions or images of a class; images along a path; reconstructed images; rows and
+columns of a plane; images that are classified correctly, and as many wrongly."""
 
 ACROSS, LABELED_SIDE = 8, 56
-"""Images with words below: so many a row, and the least pixels of height that each is shown at."""
+"""Images with words below: number per row, and minimum height in pixels."""
 
 BEYOND = 2.0
-"""How far from 0 a continuous code is moved, as in InfoGAN's figures."""
+"""Distance from 0 up to which a continuous code is moved, as in InfoGAN's figures."""
 
 ON_PATH, IN_TRAINING, LAST = 100, 250, 2000
-"""Milliseconds of an animation's frame: on a path, in training, and of the trained model."""
+"""Milliseconds per frame of an animation: on a path, in training, and of the trained model."""
 
 
 class Asked(NamedTuple):
-    """The options of a picture; None where not given."""
+    """Options of a picture; None if not given."""
 
     num: int | None = None
     steps: int | None = None
@@ -44,17 +44,17 @@ class Asked(NamedTuple):
 
 
 class Drawn(NamedTuple):
-    """A picture as everything that it can be written as."""
+    """A picture in all forms in which it can be written."""
 
-    grids: Sequence[np.ndarray] = ()  # of each seed, uint8 [H, W, C]
+    grids: Sequence[np.ndarray] = ()  # one per seed, uint8 [H, W, C]
     arrays: Mapping[str, np.ndarray] | None = None  # of an npz file
     frames: Sequence[np.ndarray] = ()  # of an animation, uint8 [H, W, C], enlarged
     milliseconds: Sequence[int] = ()  # of each frame
-    legible: bool = False  # whether the grids are as large as they are to be shown
+    legible: bool = False  # True if the grids already have their final size
 
 
 def samples(run: Run, asked: Asked) -> Drawn:
-    """Samples; a row a class where the model is conditional; points, all in one picture."""
+    """Samples; one row per class if the model is conditional; points all in one picture."""
     model, seeds = run.plan.model, run.plan.settings.seeds
     num, columns, condition = grid_condition(model, run.plan.dataset.spec, asked.num)
     batch = engine.sampler(model)(_keys(run, "samples"), run.state, num, engine.alike(condition, len(seeds)))
@@ -73,7 +73,7 @@ def interpolation(run: Run, asked: Asked) -> Drawn:
 
 
 def traversal(run: Run, asked: Asked) -> Drawn:
-    """Rows of images in which one number of a code moves over the prior's range, the others as they are."""
+    """Rows of images in which one dimension of a code moves over the prior's range while the others are fixed."""
     k_center, k_active = jax.vmap(jax.random.split, out_axes=1)(_keys(run, "traversal"))
     centers = _centers(run, k_center, asked.around)
     dims = _dimensions(run, k_active, asked, centers[0].size)
@@ -83,11 +83,11 @@ def traversal(run: Run, asked: Asked) -> Drawn:
 
 
 def _centers(run: Run, keys: Array, around: int | None) -> np.ndarray:
-    """The code that a traversal starts from, of every seed."""
+    """Starting code of a traversal, for every seed."""
     model, test = run.plan.model, run.plan.dataset.test
     if around is None:
         drawn = latents.drawn(model, keys, run.state, 1)[:, 0]
-        # The mean of either prior is 0. A generator that never met a code near it makes nothing of it.
+        # The mean of either prior is 0. A generator has never seen a code near it, so it gets a draw instead.
         return drawn if model.latents.encode is None else np.zeros_like(drawn)
     if model.latents.encode is None:
         raise UserError(f"{run.plan.model_name} does not encode images: leave --around out")
@@ -96,7 +96,7 @@ def _centers(run: Run, keys: Array, around: int | None) -> np.ndarray:
 
 
 def _dimensions(run: Run, keys: Array, asked: Asked, size: int) -> np.ndarray:
-    """The dimensions, of `size`, that a traversal moves: int [seeds, rows]."""
+    """Dimensions, of `size`, that a traversal moves: int [seeds, rows]."""
     model = run.plan.model
     if asked.dims is not None:
         _check_range("--dims", asked.dims, size)
@@ -111,10 +111,10 @@ def _dimensions(run: Run, keys: Array, asked: Asked, size: int) -> np.ndarray:
 
 
 def arithmetic(run: Run, asked: Asked) -> Drawn:
-    """Images of three classes a, b and c, and what a - b + c of their codes decodes to.
+    """Images of three classes a, b and c, and the decoded a - b + c of their codes.
 
-    A row of each: the three images, and the image of their codes' a - b + c. In the last row the same of the classes'
-    mean codes, each decoded.
+    A row shows the three images, and the image of their codes' a - b + c. The last row shows the same for the
+    classes' mean codes, each decoded.
 
     Source: Radford, Metz & Chintala 2016 (https://arxiv.org/abs/1511.06434), section 6.3.2 and figure 7.
     """
@@ -134,8 +134,8 @@ def arithmetic(run: Run, asked: Asked) -> Drawn:
 def attribute(run: Run, asked: Asked) -> Drawn:
     """Rows of images whose codes move from those of test images of class b along the attribute vector of a against b.
 
-    The vector is the mean code of all test images of a minus that of b; an image's code has none of it, then more and
-    more, then all.
+    The vector is the mean code of all test images of a minus that of b; along a row its share in an image's code grows
+    from 0 to 1.
 
     Source: Larsen et al. 2016 (https://arxiv.org/abs/1512.09300), section 4.1.1.
     """
@@ -154,20 +154,43 @@ def attribute(run: Run, asked: Asked) -> Drawn:
 
 
 def reconstructions(run: Run, asked: Asked) -> Drawn:
-    """The first test images, each above its code's image."""
+    """The first test images, each above the image decoded from its code."""
     there = len(run.plan.dataset.test["image"])
     num = asked.num or min(IMAGES, there)
     _check_num(num, there, f"test images of {run.plan.dataset.name}")
     entries = _examples(run, np.arange(num))
     made = latents.reconstructed(run.plan.model, run.state, entries)
     pairs = np.stack([np.broadcast_to(entries["image"], made.shape), made], axis=2)
-    cells = pairs.reshape(*pairs.shape[:2], -1, *pairs.shape[4:])  # one image of twice the height
+    cells = pairs.reshape(*pairs.shape[:2], -1, *pairs.shape[4:])  # pairs as one image of twice the height
     columns = int(np.ceil(np.sqrt(2 * num)))
     return Drawn([image_grid(images, columns) for images in cells], _arrays(run, pairs, {}))
 
 
+def completions(run: Run, asked: Asked) -> Drawn:
+    """Of the first test images the upper half, completed several times by the model; first in a row the image itself.
+
+    What is given of an image is what the model sees of it: its bits, where it is of bits.
+    """
+    model, dataset, seeds = run.plan.model, run.plan.dataset, run.plan.settings.seeds
+    there, columns = len(dataset.test["image"]), asked.steps or STEPS
+    num = asked.num or min(ROWS, there)
+    _check_num(num, there, f"test images of {dataset.name}")
+    entries = {name: entry.repeat(columns, axis=0) for name, entry in _examples(run, np.arange(num)).items()}
+    rows = dataset.spec.image_shape[0] // 2
+    complete = jax.vmap(
+        lambda key, state, batch: model.sampler.complete(
+            key, state, batch, rows, {name: batch[name] for name in model.conditions}
+        ),
+        in_axes=(0, 0, None),
+    )
+    made = np.asarray(jax.jit(complete)(_keys(run, "completions"), run.state, entries)["image"])
+    table = made.reshape(len(seeds), num, columns, *made.shape[2:])
+    real = np.broadcast_to(entries["image"][::columns], (len(seeds), num, *made.shape[2:]))
+    return Drawn(_row_grids(np.concatenate([real[:, :, None], table], axis=2)), _arrays(run, table, {}))
+
+
 def animation(run: Run, asked: Asked) -> Drawn:
-    """The run's sample grids, a frame a sampling step, below the step's number."""
+    """The run's sample grids, one frame per sampling step, below the step's number."""
     seeds = run.plan.settings.seeds
     steps = grid_steps(run.path, seeds)
     if not steps:
@@ -178,14 +201,14 @@ def animation(run: Run, asked: Asked) -> Drawn:
 
 
 def manifold(run: Run, asked: Asked) -> Drawn:
-    """A plane of images, of codes of two numbers at even steps of the prior's probability, as on the axes of a plot.
+    """A plane of images, decoded from codes of two numbers at even steps of the prior's probability.
 
     Source: Kingma & Welling 2014 (https://arxiv.org/abs/1312.6114), figure 4 and appendix A.
     """
     model, side = run.plan.model, asked.steps or SIDE
     _, _, *shape = latents.drawn(model, _keys(run, "manifold"), run.state, 1).shape
     if math.prod(shape) != 2:
-        raise UserError(f"a manifold is of latents of 2 numbers (--latent-dim 2), not of {math.prod(shape)}")
+        raise UserError(f"a manifold needs latents of 2 dimensions (--latent-dim 2), not {math.prod(shape)}")
     values = latents.even(model.latents.prior.kind, side)
     plane = np.stack(np.meshgrid(values, values[::-1]), axis=-1)  # the second number grows upwards
     codes = np.tile(plane.reshape(side, side, *shape), (len(run.plan.settings.seeds), *[1] * (2 + len(shape))))
@@ -193,7 +216,7 @@ def manifold(run: Run, asked: Asked) -> Drawn:
 
 
 def classified(run: Run, asked: Asked) -> Drawn:
-    """Of each seed the first test images classified rightly and the first wrongly, above their class and that given."""
+    """The first test images classified correctly and wrongly by each seed, above their true and predicted class."""
     dataset = run.plan.dataset
     names = _class_names(dataset, "classified images stand above their classes")
     label = np.asarray(dataset.test["label"])
@@ -220,10 +243,10 @@ def classified(run: Run, asked: Asked) -> Drawn:
 
 
 def code_blocks(run: Run, asked: Asked) -> Drawn:
-    """Of each seed a block of rows a code, which moves along them: the categorical one, then each continuous one.
+    """Blocks of rows, for each seed one per code, which varies along them: the categorical, then the continuous ones.
 
-    Along a row the rest of z stays as it was drawn; row i of a continuous code is of category i. Columns are the
-    categories, and as many even steps of a continuous code from -2 to 2, which is twice as far as it is drawn.
+    Along a row the rest of z stays as drawn; row i of a continuous code has category i. Columns are the
+    categories, and as many even steps of a continuous code from -2 to 2, twice the range in which it is drawn.
 
     Source: Chen et al. 2016 (https://arxiv.org/abs/1606.03657), figure 2.
     """
@@ -252,7 +275,7 @@ def code_blocks(run: Run, asked: Asked) -> Drawn:
 
 
 def _places(cells: np.ndarray, num: int) -> np.ndarray:
-    """A grid of `num` places or a few more, eight a row; gray where there are fewer cells."""
+    """Grid of `num` places or a few more, eight per row; places without a cell are gray."""
     blank = np.full((-(-num // ACROSS) * ACROSS - len(cells), *cells.shape[1:]), PADDING, np.uint8)
     return image_grid(np.concatenate([cells, blank]), ACROSS)
 
@@ -261,20 +284,20 @@ class Kind(NamedTuple):
     """A row of the table of kinds."""
 
     draw: Callable[[Run, Asked], Drawn]
-    stream: int  # of its keys, among the last folds of a seed's `sample` stream; its own, and never another's
-    suffixes: tuple[str, ...]  # of the files that it can be written as, the usual one first
-    needs: tuple[str, ...]  # of the model, as LACKS in `jaxgen.pictures.sampling` names them
+    stream: int  # of its keys, a late fold of a seed's `sample` stream that no other kind uses
+    suffixes: tuple[str, ...]  # of the files that it can be written to, the default first
+    needs: tuple[str, ...]  # capabilities of the model, as LACKS in `jaxgen.pictures.sampling` names them
     takes: tuple[str, ...]  # options
-    unconditional: bool = False  # whether it is of models without conditions only
-    groups: tuple[str, ...] = ()  # what --groups names, where it is taken
-    subjects: tuple[str, ...] = ("image",)  # what the examples must be
+    unconditional: bool = False  # True if it is for models without conditions only
+    groups: tuple[str, ...] = ()  # names of the classes in --groups, if it is taken
+    subjects: tuple[str, ...] = ("image",)  # kinds of examples that it can show
 
 
 STILL, MOVING, FOLDER = (".png", ".npz"), (".gif", ".webp"), "/"
-"""Suffixes."""
+"""Suffixes of files."""
 
 CODES = ("decode", "encode", "path")
-"""What moving about among the codes of images needs of a model."""
+"""Capabilities of a model needed for moving between codes of images."""
 
 KINDS = {
     "samples": Kind(samples, 0, (*STILL, FOLDER), ("sample",), ("num",), subjects=SUBJECTS),
@@ -286,27 +309,28 @@ KINDS = {
     "manifold": Kind(manifold, 6, STILL, ("decode", "path"), ("steps",)),
     "classified": Kind(classified, 7, STILL, ("classify",), ("num",)),
     "attribute": Kind(attribute, 8, STILL + MOVING, CODES, ("num", "steps", "groups"), True, ("A", "B")),
+    "completions": Kind(completions, 10, STILL, ("complete",), ("num", "steps")),
     "codes": Kind(code_blocks, 9, STILL, ("decode", "codes"), ("num",)),
 }
-"""By the names that `--kind` takes."""
+"""Map from the names that `--kind` takes to kinds."""
 
 
 def _keys(run: Run, kind: str) -> Array:
-    """A key a seed; the training's grids take the sample stream's first folds, and each kind a late one of its own."""
+    """One key per seed; training grids take the sample stream's first folds, and each kind its own late fold."""
     keys = engine.all_streams(run.plan.settings.seeds).sample
     return jax.vmap(jax.random.fold_in, (0, None))(keys, 2**31 + KINDS[kind].stream)
 
 
 def _examples(run: Run, rows) -> dict[str, np.ndarray]:
-    """Test examples, with all entries that the model reads."""
+    """Test examples with all entries that the model reads."""
     names = dict.fromkeys(("image", *run.plan.model.needs))
     return {name: np.asarray(run.plan.dataset.test[name][np.asarray(rows)]) for name in names}
 
 
 def _along(run: Run, codes: np.ndarray, examples, arrays: dict[str, np.ndarray]) -> Drawn:
-    """Images of codes [seeds, rows, steps, ...]; a row's condition is that of a test example, all along it.
+    """Images of codes [seeds, rows, steps, ...]; a row's condition is that of one test example.
 
-    `examples` are of the rows; not read where the model has no conditions.
+    `examples` are the rows' test examples, unused if the model has no conditions.
     """
     model, num_steps, test = run.plan.model, codes.shape[2], run.plan.dataset.test
     given = {name: np.asarray(test[name][np.asarray(examples) % len(test["image"])]) for name in model.conditions}
@@ -334,7 +358,7 @@ def _arrays(run: Run, table: np.ndarray, others: dict[str, Any]) -> dict[str, np
 
 
 def _members(dataset: Dataset, name: str, num: int | None = None) -> np.ndarray:
-    """The first `num` test examples of a class, or all."""
+    """Indices of the first `num` test examples of a class, or of all if `num` is None."""
     names = _class_names(dataset, "--groups names classes")
     if name not in names:
         listed = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
@@ -347,7 +371,7 @@ def _members(dataset: Dataset, name: str, num: int | None = None) -> np.ndarray:
 
 
 def _class_names(dataset: Dataset, why: str) -> tuple[str, ...]:
-    """Raises UserError where there are none."""
+    """Names of the classes, or their numbers; raises UserError if there are no labels."""
     if "label" not in dataset.test:
         raise UserError(f"{why}, which dataset {dataset.name} does not have")
     return dataset.classes or tuple(map(str, range(dataset.spec.num_classes)))
@@ -368,6 +392,6 @@ def _read(file: Path) -> np.ndarray:
     try:
         with Image.open(file) as image:
             pixels = np.asarray(image)
-    except (OSError, SyntaxError) as error:  # Pillow raises both where a file is damaged
+    except (OSError, SyntaxError) as error:  # Pillow raises both for damaged files
         raise UserError(f"cannot read {file}: {error}") from None
     return pixels.reshape(*pixels.shape[:2], -1)

@@ -16,13 +16,13 @@ from jaxgen.model import Array, Condition, Model, State
 from jaxgen.nn.image import from_unit
 
 AT_ONCE = 256
-"""Images or codes of a seed that are worked on at a time, at most."""
+"""Maximum number of a seed's images or codes processed at once."""
 
 PARALLEL = 1e-7
-"""The sine of an angle below which no arc is taken between two directions."""
+"""Sine of the angle between two directions below which the line replaces the arc."""
 
 RANGE = {"gaussian": 3.0, "uniform": 1.0}
-"""By kind of prior, how far each number of z is moved from 0: three standard deviations; all that there is."""
+"""Map from kind of prior to how far each number of z moves from 0: three standard deviations; the full range."""
 
 
 def linear(a, b, shares) -> np.ndarray:
@@ -41,28 +41,28 @@ def linear(a, b, shares) -> np.ndarray:
 
 
 def spherical(a, b, shares) -> np.ndarray:
-    """Points from a to b that turn at equal speed about the origin while their length changes at equal speed.
+    """Points from a to b that turn at equal speed about the origin, while their length changes linearly.
 
         z(t) = ((1 - t)|a| + t|b|) (sin((1 - t) w) a/|a| + sin(t w) b/|b|) / sin w,    w the angle of a and b
 
     Draws of a Gaussian in many dimensions lie near a sphere, which the line between two of them leaves: its middle
-    is shorter than nearly every draw. Where no arc is nearer than any other (parallel or opposite to within 1e-7, an
+    is shorter than nearly every draw. If the arc is not unique (parallel or opposite to within 1e-7, an
     end of length 0, latents of one dimension), the points are those of the line.
 
     Args:
-        a, b: [rows, ...], finite; what follows the rows is one vector.
+        a, b: [rows, ...], finite; the axes after the first form one vector.
         shares: t [steps], from 0, which gives a, to 1, which gives b.
 
     Returns:
         float64 [rows, steps, ...].
 
     Source: Shoemake 1985, "Animating rotation with quaternion curves", slerp, for vectors of length 1; between prior
-    draws, White 2016 (https://arxiv.org/abs/1609.04468), which weighs a and b themselves: the same at equal lengths.
+    draws, White 2016 (https://arxiv.org/abs/1609.04468), which weights a and b themselves: the same at equal lengths.
     """
     a, b, t = (np.asarray(each, np.float64) for each in (a, b, shares))
     t = t[None, :, None]
     (u, length_a), (v, length_b) = (_direction(end.reshape(len(end), 1, -1)) for end in (a, b))
-    # Kahan's formula: exact to rounding at every angle, as the arc cosine is not at small ones
+    # Kahan's formula: exact to rounding at every angle, unlike the arc cosine at small ones
     angle = 2 * np.arctan2(np.linalg.norm(u - v, axis=-1), np.linalg.norm(u + v, axis=-1))[..., None]
     arc = (np.sin(angle) > PARALLEL) & (length_a > 0) & (length_b > 0)
     sine = np.where(arc, np.sin(angle), 1)
@@ -72,13 +72,13 @@ def spherical(a, b, shares) -> np.ndarray:
 
 
 def _direction(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Vectors [..., d] at length 1, and their lengths [..., 1]; one of length 0 stays so."""
+    """Returns vectors [..., d] scaled to length 1, and their lengths [..., 1]; one of length 0 stays 0."""
     length = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return vectors / np.where(length > 0, length, 1), length
 
 
 def even(kind: str, num: int) -> np.ndarray:
-    """Numbers of a prior of this kind, with the same probability from each to the next: float64 [num], rising.
+    """Ascending numbers, float64 [num], with equal probability between neighbors under a prior of this kind.
 
     The quantiles at (i + 1/2) / num of N(0, 1), or of the uniform distribution over (-1, 1).
     """
@@ -87,14 +87,14 @@ def even(kind: str, num: int) -> np.ndarray:
 
 
 PATHS: dict[str, Callable] = {"gaussian": spherical, "uniform": linear}
-"""By kind of prior, the path between two of its draws that stays where draws are."""
+"""Map from kind of prior to the path between two of its draws that stays in regions of typical draws."""
 
 
 def traversed(code, dimensions, values) -> np.ndarray:
-    """Copies of a code in which one number takes each of the values.
+    """Copies of a code in which one dimension takes each of the values.
 
     Args:
-        code: [...], in whose numbers, in reading order, dimensions are counted.
+        code: [...]; dimensions index its flattened numbers.
         dimensions: int [rows].
         values: [steps].
 
@@ -108,12 +108,12 @@ def traversed(code, dimensions, values) -> np.ndarray:
 
 
 def active_dimensions(codes) -> np.ndarray:
-    """The dimensions of codes [num, ...], those that vary most over the examples first: int [dimensions]."""
+    """Dimensions of codes [num, ...] sorted by falling variance over the examples: int [dimensions]."""
     variances = np.asarray(codes, np.float64).reshape(len(codes), -1).var(0)
     return np.argsort(-variances, kind="stable")
 
 
-# Of all seeds of a run, whose states have a leading seed axis
+# Functions of all seeds of a run, whose states have a leading seed axis
 
 
 def drawn(model: Model, keys: Array, state: State, num: int) -> np.ndarray:
@@ -123,12 +123,12 @@ def drawn(model: Model, keys: Array, state: State, num: int) -> np.ndarray:
 
 
 def encoded(model: Model, state: State, entries: Mapping[str, np.ndarray]) -> np.ndarray:
-    """The codes of examples, entries [num, ...]: float32 [seeds, num, ...]."""
+    """Codes of examples, entries [num, ...]: float32 [seeds, num, ...]."""
     return _over_examples(model.latents.encode, state, entries)
 
 
 def reconstructed(model: Model, state: State, entries: Mapping[str, np.ndarray]) -> np.ndarray:
-    """The images of the codes of examples, entries [num, ...]: uint8 [seeds, num, H, W, C]."""
+    """Images decoded from the codes of examples, entries [num, ...]: uint8 [seeds, num, H, W, C]."""
 
     def reconstruct(state, batch):
         condition = {name: batch[name] for name in model.conditions}
@@ -143,13 +143,13 @@ def logits(model: Model, state: State, entries: Mapping[str, np.ndarray]) -> np.
 
 
 def decoded(model: Model, state: State, codes: np.ndarray, condition: Condition) -> np.ndarray:
-    """The images of codes.
+    """Images decoded from codes.
 
     Args:
-        model: one that decodes.
+        model: a model that decodes.
         state: the model's, [seeds, ...].
         codes: [seeds, num, ...].
-        condition: entries [num, ...], the same for all seeds; empty where the model is not conditional.
+        condition: entries [num, ...], the same for all seeds; empty if the model is not conditional.
 
     Returns:
         uint8 [seeds, num, H, W, C].
@@ -167,7 +167,7 @@ def _pixels(model: Model, state: State, codes: Any, condition: Condition) -> Arr
 
 
 def _over_examples(function: Callable, state: State, entries: Mapping[str, np.ndarray]) -> np.ndarray:
-    """`function` (state, batch) -> [batch, ...] of every seed over all examples: [seeds, num, ...]."""
+    """Applies `function` (state, batch) -> [batch, ...] for every seed to all examples: [seeds, num, ...]."""
     jitted = jax.jit(jax.vmap(function, in_axes=(0, None)))
     num = len(next(iter(entries.values())))
     parts = [jax.device_get(jitted(state, batch)) for batch in pipeline.batches(entries, min(num, AT_ONCE))]

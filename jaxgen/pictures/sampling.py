@@ -1,4 +1,4 @@
-"""Pictures of a finished run: what `jaxgen sample` writes."""
+"""Pictures of a finished run, as `jaxgen sample` writes them."""
 
 import io
 import os
@@ -22,6 +22,10 @@ from jaxgen.training.plan import Plan
 
 LACKS: dict[str, tuple[str, Callable[[Model], bool]]] = {
     "sample": ("cannot sample", lambda model: model.sampler is not None),
+    "complete": (
+        "does not complete images",
+        lambda model: model.sampler is not None and model.sampler.complete is not None,
+    ),
     "decode": ("does not decode latents", lambda model: model.latents is not None),
     "encode": ("does not encode images", lambda model: model.latents is not None and model.latents.encode is not None),
     "path": (
@@ -31,7 +35,7 @@ LACKS: dict[str, tuple[str, Callable[[Model], bool]]] = {
     "classify": ("does not classify", lambda model: "label" in model.predict),
     "codes": ("infers no codes", lambda model: "code" in model.predict),
 }
-"""By what a kind of picture needs of a model: words for a model that lacks it, and whether a model has it."""
+"""Map from a capability that kinds of pictures need to (words for a model that lacks it, test of a model)."""
 
 
 def sample(
@@ -48,32 +52,34 @@ def sample(
 ) -> Path:
     """Writes a picture of every seed of a run; the same call writes the same file.
 
-    samples          `num` (64) samples, rounded down to a whole number a class where the model is conditional, and
-                     then sorted by class.
-    interpolation    `num` (8) rows of `steps` (9) images from one draw of the prior to another: along an arc where
+    samples          `num` (64) samples; for a conditional model rounded down to a whole number per class, and sorted
+                     by class.
+    interpolation    `num` (8) rows of `steps` (9) images from one draw of the prior to another: along an arc if
                      the prior is Gaussian (`jaxgen.pictures.latents.spherical`), else along the line.
-    traversal        a row for each of `num` (8) numbers of a code, which takes `steps` (9) values, evenly from -3 to
-                     3, its prior's standard deviations, or from -1 to 1 where the prior is uniform in that. The code
-                     is that of test image `around` or, if not given, the prior's mean; of a model that does not
-                     encode, a draw of the prior. The numbers are `dims` or, if not given, those whose code varies
-                     most over the test images, by seed; of a model that does not encode, the first ones.
-    arithmetic       `num` (8) rows: a test image of each of three classes, `groups`, and the image of a - b + c, their
-                     codes; in a last row the images of the classes' mean codes, and of a - b + c of these.
+    traversal        a row for each of `num` (8) dimensions of a code, which takes `steps` (9) even values: from -3 to
+                     3 standard deviations of a Gaussian prior, or from -1 to 1 for a uniform prior. The code
+                     is that of test image `around` or, if not given, the prior's mean; for a model that does not
+                     encode, a draw of the prior. The dimensions are `dims` or, if not given, those that vary
+                     most over the test images' codes, by seed; for a model that does not encode, the first ones.
+    arithmetic       `num` (8) rows: a test image of each of three classes, `groups`, and the image of a - b + c of
+                     their codes; the last row shows the same of the classes' mean codes, each decoded.
     attribute        `num` (8) rows of `steps` (9) images: the codes of the first test images of the second of two
                      classes, `groups`, moved in equal steps along the mean code of the first class's test images minus
                      that of the second's; each row begins with the image of its own code.
     reconstructions  the first `num` (32) test images, each above the image of its code.
+    completions      `num` (8) rows: a test image and, beside it, `steps` (9) images that the model draws given its
+                     upper half.
     animation        the sample grids that training saved, a frame each, with the step above.
     manifold         `steps` (20) rows of as many images, of codes of two numbers: the first grows to the right, the
                      second upwards, by even shares of their prior's probability.
-    classified       the first `num` (16) test images that are classified rightly and, below, the first wrongly, each
-                     above the names of its class and of the one given to it.
-    codes            a block of `num` (as many as categories) rows a code that the model infers, which moves along
-                     them while the rest of z stays: a column a category and, below, of each continuous code as many
-                     even steps from -2 to 2, row i of category i.
+    classified       the first `num` (16) test images classified correctly and, below, the first classified wrongly,
+                     each above the names of its true and its predicted class.
+    codes            a block of `num` (as many as categories) rows for each code that the model infers, along which
+                     it varies while the rest of z is fixed: the categorical code with a column per category and, below,
+                     each continuous code in as many even steps from -2 to 2, with row i of category i.
 
-    A conditional model's paths have, all along, the condition of a test example: row i that of the i-th, a traversal
-    that of `around`, or of the first, and so a manifold.
+    A conditional model's paths keep one test example's condition: row i that of the i-th example, a traversal that
+    of `around` or of the first, a manifold that of the first.
 
     Args:
         run: the run folder.
@@ -81,20 +87,20 @@ def sample(
         checkpoint: as `open_run` takes it.
         num: as above, as are `steps`, `dims`, `around` and `groups` (the names of classes).
         out: a .png (the seeds' grids one below the other, small images enlarged) or .npz file, or a .gif or .webp of a
-            path, there and back (all rows' images of a step in a frame), or of a training. RUN/KIND.png, or
-            RUN/animation.gif, if not given. Of samples also a folder, FOLDER/: a file seed-SEED-NUMBER.png an image, in
-            folders of the classes where they have labels. An npz holds image uint8 [seeds, rows, columns, H, W, C]
+            path, there and back (a frame shows all rows' images of a step), or of training. RUN/KIND.png, or
+            RUN/animation.gif, if not given. Samples can also be a folder, FOLDER/: a file seed-SEED-NUMBER.png per
+            image, in folders of the classes if labeled. An npz holds image uint8 [seeds, rows, columns, H, W, C]
             (reconstructions: [seeds, num, 2, H, W, C], codes: [seeds, codes, rows, columns, H, W, C]), seed int64
-            [seeds], z and what the rows and columns are; of samples image uint8 [seeds * num, H, W, C], seed int64
-            [seeds * num], and the condition's entries; of classified image uint8 [n, H, W, C], seed int64 [n], label
+            [seeds], z and the values of rows and columns; samples: image uint8 [seeds * num, H, W, C], seed int64
+            [seeds * num], and the condition's entries; classified: image uint8 [n, H, W, C], seed int64 [n], label
             and predicted int32 [n], and the latter's probability float32 [n].
 
     Returns:
         The file, or the folder.
 
     Raises:
-        UserError: a kind, an option or a class that there is not, a model that cannot be drawn so, a file of another
-            suffix, or one that exists with another content.
+        UserError: an unknown kind, option or class, a model that does not support the kind, a file of another
+            suffix, or one that exists with other content.
     """
     opened = open_run(run, checkpoint)
     asked = Asked(num, steps, dims, around, groups)
@@ -112,7 +118,7 @@ def sample(
         raise UserError(f"{kind} can be written as {', '.join(others)} or {last}, not as {asked_for!r}")
     if is_folder and opened.plan.dataset.spec.subject != "image":
         raise UserError(
-            f"samples of {opened.plan.dataset.name} are no images, so a folder is not for them: choose .npz"
+            f"samples of {opened.plan.dataset.name} are not images, so they cannot be a folder of files: choose .npz"
         )
     _check_model(how, opened.plan)
     _check_options(kind, asked, opened.plan)
@@ -129,7 +135,7 @@ def sample(
 
 
 def _image_files(arrays: Mapping[str, np.ndarray], dataset: Dataset) -> dict[str, bytes]:
-    """A PNG file an image, by its path: numbered by seed, in folders of the classes where there are labels."""
+    """Map from path to PNG file, one per image: numbered by seed, in folders of the classes if there are labels."""
     names = folder_names(dataset.classes or [str(label) for label in range(dataset.spec.num_classes or 0)])
     place = [f"{names[label]}/" for label in arrays["label"]] if "label" in arrays else [""] * len(arrays["seed"])
     counts, files = Counter(), {}
@@ -140,7 +146,7 @@ def _image_files(arrays: Mapping[str, np.ndarray], dataset: Dataset) -> dict[str
 
 
 def _write_folder(out: Path, files: Mapping[str, bytes]) -> None:
-    """Writes the files, all of them or none; raises UserError where there are others."""
+    """Writes the files, all or none; raises UserError if the folder has other content."""
     if out.exists():
         there = {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*") if path.is_file()}
         if there == files:
@@ -159,12 +165,12 @@ def _write_folder(out: Path, files: Mapping[str, bytes]) -> None:
 
 
 def _check_options(kind: str, asked: Asked, plan: Plan) -> None:
-    """Raises UserError for an option that the kind does not take, or lacks, or a number that is too small."""
+    """Raises UserError for an option that the kind does not take, one that it lacks, or a number that is too small."""
     takes = KINDS[kind].takes
     for name, value in asked._asdict().items():
         if value is not None and name not in takes:
             takers = ", ".join(other for other, row in KINDS.items() if name in row.takes)
-            raise UserError(f"--{name} is of {takers}, not of {kind}")
+            raise UserError(f"--{name} applies to {takers}, not to {kind}")
     named = KINDS[kind].groups
     if len(asked.groups or ()) != len(named):
         number = ("one", "two", "three")[len(named) - 1]
@@ -182,7 +188,7 @@ def _check_options(kind: str, asked: Asked, plan: Plan) -> None:
 
 
 def _check_model(how: Kind, plan: Plan) -> None:
-    """Raises UserError, naming the models that can, where the run's model cannot be drawn so."""
+    """Raises UserError, naming the models that can, if the run's model does not support the kind."""
     words = _lacks(how, plan.model)
     if words:
         able = models.that_can(lambda model: not _lacks(how, model), plan.dataset.spec)
@@ -190,14 +196,14 @@ def _check_model(how: Kind, plan: Plan) -> None:
 
 
 def _lacks(how: Kind, model: Model) -> str:
-    """What a model would have to be able to; "" where nothing is missing."""
+    """Capability that a model lacks for a kind, in words; "" if none."""
     if how.unconditional and model.conditions:
         return f"is given the {' and '.join(model.conditions)} beside its codes"
     return next((words for name, (words, has) in LACKS.items() if name in how.needs and not has(model)), "")
 
 
 def _content(drawn: Drawn, suffix: str, plan: Plan) -> bytes:
-    """The bytes of the file."""
+    """Content of the file."""
     if suffix == ".npz":
         file = io.BytesIO()
         np.savez_compressed(file, **drawn.arrays)

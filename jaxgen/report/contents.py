@@ -1,4 +1,4 @@
-"""The pictures of a comparison's page: real images, samples at every saved step, what lies nearest to them, curves."""
+"""The pictures of a comparison's page: real images, samples at every saved step, nearest training images, curves."""
 
 import re
 from pathlib import Path
@@ -15,14 +15,14 @@ from jaxgen.training import Run, engine, folder
 from jaxgen.training.record import GRID, grid_condition, pictured
 from jaxgen.training.rows import read_rows
 
-PAIRS, STEPS = 4, 8  # of a seed's interpolations
-NEAREST = 8  # samples a seed whose nearest training images are shown, or one a class
+PAIRS, STEPS = 4, 8  # rows and columns of a seed's interpolations
+NEAREST = 8  # samples per seed (at least one per class) whose nearest training images are shown
 STREAM = 2**31 - 1
-"""Fold of a seed's `sample` stream that those samples are drawn by: none of a training grid, or of `jaxgen sample`."""
+"""Fold of a seed's `sample` stream for those samples; neither training grids nor `jaxgen sample` use it."""
 
 
 def pictures(runs: dict[str, Run], dataset: Dataset) -> dict[str, Any]:
-    """Of a dataset's runs by arm, what `write_report` shows: "real", "rows" by arm, and "curves" by arm."""
+    """Pictures of a dataset's runs (by arm) for `write_report`: "real", "rows" by arm, and "curves" by arm."""
     num = GRID[dataset.spec.subject]
     real = pictured(dataset, {name: entry[:num][None] for name, entry in dataset.train.items()})
     return {
@@ -44,7 +44,7 @@ def _row(run: Run, dataset: Dataset) -> dict[str, Any]:
 
 
 def _interpolation(run: Run) -> dict[int, np.ndarray] | None:
-    """{seed: images uint8 [pairs, steps, H, W, C] between draws of the prior}; None where the model has none."""
+    """{seed: images uint8 [pairs, steps, H, W, C] between draws of the prior}; None if the model has no such path."""
     latents = run.plan.model.latents
     if run.plan.dataset.spec.subject != "image" or latents is None or latents.prior.kind not in PATHS:
         return None

@@ -1,4 +1,4 @@
-"""The pictures of a comparison's page: grids of images as data URIs, with what is written beside them."""
+"""Galleries of a comparison's page: grids of images as data URIs, with their labels."""
 
 import base64
 import io
@@ -10,27 +10,27 @@ from PIL import Image
 
 from jaxgen.drawing import PADDING, image_grid, legible_scale, to_png
 
-LOSSY = 90  # WebP's quality where pictures cannot be kept bit for bit
-WEBP_SIDE = 16_383  # pixels, the most that the format holds
-STRIP = 8  # steps of a strip
-ACROSS = 10  # pairs of a row of nearest images
+LOSSY = 90  # WebP's quality if pictures cannot be kept lossless
+WEBP_SIDE = 16_383  # pixels, the format's maximum
+STRIP = 8  # maximum steps in a strip
+ACROSS = 10  # pairs per row of nearest images
 
 
 def saved_steps(pictures: dict) -> list[int]:
-    """The steps at which any row of a table has grids."""
+    """Steps at which any row of a table has grids."""
     frames = [frames for row in pictures.get("rows", {}).values() for frames in row["progress"].values()]
     return sorted({step for saved in frames for step in saved})
 
 
 def thinned(items: list, most: int) -> list:
-    """At most `most` of them (2 or more), evenly chosen, the first and the last always."""
+    """Returns at most `most` (2 or more) items, evenly chosen, always with the first and the last."""
     if len(items) <= most:
         return items
     return [items[i] for i in np.linspace(0, len(items) - 1, most).round().astype(int)]
 
 
 def source(png: bytes, scale: int, lossless: bool) -> dict:
-    """A PNG file as the page shows it: {src, width, height}, its own bytes or those of WebP, whichever are fewer.
+    """Converts a PNG file for the page: {src, width, height}, with its own bytes or WebP's, whichever are fewer.
 
     Args:
       png: the file's bytes.
@@ -53,14 +53,14 @@ def source(png: bytes, scale: int, lossless: bool) -> dict:
 def galleries(pictures: dict, diverged: dict, kept: set[int], encode: Callable[[bytes, int], dict]) -> list[dict]:
     """The galleries of a table, each {key, title, note, arms: [{name, figures}]}.
 
-    A figure is {seed, diverged, frames: [{step, src, width, height, alt}], labels}: the frames lie in one place,
-    of which the last is shown; the labels stand beside the rows of all of them.
+    A figure is {seed, diverged, frames: [{step, src, width, height, alt}], labels}: the frames share one place,
+    where the last is shown at first; the labels stand beside the rows of all frames.
 
     Args:
-      pictures: of the table, as `write_report` takes them.
+      pictures: the table's pictures, as `write_report` takes them.
       diverged: {row name: its diverged seeds}.
-      kept: the steps shown, beside the first and the last of every seed.
-      encode: `source`, but for its `lossless`.
+      kept: the steps shown, besides the first and the last of every seed.
+      encode: `source` with its `lossless` bound.
     """
     rows = pictures.get("rows", {})
     real = pictures.get("real")
@@ -126,7 +126,7 @@ def galleries(pictures: dict, diverged: dict, kept: set[int], encode: Callable[[
             "samples",
             "Samples",
             "The same noise at every step: moving the step shows each sample take shape."
-            + (" Where a model can be asked for a class, a row is a class." if with_classes else ""),
+            + (" For models conditioned on classes, a row is a class." if with_classes else ""),
             samples,
         ),
         (
@@ -152,15 +152,15 @@ def galleries(pictures: dict, diverged: dict, kept: set[int], encode: Callable[[
 
 
 def _shown_steps(frames: dict, kept: set) -> list[int]:
-    """A seed's steps that are kept, and its own first and last."""
+    """Steps of a seed that are kept, with its own first and last."""
     steps = sorted(frames)
     return [step for step in steps if step in kept or step in (steps[0], steps[-1])]
 
 
 def _line(file: Path, row: dict, shape: tuple[int, int]) -> np.ndarray | None:
-    """The first row of a saved grid, or the first image of each class: uint8 [n, H, W, C].
+    """First row of a saved grid, or the first image of each class: uint8 [n, H, W, C].
 
-    The grid may be enlarged by a whole number. None where it is no grid of such images.
+    The grid may be enlarged by a whole number. None if it is not a grid of such images.
     """
     grid = np.asarray(Image.open(file))
     grid = grid.reshape(*grid.shape[:2], -1)

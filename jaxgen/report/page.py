@@ -1,7 +1,7 @@
 """The page of a comparison: its verdicts, every seed's numbers, intervals, samples, curves.
 
-`write_report` works the numbers, words and pictures out; page.html lays them out, with page.css and page.js
-inside it. The page tests nothing itself: it shows the verdicts of the comparisons that were declared
+`write_report` prepares the numbers, words and pictures; page.html lays them out, with page.css and page.js
+inlined. The page runs no tests itself: it shows the verdicts of the comparisons that were declared
 beforehand, every seed's value, and the interval of each mean.
 """
 
@@ -22,10 +22,10 @@ from jaxgen.report.plots import curve_panel, finite_values, interval_plot, seed_
 from jaxgen.statistics.intervals import mean_interval
 
 MAX_BYTES = 20_000_000
-"""The largest page written: one that a browser on a phone still opens."""
+"""Maximum size of a page: a browser on a phone can still open it."""
 
 GROUPS = {"real": "Real data", "trained": "Trained models", "untrained": "Untrained models"}
-"""The kinds of rows, in the order of the table; the first and the last are set apart."""
+"""Map from kind of row to its title, in the order of the table; the first and the last are set apart."""
 
 VERDICTS = {
     "better": ("a difference", "there is a difference"),
@@ -33,7 +33,7 @@ VERDICTS = {
     "no difference can be told": ("no difference told", "no difference can be told"),
     "not enough seeds to tell": ("too few seeds", "there are not enough seeds to tell"),
 }
-"""The words of a verdict: beside its sentence, and in the summary of all."""
+"""Map from verdict to its words: beside its sentence, and in the summary of all."""
 
 FOLDER = Path(__file__).parent
 
@@ -41,29 +41,28 @@ FOLDER = Path(__file__).parent
 def write_report(results: dict, pictures: dict, path) -> Path:
     """Writes a comparison as one HTML file that needs no other file and no network.
 
-    The same arguments give the same bytes. Where the page would be over 20 MB, it shows fewer of the saved steps,
-    evenly chosen, the first and the last always; where these two are too much, pictures lose some detail. The page
-    says so.
+    The same arguments give the same bytes. If the page would be over 20 MB, it shows fewer of the saved steps,
+    evenly chosen, always with the first and the last; if these two are too many, pictures are compressed with loss.
+    The page says so.
 
     Args:
-      results: of plain Python values, as a JSON file holds them:
+      results: plain Python values, as a JSON file holds them:
         name, title, description (the experiment file's docstring), command (which reproduces it),
         train_seconds, environment ({name: value}), seeds (the training seeds),
-        checkpoint: which of a seed's checkpoints is scored, in words,
-        tables: one a dataset, {
+        checkpoint: description of the checkpoint scored for each seed,
+        tables: one per dataset, {
           label, dataset: {name, options: {...}, note, fingerprint, train, test (numbers of examples)},
-          samples: of each seed, scoring: {option: value},
+          samples: number per seed, scoring: {option: value},
           metrics: the columns, [{key, title, better: "lower" | "higher" | None, digits (decimal places), note (the
-            definition)}]; log-likelihoods have a column a space, with keys that begin with "log_prob",
-          rows: [{name, kind: "real" | "trained" | "untrained", values: {metric key: list}, and of choice: title
-            (the paper), model, steps, seconds, diverged (seeds), digests ({seed: digest}), notes ({metric key: what
-            to know of this row's number, or why there is none}), sampling, config, given (the fields of config
-            that are not its defaults), note, samples, run (its
-            folder)}]. The values of a trained or untrained row stand in the order of `seeds`, None where a
-            seed has none; those of a real row are as many as were measured. A row without a number has no entry,
-            or an empty list.
-          extractor, judge: the networks that metrics rest on, {name, accuracy (or None), digest, note}, or None},
-        verdicts: of the comparisons declared, in their order, [{a, b, metric (title), table (label, or None where it
+            definition)}]; log-likelihoods have a column per space, with keys that begin with "log_prob",
+          rows: [{name, kind: "real" | "trained" | "untrained", values: {metric key: list}, and optionally: title
+            (the paper), model, steps, seconds, diverged (seeds), digests ({seed: digest}), notes ({metric key:
+            note on this row's number, or the reason why there is none}), sampling, config, given (the fields
+            of config that are not its defaults), note, samples, run (its folder)}]. The values of a trained
+            or untrained row are in the order of `seeds`, None if a seed has none; a real row has as many
+            values as were measured. A row without a number has no entry, or an empty list.
+          extractor, judge: the networks used by metrics, {name, accuracy (or None), digest, note}, or None},
+        verdicts: of the declared comparisons, in order, [{a, b, metric (title), table (label, or None if it
           is over all tables), paired, verdict (a key of VERDICTS, of a), sentence, p, p_holm, effect, low,
           high, needed (seeds)}],
         across: None, or over all tables [{metric (title), better, rows: [{name, interquartile_mean, low, high,
@@ -74,14 +73,14 @@ def write_report(results: dict, pictures: dict, path) -> Path:
         the names of their rows or None, "interpolation": {seed: uint8 [pairs, steps, H, W, C]} or None, "nearest":
         {seed: (samples uint8 [k, H, W, C], their nearest training images)} or None}}}}, C 1 or 3. All may be empty.
         A curve's values may be non-finite.
-      path: the file; its folder is made where missing, and a file there is replaced.
+      path: the file; its folder is created if missing, and an existing file is replaced.
 
     Returns:
       The path.
 
     Raises:
-      UserError: the page would be over 20 MB all the same.
-      ValueError: a row of another kind, or whose values are not one a seed.
+      UserError: the page would still be over 20 MB.
+      ValueError: a row is of another kind, or does not have one value per seed.
     """
     html = _fitting(_page(results, pictures), pictures)
     path = Path(path)
@@ -91,7 +90,7 @@ def write_report(results: dict, pictures: dict, path) -> Path:
 
 
 def _fitting(page: dict, pictures: dict) -> bytes:
-    """The page with as many of the saved steps as it has room for."""
+    """Renders the page with as many of the saved steps as fit into `MAX_BYTES`."""
     templates = jinja2.Environment(
         loader=jinja2.FileSystemLoader(FOLDER),
         autoescape=True,
@@ -115,7 +114,7 @@ def _fitting(page: dict, pictures: dict) -> bytes:
                 return html
             if most == 2:
                 break
-            # never below what there is room for, since not all of the page are steps
+            # never fewer than fit, since part of the page's size does not depend on the steps
             most = max(2, min(most - 1, int(most * MAX_BYTES / len(html))))
     raise UserError(
         f"the report would be {len(html) / 1e6:.1f} MB, more than its {MAX_BYTES / 1e6:.0f} MB, with two steps a seed: "
@@ -124,7 +123,7 @@ def _fitting(page: dict, pictures: dict) -> bytes:
 
 
 def _page(results: dict, pictures: dict) -> dict:
-    """What the template reads, but for the pictures."""
+    """Variables of the template, except the pictures."""
     seeds = results["seeds"]
     tables = [_table(table, pictures.get(table["label"], {}), seeds) for table in results["tables"]]
     arms = {row["name"]: row for table in reversed(tables) for row in table["trained"]}
@@ -149,7 +148,7 @@ def _page(results: dict, pictures: dict) -> dict:
 
 
 def _table(table: dict, pictures: dict, seeds: list) -> dict:
-    """A table with its rows in groups, its cells and its plots."""
+    """Returns a table with its rows in groups, its cells and its plots."""
     for row in table["rows"]:
         _check_row(row, seeds)
     trained = [row for row in table["rows"] if row["kind"] == "trained"]
@@ -184,12 +183,12 @@ def _check_row(row: dict, seeds: list) -> None:
 
 
 def _cell(row: dict, metric: dict, seeds: list) -> dict:
-    """A row's number in a column: the mean, its interval, and every value that it rests on."""
+    """Cell of a row and a column: the mean, its interval, and all its values."""
     values, digits = row["values"].get(metric["key"], []), metric["digits"]
     finite, diverged = finite_values(values), row.get("diverged") or []
     rate, bounds = metric.get("rate", False), tuple(metric.get("bounds") or (None, None))
     interval = mean_interval(finite, rate=rate, bounds=bounds) if finite else None
-    # a real row's values are draws of the same images, no training seeds: they have no interval
+    # a real row's values are draws of the same images, not training seeds, so they have no interval
     bounded = interval is not None and interval.n > 1 and row["kind"] != "real"
     labels = seeds if row["kind"] != "real" else [None] * len(values)
     return {
@@ -209,7 +208,7 @@ def _cell(row: dict, metric: dict, seeds: list) -> dict:
 
 
 def _across(aggregates: list[dict]) -> dict:
-    """The scores over all tables as a table of their own, of interquartile means."""
+    """Table of the scores over all tables: interquartile means."""
     names = list(dict.fromkeys(row["name"] for aggregate in aggregates for row in aggregate["rows"]))
     by_name = [{row["name"]: row for row in aggregate["rows"]} for aggregate in aggregates]
     rows = [{"name": name, "cells": [_across_cell(of.get(name)) for of in by_name]} for name in names]
@@ -239,13 +238,13 @@ def _across_cell(row: dict | None) -> dict:
 
 
 def _paragraphs(docstring: str) -> list[dict]:
-    """A docstring's paragraphs; those that are indented keep their lines."""
+    """Paragraphs of a docstring; those that are indented keep their lines."""
     blocks = inspect.cleandoc(docstring).split("\n\n")
     return [{"code": block.startswith("    "), "text": inspect.cleandoc(block)} for block in blocks if block.strip()]
 
 
 def _summary(verdicts: list[dict]) -> str:
-    """All verdicts in a sentence: how many of each."""
+    """Sentence with the number of each verdict."""
     counts: dict[str, int] = {}
     for verdict in verdicts:
         words = VERDICTS[verdict["verdict"]][1]
@@ -281,14 +280,14 @@ def _number(value: float | None, digits: int) -> str:
 
 
 def _significant(value: float | None, digits: int = 4) -> str:
-    """A number whose decimal places no metric has said."""
+    """Formats a number for which no metric defines the decimal places."""
     if value is None:
         return "—"
     return f"{value:,.0f}" if 10**digits <= abs(value) < math.inf else f"{value:#.{digits}g}"
 
 
 def _plain(value) -> str:
-    """A setting's value, or several by their names, as words."""
+    """Formats a setting's value, or several by their names, as words."""
     if isinstance(value, dict):
         return ", ".join(f"{name} {_plain(of)}" for name, of in value.items()) or "—"
     if isinstance(value, (list, tuple)):
@@ -297,5 +296,5 @@ def _plain(value) -> str:
 
 
 def _sha256(text: str) -> str:
-    """What a content security policy knows an inline style or script by."""
+    """Hash that identifies an inline style or script in a content security policy."""
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -5,17 +5,17 @@ from typing import Any
 
 import numpy as np
 
-MARKS = 6  # the colors of a seed's line; further seeds repeat them, dashed
+MARKS = 6  # number of colors of seeds' lines; further seeds repeat them, dashed
 PANEL_LEFT, PANEL_RIGHT, PANEL_TOP, PANEL_BOTTOM = 48, 276, 8, 126  # a curve's panel, in SVG units
 
 
 def finite_values(values) -> list[float]:
-    """Those of the values that are there and finite."""
+    """Returns the values that are neither None nor non-finite."""
     return [value for value in values if value is not None and math.isfinite(value)]
 
 
 def round_ticks(low: float, high: float, most: int) -> list[tuple[float, str]]:
-    """At most `most` round numbers from low to high (low < high), with their labels."""
+    """Returns at most `most` round numbers from low to high (low < high), with their labels."""
     raw = (high - low) / most
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(power * factor for factor in (1, 2, 5, 10, 20) if power * factor > raw)
@@ -26,16 +26,16 @@ def round_ticks(low: float, high: float, most: int) -> list[tuple[float, str]]:
 
 
 def _widen(low: float, high: float, share: float) -> tuple[float, float]:
-    """The range with a margin of that share; a range of one number gets some width."""
+    """Adds a margin of that share to a range; a range of one number gets some width."""
     margin = share * (high - low) or max(abs(low), 1.0) * 0.05
     return low - margin, high + margin
 
 
 def interval_plot(metric: dict, column: int, groups: list[dict]) -> dict | None:
-    """A line a row: a dot a seed, a bar for the interval, x in percent of the plot's width.
+    """Plot with a line per row: a dot per seed, a bar for the interval, x in percent of the plot's width.
 
-    The range is that of the real and trained rows: an untrained model is often so far away that all
-    else would become one point. What lies outside is said in words.
+    The range is that of the real and trained rows: an untrained model is often so far away that everything
+    else would shrink to one point. Values outside are counted in "left" and "right".
     """
     rows = [(group["kind"], row["name"], row["cells"][column]) for group in groups for row in group["rows"]]
     rows = [(kind, name, cell) for kind, name, cell in rows if cell["n"]]
@@ -60,7 +60,7 @@ def interval_plot(metric: dict, column: int, groups: list[dict]) -> dict | None:
                 "name": name,
                 "cell": cell,
                 "dots": [{**v, "x": x(v["value"])} for v in finite if low <= v["value"] <= high],
-                # a bar wholly outside would be a point on the edge
+                # a bar entirely outside would be a point on the edge
                 "bar": bar if bar and bar[0] < bar[2] else None,
                 "mean_inside": bool(bar) and 0 < bar[1] < 100,
                 "left": sum(value < low for value in outside),
@@ -73,12 +73,12 @@ def interval_plot(metric: dict, column: int, groups: list[dict]) -> dict | None:
 
 
 def seed_mark(i: int) -> str:
-    """The classes of the i-th seed's line: colors first, then the same colors dashed."""
+    """CSS classes of the i-th seed's line: colors first, then the same colors dashed."""
     return f"s{i % MARKS}" + (f" d{i // MARKS % 3}" if i >= MARKS else "")
 
 
 def curve_panel(name: str, metric: str, lines: dict, seeds: list) -> dict:
-    """A metric's curves, a line a seed, broken where it is not finite; in SVG units."""
+    """Panel of a metric's curves in SVG units: a line per seed, broken where it is not finite."""
     lines = {
         seed: (np.asarray(steps, np.float64), np.asarray(values, np.float64)) for seed, (steps, values) in lines.items()
     }
@@ -91,8 +91,8 @@ def curve_panel(name: str, metric: str, lines: dict, seeds: list) -> dict:
     if not len(finite):
         return panel
     low, high = float(finite.min()), float(finite.max())
-    # a few wild values (a start, a spike, a divergence) must not flatten all the others: the panel
-    # reaches no further from the middle 98% than these are wide
+    # a few extreme values (a start, a spike, a divergence) must not flatten the rest: the panel extends
+    # beyond the middle 98% by at most their width
     low_most, high_most = (float(bound) for bound in np.percentile(finite, [1, 99]))
     if (width := high_most - low_most) > 0:
         low, high = max(low, low_most - width), min(high, high_most + width)
@@ -112,7 +112,7 @@ def curve_panel(name: str, metric: str, lines: dict, seeds: list) -> dict:
         steps, values = _thin(steps, values)
         breaks = np.flatnonzero(np.diff(np.isfinite(values).astype(int))) + 1
         segments = [
-            # a point alone is drawn as a thick line to itself; far outside, SVG numbers are kept small
+            # a single point is drawn as a thick line to itself; values far outside are clipped, as SVG needs
             {
                 "alone": len(v) == 1,
                 "points": " ".join(
@@ -133,7 +133,7 @@ def curve_panel(name: str, metric: str, lines: dict, seeds: list) -> dict:
 
 
 def _thin(steps: np.ndarray, values: np.ndarray, most: int = 600) -> tuple[np.ndarray, np.ndarray]:
-    """At most `most` points that draw as all would: the lowest and the highest of each stretch.
+    """Thins a curve to at most `most` points that look the same: the lowest and the highest of each stretch.
 
     A stretch's first non-finite value is kept too, so that the line still breaks there.
     """

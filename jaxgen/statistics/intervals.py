@@ -1,9 +1,9 @@
-"""What can be said of scores over training seeds: means, their intervals, and how far two arms are apart.
+"""Statistics of scores over training seeds: means, their intervals, and differences between two arms.
 
-Scores are [runs] on one task, or [runs, tasks]: a row a training seed, a column a dataset (or
-whatever else is scored alike). Every metric has a direction, `better`: "higher" or "lower". A score
-that is missing (nan) or not finite is that of a diverged seed; what is done with it is said in
-jaxgen/comparison/verdicts.py. Nothing here touches NumPy's global random state.
+Scores are [runs] on one task, or [runs, tasks]: a row per training seed, a column per dataset (or
+another unit that is scored alike). Every metric has a direction, `better`: "higher" or "lower". A score
+that is missing (nan) or not finite is that of a diverged seed; jaxgen/comparison/verdicts.py states how
+it is treated. Nothing here touches NumPy's global random state.
 """
 
 from typing import NamedTuple
@@ -17,9 +17,9 @@ class Interval(NamedTuple):
     """A mean and its confidence interval."""
 
     mean: float
-    low: float  # nan where n is 1
-    high: float  # nan where n is 1
-    n: int  # the values it rests on
+    low: float  # nan if n is 1
+    high: float  # nan if n is 1
+    n: int  # number of values it is computed from
 
 
 def t_interval(values, confidence: float = 0.95) -> Interval:
@@ -27,13 +27,13 @@ def t_interval(values, confidence: float = 0.95) -> Interval:
 
     A value is one training seed's score; several samplings of one trained model are not
     replicas of its training. With as few seeds as are usual here a percentile bootstrap is too
-    narrow: at 95% asked, it covers the mean 72% of the time at n = 3, 83% at n = 5 and 89% at
+    narrow: a nominal 95% interval covers the mean 72% of the time at n = 3, 83% at n = 5 and 89% at
     n = 10 (normal values), since resampling n values understates their spread by
-    sqrt((n - 1) / n) and knows no heavier tail. The t interval covers 95% at every n, exactly so
-    for normal values. It says how well each mean is known; it is no test of a difference of two.
+    sqrt((n - 1) / n) and lacks the heavier tail. The t interval covers 95% at every n, exactly so
+    for normal values. It says how well each mean is known; it is not a test of a difference of two.
 
     Args:
-      values: [n], one finite number a seed.
+      values: [n], one finite number per seed.
       confidence: between 0 and 1.
 
     Returns:
@@ -55,11 +55,11 @@ def t_interval(values, confidence: float = 0.95) -> Interval:
 def rate_interval(values, confidence: float = 0.95) -> Interval:
     """Clopper and Pearson's interval of the probability that a training seed has a property.
 
-    It is exact for a binomial count: it covers the probability at least as often as is asked, at every n above 1. With
-    ten seeds of which none has the property it reaches from 0 to .31, where a t interval would say 0 to 0.
+    It is exact for a binomial count: its coverage is at least the nominal one at every n above 1. With
+    ten seeds of which none has the property it reaches from 0 to .31, where a t interval would be 0 to 0.
 
     Args:
-      values: [n], a seed's 1 where it has the property, 0 where it has not.
+      values: [n], 1 for a seed that has the property, 0 for one that does not.
       confidence: between 0 and 1.
 
     Returns:
@@ -72,7 +72,7 @@ def rate_interval(values, confidence: float = 0.95) -> Interval:
     """
     values = _checked(values, confidence)
     if not np.isin(values, (0, 1)).all():
-        raise ValueError("a rate is of values that are 0 or 1")
+        raise ValueError("a rate needs values of 0 or 1")
     n, mean = len(values), float(values.mean())
     if n == 1:
         return Interval(mean, float("nan"), float("nan"), 1)
@@ -88,9 +88,9 @@ def mean_interval(
     A mean of values within bounds lies within them, so an interval cut off there covers it as often.
 
     Args:
-      values: [n], one finite number a seed.
-      rate: whether a value is 1 or 0.
-      bounds: the least and the largest value that can be; None where there is none.
+      values: [n], one finite number per seed.
+      rate: True if a value is 1 or 0.
+      bounds: the smallest and the largest possible value; None for no bound.
       confidence: between 0 and 1.
 
     Raises:
@@ -108,15 +108,15 @@ def mean_interval(
 def interquartile_mean(scores, better: str) -> float:
     """The mean of the middle half of all scores, runs and tasks together.
 
-    A quarter of them, rounded down, is cut off at each end: neither a task that all fail nor one lucky
-    run moves it, as they do a mean, and it wastes less than a median. Tasks must be on one scale.
+    A quarter of them, rounded down, is cut off at each end: unlike a mean, it is not moved by a task that
+    all fail or by one lucky run, and it discards less than a median. Tasks must be on one scale.
 
     Args:
       scores: [runs, tasks] or [runs]. Diverged seeds count as worse than every score.
       better: "higher" or "lower".
 
     Returns:
-      The mean; infinite, on the worse side, where diverged seeds reach into the middle half.
+      The mean; infinite, on the worse side, if diverged seeds reach into the middle half.
 
     Raises:
       ValueError: no scores, not one or two axes, or another `better`.
@@ -131,19 +131,19 @@ def stratified_bootstrap_interval(
 ) -> Interval:
     """The interquartile mean and its percentile bootstrap interval, runs resampled within each task.
 
-    The tasks are fixed, the runs are drawn: each task's runs are resampled apart from the other
-    tasks'. The interval is too narrow for few scores in all; for one task take `t_interval`.
+    The tasks are fixed, the runs are drawn: each task's runs are resampled independently of the other
+    tasks'. The interval is too narrow for few scores in all; for one task use `t_interval`.
 
     Args:
       scores: [runs, tasks]. Diverged seeds count as worse than every score.
       better: "higher" or "lower".
       confidence: between 0 and 1.
-      resamples: of the runs of every task, with replacement.
-      seed: of the resamples; 0 or more.
+      resamples: number of resamples of the runs of every task, with replacement.
+      seed: seed of the resamples; 0 or more.
 
     Returns:
       The interquartile mean and its interval, whose n counts the scores; with one run, bounds of
-      nan; a bound is infinite where diverged seeds reach into so many middle halves.
+      nan; a bound is infinite if diverged seeds reach into that many middle halves.
 
     Raises:
       ValueError: as `interquartile_mean`, or a confidence outside (0, 1).
@@ -168,23 +168,23 @@ def probability_of_improvement(
 
     On a task it is the share of the pairs of runs in which a's is better, a tie counting half: the
     Mann-Whitney statistic over n m. It needs no common scale. Its interval is the percentile
-    bootstrap's, the runs of each arm and task resampled apart: too narrow for few scores in all, and
-    without width where every run of one arm is better than all of the other's.
+    bootstrap's, with the runs of each arm and task resampled independently: too narrow for few scores in
+    all, and without width if every run of one arm is better than all of the other's.
 
     Args:
       a: [runs, tasks] or [runs]. Diverged seeds count as worse than every score, and as ties of each other.
       b: the same tasks; the number of runs may differ.
       better: "higher" or "lower".
       confidence: between 0 and 1.
-      resamples: of the runs of every arm and task, with replacement.
-      seed: of the resamples; 0 or more.
+      resamples: number of resamples of the runs of every arm and task, with replacement.
+      seed: seed of the resamples; 0 or more.
 
     Returns:
       The probability, from 0 to 1, and its interval, whose n counts the scores of both; with one run
       of either, bounds of nan.
 
     Raises:
-      ValueError: no scores, not one or two axes, other tasks, another `better`, or a confidence
+      ValueError: no scores, not one or two axes, different tasks, another `better`, or a confidence
         outside (0, 1).
 
     Source: Agarwal et al. 2021 (https://arxiv.org/abs/2108.13264), section 4.3.
@@ -205,26 +205,26 @@ def probability_of_improvement(
 
 
 def difference_interval(a, b, better: str, *, paired: bool = False, confidence: float = 0.95) -> Interval:
-    """How much better `a` is than `b`: the difference of their means on one task, with its interval.
+    """The difference of the means of `a` and `b` on one task, positive if `a` is better, with its interval.
 
-    Unpaired, Welch's t interval, which lets the arms spread differently; paired, `t_interval` of the
-    differences. Both are of the scores that there are: diverged seeds are left out, which flatters
-    the arm that has them, so that their number belongs beside it.
+    Unpaired, Welch's t interval, which allows the arms different variances; paired, `t_interval` of the
+    differences. Both use finite scores only: leaving out diverged seeds flatters the arm that has them,
+    so their number belongs beside it.
 
     Args:
       a: [runs].
       b: [runs]; the same seeds in the same order if paired.
       better: "higher" or "lower".
-      paired: whether the seeds pair; a pair of which one seed diverged is left out.
+      paired: True if the seeds are paired; a pair with a diverged seed is left out.
       confidence: between 0 and 1.
 
     Returns:
-      The difference in the metric's units, above 0 where a is better, and the interval, whose n counts
-      the scores (paired: the pairs); bounds of nan where an arm has one score.
+      The difference in the metric's units, above 0 if a is better, and the interval, whose n counts
+      the scores (paired: the pairs); bounds of nan if an arm has one score.
 
     Raises:
-      ValueError: not one axis each, no pair or an arm without a finite score, other numbers of
-        runs though paired, another `better`, or a confidence outside (0, 1).
+      ValueError: not one axis each, no pair or an arm without a finite score, different numbers of
+        paired runs, another `better`, or a confidence outside (0, 1).
 
     Source: Welch 1947, "The generalization of Student's problem when several different population
     variances are involved".
@@ -255,8 +255,8 @@ def hedges_g(a, b, better: str) -> float:
 
         g = J(n + m - 2) (mean a - mean b) / s,  J(k) = Gamma(k / 2) / (sqrt(k / 2) Gamma((k - 1) / 2))
 
-    J takes off the bias that dividing by an estimated s brings: 0.903 at five seeds each. Paired or
-    not, the scale is the spread over seeds, so that values compare.
+    J corrects the bias of dividing by an estimated s: 0.903 at five seeds each. Paired or
+    not, the scale is the spread over seeds, so that values are comparable.
 
     Args:
       a: [runs]; diverged seeds are left out.
@@ -264,7 +264,7 @@ def hedges_g(a, b, better: str) -> float:
       better: "higher" or "lower".
 
     Returns:
-      g, above 0 where a is better; nan with under 4 scores in all or where the scores do not spread.
+      g, above 0 if a is better; nan with under 4 scores in all or if the scores do not vary.
 
     Raises:
       ValueError: not one axis each, an arm without a finite score, or another `better`.
@@ -284,7 +284,7 @@ def hedges_g(a, b, better: str) -> float:
 
 
 def oriented(scores, better: str) -> np.ndarray:
-    """Scores as float64 [runs, tasks] of which the greater is the better, -inf for a diverged seed.
+    """Returns scores as float64 [runs, tasks] with greater always better, and -inf for a diverged seed.
 
     Raises:
       ValueError: no scores, not one or two axes, or another `better` than "higher" or "lower".
@@ -297,7 +297,7 @@ def oriented(scores, better: str) -> np.ndarray:
 
 
 def oriented_pair(a, b, better: str) -> tuple[np.ndarray, np.ndarray]:
-    """Two arms' scores by `oriented`; ValueError where their tasks differ in number."""
+    """Returns two arms' scores by `oriented`; raises ValueError if their numbers of tasks differ."""
     a, b = oriented(a, better), oriented(b, better)
     if a.shape[1] != b.shape[1]:
         raise ValueError(f"two arms are compared on the same tasks, got {a.shape[1]} and {b.shape[1]}")
@@ -305,7 +305,7 @@ def oriented_pair(a, b, better: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def improvements(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """[n, m, tasks] of oriented scores: 1 where a's run is better than b's, 0.5 where they tie, else 0."""
+    """Returns [n, m, tasks] from oriented scores: 1 if a's run is better than b's, 0.5 if they tie, else 0."""
     a, b = a[:, None], b[None]
     return (a > b) + 0.5 * (a == b)
 
@@ -334,7 +334,7 @@ def _check_confidence(confidence: float) -> None:
 def _one_task(a, b, better: str) -> tuple[np.ndarray, np.ndarray]:
     a, b = oriented_pair(a, b, better)
     if a.shape[1] != 1:
-        raise ValueError(f"a difference of means is of one task, got {a.shape[1]}")
+        raise ValueError(f"a difference of means needs one task, got {a.shape[1]}")
     return a[:, 0], b[:, 0]
 
 
@@ -346,6 +346,6 @@ def _finite(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _percentiles(resampled: np.ndarray, confidence: float) -> tuple[float, float]:
-    """The bounds that hold that share of the resamples; they are resamples, so infinite ones do no harm."""
+    """Bounds that contain that share of the resamples; they are resamples themselves, so infinite ones do no harm."""
     low, high = np.quantile(resampled, [(1 - confidence) / 2, (1 + confidence) / 2], method="inverted_cdf").tolist()
     return low, high

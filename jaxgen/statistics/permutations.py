@@ -8,41 +8,41 @@ from typing import NamedTuple
 import numpy as np
 
 SPLITS = 100_000
-"""The most relabelings that a test looks at: all where there are no more, else the one seen and random ones."""
+"""Maximum number of relabelings in a test: all if there are no more, else the observed one and random ones."""
 
-TIE = 1e-9  # of the values' total deviation: sums as near as that are equal but for rounding
+TIE = 1e-9  # share of the values' total deviation within which sums count as equal, up to rounding
 
 
 class PValue(NamedTuple):
-    """A two-sided p."""
+    """A two-sided p value."""
 
     p: float
-    exact: bool  # every relabeling was looked at
+    exact: bool  # True if every relabeling was counted
 
 
 def permutation_test(a, b, *, seed: int = 0) -> PValue:
-    """The unpaired test: are `a` and `b` seeds of one and the same distribution?
+    """Unpaired test of whether `a` and `b` are seeds of one distribution.
 
-    If so, every split of the n + m values into n and m was as likely. The statistic is the difference
-    of the means (on many tasks: its average, each task split apart from the others). p is twice the
-    share of the splits that lie as far out on the side of the split seen, at most 1. Each
-    direction so has half of the level, whatever n and m: a claim that a is better rests on 2.5%.
+    Under that hypothesis every split of the n + m values into n and m is equally likely. The statistic is
+    the difference of the means (for many tasks: its average, each task split independently). p is twice the
+    share of the splits at least as extreme, on its side, as the observed one, and at most 1. Each
+    direction thus has half of the level for any n and m: a claim that a is better rests on 2.5%.
 
-    With more than SPLITS splits, the one seen and SPLITS - 1 random ones stand for all of them, so
-    that p is never 0 and the test keeps its level. Sums that agree to rounding count as ties, relative to
-    the values' deviation; `scipy.stats.permutation_test` measures it by the difference seen, and can miss ties
-    of values that are large beside it.
+    With more than SPLITS splits, the observed one and SPLITS - 1 random ones stand for all of them, so
+    p is never 0 and the test keeps its level. Sums that agree up to rounding, relative to the values'
+    deviation, count as ties; `scipy.stats.permutation_test` judges rounding relative to the observed difference,
+    and can miss ties of values that are large compared with it.
 
     Args:
       a: [n] or [n, tasks], finite.
-      b: [m] or [m, tasks]; for many tasks on one scale, as ranks are.
-      seed: of the random splits; 0 or more.
+      b: [m] or [m, tasks]; many tasks must be on one scale, such as ranks.
+      seed: seed of the random splits; 0 or more.
 
     Returns:
       p, and whether it is exact.
 
     Raises:
-      ValueError: no values, not one or two axes, non-finite ones, or other tasks.
+      ValueError: no values, not one or two axes, non-finite ones, or different numbers of tasks.
 
     Source: Fisher 1935, "The design of experiments"; Phipson & Smyth 2010, "Permutation p-values
     should never be zero".
@@ -66,15 +66,15 @@ def permutation_test(a, b, *, seed: int = 0) -> PValue:
 
 
 def sign_flip_test(differences, *, seed: int = 0) -> PValue:
-    """The paired test: are the differences of pairs of seeds as likely with either sign?
+    """Paired test of whether differences of pairs of seeds are as likely with either sign.
 
-    If the two arms are the same, every choice of the n signs was as likely. The statistic is the mean
-    difference; p, its ties and what is done with more than SPLITS choices are as in
+    If the two arms are the same, every choice of the n signs is equally likely. The statistic is the mean
+    difference; p, ties and the handling of more than SPLITS choices are as in
     `permutation_test`.
 
     Args:
-      differences: [n], finite; of many tasks, all tasks' one after the other.
-      seed: of the random signs; 0 or more.
+      differences: [n], finite; for many tasks, those of all tasks concatenated.
+      seed: seed of the random signs; 0 or more.
 
     Returns:
       p, and whether it is exact.
@@ -102,12 +102,12 @@ def smallest_p(n: int, m: int, *, paired: bool = False, tasks: int = 1) -> float
     """The smallest p that a test of n against m seeds can reach.
 
     Unpaired, 2 / C(n + m, n): the split that has the n greatest values on one side is one of
-    C(n + m, n), and counts twice, for n = m and n != m alike. Paired, 2 / 2^n, where all differences have one
-    sign. With tasks, their numbers of splits multiply. A random test resolves 2 / SPLITS. Tied values
-    (seeds that diverged alike) allow no p as small.
+    C(n + m, n), and counts twice, for n = m and n != m alike. Paired, 2 / 2^n, when all differences have one
+    sign. With tasks, their numbers of splits multiply. A random test resolves 2 / SPLITS. With tied values
+    (of several diverged seeds) p cannot get that small.
 
     Raises:
-      ValueError: fewer than one seed or task, or n other than m though paired.
+      ValueError: fewer than one seed or task, or n differs from m in a paired test.
     """
     if min(n, m, tasks) < 1 or (paired and n != m):
         raise ValueError(f"no {'paired ' if paired else ''}test of {n} against {m} seeds on {tasks} tasks")
@@ -116,10 +116,10 @@ def smallest_p(n: int, m: int, *, paired: bool = False, tasks: int = 1) -> float
 
 
 def seeds_needed(comparisons: int, *, paired: bool = False, tasks: int = 1, level: float = 0.05) -> int:
-    """The fewest seeds an arm with which one of so many comparisons can come under the level after Holm.
+    """Minimum seeds per arm with which one of so many comparisons can reach the level after Holm's correction.
 
     Raises:
-      ValueError: so many comparisons that no number of seeds is enough, as a random test resolves 2 / SPLITS.
+      ValueError: too many comparisons for any number of seeds, since a random test resolves 2 / SPLITS.
     """
     if 2 / SPLITS * comparisons > level:
         raise ValueError(f"{comparisons:,} comparisons are more than a test of {SPLITS:,} splits can correct for")
@@ -127,12 +127,12 @@ def seeds_needed(comparisons: int, *, paired: bool = False, tasks: int = 1, leve
 
 
 def holm(p_values) -> np.ndarray:
-    """The p values adjusted for their family: under the level with at most that chance of any false claim.
+    """Adjusts p values for their family: claims at a level then have at most that chance of any false one.
 
     The k-th smallest of n (from 0) is multiplied by n - k, is no smaller than those before it, and at most 1.
 
     Args:
-      p_values: [n], from 0 to 1, one a comparison declared.
+      p_values: [n], from 0 to 1, one per declared comparison.
 
     Returns:
       float64 [n], in the same order.
@@ -153,16 +153,16 @@ def holm(p_values) -> np.ndarray:
 
 @functools.lru_cache(maxsize=8)
 def _splits(n: int, m: int) -> np.ndarray:
-    """[C(n + m, n), n + m], a row a split: 1 for the n, 0 for the m."""
+    """Matrix [C(n + m, n), n + m] with one row per split: 1 for the n, 0 for the m."""
     chosen = np.array(list(itertools.combinations(range(n + m), n)))
     splits = np.zeros((len(chosen), n + m))
     np.put_along_axis(splits, chosen, 1, axis=1)
-    splits.setflags(write=False)  # it is shared by all calls
+    splits.setflags(write=False)  # shared by all calls
     return splits
 
 
 def _every_sum(choices: np.ndarray) -> np.ndarray:
-    """The sums of one entry of each row of `choices`, for every way to choose them."""
+    """Sums of one entry from each row of `choices`, for every way to choose them."""
     return functools.reduce(lambda sums, row: np.add.outer(sums, row).ravel(), choices)
 
 

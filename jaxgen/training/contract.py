@@ -1,16 +1,21 @@
 """Checks by abstract evaluation alone that a user's model keeps the contract of `jaxgen.model`."""
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
+from jax.extend import core
 
 from jaxgen.errors import UserError
 from jaxgen.model import Model, Spec, State
 from jaxgen.training import engine
+
+FAST = lax.conv_dimension_numbers((1,) * 4, (1,) * 4, ("NHWC", "HWIO", "NHWC"))
+"""The one layout of convolutions that XLA for CPUs runs fast wherever they stand (`jaxgen.nn.conv`)."""
 
 NUM = 3
 """Number of samples drawn in the check."""
@@ -61,6 +66,35 @@ def check_contract(path: str, model: Model, spec: Spec, batch_size: int) -> None
         logits = _traced(path, f"predict[{name!r}]", function, state, batch)
         if len(getattr(logits, "shape", ())) != 2 or logits.shape[0] != batch_size:
             raise UserError(f"{path}: predict[{name!r}] must give [batch, ...] logits, not {_kind(logits)}")
+
+
+def slow_convolutions(model: Model, spec: Spec, batch_size: int) -> bool:
+    """Whether a step has convolutions of two dimensions in a layout that XLA has only slow code for on a CPU.
+
+    Those are the gradients of JAX's own convolutions, such as `flax.linen.Conv` uses. Grouped ones do not count, as
+    jaxgen has none.
+    """
+    batch, key = engine.blank_batch(spec, model.needs, batch_size), jax.random.key(0)
+    state = jax.eval_shape(model.init, key)
+    steps = (jax.make_jaxpr(phase.step)(key, state, batch) for phase in model.phases)
+    return any(_is_slow(equation) for step in steps for equation in _equations(step.jaxpr))
+
+
+def _is_slow(equation: core.JaxprEqn) -> bool:
+    given = equation.params
+    if equation.primitive.name != "conv_general_dilated" or len(given["window_strides"]) != 2:
+        return False
+    grouped = given["feature_group_count"] > 1 or given["batch_group_count"] > 1
+    return not grouped and given["dimension_numbers"] != FAST
+
+
+def _equations(jaxpr: core.Jaxpr) -> Iterator[core.JaxprEqn]:
+    """Those of a jaxpr and of all that it calls."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for part in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda part: hasattr(part, "eqns")):
+            if isinstance(part, core.ClosedJaxpr | core.Jaxpr):
+                yield from _equations(getattr(part, "jaxpr", part))
 
 
 def made(path: str, make: Callable, *given: Any) -> Model:

@@ -61,6 +61,7 @@ def save(folder: Path, dataset: data.Dataset) -> None:
         "num_examples": spec.num_examples,
         "num_classes": spec.num_classes,
         "num_words": spec.num_words,
+        "binary": spec.binary,
         "deviation": spec.mixture and float(spec.mixture[1]),
     }
     arrays = {
@@ -102,6 +103,7 @@ def restore(folder: Path) -> data.Dataset:
             num_examples=content["num_examples"],
             num_classes=content["num_classes"],
             mean=arrays.get("mean"),
+            binary=content["binary"],
             num_words=content["num_words"],
             faces=arrays.get("faces"),
             bounds=arrays.get("bounds"),

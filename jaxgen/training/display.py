@@ -1,13 +1,17 @@
-"""Progress line and warnings of a run while it trains."""
+"""Progress and warnings of a run while it trains: a bar on a terminal, otherwise lines."""
 
 import time
 from collections import Counter
+from collections.abc import Iterable
+from datetime import timedelta
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 from rich.table import Column
+from rich.text import Text
 
+from jaxgen.progress import Lines, in_lines
 from jaxgen.training.plan import Plan
 
 LASTING = 3
@@ -16,54 +20,81 @@ LASTING = 3
 SOON = 0.5
 """Minimum seconds over which a rate is measured: chunks dispatched ahead arrive all at once."""
 
+NARROW = 60
+"""Terminal width below which the bar itself is left out, in columns."""
+
+
+class _Bar(Bar):
+    """A bar with the metrics on a second line."""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield self.make_tasks_table(self.tasks)
+        for task in self.tasks:
+            if metrics := task.fields["metrics"]:
+                yield Text(metrics, no_wrap=True, overflow="ellipsis")
+
 
 class Progress:
-    """Progress bar on stderr: model, steps, images per second, means of the metrics over the seeds, time left."""
+    """Progress on stderr: model, steps, time left, images per second, means of the metrics over the seeds."""
 
     def __init__(self, plan: Plan, shown: bool, told: bool = True):
         self._told = told
         seeds = len(plan.settings.seeds)
         self._title = f"{plan.model_name}, {seeds} seed{'s' if seeds > 1 else ''}"
-        self._images = plan.settings.batch_size * seeds  # per step
-        self._bar = Bar(
-            TextColumn("{task.description}", table_column=Column(no_wrap=True)),
-            BarColumn(bar_width=10),
-            MofNCompleteColumn(table_column=Column(no_wrap=True)),
-            TimeRemainingColumn(table_column=Column(no_wrap=True)),
-            TextColumn("{task.fields[rate]}", table_column=Column(no_wrap=True)),
-            # The metrics get what is left of the line.
-            TextColumn("{task.fields[metrics]}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)),
-            expand=True,
-            console=Console(stderr=True, soft_wrap=False),
-            disable=not (shown and told),
+        self._images = plan.settings.batch_size * seeds  # a step
+        console = Console(stderr=True, soft_wrap=False)
+        whole = Column(no_wrap=True)
+        columns: list[ProgressColumn] = [TextColumn("{task.description}", table_column=whole)]
+        columns += [BarColumn(bar_width=10)] if console.width >= NARROW else []
+        columns += [MofNCompleteColumn(table_column=whole), TimeRemainingColumn(table_column=whole)]
+        columns += [TextColumn("{task.fields[rate]}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1))]
+        self._lines = Lines(console, self._line) if shown and told and in_lines(console) else None
+        self._bar = _Bar(
+            *columns, expand=True, console=console, disable=not (shown and told) or self._lines is not None
         )
 
     def __enter__(self) -> "Progress":
-        self._bar.start()
+        (self._lines or self._bar).__enter__()
         return self
 
-    def __exit__(self, *_) -> None:
-        self._bar.stop()
+    def __exit__(self, *exc) -> None:
+        (self._lines or self._bar).__exit__(*exc)
+        if self._lines and (line := self._line()):
+            self._lines.say(line)
+
+    def _line(self) -> str:
+        """The progress as one line; "" before the run starts."""
+        for task in self._bar.tasks:
+            left = task.time_remaining if task.completed < (task.total or 0) else None
+            parts = [f"{self._title}: step {int(task.completed):,} of {int(task.total or 0):,}"]
+            parts += [f"{timedelta(seconds=int(left))} left" if left else "", task.fields["rate"]]
+            return ", ".join(filter(None, [*parts, *task.fields["metrics"].split("  ")]))
+        return ""
 
     def say(self, line: str) -> None:
         """Prints a line above the bar."""
         if self._told:
-            self._bar.console.print(line, highlight=False, markup=False)  # a name may have brackets
+            console = self._bar.console
+            # a name may have brackets
+            console.print(line, highlight=False, markup=False, soft_wrap=in_lines(console))
 
     def start(self, step: int, end: int) -> None:
         """Starts the bar of a run from `step` to `end`."""
         self._task = self._bar.add_task(self._title, total=end, completed=step, rate="compiling", metrics="")
-        self._last: tuple[int, float | None] = step, None
+
+    def compiled(self, step: int) -> None:
+        """Notes that the program that starts at `step` is compiled. Rates are measured from here on."""
+        self._bar.update(self._task, rate="")
+        self._last = step, time.monotonic()
 
     def advance(self, step: int, rows: dict[int, dict[str, float]]) -> None:
-        """Moves the bar to `step`, with these metrics by seed. The first stretch, which compiles, has no rate."""
-        names = next(iter(rows.values()), {})
+        """Moves the bar to `step`, with these metrics by seed; losses are shown first."""
+        names = sorted(next(iter(rows.values()), {}), key=lambda name: "loss" not in name)
         metrics = "  ".join(f"{name} {sum(row[name] for row in rows.values()) / len(rows):.4g}" for name in names)
         now, (last, then) = time.monotonic(), self._last
         self._bar.update(self._task, completed=step, metrics=metrics)
-        if then is None or now - then > SOON:
-            rate = f"{(step - last) * self._images / (now - then):,.0f} images/s" if then else ""
-            self._bar.update(self._task, rate=rate)
+        if now - then > SOON:
+            self._bar.update(self._task, rate=f"{(step - last) * self._images / (now - then):,.0f} images/s")
             self._last = step, now
 
 

@@ -71,7 +71,7 @@ class Run(NamedTuple):
 def create(path: Path, plan: Plan) -> None:
     """Creates a run folder atomically. Raises UserError if `path` exists or cannot be written."""
     if path.exists() or path.is_symlink():
-        way = ", or --resume to go on with it" if (path / CONFIG).exists() else ""
+        way = ", or --resume to continue it" if (path / CONFIG).exists() else ""
         raise UserError(f"{path} exists; choose another --out{way}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -192,7 +192,7 @@ def open_run(path: str | Path, checkpoint: str | int = "newest") -> Run:
     except DamagedError as damaged:
         if not damaged.checkpoint.exists():  # a training run has removed it meanwhile
             return open_run(path, checkpoint)
-        way = ". `jaxgen train --resume` goes on from the one before" if checkpoint == "newest" else ""
+        way = ". `jaxgen train --resume` resumes from the one before" if checkpoint == "newest" else ""
         raise UserError(f"{damaged}{way}") from None
 
 
@@ -231,12 +231,12 @@ def newest_whole(path: Path, plan: Plan) -> tuple[Restored | None, list[DamagedE
             damaged.append(error)
     more = f"; {len(damaged) - 1} more" if damaged[1:] else ""
     if damaged:
-        raise UserError(f"no checkpoint of {path} is left to go on from; {damaged[0]}{more}")
+        raise UserError(f"no checkpoint of {path} is left to resume from; {damaged[0]}{more}")
     # Rows beyond two intervals are written only after the first checkpoint.
     reached = max((row["step"] for row in read_rows(path / METRICS)), default=0)
     if (path / RESULT).exists() or reached > 2 * plan.settings.checkpoint_every:
-        lost = f"no checkpoint of {path} is left to go on from, though it came to step {reached}"
-        raise UserError(f"{lost}; another --out begins anew")
+        lost = f"no checkpoint of {path} is left to resume from, though it came to step {reached}"
+        raise UserError(f"{lost}; choose another --out to start over")
     return None, []
 
 

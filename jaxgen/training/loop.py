@@ -158,7 +158,7 @@ def train(
                 spent = result["seconds"]  # the result is of fewer steps, or its checkpoint is damaged
             lines.append(f"resuming {out} at step {step}")
             if lost := lost_rows(rows, plan.settings, step, restored.diverged if restored else {}):
-                lines.append(f"{out / folder.METRICS} {lacks(lost)}; they are not made again")
+                lines.append(f"{out / folder.METRICS} {lacks(lost)}; they are not written again")
             if changes:
                 words = "begun in another environment, so the bits may differ from an uninterrupted run's"
                 lines.append(f"{words} ({'; '.join(changes.values())})")
@@ -169,7 +169,7 @@ def train(
             lines = [f"nothing to resume in {out}: starting at step 0"]
         try:
             with Progress(plan, shown=progress, told=processes.is_first()) as bar:
-                for line in [*([plan.dataset.note] if settings.data_from else []), *lines]:
+                for line in [*plan.told(), *lines]:
                     bar.say(line)
                 if deterministic:
                     bar.say(check_deterministic(plan, _short_run))
@@ -265,7 +265,7 @@ def _train(
 
     diverged = {seed: divergence(seed, at) for seed, at in (restored.diverged if restored else {}).items()}
     if restored and restored.content["order"] != feed.order(*batch_of(start - 1)):
-        raise UserError(f"the order of dataset {dataset.name} is not what it was before step {start} of {out}")
+        raise UserError(f"the order of dataset {dataset.name} has changed since step {start} of {out}")
 
     def write():
         while later:
@@ -295,7 +295,7 @@ def _train(
                 diverged[seed] = divergence(seed, at)
                 keep_in_files(lambda: record.diverged(diverged))
                 words = "a metric, or a number of its state, was not finite; frozen before it"
-                bar.say(f"seed {seed} diverged at step {at}: {words}. Its batch stands in {folder.DIVERGED}")
+                bar.say(f"seed {seed} diverged at step {at}: {words}. Its batch is recorded in {folder.DIVERGED}")
         for worry, seeds in worries.heard({seed: symptoms(row) for seed, row in rows.items()}).items():
             bar.say(f"step {step}, seed{'s'[: len(seeds) > 1]} {' '.join(map(str, seeds))}: {worry}")
 
@@ -349,6 +349,8 @@ def _train(
                 while step < last:
                     stop = _next_stop(step, last, settings, feed.most)
                     state, alive, *sums = program(train_keys, state, alive, *take(step, stop), np.int32(stop - step))
+                    if step == max(first, start):
+                        bar.compiled(step)
                     summed = sums if summed is None else jax.tree.map(operator.add, summed, sums)
                     write()
                     clock.chunk()

@@ -15,7 +15,7 @@ from jaxgen.dependencies import sources
 from jaxgen.errors import UserError
 from jaxgen.model import Model, Spec
 from jaxgen.training import engine
-from jaxgen.training.contract import check_contract, made
+from jaxgen.training.contract import check_contract, made, slow_convolutions
 from jaxgen.training.environment import environment
 from jaxgen.training.settings import Settings
 
@@ -39,6 +39,21 @@ class Plan(NamedTuple):
         """Description of the run, as stored in config.json."""
         parts = {"config": dataclasses.asdict(self.config), "settings": dataclasses.asdict(self.settings)}
         return {"model": self.model_name} | json.loads(json.dumps(parts))  # tuples as JSON's lists
+
+    def told(self) -> list[str]:
+        """Lines that are said before training: what a folder of the user's own holds, what log p(x) is of."""
+        lines = [self.dataset.note] if self.settings.data_from else []
+        if self.model.likelihood:
+            kind = {"exact": "exact", "bound": "a lower bound"}[self.model.likelihood.kind]
+            note = self.model.likelihood.note or f"of {self.model.likelihood.space} examples"
+            lines.append(f"{self.model_name}: log p(x), {kind}: {note}")
+        own = self.model_path.endswith(".py") and jax.default_backend() == "cpu"
+        if own and slow_convolutions(self.model, self.dataset.spec, self.settings.batch_size):
+            lines.append(
+                f"{self.model_name}: its step differentiates JAX's own convolutions, as in flax.linen.Conv; on a CPU "
+                "they can take 36 times as long as those of jaxgen.nn.conv (Conv, ConvTranspose, conv)"
+            )
+        return lines
 
     def sources(self) -> dict[str, str]:
         """Map from file to sha256 of the code that determines the run's bits: model, engine, feed and their imports."""

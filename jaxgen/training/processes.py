@@ -82,5 +82,5 @@ def peer_failures() -> Iterator[None]:
     except (RuntimeError, ValueError) as error:  # which of the two depends on the backend
         if jax.process_count() == 1 or not GONE.match(str(error)):
             raise
-        words = "another process of the run is gone, or cannot be reached; started again, all go on with --resume"
+        words = "another process of the run is gone, or cannot be reached; restart all of them with --resume"
         raise UserError(f"{words} ({str(error)[:200]})") from error

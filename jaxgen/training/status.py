@@ -25,7 +25,7 @@ class Standing(NamedTuple):
     path: Path
     state: str  # running, done, stopped, diverged or damaged
     step: int | None  # of its newest row or checkpoint
-    steps: int | None  # maximum number of steps that it takes
+    steps: int | None  # number of steps taken, if it is done; else the maximum
     described: dict[str, Any] | None  # as config.json holds it
     seconds: float | None  # duration, if it is done
     note: str  # who runs it, which seeds diverged, what is damaged
@@ -67,7 +67,8 @@ def standing(path: Path) -> Standing:
         state, note = "running", "; ".join(filter(None, [owner(path), note]))
     else:
         state = ("diverged" if diverged else "done") if result else "stopped"
-    return Standing(path, state, step, _steps(described), described, result["seconds"] if result else None, note)
+    steps, seconds = (result["step"], result["seconds"]) if result else (_steps(described), None)
+    return Standing(path, state, step, steps, described, seconds, note)
 
 
 OK, DAMAGED, UNCHECKED = "ok", "DAMAGED", "not checked"
@@ -156,7 +157,7 @@ def _rows(path: Path, reached: int) -> str:
             raise UserError(f"line {number} of {file} is not a row after those before it")
         last[row["seed"]] = row["step"]
     if torn(file):
-        raise UserError(f"the last line of {file} is torn; to resume the run mends it")
+        raise UserError(f"the last line of {file} is torn; resuming the run repairs it")
     if lost := lost_rows(rows, settings, reached, _diverged(path)):
         raise UserError(f"{file} {lacks(lost)}")
     return f"{len(rows):,} rows"
@@ -183,7 +184,7 @@ def _checkpoint(path: Path, step: int) -> str:
     with Checkpoints(path / folder.CHECKPOINTS) as checkpoints:
         content = checkpoints.verify(step)
     if differing := differences(content["belongs"], belongs):
-        raise UserError(f"{path / folder.CHECKPOINTS / str(step)} is of another run: {differing[0]}")
+        raise UserError(f"{path / folder.CHECKPOINTS / str(step)} belongs to another run: {differing[0]}")
     size = sum(file.stat().st_size for file in (path / folder.CHECKPOINTS / str(step)).rglob("*") if file.is_file())
     return f"{len(content['leaves'])} arrays, {size / 1e6:,.1f} MB"
 

@@ -24,7 +24,7 @@ def check_wandb(project: str) -> None:
         wandb.Settings(project=project)
         logged_in = wandb.setup().settings.mode != "online" or wandb.login(prompt=False)
     except (wandb.errors.Error, ValueError) as error:  # the latter is pydantic's
-        raise UserError(f"W&B cannot be told: {' '.join(str(error).split())[:200]}") from None
+        raise UserError(f"W&B failed: {' '.join(str(error).split())[:200]}") from None
     if not logged_in:
         raise UserError("not logged in to W&B: run `wandb login`, or set WANDB_MODE=offline to send the runs later")
 
@@ -52,7 +52,7 @@ class WandbWriter:
                 settings=wandb.Settings(silent=True, console="off"),
             )  # fmt: skip
         except wandb.errors.Error as error:
-            raise UserError(f"W&B cannot be told: {' '.join(str(error).split())[:200]}") from None
+            raise UserError(f"W&B failed: {' '.join(str(error).split())[:200]}") from None
 
     def add_scalar(self, name: str, value: float, step: int) -> None:
         """Sends a number of a step; steps come in order."""

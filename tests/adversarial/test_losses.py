@@ -86,7 +86,7 @@ def test_values_and_gradients_are_the_closed_forms(name):
 
 @pytest.mark.parametrize("name", ["minimax", "non_saturating"])
 def test_minimax_is_exact_at_logits_of_ten_thousand(name):
-    """If float32's sigmoid is 0 or 1, a player that is wrong pays the logit, with a gradient of 1."""
+    """A wrong player pays the logit, with a gradient of 1, even if float32's sigmoid is 0 or 1."""
     loss, far = LOSSES[name], jnp.array([1e4, -1e4])
     np.testing.assert_array_equal(loss.discriminator(far, -far), [0, 2e4])
     np.testing.assert_array_equal(loss.generator(far), {"minimax": [-1e4, 0], "non_saturating": [0, 1e4]}[name])

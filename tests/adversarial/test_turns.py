@@ -224,7 +224,7 @@ def before_norm(found, x):
 
 
 def test_running_averages_pass_from_real_to_fake(batch):
-    """With momentum .9, D's average after the turn is .81 old + .09 real + .1 fake statistics."""
+    """D's average after the turn is .81 old + .09 real + .1 fake statistics, as momentum is .9."""
     _, found = played("non_saturating")
     averages = found["after"].extra["discriminator"]["BatchNorm_0"]
     (real_mean, real_var), (fake_mean, fake_var) = (before_norm(found, x) for x in (signed(batch), found["fake"]))
@@ -651,7 +651,7 @@ def test_one_example_has_no_spread():
 
 
 def test_samples_are_of_gs_running_average():
-    """After a step the average is a quarter of the way from the old one to the new G; without one, samples are G's."""
+    """The average is a quarter of the way from the old one to the new G after a step; without one, samples are G's."""
     averaged, plain = toy(Toy(average=0.75)), toy(Toy())
     state, z = drawn_state(averaged.init), np.random.default_rng(7).normal(size=(5, 3)).astype(np.float32)
     (new, old), fakes = (state.params["generator"], state.extra["average"]["params"]), fakes_of(POINTS["point"])

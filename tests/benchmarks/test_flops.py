@@ -36,7 +36,7 @@ def test_taps_equal_loops():
 
 
 def test_taps_of_the_usual_layer_in_closed_form():
-    """With 4 taps, stride 2 and one pixel of padding, the first and the last output each have one tap outside."""
+    """The first and the last output each have one tap outside, with 4 taps, stride 2 and one pixel of padding."""
     for n in (2, 4, 8, 64):
         assert taps(n, 4, 2, 1, n // 2) == 2 * n - 2
 
@@ -159,7 +159,7 @@ def test_a_step_of_dcgan_counted_by_hand():
     """G runs forward and back once; D forward on real, on fake, and on fake again; see the passes below."""
     features, batch = 8, 4
     data = contenders.made_up(16, 16, 3, batch)
-    config = dcgan.Config(features=features, latent_dim=10)
+    config = dcgan.Config(features=features, latent_dim=10, smallest=4)
     model = dcgan.make(config, data.spec)
     outer, inner = conv_flops(16, 3, features), conv_flops(8, features, 2 * features)
     head = 2 * 4 * 4 * 2 * features

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from jaxgen import cli
-from jaxgen.training import Settings, train
+from jaxgen.training import Settings, open_run, train
+from jaxgen.training.status import DAMAGED, verified
 
 
 def jaxgen(*argv, **variables):
@@ -111,3 +112,21 @@ def test_help_without_docstrings(argv):
     done = jaxgen(*argv, PYTHONOPTIMIZE="2")
     assert done.returncode == 0, done.stderr.decode()
     assert b"usage" in done.stdout.lower()
+
+
+@pytest.mark.parametrize("closed", ["2>&-", "<&- 2>&-", "2>/dev/full", "2> >(head -c 1)", "2>&1 | head -c 1"])
+def test_a_run_goes_on_to_its_end_without_a_stderr(closed, run, tmp_path):
+    """Also where what is opened first takes its number."""
+    argv = f"train naive_bayes --steps 1 --log-every 1 --sample-every 1 --checkpoint-every 1 --out {tmp_path / 'run'}"
+    subprocess.run(["bash", "-c", f"{sys.executable} -m jaxgen {argv} {closed}"], capture_output=True, timeout=300)
+    assert (tmp_path / "run" / "result.json").exists()
+    assert open_run(tmp_path / "run").digests() == run.digests()
+
+
+def test_a_run_without_any_stream(run, tmp_path):
+    """As a daemon starts it: the lowest numbers are free, which files of the run must not get."""
+    argv = f"train naive_bayes --steps 1 --log-every 1 --sample-every 1 --checkpoint-every 1 --out {tmp_path / 'run'}"
+    done = subprocess.run(["bash", "-c", f"{sys.executable} -m jaxgen {argv} <&- >&- 2>&-"], timeout=300)
+    assert done.returncode == 0
+    assert open_run(tmp_path / "run").digests() == run.digests()
+    assert not [words for _, words, state in verified(tmp_path / "run") if state == DAMAGED]

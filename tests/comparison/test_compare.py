@@ -143,7 +143,7 @@ def test_again_and_after_a_lost_arm_it_ends_with_the_same_table(compared, tmp_pa
 
 @pytest.mark.slow
 def test_killed_and_started_again_it_ends_with_the_same_table(compared, tmp_path):
-    """It is killed in the third arm's training, then after training but before scoring, then not at all."""
+    """The comparison is killed in the third arm's training, then after training but before scoring, then not at all."""
     killed = """
 import os, signal, sys, time
 from jaxgen import cli

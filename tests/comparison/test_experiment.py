@@ -91,21 +91,21 @@ def test_a_fault_is_one_line_that_names_the_field(tmp_path, changes, words):
         ("arms={'one': Arm('vae', {'features': 0})}", "arm one on digits: features must be above 0"),
         ("arms={'one': Arm('vae', {}, Sweep({'features': (4, 0)}, 'fd'))}", "arm one on digits: features must be"),
         (
-            "comparisons=[Comparison('one', 'two', 'iwae_binary')], scoring=Scoring(metrics=('iwae',))",
-            "the comparison of one and two is by iwae_binary, but two (naive_bayes) has none: it has no densities",
+            "comparisons=[Comparison('one', 'two', 'iwae_uint8')], scoring=Scoring(metrics=('iwae',))",
+            "the comparison of one and two is by iwae_uint8, but two (naive_bayes) has none: it has no densities",
         ),
         (
-            "comparisons=[Comparison('one', 'two', 'log_prob_uint8')]",
-            "by log_prob_uint8, but one (vae) has none: its likelihood is of binary images",
+            "comparisons=[Comparison('one', 'two', 'log_prob_binary')]",
+            "by log_prob_binary, but one (vae) has none: its likelihood is of uint8 images",
         ),
         (
             "arms={'one': Arm('vae'), 'two': Arm('vae', {'latent_dim': 2})}, scoring=Scoring(metrics=('iwae',)), "
-            "comparisons=[Comparison('one', 'two', 'iwae_uint8')]",
-            "by iwae_uint8, but one (vae) has none: its likelihood is of binary images",
+            "comparisons=[Comparison('one', 'two', 'iwae_binary')]",
+            "by iwae_binary, but one (vae) has none: its likelihood is of uint8 images",
         ),
         (
-            "arms={'one': Arm('vae'), 'two': Arm('vae', {'latent_dim': 2})}, scoring=Scoring(('reconstruction',)), "
-            "comparisons=[Comparison('one', 'two', 'mse')]",
+            "arms={'one': Arm('vae', {'likelihood': 'bernoulli'}), 'two': Arm('vae')}, "
+            "scoring=Scoring(('reconstruction',)), comparisons=[Comparison('one', 'two', 'mse')]",
             "by mse, but one (vae) has none: its reconstructions are of bits",
         ),
         (

@@ -119,6 +119,43 @@ def test_spec_of_points_and_of_meshes():
     assert meshes.spec.mean is None
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "binary"),
+    [
+        ("digits", {}, False),
+        ("digits", {"image_size": 16, "binarize": "threshold"}, True),
+        ("digits", {"binarize": "dynamic"}, True),  # whose training images are kept gray and drawn anew
+        ("stacked_digits", {"train_split": "train[:300]"}, False),
+        ("gaussians", {}, False),
+        ("bars", {}, False),
+    ],
+)
+def test_spec_says_whether_pixels_are_bits(name, options, binary):
+    assert data.load(name, **options).spec.binary == binary
+
+
+@pytest.mark.parametrize("pipeline", ["memory", "grain"])
+@pytest.mark.parametrize(
+    ("mode", "level", "options", "binary"),
+    [
+        ("1", 255, {}, True),  # drawings in black and white
+        ("RGB", 255, {}, True),
+        ("L", 254, {}, False),
+        ("L", 255, {"image_size": 3}, False),  # resizing makes grays
+        ("L", 254, {"binarize": "threshold"}, True),
+    ],
+)
+def test_images_of_0_and_255_are_bits_however_they_are_read(tmp_path, pipeline, mode, level, options, binary):
+    for n in range(12):
+        pixels = np.random.default_rng(n).integers(0, 2, (4, 4)).astype(np.uint8) * 255
+        pixels[pixels == 255] = level
+        Image.fromarray(pixels).convert(mode).save(tmp_path / f"{n}.png")
+    given = {"data_from": str(tmp_path), "pipeline": pipeline, **options}
+    found = data.load("image_folder", progress=False, **given)
+    assert found.streamed == (pipeline == "grain")
+    assert found.spec.binary == binary
+
+
 def test_options_are_recorded_and_load_the_same_again():
     options = [
         {},
@@ -267,7 +304,7 @@ def test_a_changed_folder_is_read_anew(folder):
 
 
 def test_progress_is_a_bar_for_terminals_only(folder, capfd):
-    """Without a terminal, a line is printed when decoding begins."""
+    """A line is printed when decoding begins if there is no terminal."""
     count = len(list(folder.rglob("*.png")))
     for printed in (f"decoding image_folder: {count} images\n", ""):
         data.load("image_folder", data_from=str(folder), progress=True)

@@ -31,8 +31,8 @@ def runs(tmp_path_factory):
     """A conditional model and one with latents, both barely trained."""
     folder = tmp_path_factory.mktemp("runs")
     settings = Settings(dataset="digits", image_size=16, seeds=SEEDS, steps=13, log_every=13)
-    train("naive_bayes", {}, settings, out=folder / "nb", progress=False)
-    dense = {"network": "mlp", "hidden": (8,), "latent_dim": 3}
+    train("naive_bayes", {"likelihood": "bernoulli"}, settings, out=folder / "nb", progress=False)
+    dense = {"network": "mlp", "hidden": (8,), "latent_dim": 3, "likelihood": "bernoulli"}
     train("vae", dense, settings, out=folder / "vae", progress=False)
     return folder
 
@@ -137,7 +137,7 @@ def test_samples_are_asked_for_what_drawn_training_examples_are(runs, digits):
 def test_images_that_training_draws_as_bits_are_scored_as_bits(digits, blocks):
     """Real images are binarized once too, like the test images; there is no row of gray real images."""
     dynamic = data.load("digits", image_size=16, binarize="dynamic")
-    bits = models.load("naive_bayes").make(models.load("naive_bayes").Config(), digits.spec)
+    bits = models.load("naive_bayes").make(models.load("naive_bayes").Config("bernoulli"), digits.spec)
     scoring = Scoring(metrics=("fd",), samples=200, extractor=blocks)
     with Scorer(dynamic, scoring, False) as scorer:
         train = Transform(binarize="dynamic").all(digits.train["image"])
@@ -224,7 +224,7 @@ def test_folders_that_are_no_classes_are_no_labels(folder):
     for path in list(folder.iterdir()):
         path.rename(folder / f"class {path.name}")
     said = refused("evaluate", "--images", folder, "--image-size", 16, "--metrics", "nearest_neighbor")
-    assert said == "metric nearest_neighbor is not for these examples: its samples have no labels"
+    assert said == "metric nearest_neighbor does not apply to these examples: its samples have no labels"
 
 
 def test_a_diverged_seed_has_no_score_and_leaves_the_others_theirs(runs, blocks):
@@ -258,9 +258,12 @@ def test_a_users_extractor(runs, tmp_path, digits):
         (["--metrics", "fid"], "unknown metric 'fid': there are fd, fd_infinity, kid, "),
         (
             ["--metrics", "accuracy"],
-            "metric accuracy is not for vae: it does not classify; models that can: classifier",
+            "metric accuracy does not apply to vae: it does not classify; models that can: classifier",
         ),
-        (["--metrics", "nearest_neighbor"], "is not for vae: its samples have no labels; models that can: naive_bayes"),
+        (
+            ["--metrics", "nearest_neighbor"],
+            "does not apply to vae: its samples have no labels; models that can: naive_bayes",
+        ),
         (["--metrics", "fd", "--samples", "1"], "metric fd needs 2 samples or more, not 1"),
         (["--metrics", "neighbors", "--samples", "5"], "metric neighbors needs 6 samples or more, not 5"),
         (["--samples", "0"], "samples must be at least 1, not 0"),
@@ -278,7 +281,9 @@ def test_a_model_without_a_likelihood(tmp_path):
     small = {"latent_dim": 3, "generator_units": 4, "discriminator_units": 4, "pieces": 1}
     train("gan", small, settings, out=tmp_path / "gan", progress=False)
     for name in ("log_prob", "iwae"):
-        assert f"metric {name} is not for gan: it has no " in refused("evaluate", tmp_path / "gan", "--metrics", name)
+        assert f"metric {name} does not apply to gan: it has" in refused(
+            "evaluate", tmp_path / "gan", "--metrics", name
+        )
         assert refused("evaluate", tmp_path / "gan", "--metrics", name).endswith("vae")
 
 

@@ -42,16 +42,26 @@ FAULTS = [
         r"^$",
     ),
     Fault(
-        "SIGTERM, as a scheduler sends it, or Ctrl-C",
-        "the steps up to the next row are finished and saved; exit status 75 or 130; resuming ends with the same bits",
+        "SIGTERM, as a scheduler sends it, SIGHUP, as a closed terminal does, or Ctrl-C",
+        "the steps up to the next row are finished and saved; exit status 75, 129 or 130; resuming ends with the same "
+        "bits",
         r"test_a_signal_saves|test_a_signal_to_one",
     ),
     Fault(
-        "SIGTERM or Ctrl-C before a run has begun, or during another command",
-        "one line; exit status 75 or 130; nothing is left behind",
+        "SIGTERM, SIGHUP or Ctrl-C before a run has begun, or during another command",
+        "one line; exit status 75, 129 or 130; nothing is left behind",
         r"test_signals.py::test_(while|before|one_that_comes|one_that_waits)",
     ),
-    Fault("a second signal during the save", "it ends at once; no checkpoint is lost", r"test_a_second_signal"),
+    Fault(
+        "a second signal, during the save or while XLA computes",
+        "it ends within a second; no checkpoint is lost",
+        r"test_a_second_signal|test_signals.py::test_(a_second|two_at_once)",
+    ),
+    Fault(
+        "stdin, stdout or stderr is closed, or its reader gone",
+        "the run goes on to its end, with the same bits",
+        r"test_surroundings.py::test_a_run_(goes_on|without)",
+    ),
     Fault(
         "a checkpoint is truncated or emptied, a bit of it flipped, or a file of it deleted",
         "reported in one line and moved to `damaged/`, and the one before is used; commands that only read refuse it",
@@ -130,6 +140,7 @@ FAULTS = [
 ]
 
 PLACES = ("tests/faults", "tests/training/test_loop.py", "tests/training/test_feed.py", "tests/data/test_store.py")
+PLACES += ("tests/cli/test_surroundings.py",)
 PLACES += ("tests/data/test_image_files.py", "tests/data/readers/test_image_folder.py")
 PLACES += ("tests/data/readers/test_official.py",)
 

@@ -97,7 +97,7 @@ DAMAGES = [flip, truncate, empty, without_metadata, without_data, another_record
 def test_what_is_damaged_is_set_aside_and_the_one_before_is_used(walk, whole, run, damage, capfd, monkeypatch):
     monkeypatch.setenv("COLUMNS", "400")
     damage(run / "checkpoints" / "8")
-    with pytest.raises(UserError, match=rf"^{run}/checkpoints/8 is damaged: .*goes on from the one before$"):
+    with pytest.raises(UserError, match=rf"^{run}/checkpoints/8 is damaged: .*resumes from the one before$"):
         open_run(run)
     assert (run / "checkpoints" / "8").is_dir()  # reading changes nothing
     capfd.readouterr()
@@ -115,13 +115,13 @@ def test_where_all_are_damaged_nothing_is_begun_anew(walk, run):
     for step in (4, 8):
         flip(run / "checkpoints" / str(step))
     before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file() and file.name != "lock"}
-    with pytest.raises(UserError, match=rf"^no checkpoint of {run} is left to go on from; .*8 is damaged.*; 1 more$"):
+    with pytest.raises(UserError, match=rf"^no checkpoint of {run} is left to resume from; .*8 is damaged.*; 1 more$"):
         train(walk, None, HOW, out=run, resume=True, progress=False)
     assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file() and file.name != "lock"} == before
 
 
 def test_every_flipped_bit_is_found(tmp_path, record_property):
-    """For a bit in any file of a checkpoint, restoring is refused, or all restored values are unchanged."""
+    """Restoring is refused, or all restored values are unchanged, for flipped bits in any file of a checkpoint."""
     tree = {"a": np.arange(64, dtype=np.float32), "b": {"c": np.int32(5)}}
     with Checkpoints(tmp_path / "all", Keep()) as checkpoints:
         checkpoints.save(1, tree, {"belongs": {"model": "m"}, "seconds": 2.0})
@@ -221,5 +221,5 @@ def test_another_order_of_the_data_is_refused(walk, run, monkeypatch):
     stream = pipeline.stream
     monkeypatch.setattr(pipeline, "stream", lambda *args: stream(*args)[:, ::-1])
     (run / "result.json").unlink()
-    with pytest.raises(UserError, match=rf"the order of dataset digits is not what it was before step 8 of {run}"):
+    with pytest.raises(UserError, match=rf"the order of dataset digits has changed since step 8 of {run}"):
         train(walk, None, dataclasses.replace(HOW, steps=12), out=run, resume=True, progress=False)

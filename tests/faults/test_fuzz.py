@@ -304,7 +304,7 @@ def run(tmp_path_factory):
 @cases(2)
 @given(st.floats(0, 1, exclude_max=True), EDITS)
 def test_runs(run, tmp_path_factory, which, edits):
-    """With any file of a run damaged, it is refused, or opens with the saved parameters."""
+    """A run with any file damaged is refused, or opens with the saved parameters."""
     copy = tmp_path_factory.mktemp("copy") / "run"
     shutil.copytree(run.path, copy)
     files = sorted(file for file in copy.rglob("*") if file.is_file())

@@ -12,7 +12,7 @@ from jaxgen import cli, signals
 from jaxgen.errors import Stopped
 
 SEND = "import os, signal, time; os.kill(os.getpid(), signal.{name}); time.sleep(5)"
-STATUS = {"SIGINT": 130, "SIGTERM": 75}
+STATUS = {"SIGINT": 130, "SIGTERM": 75, "SIGHUP": 129}
 
 
 def child(code: str, tmp_path, **how) -> tuple[int, str]:
@@ -109,6 +109,56 @@ with signals.handled(signals.end), signals.heeded(print) as asked:
 assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 """
     assert child(code, tmp_path) == (0, "")
+
+
+WAITING = """
+import hashlib, os, signal, threading, time
+def send():
+    for number in ({first}, {second}):
+        time.sleep({apart})
+        os.kill(os.getpid(), number)
+with signals.watched(), signals.handled(signals.end), signals.heeded(lambda _: None) as asked:
+    threading.Thread(target=send).start()
+    hashlib.pbkdf2_hmac("sha256", b"", b"", {rounds})  # the main thread is in C, where no handler runs
+    sys.exit(int(asked()))
+"""
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "status"),
+    [("SIGINT", "SIGINT", 130), ("SIGTERM", "SIGTERM", 75), ("SIGHUP", "SIGINT", 130), ("SIGINT", "SIGTERM", 75)],
+)
+def test_a_second_ends_the_process_while_it_waits_for_c(first, second, status, tmp_path):
+    both = {"first": signal.Signals[first].value, "second": signal.Signals[second].value}
+    begun = time.monotonic()
+    code = WAITING.format(**both, apart=signals.TOGETHER + 0.2, rounds=10**9)
+    assert child(code, tmp_path) == (status, "\njaxgen: ended at the second signal\n")
+    assert time.monotonic() - begun < 30  # the rounds take minutes
+
+
+def test_two_at_once_are_one(tmp_path):
+    """As where a terminal and `timeout` both pass a Ctrl-C on."""
+    code = WAITING.format(first=2, second=2, apart=0.01, rounds=10**6)
+    assert child(code, tmp_path) == (signal.SIGINT, "")
+
+
+def test_one_that_is_sent_anew_is_no_second_one(tmp_path):
+    code = """
+import os, signal, time
+class Held:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        begun = time.monotonic()
+        while time.monotonic() - begun < 2 * signals.TOGETHER:
+            pass
+with signals.watched(), signals.handled(signals.end):
+    try:
+        Held()
+        time.sleep(20)
+    except KeyboardInterrupt as stopped:
+        sys.exit(stopped.status)
+"""
+    assert child(code, tmp_path) == (130, "")
 
 
 def test_its_words_and_status():

@@ -94,6 +94,28 @@ def test_how_runs_stand(run, tmp_path, capsys):
     assert capsys.readouterr().out.startswith("no run below ")
 
 
+@pytest.mark.parametrize("columns", [30, 40, 80, 200])
+def test_names_are_whole_in_the_list_of_runs_however_narrow(run, tmp_path, columns, monkeypatch, capsys):
+    """Where a table does not fit, each run has a paragraph; and a run that ended before its steps reads as done."""
+    name = "a run of a rather long name/with-words-that-are-not-to-be-broken/and_a_last_one"
+    (tmp_path / name).parent.mkdir(parents=True)
+    run.rename(tmp_path / name)
+    counted = train("naive_bayes", None, dataclasses.replace(HOW, steps=999), out=tmp_path / "counted", progress=False)
+    (tmp_path / name / "result.json").unlink()
+    (tmp_path / name / "diverged.json").write_text('{"1": {"step": 5}}')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    capsys.readouterr()
+    assert cli.main(["runs", "."]) == 0
+    out = capsys.readouterr().out
+    assert name in out
+    assert counted.step == 101  # one pass over 808 examples, in batches of 8
+    words = out if columns == 200 else " ".join(out.split())
+    assert "101 of 101" in words
+    assert "diverged: seed 1 at step 5" in words
+    assert all(len(line) <= columns for line in out.splitlines() if name not in line)
+
+
 def test_a_run_that_is_whole(run, whole, capsys):
     files = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
     assert not bad(run)
@@ -201,14 +223,14 @@ def test_rows_that_are_lost_are_told_of_on_resuming(run, capsys, monkeypatch):
     (run / "metrics.jsonl").write_text("".join(rows[2:]))
     train("vae", SMALL, dataclasses.replace(HOW, steps=12), out=run, resume=True)
     words = " ".join(capsys.readouterr().err.split())
-    assert "metrics.jsonl lacks 2 rows, the first of seed 0 at step 4; they are not made again" in words
+    assert "metrics.jsonl lacks 2 rows, the first of seed 0 at step 4; they are not written again" in words
 
 
 def test_a_run_whose_checkpoints_are_lost_is_not_begun_anew(run):
     shutil.rmtree(run / "checkpoints")
     files = {file: file.read_bytes() for file in run.rglob("*") if file.is_file() and file.name != "lock"}
     for _ in range(2):
-        with pytest.raises(UserError, match=r"no checkpoint of .* is left to go on from, though it came to step 8"):
+        with pytest.raises(UserError, match=r"no checkpoint of .* is left to resume from, though it came to step 8"):
             train("vae", SMALL, dataclasses.replace(HOW, checkpoint_every=4), out=run, resume=True, progress=False)
         assert {file: file.read_bytes() for file in files} == files
     assert bad(run)["checkpoints"].startswith("there is none, though the run is done")

@@ -295,7 +295,7 @@ def test_annealing_is_tighter_with_more_temperatures_and_chains_and_never_above(
 
 
 def test_annealing_beats_importance_sampling_from_a_bad_q():
-    """With q off by four deviations, 5,000 weights are worse than one chain of 300 temperatures, which ignores q."""
+    """One chain of 300 temperatures, which ignores q, beats 5,000 weights if q is off by four deviations."""
     pca = Pca(16, 4, noise=0.5).wrong_q(shift=4.0, spread=1.0)
     x = pca.draw(200)
     given = LATENTS, pca.state(), as_batch(x)
@@ -308,7 +308,7 @@ def test_annealing_beats_importance_sampling_from_a_bad_q():
 
 
 def test_annealing_is_its_keys_and_takes_latents_of_any_shape():
-    """With z as [num, 2, 2] in place of [num, 4], and without q, the draws and the estimate are the same."""
+    """Draws and estimate are the same with z as [num, 2, 2] in place of [num, 4], and without q."""
     square = Latents(
         decode=None,
         prior=Prior(

@@ -123,7 +123,7 @@ def codes(state, image):
 
 
 def test_the_gaussian_is_that_of_all_codes_at_first_and_then_of_the_last():
-    """With almost constant parameters, NumPy's moments of all batches, with the weights of the running average."""
+    """NumPy's moments of all batches, with the running average's weights, agree if parameters are almost constant."""
     model, state = made(learning_rate=1e-30)
     step = jax.jit(model.phases[0].step)
     batches = [images(16, seed) for seed in range(102)]
@@ -142,7 +142,7 @@ def test_the_gaussian_is_that_of_all_codes_at_first_and_then_of_the_last():
 
 
 def test_codes_are_white_and_the_way_back_is_exact(linear, digits):
-    """After one step on all training images, which gives their moments, codes have mean 0 and covariance I."""
+    """Codes have mean 0 and covariance I after one step on all training images, which sets the moments to theirs."""
     (model, state), image = linear, digits
     moments = jax.jit(model.phases[0].step)(jax.random.key(0), state._replace(step=jnp.int32(0)), {"image": image})[0]
     state = state._replace(extra=moments.extra)

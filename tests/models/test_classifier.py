@@ -181,7 +181,7 @@ def test_lenet_in_numpy(digits):
 
 
 def test_shortcuts_of_a_resnet_carry_the_image(digits):
-    """With the last gains of all blocks 0, only the first convolution, two projections and the mean remain."""
+    """Only the first convolution, two projections and the mean remain with the last gains of all blocks 0."""
     model = make(digits.spec, "resnet")
     image = digits.test["image"][:1]
     state = drawn_state(model.init)

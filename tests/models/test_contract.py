@@ -89,7 +89,7 @@ def test_every_model_is_tested_here():
 
 
 def test_the_subject_is_what_the_examples_are():
-    """For an image with a label, a caption and a mesh, the subject is the image; labels alone have none."""
+    """The subject of an image with a label, a caption and a mesh is the image; labels alone have none."""
     shapes = {"image": (8, 8, 1), "point": (2,), "mesh": (20, 3), "label": (), "caption": (5,)}
     entries = {name: jax.ShapeDtypeStruct(shape, np.float32) for name, shape in shapes.items()}
     assert SUBJECTS == ("image", "point", "mesh")
@@ -353,7 +353,7 @@ def test_one_batch_can_be_overfitted(name, metric, bound, digits, batch):
     """16 images are memorized: the VAE's 64 bits to 3 nats, 64 pixels to .02, the classifier's labels to .01."""
     few = {entry: values[:16] for entry, values in batch.items()}
     fields = {
-        "vae": {"features": 16, "latent_dim": 8, "learning_rate": 5e-3},
+        "vae": {"features": 16, "latent_dim": 8, "learning_rate": 5e-3, "likelihood": "bernoulli"},
         "autoencoder": {"features": 16, "latent_dim": 8, "learning_rate": 5e-3},
         "classifier": {"features": 8, "dropout": 0.0},
     }[name]

@@ -282,7 +282,7 @@ def test_packs_are_judged_as_one_example(batch):
 
 
 def test_images_are_augmented_in_their_range():
-    """With images in [0, 1], D's loss uses (T(2x - 1) + 1) / 2 for real and fake images."""
+    """D's loss uses (T(2x - 1) + 1) / 2 for real and fake images, as images are in [0, 1]."""
     config = gan.Config(**SMALL, dropout=0.0, augment=("color",))
     play, key = gan.players(config, IMAGES), jax.random.key(2)
     images = {"image": np.random.default_rng(0).integers(0, 256, (12, 4, 4, 1), dtype=np.uint8)}
@@ -303,7 +303,7 @@ def test_images_are_augmented_in_their_range():
 
 
 def test_looking_ahead_past_units_that_are_off_has_a_gradient(batch):
-    """With all hidden units of D off, gradients are exactly 0, where the square root in Adam has no derivative."""
+    """Gradients are exactly 0 with all hidden units of D off, where the square root in Adam has no derivative."""
     config = gan.Config(**SMALL, **FOR_POINTS, unrolled=2)
     play = gan.players(config, POINTS)
     state = drawn_state(play.init)

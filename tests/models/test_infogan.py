@@ -108,7 +108,7 @@ def test_information_equals_scipy():
 
 
 def test_nets_equal_numpy(state, x, z):
-    """In training mode: BatchNorm by the batch's statistics in all layers but D's first, slope .1, tanh in G."""
+    """Training mode has BatchNorm by the batch's statistics in all layers but D's first, slope .1, tanh in G."""
     params = anything(state.params)
     g, d = in_float64(params["generator"]), in_float64(params["discriminator"])
     h = relu(batch_norm(dense(g["Dense_0"], np.float64(z)), g["BatchNorm_0"]))
@@ -170,7 +170,7 @@ def test_each_player_has_its_rate(turned, state):
 
 
 def test_whom_the_information_teaches(state, z):
-    """It trains G, Q and the layers Q shares with D, but not D's last layer, which gives only the logit for real."""
+    """G, Q and the layers Q shares with D are trained; not D's last layer, which gives only the logit for real."""
 
     def gain(params):
         fake = generated(params["generator"], state, z)
@@ -266,7 +266,7 @@ def moved_averages(params, averages, x):
 
 
 def test_running_averages_pass_from_real_to_fake(turned, state, x):
-    """With momentum .9 from 0, Q's average after D's turn is .09 of real's plus .1 of fake's mean."""
+    """Q's average after D's turn is .09 of real's plus .1 of fake's mean, with momentum .9 from 0."""
     moved = state.extra["discriminator"]
     for given in (x, turned.fakes.x):
         moved = moved_averages(state.params["discriminator"], moved, given)["batch_stats"]
@@ -313,7 +313,7 @@ def test_images_that_cannot_be_halved():
 
 @pytest.mark.slow
 def test_the_information_rises_toward_its_bound():
-    """On digits, it rises from that of uninformative codes, log categories below the bound, to near the bound."""
+    """Information on digits rises from that of uninformative codes, log categories below the bound, to near it."""
     dataset = data.load("digits")
     small = {"noise_dim": 8, "features": 8, "smallest": 2, "dense_units": 32, "code_units": 16}
     config = infogan.Config(**small, generator_learning_rate=5e-3, discriminator_learning_rate=2e-3)

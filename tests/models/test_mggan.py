@@ -40,7 +40,7 @@ def spec(kind):
 
 @pytest.fixture(scope="module", params=KINDS)
 def start(request):
-    """For a kind of data: model, parts, a batch, and the states before training and after a step of either phase.
+    """Model, parts and a batch for a kind of data, with the states before training and after a step of either phase.
 
     Also fakes of the state between the phases, and turns on them.
     """
@@ -211,7 +211,7 @@ def test_g_is_told_by_both_discriminators_the_second_at_half_the_weight(start):
 
 
 def test_without_the_manifolds_weight_g_is_told_what_the_base_tells_it(start):
-    """Without the weight the fakes' gradient equals the base's; with the paper's weight it differs."""
+    """The fakes' gradient equals the base's without the weight, and differs with the paper's weight."""
     without = mggan.players(replace(start.config, manifold_weight=0.0), spec(start.kind)).turns
     _, base = base_of(start.kind)
     params, extra = start.taught.params, start.taught.extra
@@ -280,7 +280,7 @@ def test_each_discriminator_learns_from_its_own_loss(start):
 
 
 def test_samples_are_the_bases(start):
-    """With the same G, MGGAN's parameters in the base give the same samples, and latents the same examples."""
+    """MGGAN's parameters give the same samples, and latents the same examples, in a base with the same G."""
     other, _ = base_of(start.kind)
     (entry,) = start.model.needs
     assert entry == ("image" if start.kind == "images" else "point")

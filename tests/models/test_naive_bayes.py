@@ -56,7 +56,7 @@ def test_bernoulli_equals_scikit_learn(size):
 
 @pytest.mark.parametrize("alpha", [1e-9, 1e-3, 100.0])
 def test_bernoulli_with_any_smoothing(digits, alpha):
-    """For pixels that are nearly always on, log(1 - p) of a rounded p would lose accuracy."""
+    """Computing log(1 - p) from a rounded p would lose accuracy for pixels that are nearly always on."""
     model, state = counted(naive_bayes.Config("bernoulli", smoothing=alpha), digits)
     reference = BernoulliNB(alpha=alpha, force_alpha=True)
     reference.fit(flat(digits.train["image"], True), digits.train["label"])
@@ -145,7 +145,7 @@ def test_gaussian_parameters_equal_scikit_learns_at_its_default_floor(digits):
 
 
 def test_gaussian_parameters_where_float32_sums_fail():
-    """With bright pixels that hardly vary, E[x^2] - E[x]^2 in float32 keeps no digit of the variance."""
+    """Bright pixels hardly vary here: E[x^2] - E[x]^2 in float32 keeps no digit of the variance."""
     n, ones = 200_000, 7  # 254 everywhere but 255 at `ones` places
     total = np.uint32(254 * n + ones)
     squares = np.uint32((254**2 * (n - ones) + 255**2 * ones) % 2**32)
@@ -175,7 +175,7 @@ def test_streaming_equals_one_batch(digits, likelihood):
 
 
 def test_log_prob_is_the_joint_summed_over_the_classes(digits):
-    model, state = counted(naive_bayes.Config(), digits)
+    model, state = counted(naive_bayes.Config("bernoulli"), digits)
     reference = BernoulliNB().fit(flat(digits.train["image"], True), digits.train["label"])
     expected = np.logaddexp.reduce(reference.predict_joint_log_proba(flat(digits.test["image"], True)), axis=1)
     actual = jax.jit(model.likelihood.log_prob)(jax.random.key(0), state, {"image": digits.test["image"]})

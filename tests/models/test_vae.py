@@ -20,7 +20,7 @@ from tests.models.by_hand import drawn_state
 @pytest.fixture(scope="module")
 def spec():
     image = jax.ShapeDtypeStruct((8, 8, 1), np.uint8)
-    return Spec({"image": image}, num_examples=64, mean=np.full((8, 8, 1), 0.3))
+    return Spec({"image": image}, num_examples=64, mean=np.full((8, 8, 1), 0.3), binary=True)
 
 
 def images(num, seed=0):
@@ -86,7 +86,7 @@ def zeroed(model):
 
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
 def test_elbo_with_all_weights_zero_is_closed_form(spec, likelihood):
-    """With zero weights q(z|x) = N(0, I), so KL is 0; logits are 0, so p = 1/2 a bit, or the mean is 1/2 a level."""
+    """Zero weights make q(z|x) = N(0, I), so KL is 0, and logits 0, so p = 1/2 a bit, or the mean is 1/2 a level."""
     model = vae.make(vae.Config(latent_dim=3, features=4, **LIKELIHOODS[likelihood]), spec)
     batch = {"image": images(5)}
     elbo = jax.jit(model.likelihood.log_prob)(jax.random.key(1), zeroed(model), batch)
@@ -98,7 +98,7 @@ def test_elbo_with_all_weights_zero_is_closed_form(spec, likelihood):
 
 
 def test_elbo_with_a_posterior_that_does_not_reach_the_decoder(spec):
-    """With encoder biases set and decoder weights zero, ELBO = log p(x) - KL exactly, for any draw of z."""
+    """ELBO = log p(x) - KL exactly, for any draw of z, with encoder biases set and decoder weights zero."""
     config = vae.Config(latent_dim=2, features=4)
     model = vae.make(config, spec)
     batch = {"image": images(4)}
@@ -133,7 +133,7 @@ def test_log_prob_equals_the_terms_worked_out_from_the_networks(spec):
     (model, state), key = moved(spec, "bernoulli", latent_dim=3), jax.random.key(7)
     batch = {"image": images(5)}
     bits = (batch["image"] >= 128).astype(np.float32)
-    encoder, decoder = vae.Encoder(config, 1, spec.compute_dtype), vae.Decoder(config, spec)
+    encoder, decoder = vae.Encoder(config, 2, spec.compute_dtype), vae.Decoder(config, spec)
     mean, log_variance = jax.jit(encoder.apply)({"params": state.params["encoder"]}, bits, no_label(5))
     np.testing.assert_allclose(jax.jit(model.latents.encode)(state, batch), mean, rtol=1e-5, atol=1e-6)
     mean, log_variance = np.asarray(mean, np.float64), np.asarray(log_variance, np.float64)
@@ -175,7 +175,7 @@ def moved(spec, likelihood, scale=0.3, **fields):
 def encoded(spec, state, batch, likelihood):
     """Mean and log-variance of q(z|x), float32 [batch, 3]."""
     x = (batch["image"] >= 128).astype(np.float32) if likelihood == "bernoulli" else np.float32(batch["image"] / 255)
-    encoder = vae.Encoder(vae.Config(features=4, latent_dim=3), 1, spec.compute_dtype)
+    encoder = vae.Encoder(vae.Config(features=4, latent_dim=3), 2, spec.compute_dtype)
     return jax.jit(encoder.apply)({"params": state.params["encoder"]}, x, no_label(len(x)))
 
 
@@ -305,7 +305,7 @@ def test_discretized_logistic_adds_pixels_up():
 
 @pytest.mark.parametrize("log_scale", [-20.0, 0.0, 20.0])
 def test_discretized_logistic_stays_finite(log_scale):
-    """With means from -1e4 to 1e4, log p is linear like the logistic's tails, and gradients are finite."""
+    """The log-probability is linear like the logistic's tails for means from -1e4 to 1e4, with finite gradients."""
     x = jnp.float32([[0.0], [0.0], [1.0], [1.0], [0.5], [0.5]])
     mean = jnp.float32([[1e4], [-1e4], [1e4], [-1e4], [1e4], [-1e4]])
     value, gradient = jax.value_and_grad(
@@ -593,7 +593,7 @@ def two_classes():
     on = np.broadcast_to(on[:, None, :, None], (2, 8, 8, 1))
     image = np.where(rng.uniform(size=(4000, 8, 8, 1)) < on[label], 255, 0).astype(np.uint8)
     entries = {"image": jax.ShapeDtypeStruct((8, 8, 1), np.uint8), "label": jax.ShapeDtypeStruct((), np.int32)}
-    spec = Spec(entries, 4000, 2, mean=image.mean(0) / 255)
+    spec = Spec(entries, 4000, 2, mean=image.mean(0) / 255, binary=True)
     return {"image": image, "label": label}, spec, on
 
 

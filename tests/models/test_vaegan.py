@@ -70,7 +70,7 @@ def zero(tree):
 
 
 def test_losses_reach_players_that_they_must_not_teach(whole):
-    """Without routing, the similarity would train the discriminator, and L_GAN the encoder."""
+    """The similarity would train the discriminator, and L_GAN the encoder, without routing."""
     for i, (name, reached) in enumerate(REACHED.items()):
         of = {player: jax.tree.map(lambda leaf, i=i: leaf[i], whole[player]) for player in PLAYERS}
         assert {player for player in PLAYERS if not all(zero(of[player]))} == set(reached), name
@@ -78,7 +78,7 @@ def test_losses_reach_players_that_they_must_not_teach(whole):
 
 @pytest.mark.parametrize("name", TAUGHT)
 def test_whom_a_loss_teaches(name, play, state, x, whole):
-    """With one loss alone, a player's gradient is exactly zero, or the loss's gradient times its weight and nonzero."""
+    """One loss alone gives a player exactly zero, or the loss's gradient times its weight, which is nonzero."""
     rows = {p: {n: w * (n == name) for n, w in row.items()} for p, row in vaegan.routing(0.25).items()}
     only = play.gradients(jax.random.key(1), state, x, rows)[0]
     for player in PLAYERS:
@@ -199,7 +199,7 @@ def test_images_that_cannot_be_halved_and_a_gamma_that_is_no_share():
 
 @pytest.mark.slow
 def test_one_batch_is_reconstructed_and_deceives():
-    """For 16 digits the error on Dis's features, which is trained, halves; the pixels' falls; Dis is kept uncertain."""
+    """The error on Dis's features, which is trained, halves for 16 digits; the pixels' falls; Dis is kept uncertain."""
     dataset = data.load("digits")
     model = vaegan.make(
         vaegan.Config(latent_dim=8, features=8, smallest=2, gamma=0.5, learning_rate=2e-3), dataset.spec

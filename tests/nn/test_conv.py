@@ -275,6 +275,30 @@ def test_modules_equal_flax():
     np.testing.assert_allclose(ours.apply(variables, x), adjoint + bias, atol=1e-6)
 
 
+@pytest.mark.parametrize("shape", [(3, 3, 2, 4), (3, 3, 1, 1), (1, 1, 2, 4), (3, 1, 1, 4)])
+def test_a_mask_equals_flaxs(shape):
+    """Outputs and gradients; a smaller mask is broadcast, as Flax's are not."""
+    x, mask = whole(0, 2, 5, 6, 2), np.random.default_rng(1).integers(0, 2, shape)
+    ours, flax = Conv(4, mask=mask), nn.Conv(4, (3, 3), mask=np.broadcast_to(mask, (3, 3, 2, 4)).astype(np.float32))
+    variables = ours.init(jax.random.key(0), x)
+
+    def both(net):
+        return jax.value_and_grad(lambda variables: (net.apply(variables, x) ** 2).sum())(variables)
+
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), both(ours), both(flax))
+    kernel = both(ours)[1]["params"]["kernel"]
+    assert not kernel[np.broadcast_to(mask, kernel.shape) == 0].any()
+
+
+def test_a_mask_computes_in_the_layers_dtype_and_has_to_fit():
+    x = jnp.ones((1, 4, 4, 3), jnp.bfloat16)
+    for mask in (np.ones((3, 3, 1, 1), bool), jnp.ones((3, 3, 3, 2), jnp.int32)):
+        y, params = Conv(2, mask=mask, dtype=jnp.bfloat16).init_with_output(jax.random.key(0), x)
+        assert (y.dtype, params["params"]["kernel"].dtype) == (jnp.bfloat16, jnp.float32)
+    with pytest.raises(ValueError, match="broadcast"):
+        Conv(2, mask=np.ones((2, 2, 1, 1))).init(jax.random.key(0), x)
+
+
 @pytest.mark.parametrize("module", [Conv, ConvTranspose])
 def test_modules_dtype_and_initial_scale(module):
     layer = module(8, kernel_size=(4, 4), dtype=jnp.bfloat16)

@@ -53,7 +53,7 @@ def written(words):
 
 
 def test_images_stand_unscaled_from_the_corner_on():
-    """From 40 pixels on: the first image is one gap from the corner, the next one gap from it, on a light ground."""
+    """The first image is one gap from the corner, the next one gap from it, on a light ground; sides are 40 or more."""
     images = RNG.integers(0, 256, (2, 40, 50, 3), np.uint8)
     sheet = contact_sheet(dataset(image=images))
     assert sheet.dtype == np.uint8

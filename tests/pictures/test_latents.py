@@ -37,7 +37,7 @@ def test_an_arc_by_hand():
 
 
 def test_the_length_changes_at_equal_speed_too():
-    """From length 1 to length 4 across 60 degrees; the middle, at 30 degrees, has length 2.5."""
+    """The middle of an arc of 60 degrees, from length 1 to length 4, has length 2.5 at 30 degrees."""
     a, b = [[2.0, 0]], [[2.0, 2 * np.sqrt(3)]]
     np.testing.assert_allclose(
         latents.spherical(a, b, [0.5]), [[[3 * np.cos(np.pi / 6), 3 * np.sin(np.pi / 6)]]], atol=1e-15
@@ -119,7 +119,7 @@ def test_latents_of_any_shape_are_one_vector(ends):
 
 
 def test_the_line_leaves_the_sphere_that_draws_are_near_and_the_arc_does_not():
-    """In d dimensions draws have length about sqrt(d), give or take 1; the midpoint of two has sqrt(d / 2)."""
+    """Draws in d dimensions have length sqrt(d), give or take 1; the midpoint of two has sqrt(d / 2)."""
     a, b = RNG.normal(size=(2, 200, 400))
     middle = {path: np.linalg.norm(path(a, b, [0.5]), axis=-1).mean() for path in (latents.spherical, latents.linear)}
     assert middle[latents.spherical] == pytest.approx(20, abs=0.2)

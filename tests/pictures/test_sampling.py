@@ -231,7 +231,7 @@ def test_folders_that_samples_are_not_written_to(runs, tmp_path, opened):
             lambda *_: opened["gan"]._replace(plan=opened["gan"].plan._replace(dataset=points)),
         )
         with pytest.raises(
-            UserError, match=r"samples of gaussians are no images, so a folder is not for them: choose "
+            UserError, match=r"samples of gaussians are not images, so they cannot be a folder of files: choose "
         ):
             sample(runs / "gan", out=f"{tmp_path}/points/")
 
@@ -306,7 +306,7 @@ def test_traversals_of_chosen_dimensions_around_an_image(runs, opened):
 
 
 def test_traversals_without_an_encoder_start_from_a_draw(runs, opened):
-    """They vary the first dimensions over the whole uniform prior, eight or as many as there are."""
+    """The first dimensions, eight or as many as there are, vary over the whole uniform prior."""
     arrays, _ = drawn(runs / "gan", "traversal", steps=3)
     assert arrays["dimension"].tolist() == [[0, 1, 2, 3, 4, 5]]
     assert arrays["value"].tolist() == [-1, 0, 1]
@@ -559,7 +559,7 @@ def test_each_code_moves_along_its_rows(num, runs, opened, tmp_path):
 
 
 def test_a_kinds_keys_are_its_own_for_good():
-    """With another number, the same command would draw another picture."""
+    """A changed number would draw another picture for the same command."""
     assert {name: kind.stream for name, kind in KINDS.items()} == {
         "samples": 0, "interpolation": 1, "traversal": 2, "arithmetic": 3, "reconstructions": 4, "animation": 5,
         "manifold": 6, "classified": 7, "attribute": 8, "codes": 9,
@@ -597,12 +597,12 @@ def test_the_same_call_writes_the_same_file_and_no_other_over_it(kind, runs, tmp
         ("vae", "interpolation", {"steps": 1}, "--steps must be at least 2, not 1"),
         ("vae", "interpolation", {"out": "a.jpg"},
          "interpolation can be written as .png, .npz, .gif or .webp, not as 'a.jpg'"),
-        ("vae", "interpolation", {"dims": (1,)}, "--dims is of traversal, not of interpolation"),
+        ("vae", "interpolation", {"dims": (1,)}, "--dims applies to traversal, not to interpolation"),
         ("vae", "samples", {"steps": 3},
-         "--steps is of interpolation, traversal, manifold, attribute, not of samples"),
+         "--steps applies to interpolation, traversal, manifold, attribute, not to samples"),
         ("vae", "reconstructions", {"groups": ("1", "2", "3")},
-         "--groups is of arithmetic, attribute, not of reconstructions"),
-        ("vae", "animation", {"num": 3}, "not of animation"),
+         "--groups applies to arithmetic, attribute, not to reconstructions"),
+        ("vae", "animation", {"num": 3}, "not to animation"),
         ("vae", "animation", {"out": "a.png"}, "animation can be written as .gif or .webp, not as 'a.png'"),
         ("vae", "arithmetic", {}, "--kind arithmetic needs --groups A B C, three classes of digits"),
         ("vae", "arithmetic", {"groups": ("1", "2")}, "--kind arithmetic needs --groups A B C, three classes"),
@@ -623,8 +623,8 @@ def test_the_same_call_writes_the_same_file_and_no_other_over_it(kind, runs, tmp
         ("vae", "traversal", {"dims": (1,), "num": 3}, "--dims says which rows there are: leave --num out"),
         ("vae", "traversal", {"around": 899}, "--around must lie between 0 and 898, not 899"),
         ("vae", "attribute", {"groups": ("7", "7")}, "--groups must name two classes, not 7 twice"),
-        ("vae", "manifold", {}, "a manifold is of latents of 2 numbers (--latent-dim 2), not of 10"),
-        ("vae", "manifold", {"num": 3}, "--num is of samples, interpolation, traversal, "),
+        ("vae", "manifold", {}, "a manifold needs latents of 2 dimensions (--latent-dim 2), not 10"),
+        ("vae", "manifold", {"num": 3}, "--num applies to samples, interpolation, traversal, "),
         ("gan", "traversal", {"around": 0}, "gan does not encode images: leave --around out"),
         ("gan", "reconstructions", {}, "gan does not encode images; models that can: autoencoder, vae, vaegan"),
         ("gan", "arithmetic", {"groups": ("1", "2", "3")},
@@ -632,7 +632,7 @@ def test_the_same_call_writes_the_same_file_and_no_other_over_it(kind, runs, tmp
         ("bands", "arithmetic", {"groups": ("1", "2", "3")},
          "./bands.py is given the label beside its codes; models that can: autoencoder, vae, vaegan"),
         ("vae", "codes", {}, "vae infers no codes; models that can: infogan"),
-        ("infogan", "codes", {"steps": 5}, "--steps is of interpolation"),
+        ("infogan", "codes", {"steps": 5}, "--steps applies to interpolation"),
         ("infogan", "interpolation", {},
          "infogan has no gaussian or uniform prior to move in; models that can: autoencoder, vae"),
         ("vae", "classified", {}, "vae does not classify; models that can: classifier, naive_bayes"),

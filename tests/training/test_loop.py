@@ -15,6 +15,7 @@ from jaxgen.training import Settings, loop, open_run, train
 from jaxgen.training.checkpoints import Checkpoints, Keep
 from jaxgen.training.display import Worries
 from jaxgen.training.engine import streams
+from jaxgen.training.plan import make_plan
 from jaxgen.training.rows import read_rows
 
 SMALL = {
@@ -269,7 +270,8 @@ def test_another_environment_is_said_and_kept(model_file, tmp_path, capfd):
 def test_values_from_python_are_checked_as_from_the_command_line(tmp_path):
     from jaxgen.models import naive_bayes
 
-    with pytest.raises(UserError, match="likelihood takes 'bernoulli' or 'gaussian' or 'categorical', not 'Bernoulli'"):
+    words = "likelihood takes 'bernoulli' or 'gaussian' or 'categorical' or nothing, not 'Bernoulli'"
+    with pytest.raises(UserError, match=words):
         quiet("naive_bayes", naive_bayes.Config("Bernoulli"), settings(), tmp_path / "run")
     with pytest.raises(UserError, match="steps takes int, not '3'"):
         quiet("naive_bayes", None, settings(steps="3"), tmp_path / "run")
@@ -511,6 +513,37 @@ def test_batches_larger_than_the_data_are_told_of(model_file, tmp_path, capfd):
     for model, expected in ((model_file(WALK), [said]), ("naive_bayes", [])):
         quiet(model, None, settings(seeds=(0,), steps=1, batch_size=1000), tmp_path / f"run-{len(expected)}")
         assert [line for line in capfd.readouterr().err.splitlines() if "repeat" in line] == expected
+
+
+@pytest.mark.parametrize(
+    ("model", "config", "options", "expected"),
+    [
+        (
+            "naive_bayes",
+            {},
+            {},
+            ["naive_bayes: log p(x), exact: p(x|y) is of the 256 levels, in 16 bins of equally likely ones"],
+        ),
+        (
+            "vae",
+            {},
+            {"binarize": "dynamic"},
+            ["vae: log p(x), a lower bound: ELBO, one z an image; p(x|z) is of bits, 1 where a pixel is at least 128"],
+        ),
+        (
+            "vae",
+            {"likelihood": "bernoulli", "conditional": True},
+            {},
+            [
+                "vae: log p(x), a lower bound: ELBO of log p(x|label), one z an image; p(x|z) is of bits, 1 where a "
+                "pixel is at least 128, to which the gray levels are cut"
+            ],
+        ),
+        ("dcgan", {}, {}, []),
+    ],
+)
+def test_what_a_likelihood_is_of_is_said_before_training(model, config, options, expected):
+    assert make_plan(model, config, settings(**options)).told() == expected
 
 
 def test_what_a_killed_save_left_is_removed_without_a_word(tmp_path, caplog):

@@ -103,7 +103,7 @@ def test_what_wandb_refuses_is_said_before_anything_is_written(tmp_path, monkeyp
         assert not (tmp_path / "run").exists()
 
     refused("wandb must name a project", " ")
-    refused("W&B cannot be told: .*project", "team/digits")
+    refused("W&B failed: .*project", "team/digits")
     monkeypatch.setattr(wandb, "login", lambda prompt: False)
     refused("not logged in to W&B: run `wandb login`, or set WANDB_MODE=offline to send the runs later")
 
@@ -111,7 +111,7 @@ def test_what_wandb_refuses_is_said_before_anything_is_written(tmp_path, monkeyp
         raise wandb.errors.AuthenticationError("the key\nwas revoked")
 
     monkeypatch.setattr(wandb, "login", fail)
-    refused("W&B cannot be told: the key was revoked")
+    refused("W&B failed: the key was revoked")
 
 
 @pytest.mark.slow

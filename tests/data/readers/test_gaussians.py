@@ -82,7 +82,7 @@ def test_unknown_config_is_told():
     ],
 )
 def test_content_is_the_recorded_one(name, digest):
-    """If the rule or NumPy's random streams change, the content changes, and `identity` must change too."""
+    """A change of the rule or of NumPy's random streams changes the content; `identity` must then change too."""
     content = hashlib.sha256()
     for split in gaussians.read(Options(name)).splits.values():
         content.update(split["point"].astype("<f4"))

@@ -355,7 +355,7 @@ def test_unzipped_checksums_are_of_the_published_files(files):
 @needs_tensorflow
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "binarized_mnist"])
 def test_real_datasets(files, name, monkeypatch, capfd):
-    """If JAXGEN_PREPARED_DIR is set, the datasets go there, and `test_official.py` reads them without TensorFlow."""
+    """The datasets go to JAXGEN_PREPARED_DIR if it is set; `test_official.py` reads them there without TensorFlow."""
     if folder := os.environ.get("JAXGEN_PREPARED_DIR"):
         monkeypatch.setenv("JAXGEN_DATA_DIR", folder)
     prepare(name, files, progress=False)  # mnist's and fashion_mnist's files have the same names

@@ -292,7 +292,7 @@ def test_drawing_in_chunks_changes_nothing(monkeypatch):
 
 
 def test_content_is_the_recorded_one(source):
-    """If the rule or NumPy's random streams change, the content changes, and `identity` must change too."""
+    """A change of the rule or of NumPy's random streams changes the content; `identity` must then change too."""
     digests = {}
     for name, split in source.splits.items():
         digest = hashlib.sha256(split["image"])

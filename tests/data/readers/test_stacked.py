@@ -80,7 +80,7 @@ def test_labels_are_those_of_the_images_in_the_channels(source):
 
 
 def test_examples_are_drawn_alike_and_independently_for_the_channels():
-    """From 10 examples, one of each digit, 100,000 stacks have each of the 1,000 triples about 100 times."""
+    """Each of the 1,000 triples has about 100 of 100,000 stacks, drawn from 10 examples, one of each digit."""
     images = np.arange(10, dtype=np.uint8)[:, None, None, None]
     stacks = stacked.stack(images, np.arange(10, dtype=np.int32), rng(), 100_000)
     counts = np.bincount(stacks["label"], minlength=1000)
@@ -129,7 +129,7 @@ def test_same_stacks_each_time(loaded):
 
 
 def test_draws_are_the_recorded_ones(loaded):
-    """If the rule or NumPy's random streams change, the content changes, and `identity` must change too."""
+    """A change of the rule or of NumPy's random streams changes the content; `identity` must then change too."""
     content = hashlib.sha256()
     for split in stacked.read(Options("stacked_digits")).splits.values():
         content.update(split["image"])
