@@ -148,6 +148,7 @@ def abilities(
     classes: int,
     log_likelihood: Callable[[Any, Array, Array], Array],
     drawn: Callable[[Any, Key, Array, int, Array], tuple[Array, Any]],
+    caption: bool = False,
 ) -> dict[str, Any]:
     """Fields of a Model: what it needs, its sampler and likelihood and, conditional, labels by Bayes' rule.
 
@@ -161,13 +162,18 @@ def abilities(
         log_likelihood: (params, level int32 [batch, H, W, C], one-hot y [batch, classes]) -> log p(x|y), nats [batch].
         drawn: (params, key, given, rows, y) -> levels int32 [num, H, W, C], the first `rows` rows those given, and what
             else a sampler tells.
+        caption: whether the model is given captions, int32 [batch, words]; y is the caption then.
     """
+
+    def told(batch, num):
+        """What the model is given: y."""
+        return batch["caption"] if caption else one_hot(batch, num, classes)
 
     def complete(key, state, batch, rows, condition):
         k_levels, k_image = jax.random.split(key)
         given = head.level(batch["image"])
-        y = one_hot(condition, len(given), classes)
-        return {"image": head.image(k_image, drawn(state.params, k_levels, given, rows, y)[0])}
+        level = drawn(state.params, k_levels, given, rows, told(condition, len(given)))[0]
+        return {"image": head.image(k_image, level)}
 
     def draw(key, state, num, condition):
         return complete(key, state, {"image": jnp.zeros((num, *shape), jnp.uint8)}, 0, condition)
@@ -186,14 +192,14 @@ def abilities(
         if classes:
             return jax.nn.logsumexp(classify(state, batch), axis=-1)
         level = head.level(batch["image"])
-        return log_likelihood(state.params, level, one_hot({}, len(level), 0))
+        return log_likelihood(state.params, level, told(batch, len(level)))
 
-    conditions = ("label",) if classes else ()
-    note = f"summed over the labels; {head.note}" if classes else head.note
+    conditions = ("label",) if classes else ("caption",) if caption else ()
+    of = "summed over the labels; " if classes else "given the caption; " if caption else ""
     return {
         "needs": ("image", *conditions),
         "sampler": Sampler(draw, conditions, head.sampling, complete),
-        "likelihood": Likelihood(log_prob, head.space, "exact", note),
+        "likelihood": Likelihood(log_prob, head.space, "exact", of + head.note),
         "predict": {"label": classify} if classes else {},
     }
 

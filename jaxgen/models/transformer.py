@@ -26,11 +26,11 @@ import numpy as np
 import optax
 from jax import lax
 
-from jaxgen.autoregressive import joint
+from jaxgen.autoregressive import abilities, one_hot
 from jaxgen.config import check_idle
 from jaxgen.errors import UserError, check_positive, check_share
 from jaxgen.heads import Head, HeadName, make_head
-from jaxgen.model import Array, Key, Likelihood, Model, Phase, Sampler, Spec, State
+from jaxgen.model import Array, Key, Model, Phase, Spec, State
 from jaxgen.nn.attention import Block, Cache, empty_cache
 from jaxgen.nn.optimizer import decaying_rate, descend
 from jaxgen.nn.parts import in_parts
@@ -67,7 +67,7 @@ class Decoder(nn.Module):
     grid: tuple[int, int, int]  # rows and columns of pixels or patches, and tokens of each
     channels: int  # of a token
     before: int  # places of what is given: 0, 1 for a label, or a caption's words
-    ids: int  # of labels or words; 0 is unknown or padding
+    ids: int | None  # of labels or words; 0 is unknown or padding
     dtype: np.dtype
 
     def setup(self):
@@ -192,18 +192,15 @@ def check(config: Config, shape: tuple[int, int, int]) -> None:
 def make(config: Config, spec: Spec) -> Model:
     """A Transformer over `spec`'s images; raises UserError as `check`, `make_head` and `images_at_once` do."""
     shape, patch, condition = spec.image_shape, config.patch, config.condition
+    given = spec.entries[condition].shape if condition != "none" else (0,)
     check(config, shape)
     likelihood = (config.likelihood, shape[-1], config.levels, config.mixtures)
     head = make_head(*likelihood, config.temperature, config.top, patch)
     grid, channels = (shape[0] // patch, shape[1] // patch, head.groups), 1 if patch > 1 else shape[-1] // head.groups
     classes = spec.num_classes if condition == "label" else 0
-    before, ids = {
-        "none": lambda: (0, 0),
-        "label": lambda: (1, 1 + classes),
-        "caption": lambda: (*spec.entries["caption"].shape, spec.num_words),
-    }[condition]()
-    scored, drawn_at_once = images_at_once(config, before + math.prod(grid), spec)
-    net = Decoder(config, head, grid, channels, before, ids, spec.compute_dtype)
+    before, vocabulary = math.prod(given), 1 + classes if classes else spec.num_words
+    scored, at_once = images_at_once(config, before + math.prod(grid), spec)
+    net = Decoder(config, head, grid, channels, before, vocabulary, spec.compute_dtype)
     optimizer = optax.chain(optax.clip_by_global_norm(config.clip), optax.adam(decaying_rate(config)))
 
     def init(key):
@@ -211,73 +208,41 @@ def make(config: Config, spec: Spec) -> Model:
         params = net.init(key, level, jnp.zeros((1, before), jnp.int32))["params"]
         return State(jnp.int32(0), params, optimizer.init(params), jnp.zeros(classes, jnp.uint32))
 
-    def given(batch, num):
-        """Ids [num, before], 0 where nothing is known: of words, or labels counted from 1."""
-        if condition == "label":
-            return batch["label"][:, None] + 1
-        return batch["caption"] if condition == "caption" else jnp.zeros((num, 0), jnp.int32)
+    def ids(y):
+        """A one-hot label [num, classes] or a caption as int32 [num, before]: 0 where nothing is known."""
+        return jnp.where(y > 0, 1 + jnp.arange(classes), 0).max(-1, keepdims=True) if classes else y.astype(jnp.int32)
 
     def step(key, state, batch):
         level = head.level(batch["image"])
+        y = batch["caption"] if condition == "caption" else one_hot(batch, len(level), classes)
 
         def loss(params):
-            outputs = net.apply({"params": params}, level, given(batch, len(level)), True, rngs={"dropout": key})
+            outputs = net.apply({"params": params}, level, ids(y), True, rngs={"dropout": key})
             return -head.log_prob(level, outputs).mean()
 
         value, gradients = jax.value_and_grad(loss)(state.params)
         params, opt_state = descend(optimizer, gradients, state.opt_state, state.params)
         state = state._replace(params=params, opt_state=opt_state)
-        if classes:  # of labels, for p(y)
-            seen = jax.nn.one_hot(batch["label"], classes).sum(0)
-            state = state._replace(extra=state.extra + seen.astype(jnp.uint32))
+        if classes:  # labels, for p(y)
+            state = state._replace(extra=state.extra + y.sum(0).astype(jnp.uint32))
         return state, {"loss": value}
 
-    def log_likelihood(params, level, ids):
-        """Log p(x|c), nats [batch]."""
+    def log_likelihood(params, level, y):
+        """Log p(x|y), nats [batch]."""
 
         def of_part(_, level, ids):
             return head.log_prob(level, net.apply({"params": params}, level, ids))
 
-        return in_parts(of_part, scored, level, ids)
+        return in_parts(of_part, scored, level, ids(y))
 
-    def complete(key, state, batch, rows, asked):
-        """Images whose first rows are those of `batch`."""
+    def drawn_in_parts(params, key, level, rows, y):
         if rows % patch:
             raise UserError(f"rows must be a multiple of patch, {patch}, not {rows}")
-        k_levels, k_image = jax.random.split(key)
-        level = head.level(batch["image"])
 
         def of_part(part, level, ids):
-            return drawn(net, state.params, jax.random.fold_in(k_levels, part), level, rows // patch, ids)[0]
+            return drawn(net, params, jax.random.fold_in(key, part), level, rows // patch, ids)[0]
 
-        level = in_parts(of_part, drawn_at_once, level, given(asked, len(level)))
-        return {"image": head.image(k_image, level)}
+        return in_parts(of_part, at_once, level, ids(y)), None
 
-    def draw(key, state, num, asked):
-        return complete(key, state, {"image": jnp.zeros((num, *shape), jnp.uint8)}, 0, asked)
-
-    def classify(state, batch):
-        """Log p(x, y) [batch, classes]: logits of p(y|x)."""
-        level = head.level(batch["image"])
-
-        def of_class(y):
-            return log_likelihood(state.params, level, jnp.full((len(level), 1), 1 + y.argmax(), jnp.int32))
-
-        return joint(of_class, state.extra)
-
-    def log_prob(key, state, batch):
-        if condition == "label":
-            return jax.nn.logsumexp(classify(state, batch), -1)
-        level = head.level(batch["image"])
-        return log_likelihood(state.params, level, given(batch, len(level)))
-
-    conditions = () if condition == "none" else (condition,)
-    of = {"none": "", "label": "summed over the labels; ", "caption": "given the caption; "}[condition]
-    return Model(
-        init,
-        (Phase("train", step),),
-        needs=("image", *conditions),
-        sampler=Sampler(draw, conditions, head.sampling, complete),
-        likelihood=Likelihood(log_prob, head.space, "exact", of + head.note),
-        predict={"label": classify} if classes else {},
-    )
+    able = abilities(head, shape, classes, log_likelihood, drawn_in_parts, condition == "caption")
+    return Model(init, (Phase("train", step),), **able)
