@@ -1,7 +1,7 @@
-"""What autoregressive models of pixels have in common: drawing in raster order, and labels by Bayes' rule.
+"""Functions shared by autoregressive models of pixels: samplers in raster order, labels by Bayes' rule.
 
-A network gives, for every pixel and group of a head, the outputs of p(x_i | x_1, ..., x_{i-1}). The draw of a pixel's
-group takes the key of its place, so that every sampler here draws the same image from the same key.
+A network gives the outputs of p(x_i | x_1, ..., x_{i-1}) for every pixel, or for every channel of it. The key of each
+draw depends on its place only, so that all samplers here draw the same image from the same key.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,8 @@ from jax import lax
 from jaxgen.config import check_idle
 from jaxgen.errors import UserError, check_positive, check_share
 from jaxgen.heads import Head
-from jaxgen.model import Array, Batch, Key, Likelihood, Sampler
+from jaxgen.likelihoods import bits_of
+from jaxgen.model import Array, Batch, Key, Likelihood, Sampler, Spec
 from jaxgen.nn.masked import Place
 
 
@@ -44,22 +45,22 @@ def drawn_in_turn(
     given: Array,
     rows: int = 0,
 ) -> tuple[Array, Array]:
-    """Levels drawn pixel after pixel by a network that remembers what it has seen.
+    """Draws levels pixel by pixel with a network that caches what it has seen.
 
     Args:
         key: of all draws.
         head: the distributions.
-        above: (cache, rows above [num, reach + 1, reach + W + reach, C], place of the row) -> links, and the cache. It
-            is called before a row is drawn. Links are maps [num, 1, W, ...] that the row's pixels are given.
-        beside: (cache, pixels around [num, reach + 1, reach + 1 + reach, C], links [num, 1, 1, ...], place) -> outputs
-            [num, 1, 1, groups, outputs], and the cache. Of the pixels those from the own on are not to be seen, but for
-            its channels that are drawn. Caches begin as {}.
+        above: (cache, rows above [num, reach + 1, reach + W + reach, C], place of the row) -> (links, cache), called
+            before a row is drawn. Links are maps [num, 1, W, ...], passed on to the row's pixels.
+        beside: (cache, neighborhood [num, reach + 1, reach + 1 + reach, C], links [num, 1, 1, ...], place) -> (outputs
+            [num, 1, 1, groups, outputs], cache). The neighborhood ends with the pixel's own row; its values that are
+            not drawn yet must be ignored. The first cache is {}.
         reach: rows above and columns to each side that the first layer reads.
         given: levels int32 [num, H, W, C], of which the first `rows` rows are kept.
         rows: of `given`.
 
     Returns:
-        Levels int32 [num, H, W, C], and the outputs that they were drawn by, [num, H, W, groups, outputs].
+        (levels int32 [num, H, W, C], the outputs that they were drawn from [num, H, W, groups, outputs]).
     """
     num, height, width, channels = given.shape
     each = channels // head.groups
@@ -97,7 +98,7 @@ def drawn_in_turn(
 
 
 def _first_cache(above, beside, canvas, reach, width):
-    """The cache after the first pixel, of zeros where it was not written."""
+    """Returns the cache after the first pixel; only its shapes are used."""
     links, cache = above({}, canvas[:, : reach + 1], Place(0, 0, width))
     links = jax.tree.map(lambda maps: maps[:, :, :1], links)
     return beside(cache, canvas[:, : reach + 1, : 2 * reach + 1], links, Place(0, 0, width))[1]
@@ -106,11 +107,11 @@ def _first_cache(above, beside, canvas, reach, width):
 def drawn_by_fixed_point(
     key: Key, head: Head, forward: Callable[[Array], Array], given: Array, rows: int = 0
 ) -> tuple[Array, Array]:
-    """Levels that a network's outputs, by the noise of `key`, give again; the passes this took.
+    """Draws levels by repeated passes over whole images, for networks without a cache.
 
-    All pixels are drawn at once from the outputs given the last draw, until nothing changes. What depends on settled
-    pixels only is settled after the next pass, so that the result is the image drawn in turn, after at most as many
-    passes as there are pixels and groups, and mostly far fewer (Song et al. 2021, https://arxiv.org/abs/2002.03629).
+    Every pass draws all pixels anew with the same noise, from outputs given the previous pass, until nothing changes.
+    A pixel is final one pass after all those before it are, so the result is exactly that of drawing in turn, after at
+    most one pass per pixel and group, and usually far fewer (Song et al. 2021, https://arxiv.org/abs/2002.03629).
 
     Args:
         key: of all draws.
@@ -120,7 +121,7 @@ def drawn_by_fixed_point(
         rows: of `given`.
 
     Returns:
-        Levels int32 [num, H, W, C], and the number of passes, int32 [].
+        (levels int32 [num, H, W, C], the number of passes, int32 []).
     """
     num, height, width, _ = given.shape
     numbers = height * width * head.groups
@@ -144,25 +145,25 @@ def drawn_by_fixed_point(
 
 def abilities(
     head: Head,
-    shape: tuple[int, int, int],
+    spec: Spec,
     classes: int,
     log_likelihood: Callable[[Any, Array, Array], Array],
     drawn: Callable[[Any, Key, Array, int, Array], tuple[Array, Any]],
     caption: bool = False,
 ) -> dict[str, Any]:
-    """Fields of a Model: what it needs, its sampler and likelihood and, conditional, labels by Bayes' rule.
+    """Returns a Model's `needs`, `sampler`, `likelihood` and, if it is conditional, `predict` by Bayes' rule.
 
-    p(x) is the sum of p(x|y) p(y) over the labels, where there are `classes`; `State.extra` counts the labels of
-    training, by which p(y) goes.
+    For a conditional model p(x) is the sum of p(x|y) p(y) over the labels, with p(y) from the counts of training labels
+    in `State.extra`.
 
     Args:
         head: the distributions.
-        shape: of images.
-        classes: 0 where the model is not conditional.
+        spec: the data's.
+        classes: number of labels, 0 if the model is not conditional.
         log_likelihood: (params, level int32 [batch, H, W, C], one-hot y [batch, classes]) -> log p(x|y), nats [batch].
-        drawn: (params, key, given, rows, y) -> levels int32 [num, H, W, C], the first `rows` rows those given, and what
-            else a sampler tells.
-        caption: whether the model is given captions, int32 [batch, words]; y is the caption then.
+        drawn: (params, key, given, rows, y) -> (levels int32 [num, H, W, C], anything). The first `rows` rows of the
+            levels are those of `given`.
+        caption: True for a model given captions: y is then the caption, int32 [batch, words].
     """
 
     def told(batch, num):
@@ -176,16 +177,17 @@ def abilities(
         return {"image": head.image(k_image, level)}
 
     def draw(key, state, num, condition):
-        return complete(key, state, {"image": jnp.zeros((num, *shape), jnp.uint8)}, 0, condition)
+        return complete(key, state, {"image": jnp.zeros((num, *spec.image_shape), jnp.uint8)}, 0, condition)
 
     def classify(state, batch):
-        """Log p(x, y) [batch, classes], logits of p(y|x); a class at a time, as all at once might not fit."""
+        """Log p(x, y) [batch, classes], which are logits of p(y|x)."""
         level, seen = head.level(batch["image"]), state.extra.astype(jnp.float32)
         share = jnp.where(seen.sum() > 0, seen / jnp.maximum(seen.sum(), 1), 1 / classes)
 
         def of_class(y):
             return log_likelihood(state.params, level, jnp.broadcast_to(y, (len(level), classes)))
 
+        # One class at a time: all together might not fit into memory.
         return lax.map(of_class, jnp.eye(classes)).T + jnp.log(share)
 
     def log_prob(key, state, batch):
@@ -195,15 +197,16 @@ def abilities(
         return log_likelihood(state.params, level, told(batch, len(level)))
 
     conditions = ("label",) if classes else ("caption",) if caption else ()
-    of = "summed over the labels; " if classes else "given the caption; " if caption else ""
+    given = "|y" if classes else "|caption" if caption else ""
+    note = f"p(x{given}) is of {bits_of(spec) if head.space == 'binary' else head.note}"
     return {
         "needs": ("image", *conditions),
         "sampler": Sampler(draw, conditions, head.sampling, complete),
-        "likelihood": Likelihood(log_prob, head.space, "exact", of + head.note),
+        "likelihood": Likelihood(log_prob, head.space, "exact", note),
         "predict": {"label": classify} if classes else {},
     }
 
 
 def one_hot(batch: Batch, num: int, classes: int) -> Array:
-    """Labels as vectors [num, classes]: zeros where a label is not known, and of no numbers where there are none."""
+    """Labels as one-hot vectors [num, classes], zeros for unknown labels; [num, 0] without classes."""
     return jax.nn.one_hot(batch["label"], classes) if classes else jnp.zeros((num, 0))

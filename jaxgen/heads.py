@@ -1,14 +1,13 @@
-"""Distributions of pixels given a network's outputs: the heads of autoregressive models.
+"""Heads of autoregressive models: distributions of pixels given a network's outputs.
 
-A model over levels, the integers 0 to `levels` - 1, factorizes p(image) = prod_i p(x_i | x_1, ..., x_{i-1}) in raster
-order. A head says how many conditionals a pixel has, how many outputs each takes, and what they mean:
+The models factorize p(x) = prod_i p(x_i | x_1, ..., x_{i-1}) in raster order over integer levels, 0 to `levels` - 1. A
+head defines the number of conditionals per pixel, the number of outputs for each, and their meaning:
 
-    bernoulli    bits, one logit a channel; or patches of side x side bits, a softmax over all 2^(side^2 channels),
-                 each patch then a level of its own
-    categorical  softmax over `levels` equal bins of the 256 gray levels, a channel after the other; within its bin
-                 each gray level is equally likely, so that log p is of the 256 levels whatever `levels` is
-    logistic     a mixture of logistic distributions, discretized to the 256 levels, of all channels of a pixel at
-                 once (Salimans et al. 2017, https://arxiv.org/abs/1701.05517, section 2.1)
+    bernoulli    bits, one logit a channel; or patches of bits, each a level: a softmax over all of them
+    categorical  softmax over `levels` equal bins of the 256 gray levels, one channel after the other; the gray levels
+                 of a bin are equally likely, so that log p is of the 256 levels for any number of bins
+    logistic     mixture of logistic distributions, discretized to the 256 levels, for all channels of a pixel jointly
+                 (Salimans et al. 2017, https://arxiv.org/abs/1701.05517, section 2.1)
 """
 
 from collections.abc import Callable
@@ -26,36 +25,36 @@ from jaxgen.model import BINARY_THRESHOLD, Array, Key
 HeadName: TypeAlias = Literal["bernoulli", "categorical", "logistic"]
 
 LEAST_LOG_SCALE = -7.0
-"""Of a logistic component, of pixels in [-1, 1]; that of the paper's code."""
+"""Lower bound of a logistic component's log-scale, for pixels in [-1, 1]; from the paper's code."""
 
 MOST_BITS = 12
-"""Of a patch, which is one of 2^12 then."""
+"""Most bits of a patch, which is then one of 4,096."""
 
 
 class Head(NamedTuple):
     """Distributions of a pixel's channels as integer levels."""
 
     levels: int
-    groups: int  # conditionals of a pixel: one a channel, each given those before it, or one of all channels
-    outputs: int  # of a network for each conditional
+    groups: int  # conditionals per pixel: one per channel, each given the channels before it, or one for all channels
+    outputs: int  # number of a network's outputs per conditional
     log_prob: Callable[[Array, Array], Array]
     """(level int32 [batch, H, W, C], outputs [batch, H, W, groups, outputs]) -> log p, nats [batch]."""
     draw: Callable[[Key, Array], Array]
     """(key, outputs [..., outputs]) -> levels int32 [..., C / groups]."""
-    space: str  # of `jaxgen.model.Likelihood`, as is the note
-    note: str
-    sampling: str  # what draws are, for `jaxgen.model.Sampler`
-    patch: int = 1  # side of the patches of bits that are levels, pixels of an image [H / side, W / side, 1]
+    space: str  # as in `jaxgen.model.Likelihood`
+    note: str  # what p(x) is of
+    sampling: str  # note of `jaxgen.model.Sampler`
+    patch: int = 1  # side of patches of bits, the pixels of level maps [num, H / patch, W / patch, 1]
 
     def level(self, image: Array) -> Array:
-        """uint8 images as levels, int32."""
+        """Converts uint8 images to levels, int32."""
         if self.patch > 1:
             bits = _patches(image.astype(jnp.int32) // BINARY_THRESHOLD, self.patch)
             return (bits << jnp.arange(bits.shape[-1])).sum(-1, keepdims=True)
         return image.astype(jnp.int32) // (256 // self.levels)
 
     def image(self, key: Key, level: Array) -> Array:
-        """Levels as uint8 images: bits as 0 and 255, a bin as one of its gray levels, drawn evenly."""
+        """Converts levels to uint8 images: bits to 0 and 255, a bin to one of its gray levels, drawn uniformly."""
         if self.patch > 1:
             bits = level >> jnp.arange(self.levels.bit_length() - 1) & 1
             return (255 * _unpatched(bits, self.patch)).astype(jnp.uint8)
@@ -66,7 +65,7 @@ class Head(NamedTuple):
         return (width * level + within).astype(jnp.uint8)
 
     def scaled(self, level: Array) -> Array:
-        """Levels as a network's input, float32 in [-1, 1]."""
+        """Scales levels to a network's input, float32 in [-1, 1]."""
         return level.astype(jnp.float32) * (2 / (self.levels - 1)) - 1
 
 
@@ -79,12 +78,12 @@ def make_head(
     top: int = 0,
     patch: int = 1,
 ) -> Head:
-    """A head by name, for images of so many channels.
+    """Returns the head of that name for images with `channels` channels.
 
-    `levels` applies to categorical, `mixtures` to logistic, `patch` to bernoulli. Draws, not log p, change with
-    `temperature`, which divides logits and multiplies the scales of logistic distributions, and with `top`, which
-    leaves the draws of a softmax only that many likeliest levels; 1 and 0 draw from the model. Raises UserError for
-    numbers that cannot be.
+    `levels` applies to categorical, `mixtures` to logistic, `patch` to bernoulli. `temperature` and `top` change draws
+    but not log p: the temperature divides logits and multiplies the scales of logistic distributions; `top`, if not 0,
+    restricts draws of a softmax to that many likeliest levels. At 1 and 0 draws are from the model. Raises UserError
+    for invalid values.
     """
     if not LEAST <= temperature <= MOST:
         raise UserError(f"temperature must be above 0 and finite, not {temperature}")
@@ -118,7 +117,7 @@ def _bernoulli(channels: int, temperature: float) -> Head:
     def draw(key, outputs):
         return jax.random.bernoulli(key, jax.nn.sigmoid(outputs / temperature)).astype(jnp.int32)
 
-    return Head(2, channels, 1, log_prob, draw, "binary", "bits are pixels >= 128", "")
+    return Head(2, channels, 1, log_prob, draw, "binary", "bits", "")
 
 
 def _bits(channels: int, patch: int, temperature: float, top: int) -> Head:
@@ -127,14 +126,14 @@ def _bits(channels: int, patch: int, temperature: float, top: int) -> Head:
         raise UserError(f"patch must lie between 1 and {most}, of at most {MOST_BITS} bits, not {patch}")
     levels = 2 ** (patch**2 * channels)
     log_prob, draw = _softmax(levels, 1, temperature, top)
-    return Head(levels, 1, levels, log_prob, draw, "binary", "bits are pixels >= 128", "", patch)
+    return Head(levels, 1, levels, log_prob, draw, "binary", "bits", "", patch)
 
 
 def _categorical(channels: int, levels: int, temperature: float, top: int) -> Head:
     if levels not in (2, 4, 8, 16, 32, 64, 128, 256):
         raise UserError(f"levels must be a power of two from 2 to 256, the gray levels of an image, not {levels}")
     log_prob, draw = _softmax(levels, 256 // levels, temperature, top)
-    note = "of the 256 levels" + (f", in {levels} bins of equally likely ones" if levels < 256 else "")
+    note = "the 256 levels" + (f", in {levels} bins of equally likely ones" if levels < 256 else "")
     return Head(levels, channels, levels, log_prob, draw, "uint8", note, "")
 
 
@@ -160,7 +159,7 @@ def _softmax(levels: int, width: int, temperature: float, top: int) -> tuple[Cal
 
 
 def _logistic(channels: int, mixtures: int, temperature: float) -> Head:
-    """Equation 2 of Salimans et al. 2017, and section 2.2: a channel's mean is linear in the channels before it."""
+    """Equations 2 and 3 of Salimans et al. 2017: a channel's mean is linear in the channels before it."""
     if not 1 <= mixtures <= 1000:
         raise UserError(f"mixtures must lie between 1 and 1000, not {mixtures}")
     pairs = [(c, before) for c in range(channels) for before in range(c)]
@@ -173,7 +172,7 @@ def _logistic(channels: int, mixtures: int, temperature: float) -> Head:
         return logits, mean, jnp.maximum(log_scale, LEAST_LOG_SCALE), jnp.tanh(coefficient)
 
     def shifted(mean, coefficient, c, x):
-        """The means [..., mixtures] of channel c, given x [..., channels before it or more] in [-1, 1]."""
+        """Means [..., mixtures] of channel c, given at least the channels before it, x [..., c or more] in [-1, 1]."""
         terms = [coefficient[..., n, :] * x[..., before, None] for n, (at, before) in enumerate(pairs) if at == c]
         return sum(terms, mean[..., c, :])
 
@@ -182,7 +181,7 @@ def _logistic(channels: int, mixtures: int, temperature: float) -> Head:
         x = level.astype(jnp.float32) / 255
         chex.assert_equal_shape([x, mean[..., 0]])
         log_mass = jax.nn.log_softmax(logits)
-        for c in range(channels):  # all of one component: summed before the mixture is
+        for c in range(channels):  # all channels come from one component: their sum precedes that over components
             center = (shifted(mean, coefficient, c, 2 * x - 1) + 1) / 2  # from [-1, 1] to [0, 1]
             log_mass += discretized_logistic_log_mass(x[..., c, None], center, log_scale[..., c, :] - float(np.log(2)))
         return jax.nn.logsumexp(log_mass, axis=-1).reshape(len(level), -1).sum(-1)
@@ -196,10 +195,10 @@ def _logistic(channels: int, mixtures: int, temperature: float) -> Head:
             center, scale = shifted(mean, coefficient, c, drawn), temperature * jnp.exp(log_scale[..., c, :])
             center, scale = (jnp.take_along_axis(a, component, axis=-1) for a in (center, scale))
             x = center + scale * jax.random.logistic(keys[c], center.shape)
-            # Rounded before the next channel's mean depends on it, as the mass is of rounded ones.
+            # Rounded before the next channel's mean depends on it, because log p is of rounded levels.
             x = jnp.round((jnp.clip(x, -1, 1) + 1) * 127.5) / 127.5 - 1
             drawn = jnp.concatenate([drawn, x], axis=-1)
         return jnp.round((drawn + 1) * 127.5).astype(jnp.int32)
 
     outputs = mixtures * (1 + 2 * channels + len(pairs))
-    return Head(256, 1, outputs, log_prob, draw, "uint8", "of the 256 levels", "")
+    return Head(256, 1, outputs, log_prob, draw, "uint8", "the 256 levels", "")

@@ -35,7 +35,7 @@ def given(head, *shape, scale=2.0, seed=0):
     ],
 )
 def test_probabilities_of_all_images_sum_to_1(name, fields, levels, shape):
-    """Of a bin of 64 gray levels, p is that of one of them."""
+    """A bin of 64 gray levels has the probability of one of them, 64 times."""
     head = make_head(name, shape[-1], **fields)
     level = every(levels, *shape)
     outputs = np.broadcast_to(given(head, *shape), (len(level), *shape[:2], head.groups, head.outputs))

@@ -2,21 +2,21 @@
 
     p(x) = prod_i p(x_i | x_1, ..., x_{i-1}),    pixels in raster order, a pixel's channels R, G, B        (equation 1)
 
-so that log p(x) is exact. The original (section 3.4) is a convolution with mask A, residual blocks with mask B
-(figure 5, left) and two layers of one tap. Its masks leave a blind spot of pixels above and to the right.
+so that log p(x) is exact. The original network (section 3.4) is a convolution with mask A, residual blocks with mask B
+(figure 5, left) and two 1x1 convolutions. Its masks leave a blind spot: it does not see some pixels above on the right.
 
-The gated PixelCNN (van den Oord et al. 2016, https://arxiv.org/abs/1606.05328) has none. A vertical stack sees all rows
-above; a horizontal one sees its own row and, at every layer, the vertical one's features. Each layer is (equation 4)
+The gated PixelCNN (van den Oord et al. 2016, https://arxiv.org/abs/1606.05328) has no blind spot. A vertical stack sees
+all rows above; a horizontal stack sees the pixel's own row and, at every layer, the vertical stack's features:
 
-    y = tanh(W_f * x + V_f^T h) . sigmoid(W_g * x + V_g^T h)
+    y = tanh(W_f * x + V_f^T h) . sigmoid(W_g * x + V_g^T h)                                     (equation 4)
 
-with h the one-hot label where the model is conditional. The original has the same V^T h, within its blocks.
+with h the one-hot label of a conditional model. The original network adds V^T h within its blocks.
 
-The authors shift the vertical stack's features down a row at each link to the horizontal one; here its input is shifted
-down instead, which is the same but for the first row's biases. Adam with a clipped gradient stands for RMSProp.
+Differences from the papers: the vertical stack's features are shifted down by one row at its input, not at each link to
+the horizontal stack, which differs in the first row only; the optimizer is Adam with a clipped gradient, not RMSProp.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -28,6 +28,7 @@ import optax
 
 from jaxgen.autoregressive import abilities, check, drawn_in_turn, one_hot
 from jaxgen.heads import Head, HeadName, make_head
+from jaxgen.likelihoods import fitting
 from jaxgen.model import Array, Key, Model, Phase, Spec, State
 from jaxgen.nn.masked import MaskedConv, Place, Readout, shifted_down
 from jaxgen.nn.optimizer import decaying_rate, descend
@@ -38,7 +39,7 @@ class Config:
     """A PixelCNN."""
 
     network: Literal["gated", "original"] = "gated"
-    likelihood: HeadName = "bernoulli"  # p(x_i|...): of bits; of levels, a softmax; of levels, a mixture of logistics
+    likelihood: HeadName | None = None  # of a pixel: bits if binarized, else categorical; logistic is a mixture
     levels: int = 256  # of categorical: equal bins of the 256 gray levels, a power of two
     mixtures: int = 10  # of logistic: components
     features: int = 32  # of a stack; the original's blocks have twice as many outside
@@ -56,7 +57,7 @@ class Config:
 
 
 class GatedLayer(nn.Module):
-    """Figure 2 of the gated PixelCNN."""
+    """Layer of the gated PixelCNN, its figure 2."""
 
     config: Config
     layer: Any  # `MaskedConv` with groups and dtype given
@@ -76,27 +77,27 @@ class GatedLayer(nn.Module):
         self.dropout = nn.Dropout(self.config.dropout)
 
     def gated(self, x: Array, y: Array, half: int, training: bool) -> Array:
-        """The gate of features [batch, H, W, 2 width], with the label's bias, of the vertical stack or the other."""
+        """Gate of features [batch, H, W, 2 width] with the label's bias; half 0 is the vertical stack, 1 the other."""
         if y.shape[-1]:
             x += jnp.split(self.label(y), 2, axis=-1)[half][:, None, None]
         f, g = jnp.split(x, 2, axis=-1)
         return self.dropout(jnp.tanh(f) * nn.sigmoid(g), deterministic=not training)
 
     def above(self, v: Array, y: Array, training: bool, place: Place | None) -> tuple[Array, Array]:
-        """The vertical stack: its features, and the link to the horizontal one."""
+        """Vertical stack: (its features, link to the horizontal stack)."""
         v = self.vertical(v, place)
         return self.gated(v, y, 0, training), self.link(v)
 
     def beside(self, h: Array, link: Array, y: Array, training: bool, place: Place | None) -> tuple[Array, Array]:
-        """The horizontal stack: its features, and what the head is given of them."""
+        """Horizontal stack: (its features, skip connection to the readout)."""
         a = self.gated(self.horizontal(h, place) + link, y, 1, training)
-        if not self.last:  # the last layer's features are read by none
-            h = self.residual(a) if self.first else h + self.residual(a)  # what the first adds to is the pixel itself
+        if not self.last:  # no layer reads the last one's features
+            h = self.residual(a) if self.first else h + self.residual(a)  # the first h is the pixel itself
         return h, self.skip(a)
 
 
 class Gated(nn.Module):
-    """The gated PixelCNN: maps scaled to [-1, 1] -> outputs of the head at every pixel."""
+    """Gated PixelCNN: images scaled to [-1, 1] -> outputs of the head at every pixel."""
 
     config: Config
     head: Head
@@ -111,7 +112,7 @@ class Gated(nn.Module):
         self.readout = Readout(layer, self.config.head_features, self.head.groups, self.head.outputs)
 
     def above(self, x: Array, y: Array, training: bool = False, place: Place | None = None) -> list[Array]:
-        """The links of the rows of x, each of which is seen by the row below."""
+        """Links of each layer, from images shifted down by one row."""
         links = []
         for layer in self.stack:
             x, link = layer.above(x, y, training, place)
@@ -121,8 +122,8 @@ class Gated(nn.Module):
     def beside(
         self, x: Array, links: list[Array], y: Array, training: bool = False, place: Place | None = None
     ) -> Array:
-        """The outputs, given the links."""
-        if place is not None:  # of the pixels around, the horizontal stack sees those of its row to the left
+        """Outputs, given the links."""
+        if place is not None:  # the horizontal stack reads only the left half of the neighborhood's last row
             x = x[:, -1:, : self.config.first_kernel // 2 + 1]
         skips = 0
         for layer, link in zip(self.stack, links, strict=True):
@@ -136,19 +137,19 @@ class Gated(nn.Module):
 
 
 class Original(nn.Module):
-    """The PixelCNN of table 1: maps scaled to [-1, 1] -> outputs of the head at every pixel."""
+    """PixelCNN of table 1: images scaled to [-1, 1] -> outputs of the head at every pixel."""
 
     config: Config
     head: Head
     dtype: np.dtype
 
     def above(self, x: Array, y: Array, training: bool = False, place: Place | None = None) -> tuple:
-        """Nothing: each layer sees the rows above by itself."""
+        """Nothing: each layer reads the rows above itself."""
         return ()
 
     @nn.compact
     def beside(self, x: Array, links: tuple, y: Array, training: bool = False, place: Place | None = None) -> Array:
-        """The outputs."""
+        """Outputs of the head."""
         config = self.config
         layer = partial(MaskedConv, groups=self.head.groups, dtype=self.dtype)
         width, first, reach = config.features, config.first_kernel // 2, config.kernel // 2
@@ -168,7 +169,7 @@ class Original(nn.Module):
 
 
 def drawn(network: Any, params: Any, key: Key, given: Array, rows: int, y: Array) -> tuple[Array, Array]:
-    """Levels drawn by a network, and the outputs that they were drawn by; arguments as of `drawn_in_turn`."""
+    """Draws levels with a network's cache; arguments and results as of `drawn_in_turn`, one-hot y [num, classes]."""
 
     def applied(method, cache, *args):
         made, changed = network.apply({"params": params, "cache": cache}, *args, method=method, mutable=["cache"])
@@ -186,6 +187,7 @@ def drawn(network: Any, params: Any, key: Key, given: Array, rows: int, y: Array
 def make(config: Config, spec: Spec) -> Model:
     """A PixelCNN over `spec`'s images; raises UserError for a config that cannot be."""
     shape, classes = spec.image_shape, spec.num_classes if config.conditional else 0
+    config = replace(config, likelihood=fitting(config.likelihood, spec, bits="bernoulli", levels="categorical"))
     check(config, shape[-1], "first_kernel", "kernel")
     head = make_head(config.likelihood, shape[-1], config.levels, config.mixtures, config.temperature, config.top)
     network = {"gated": Gated, "original": Original}[config.network](config, head, spec.compute_dtype)
@@ -213,5 +215,5 @@ def make(config: Config, spec: Spec) -> Model:
         return state._replace(params=params, opt_state=opt_state, extra=seen), {"loss": value}
 
     return Model(
-        init, (Phase("train", step),), **abilities(head, shape, classes, log_likelihood, partial(drawn, network))
+        init, (Phase("train", step),), **abilities(head, spec, classes, log_likelihood, partial(drawn, network))
     )

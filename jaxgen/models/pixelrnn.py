@@ -2,22 +2,21 @@
 
     p(x) = prod_i p(x_i | x_1, ..., x_{i-1}),    pixels in raster order, a pixel's channels R, G, B        (equation 1)
 
-A convolution with mask A, residual layers of LSTMs (figure 5, right), and two layers of one tap. Of a pixel's LSTM
+The network is a convolution with mask A, residual layers of LSTMs (figure 5, right), and two 1x1 convolutions:
 
     [o, f, i, g] = sigma(K_ss * h + K_is * x),    c' = f . c + i . g,    h' = o . tanh(c')        (equation 3)
 
-the input x is a masked map. The states that it goes on from are, for the Row LSTM (section 3.1), those of three pixels
-of the row above; its context is a triangle. For the Diagonal BiLSTM (section 3.2) they are those of the pixel above and
-of the pixel before: the left one, or for its other direction the right one, whose map is moved down a row, or it would
-see what comes after. Here its input is moved down, so that the first row has an LSTM's states of zeros.
+with tanh for g. In the Row LSTM (section 3.1) a state depends on those of three pixels in the row above, which makes
+its context a triangle. In the Diagonal BiLSTM (section 3.2) it depends on those of the pixel above and of the pixel to
+the left, or, in the second direction, to the right. The paper shifts the second direction's states down by one row, to
+keep them causal; here its input is shifted, which differs in the first row only.
 
-With mask A first, the last pixels of the row above can reach a pixel through the right direction only, that is after
-they went through the first layer at a pixel beyond their own: those that none is beyond, the last row's end, stay
-unseen (`tests/models/test_pixelrnn.py` has the exact set). Initial states are zeros, not learned; Adam with a clipped
-gradient stands for RMSProp.
+Even the Diagonal BiLSTM does not see all pixels before. The last pixel of the row above passes mask A only at later
+pixels, so it reaches those close to the row's end only (`tests/models/test_pixelrnn.py` has the exact set). Differences
+from the paper: initial states are 0, not learned, and the optimizer is Adam with a clipped gradient, not RMSProp.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -30,6 +29,7 @@ from jax import lax
 
 from jaxgen.autoregressive import abilities, check, drawn_in_turn, one_hot
 from jaxgen.heads import Head, HeadName, make_head
+from jaxgen.likelihoods import fitting
 from jaxgen.model import Array, Key, Model, Phase, Spec, State
 from jaxgen.nn.masked import MaskedConv, Place, Readout, read, shifted_down, written
 from jaxgen.nn.optimizer import decaying_rate, descend
@@ -41,7 +41,7 @@ class Config:
     """A PixelRNN."""
 
     network: Literal["diagonal", "row"] = "diagonal"  # Diagonal BiLSTM, or Row LSTM
-    likelihood: HeadName = "bernoulli"  # p(x_i|...): of bits; of levels, a softmax; of levels, a mixture of logistics
+    likelihood: HeadName | None = None  # of a pixel: bits if binarized, else categorical; logistic is a mixture
     levels: int = 256  # of categorical: equal bins of the 256 gray levels, a power of two
     mixtures: int = 10  # of logistic: components
     features: int = 16  # of an LSTM's state; the maps between layers have twice as many
@@ -58,12 +58,12 @@ class Config:
 
 
 class Recurrent(nn.Module):
-    """What both layers have: a residual, labels, and states in float32."""
+    """Base of both layers: residual connection, labels, and states in float32."""
 
     config: Config
     layer: Any  # `MaskedConv` with groups and dtype given
     directions = 1
-    taps = 3  # states that an LSTM goes on from
+    taps = 3  # previous states that a state depends on
 
     def setup(self):
         """Parameters."""
@@ -77,28 +77,28 @@ class Recurrent(nn.Module):
         self.dropout = nn.Dropout(self.config.dropout)
 
     def of_label(self, y: Array) -> Array:
-        """The label's part of each direction's gates, [directions, batch, 4 features]."""
+        """Label's contribution to each direction's gates, [directions, batch, 4 features]."""
         if not y.shape[-1]:
             return jnp.zeros((self.directions, 1, 1))
         return jnp.stack(jnp.split(self.label(y).astype(jnp.float32), self.directions, axis=-1))
 
     def of_states(self, weights: Array, *states: Array) -> Array:
-        """A direction's gates by its states [..., features], a tap each: weights [taps, features, 4 features]."""
+        """Contribution of previous states [..., features], one per tap, by weights [taps, features, 4 features]."""
         dtype = self.layer.keywords["dtype"]
         return sum(
             (h.astype(dtype) @ w.astype(dtype)).astype(jnp.float32) for h, w in zip(states, weights, strict=True)
         )
 
     def added(self, x: Array, h: Array, training: bool) -> Array:
-        """The layer's output, from its input and states of its input's shape but for the features."""
+        """Layer's output from its input [..., 2 features] and its states [..., features]."""
         return x + self.up(self.dropout(h, deterministic=not training))
 
 
 class RowLSTM(Recurrent):
-    """Section 3.1: all pixels of a row at once, row after row."""
+    """Row LSTM of section 3.1: a recurrence over rows, all pixels of a row in parallel."""
 
     def above(self, y: Array, place: Place) -> tuple:
-        """Nothing: a pixel's state goes on from the row above by itself."""
+        """Nothing: a pixel reads the states of the row above itself."""
         return ()
 
     def __call__(self, x: Array, link: tuple, y: Array, training: bool, place: Place | None) -> Array:
@@ -124,18 +124,18 @@ class RowLSTM(Recurrent):
 
 
 class DiagonalBiLSTM(Recurrent):
-    """Section 3.2: all pixels of a diagonal at once, from the left and from the right."""
+    """Diagonal BiLSTM of section 3.2: two recurrences over diagonals, from the left and from the right."""
 
     directions = 2
     taps = 2  # the pixel before, the pixel above
 
     def setup(self):
-        """Parameters; the right direction's input is of the row above, all of which is known."""
+        """Parameters; the right direction reads the row above, which is known completely, so it has no mask."""
         super().setup()
         self.right_inputs = self.layer(4 * self.config.features, mask=None)
 
     def above(self, y: Array, place: Place) -> Array:
-        """The right direction's states [batch, 1, W, features] for a row, from the layer's inputs of the row above."""
+        """Right direction's states [batch, 1, W, features] for a row, from the cached inputs of the row above."""
         size, width = self.config.features, place.width
         x = self.get_variable("cache", "inputs", jnp.zeros((len(y), 1, width, 2 * size)))
         over = self.get_variable("cache", "right", jnp.zeros((width, len(y), size)))
@@ -181,7 +181,7 @@ class DiagonalBiLSTM(Recurrent):
 
 
 class PixelRNN(nn.Module):
-    """Table 1: maps scaled to [-1, 1] -> outputs of the head at every pixel."""
+    """PixelRNN of table 1: images scaled to [-1, 1] -> outputs of the head at every pixel."""
 
     config: Config
     head: Head
@@ -197,11 +197,11 @@ class PixelRNN(nn.Module):
         self.readout = Readout(layer, config.head_features, self.head.groups, self.head.outputs)
 
     def above(self, y: Array, place: Place) -> list:
-        """What the layers know of a row before its first pixel."""
+        """Each layer's context of a row, computed before its first pixel."""
         return [layer.above(y, place) for layer in self.stack]
 
     def beside(self, x: Array, links: list, y: Array, training: bool = False, place: Place | None = None) -> Array:
-        """The outputs, given that."""
+        """Outputs, given the links."""
         x = self.first(x, place)
         for layer, link in zip(self.stack, links, strict=True):
             x = layer(x, link, y, training, place)
@@ -213,7 +213,7 @@ class PixelRNN(nn.Module):
 
 
 def drawn(network: Any, params: Any, key: Key, given: Array, rows: int, y: Array) -> tuple[Array, Array]:
-    """Levels drawn by a network, and the outputs that they were drawn by; arguments as of `drawn_in_turn`."""
+    """Draws levels with a network's cache; arguments and results as of `drawn_in_turn`, one-hot y [num, classes]."""
 
     def applied(method, cache, *args):
         made, changed = network.apply({"params": params, "cache": cache}, *args, method=method, mutable=["cache"])
@@ -231,6 +231,7 @@ def drawn(network: Any, params: Any, key: Key, given: Array, rows: int, y: Array
 def make(config: Config, spec: Spec) -> Model:
     """A PixelRNN over `spec`'s images; raises UserError for a config that cannot be."""
     shape, classes = spec.image_shape, spec.num_classes if config.conditional else 0
+    config = replace(config, likelihood=fitting(config.likelihood, spec, bits="bernoulli", levels="categorical"))
     check(config, shape[-1], "first_kernel")
     head = make_head(config.likelihood, shape[-1], config.levels, config.mixtures, config.temperature, config.top)
     network = PixelRNN(config, head, spec.compute_dtype)
@@ -258,5 +259,5 @@ def make(config: Config, spec: Spec) -> Model:
         return state._replace(params=params, opt_state=opt_state, extra=seen), {"loss": value}
 
     return Model(
-        init, (Phase("train", step),), **abilities(head, shape, classes, log_likelihood, partial(drawn, network))
+        init, (Phase("train", step),), **abilities(head, spec, classes, log_likelihood, partial(drawn, network))
     )

@@ -16,7 +16,7 @@ Attention is over all earlier tokens where Parmar et al. have blocks of them. Ad
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -30,6 +30,7 @@ from jaxgen.autoregressive import abilities, one_hot
 from jaxgen.config import check_idle
 from jaxgen.errors import UserError, check_positive, check_share
 from jaxgen.heads import Head, HeadName, make_head
+from jaxgen.likelihoods import fitting
 from jaxgen.model import Array, Key, Model, Phase, Spec, State
 from jaxgen.nn.attention import Block, Cache, empty_cache
 from jaxgen.nn.optimizer import decaying_rate, descend
@@ -42,7 +43,7 @@ GIB = 2**30
 class Config:
     """A Transformer over pixels."""
 
-    likelihood: HeadName = "bernoulli"  # p(x_t|...): of bits; of levels, a softmax; of levels, a mixture of logistics
+    likelihood: HeadName | None = None  # of a token: bits if binarized, else categorical; logistic is a mixture
     levels: int = 256  # of categorical: equal bins of the 256 gray levels, a power of two
     mixtures: int = 10  # of logistic: components
     patch: int = 1  # of bernoulli: side of the patches of bits that are tokens; 1 has a token a pixel and channel
@@ -193,6 +194,7 @@ def make(config: Config, spec: Spec) -> Model:
     """A Transformer over `spec`'s images; raises UserError as `check`, `make_head` and `images_at_once` do."""
     shape, patch, condition = spec.image_shape, config.patch, config.condition
     given = spec.entries[condition].shape if condition != "none" else (0,)
+    config = replace(config, likelihood=fitting(config.likelihood, spec, bits="bernoulli", levels="categorical"))
     check(config, shape)
     likelihood = (config.likelihood, shape[-1], config.levels, config.mixtures)
     head = make_head(*likelihood, config.temperature, config.top, patch)
@@ -206,7 +208,8 @@ def make(config: Config, spec: Spec) -> Model:
     def init(key):
         level = head.level(jnp.zeros((1, *shape), jnp.uint8))
         params = net.init(key, level, jnp.zeros((1, before), jnp.int32))["params"]
-        return State(jnp.int32(0), params, optimizer.init(params), jnp.zeros(classes, jnp.uint32))
+        seen = jnp.zeros(classes, jnp.uint32) if classes else ()
+        return State(jnp.int32(0), params, optimizer.init(params), seen)
 
     def ids(y):
         """A one-hot label [num, classes] or a caption as int32 [num, before]: 0 where nothing is known."""
@@ -244,5 +247,5 @@ def make(config: Config, spec: Spec) -> Model:
 
         return in_parts(of_part, at_once, level, ids(y)), None
 
-    able = abilities(head, shape, classes, log_likelihood, drawn_in_parts, condition == "caption")
+    able = abilities(head, spec, classes, log_likelihood, drawn_in_parts, condition == "caption")
     return Model(init, (Phase("train", step),), **able)

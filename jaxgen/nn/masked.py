@@ -1,13 +1,13 @@
-"""Causal convolutions for autoregressive networks, over whole images or a pixel at a time.
+"""Causal convolutions of autoregressive networks, over whole images or one pixel at a time.
 
-A network is written once. Over whole images (`place` None) its layers see maps [batch, H, W, features]. While an image
-is drawn they see one pixel, [batch, 1, 1, features], or one row, [batch, 1, W, features], at a `Place`, and remember in
-the Flax collection "cache" what later pixels read of their inputs: a few rows a layer, so that drawing an image takes
-the operations of one pass over it.
+A network is written once. For whole images (`place` is None) layers get maps [batch, H, W, features]. While images are
+drawn, they get one pixel, [batch, 1, 1, features], or one row, [batch, 1, W, features], at a `Place`, and keep the
+inputs that later pixels read in the Flax collection "cache": a few rows per layer. Drawing an image then takes as many
+operations as one pass over it.
 
-Channels of an image are drawn one after the other where there are `groups` of features (van den Oord et al. 2016,
-https://arxiv.org/abs/1601.06759, section 3.2): feature n is of group n mod groups, and of its own pixel sees only
-groups before its own (mask A), or up to its own (mask B).
+If the channels of a pixel are drawn one after the other, features are divided into `groups`, one per channel (van den
+Oord et al. 2016, https://arxiv.org/abs/1601.06759, section 3.2): feature n is in group n mod groups. At its own pixel
+it sees only earlier groups (mask A), or also its own group (mask B).
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ from jaxgen.nn.conv import conv
 
 
 class Place(NamedTuple):
-    """Where a pixel (or, at column 0, a row) is drawn."""
+    """Position of the pixel that is drawn, or of the row, if the column is 0."""
 
     row: Array | int
     column: Array | int
@@ -32,10 +32,10 @@ class Place(NamedTuple):
 
 
 class MaskedConv(nn.Module):
-    """Convolution that reads `rows` rows, its own and those above, from `left` columns before to `right` after.
+    """Convolution over `rows` rows, the last being the pixel's own, from `left` columns before to `right` after it.
 
-    Of its own row it sees what comes before and, by mask A or B, of its own pixel; without a mask, everything.
-    Initial weights are normal with a variance of one over the taps that are not masked.
+    With a mask it ignores what comes after the pixel, and groups of the pixel itself as mask A or B says. Initial
+    weights are normal, with variance one over the number of weights that are not masked.
     """
 
     features: int
@@ -44,15 +44,15 @@ class MaskedConv(nn.Module):
     right: int = 0
     mask: Literal["A", "B", None] = "B"
     groups: int = 1
-    pieces: int = 1  # equal parts of the features, each with groups of its own: the halves of a gate, an LSTM's gates
-    sees_image: bool = False  # while drawing, it is given all that it reads, as "VALID" takes it, and remembers nothing
-    zero: bool = False  # whether weights begin at 0
+    pieces: int = 1  # equal parts of the features, each with all groups: the halves of a gate, the gates of an LSTM
+    sees_image: bool = False  # whether, while images are drawn, its input is the neighborhood that it reads: no cache
+    zero: bool = False  # whether weights start at 0
     use_bias: bool = True
     dtype: jnp.dtype | None = None
 
     @nn.compact
     def __call__(self, x: Array, place: Place | None = None) -> Array:
-        """[batch, H, W, in] -> [batch, H, W, features], or both of one pixel or row, in `dtype`."""
+        """[batch, H, W, in] -> [batch, H, W, features] in `dtype`; H and W are 1 for a pixel, H is 1 for a row."""
         taps = (self.rows, self.left + 1 + self.right)
         x = x.astype(self.dtype or x.dtype)
         allowed = self._allowed(taps, x.shape[-1])
@@ -77,7 +77,7 @@ class MaskedConv(nn.Module):
         return y
 
     def _allowed(self, taps: tuple[int, int], inputs: int) -> np.ndarray:
-        """Of each weight, 1 where it is not masked: float32 [rows, columns, in, features]."""
+        """Mask float32 [rows, columns, in, features], 1 for weights that are used and 0 for others."""
         allowed = np.ones((*taps, inputs, self.features), np.float32)
         if self.mask is not None:
             of_input = np.arange(inputs) % self.groups
@@ -88,7 +88,7 @@ class MaskedConv(nn.Module):
         return allowed
 
     def _remembered(self, x: Array, place: Place) -> Array:
-        """All that the taps read [batch, rows, columns, in], with x as the newest of it."""
+        """Caches x, and returns the inputs that the taps read, [batch, rows, columns, in]."""
         shape = (len(x), self.rows, self.left + place.width + self.right, x.shape[-1])
         inputs = self.variable("cache", "inputs", jnp.zeros, shape, x.dtype)
         inputs.value = written(inputs.value, x, place, self.left)
@@ -96,12 +96,12 @@ class MaskedConv(nn.Module):
 
 
 def written(cache: Array, x: Array, place: Place, pad: int) -> Array:
-    """`cache` [batch, rows, pad + width + more, features], its rows those drawn last in turns, with x at a place."""
+    """Writes x at a place of `cache` [batch, rows, pad + width + ..., features], whose rows are used in rotation."""
     return lax.dynamic_update_slice(cache, x, (0, place.row % cache.shape[1], place.column + pad, 0))
 
 
 def read(cache: Array, place: Place, above: range, start: int, columns: int) -> Array:
-    """Rows so far above a place, side by side: [batch, len(above), columns, features] from its column + `start` on."""
+    """Reads rows at these distances above a place: [batch, len(above), columns, features] from column + `start` on."""
     shape = (len(cache), 1, columns, cache.shape[-1])
     return jnp.concatenate(
         [
@@ -113,12 +113,12 @@ def read(cache: Array, place: Place, above: range, start: int, columns: int) -> 
 
 
 def shifted_down(x: Array) -> Array:
-    """Maps [batch, H, W, features] moved down a row; the first row is zeros."""
+    """Shifts maps [batch, H, W, features] down by one row; the first row is zeros."""
     return jnp.pad(x, ((0, 0), (1, 0), (0, 0), (0, 0)))[:, :-1]
 
 
 class Readout(nn.Module):
-    """Outputs of a head: two layers of one tap after ReLU, the last of zeros at first."""
+    """Layers from a network's features to a head's outputs: ReLU and 1x1 convolution, twice; the last starts at 0."""
 
     layer: Callable  # `MaskedConv` with the network's groups and dtype given
     features: int

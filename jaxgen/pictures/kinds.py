@@ -167,9 +167,9 @@ def reconstructions(run: Run, asked: Asked) -> Drawn:
 
 
 def completions(run: Run, asked: Asked) -> Drawn:
-    """Of the first test images the upper half, completed several times by the model; first in a row the image itself.
+    """Draws rows of a test image and several completions of its upper half.
 
-    What is given of an image is what the model sees of it: its bits, where it is of bits.
+    A model of bits gets the upper half as bits.
     """
     model, dataset, seeds = run.plan.model, run.plan.dataset, run.plan.settings.seeds
     there, columns = len(dataset.test["image"]), asked.steps or STEPS

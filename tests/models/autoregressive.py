@@ -1,4 +1,4 @@
-"""What every autoregressive model of pixels must be: causal, a distribution, and drawn as it is scored.
+"""Checks of autoregressive models of pixels: they are causal and a distribution, and are drawn as they are scored.
 
 A network under test is `forward`, scaled images [batch, H, W, C] -> outputs [batch, H, W, groups, outputs].
 """
@@ -31,7 +31,7 @@ def every(levels, *shape):
 
 
 def seen(forward, head, shape, images=16):
-    """Of a random network's Jacobian at some images: bool [H, W, groups, H, W, C], where it is not exactly 0."""
+    """Entries of a network's Jacobian that are not exactly 0 at one of some images: bool [H, W, groups, H, W, C]."""
     height, width, _ = shape
 
     @jax.jit
@@ -45,14 +45,14 @@ def seen(forward, head, shape, images=16):
 
 
 def the_past(head, shape):
-    """All that comes before each pixel's groups in raster order: bool [H, W, groups, H, W, C]."""
+    """Channels that come before each pixel's groups in raster order: bool [H, W, groups, H, W, C]."""
     number = np.arange(np.prod(shape)).reshape(shape)  # of a channel
     first = number.reshape(*shape[:2], head.groups, -1)[..., 0]  # the first channel of a group
     return first[..., None, None, None] > number
 
 
 def own(head, shape):
-    """The image itself as features: bool [H, W, groups, H, W, C]."""
+    """Features that each see their own pixel's group: bool [H, W, groups, H, W, C]."""
     number = np.arange(np.prod(shape)).reshape(shape)
     return (number.reshape(*shape[:2], head.groups, -1, 1, 1, 1) == number).any(3)
 
@@ -63,7 +63,7 @@ def taps(rows, left, right):
 
 
 def read(features, offsets, mask="B"):
-    """What a layer's features see that read others' at these offsets, by mask A, B or None at (0, 0)."""
+    """Features of a layer that reads others at these offsets, by mask A, B or None at (0, 0)."""
     height, width, groups = features.shape[:3]
     found = np.zeros_like(features)
     for i, j in itertools.product(range(height), range(width)):

@@ -46,7 +46,7 @@ def network(name, head="bits", classes=0, scale=1.0):
 
 
 def receptive_field(name, head, shape):
-    """By hand: kernels of 3, two layers after the first."""
+    """Receptive field by hand: kernels of 3, two layers after the first."""
     image = ar.own(head, shape)
     square = ar.taps(2, 1, 1)
     if name == "original":  # with a blind spot: nothing right of the line to the upper right
@@ -119,7 +119,7 @@ def test_drawing_with_a_memory_is_drawing_without(name, head):
 
 
 def convolved(x, layer, offsets, mask=1):
-    """Of maps [H, W, in], by kernel [rows, columns, in, out] whose taps are at these offsets, as `taps` has them."""
+    """Convolves maps [H, W, in] with a kernel whose taps are at these offsets, in the order of `taps`."""
     height, width, _ = x.shape
     kernel = np.float64(layer["kernel"]).reshape(-1, *layer["kernel"].shape[2:])
     y = np.zeros((height, width, kernel.shape[-1])) + np.float64(layer["bias"])
@@ -131,7 +131,7 @@ def convolved(x, layer, offsets, mask=1):
 
 
 def test_the_gated_network_equals_its_equations():
-    """Of two layers, conditional, by NumPy in float64; a vertical kernel of 3 reads rows i-2 and i-1 for row i."""
+    """Two conditional layers by NumPy in float64; a vertical kernel of 3 reads rows i-2 and i-1 for row i."""
     rng = np.random.default_rng(0)
     config = pixelcnn.Config(features=3, layers=1, first_kernel=3, head_features=2)
     net = pixelcnn.Gated(config, make_head("bernoulli", 1), np.dtype("float32"))
@@ -160,7 +160,7 @@ def test_the_gated_network_equals_its_equations():
 
 @pytest.mark.parametrize(("network", "likelihood"), [("gated", "bernoulli"), ("original", "categorical")])
 def test_an_untrained_network_gives_all_images_the_same_probability(network, likelihood, digits, batch):
-    """Of 64 pixels, 2 or 256 levels each."""
+    """64 pixels have 2 or 256 levels each."""
     fields = {"features": 4, "layers": 1, "head_features": 4}
     config = pixelcnn.Config(network, likelihood, **fields)
     model = pixelcnn.make(config, digits.spec)
@@ -176,7 +176,9 @@ def test_an_untrained_network_gives_all_images_the_same_probability(network, lik
 @pytest.fixture(scope="module")
 def conditional(digits):
     """A model given labels; and, for labels of the training images, its state after some steps and their losses."""
-    config = pixelcnn.Config(conditional=True, features=12, layers=1, first_kernel=5, learning_rate=1e-2)
+    config = pixelcnn.Config(
+        likelihood="bernoulli", conditional=True, features=12, layers=1, first_kernel=5, learning_rate=1e-2
+    )
     model = pixelcnn.make(config, digits.spec)
 
     @jax.jit
@@ -238,7 +240,7 @@ def test_without_dropout_a_step_is_that_of_the_loss(digits, batch):
     fields = {"features": 8, "layers": 1, "head_features": 8}
     losses = []
     for dropout in (0.0, 0.5):
-        model = pixelcnn.make(pixelcnn.Config(dropout=dropout, **fields), digits.spec)
+        model = pixelcnn.make(pixelcnn.Config(likelihood="bernoulli", dropout=dropout, **fields), digits.spec)
         state = drawn_state(model.init)
         losses.append(float(jax.jit(model.phases[0].step)(jax.random.key(1), state, batch)[1]["loss"]))
         log_prob = jax.jit(model.likelihood.log_prob)(None, state, batch).mean()
@@ -251,7 +253,7 @@ def test_without_dropout_a_step_is_that_of_the_loss(digits, batch):
         ({"kernel": 4}, "kernel must be odd, not 4"),
         ({"first_kernel": 2}, "first_kernel must be odd, not 2"),
         ({"likelihood": "categorical", "levels": 17}, "levels must be a power of two from 2 to 256"),
-        ({"levels": 16}, "levels only applies with --likelihood categorical"),
+        ({"likelihood": "bernoulli", "levels": 16}, "levels only applies with --likelihood categorical"),
         ({"likelihood": "categorical", "mixtures": 3}, "mixtures only applies with --likelihood logistic"),
         ({"features": 2}, "features must be at least 3, one for each color channel, not 2"),
         ({"temperature": 0.0}, "temperature must be above 0"),

@@ -46,7 +46,7 @@ def network(name, head="bits", scale=1.0):
 
 
 def receptive_field(name, head, shape):
-    """By hand, of two layers: a state sees its inputs, and all that the states that it goes on from see."""
+    """Receptive field of two layers by hand: a state sees its inputs and what its previous states see."""
     height, width, _ = shape
     found = ar.read(ar.own(head, shape), ar.taps(2, 1, 1), "A")
     before = {"row": [(-1, -1), (-1, 0), (-1, 1)], "diagonal": [(0, -1), (-1, 0)]}[name]
@@ -78,7 +78,7 @@ def test_a_pixel_sees_its_receptive_field_and_nothing_else(name, head):
 
 
 def test_the_diagonal_network_does_not_see_the_last_row_s_end():
-    """Of 5x7 pixels with a first kernel of 3: the last pixel of the row above, from those left of its neighbor."""
+    """Pixels of 5x7 left of the last two do not see the last one of the row above, with a first kernel of 3."""
     head = make_head("bernoulli", 1)
     unseen = ar.the_past(head, (5, 7, 1)) & ~receptive_field("diagonal", head, (5, 7, 1))
     pairs = {((i, j), (a, b)) for i, j, _, a, b, _ in np.argwhere(unseen)}
@@ -150,7 +150,7 @@ def test_the_row_lstm_equals_its_equations():
         ({"features": 2}, "features must be at least 3, one for each color channel, not 2"),
         ({"layers": 0}, "layers must be above 0"),
         ({"dropout": 1.0}, "dropout must be at least 0 and below 1"),
-        ({"top": 3}, "top only applies with --likelihood categorical"),
+        ({"likelihood": "logistic", "top": 3}, "top only applies with --likelihood categorical"),
     ],
 )
 def test_values_that_cannot_be(fields, words):

@@ -128,13 +128,17 @@ def test_padding_changes_nothing():
 
 @pytest.mark.parametrize(
     ("fields", "expected"),
-    [({}, 64 * np.log(2)), ({"patch": 2}, 64 * np.log(2)), ({"likelihood": "categorical"}, 64 * np.log(256))],
+    [
+        ({"likelihood": "bernoulli"}, 64 * np.log(2)),
+        ({"likelihood": "bernoulli", "patch": 2}, 64 * np.log(2)),
+        ({}, 64 * np.log(256)),
+    ],
 )
 def test_an_untrained_model_gives_all_images_the_same_probability(fields, expected, digits, batch):
     model = transformer.make(transformer.Config(**TINY, **fields), digits.spec)
     found = jax.jit(lambda: model.likelihood.log_prob(None, model.init(jax.random.key(0)), batch))()
     np.testing.assert_allclose(found, -expected, rtol=1e-6)
-    space = "uint8" if fields.get("likelihood") else "binary"
+    space = "binary" if fields else "uint8"
     assert (model.likelihood.kind, model.likelihood.space) == ("exact", space)
 
 
@@ -148,6 +152,7 @@ SPEC = Spec(
     num_classes=3,
     num_words=5,
     batch_size=32,
+    binary=True,
 )
 
 
@@ -215,7 +220,7 @@ def test_a_caption_is_learned():
     right = log_prob(None, state, test)
     wrong = log_prob(None, state, {**test, "caption": np.roll(test["caption"], 1, axis=0)})
     assert (right > wrong).mean() > 0.9
-    assert model.likelihood.note == "given the caption; bits are pixels >= 128"
+    assert model.likelihood.note == "p(x|caption) is of bits, 1 where a pixel is at least 128"
 
 
 def test_images_are_scored_and_drawn_in_parts_that_fit():
@@ -232,6 +237,24 @@ def test_images_are_scored_and_drawn_in_parts_that_fit():
     label = {"label": np.zeros(6, np.int32)}
     drawn = np.asarray(jax.jit(lambda: small.sampler.draw(jax.random.key(3), state, 6, label)["image"])())
     assert (drawn[:3] != drawn[3:]).any()
+
+
+def test_rows_of_patches_are_completed_whole():
+    model = transformer.make(transformer.Config(patch=2, **TINY), SPEC)
+    with pytest.raises(UserError, match="rows must be a multiple of patch, 2, not 1"):
+        jax.eval_shape(
+            lambda: model.sampler.complete(
+                jax.random.key(0), model.init(jax.random.key(0)), {"image": jnp.zeros((1, 4, 4, 1), jnp.uint8)}, 1, {}
+            )
+        )
+
+
+@pytest.mark.parametrize("condition", ["label", "caption"])
+def test_a_condition_that_the_data_have_not(condition):
+    """Its name is that of the missing entry; the run then says which there are."""
+    spec = Spec({"image": jax.ShapeDtypeStruct((4, 4, 1), np.uint8)}, 64)
+    with pytest.raises(KeyError, match=condition):
+        transformer.make(transformer.Config(condition=condition), spec)
 
 
 @pytest.mark.parametrize(
@@ -256,7 +279,7 @@ def test_images_are_scored_and_drawn_in_parts_that_fit():
     ],
 )
 def test_values_that_cannot_be(fields, shape, words):
-    spec = Spec({"image": jax.ShapeDtypeStruct(shape, np.uint8)}, 64)
+    spec = Spec({"image": jax.ShapeDtypeStruct(shape, np.uint8)}, 64, binary=True)
     with pytest.raises(UserError) as raised:
         transformer.make(transformer.Config(**fields), spec)
     assert str(raised.value).startswith(words)
