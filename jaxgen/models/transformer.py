@@ -80,7 +80,7 @@ class Decoder(nn.Module):
         self.word, self.word_place = nn.Embed(self.ids, dim), nn.Embed(self.before, dim)
         self.blocks = [Block(self.config.heads, depth, self.config.dropout, self.dtype) for _ in range(depth)]
         self.norm = nn.LayerNorm()
-        self.readout = nn.Dense(self.head.outputs, kernel_init=nn.initializers.zeros)
+        self.readout = nn.Dense(self.head.outputs, kernel_init=nn.initializers.zeros, dtype=self.dtype)
 
     @property
     def length(self) -> int:
@@ -114,7 +114,7 @@ class Decoder(nn.Module):
 
     def outputs(self, x: Array) -> Array:
         """Of the last block [..., dim] -> float32 [..., outputs]."""
-        return self.readout(self.norm(x))
+        return self.readout(self.norm(x)).astype(jnp.float32)
 
     def __call__(self, level: Array, given: Array, training: bool = False) -> Array:
         """Int32 [num, H, W, C] and what is given, ids int32 [num, before] -> [num, *grid, outputs]."""

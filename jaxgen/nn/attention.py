@@ -15,6 +15,7 @@ import numpy as np
 from jax import lax
 
 from jaxgen.model import Array
+from jaxgen.nn.promotion import library_promotion
 
 
 class Cache(NamedTuple):
@@ -60,7 +61,8 @@ def causal_attention(
         mask = seen[None, None] if mask is None else seen & mask
     attention = partial(jax.nn.dot_product_attention, is_causal=at is None)
     # The gradient computes the weights again: those of all layers, kept, would fill memory.
-    return jax.checkpoint(attention)(queries, keys, values, mask=mask)
+    with library_promotion():  # bfloat16 scores meet float32 in the softmax
+        return jax.checkpoint(attention)(queries, keys, values, mask=mask)
 
 
 class Block(nn.Module):
