@@ -24,13 +24,14 @@ def check(config: Any, channels: int, *sides: str) -> None:
 
     `sides` are the fields that are sides of kernels.
     """
-    check_positive(config, "features", "layers", *sides, "head_features", "learning_rate", "clip")
+    widths = [name for name in ("features", "head_features") if hasattr(config, name)]
+    check_positive(config, *widths, "layers", *sides, "learning_rate", "clip")
     check_share(config, "dropout")
     check_idle(config, "likelihood", {"categorical": ("levels", "top"), "logistic": ("mixtures",)})
     for name in sides:
         if getattr(config, name) % 2 == 0:
             raise UserError(f"{name} must be odd, not {getattr(config, name)}")
-    for name in ("features", "head_features"):
+    for name in widths:
         if config.likelihood != "logistic" and getattr(config, name) < channels:
             words = f"{name} must be at least {channels}, one for each color channel"
             raise UserError(f"{words}, not {getattr(config, name)}")
