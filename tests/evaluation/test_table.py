@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from rich.console import Console
 from sklearn.naive_bayes import BernoulliNB
 
 from jaxgen import data
@@ -431,7 +432,7 @@ def test_which_columns_are_averaged_over_datasets():
 
 def test_every_metric_says_what_it_needs():
     """In the table that `jaxgen metrics` prints; what of the networks they need, those that use none do not."""
-    table = metrics_table()
+    table = metrics_table(Console(width=200))
     needs = dict(zip(table.columns[0].cells, table.columns[3].cells, strict=True))
     assert [column.header for column in table.columns] == ["metric", "of", "what", "needs", "usual"]
     assert needs.keys() == FAMILIES.keys()
