@@ -139,7 +139,7 @@ def load(model: str) -> ModuleType:
 
 
 def heading(model: str) -> str:
-    """What a model is, and its paper, in a line; of a file of the user's own, its first words."""
+    """Title, paper and address of a model in one line; the first docstring line of a user's own file."""
     if model in MODELS:
         entry = MODELS[model]
         return f"{entry.title}: {entry.paper}, {entry.url}"

@@ -454,7 +454,7 @@ def test_help_has_a_box_for_the_model_the_data_the_training_and_the_run(name, mo
 
 
 def test_networks_of_one_kind_have_one_name():
-    """By every model that has a choice of them: conv is of strided convolutions, and no synonym of it is."""
+    """Networks that models choose from: conv stands for strided convolutions in each, and no synonym does."""
     choices = {name: get_type_hints(models.load(name).Config).get("network") for name in MODELS}
     names = {name: set(get_args(hint)) for name, hint in choices.items() if hint}
     assert {name for name, of in names.items() if "conv" in of} == {"vae", "autoencoder", "cgan"}
