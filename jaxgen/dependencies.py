@@ -8,6 +8,7 @@ import ast
 import hashlib
 import inspect
 import io
+import threading
 import tokenize
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -120,10 +121,18 @@ def _computes(path: Path) -> bool:
     return path.name != "__init__.py" and any(place == part or place.startswith(part) for part in COMPUTING)
 
 
+PARSING = threading.Lock()
+"""Held while code is parsed: Python 3.11's parser fails where two threads use it at once."""
+
+
 @cache
 def _read(path: Path) -> tuple[str, list[Path]]:
     """The digest of a file's code, and the files of jaxgen that it imports."""
-    source = path.read_text()
+    with PARSING:
+        return _parsed(path.read_text())
+
+
+def _parsed(source: str) -> tuple[str, list[Path]]:
     files = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.partition(".")[0] == "jaxgen":
