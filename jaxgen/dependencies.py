@@ -55,6 +55,11 @@ def sources(*modules: str) -> dict[str, str]:
     return {_name(path): found[path] for path in sorted(found)}
 
 
+def own_code(path: Path) -> str:
+    """sha256 (hex) of the code of a user's file."""
+    return _read(path)[0]
+
+
 def code_digest(source: str) -> str:
     """The sha256 (hex) of Python code without its comments, docstrings and blank lines. Raises SyntaxError."""
     lines = source.splitlines()
