@@ -54,13 +54,20 @@ class Drawn(NamedTuple):
 
 
 def samples(run: Run, asked: Asked) -> Drawn:
-    """Samples; one row per class if the model is conditional; points all in one picture."""
-    model, seeds = run.plan.model, run.plan.settings.seeds
-    num, columns, condition = grid_condition(model, run.plan.dataset.spec, asked.num)
+    """Samples; one row per class, or below each caption, if the model is conditional; points all in one picture."""
+    model, dataset, seeds = run.plan.model, run.plan.dataset, run.plan.settings.seeds
+    num, columns, condition = grid_condition(model, dataset, asked.num)
     batch = engine.sampler(model)(_keys(run, "samples"), run.state, num, engine.alike(condition, len(seeds)))
     arrays = {name: entry.reshape(-1, *entry.shape[2:]) for name, entry in batch.items()}
     arrays["seed"] = np.repeat(np.asarray(seeds, np.int64), num)
-    return Drawn([image_grid(images, columns) for images in pictured(run.plan.dataset, batch)], arrays)
+    images = pictured(dataset, batch)
+    if "caption" in condition:
+        words = dataset.vocabulary.decode(condition["caption"][::columns])
+        table, scale = images.reshape(len(seeds), -1, columns, *images.shape[2:]), -(-LABELED_SIDE // images.shape[2])
+        rows = [[enlarged(image_grid(row, columns), scale) for row in of_seed] for of_seed in table]
+        grids = [stacked([captioned(*each) for each in zip(of_seed, words, strict=True)]) for of_seed in rows]
+        return Drawn(grids, arrays, legible=True)
+    return Drawn([image_grid(some, columns) for some in images], arrays)
 
 
 def interpolation(run: Run, asked: Asked) -> Drawn:

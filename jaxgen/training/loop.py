@@ -254,7 +254,7 @@ def _train(
     parts = stretches(model, settings, num_examples)
     end = parts[-1].end
     draw = model.sampler and engine.sample_parts(model)
-    grid, columns, condition = grid_condition(model, dataset.spec)
+    grid, columns, condition = grid_condition(model, dataset)
     condition = engine.alike(condition, len(settings.seeds))
     how, belongs = engine.axis(settings.seeds_axis), folder.belonging(plan.described(), dataset.fingerprint)
     keep = Keep(settings.keep_checkpoints, settings.keep_best and settings.keep_best[0])
