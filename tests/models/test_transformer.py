@@ -213,7 +213,7 @@ def test_a_label_is_learned_and_asked_for():
 
 
 def test_a_caption_is_learned():
-    """At least 90% of 60 images are more probable given their own caption than given another."""
+    """More than 90% of 60 images are more probable given their own caption than given another."""
     model, state = trained("caption")
     test = striped(np.tile(np.int32([0, 1, 2]), 20), seed=1)
     log_prob = jax.jit(model.likelihood.log_prob)
@@ -224,7 +224,7 @@ def test_a_caption_is_learned():
 
 
 def test_images_are_scored_and_drawn_in_parts_that_fit():
-    """Images get the same scores in a twentieth of the memory that 20 of them need, and no two drawn parts are equal."""
+    """Images get the same scores in a twentieth of the memory that 20 of them need; drawn parts differ."""
     fields = {**TINY, "condition": "label"}
     cache = 2 * 2 * 17 * 12 * 4 / 2**30  # keys and values of two layers, an image
     model, _ = trained("label")
