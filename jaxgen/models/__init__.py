@@ -69,6 +69,12 @@ MODELS = {
         "https://arxiv.org/abs/1312.6114",
         "2.3.3",
     ),
+    "transformer": Entry(
+        "Image Transformer",
+        "Parmar et al. 2018, Image Transformer",
+        "https://arxiv.org/abs/1802.05751",
+        "2.3.3",
+    ),
     "vaegan": Entry(
         "VAE/GAN",
         "Larsen et al. 2016, Autoencoding beyond pixels using a learned similarity metric",

@@ -168,6 +168,29 @@ def reconstructions(run: Run, asked: Asked) -> Drawn:
     return Drawn([image_grid(images, columns) for images in cells], _arrays(run, pairs, {"example": rows}))
 
 
+def completions(run: Run, asked: Asked) -> Drawn:
+    """Draws rows of a test image and several completions of its upper half.
+
+    A model of bits gets the upper half as bits.
+    """
+    model, dataset, seeds = run.plan.model, run.plan.dataset, run.plan.settings.seeds
+    there, columns = len(dataset.test["image"]), asked.steps or STEPS
+    num = asked.num or min(ROWS, there)
+    _check_num(num, there, f"test images of {dataset.name}")
+    entries = {name: entry.repeat(columns, axis=0) for name, entry in _examples(run, np.arange(num)).items()}
+    rows = dataset.spec.image_shape[0] // 2
+    complete = jax.vmap(
+        lambda key, state, batch: model.sampler.complete(
+            key, state, batch, rows, {name: batch[name] for name in model.conditions}
+        ),
+        in_axes=(0, 0, None),
+    )
+    made = np.asarray(jax.jit(complete)(_keys(run, "completions"), run.state, entries)["image"])
+    table = made.reshape(len(seeds), num, columns, *made.shape[2:])
+    real = np.broadcast_to(entries["image"][::columns], (len(seeds), num, *made.shape[2:]))
+    return Drawn(_row_grids(np.concatenate([real[:, :, None], table], axis=2)), _arrays(run, table, {}))
+
+
 def animation(run: Run, asked: Asked) -> Drawn:
     """The run's sample grids, one frame per sampling step, below the step's number."""
     seeds = run.plan.settings.seeds
@@ -289,6 +312,7 @@ KINDS = {
     "manifold": Kind(manifold, 6, STILL, ("decode", "path"), ("steps",)),
     "classified": Kind(classified, 7, STILL, ("classify",), ("num",)),
     "attribute": Kind(attribute, 8, STILL + MOVING, CODES, ("num", "steps", "groups"), True, ("A", "B")),
+    "completions": Kind(completions, 10, STILL, ("complete",), ("num", "steps")),
     "codes": Kind(code_blocks, 9, STILL, ("decode", "codes"), ("num",)),
 }
 """Map from the names that `--kind` takes to kinds."""
