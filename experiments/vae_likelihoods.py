@@ -35,14 +35,16 @@ are the worst of the four, although its density is higher than gaussian_learned'
 from jaxgen.comparison import Arm, Comparison, Experiment, Scoring
 from jaxgen.training import Settings
 
+NETS = {"features": 16, "dense_units": 0}
+
 experiment = Experiment(
     title="Likelihoods of a VAE on MNIST",
     settings=Settings(dataset="mnist", seeds=(0, 1, 2, 3, 4), steps=700, batch_size=128),
     arms={
-        "bernoulli": Arm("vae", {"features": 16, "likelihood": "bernoulli"}),
-        "gaussian_learned": Arm("vae", {"features": 16, "likelihood": "gaussian", "deviation": "learned"}),
-        "gaussian_optimal": Arm("vae", {"features": 16, "likelihood": "gaussian", "deviation": "optimal"}),
-        "logistic": Arm("vae", {"features": 16, "likelihood": "logistic"}),
+        "bernoulli": Arm("vae", {**NETS, "likelihood": "bernoulli"}),
+        "gaussian_learned": Arm("vae", {**NETS, "likelihood": "gaussian", "deviation": "learned"}),
+        "gaussian_optimal": Arm("vae", {**NETS, "likelihood": "gaussian", "deviation": "optimal"}),
+        "logistic": Arm("vae", {**NETS, "likelihood": "logistic"}),
     },
     scoring=Scoring(metrics=("fd", "recognized", "log_prob", "rate_distortion", "active_units"), samples=5_000),
     comparisons=(

@@ -31,7 +31,7 @@ experiment = Experiment(
     title="A VAE and the VAE/GAN on MNIST",
     settings=Settings(dataset="mnist", seeds=(0, 1, 2, 3, 4), steps=1200, batch_size=64),
     arms={
-        "vae": Arm("vae", {**shared, "likelihood": "gaussian", "deviation": "learned"}),
+        "vae": Arm("vae", {**shared, "dense_units": 0, "likelihood": "gaussian", "deviation": "learned"}),
         "vaegan": Arm("vaegan", {**shared, "discriminator_sees": "both"}),
         "vaegan_prior": Arm("vaegan", {**shared, "discriminator_sees": "prior"}),
     },

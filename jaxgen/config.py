@@ -5,6 +5,8 @@ import difflib
 import types
 import typing
 from collections.abc import Mapping
+from enum import Enum
+from pathlib import PurePath
 from typing import Any
 
 from jaxgen.errors import UserError
@@ -30,6 +32,53 @@ def configured(cls: type, values: dict[str, Any], what: str) -> Any:
         if not _fits(value, hints[name]):
             raise UserError(f"{what}'s field {name} takes {_words(hints[name])}, not {value!r}")
     return cls(**{name: _as(value, hints[name]) for name, value in values.items()})
+
+
+def plain(config: Any, what: str) -> dict[str, Any]:
+    """A dataclass as JSON holds it, from which `configured` makes an equal one.
+
+    A Path is its text, an Enum's member its name, a dataclass a dict, and a tuple a list.
+
+    Raises:
+        UserError: a field holds what JSON cannot, such as a set, an array or a function.
+    """
+    fields = {}
+    for name, value in ((field.name, getattr(config, field.name)) for field in dataclasses.fields(config)):
+        try:
+            fields[name] = _plain(value)
+            back = configured(type(config), {name: fields[name]}, what)
+            kept = bool(getattr(back, name) == value) or value != value  # NaN
+        except (UserError, TypeError, ValueError):
+            kept = False
+        if not kept:
+            shown = " ".join(repr(value).split())[:100]
+            raise UserError(
+                f"{what}'s field {name} holds {shown}, which a run's config.json cannot keep: a field is of numbers, "
+                "texts, paths, enums, or tuples or dataclasses of them, as its annotation says"
+            )
+    return fields
+
+
+def named(value: Any) -> Any:
+    """A value with names for enums' members and dicts for dataclasses: the same for a module that is loaded twice."""
+    if isinstance(value, Enum):
+        return value.name
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: named(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    return tuple(map(named, value)) if type(value) in (list, tuple) else value
+
+
+def _plain(value: Any) -> Any:
+    value = named(value)
+    if isinstance(value, PurePath):
+        return str(value)
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        return {key: _plain(each) for key, each in value.items()}
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    raise TypeError(type(value).__name__)
 
 
 def given(config: Any) -> list[str]:
@@ -71,14 +120,36 @@ def _fits(value: Any, hint: Any) -> bool:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
+    if _is(hint, Enum) and isinstance(value, str):
+        return value in hint.__members__
+    if _is(hint, PurePath) and isinstance(value, str):
+        return True
+    if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
+        return True  # its own fields are checked where it is made
     return hint is Any or isinstance(value, origin or hint)
 
 
 def _as(value: Any, hint: Any) -> Any:
-    """Converts what JSON spells differently: a list to a tuple, 1 to 1.0."""
+    """Converts what JSON spells differently: a list to a tuple, 1 to 1.0, a text to a Path or an Enum's member."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return _as(value, next(argument for argument in arguments if _fits(value, argument)))
+    if origin is tuple:
+        each = arguments[:1] * len(value) if arguments[-1] is ... else arguments
+        return tuple(map(_as, value, each))
     if isinstance(value, list):
         return tuple(value)
+    if _is(hint, Enum) and isinstance(value, str):
+        return hint[value]
+    if _is(hint, PurePath):
+        return hint(value)
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
+        return configured(hint, dict(value), hint.__name__)
     return float(value) if hint is float else value
+
+
+def _is(hint: Any, kind: type) -> bool:
+    return isinstance(hint, type) and issubclass(hint, kind)
 
 
 def _words(hint: Any) -> str:
@@ -86,4 +157,6 @@ def _words(hint: Any) -> str:
         return " or ".join(map(repr, typing.get_args(hint)))
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         return " or ".join("nothing" if one is type(None) else _words(one) for one in typing.get_args(hint))
+    if _is(hint, Enum):
+        return " or ".join(hint.__members__)
     return hint.__name__ if isinstance(hint, type) else str(hint)

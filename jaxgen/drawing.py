@@ -4,7 +4,9 @@ import io
 import math
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+
+from jaxgen.fonts import lettering
 
 PADDING = 128
 """Mid-gray, visible between dark and bright images, on light and dark pages."""
@@ -20,6 +22,36 @@ CAPTION_FONT = 12
 
 WEBP_SIDE = 16_383
 """Largest side of a WebP image, in pixels."""
+
+
+def spread(num: int, examples: int, labels=None) -> np.ndarray:
+    """The rows of `num` of so many examples to be shown: as many of each class, evenly spaced within it.
+
+    Examples are often sorted by class. Classes that have fewer leave their places to the others; where there are more
+    classes than places, evenly spaced classes are shown.
+
+    Args:
+      num: examples, at most.
+      examples: that there are.
+      labels: of each, int [examples]; None where there are none, and the rows are evenly spaced over all.
+
+    Returns:
+      int [min(num, examples)], rising.
+    """
+    classes = [np.arange(examples)]
+    if labels is not None and examples:
+        classes = [np.flatnonzero(np.asarray(labels) == label) for label in np.unique(labels)]
+    taken, left = [0] * len(classes), min(num, examples)
+    while left:
+        open_ = [n for n, members in enumerate(classes) if taken[n] < len(members)]
+        for n in np.linspace(0, len(open_) - 1, min(left, len(open_))).astype(int):
+            taken[open_[n]] += 1
+        left -= min(left, len(open_))
+    rows = [
+        members[np.linspace(0, len(members) - 1, count).astype(int)]
+        for members, count in zip(classes, taken, strict=True)
+    ]
+    return np.sort(np.concatenate(rows))
 
 
 def image_grid(images, columns: int) -> np.ndarray:
@@ -135,8 +167,8 @@ def labeled(images, words) -> np.ndarray:
     Returns:
       uint8 [n, H + 18 * lines, W', C], the images centered on black.
     """
-    font = ImageFont.load_default(CAPTION_FONT)
-    wanted = max(math.ceil(font.getlength(line)) + 2 * GAP for lines in words for line in lines)
+    texts = [lettering(line, CAPTION_FONT) for lines in words for line in lines]
+    wanted = max(math.ceil(font.getlength(text)) + 2 * GAP for text, font in texts)
     space = max(wanted - images.shape[2], 0)
     images = np.pad(images, ((0, 0), (0, 0), (space // 2, space - space // 2), (0, 0)))
     return np.stack(
@@ -150,7 +182,8 @@ def labeled(images, words) -> np.ndarray:
 def _line(words: str, shape: tuple[int, int]) -> np.ndarray:
     """A black line with white words, uint8 [18, *shape]."""
     line = Image.new("L", (shape[0], CAPTION))
-    ImageDraw.Draw(line).text((GAP, 2), words, 255, ImageFont.load_default(CAPTION_FONT))
+    text, font = lettering(words, CAPTION_FONT)
+    ImageDraw.Draw(line).text((GAP, 2), text, 255, font)
     return np.broadcast_to(np.asarray(line)[:, :, None], (CAPTION, *shape))
 
 

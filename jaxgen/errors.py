@@ -34,9 +34,11 @@ def check_positive(config, *names: str) -> None:
 
 
 def check_not_negative(config, *names: str) -> None:
-    """Raises UserError unless these fields of a Config are at least 0 and finite in int32 or float32."""
+    """Raises UserError unless these fields of a Config are at least 0 and finite in int32 or float32, or None."""
     for name in names:
         value = getattr(config, name)
+        if value is None:
+            continue
         if isinstance(value, int) and not 0 <= value < 2**31:
             raise UserError(f"{name} must be at least 0 and below 2^31, not {value}")
         if not 0 <= value <= MOST:

@@ -18,7 +18,7 @@ def fitting(likelihood: Choice | None, spec: Spec, *, bits: Choice, levels: Choi
 
 
 def bits_of(spec: Spec) -> str:
-    """What a likelihood of bits is of, for those who read its numbers."""
+    """Description of the bits that a likelihood is of."""
     return "bits, 1 where a pixel is at least 128" + ("" if spec.binary else ", to which the gray levels are cut")
 
 
@@ -54,6 +54,15 @@ def gaussian_log_prob(x: Array, mean: Array, log_variance: Array | float) -> Arr
 def discretized_logistic_log_prob(x: Array, mean: Array, log_scale: Array | float) -> Array:
     """Log p(x) of independent pixels of 256 levels, nats [batch]; x and mean in [0, 1], [batch, ...].
 
+    The sum of `discretized_logistic_log_mass` over the pixels.
+    """
+    chex.assert_equal_shape([x, mean])
+    return _event_sum(discretized_logistic_log_mass(x, mean, log_scale))
+
+
+def discretized_logistic_log_mass(x: Array, mean: Array, log_scale: Array | float) -> Array:
+    """Log-probability of each pixel's level among 256, nats; x and mean in [0, 1], of shapes that broadcast.
+
     A logistic distribution's mass on each level's interval; the intervals of 0 and 255 are unbounded outwards (Kingma
     et al. 2016, https://arxiv.org/abs/1606.04934, section 4; Salimans et al. 2017). With a and b the interval's ends,
 
@@ -62,14 +71,13 @@ def discretized_logistic_log_prob(x: Array, mean: Array, log_scale: Array | floa
     exactly, and b - a = -1 / (255 scale): a sum of logarithms without cancellation, finite wherever a and b are.
     `log_scale` is for pixels in [0, 1]; the standard deviation is pi / sqrt(3) times the scale.
     """
-    chex.assert_equal_shape([x, mean])
-    log_scale = jnp.broadcast_to(jnp.asarray(log_scale, x.dtype), x.shape)
+    x, mean, log_scale = jnp.broadcast_arrays(x, mean, jnp.asarray(log_scale, x.dtype))
     per_level = jnp.exp(-log_scale) / 255
     level = jnp.round(x * 255)
     upper, lower = (level + 0.5 - mean * 255) * per_level, (level - 0.5 - mean * 255) * per_level
     below, above = jax.nn.log_sigmoid(upper), jax.nn.log_sigmoid(-lower)  # log P(X < upper), log P(X > lower)
     inside = below + above + jnp.log(-jnp.expm1(-per_level))
-    return _event_sum(jnp.where(level == 0, below, jnp.where(level == 255, above, inside)))
+    return jnp.where(level == 0, below, jnp.where(level == 255, above, inside))
 
 
 def gaussian_kl(mean: Array, log_variance: Array) -> Array:

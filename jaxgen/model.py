@@ -83,6 +83,8 @@ class Sampler(NamedTuple):
     The caller draws `condition` from the training data; it has the entries of `conditions`, [num, ...]."""
     conditions: tuple[str, ...] = ()
     note: str = ""  # what samples are (means or draws), stored with every score
+    complete: Callable[[Key, State, Batch, int, Condition], Batch] | None = None
+    """(key, state, batch, rows, condition) -> entries drawn given the first `rows` rows of the batch's images."""
 
 
 class Likelihood(NamedTuple):

@@ -69,6 +69,6 @@ def _beside(name: str, folder: Path) -> Path | None:
 
 
 def _of_a_user(name: str, folder: Path) -> bool:
-    """Whether a module is a user's own, and one below `folder` has its name."""
+    """True if a module is a user's own and a file below `folder` has its name."""
     top = folder / name.partition(".")[0]
     return (top.with_suffix(".py").exists() or top.is_dir()) and _own(name) is not None

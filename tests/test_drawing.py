@@ -19,10 +19,47 @@ from jaxgen.drawing import (
     labeled,
     mesh_images,
     point_image,
+    spread,
     stacked,
     to_animation,
     to_png,
 )
+
+
+@pytest.mark.parametrize(
+    ("num", "labels", "expected"),
+    [
+        # Without labels evenly spaced, the first and the last among them.
+        (3, None, [0, 4, 9]),
+        (1, None, [0]),
+        (99, None, list(range(10))),
+        # Sorted by class, as folders are: as many of each, from its first to its last.
+        (4, [0] * 5 + [1] * 5, [0, 4, 5, 9]),
+        (6, [0, 0, 0, 1, 1, 1, 2, 2, 2, 2], [0, 2, 3, 5, 6, 9]),
+        (4, [0, 0, 0, 1, 1, 1, 2, 2, 2, 2], [0, 2, 3, 6]),
+        # A class of one image, and its places to the others.
+        (5, [0] * 8 + [1, 2], [0, 3, 7, 8, 9]),
+        # More classes than places: evenly spaced ones.
+        (3, list(range(10)), [0, 4, 9]),
+        # In any order; labels that are not known are a class.
+        (4, [1, 0, 1, 0, 1, 0, 1, 0, 1, 0], [0, 1, 8, 9]),
+        (4, [-1, -1, 3, 3, 3, 3, 3, 3, 3, -1], [0, 2, 8, 9]),
+        (99, [2, 1] * 5, list(range(10))),
+    ],
+)
+def test_examples_that_are_shown_are_spread_over_the_classes(num, labels, expected):
+    assert spread(num, 10, labels).tolist() == expected
+
+
+@pytest.mark.parametrize("num", [1, 7, 16, 40])
+def test_of_classes_of_any_size_none_is_shown_twice_nor_more_often_than_it_must(num):
+    labels = np.random.default_rng(0).choice(6, 60, p=[0.7, 0.2, 0.04, 0.03, 0.02, 0.01])
+    rows = spread(num, 60, labels)
+    assert len(set(rows)) == num
+    shown, there = (np.bincount(of, minlength=6) for of in (labels[rows], labels))
+    for taken, members in zip(shown, there, strict=True):
+        assert taken >= min(members, shown.max() - 1) or num < 6
+    assert spread(0, 60, labels).tolist() == spread(5, 0, []).tolist() == []
 
 
 def test_a_grid_by_hand():

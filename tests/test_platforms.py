@@ -18,6 +18,7 @@ from jaxgen.experiments.benchmarks.programs import CASES, SEEDS, programs, told
 from jaxgen import models
 from jaxgen.adversarial.turns import AdversarialConfig
 from jaxgen.nn.conv import conv_p, dw_p, dx_p
+from jaxgen.nn.promotion import library_promotion
 from jaxgen.training.engine import AXIS
 
 ROOT = Path(__file__).parents[1]
@@ -80,7 +81,8 @@ def groups(module):
 
 def lowered(program, platform):
     """Returns the text of a program's lowered module."""
-    exported = export.export(program.jitted, platforms=(platform,))(*program.operands)
+    with library_promotion():  # JAX's attention in bfloat16 mixes dtypes when it is lowered
+        exported = export.export(program.jitted, platforms=(platform,))(*program.operands)
     assert exported.platforms == (platform,)
     return exported.mlir_module()
 

@@ -86,7 +86,7 @@ def test_a_run_is_not_resumed_with_a_changed_import(tmp_path):
 
 
 def test_files_of_the_same_name_in_two_folders_are_two(tmp_path, monkeypatch):
-    """Also where one of them is imported already, as in a notebook."""
+    """Checks it also if one of them is imported already, as in a notebook."""
     for folder, width in (("one", 3), ("two", 5)):
         write(tmp_path / folder, "from helper import RATE, WIDTH", {"helper.py": f"WIDTH, RATE = {width}, 1.0"})
     monkeypatch.syspath_prepend(tmp_path / "two")

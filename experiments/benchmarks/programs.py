@@ -22,6 +22,9 @@ from .flops import useful_flops
 SEEDS, BATCH, MOST, EXAMPLES, CLASSES, SAMPLES = 2, 16, 10, 1000, 10, 8
 """Seeds, examples a step, steps a dispatch, training examples, classes, and samples a seed."""
 
+WORDS, VOCABULARY = 5, 20
+"""Words of a caption, and of the captions' vocabulary."""
+
 RGB, POINT = (16, 16, 3), (2,)
 
 
@@ -45,6 +48,7 @@ R1 = {"penalty": "zero_centered", "penalty_at": "real", "penalty_weight": 5.0, "
 R2 = {"penalty": "zero_centered", "penalty_at": "fake", "loss": "minimax"}
 WGAN_GP = {"loss": "wasserstein", "penalty": "one_centered", "normalization": "layer", "critic_steps": 2}
 SPECTRAL = {"loss": "hinge", "spectral_norm": True, "normalization": "none"}
+ATTENTION = {"dim": 8, "heads": 2, "layers": 1}
 AUGMENT = {"augment": ("color", "translation", "cutout")}
 
 CASES = {
@@ -102,6 +106,12 @@ CASES = {
     "infogan-bfloat16": Case(
         "infogan", INFORMED | {"continuous": 0, "average": 0.999, "loss": "least_squares"}, precision="bfloat16"
     ),
+    "transformer": Case("transformer", ATTENTION | {"decay_steps": 100}, precision="bfloat16"),
+    "transformer-label": Case(
+        "transformer",
+        ATTENTION | {"likelihood": "bernoulli", "patch": 2, "condition": "label", "top": 4, "dropout": 0.3},
+    ),
+    "transformer-caption": Case("transformer", ATTENTION | {"likelihood": "logistic", "condition": "caption"}, RGB),
     "mggan": Case("mggan", CONVOLUTIONAL | GUIDED),
     "mggan-layer-norm": Case("mggan", CONVOLUTIONAL | GUIDED | {"normalization": "layer", "kernel": 5, "l2": 2.5e-5}),
     "mggan-spectral": Case("mggan", CONVOLUTIONAL | GUIDED | SPECTRAL),
@@ -129,10 +139,12 @@ class Program(NamedTuple):
 def told(case: Case) -> Spec:
     """Returns the data's Spec for a case's model."""
     name, dtype = ("point", np.float32) if case.shape == POINT else ("image", np.uint8)
+    told = {"label": ShapeDtypeStruct((), np.int32), "caption": ShapeDtypeStruct((WORDS,), np.int32)}
     return Spec(
-        {name: ShapeDtypeStruct(case.shape, dtype), "label": ShapeDtypeStruct((), np.int32)},
+        {name: ShapeDtypeStruct(case.shape, dtype), **told},
         EXAMPLES,
         num_classes=CLASSES,
+        num_words=VOCABULARY,
         mean=np.full(case.shape, 0.3),
         mixture=modes("grid") if case.shape == POINT else None,
         batch_size=BATCH,

@@ -1,6 +1,7 @@
 """The command line: `main` runs a command and turns its errors into one line and an exit status."""
 
 import contextlib
+import difflib
 import inspect
 import io
 import os
@@ -132,9 +133,13 @@ def _of_jax_settings(error: BaseException) -> str:
     files = [frame.f_code.co_filename.replace(os.sep, "/") for frame, _ in traceback.walk_tb(error.__traceback__)]
     if isinstance(error, ValueError) and any(file.endswith("jax/_src/config.py") for file in files):
         return f"an environment variable of JAX has a value that it does not take: {error}"
-    if any(file.endswith("jax/_src/xla_bridge.py") for file in files):
+    import jax
+
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as failed:  # then `error` came of it; JAX hides where
         platforms = os.environ.get("JAX_PLATFORMS", "")
-        reason = str(error).partition(" (set ")[0] or "no such device"
+        reason = str(failed).partition(" (set ")[0] or "no such device"
         return f"JAX cannot start with JAX_PLATFORMS={platforms} ({reason}): unset it, or choose cpu"
     return ""
 
@@ -153,7 +158,9 @@ def _run(argv: list[str]) -> int:
         print(f"jaxgen {jaxgen.__version__}")
         return 0
     if argv[0] not in COMMANDS:
-        raise UserError(f"unknown command {argv[0]!r}: there are {', '.join(COMMANDS)}")
+        close = difflib.get_close_matches(argv[0], COMMANDS, 1)
+        meant = f"did you mean {close[0]}? " if close else ""
+        raise UserError(f"unknown command {argv[0]!r}: {meant}there are {', '.join(COMMANDS)}")
     COMMANDS[argv[0]](argv[1:])
     return 0
 

@@ -25,6 +25,12 @@ def _first(argv: list[str], command: str, what: str, example: str) -> tuple[str,
     return argv[0], argv[1:]
 
 
+TRAIN = """Train a model for several seeds at once, into a run folder.
+
+The last lines printed are `digest SEED HEX`, one per seed: the sha256 of the final parameters.
+{recipes}"""
+
+
 def models_command(argv: list[str]) -> None:
     """List the models: paper, needs and abilities."""
 
@@ -59,47 +65,52 @@ def train_command(argv: list[str]) -> None:
     import tyro
 
     from jaxgen import models
-    from jaxgen.training.settings import Settings
+    from jaxgen.data.options import Options
+    from jaxgen.training.settings import Records, Settings, Training
+
+    @dataclasses.dataclass(frozen=True)
+    class Run(Records):
+        """Settings of the run itself."""
+
+        out: Path | None = None  # the run folder, which must not exist; runs/MODEL-DATASET if not given
+        resume: bool = False  # continue the run in that folder from its newest checkpoint
+        deterministic: bool = False  # make the same command give the same bits; two short runs test this first
+        distributed: bool = False  # train over the processes that Slurm, Open MPI, Kubernetes or a TPU pod started
+        wandb: str | None = None  # a Weights & Biases project that receives metrics and sample grids, one run per seed
 
     config_class = models.load(model).Config
     if not dataclasses.is_dataclass(config_class):
         raise UserError(f"{model}: Config is no dataclass")
-    both = {f.name for f in dataclasses.fields(config_class)} & (
-        {f.name for f in dataclasses.fields(Settings)} | {"out", "resume", "deterministic", "distributed", "wandb"}
-    )
+    others = {field.name for part in (Options, Training, Run) for field in dataclasses.fields(part)}
+    both = {field.name for field in dataclasses.fields(config_class)} & others
     if both:
         raise UserError(f"{model}: Config's field {both.pop()} has the name of a setting of every run")
-    flat = tyro.conf.arg(name="")
 
     def train_(
-        config: Annotated[config_class, flat],  # type: ignore[valid-type]  # known when the command runs
-        settings: Annotated[Settings, flat],
-        out: Path | None = None,
-        resume: bool = False,
-        deterministic: bool = False,
-        distributed: bool = False,
-        wandb: str | None = None,
+        model_: Annotated[config_class, tyro.conf.arg(help=models.heading(model), name="model")],  # type: ignore[valid-type]
+        data: Annotated[Options, tyro.conf.arg(help="The dataset and how its images are prepared.")],
+        training: Annotated[Training, tyro.conf.arg(help="The training.")],
+        run: Annotated[Run, tyro.conf.arg(help="The run folder and what is written into it.")],
     ) -> None:
-        """Train a model for several seeds at once, into a run folder.
-
-        The last lines printed are `digest SEED HEX`, one per seed: the sha256 of the final parameters.
-
-        Args:
-            out: the run folder, which must not exist; runs/MODEL-DATASET if not given
-            resume: continue the run in that folder from its newest checkpoint
-            deterministic: make the same command give the same bits, and first test this with two short runs
-            distributed: train over the processes that a cluster (Slurm, Open MPI, Kubernetes, a TPU pod) has started,
-                all with this command and one file system
-            wandb: a Weights & Biases project that receives metrics and sample grids, one W&B run per seed
-        """
         from jaxgen.training import train
         from jaxgen.training.compiled import keep_compiled
 
         keep_compiled()
-        run = train(model, config, settings, out=out, resume=resume, deterministic=deterministic, wandb=wandb)
-        print(f"{run.path}: {run.step} steps")
-        _print_digests(run)
+        records = {field.name: getattr(run, field.name) for field in dataclasses.fields(Records)}
+        settings = Settings(**vars(data), **vars(training), **records)
+        done = train(
+            model,
+            model_,
+            settings,
+            out=run.out,
+            resume=run.resume,
+            deterministic=run.deterministic,
+            wandb=run.wandb,
+        )
+        print(f"{done.path}: {done.step} steps")
+        _print_digests(done)
 
+    train_.__doc__ = TRAIN.format(recipes=models.recipes(model))
     parse(train_, rest, f"jaxgen train {model}")
 
 
@@ -327,9 +338,10 @@ def _evaluate_images(argv: list[str]) -> None:
 def _print_scores(results: dict[str, Any], everything: bool = False) -> None:
     from rich.console import Console
 
-    from jaxgen.cli.tables import compact_tables, scores_tables
+    from jaxgen.cli.tables import classifiers_told, compact_tables, scores_tables
 
     console = Console()
+    console.print(classifiers_told(results), end="")
     for table in (scores_tables if everything else compact_tables)(results, console):
         console.print(table)
 
@@ -492,7 +504,7 @@ def _data_show(argv: list[str]) -> None:
         split: Literal["train", "validation", "test"] = "train",
         out: Path | None = None,
     ) -> None:
-        """Write a contact sheet: examples of a dataset, evenly spaced, with their labels and captions.
+        """Write a contact sheet: examples of a dataset, spread over its classes, with their labels and captions.
 
         Args:
             folder: the folder that image_folder or mesh_folder reads (data_from in `jaxgen train`)

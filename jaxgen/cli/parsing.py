@@ -20,23 +20,87 @@ KINDS = {
 """Map from tyro's name of an option's type to plain words."""
 
 
+SYNONYMS = {
+    "lr": "learning-rate",
+    "rate": "learning-rate",
+    "epoch": "steps",
+    "iteration": "steps",
+    "iter": "steps",
+    "bs": "batch-size",
+    "batch": "batch-size",
+    "seed": "seeds",
+    "data": "dataset",
+    "data-dir": "data-from",
+    "data-path": "data-from",
+    "size": "image-size",
+    "resolution": "image-size",
+    "output": "out",
+    "output-dir": "out",
+    "nz": "latent-dim",
+    "z-dim": "latent-dim",
+    "latent": "latent-dim",
+    "ngf": "features",
+    "ndf": "features",
+    "channel": "features",
+    "width": "features",
+    "dtype": "precision",
+    "bf16": "precision",
+    "fp16": "precision",
+    "wd": "weight-decay",
+    "ema": "average",
+    "n-critic": "critic-steps",
+    "metric": "metrics",
+    "sample": "samples",
+}
+"""Names or last words of jaxgen's options by the names that other tools give them, without a plural's s."""
+
+
+def hint(option: str, known: list[str]) -> str:
+    """Suggestion of known options (without dashes) for one that does not exist; "" if none fits."""
+    name = option.lstrip("-").partition("=")[0].replace("_", "-").lower()
+    forms = [form for each in (name, name.removeprefix("num-")) for form in (each, each.removesuffix("s"))]
+    target = next((SYNONYMS[form] for form in forms if form in SYNONYMS), None)
+    alike = [target] if target in known else [each for each in known if target and each.endswith(f"-{target}")]
+    meant = [f"--{each}" for each in alike]
+    if not meant:
+        return ""
+    why = " (training is counted in steps, each of --batch-size examples)" if "epoch" in name else ""
+    return f"did you mean {' or '.join(meant)}?{why}"
+
+
 def parse(function: Callable, argv: list[str], prog: str) -> Any:
-    """Calls `function` with the arguments parsed from `argv` by tyro. Raises tyro's errors as UserError of one line."""
+    """Calls `function` with the arguments parsed from `argv` by tyro. Raises tyro's errors as UserError of one line.
+
+    The options of a parameter that is a dataclass have their own box in the help.
+    """
     import tyro
 
     @functools.wraps(function)
     def bind(*args, **kwargs):
         return functools.partial(function, *args, **kwargs)
 
+    cli = functools.partial(tyro.cli, bind, prog=prog, config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes))
     printed = io.StringIO()
     try:
         with contextlib.redirect_stderr(printed):
-            call = tyro.cli(bind, prog=prog, args=argv, config=(tyro.conf.FlagCreatePairsOff,))
+            call = cli(args=argv)
     except SystemExit as stopped:
         if not stopped.code:
             raise
-        raise UserError(_first_words(printed.getvalue())) from None
+        words = _first_words(printed.getvalue())
+        unknown = [word for word in argv if word.startswith("--") and word in words.partition("options: ")[2]]
+        hints = [found for word in unknown if (found := hint(word, _options(cli)))]
+        raise UserError(f"unknown option {unknown[0]}: {hints[0]}" if hints else words) from None
     return call()
+
+
+def _options(cli: Callable) -> list[str]:
+    """The names of a command's options, without dashes, as its help lists them."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
+        cli(args=["--help"])
+    # As it is no terminal, nothing but spaces stands before an option; on a wide one boxes stand side by side.
+    return re.findall(r"(?:^|  )--([a-z][a-z0-9-]*)", printed.getvalue(), re.MULTILINE)
 
 
 def _first_words(box: str) -> str:

@@ -13,7 +13,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from jaxgen import data, models
-from jaxgen.evaluation.table import FAMILIES, scores_samples
+from jaxgen.evaluation.table import FAMILIES, WEAK, scores_samples
 from jaxgen.model import Spec
 from jaxgen.statistics.intervals import mean_interval
 from jaxgen.training.status import Standing
@@ -146,8 +146,31 @@ def compact_tables(results: dict, console: Console) -> list[Table | Text]:
         f"{names[row['name']]}: {row['note']}" for row in results["rows"] if row["kind"] == "real" and row.get("note")
     ]
     notes += [f"{row['name']}: {len(row['diverged'])} diverged" for row in results["rows"] if row.get("diverged")]
+    notes += _left_out(results)
     notes += [f"warning: {words}" for words in results["warnings"]]
     return [*shown, Text("\n".join([counts + seeds, *notes]), "dim")]
+
+
+def _left_out(results: dict) -> list[str]:
+    """A line for each reason why metrics were left out."""
+    metrics: dict[str, list[str]] = {}
+    for name, reason in results["left_out"].items():
+        metrics.setdefault(reason, []).append(name)
+    return [f"left out: {', '.join(names)}: {reason}" for reason, names in metrics.items()]
+
+
+def classifiers_told(results: dict) -> Text:
+    """Lines above a table: the accuracy of its extractor and judge on real images, with a warning if it is low."""
+    told = Text()
+    for role in ("extractor", "judge"):
+        network = results[role]
+        if not network or network["accuracy"] is None:
+            continue
+        told.append(f"{role}: {network['name']}, {network['accuracy']:.1%} of real test images right\n", "dim")
+        if network["accuracy"] < WEAK:
+            whose = "distances and neighbors by its features say" if role == "extractor" else "what it recognizes says"
+            told.append(f"warning: a classifier right on fewer than {WEAK:.0%} is weak: {whose} little\n", "yellow")
+    return told
 
 
 def _width(table: Table, console: Console) -> int:
@@ -197,6 +220,7 @@ def scores_tables(results: dict, console: Console) -> list[Table]:
         title += f"; mean [95% interval over seeds {seeds}], every seed's value below"
     tables[0].title, tables[0].title_justify = title, "left"
     notes = [f"{row['name']}: {row['note']}" for row in results["rows"] if row["kind"] == "real" and row.get("note")]
+    notes += _left_out(results)
     notes += [f"warning: {words}" for words in results["warnings"]]
     tables[-1].caption, tables[-1].caption_justify = "\n".join(notes), "left"
     return tables

@@ -63,6 +63,8 @@ def compare(
         _ = scorer.networks  # trained, or refused, before any arm
 
     console = Console(stderr=True, quiet=not progress, highlight=False, soft_wrap=True)
+    for line in _foretold(chosen, len(planned)):
+        console.print(line)
     context = Context(chosen, console.print, progress)
     tables, pictures, tuning = [], {}, []
     for label, scorer in scorers.items():
@@ -73,7 +75,8 @@ def compare(
                 place = _place(out, planned, label, TUNING) / name
                 plan, tried = tuned(name, chosen.arms[name], label, options, place, context)
                 tuning.append(tried)
-            runs[name] = trained(_place(out, planned, label, name), plan, context)
+            arm = name if len(planned) == 1 else f"{name} on {label}"
+            runs[name] = trained(_place(out, planned, label, name), plan, context, arm)
         if chosen.checkpoint:
             runs = {name: best_checkpoint(run, chosen.checkpoint, context) for name, run in runs.items()}
         tables.append({"label": label, **_table(scorer, runs, chosen, out)})
@@ -137,6 +140,13 @@ def _check_columns(chosen: Experiment, scorers: dict[str, Scorer], planned: Plan
                 f"the comparison of {question.a} and {question.b} is by {question.metric}, but the metrics do not "
                 f"name {family}"
             )
+
+
+def _foretold(chosen: Experiment, tables: int) -> list[str]:
+    """A line for each comparison that the seeds are too few for."""
+    asked = [verdicts.Comparison(q.a, q.b, q.metric, "", q.paired) for q in chosen.comparisons]
+    tasks = [1 if question.dataset else tables for question in chosen.comparisons]
+    return verdicts.foretold(asked, len(chosen.settings.seeds), tasks)
 
 
 # Results

@@ -56,8 +56,8 @@ def changes(path: Path, plan: Plan) -> list[str]:
     return folder.differences(path, plan) or list(of_environment)
 
 
-def trained(path: Path, plan: Plan, context: Context) -> Run:
-    """The run of a plan at `path`: reused, resumed, or trained.
+def trained(path: Path, plan: Plan, context: Context, name: str) -> Run:
+    """The run of a plan at `path`: reused, resumed, or trained. `name` begins every line about it.
 
     If the run there has other content, it is renamed to PATH.aside-N, and renamed back when it is needed again.
     """
@@ -82,6 +82,7 @@ def trained(path: Path, plan: Plan, context: Context) -> Run:
         resume=path.exists(),
         minutes=context.experiment.minutes,
         progress=context.progress,
+        name=name,
     )
 
 
@@ -101,9 +102,10 @@ def tuned(name: str, arm: Arm, label: str, options: list[Plan], place: Path, con
     for i, (plan, fields) in enumerate(zip(options, candidates(sweep), strict=True)):
         steps = min(sweep.steps or plan.settings.steps, plan.settings.steps)
         settings = dataclasses.replace(plan.settings, seeds=tuple(sweep.seeds), steps=steps)
-        run = trained(place / f"{i:03}", make_plan(arm.model, plan.config, settings), context)
+        candidate = f"{name}, candidate {i}"
+        run = trained(place / f"{i:03}", make_plan(arm.model, plan.config, settings), context, candidate)
         with scorer:
-            values = scorer.values(run.plan, f"{name}, candidate {i}", run.state, set(run.diverged))
+            values = scorer.values(run.plan, candidate, run.state, set(run.diverged))
         seconds = folder.read_result(run.path)["seconds"]
         scores = values.get(sweep.metric, [None])
         mean = None if None in scores or not np.isfinite(scores).all() else float(np.mean(scores))

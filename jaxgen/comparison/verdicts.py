@@ -103,6 +103,24 @@ def verdicts(
     ]
 
 
+def foretold(comparisons: Sequence[Comparison], seeds: int, tasks: Sequence[int]) -> list[str]:
+    """A line for each comparison that so many seeds of each arm are too few for, whatever the scores will be.
+
+    Args:
+      comparisons: all that are declared.
+      seeds: of each arm.
+      tasks: datasets that each comparison is over.
+    """
+    lines = []
+    for c, over in zip(comparisons, tasks, strict=True):
+        if _too_few((seeds, seeds), len(comparisons), c.paired, over):
+            needed = permutations.seeds_needed(len(comparisons), paired=c.paired, tasks=over, level=LEVEL)
+            there = f"{_count(seeds, 'pair' if c.paired else 'seed')}{' of seeds' if c.paired else ' each'}"
+            declared = _count(len(comparisons), "declared comparison")
+            lines.append(f"{TOO_FEW} {c.a} and {c.b} apart by {c.metric}: {there}; {needed} would do for {declared}")
+    return lines
+
+
 def sentence(verdict: Verdict, title: str, digits: int = 2) -> str:
     """A verdict in plain words, with its numbers.
 
@@ -194,9 +212,13 @@ def _compared(c: Comparison, scores_a, scores_b, comparisons: int, seed: int) ->
     return verdict, float(lead)
 
 
+def _too_few(seeds: tuple[int, int], comparisons: int, paired: bool, tasks: int) -> bool:
+    """True if no scores of so many seeds could give a p under the level after Holm's correction."""
+    return permutations.smallest_p(*seeds, paired=paired, tasks=tasks) * comparisons > LEVEL
+
+
 def _verdict(result: Verdict, lead: float, p_holm: float) -> str:
-    smallest = permutations.smallest_p(*result.seeds, paired=result.paired, tasks=result.tasks)
-    if smallest * result.comparisons > LEVEL:
+    if _too_few(result.seeds, result.comparisons, result.paired, result.tasks):
         return TOO_FEW
     if p_holm > LEVEL:
         return UNTOLD

@@ -73,7 +73,7 @@ JUDGE = Network("judge", {"features": 24, "embedding_dim": 128}, seed=1)
 
 def extractors(
     dataset: data.Dataset, choice: str | None = None, progress: bool = True
-) -> tuple[Extractor, Extractor | None]:
+) -> tuple[Extractor | None, Extractor | None]:
     """Returns the (extractor, judge) of a dataset.
 
     Args:
@@ -84,26 +84,24 @@ def extractors(
         progress: show the progress of training on stderr.
 
     Returns:
-        The judge is a classifier trained apart from the extractor; None if the data have no labels.
+        The judge is a classifier trained apart from the extractor. Both are None if the data have no images, or no
+        labels to train them on; with a `choice` only the judge is.
 
     Raises:
-        UserError: the file is not an extractor, or the data have no images, or no labels to train an extractor on.
+        UserError: the file is not an extractor, or the data have no images for it.
     """
     entries, subject = dataset.spec.entries, dataset.spec.subject
     if subject != "image":
-        if subject != "point" or choice is not None:
+        if choice is not None:
             raise UserError(f"dataset {dataset.name} has no images, so extractors are not for it")
+        if subject != "point":
+            return None, None
         return Extractor("points", "", np.asarray, note="the points themselves"), None
     given = None if choice is None else chosen(choice)  # refused before a judge is trained
     judge = _own(JUDGE, dataset, progress) if "label" in entries else None
     if given:
         return given, judge
-    if judge is None:
-        raise UserError(
-            f"dataset {dataset.name} has no labels to train an extractor on: --extractor FILE names one, e.g. "
-            "Inception-v3 (see `jaxgen extractor --help`); --metrics without features: log_prob, parzen and others"
-        )
-    return _own(EXTRACTOR, dataset, progress), judge
+    return judge and _own(EXTRACTOR, dataset, progress), judge
 
 
 def chosen(file: str | Path) -> Extractor:

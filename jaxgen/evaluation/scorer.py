@@ -30,6 +30,7 @@ from jaxgen.evaluation.table import (
     FAMILIES,
     FAMILY_OF,
     MODELS,
+    PIXELWISE,
     SAMPLES,
     SPACES,
     Context,
@@ -255,8 +256,21 @@ class Scorer:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Requested families of metrics; the usual ones if none are named."""
-        return self.scoring.metrics or tuple(name for name, family in FAMILIES.items() if family.usual)
+        """Requested families of metrics; if none are named, the usual ones, and more if images have no extractor."""
+        usual = [name for name, family in FAMILIES.items() if family.usual]
+        untold = self.entry == "image" and "label" not in self.dataset.spec.entries and self.scoring.extractor is None
+        return self.scoring.metrics or (*usual, *(PIXELWISE if untold else ()))
+
+    def left_out(self, rows: Sequence[dict[str, Any]]) -> dict[str, str]:
+        """Reasons by family, for families of metrics that no model, and no given examples, has a score of."""
+        why = {}
+        for name in self.names:
+            keys = [column.key for column in FAMILIES[name].columns]
+            scored = [row for row in rows if row["kind"] in ("trained", "given")]
+            if not any(key in row["values"] for row in scored for key in keys):
+                reasons = [row["notes"][key] for row in scored for key in keys if key in row["notes"]]
+                why[name] = reasons[0] if reasons else "it scores models"
+        return why
 
     def title(self, key: str) -> str:
         """Title of a column, by its key."""
@@ -468,6 +482,7 @@ class Scorer:
                 "train": self.dataset.spec.num_examples,
                 "test": len(self.dataset.test[self.entry]),
             },
+            "left_out": self.left_out(rows),
             "samples": self.num,
             "scoring": dataclasses.asdict(self.scoring) | {"metrics": list(self.names)},
             "extractor": self.extractor and self.extractor.described(),

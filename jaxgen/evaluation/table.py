@@ -74,6 +74,13 @@ class Family(NamedTuple):
     needs: str = ""  # in a word or two, for `jaxgen metrics`
 
 
+WEAK = 0.8
+"""Accuracy of a classifier on real images below which what its features and judgments say is doubtful."""
+
+PIXELWISE = ("parzen", "memorization")
+"""Scored by default of images that there is no extractor for."""
+
+
 def _judge(context: Context) -> str:
     if context.dataset.spec.subject != "image":
         return "the data are not images, which a judge needs"
@@ -84,7 +91,17 @@ def _modes(context: Context) -> str:
     return "" if context.dataset.spec.mixture else _judge(context)
 
 
+def _features(context: Context) -> str:
+    if context.extractor:
+        return ""
+    if context.dataset.spec.subject != "image":
+        return "the data are no images, whose features it compares"
+    return "the data have no labels to train an extractor on: --extractor FILE names one, such as Inception-v3"
+
+
 def _logits(context: Context) -> str:
+    if words := _features(context):
+        return words
     return "" if context.extractor.logits else f"the extractor {context.extractor.name} gives no logits"
 
 
@@ -161,6 +178,7 @@ SAMPLES = (
             ),
         ),
         lambda sides, fake: {"fd": frechet_distance(sides.test.features, fake.features)},
+        _features,
         usual=True,
         networks=True,
         least=2,
@@ -182,6 +200,7 @@ SAMPLES = (
         lambda sides, fake: {
             "fd_infinity": frechet_distance_infinity(sides.test.features, fake.features, seed=sides.seed).value
         },
+        _features,
         networks=True,
         least=30,
         needs="features",
@@ -207,6 +226,7 @@ SAMPLES = (
                 seed=sides.seed,
             ).value
         },
+        _features,
         networks=True,
         least=2,
         needs="features",
@@ -232,6 +252,7 @@ SAMPLES = (
             ),
         ),
         lambda sides, fake: neighbor_scores(sides.test.features, fake.features, of_samples.K)._asdict(),
+        _features,
         usual=True,
         networks=True,
         least=of_samples.K + 1,
@@ -331,6 +352,7 @@ SAMPLES = (
             Column("two_sample_p", "its p", "Probability of that accuracy or more if both are alike.", None, 4, SHARE),
         ),
         of_samples.two_sample,
+        _features,
         networks=True,
         least=2,
         needs="features",
@@ -414,6 +436,7 @@ SAMPLES = (
             ),
         ),
         of_samples.parzen,
+        needs="samples",
     ),
     Family(
         "memorization",
@@ -430,6 +453,7 @@ SAMPLES = (
             ),
         ),
         lambda sides, fake: {"memorization": memorization(sides.train.flat, sides.test.flat, fake.flat).probability},
+        needs="samples",
     ),
     Family(
         "diversity",

@@ -2,9 +2,9 @@
 
 import difflib
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING, NamedTuple
 
 from jaxgen.errors import UserError
@@ -14,6 +14,25 @@ if TYPE_CHECKING:  # so that reading the table does not import jax
     from jaxgen.model import Model, Spec
 
 
+WGAN_GP, R1, SN_GAN = "WGAN-GP, arXiv 1704.00028", "R1, arXiv 1801.04406", "SN-GAN, arXiv 1802.05957"
+WASSERSTEIN = "--loss wasserstein --penalty one_centered --critic-steps 5 --batch-size 320 --beta1 0 --beta2 0.9"
+RATES = "--generator-learning-rate 1e-4 --discriminator-learning-rate 1e-4"
+CONVOLUTIONAL = MappingProxyType(
+    {
+        WGAN_GP: f"{WASSERSTEIN} --normalization layer {RATES}",
+        R1: "--penalty zero_centered --penalty-at real --normalization none",
+        SN_GAN: "--loss hinge --spectral-norm --normalization none",
+    }
+)
+DENSE = MappingProxyType(
+    {
+        WGAN_GP: f"{WASSERSTEIN} --optimizer adam --learning-rate 1e-4",
+        R1: "--penalty zero_centered --penalty-at real --optimizer adam",
+        SN_GAN: "--loss hinge --spectral-norm --optimizer adam",
+    }
+)
+
+
 class Entry(NamedTuple):
     """A row of the table of models."""
 
@@ -21,6 +40,7 @@ class Entry(NamedTuple):
     paper: str
     url: str
     section: str  # of the review "Modelos Generativos en el Aprendizaje Automático ..."
+    recipes: Mapping[str, str] = MappingProxyType({})  # the options that make it another paper's model, by its name
 
 
 IMPORTED: dict[Path, dict[str, Path]] = {}
@@ -51,6 +71,12 @@ MODELS = {
         "https://arxiv.org/abs/1312.6114",
         "2.3.3",
     ),
+    "transformer": Entry(
+        "Image Transformer",
+        "Parmar et al. 2018, Image Transformer",
+        "https://arxiv.org/abs/1802.05751",
+        "2.3.3",
+    ),
     "vaegan": Entry(
         "VAE/GAN",
         "Larsen et al. 2016, Autoencoding beyond pixels using a learned similarity metric",
@@ -62,18 +88,23 @@ MODELS = {
         "Goodfellow et al. 2014, Generative Adversarial Nets",
         "https://arxiv.org/abs/1406.2661",
         "2.3.2",
+        DENSE,
     ),
     "dcgan": Entry(
         "Deep convolutional GAN",
         "Radford, Metz & Chintala 2016, Unsupervised Representation Learning with DCGANs",
         "https://arxiv.org/abs/1511.06434",
         "2.3.2",
+        CONVOLUTIONAL,
     ),
     "cgan": Entry(
         "Conditional GAN",
         "Mirza & Osindero 2014, Conditional Generative Adversarial Nets",
         "https://arxiv.org/abs/1411.1784",
         "2.3.2",
+        MappingProxyType(
+            CONVOLUTIONAL | {WGAN_GP: f"{WASSERSTEIN} --normalization layer --learning-rate 1e-4"},
+        ),
     ),
     "infogan": Entry(
         "InfoGAN",
@@ -86,6 +117,7 @@ MODELS = {
         "Bang & Shim 2018, MGGAN: Solving Mode Collapse using Manifold Guided Training",
         "https://arxiv.org/abs/1804.04391",
         "2.3.2",
+        CONVOLUTIONAL,
     ),
 }
 
@@ -106,6 +138,21 @@ def load(model: str) -> ModuleType:
     close = difflib.get_close_matches(model, MODELS, 1)
     hint = f"did you mean {close[0]}? " if close else ""
     raise UserError(f"unknown model {model!r}: {hint}jaxgen has {', '.join(MODELS)}; a file of your own ends in .py")
+
+
+def heading(model: str) -> str:
+    """Title, paper and address of a model in one line; the first docstring line of a user's own file."""
+    if model in MODELS:
+        entry = MODELS[model]
+        return f"{entry.title}: {entry.paper}, {entry.url}"
+    return (load(model).__doc__ or model).strip().partition("\n")[0]
+
+
+def recipes(model: str) -> str:
+    """Lines with the options that make a model another paper's; "" where there are none."""
+    known = MODELS[model].recipes if model in MODELS else {}
+    lines = [f"  {name:27}{options}" for name, options in known.items()]
+    return "\n".join(["", "Recipes:", *lines]) if lines else ""
 
 
 def that_can(able: Callable[["Model"], bool], spec: "Spec") -> list[str]:

@@ -15,7 +15,7 @@ Two pairs of nets:
                     starts at the data's marginals, D's rate of half of G's, the 125,000 steps of the momentum, both
                     players at once. Unlike in the paper, z has variance 1, not the range of a unit hypercube, and
                     only hidden layers have dropout.
-    convolutional   DCGAN with labels, after the code of Radford, Metz & Chintala 2016 (https://arxiv.org/abs/1511.06434)
+    conv            DCGAN with labels, after the code of Radford, Metz & Chintala 2016 (https://arxiv.org/abs/1511.06434)
                     for the 1-NN errors of their section 5: every layer of both players is given the one-hot label
                     beside its input, as constant maps of 1 or 0; BatchNorm has no scale or shift, and layers no
                     bias, since the label's kernels act as one per class. Unlike theirs: no dense layers of 1024 units,
@@ -65,22 +65,22 @@ PIECES = (5, 5, 4)
 class Config(AdversarialConfig):
     """A conditional GAN of images."""
 
-    network: Literal["convolutional", "maxout"] = "convolutional"  # of both players: as DCGAN's, or the paper's
+    network: Literal["conv", "maxout"] = "conv"  # of both players: as DCGAN's, or the paper's
     latent_dim: int = 100  # dimensions of z
-    learning_rate: float | None = None  # 2e-4 for convolutional's Adam, .1 for maxout's SGD (D's half) if not given
-    features: int = 64  # of convolutional: channels of the largest hidden map, doubled at every further halving
-    smallest: int | None = None  # of convolutional: side that maps are halved to; default: 2 up to 16 pixels, else 4
-    kernel: Literal[4, 5] = 4  # of convolutional: side of the kernels
-    normalization: NormalizationName = "batch"  # of convolutional: of D's inner layers; G's is BatchNorm
-    beta1: float = 0.5  # of convolutional: Adam's
-    beta2: float = 0.999  # of convolutional: Adam's
+    learning_rate: float | None = None  # 2e-4 for conv's Adam, .1 for maxout's SGD (D's half) if not given
+    features: int = 64  # of conv: channels of the largest hidden map, doubled at every further halving
+    smallest: int | None = None  # of conv: side that maps are halved to; default: 2 up to 16 pixels, else 4
+    kernel: Literal[4, 5] = 4  # of conv: side of the kernels
+    normalization: NormalizationName = "batch"  # of conv: of D's inner layers; G's is BatchNorm
+    beta1: float = 0.5  # of conv: Adam's
+    beta2: float = 0.999  # of conv: Adam's
     generator_units: tuple[int, int, int] = (200, 1000, 1200)  # of maxout: G's for z, for the label, for both
     discriminator_units: tuple[int, int, int] = (240, 50, 240)  # of maxout: D's for images, for the label, for both
     dropout: float = 0.5  # of maxout: share of both players' hidden units that is dropped
 
 
 USES = {
-    "convolutional": ("features", "smallest", "kernel", "normalization", "beta1", "beta2"),
+    "conv": ("features", "smallest", "kernel", "normalization", "beta1", "beta2"),
     "maxout": ("generator_units", "discriminator_units", "dropout"),
 }
 """Map from network to the fields that only it uses."""
@@ -191,7 +191,7 @@ class MaxoutDiscriminator(nn.Module):
 
 
 NETWORKS = {
-    "convolutional": (ConvolutionalGenerator, ConvolutionalDiscriminator),
+    "conv": (ConvolutionalGenerator, ConvolutionalDiscriminator),
     "maxout": (MaxoutGenerator, MaxoutDiscriminator),
 }
 
@@ -209,9 +209,9 @@ def check(config: Config, spec: Spec) -> None:
         units = getattr(config, name)
         if len(units) != 3 or min(units) < 1:
             raise UserError(f"{name} must be three numbers above 0, not {units}")
-    norm = config.normalization if config.network == "convolutional" else "none"
+    norm = config.normalization if config.network == "conv" else "none"
     check_adversarial(config, spec, batch_norm=norm == "batch", layer_norm=norm == "layer")
-    if config.network == "convolutional":
+    if config.network == "conv":
         pyramid(spec.image_shape, config.smallest, "cgan")
 
 
@@ -258,7 +258,7 @@ def players(config: Config, spec: Spec) -> Turns:
     def sample(variables, drawn):
         return generator.apply(variables, *drawn, training=False)
 
-    nets = Nets(init, real, draw, generate, discriminate, sample, signed=config.network == "convolutional")
+    nets = Nets(init, real, draw, generate, discriminate, sample, signed=config.network == "conv")
     return turns(config, nets, optimizers(config))
 
 
@@ -284,7 +284,7 @@ def make(config: Config, spec: Spec) -> Model:
     def draw(key, state, num, condition):
         return {"image": from_unit(decode(state, prior(key, state, num), condition)["image"])}
 
-    note = sampling_note(config, "G(z|y)", batch_norm=config.network == "convolutional")
+    note = sampling_note(config, "G(z|y)", batch_norm=config.network == "conv")
     return Model(
         play.init,
         (Phase("adversarial", step),),

@@ -40,6 +40,7 @@ from jaxgen.nn.optimizer import descend
 from jaxgen.nn.stacks import doubled, halved
 
 STAGES = 8
+DENSE_UNITS = 256
 NEVER = 2**31 - 1
 """Largest int32 step, assigned to stages that no run reaches."""
 NOISE = 1 / 12
@@ -56,6 +57,7 @@ class Config:
     network: Literal["conv", "mlp"] = "conv"  # encoder and decoder: convolutions, or dense layers of tanh units
     features: int = 32  # of conv: channels at half the image size, doubled at every further halving
     smallest: int | None = None  # of conv: side that maps are halved to; default: 2 up to 16 pixels, else 4
+    dense_units: int | None = None  # of conv: of a dense layer next to z; default: 256 above maps of 4x4, else 0
     hidden: tuple[int, ...] = (200, 200)  # of mlp: units of the encoder's layers; the decoder's are reversed
     likelihood: Literal["bernoulli", "gaussian", "logistic"] | None = None  # p(x|z): bits if binarized, else logistic
     deviation: float | Literal["learned", "optimal"] = 0.1  # of gaussian, pixels in [0, 1]; optimal: each batch's RMSE
@@ -83,6 +85,8 @@ class Encoder(nn.Module):
             maps = jnp.broadcast_to(y[:, None, None], (*x.shape[:3], y.shape[1]))
             layer = partial(Conv, kernel_size=(4, 4), strides=(2, 2), dtype=self.dtype)
             x = halved(layer, jnp.concatenate([x, maps], axis=-1), self.config.features, self.depth)
+            if self.config.dense_units:
+                x = nn.relu(nn.Dense(self.config.dense_units, dtype=self.dtype)(x))
         else:
             x = jnp.concatenate([x.reshape(x.shape[0], -1), y], axis=-1)
             for units in self.config.hidden:
@@ -104,6 +108,8 @@ class Decoder(nn.Module):
         if config.network == "conv":
             smallest, depth = pyramid(shape, config.smallest, "vae")
             layer = partial(ConvTranspose, kernel_size=(4, 4), strides=(2, 2), dtype=dtype)
+            if config.dense_units:
+                x = nn.relu(nn.Dense(config.dense_units, dtype=dtype)(x))
             x = doubled(layer, x, smallest, config.features, shape[-1], depth, dtype)
         else:
             for units in reversed(config.hidden):
@@ -120,8 +126,8 @@ def check(config: Config) -> None:
     for name in ("deviation", "stage_steps"):
         if isinstance(getattr(config, name), int | float):
             check_positive(config, name)
-    check_not_negative(config, "warmup_steps", "free_bits")
-    check_idle(config, "network", {"conv": ("features", "smallest"), "mlp": ("hidden",)})
+    check_not_negative(config, "dense_units", "warmup_steps", "free_bits")
+    check_idle(config, "network", {"conv": ("features", "smallest", "dense_units"), "mlp": ("hidden",)})
     check_idle(config, "likelihood", {"gaussian": ("deviation",)})
     if min(config.hidden, default=1) < 1:
         raise UserError(f"hidden must be numbers above 0, not {config.hidden}")
@@ -138,7 +144,11 @@ def make(config: Config, spec: Spec) -> Model:
     """The VAE for `spec`'s images. Raises UserError as `check` does, and for an image size that conv cannot halve."""
     config = replace(config, likelihood=fitting(config.likelihood, spec, bits="bernoulli", levels="logistic"))
     check(config)
-    depth = pyramid(spec.image_shape, config.smallest, "vae")[1] if config.network == "conv" else 0
+    smallest, depth = (0, 0), 0
+    if config.network == "conv":
+        smallest, depth = pyramid(spec.image_shape, config.smallest, "vae")
+    if config.dense_units is None:  # a net of few halvings, as of 28x28, is too nearly linear in z without
+        config = replace(config, dense_units=DENSE_UNITS if min(smallest) > 4 else 0)
     encoder, decoder = Encoder(config, depth, spec.compute_dtype), Decoder(config, spec)
     rate = config.learning_rate
     if config.stage_steps is not None:

@@ -4,10 +4,11 @@ import math
 import textwrap
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from jaxgen.data import Dataset
-from jaxgen.drawing import legible_scale, mesh_images, point_image
+from jaxgen.drawing import legible_scale, mesh_images, point_image, spread
+from jaxgen.fonts import lettering
 
 BACKGROUND, INK = (250, 250, 250), (30, 30, 30)
 FONT_SIZE, LINE = 11, 14  # pixels
@@ -17,7 +18,7 @@ MESH_SIZE, POINTS_SIZE = 160, 480
 
 
 def contact_sheet(dataset: Dataset, num: int = 40, split: str = "train") -> np.ndarray:
-    """Draws examples, evenly spaced over a split: uint8 [H, W, 3]. Points are all shown in one picture.
+    """Draws examples, spread over a split's classes: uint8 [H, W, 3]. Points are all shown in one picture.
 
     Args:
       dataset: a dataset of images, meshes or points.
@@ -28,7 +29,7 @@ def contact_sheet(dataset: Dataset, num: int = 40, split: str = "train") -> np.n
     if subject == "point":
         return point_image(entries["point"], POINTS_SIZE)
     length = len(next(iter(entries.values())))
-    rows = np.linspace(0, length - 1, min(num, length)).astype(int)
+    rows = spread(num, length, entries.get("label"))
     if subject == "mesh":
         pictures = mesh_images(entries["mesh"][rows], dataset.spec.faces, MESH_SIZE)
     else:
@@ -42,13 +43,23 @@ def contact_sheet(dataset: Dataset, num: int = 40, split: str = "train") -> np.n
     height, width = pictures.shape[1:3]
     cell = max(width, CAPTION_WIDTH if dataset.vocabulary else 0)
     texts = [
-        [name[: max(8, cell // LETTER)], *textwrap.wrap(caption, cell // LETTER)]
+        [name[: max(8, cell // _letter(name))], *_wrapped(caption, cell)]
         if "label" in entries
-        else textwrap.wrap(caption, cell // LETTER)
+        else _wrapped(caption, cell)
         for name, caption in zip(classes, captions, strict=True)
     ]
     columns = max(1, min(len(rows), round(math.sqrt(len(rows) * height / width * 1.6)), 1600 // (cell + 8)))
     return _laid_out(pictures, texts, columns, cell)
+
+
+def _letter(words: str) -> int:
+    """Pixels of the average letter of words; those of Asian scripts are wider."""
+    text, font = lettering(words, FONT_SIZE)
+    return LETTER if text.isascii() else max(LETTER, round(font.getlength(text) / len(text)))
+
+
+def _wrapped(caption: str, cell: int) -> list[str]:
+    return textwrap.wrap(caption, cell // _letter(caption))
 
 
 def _laid_out(pictures: np.ndarray, texts: list[list[str]], columns: int, cell: int) -> np.ndarray:
@@ -56,11 +67,12 @@ def _laid_out(pictures: np.ndarray, texts: list[list[str]], columns: int, cell: 
     row_height = height + gap + LINE * max(map(len, texts))
     rows = -(-len(pictures) // columns)
     sheet = Image.new("RGB", (gap + columns * (cell + gap), gap + rows * (row_height + gap)), BACKGROUND)
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(FONT_SIZE)
+    draw = ImageDraw.Draw(sheet)
     for n, (picture, lines) in enumerate(zip(pictures, texts, strict=True)):
         row, column = divmod(n, columns)
         left, top = gap + column * (cell + gap), gap + row * (row_height + gap)
         sheet.paste(Image.fromarray(np.ascontiguousarray(picture)), (left, top))
         for line, words in enumerate(lines):
-            draw.text((left, top + height + 2 + line * LINE), words, INK, font)
+            text, font = lettering(words, FONT_SIZE)
+            draw.text((left, top + height + 2 + line * LINE), text, INK, font)
     return np.asarray(sheet)

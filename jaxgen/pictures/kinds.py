@@ -11,7 +11,7 @@ import scipy.special
 from PIL import Image
 
 from jaxgen.data import Dataset
-from jaxgen.drawing import PADDING, captioned, enlarged, image_grid, labeled, legible_scale, stacked
+from jaxgen.drawing import PADDING, captioned, enlarged, image_grid, labeled, legible_scale, spread, stacked
 from jaxgen.errors import UserError
 from jaxgen.model import SUBJECTS, Array
 from jaxgen.pictures import latents
@@ -54,13 +54,20 @@ class Drawn(NamedTuple):
 
 
 def samples(run: Run, asked: Asked) -> Drawn:
-    """Samples; one row per class if the model is conditional; points all in one picture."""
-    model, seeds = run.plan.model, run.plan.settings.seeds
-    num, columns, condition = grid_condition(model, run.plan.dataset.spec, asked.num)
+    """Samples; one row per class, or below each caption, if the model is conditional; points all in one picture."""
+    model, dataset, seeds = run.plan.model, run.plan.dataset, run.plan.settings.seeds
+    num, columns, condition = grid_condition(model, dataset, asked.num)
     batch = engine.sampler(model)(_keys(run, "samples"), run.state, num, engine.alike(condition, len(seeds)))
     arrays = {name: entry.reshape(-1, *entry.shape[2:]) for name, entry in batch.items()}
     arrays["seed"] = np.repeat(np.asarray(seeds, np.int64), num)
-    return Drawn([image_grid(images, columns) for images in pictured(run.plan.dataset, batch)], arrays)
+    images = pictured(dataset, batch)
+    if "caption" in condition:
+        words = dataset.vocabulary.decode(condition["caption"][::columns])
+        table, scale = images.reshape(len(seeds), -1, columns, *images.shape[2:]), -(-LABELED_SIDE // images.shape[2])
+        rows = [[enlarged(image_grid(row, columns), scale) for row in of_seed] for of_seed in table]
+        grids = [stacked([captioned(*each) for each in zip(of_seed, words, strict=True)]) for of_seed in rows]
+        return Drawn(grids, arrays, legible=True)
+    return Drawn([image_grid(some, columns) for some in images], arrays)
 
 
 def interpolation(run: Run, asked: Asked) -> Drawn:
@@ -69,7 +76,7 @@ def interpolation(run: Run, asked: Asked) -> Drawn:
     ends = latents.drawn(model, _keys(run, "interpolation"), run.state, 2 * num)
     path = latents.PATHS[model.latents.prior.kind]
     codes = np.stack([path(each[:num], each[num:], shares) for each in ends])
-    return _along(run, codes, np.arange(num), {"share": shares})
+    return _along(run, codes, np.resize(_spread(run, num), num) if model.conditions else None, {"share": shares})
 
 
 def traversal(run: Run, asked: Asked) -> Drawn:
@@ -148,22 +155,47 @@ def attribute(run: Run, asked: Asked) -> Drawn:
     entries = _examples(run, np.concatenate(members))
     codes = latents.encoded(model, run.state, entries).astype(np.float64)
     a, b = np.split(codes, [len(members[0])], axis=1)
-    ends = b[:, :num] + (a.mean(1) - b.mean(1))[:, None]
-    codes = np.stack([latents.linear(*each, shares) for each in zip(b[:, :num], ends, strict=True)])
+    starts = b[:, np.searchsorted(members[1], rows)]
+    ends = starts + (a.mean(1) - b.mean(1))[:, None]
+    codes = np.stack([latents.linear(*each, shares) for each in zip(starts, ends, strict=True)])
     return _along(run, codes, None, {"share": shares, "example": rows})
 
 
 def reconstructions(run: Run, asked: Asked) -> Drawn:
-    """The first test images, each above the image decoded from its code."""
+    """Test images, spread over the classes, each above the image decoded from its code."""
     there = len(run.plan.dataset.test["image"])
     num = asked.num or min(IMAGES, there)
     _check_num(num, there, f"test images of {run.plan.dataset.name}")
-    entries = _examples(run, np.arange(num))
+    rows = _spread(run, num)
+    entries = _examples(run, rows)
     made = latents.reconstructed(run.plan.model, run.state, entries)
     pairs = np.stack([np.broadcast_to(entries["image"], made.shape), made], axis=2)
     cells = pairs.reshape(*pairs.shape[:2], -1, *pairs.shape[4:])  # pairs as one image of twice the height
     columns = int(np.ceil(np.sqrt(2 * num)))
-    return Drawn([image_grid(images, columns) for images in cells], _arrays(run, pairs, {}))
+    return Drawn([image_grid(images, columns) for images in cells], _arrays(run, pairs, {"example": rows}))
+
+
+def completions(run: Run, asked: Asked) -> Drawn:
+    """Draws rows of a test image and several completions of its upper half.
+
+    A model of bits gets the upper half as bits.
+    """
+    model, dataset, seeds = run.plan.model, run.plan.dataset, run.plan.settings.seeds
+    there, columns = len(dataset.test["image"]), asked.steps or STEPS
+    num = asked.num or min(ROWS, there)
+    _check_num(num, there, f"test images of {dataset.name}")
+    entries = {name: entry.repeat(columns, axis=0) for name, entry in _examples(run, np.arange(num)).items()}
+    rows = dataset.spec.image_shape[0] // 2
+    complete = jax.vmap(
+        lambda key, state, batch: model.sampler.complete(
+            key, state, batch, rows, {name: batch[name] for name in model.conditions}
+        ),
+        in_axes=(0, 0, None),
+    )
+    made = np.asarray(jax.jit(complete)(_keys(run, "completions"), run.state, entries)["image"])
+    table = made.reshape(len(seeds), num, columns, *made.shape[2:])
+    real = np.broadcast_to(entries["image"][::columns], (len(seeds), num, *made.shape[2:]))
+    return Drawn(_row_grids(np.concatenate([real[:, :, None], table], axis=2)), _arrays(run, table, {}))
 
 
 def animation(run: Run, asked: Asked) -> Drawn:
@@ -193,7 +225,7 @@ def manifold(run: Run, asked: Asked) -> Drawn:
 
 
 def classified(run: Run, asked: Asked) -> Drawn:
-    """The first test images classified correctly and wrongly by each seed, above their true and predicted class."""
+    """Test images classified correctly and wrongly by each seed, over all classes, above true and predicted class."""
     dataset = run.plan.dataset
     names = _class_names(dataset, "classified images stand above their classes")
     label = np.asarray(dataset.test["label"])
@@ -206,8 +238,9 @@ def classified(run: Run, asked: Asked) -> Drawn:
         predicted, probability = each.argmax(-1).astype(np.int32), scipy.special.softmax(each, -1).max(-1)
         for how, chosen in (("rightly", predicted == label), ("wrongly", predicted != label)):
             of_all = {"image": entries["image"], "label": label, "predicted": predicted, "probability": probability}
-            first = np.flatnonzero(chosen)[:num]
-            blocks.append({name: entry[first] for name, entry in of_all.items()} | {"seed": np.full(len(first), seed)})
+            found = np.flatnonzero(chosen)
+            shown = found[spread(num, len(found), label[found])]
+            blocks.append({name: entry[shown] for name, entry in of_all.items()} | {"seed": np.full(len(shown), seed)})
             titles.append(f"seed {seed}: {how} classified, {chosen.sum():,} of {len(label):,}")
     arrays = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
     words = [(f"is {names[a]}", f"as {names[b]}") for a, b in zip(arrays["label"], arrays["predicted"], strict=True)]
@@ -286,6 +319,7 @@ KINDS = {
     "manifold": Kind(manifold, 6, STILL, ("decode", "path"), ("steps",)),
     "classified": Kind(classified, 7, STILL, ("classify",), ("num",)),
     "attribute": Kind(attribute, 8, STILL + MOVING, CODES, ("num", "steps", "groups"), True, ("A", "B")),
+    "completions": Kind(completions, 10, STILL, ("complete",), ("num", "steps")),
     "codes": Kind(code_blocks, 9, STILL, ("decode", "codes"), ("num",)),
 }
 """Map from the names that `--kind` takes to kinds."""
@@ -295,6 +329,12 @@ def _keys(run: Run, kind: str) -> Array:
     """One key per seed; training grids take the sample stream's first folds, and each kind its own late fold."""
     keys = engine.all_streams(run.plan.settings.seeds).sample
     return jax.vmap(jax.random.fold_in, (0, None))(keys, 2**31 + KINDS[kind].stream)
+
+
+def _spread(run: Run, num: int) -> np.ndarray:
+    """The rows of test examples to be shown, spread over the classes."""
+    test = run.plan.dataset.test
+    return spread(num, len(test["image"]), test.get("label"))
 
 
 def _examples(run: Run, rows) -> dict[str, np.ndarray]:
@@ -334,7 +374,7 @@ def _arrays(run: Run, table: np.ndarray, others: dict[str, Any]) -> dict[str, np
 
 
 def _members(dataset: Dataset, name: str, num: int | None = None) -> np.ndarray:
-    """Indices of the first `num` test examples of a class, or of all if `num` is None."""
+    """Indices of `num` evenly spaced test examples of a class, or of all if `num` is None."""
     names = _class_names(dataset, "--groups names classes")
     if name not in names:
         listed = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
@@ -343,7 +383,7 @@ def _members(dataset: Dataset, name: str, num: int | None = None) -> np.ndarray:
     if not len(found):
         raise UserError(f"dataset {dataset.name} has no test images of class {name}")
     _check_num(num or 1, len(found), f"test images of class {name}")
-    return found[:num]
+    return found[spread(num or len(found), len(found))]
 
 
 def _class_names(dataset: Dataset, why: str) -> tuple[str, ...]:

@@ -26,6 +26,10 @@ MOST = 1_000_000
 
 LACKS: dict[str, tuple[str, Callable[[Model], bool]]] = {
     "sample": ("cannot sample", lambda model: model.sampler is not None),
+    "complete": (
+        "does not complete images",
+        lambda model: model.sampler is not None and model.sampler.complete is not None,
+    ),
     "decode": ("does not decode latents", lambda model: model.latents is not None),
     "encode": ("does not encode images", lambda model: model.latents is not None and model.latents.encode is not None),
     "path": (
@@ -67,6 +71,7 @@ def sample(
                      classes, `groups`, moved in equal steps along the mean code of the first class's test images minus
                      that of the second's; each row begins with the image of its own code.
     reconstructions  the first `num` (32) test images, each above the image of its code.
+    completions      `num` (8) rows of a test image and `steps` (9) images that the model draws given its upper half.
     animation        the sample grids that training saved, a frame each, with the step above.
     manifold         `steps` (20) rows of as many images, of codes of two numbers: the first grows to the right, the
                      second upwards, by even shares of their prior's probability.

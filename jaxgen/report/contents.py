@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from jaxgen.data import Dataset
+from jaxgen.drawing import spread
 from jaxgen.metrics.neighbors import nearest_distances
 from jaxgen.pictures.kinds import Asked, interpolation
 from jaxgen.pictures.latents import PATHS
@@ -24,7 +25,9 @@ STREAM = 2**31 - 1
 def pictures(runs: dict[str, Run], dataset: Dataset) -> dict[str, Any]:
     """Pictures of a dataset's runs (by arm) for `write_report`: "real", "rows" by arm, and "curves" by arm."""
     num = GRID[dataset.spec.subject]
-    real = pictured(dataset, {name: entry[:num][None] for name, entry in dataset.train.items()})
+    train = dataset.train
+    rows = spread(num, dataset.spec.num_examples, train.get("label"))
+    real = pictured(dataset, {name: entry[rows][None] for name, entry in train.items()})
     return {
         "real": real[0],
         "curves": {name: _curves(run.path) for name, run in runs.items()},
@@ -33,11 +36,11 @@ def pictures(runs: dict[str, Run], dataset: Dataset) -> dict[str, Any]:
 
 
 def _row(run: Run, dataset: Dataset) -> dict[str, Any]:
-    _, columns, condition = grid_condition(run.plan.model, dataset.spec)
+    _, columns, condition = grid_condition(run.plan.model, dataset)
     return {
         "progress": _saved(run.path / folder.SAMPLES),
         "columns": columns,
-        "classes": list(dataset.classes) or None if condition else None,
+        "classes": list(dataset.classes) or None if "label" in condition else None,
         "interpolation": _interpolation(run),
         "nearest": _nearest(run, dataset) if dataset.spec.subject == "image" else None,
     }
@@ -65,7 +68,7 @@ def _nearest(run: Run, dataset: Dataset) -> dict[int, tuple[np.ndarray, np.ndarr
     """{seed: (samples, their nearest training images by pixels)}."""
     seeds, train = run.plan.settings.seeds, dataset.train["image"][:]
     keys = jax.vmap(jax.random.fold_in, (0, None))(engine.all_streams(seeds).sample, STREAM)
-    num, _, condition = grid_condition(run.plan.model, dataset.spec, NEAREST)
+    num, _, condition = grid_condition(run.plan.model, dataset, NEAREST)
     some = engine.sampler(run.plan.model)(keys, run.state, num, engine.alike(condition, len(seeds)))["image"]
     flat = train.reshape(len(train), -1).astype(np.float32)
     return {

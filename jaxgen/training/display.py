@@ -37,10 +37,10 @@ class _Bar(Bar):
 class Progress:
     """Progress on stderr: model, steps, time left, images per second, means of the metrics over the seeds."""
 
-    def __init__(self, plan: Plan, shown: bool, told: bool = True):
-        self._told = told
+    def __init__(self, plan: Plan, shown: bool, told: bool = True, name: str = ""):
+        self._told, self._name = told, f"{name}: " if name else ""
         seeds = len(plan.settings.seeds)
-        self._title = f"{plan.model_name}, {seeds} seed{'s' if seeds > 1 else ''}"
+        self._title = f"{self._name}{plan.model_name}, {seeds} seed{'s' if seeds > 1 else ''}"
         self._images = plan.settings.batch_size * seeds  # a step
         console = Console(stderr=True, soft_wrap=False)
         whole = Column(no_wrap=True)
@@ -76,7 +76,7 @@ class Progress:
         if self._told:
             console = self._bar.console
             # a name may have brackets
-            console.print(line, highlight=False, markup=False, soft_wrap=in_lines(console))
+            console.print(self._name + line, highlight=False, markup=False, soft_wrap=in_lines(console))
 
     def start(self, step: int, end: int) -> None:
         """Starts the bar of a run from `step` to `end`."""

@@ -86,6 +86,7 @@ def train(
     wandb: str | None = None,
     deterministic: bool = False,
     progress: bool = True,
+    name: str = "",
 ) -> Run:
     """Trains a model for every seed of `settings`, in one program, into a run folder.
 
@@ -102,6 +103,7 @@ def train(
         deterministic: ensure that the same call gives the same bits, and first verify it by two short runs. On a GPU
             XLA_FLAGS must hold what `jaxgen train --deterministic` puts there, before JAX starts.
         progress: show a progress bar on stderr.
+        name: the beginning of every line about the run on stderr, such as an arm of a comparison.
 
     Returns:
         The finished run. The same call without `minutes` gives the same bits with the same versions on the same kind
@@ -173,7 +175,7 @@ def train(
         elif resume:
             lines = [f"nothing to resume in {out}: starting at step 0"]
         try:
-            with Progress(plan, shown=progress, told=processes.is_first()) as bar:
+            with Progress(plan, shown=progress, told=processes.is_first(), name=name) as bar:
                 for line in [*plan.told(), *lines]:
                     bar.say(line)
                 if deterministic:
@@ -252,7 +254,7 @@ def _train(
     parts = stretches(model, settings, num_examples)
     end = parts[-1].end
     draw = model.sampler and engine.sample_parts(model)
-    grid, columns, condition = grid_condition(model, dataset.spec)
+    grid, columns, condition = grid_condition(model, dataset)
     condition = engine.alike(condition, len(settings.seeds))
     how, belongs = engine.axis(settings.seeds_axis), folder.belonging(plan.described(), dataset.fingerprint)
     keep = Keep(settings.keep_checkpoints, settings.keep_best and settings.keep_best[0])

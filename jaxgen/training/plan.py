@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxgen import data, models
-from jaxgen.config import configured
+from jaxgen.config import configured, named, plain
 from jaxgen.dependencies import own_code, sources
 from jaxgen.errors import UserError
 from jaxgen.model import Model, Spec
@@ -37,8 +36,8 @@ class Plan(NamedTuple):
 
     def described(self) -> dict[str, Any]:
         """Description of the run, as stored in config.json."""
-        parts = {"config": dataclasses.asdict(self.config), "settings": dataclasses.asdict(self.settings)}
-        return {"model": self.model_name} | json.loads(json.dumps(parts))  # tuples as JSON's lists
+        parts = {"config": plain(self.config, self.model_name), "settings": plain(self.settings, "settings")}
+        return {"model": self.model_name, **parts}
 
     def told(self) -> list[str]:
         """Lines that are said before training: what a folder of the user's own holds, what log p(x) is of."""
@@ -99,9 +98,9 @@ def make_plan(
     """
     configured(Settings, vars(settings), "settings").check()
     module = models.load(model)
-    if dataclasses.is_dataclass(config):
-        config = vars(config)
-    config = configured(module.Config, {} if config is None else config, model)
+    asked = config
+    config = configured(module.Config, {} if asked is None else named(asked), model)
+    plain(asked if dataclasses.is_dataclass(asked) else config, model)
     if settings.data_folder is not None:  # a run is opened from any folder
         settings = dataclasses.replace(settings, data_from=str(settings.data_folder.absolute()))
     dataset = dataset or load(settings, progress)

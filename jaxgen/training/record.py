@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 
 from jaxgen.data import Dataset
 from jaxgen.drawing import image_grid, legible_scale, mesh_images, point_image, to_png
-from jaxgen.model import Condition, Model, Spec
+from jaxgen.model import Condition, Model
 from jaxgen.training.folder import DIVERGED, EVENTS, METRICS, SAMPLES, write_json
 from jaxgen.training.rows import read_rows
 from jaxgen.training.tracking import WandbWriter
@@ -115,11 +116,18 @@ def grid_steps(run: Path, seeds: tuple[int, ...]) -> list[int]:
     return [step for step in steps if all(grid_file(run, seed, step).is_file() for seed in seeds)]
 
 
-def grid_condition(model: Model, spec: Spec, num: int | None = None) -> tuple[int, int, Condition]:
+def grid_condition(model: Model, dataset: Dataset, num: int | None = None) -> tuple[int, int, Condition]:
     """Returns (number, columns, condition [num]) of a grid of about `num` samples.
 
-    A model conditioned on labels gets one row per class. Points are all drawn in one picture.
+    A model conditioned on labels gets one row per class; one conditioned on captions gets one row per caption, for the
+    first distinct captions of the test images. Points are all drawn in one picture.
     """
+    spec = dataset.spec
+    if "caption" in model.conditions:
+        columns = max(1, math.isqrt(num or GRID[spec.subject]))
+        captions = np.asarray(dataset.test["caption"])
+        first = np.sort(np.unique(captions, axis=0, return_index=True)[1])[:columns]
+        return len(first) * columns, columns, {"caption": captions[first].repeat(columns, axis=0)}
     if "label" in model.conditions:
         columns = max(1, (num or GRID[spec.subject]) // spec.num_classes)
         labels = np.repeat(np.arange(spec.num_classes, dtype=np.int32), columns)

@@ -8,8 +8,8 @@ from jaxgen.errors import UserError
 
 
 @dataclass(frozen=True)
-class Settings(Options):
-    """Settings of a run of any model, and the options of its data."""
+class Training:
+    """Settings of training."""
 
     seeds: tuple[int, ...] = (0,)  # training seeds, all trained in one program
     steps: int = 2000  # maximum training steps per seed; a model that only counts ends after one pass
@@ -18,11 +18,22 @@ class Settings(Options):
     own_order: bool = False  # each seed has its own order of the data; data_seed is then unused
     precision: Literal["float32", "bfloat16"] = "float32"  # of layers; parameters, averages, losses stay float32
     seeds_axis: Literal["auto", "vmap", "map"] = "auto"  # by backend; side by side; one after the other
+
+
+@dataclass(frozen=True)
+class Records:
+    """Settings of what a run writes, and when."""
+
     log_every: int = 50  # steps between rows (means) in metrics.jsonl; grids and checkpoints add rows
     sample_every: int = 500  # steps between sample grids
     checkpoint_every: int = 500  # steps between checkpoints
     keep_checkpoints: int | None = 2  # number of newest checkpoints to keep; None keeps all
     keep_best: tuple[Literal["lowest", "highest"], str] | None = None  # also keep each seed's best by this metric
+
+
+@dataclass(frozen=True)
+class Settings(Records, Training, Options):
+    """Settings of a run of any model: its data, its training and what it writes."""
 
     def check(self) -> None:
         """Raises UserError for an invalid value."""

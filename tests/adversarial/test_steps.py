@@ -28,7 +28,7 @@ SPECS = {
 }
 CASES = {
     "dcgan": (dcgan, "image", {}, False),
-    "cgan, convolutional": (cgan, "image", {}, False),
+    "cgan, conv": (cgan, "image", {}, False),
     "cgan, maxout": (cgan, "image", {"network": "maxout"}, True),
     "infogan": (infogan, "image", {}, False),
     "gan, sgd": (gan, "point", {"unrolled": 3}, True),

@@ -159,7 +159,7 @@ def test_a_step_of_dcgan_counted_by_hand():
     """G runs forward and back once; D forward on real, on fake, and on fake again; see the passes below."""
     features, batch = 8, 4
     data = contenders.made_up(16, 16, 3, batch)
-    config = dcgan.Config(features=features, latent_dim=10)
+    config = dcgan.Config(features=features, latent_dim=10, smallest=4)
     model = dcgan.make(config, data.spec)
     outer, inner = conv_flops(16, 3, features), conv_flops(8, features, 2 * features)
     head = 2 * 4 * 4 * 2 * features

@@ -13,7 +13,7 @@ import sys
 import textwrap
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -24,6 +24,8 @@ from jaxgen.cli import commands
 from jaxgen.data.options import Options
 from jaxgen.pictures.kinds import KINDS
 from jaxgen.training import Settings, open_run
+from jaxgen.training.plan import make_plan
+from jaxgen.training.settings import Records, Training
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "own_models_and_data.md"
 MODELS = list(models.MODELS)
@@ -96,7 +98,7 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     printed = {
         name: did("train", name, *size, "--seeds", 5, 3, "--steps", 15, "--out", folder / name)
-        for name, size in (("naive_bayes", ()), ("classifier", ("--features", 4)))
+        for name, size in (("naive_bayes", ("--likelihood", "bernoulli")), ("classifier", ("--features", 4)))
     }
     return folder, printed
 
@@ -109,7 +111,7 @@ def run(trained, here):
 
 def train_again(*argv) -> tuple:
     """Repeats the command that made `run`, with more arguments."""
-    return ("train", "naive_bayes", "--seeds", 5, 3, "--steps", 15, "--out", "run", *argv)
+    return ("train", "naive_bayes", "--likelihood", "bernoulli", "--seeds", 5, 3, "--steps", 15, "--out", "run", *argv)
 
 
 # Errors before anything is read
@@ -118,8 +120,23 @@ def train_again(*argv) -> tuple:
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        (["trian"], "unknown command 'trian': there are models, train, runs, verify, digest, sample, evaluate, "
-         "metrics, compare, data, extractor"),
+        (["trian"], "unknown command 'trian': did you mean train? there are models, train, runs, verify, digest, "
+         "sample, evaluate, metrics, compare, data, extractor"),
+        (["evalute"], "unknown command 'evalute': did you mean evaluate?"),
+        (["sampel"], "unknown command 'sampel': did you mean sample?"),
+        (["dataset"], "unknown command 'dataset': did you mean data?"),
+        (["quux"], "unknown command 'quux': there are models"),
+        (["train", "vae", "--lr", "1e-3"], "unknown option --lr: did you mean --learning-rate?"),
+        (["train", "dcgan", "--lr=1e-3"],
+         "unknown option --lr=1e-3: did you mean --generator-learning-rate or --discriminator-learning-rate?"),
+        (["train", "vae", "--epochs", "5"],
+         "option --epochs: did you mean --steps? (training is counted in steps, each of --batch-size examples)"),
+        (["train", "gan", "--num_epochs", "5"], "unknown option --num_epochs: did you mean --steps?"),
+        (["train", "vae", "--steps", "3", "--bs", "5"], "unknown option --bs: did you mean --batch-size?"),
+        (["train", "vae", "--z-dim", "5"], "unknown option --z-dim: did you mean --latent-dim?"),
+        (["train", "infogan", "--nz", "5"], "Unrecognized options: --nz, 5"),  # which has no latent_dim
+        (["data", "show", "digits", "--resolution", "5"], "unknown option --resolution: did you mean --image-size?"),
+        (["evaluate", "run", "--metric", "fd"], "unknown option --metric: did you mean --metrics?"),
         (["--steps", "5", "train", "vae"], "unknown command '--steps'"),
         (["train"], "train needs a model first, as in `jaxgen train MODEL`"),
         (["train", "--steps", "5", "vae"], "train needs a model first"),
@@ -144,7 +161,7 @@ def train_again(*argv) -> tuple:
         (["train", "vae", "--learning-rate", "nan"], "learning_rate must be above 0"),
         (["train", "vae", "--learning-rate", "inf"], "learning_rate must be above 0"),
         (["train", "vae", "--learning-rate", "-1"], "learning_rate must be above 0"),
-        (["train", "vae", "--likelihood", "poisson"], "Expected one of ('bernoulli', 'gaussian', 'logistic')"),
+        (["train", "vae", "--likelihood", "poisson"], "invalid choice 'poisson' for argument '--likelihood'"),
         (["train", "vae", "vae"], "Unrecognized options: vae"),
         (["train", "vae", "--binarize", "yes"], "invalid choice 'yes' for argument '--binarize'"),
         (["train", "dcgan", "--image-size", "9"], "dcgan cannot make images of 9x9"),
@@ -405,18 +422,78 @@ def unboxed(text: str) -> str:
 def field_comments(name: str) -> dict[str, str]:
     """Map from field to comment, read from the source of a model's Config, its bases, Options and Settings."""
     *inherited, _ = models.load(name).Config.__mro__  # the last is object
-    source = "".join(inspect.getsource(part) for part in (*reversed(inherited), Options, Settings))
+    source = "".join(inspect.getsource(part) for part in (*reversed(inherited), Options, Training, Records))
     return dict(re.findall(r"^    (\w+): .*?  # (.+)$", source, re.MULTILINE))
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_help_lists_every_field_with_its_comment(name):
+def test_help_lists_every_field_with_its_comment(name, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")  # on a wider terminal boxes stand side by side
     comments = field_comments(name)
     fields = [field.name for part in (models.load(name).Config, Settings) for field in dataclasses.fields(part)]
     assert set(fields) <= set(comments), "a field without a comment"
     text = unboxed(did("train", name, "--help"))
     for field in fields:
         assert re.search(rf"--{field.replace('_', '-')}\b[^#]*{re.escape(unboxed(comments[field]))}", text), field
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_help_has_a_box_for_the_model_the_data_the_training_and_the_run(name, monkeypatch):
+    """The model's first, headed by its paper; every option in the box where it belongs."""
+    monkeypatch.setenv("COLUMNS", "100")
+    text = did("train", name, "--help")
+    boxes = {
+        title: (words, set(re.findall(r"^  --([a-z][\w-]*)", words, re.MULTILINE)))
+        for title, words in re.findall(
+            r"^ ((?:\w+ )?options) *\n -+ *\n(.*?)(?=^ (?:\w+ )?options *\n|\Z)", text, re.MULTILINE | re.DOTALL
+        )
+    }
+    assert list(boxes) == ["options", "model options", "data options", "training options", "run options"]
+    entry = models.MODELS[name]
+    assert unboxed(boxes["model options"][0]).startswith(f"{entry.title}: {entry.paper}, {entry.url} ")
+    for title, part in (("model", models.load(name).Config), ("data", Options), ("training", Training)):
+        fields = {field.name.replace("_", "-") for field in dataclasses.fields(part)}
+        assert boxes[f"{title} options"][1] == fields
+    assert boxes["run options"][1] == {
+        "out", "resume", "deterministic", "distributed", "wandb", "log-every", "sample-every", "checkpoint-every",
+        "keep-checkpoints", "keep-best",
+    }  # fmt: skip
+
+
+def test_networks_of_one_kind_have_one_name():
+    """Networks that models choose from: conv stands for strided convolutions in each, and no synonym does."""
+    choices = {name: get_type_hints(models.load(name).Config).get("network") for name in MODELS}
+    names = {name: set(get_args(hint)) for name, hint in choices.items() if hint}
+    assert {name for name, of in names.items() if "conv" in of} == {"vae", "autoencoder", "cgan"}
+    known = {"conv", "mlp", "linear", "maxout", "strided", "logistic", "lenet", "vgg", "resnet"}
+    assert set.union(*names.values()) == known
+
+
+@pytest.mark.parametrize("name", [name for name, entry in models.MODELS.items() if entry.recipes])
+def test_recipes_in_the_help_can_be_run(name):
+    """Each is one line of the help, and builds a model of the loss and the penalty of its paper."""
+    text = did("train", name, "--help")
+    expected = {
+        "WGAN-GP, arXiv 1704.00028": ("wasserstein", "one_centered", False, 5),
+        "R1, arXiv 1801.04406": ("non_saturating", "zero_centered", False, 1),
+        "SN-GAN, arXiv 1802.05957": ("hinge", "none", True, 1),
+    }
+    assert models.MODELS[name].recipes.keys() == expected.keys()
+    for paper, options in models.MODELS[name].recipes.items():
+        assert re.search(rf"^  {re.escape(paper)} +{re.escape(options)}$", text, re.MULTILINE)
+        words = [word.partition(" ") for word in options.removeprefix("--").split(" --")]
+        fields = {field.replace("-", "_"): value_of(value) for field, _, value in words}
+        batch_size = fields.pop("batch_size", 64)
+        config = models.load(name).Config(**fields)
+        make_plan(name, config, Settings(batch_size=batch_size))
+        assert (config.loss, config.penalty, config.spectral_norm, config.critic_steps) == expected[paper]
+
+
+def value_of(value: str) -> object:
+    """True for no value, and numbers as such."""
+    if not value:
+        return True
+    return int(value) if value.isdigit() else float(value) if value[0].isdigit() else value
 
 
 @pytest.mark.parametrize("command", list(commands.COMMANDS))
@@ -693,7 +770,7 @@ def own(here):
     return here / "pixel_mean.py"
 
 
-def test_the_readmes_model_counts_what_it_says(own):
+def test_the_readmes_model_counts_what_it_says(own, monkeypatch):
     did("train", "./pixel_mean.py", "--noise", 0.2, "--seeds", 0, 1, "--steps", 100, "--out", "runs/mean")
     run = open_run("runs/mean")
     assert run.plan.config.noise == 0.2
@@ -701,7 +778,10 @@ def test_the_readmes_model_counts_what_it_says(own):
     mean = np.asarray(run.state.params["sum"]) / 808
     np.testing.assert_allclose(mean, np.stack(2 * [data.load("digits").spec.mean]), atol=1e-5)
     assert did("sample", "runs/mean") == "runs/mean/samples.png\n"
-    assert "--noise FLOAT standard deviation of the samples' pixels" in unboxed(did("train", own, "--help"))
+    monkeypatch.setenv("COLUMNS", "100")
+    text = unboxed(did("train", own, "--help"))
+    assert "Samples are the mean of the training images plus noise: a baseline" in text
+    assert "--noise FLOAT standard deviation of the samples' pixels" in text
 
 
 def test_an_own_model_stopped_and_resumed_ends_with_the_same_bits(own):
@@ -779,7 +859,7 @@ S = Settings(seeds=(0, 1), steps=5)
         ("experiment = Experiment('t', {'a': Arm('vae', {'latent_dim': '3'})}, S)",
          "vae's field latent_dim takes int, not '3'"),
         ("experiment = Experiment('t', {'a': Arm('vae', {'likelihood': 'poisson'})}, S)",
-         "vae's field likelihood takes 'bernoulli' or 'gaussian' or 'logistic', not 'poisson'"),
+         "vae's field likelihood takes 'bernoulli' or 'gaussian' or 'logistic' or nothing, not 'poisson'"),
         ("experiment = Experiment('t', {'a': Arm('naive_bayes'), 'b': Arm('vea')}, S)",
          "unknown model 'vea': did you mean vae?"),
         ("experiment = Experiment('t', {'a': Arm('mine.py')}, S)", "no model file mine.py"),

@@ -136,7 +136,7 @@ def test_a_current_folder_that_was_deleted(argv, run, tmp_path):
 
 @pytest.mark.parametrize("columns", ["0", "1", "19", "abc", "-5"])
 def test_a_terminal_of_no_width(columns, run):
-    """As some containers have it."""
+    """Some containers have it so."""
     done = jaxgen("runs", run.path, COLUMNS=columns)
     assert done.returncode == 0
     assert run.path.name in done.stdout.decode()
@@ -154,7 +154,7 @@ def test_a_folder_whose_name_is_not_utf8_is_refused_before_the_work(name, tmp_pa
 
 @pytest.mark.parametrize("closed", ["2>&-", "<&- 2>&-", "2>/dev/full", "2> >(head -c 1)", "2>&1 | head -c 1"])
 def test_a_run_goes_on_to_its_end_without_a_stderr(closed, run, tmp_path):
-    """Also where what is opened first takes its number."""
+    """Checks it also if the first file opened takes the closed stream's number."""
     argv = f"train naive_bayes --steps 1 --log-every 1 --sample-every 1 --checkpoint-every 1 --out {tmp_path / 'run'}"
     subprocess.run(["bash", "-c", f"{sys.executable} -m jaxgen {argv} {closed}"], capture_output=True, timeout=300)
     assert (tmp_path / "run" / "result.json").exists()
@@ -162,7 +162,7 @@ def test_a_run_goes_on_to_its_end_without_a_stderr(closed, run, tmp_path):
 
 
 def test_a_run_without_any_stream(run, tmp_path):
-    """As a daemon starts it: the lowest numbers are free, which files of the run must not get."""
+    """Starts it as a daemon does: the lowest file numbers are free, and no file of the run may get one."""
     argv = f"train naive_bayes --steps 1 --log-every 1 --sample-every 1 --checkpoint-every 1 --out {tmp_path / 'run'}"
     done = subprocess.run(["bash", "-c", f"{sys.executable} -m jaxgen {argv} <&- >&- 2>&-"], timeout=300)
     assert done.returncode == 0

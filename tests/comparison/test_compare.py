@@ -26,12 +26,13 @@ What for: the test.
 from jaxgen.comparison import Arm, Experiment
 from jaxgen.training import Settings
 
+bits = {"likelihood": "bernoulli"}
 experiment = Experiment(
     title="Small",
     settings=Settings(train_split="train[:200]", seeds=(0, 1), steps=160, log_every=40, checkpoint_every=80),
     arms={
-        "counts": Arm("naive_bayes"),
-        "latent": Arm("vae", {"network": "mlp", "hidden": (32,), "latent_dim": 3, "learning_rate": 3e-3}),
+        "counts": Arm("naive_bayes", bits),
+        "latent": Arm("vae", {"network": "mlp", "hidden": (32,), "latent_dim": 3, "learning_rate": 3e-3, **bits}),
         "game": Arm("gan", {"latent_dim": 5, "generator_units": 16, "discriminator_units": 8, "pieces": 2}),
     },
 )

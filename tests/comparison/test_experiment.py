@@ -1,5 +1,7 @@
 """Experiment files: valid contents, errors that name the field in one line, and candidates of sweeps."""
 
+import importlib
+
 import numpy as np
 import pytest
 
@@ -144,3 +146,47 @@ def test_draws_lie_where_they_should_and_are_their_seeds():
     assert abs((c == 5).mean() - 0.5) < 4 * 0.5 / np.sqrt(4000)
     assert candidates(sweep) == found
     assert candidates(Sweep(sweep.fields, "fd", draws=4000, seed=1)) != found
+
+
+class TrainedError(Exception):
+    """Raised in place of training."""
+
+
+@pytest.mark.parametrize(("seeds", "count"), [((0,), 2), ((0, 1, 2, 3), 2), ((0, 1, 2, 3, 4), 0)])
+def test_too_few_seeds_are_said_before_anything_trains(tmp_path, monkeypatch, capfd, seeds, count):
+    def train(*_, **__):
+        raise TrainedError
+
+    monkeypatch.setattr("jaxgen.comparison.runs.train", train)
+    changes = (
+        "comparisons=[Comparison('one', 'two', 'fd'), Comparison('one', 'two', 'precision')], "
+        f"settings=Settings(seeds={seeds}, steps=4)"
+    )
+    with pytest.raises(TrainedError):
+        compare(written(tmp_path, changes), out=tmp_path / "out")
+    lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("not enough seeds to tell")]
+    assert len(lines) == count
+    if count:
+        assert lines[0].startswith("not enough seeds to tell one and two apart by fd: ")
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ("", ["one", "two"]),
+        (
+            "datasets={'small': {'dataset': 'digits'}, 'large': {'image_size': 16}}",
+            ["one on small", "two on small", "one on large", "two on large"],
+        ),
+    ],
+)
+def test_lines_about_a_run_begin_with_its_arm(tmp_path, monkeypatch, changes, expected):
+    names = []
+    monkeypatch.setattr("jaxgen.comparison.runs.train", lambda *_, name, **__: names.append(name))
+    module = importlib.import_module("jaxgen.comparison.compare")  # whose name in the package is the function's
+    monkeypatch.setattr(module, "_table", lambda *_: {"rows": [], "metrics": []})
+    monkeypatch.setattr(module.contents, "pictures", lambda *_: {})
+    monkeypatch.setattr(module, "write_report", lambda *_: "page")
+    monkeypatch.setattr(module.folder, "write_json", lambda *_: None)
+    compare(written(tmp_path, changes), out=tmp_path / "out", progress=False)
+    assert names == expected

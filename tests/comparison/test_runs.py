@@ -19,13 +19,14 @@ from jaxgen.comparison import Arm, Comparison, Experiment, Scoring, Sweep
 from jaxgen.training import Settings
 
 DECIDES = "log_prob_binary"
+SMALL = {"features": 4, "latent_dim": 3, "likelihood": "bernoulli"}
 experiment = Experiment(
     title="Chosen",
     settings=Settings(seeds=(0, 1, 2, 3), steps=60, log_every=60, checkpoint_every=20, sample_every=60),
     datasets={"gray": {"dataset": "digits"}, "bits": {"dataset": "digits", "binarize": "threshold"}},
     arms={
-        "counts": Arm("naive_bayes"),
-        "latent": Arm("vae", {"features": 4, "latent_dim": 3}, Sweep({"learning_rate": (1e-5, 0.01)}, DECIDES)),
+        "counts": Arm("naive_bayes", {"likelihood": "bernoulli"}),
+        "latent": Arm("vae", SMALL, Sweep({"learning_rate": (1e-5, 0.01)}, DECIDES)),
     },
     scoring=Scoring(metrics=("log_prob", "recognized"), samples=50),
     checkpoint=DECIDES,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from jaxgen.comparison.verdicts import Comparison, sentence, verdicts
+from jaxgen.comparison.verdicts import Comparison, foretold, sentence, verdicts
 from jaxgen.statistics.intervals import difference_interval, hedges_g, probability_of_improvement
 from jaxgen.statistics.permutations import SPLITS
 
@@ -105,6 +105,37 @@ def test_too_few_seeds_stay_too_few_where_others_are_rejected():
     assert many.verdict == "better"
     assert few.p_holm == pytest.approx(2 / 70)
     assert (few.verdict, few.seeds_needed) == ("not enough seeds to tell", 5)
+
+
+@pytest.mark.parametrize("paired", [False, True])
+@pytest.mark.parametrize("declared", [1, 2, 4])
+@pytest.mark.parametrize("tasks", [1, 2])
+def test_too_few_seeds_are_foretold(tasks, declared, paired):
+    """Just where the verdict on scores that lie far apart is that there are too few."""
+    arms = "abcde"
+    pairs = [Comparison("a", arm, "fd", "lower", paired) for arm in arms[1 : 1 + declared]]
+    for n in range(1, 10):
+        scores = {"fd": {arm: np.arange(n * tasks).reshape(n, tasks) + 100 * i for i, arm in enumerate(arms)}}
+        lines = foretold(pairs, n, [tasks] * declared)
+        found = verdicts(pairs, scores, {arm: range(n) for arm in arms})
+        assert len(lines) == sum(v.verdict == "not enough seeds to tell" for v in found)
+        assert bool(lines) == (found[0].seeds_needed > n)
+
+
+def test_what_is_foretold_in_words():
+    """Unpaired, 2 / C(6, 3) = 0.1 of three seeds and 2 / C(8, 4) = 0.029 of four; 2 / 2^5 of five pairs."""
+    one = [Comparison("vae", "gan", "fd", "lower")]
+    line = "not enough seeds to tell vae and gan apart by fd: 3 seeds each; 4 would do for 1 declared comparison"
+    assert (foretold(one, 3, [1]), foretold(one, 4, [1])) == ([line], [])
+    two = [*one, Comparison("vae", "cgan", "fd", "lower", paired=True)]
+    assert foretold(two, 4, [1, 1]) == [
+        "not enough seeds to tell vae and gan apart by fd: 4 seeds each; 5 would do for 2 declared comparisons",
+        "not enough seeds to tell vae and cgan apart by fd: 4 pairs of seeds; 7 would do for 2 declared comparisons",
+    ]
+    assert foretold(two, 7, [1, 1]) == foretold([], 1, []) == []
+    assert foretold(two, 3, [2, 1])[0].startswith(
+        "not enough seeds to tell vae and cgan apart"
+    )  # 20^2 splits of a and b
 
 
 def test_one_seed_says_nothing():

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from jaxgen import cli, data, models
+from jaxgen.cli import tables
 from jaxgen.data.images import Transform
 from jaxgen.errors import UserError
 from jaxgen.evaluation import Scoring, evaluate, evaluate_images
@@ -31,8 +32,8 @@ def runs(tmp_path_factory):
     """A conditional model and one with latents, both barely trained."""
     folder = tmp_path_factory.mktemp("runs")
     settings = Settings(dataset="digits", image_size=16, seeds=SEEDS, steps=13, log_every=13)
-    train("naive_bayes", {}, settings, out=folder / "nb", progress=False)
-    dense = {"network": "mlp", "hidden": (8,), "latent_dim": 3}
+    train("naive_bayes", {"likelihood": "bernoulli"}, settings, out=folder / "nb", progress=False)
+    dense = {"network": "mlp", "hidden": (8,), "latent_dim": 3, "likelihood": "bernoulli"}
     train("vae", dense, settings, out=folder / "vae", progress=False)
     return folder
 
@@ -75,7 +76,8 @@ def test_a_run_beside_its_nulls(runs, digits, blocks):
     assert {row["samples"] for row in results["rows"]} == {300}
     assert (results["samples"], results["dataset"]["test"]) == (300, 899)
     assert "300 samples and the 899 test examples" in results["metrics"][0]["note"]
-    assert json.loads((runs / "nb" / "evaluation.json").read_text()) == results
+    path = runs / "nb" / "evaluation.json"
+    assert json.loads(path.read_text()) | {"path": str(path)} == results
     real, trained, untrained = (rows(results)[name]["values"] for name in ("real against real", "nb", "nb, untrained"))
     assert real["fd"][0] < min(trained["fd"]) < max(trained["fd"]) < min(untrained["fd"])
     assert real["nearest_neighbor"][0] < 0.15
@@ -137,7 +139,7 @@ def test_samples_are_asked_for_what_drawn_training_examples_are(runs, digits):
 def test_images_that_training_draws_as_bits_are_scored_as_bits(digits, blocks):
     """Real images are binarized once too, like the test images; there is no row of gray real images."""
     dynamic = data.load("digits", image_size=16, binarize="dynamic")
-    bits = models.load("naive_bayes").make(models.load("naive_bayes").Config(), digits.spec)
+    bits = models.load("naive_bayes").make(models.load("naive_bayes").Config("bernoulli"), digits.spec)
     scoring = Scoring(metrics=("fd",), samples=200, extractor=blocks)
     with Scorer(dynamic, scoring, False) as scorer:
         train = Transform(binarize="dynamic").all(digits.train["image"])
@@ -183,6 +185,95 @@ def test_latents_only_where_there_are(runs):
     assert np.isfinite([*values["iwae_binary"], *values["ais_binary"]]).all()
     assert rows(results)["real against real"]["values"] == {}
     assert "K = 5" in results["metrics"][0]["note"]
+
+
+@pytest.fixture(scope="module")
+def unlabeled(digits, tmp_path_factory):
+    """A VAE barely trained on images without labels, and their folder."""
+    path = tmp_path_factory.mktemp("unlabeled")
+    for i, image in enumerate(digits.train["image"][:300]):
+        (path / "images").mkdir(exist_ok=True)
+        Image.fromarray(image[..., 0]).save(path / "images" / f"{i}.png")
+    settings = Settings(dataset="image_folder", data_from=str(path / "images"), steps=3)
+    train("vae", {"network": "mlp", "hidden": (4,), "latent_dim": 2}, settings, out=path / "run", progress=False)
+    return path
+
+
+NO_LABELS = "the data have no labels to train an extractor on: --extractor FILE names one, such as Inception-v3"
+
+
+def test_images_without_labels_are_scored_by_what_can_be(unlabeled, capsys):
+    """And what was left out is told, with the reason, in the results and on the terminal."""
+    assert cli.main(["evaluate", str(unlabeled / "run")]) == 0
+    results = json.loads((unlabeled / "run" / "evaluation.json").read_text())
+    assert [metric["key"] for metric in results["metrics"]] == [
+        "parzen", "memorization", "log_prob_uint8", "bits_per_dimension"
+    ]  # fmt: skip
+    assert np.isfinite(list(rows(results)["run"]["values"].values())).all()
+    assert results["left_out"] == {
+        "fd": NO_LABELS,
+        "neighbors": NO_LABELS,
+        "recognized": "the data have no labels, which a judge needs",
+        "accuracy": "it does not classify",
+    }
+    out = " ".join(capsys.readouterr().out.split())
+    assert f"left out: fd, neighbors: {NO_LABELS}" in out
+    assert "left out: recognized: the data have no labels, which a judge needs" in out
+
+
+def test_images_of_another_system_without_labels_are_scored_too(unlabeled, digits, tmp_path):
+    np.savez(tmp_path / "theirs.npz", image=digits.test["image"][:20])
+    results = evaluate_images(
+        tmp_path / "theirs.npz", "image_folder", data_from=str(unlabeled / "images"), progress=False
+    )
+    assert rows(results)["theirs.npz"]["values"].keys() == {"parzen", "memorization"}
+    assert set(results["left_out"]) == {"fd", "neighbors", "recognized", "log_prob", "accuracy"}
+    assert results["left_out"]["log_prob"] == "it scores models"
+
+
+@pytest.mark.parametrize("name", ["fd", "fd_infinity", "kid", "neighbors", "two_sample", "inception_score"])
+def test_a_metric_of_features_that_is_asked_for_names_itself(unlabeled, name):
+    line = refused("evaluate", unlabeled / "run", "--metrics", name, "--samples", 40)
+    assert line == f"metric {name} does not apply to vae: {NO_LABELS}"
+
+
+@pytest.mark.parametrize("name", ["recognized", "modes", "diversity", "agreement"])
+def test_a_metric_of_labels_that_is_asked_for_names_itself(unlabeled, name):
+    line = refused("evaluate", unlabeled / "run", "--metrics", name, "--samples", 40)
+    assert line == f"metric {name} does not apply to vae: the data have no labels, which a judge needs"
+
+
+@pytest.mark.parametrize(
+    ("extractor", "judge", "expected"),
+    [
+        (
+            0.557,
+            0.91,
+            ["extractor: e, 55.7% of real test images", "by its features say little", "judge: j, 91.0%"],
+        ),
+        (0.98, 0.7999, ["extractor: e, 98.0%", "judge: j, 80.0%", "what it recognizes says little"]),
+        (0.8, 0.8, ["extractor: e, 80.0%", "judge: j, 80.0%"]),
+        (None, 0.1, ["judge: j, 10.0%", "what it recognizes says little"]),  # as Inception-v3
+        (0.3, None, ["extractor: e, 30.0%", "by its features say little"]),
+        (None, None, []),
+    ],
+)
+def test_the_accuracy_of_classifiers_stands_above_a_table(extractor, judge, expected):
+    """A line each, and a warning below 80%."""
+    named = {"extractor": {"name": "e", "accuracy": extractor}, "judge": judge and {"name": "j", "accuracy": judge}}
+    lines = tables.classifiers_told(named).plain.splitlines()
+    assert len(lines) == len(expected)
+    assert all(words in line for words, line in zip(expected, lines, strict=True))
+    assert sum(line.startswith("warning: a classifier right on fewer than 80% is weak") for line in lines) == sum(
+        accuracy is not None and accuracy < 0.8 for accuracy in (extractor, judge)
+    )
+
+
+def test_the_accuracy_is_printed_before_the_scores(runs, capsys):
+    assert cli.main(["evaluate", str(runs / "nb"), "--metrics", "fd", "--samples", "50"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("extractor: digits extractor, 97.9% of real test images right\n")
+    assert "judge: digits judge, 97.7%" in out.splitlines()[1]
 
 
 @pytest.fixture

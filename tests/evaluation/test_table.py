@@ -1,12 +1,16 @@
 """Scores against values computed independently."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from rich.console import Console
 from sklearn.naive_bayes import BernoulliNB
 
 from jaxgen import data
+from jaxgen.cli.tables import metrics_table
 from jaxgen.data import pipeline
 from jaxgen.evaluation import of_models, of_samples
 from jaxgen.evaluation.extractor import Extractor, batched, fitted, of_classifier
@@ -424,3 +428,17 @@ def test_which_columns_are_averaged_over_datasets():
     shares = {key for key, column in COLUMNS.items() if averaged(column)}
     assert {"precision", "recall", "coverage", "recognized", "agreement", "accuracy", "code_error"} <= shares
     assert not {"fd", "density", "modes", "collapsed", "two_sample_p", "memorization", "log_prob_binary"} & shares
+
+
+def test_every_metric_says_what_it_needs():
+    """The table that `jaxgen metrics` prints says it; metrics that need samples alone can be had without networks."""
+    table = metrics_table(Console(width=200))
+    needs = dict(zip(table.columns[0].cells, table.columns[3].cells, strict=True))
+    assert [column.header for column in table.columns] == ["metric", "of", "what", "needs", "usual"]
+    assert needs.keys() == FAMILIES.keys()
+    assert all(needs.values())
+    of_features = {name for name, words in needs.items() if words in ("features", "logits")}
+    assert of_features == {"fd", "fd_infinity", "kid", "neighbors", "two_sample", "inception_score"}
+    unlabeled = Context(SimpleNamespace(spec=SimpleNamespace(subject="image", mixture=None, entries={})), None, None)
+    possible = {family.name for family in SAMPLES if not family.lacks(unlabeled)}
+    assert possible == {name for name, words in needs.items() if words == "samples"}

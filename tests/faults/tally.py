@@ -133,6 +133,26 @@ FAULTS = [
         r"test_store.py::test_damage_is|test_every_byte_of_the_manifest|test_changes_to_a_prepared_folder",
     ),
     Fault(
+        "a model file breaks the contract, or its Config holds what JSON cannot",
+        "refused before anything is compiled, and the error names the field",
+        r"test_the_field_of_a_mistake|test_a_config_that_json|test_config.py::test_what_(json_cannot|would_come)",
+    ),
+    Fault(
+        "images have no labels, and metrics need them",
+        "scored by what can be, and what was left out is listed with its reason; a metric asked for is refused",
+        r"test_scorer.py::test_(images_without_labels|images_of_another_system_without|a_metric_of_)",
+    ),
+    Fault(
+        "class names have letters that Pillow's font lacks",
+        "drawn in an installed font that has them, or escaped",
+        r"test_fonts.py::test_(other_letters|letters_that_no|of_letters|files_that)",
+    ),
+    Fault(
+        "a command or an option is misspelled, goes by another tool's name, or has a value that cannot be",
+        "one line, exit status 2, and what was meant",
+        r"test_command_line.py::test_a_mistake_is_one_line",
+    ),
+    Fault(
         "random command lines, experiment files, folders of images, meshes and extractors",
         "one line and exit status 2, or a correct result by a second implementation",
         r"test_fuzz.py::test_(commands|experiment_files|folders|meshes|extractors)",
@@ -142,7 +162,8 @@ FAULTS = [
 PLACES = ("tests/faults", "tests/training/test_loop.py", "tests/training/test_feed.py", "tests/data/test_store.py")
 PLACES += ("tests/cli/test_surroundings.py",)
 PLACES += ("tests/data/test_image_files.py", "tests/data/readers/test_image_folder.py")
-PLACES += ("tests/data/readers/test_official.py",)
+PLACES += ("tests/data/readers/test_official.py", "tests/training/test_contract_check.py", "tests/test_config.py")
+PLACES += ("tests/test_fonts.py", "tests/evaluation/test_scorer.py", "tests/cli/test_command_line.py")
 
 
 class Count:

@@ -18,7 +18,7 @@ from tests.models import by_hand
 from tests.models.by_hand import anything, batch_norm, dense, drawn_state, in_float64, relu
 
 TINY = {
-    "convolutional": {"latent_dim": 3, "features": 2, "smallest": 2},
+    "conv": {"latent_dim": 3, "features": 2, "smallest": 2},
     "maxout": {
         "network": "maxout", "latent_dim": 3, "generator_units": (4, 5, 6), "discriminator_units": (4, 3, 5)
     },
@@ -97,7 +97,7 @@ def test_the_label_reaches_every_layer(network, player, start, batch):
     given, params = inputs(batch)[player], state.params[player]
     y, other = (np.eye(3, dtype=np.float32)[(batch["label"] + i) % 3] for i in (0, 1))
     parts = label_parts(config, player, params)
-    assert len(parts) == (3 if network == "convolutional" else 1)  # 8x8 is halved twice
+    assert len(parts) == (3 if network == "conv" else 1)  # 8x8 is halved twice
     none = params
     for name in parts:
         none = label_parts(config, player, none)[name]
@@ -145,7 +145,7 @@ def test_a_labeled_layer_is_the_layer_of_the_label_appended_at_every_pixel(trans
 
 def test_d_is_given_the_batchs_label_with_real_and_with_fake_images(start, batch):
     """Both players' losses, from D's outputs: -log D(x|y) - log(1 - D(G|y)), and -log D(G|y)."""
-    config, _, state = start["convolutional"]
+    config, _, state = start["conv"]
     play = cgan.players(config, spec())
     net = cgan.ConvolutionalDiscriminator(config, spec())
     variables = {"params": state.params["discriminator"], "batch_stats": state.extra["discriminator"]}
@@ -180,7 +180,7 @@ def test_d_is_given_the_batchs_label_with_real_and_with_fake_images(start, batch
 
 @pytest.mark.parametrize("normalization", ["batch", "layer", "none"])
 def test_normalization_has_no_scale_or_shift_and_layers_no_bias(normalization):
-    config = cgan.Config(**TINY["convolutional"], normalization=normalization)
+    config = cgan.Config(**TINY["conv"], normalization=normalization)
     state = jax.eval_shape(cgan.make(config, spec()).init, jax.random.key(0))
     names = {path[-1].key for path, _ in jax.tree_util.tree_leaves_with_path(state.params)}
     assert names == {"kernel"}
@@ -190,8 +190,8 @@ def test_normalization_has_no_scale_or_shift_and_layers_no_bias(normalization):
 
 def test_convolutional_nets_equal_numpy(start, batch):
     """Training mode has label maps beside each layer's, BatchNorm by the batch's statistics, slope .2, tanh in G."""
-    config, _, state = start["convolutional"]
-    G, D = (net(config, spec()) for net in cgan.NETWORKS["convolutional"])
+    config, _, state = start["conv"]
+    G, D = (net(config, spec()) for net in cgan.NETWORKS["conv"])
     given, y, params = inputs(batch), np.eye(3)[batch["label"]], anything(state.params)
     g, d = in_float64(params["generator"]), in_float64(params["discriminator"])
 
@@ -315,7 +315,7 @@ def test_maxouts_images_are_augmented_in_their_range(start, batch):
 
 
 def test_optimizers_are_the_papers():
-    """Maxout: rate .1 / 1.00004^n down to 1e-6, momentum .5 to .7; convolutional: Adam with 2e-4, or the given rate."""
+    """Maxout: rate .1 / 1.00004^n down to 1e-6, momentum .5 to .7; conv: Adam with 2e-4, or the given rate."""
     for player, share in (("generator", 1), ("discriminator", 0.5)):
         sgd = cgan.optimizers(cgan.Config(network="maxout"))[player]
         state = sgd.init(jnp.zeros(2))
@@ -363,11 +363,11 @@ def test_samples_are_of_the_labels_asked_for(network, start):
         ),
         ({"network": "maxout", "discriminator_units": (4, 4)}, {}, "discriminator_units must be three numbers"),
         ({"penalty": "zero_centered"}, {}, "penalty zero_centered takes a discriminator without BatchNorm"),
-        ({"dropout": 0.3}, {}, r"dropout only applies with --network maxout \(you chose convolutional\)"),
+        ({"dropout": 0.3}, {}, r"dropout only applies with --network maxout \(you chose conv\)"),
         (
             {"network": "maxout", "features": 8},
             {},
-            r"features only applies with --network convolutional \(you chose maxout\)",
+            r"features only applies with --network conv \(you chose maxout\)",
         ),
         ({"network": "maxout", "batches": "joint"}, {}, "batches joint is for a discriminator with BatchNorm"),
         ({"critic_steps": 4}, {}, r"batch_size must be a multiple of 4 \(critic_steps\), not 6"),

@@ -27,10 +27,12 @@ SMALL = {
     "cgan": {"features": 4, "latent_dim": 5},
     "mggan": {"features": 4, "latent_dim": 5, "code_dim": 3, "manifold_units": 8, "autoencoder_steps": 1},
     "infogan": {"features": 4, "noise_dim": 3, "dense_units": 8, "code_units": 8},
+    "transformer": {"dim": 8, "heads": 2, "layers": 1},
 }
 ALL = list(models.MODELS)
 GANS = ["gan", "dcgan", "cgan", "infogan", "mggan"]
 CONDITIONAL = ["naive_bayes", "cgan"]
+EXACT = ["naive_bayes", "transformer"]
 SAMPLED = [name for name in ALL if name != "classifier"]
 WITH_DENSITIES = ["vae"]
 WITH_LATENTS = {"autoencoder": "gaussian", "vae": "gaussian", "vaegan": "gaussian", "infogan": "mixed"}
@@ -202,10 +204,10 @@ def test_what_is_drawn_are_entries_of_the_data(name, subject, digits, batch):
 @pytest.mark.parametrize("name", ALL)
 def test_log_prob_says_what_it_measures(name, digits, batch):
     model = make(name, digits.spec)
-    assert bool(model.likelihood) == (name in ("naive_bayes", "vae"))
+    assert bool(model.likelihood) == (name in ("vae", *EXACT))
     if model.likelihood:
         assert model.likelihood.space in ("binary", "uint8", "continuous")
-        assert model.likelihood.kind in ("exact", "bound")
+        assert model.likelihood.kind == ("exact" if name in EXACT else "bound")
         state = jax.eval_shape(model.init, jax.random.key(0))
         nats = jax.eval_shape(model.likelihood.log_prob, jax.random.key(1), state, batch)
         assert (nats.shape, nats.dtype) == ((32,), np.float32)

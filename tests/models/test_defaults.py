@@ -43,7 +43,7 @@ def test_the_likelihood_follows_the_data(module, channels, binary, space, note):
 @pytest.mark.parametrize(("module", "levels"), [(vae, "logistic"), (naive_bayes, "categorical")])
 @pytest.mark.parametrize("chosen", ["bernoulli", "gaussian", None])
 def test_a_likelihood_that_was_chosen_stays(module, levels, chosen):
-    """Also bits of gray levels: the note says that the levels are cut."""
+    """Bits of gray levels can be chosen too; the note says that the levels are cut."""
     for binary in (False, True):
         note = module.make(module.Config(likelihood=chosen), spec(binary=binary)).likelihood.note
         expected = chosen or ("bernoulli" if binary else levels)
@@ -82,9 +82,39 @@ def test_images_that_are_not_square_are_small_where_both_sides_are():
     assert pyramid((8, 24, 3), None, "net") == ((4, 12), 1)
 
 
+@pytest.mark.parametrize(
+    ("size", "fields", "units"),
+    [
+        (28, {}, 256),  # down to 7x7
+        (14, {}, 256),
+        (20, {"dense_units": 12}, 12),
+        (28, {"dense_units": 0}, 0),
+        (8, {}, 0),
+        (16, {}, 0),
+        (16, {"smallest": 4}, 0),
+        (12, {"smallest": 5}, 256),  # down to 6x6
+        (32, {}, 0),
+        (28, {"network": "mlp", "hidden": (3,)}, 0),
+    ],
+)
+def test_the_vaes_dense_layer_follows_the_maps(size, fields, units):
+    """Next to z on both sides: the only matrices with so many columns, or rows, and latents on the other side."""
+    config = vae.Config(**({"features": 2} if "network" not in fields else {}), **fields, latent_dim=5)
+    params = jax.eval_shape(vae.make(config, spec(size)).init, jax.random.key(0)).params
+    shapes = {
+        side: [leaf.shape for leaf in jax.tree.leaves(params[side]) if leaf.ndim == 2]
+        for side in ("encoder", "decoder")
+    }
+    if units:
+        assert shapes["encoder"].count((units, 5)) == 2  # mean and log-variance
+        assert (5, units) in shapes["decoder"]
+    else:
+        assert not any(256 in shape for side in shapes.values() for shape in side)
+
+
 @pytest.mark.parametrize("module", [autoencoder, cgan, dcgan, infogan, mggan, vae, vaegan])
 def test_every_model_of_maps_has_the_default(module):
-    """Its parameters at 16 pixels are those of 2 given, and not of 4; at 32 those of 4."""
+    """Parameters at 16 pixels are those of smallest 2, and not of 4; at 32 pixels those of 4."""
 
     def sizes(size, smallest):
         config = dataclasses.replace(module.Config(features=2), smallest=smallest)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from jaxgen import data
 from jaxgen.data.readers.image_folder import folder_names
-from jaxgen.drawing import captioned, labeled
+from jaxgen.drawing import captioned, labeled, spread
 from jaxgen.errors import UserError
 from jaxgen.evaluation.foreign import read_images
 from jaxgen.model import Phase, Spec
@@ -155,6 +155,17 @@ def codes_of(run, image):
     return np.stack([encode(of_seed(run, i), {"image": image}) for i in range(len(run.state[0]))])
 
 
+def evenly(num, of):
+    """Rows that are evenly spaced, the first and the last among them."""
+    return np.linspace(0, of - 1, num).astype(int)
+
+
+def members_of(examples, label, num):
+    """Rows of a class, evenly spaced among its own."""
+    rows = np.flatnonzero(examples["label"] == label)
+    return rows[evenly(num, len(rows))]
+
+
 # Interpolation
 
 
@@ -265,9 +276,8 @@ def test_a_path_moves_there_and_back(suffix, runs, tmp_path):
 
 def test_a_conditional_models_label_is_kept_along_a_path(runs):
     arrays, pixels = drawn(runs / "bands", "interpolation", num=12, steps=3)
-    labels = data.load("digits").test["label"][:12]
-    np.testing.assert_array_equal(arrays["label"], labels)
-    assert len(set(labels % 8)) > 3
+    labels = arrays["label"]  # of test examples of all classes
+    assert np.bincount(labels).tolist() == [2, 1, 1, 1, 1, 1, 1, 1, 1, 2]
     for seed, row, step in np.ndindex(2, 12, 3):
         bright = 255 * (arrays["z"][seed, row, step, 0] + 1) / 2
         image = arrays["image"][seed, row, step, :, :, 0]
@@ -336,7 +346,7 @@ def test_a_traversal_around_an_image_has_its_label(runs):
 def test_arithmetic_of_classes(runs, opened):
     arrays, pixels = drawn(runs / "vae", "arithmetic", groups=("7", "1", "4"), num=6)
     test = data.load("digits").test
-    members = np.stack([test["image"][test["label"] == label][:6] for label in (7, 1, 4)])
+    members = np.stack([test["image"][members_of(test, label, 6)] for label in (7, 1, 4)])
     a, b, c = (codes_of(opened["vae"], each).astype(np.float64) for each in members)  # [2, 6, 10]
     rows = np.stack([a, b, c, a - b + c], axis=2)
     means = [each.mean(1) for each in (a, b, c)]
@@ -360,11 +370,12 @@ def test_attribute_vectors_are_differences_of_mean_codes(runs, opened):
     a, b = (codes_of(opened["vae"], test["image"][test["label"] == label]).astype(np.float64) for label in (7, 1))
     vector = a.mean(1) - b.mean(1)  # [2, 10]
     shares = np.array([0, 0.25, 0.5, 0.75, 1])
-    expected = b[:, :3, None] + shares[:, None] * vector[:, None, None]
+    starts = b[:, evenly(3, b.shape[1])]
+    expected = starts[:, :, None] + shares[:, None] * vector[:, None, None]
     np.testing.assert_allclose(arrays["z"], expected, rtol=1e-4, atol=1e-5)
     assert np.abs(vector).max() > 0.01
     assert arrays["share"].tolist() == shares.tolist()
-    assert arrays["example"].tolist() == np.flatnonzero(test["label"] == 1)[:3].tolist()
+    assert arrays["example"].tolist() == members_of(test, 1, 3).tolist()
     check_decoded(opened["vae"], arrays["image"], arrays["z"])
     np.testing.assert_array_equal(cells(pixels, 2, 3, 5), arrays["image"])
 
@@ -374,7 +385,9 @@ def test_attribute_vectors_are_differences_of_mean_codes(runs, opened):
 
 def test_reconstructions_stand_below_their_images(runs, opened):
     arrays, pixels = drawn(runs / "vae", "reconstructions", num=7)
-    image = data.load("digits").test["image"][:7]
+    test = data.load("digits").test
+    assert sorted(test["label"][arrays["example"]]) == [0, 1, 3, 4, 6, 7, 9]  # seven of ten classes, evenly spaced
+    image = test["image"][arrays["example"]]
     assert arrays["image"].shape == (2, 7, 2, 8, 8, 1)
     for seed in range(2):
         np.testing.assert_array_equal(arrays["image"][seed, :, 0], image)
@@ -386,7 +399,10 @@ def test_reconstructions_stand_below_their_images(runs, opened):
 
 def test_a_conditional_model_reconstructs_by_its_labels(runs):
     arrays, _ = drawn(runs / "bands", "reconstructions", num=20)
-    labels = data.load("digits").test["label"][:20]
+    test = data.load("digits").test
+    rows = np.sort(np.concatenate([members_of(test, label, 2) for label in range(10)]))
+    assert arrays["example"].tolist() == rows.tolist()
+    labels = test["label"][rows]
     expected = np.zeros((2, 20, 8, 8, 1))
     expected[:, np.arange(20), labels % 8] = 128  # (0 + 1) / 2 of 255, rounded to even
     np.testing.assert_array_equal(arrays["image"][:, :, 1], expected)
@@ -478,8 +494,11 @@ def test_classified_images_stand_above_their_classes(runs, opened, tmp_path):
                 "predicted": predicted,
                 "probability": probability,
             }
+            rows = np.flatnonzero(chosen)
+            rows = rows[spread(10, len(rows), test["label"][rows])]
+            assert len(set(test["label"][rows])) == min(10, len(set(test["label"][chosen])))
             for name, entry in entries.items():
-                expected[name].extend(entry[chosen][:10])
+                expected[name].extend(entry[rows])
             expected["seed"].extend([seed] * 10)
     assert set(arrays) == set(expected)
     for name, entry in expected.items():

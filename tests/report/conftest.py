@@ -147,6 +147,7 @@ def table(label, size, seed, shift):
             "note": "A convolutional classifier of 32 features.",
         },
         "judge": None,
+        "left_out": {},
         "warnings": [],
     }
 

@@ -131,6 +131,7 @@ def table():
         ],
         "extractor": {"name": "digits classifier", "accuracy": 0.9713, "digest": "e1e2", "note": "64 units."},
         "judge": None,
+        "left_out": {},
         "warnings": [],
     }
 
@@ -266,8 +267,15 @@ def test_a_score_that_a_seed_has_not_is_none_in_the_terminal():
     metric = {"key": "modes_kl", "title": "KL", "better": "lower", "digits": 2, "group": "samples"}
     row = {"name": "wgan_gp", "kind": "trained", "values": {"modes_kl": [0.5, None, 1.5]}, "diverged": []}
     console = Console(width=100, file=io.StringIO())
-    results = {"metrics": [metric], "rows": [row], "seeds": [0, 1, 2], "samples": 9, "dataset": {"test": 1}}
-    results["warnings"] = []
+    results = {
+        "metrics": [metric],
+        "rows": [row],
+        "seeds": [0, 1, 2],
+        "samples": 9,
+        "dataset": {"test": 1},
+        "left_out": {},
+        "warnings": [],
+    }
     console.print(*scores_tables(results, console))
     assert "0.50 none 1.50" in console.file.getvalue()
     assert "diverged" not in console.file.getvalue()

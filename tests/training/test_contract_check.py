@@ -1,8 +1,13 @@
 """Mistakes in a user's model file are reported in one line that names the field."""
 
+import json
+from pathlib import Path
+
 import pytest
 
-from jaxgen import cli
+from jaxgen import cli, training
+from jaxgen.errors import UserError
+from jaxgen.training import open_run
 
 WHOLE = """
 from dataclasses import dataclass
@@ -49,6 +54,12 @@ def make(config, spec):
         latents=Latents(decode, prior),
         predict={"label": predicted},
     )
+"""
+
+CONFIG = """
+@dataclass(frozen=True)
+class Config:
+    rate: float = 0.1
 """
 
 MISTAKES = {
@@ -128,4 +139,66 @@ def test_the_field_of_a_mistake_is_named(mistake, tmp_path, capsys):
     assert status == 2
     (line,) = said.splitlines()
     assert f"{path}: {words}" in line
+    assert not (tmp_path / "run").exists()
+
+
+KINDS = """
+class Mode(enum.Enum):
+    FAST = 0.5
+    EXACT = 0.1
+
+
+@dataclass(frozen=True)
+class Inner:
+    width: int = 3
+
+
+@dataclass(frozen=True)
+class Config:
+    rate: float = 0.1
+    mode: Mode = Mode.FAST
+    place: Path = Path("there")
+    inner: Inner = Inner()
+"""
+
+
+def with_config(changed, imports):
+    """The model with another Config."""
+    assert WHOLE.count(CONFIG) == 1
+    return imports + WHOLE.replace(CONFIG, changed)
+
+
+def test_a_config_of_paths_enums_and_dataclasses_is_kept_and_resumed(tmp_path, capsys):
+    """Members go by their names on the command line, and dataclasses by their fields."""
+    path, run = tmp_path / "mine.py", tmp_path / "run"
+    path.write_text(with_config(KINDS, "import enum\nfrom pathlib import Path\n"))
+    options = ["--mode", "EXACT", "--place", "a/b", "--width", "7", "--seeds", "0", "--out", str(run)]
+    assert cli.main(["train", str(path), "--steps", "1", *options]) == 0
+    kept = json.loads((run / "config.json").read_text())["config"]
+    assert kept == {"rate": 0.1, "mode": "EXACT", "place": "a/b", "inner": {"width": 7}}
+    assert cli.main(["train", str(path), "--steps", "2", *options, "--resume"]) == 0
+    config = open_run(run).plan.config
+    assert (config.mode.value, config.place, config.inner.width) == (0.1, Path("a/b"), 7)
+    capsys.readouterr()
+    options[1] = "FAST"
+    assert cli.main(["train", str(path), "--steps", "3", *options, "--resume"]) == 2
+    assert "mode" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value"),
+    [
+        ("frozenset", "frozenset({1})"),
+        ("object", "jnp.zeros(2)"),
+        ("object", "len"),
+        ("bytes", "b'x'"),
+        ("dict", "{1: 2}"),
+    ],
+)
+def test_a_config_that_json_cannot_hold_is_refused_before_training(annotation, value, tmp_path):
+    path = tmp_path / "mine.py"
+    field = f"    odd: {annotation} = dataclasses.field(default_factory=lambda: {value})\n"
+    path.write_text(with_config(CONFIG + field, "import dataclasses\n"))
+    with pytest.raises(UserError, match=r"mine.py's field odd holds .*, which a run's config.json cannot keep"):
+        training.train(str(path), None, training.Settings(steps=1), out=tmp_path / "run", progress=False)
     assert not (tmp_path / "run").exists()

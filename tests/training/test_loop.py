@@ -270,7 +270,8 @@ def test_another_environment_is_said_and_kept(model_file, tmp_path, capfd):
 def test_values_from_python_are_checked_as_from_the_command_line(tmp_path):
     from jaxgen.models import naive_bayes
 
-    with pytest.raises(UserError, match="likelihood takes 'bernoulli' or 'gaussian' or 'categorical', not 'Bernoulli'"):
+    words = "likelihood takes 'bernoulli' or 'gaussian' or 'categorical' or nothing, not 'Bernoulli'"
+    with pytest.raises(UserError, match=words):
         quiet("naive_bayes", naive_bayes.Config("Bernoulli"), settings(), tmp_path / "run")
     with pytest.raises(UserError, match="steps takes int, not '3'"):
         quiet("naive_bayes", None, settings(steps="3"), tmp_path / "run")
@@ -543,6 +544,17 @@ def test_batches_larger_than_the_data_are_told_of(model_file, tmp_path, capfd):
 )
 def test_what_a_likelihood_is_of_is_said_before_training(model, config, options, expected):
     assert make_plan(model, config, settings(**options)).told() == expected
+
+
+def test_every_line_about_a_run_begins_with_its_name(model_file, tmp_path, capfd):
+    """Warnings and notes alike, as in a comparison of several arms."""
+    how = settings(seeds=(0,), steps=1, batch_size=1000)
+    quiet(model_file(WALK), None, how, tmp_path / "run", name="arm a, candidate 3")
+    quiet("naive_bayes", None, settings(steps=1), tmp_path / "other", name="counts")
+    lines = capfd.readouterr().err.splitlines()
+    assert lines[0] == "arm a, candidate 3: batches of 1000 repeat examples: there are 808 to train on"
+    assert lines[-1].startswith("counts: naive_bayes: log p(x), exact: ")
+    assert all(line.startswith(("arm a, candidate 3: ", "counts: ")) for line in lines)
 
 
 def test_what_a_killed_save_left_is_removed_without_a_word(tmp_path, caplog):

@@ -24,6 +24,10 @@ def spec_of(subject, num_classes=None):
     return Spec(entries, 9, num_classes, faces=FACES)
 
 
+def dataset_of(subject, num_classes=None, captions=()):
+    return SimpleNamespace(spec=spec_of(subject, num_classes), test={"caption": np.int32(captions)})
+
+
 def model_of(*conditions):
     return Model(None, (), (), sampler=Sampler(None, conditions))
 
@@ -33,7 +37,7 @@ def model_of(*conditions):
     [("image", None, 64, 8), ("image", 50, 50, 8), ("point", None, 1000, 1), ("point", 7, 7, 1), ("mesh", None, 16, 4)],
 )
 def test_a_grid_of_what_nothing_is_asked_of_is_square_and_points_are_one_picture(subject, asked, num, columns):
-    assert grid_condition(model_of(), spec_of(subject, 3), asked) == (num, columns, {})
+    assert grid_condition(model_of(), dataset_of(subject, 3), asked) == (num, columns, {})
 
 
 @pytest.mark.parametrize(
@@ -47,14 +51,23 @@ def test_a_grid_of_what_nothing_is_asked_of_is_square_and_points_are_one_picture
     ],
 )
 def test_a_grid_of_labels_has_a_row_for_each_class(subject, classes, asked, columns):
-    num, found, condition = grid_condition(model_of("label"), spec_of(subject, classes), asked)
+    num, found, condition = grid_condition(model_of("label"), dataset_of(subject, classes), asked)
     assert (num, found, list(condition)) == (classes * columns, columns, ["label"])
     assert condition["label"].dtype == np.int32
     assert condition["label"].reshape(classes, columns).tolist() == [[label] * columns for label in range(classes)]
 
 
+def test_a_grid_of_captions_has_a_row_for_each_of_the_first_that_differ():
+    """Four captions with one twice: a grid of 4 or 5 images asks for two of them, a grid of 64 for all three."""
+    dataset = dataset_of("image", captions=[[3, 1], [2, 0], [3, 1], [1, 1]])
+    for asked, rows, columns in ((5, [[3, 1], [2, 0]], 2), (None, [[3, 1], [2, 0], [1, 1]], 8)):
+        num, found, condition = grid_condition(model_of("caption"), dataset, asked)
+        assert (num, found, list(condition)) == (len(rows) * columns, columns, ["caption"])
+        assert condition["caption"].reshape(len(rows), columns, 2).tolist() == [[row] * columns for row in rows]
+
+
 def test_a_model_that_does_not_sample_is_asked_for_nothing():
-    assert grid_condition(Model(None, (), ()), spec_of("image", 10)) == (64, 8, {})
+    assert grid_condition(Model(None, (), ()), dataset_of("image", 10)) == (64, 8, {})
 
 
 def test_images_are_their_own_pictures():

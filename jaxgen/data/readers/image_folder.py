@@ -154,7 +154,7 @@ def read(options: Options) -> Source:
 
 
 def _decodes(folder: Path, path: str, options: Options) -> bool:
-    """Whether an image can be decoded."""
+    """True if an image can be decoded."""
     try:
         return bool(_Images(os.fspath(folder), [path], max_pixels=options.max_pixels, bits=options.image_bits)[0])
     except BadExampleError:

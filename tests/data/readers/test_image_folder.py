@@ -940,7 +940,7 @@ def test_captions_in_two_files(tmp_path):
 
 @pytest.mark.parametrize("whole", ["012", "089", "27", "3456789", "0123456789"])
 def test_a_split_has_images_although_those_drawn_for_it_are_bad(tmp_path, whole):
-    """What cannot be decoded is left out before the splits are drawn, where one would have none."""
+    """Images that cannot be decoded are left out before the splits are drawn, so that no split is empty."""
     save(tmp_path, *(f"{name}.png" for name in "0123456789"))
     for name in set("0123456789") - set(whole):
         (tmp_path / f"{name}.png").write_bytes(b"no image")

@@ -1,0 +1,40 @@
+"""Image Transformer on gray digits, given labels: exact likelihoods and classes by Bayes' rule, beside Naive Bayes.
+
+The digits are scikit-learn's (1,797 scans of 8x8 pixels), and nothing is downloaded. Both models are exact: log p(x) is
+of the 256 gray levels, in nats per image, summed over the labels, and p(x_i) is spread over 16 bins of 16 equally
+likely levels each. Naive Bayes has pixels independent given the label; the Transformer gives every pixel all pixels
+before it. Dropout of a half keeps 808 training images from being learned by heart.
+
+    jaxgen compare experiments/transformer_digits.py
+
+Time: TIME. Expected: the Transformer is better by both measures; over 95% of the test images are most probable of
+their own class.
+
+Measured on a CPU (jax 0.10.2), mean and 95% t interval over the seeds:
+
+TABLE
+"""
+
+from jaxgen.comparison import Arm, Comparison, Experiment, Scoring
+from jaxgen.training import Settings
+
+BINS = {"likelihood": "categorical", "levels": 16}
+STEPS = 1000
+
+experiment = Experiment(
+    title="Image Transformer on gray digits",
+    settings=Settings(dataset="digits", seeds=(0, 1, 2), steps=STEPS, batch_size=64),
+    arms={
+        "naive_bayes": Arm("naive_bayes", BINS),
+        "transformer": Arm(
+            "transformer",
+            {**BINS, "condition": "label", "dim": 48, "layers": 3, "dropout": 0.5}
+            | {"learning_rate": 2e-3, "decay_steps": STEPS},
+        ),
+    },
+    scoring=Scoring(metrics=("log_prob", "accuracy")),
+    comparisons=(
+        Comparison("transformer", "naive_bayes", "log_prob_uint8"),
+        Comparison("transformer", "naive_bayes", "accuracy"),
+    ),
+)

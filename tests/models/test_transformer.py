@@ -1,0 +1,286 @@
+"""The Transformer over pixels by what its tokens see, and its samples by how they are scored."""
+
+from functools import cache, partial
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxgen.autoregressive import drawn_by_fixed_point
+from jaxgen.errors import UserError
+from jaxgen.heads import make_head
+from jaxgen.model import Spec
+from jaxgen.models import transformer
+from tests.models import autoregressive as ar
+
+TINY = {"dim": 12, "heads": 3, "layers": 2}
+HEADS = {
+    "bits": ("bernoulli", 1, {}),
+    "colors": ("categorical", 3, {"levels": 4}),
+    "mixture": ("logistic", 3, {"mixtures": 2}),
+    "patches": ("bernoulli", 1, {"patch": 2}),
+}
+WORDS, IDS = 4, 7
+CAPTIONS = jnp.asarray([[2, 5, 0, 0], [6, 1, 3, 2], [4, 0, 0, 0], [0, 0, 0, 0]])
+
+
+@cache
+def network(name, shape, words=0):
+    """A network of random parameters for levels of `shape`, and what is made of it, compiled."""
+    likelihood, channels, fields = HEADS[name]
+    head = make_head(likelihood, channels, **fields)
+    config = transformer.Config(likelihood=likelihood, **TINY, **fields)
+    grid = (*shape[:2], head.groups)
+    net = transformer.Decoder(config, head, grid, shape[-1] // head.groups, words, IDS, np.dtype("float32"))
+    level, given = jnp.zeros((1, *shape), jnp.int32), jnp.zeros((1, words), jnp.int32)
+    params = ar.lively(jax.eval_shape(net.init, jax.random.key(0), level, given)["params"])
+    params["readout"]["kernel"] *= 3
+
+    @jax.jit
+    def outputs(level, given=None):
+        return net.apply({"params": params}, level, jnp.zeros((len(level), 0), jnp.int32) if given is None else given)
+
+    @partial(jax.jit, static_argnums=2)
+    def drawn(key, level, rows, given=None):
+        given = jnp.zeros((len(level), 0), jnp.int32) if given is None else given
+        return transformer.drawn(net, params, key, level, rows, given)
+
+    def log_prob(level):
+        return head.log_prob(level, outputs(level))
+
+    return SimpleNamespace(head=head, net=net, params=params, outputs=outputs, drawn=drawn, log_prob=log_prob)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "words"),
+    [("bits", (3, 5, 1), 0), ("colors", (2, 3, 3), WORDS), ("mixture", (2, 3, 3), 0), ("patches", (2, 3, 1), 0)],
+)
+def test_a_token_sees_all_before_it_and_nothing_else(name, shape, words):
+    """Another level changes the outputs of all later tokens, and not a bit of those up to its own."""
+    net = network(name, shape, words)
+    length = int(np.prod(net.net.grid))
+    level = ar.random_levels(net.head, 1, shape)
+    others = np.repeat(level, length, axis=0)
+    for n, other in enumerate(others.reshape(length, length, -1)):
+        other[n] = (other[n] + 1) % net.head.levels
+    given = jnp.broadcast_to(CAPTIONS[1:2], (1 + length, words or 0)) if words else None
+    found = np.asarray(net.outputs(jnp.asarray(np.concatenate([level, others])), given)).reshape(1 + length, length, -1)
+    changed = (found[1:] != found[:1]).any(-1)  # [the one that is another, whose outputs]
+    np.testing.assert_array_equal(changed, np.triu(np.ones((length, length), bool), 1))
+
+
+@pytest.mark.parametrize(("name", "shape"), [("bits", (2, 3, 1)), ("colors", (1, 2, 3)), ("patches", (1, 2, 1))])
+def test_probabilities_sum_to_1(name, shape):
+    net = network(name, shape)
+    images_each = (256 // net.head.levels) ** np.prod(shape) if net.head.space == "uint8" else 1
+    ar.assert_a_distribution(net.log_prob, net.head.levels, shape, images_each)
+
+
+@pytest.mark.parametrize(("name", "shape"), [("bits", (2, 3, 1)), ("patches", (1, 2, 1))])
+def test_samples_have_the_models_probabilities(name, shape):
+    net = network(name, shape)
+    level, _ = net.drawn(jax.random.key(2), jnp.zeros((20_000, *shape), jnp.int32), 0)
+    ar.assert_drawn_as_scored(level, net.log_prob, net.head.levels)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "words"),
+    [("bits", (3, 5, 1), 0), ("colors", (2, 3, 3), WORDS), ("mixture", (2, 3, 3), 0), ("patches", (3, 3, 1), 0)],
+)
+def test_drawing_with_a_memory_is_drawing_without(name, shape, words):
+    """The outputs for given images; and samples, which are fixed points at the same noise."""
+    net = network(name, shape, words)
+    level = jnp.asarray(ar.random_levels(net.head, len(CAPTIONS), shape))
+    given = CAPTIONS if words else None
+    same, outputs = net.drawn(jax.random.key(1), level, shape[0], given)
+    np.testing.assert_array_equal(same, level)
+    np.testing.assert_allclose(outputs, net.outputs(level, given), rtol=1e-4, atol=1e-5)
+
+    found, _ = net.drawn(jax.random.key(1), level, 1, given)
+    np.testing.assert_array_equal(found[:, :1], level[:, :1])
+    assert (found[:, 1:] != level[:, 1:]).any()
+
+    def forward(scaled):
+        return net.outputs(jnp.round((scaled + 1) * ((net.head.levels - 1) / 2)).astype(jnp.int32), given)
+
+    fixed, passes = jax.jit(partial(drawn_by_fixed_point, head=net.head, forward=forward, rows=1))(
+        jax.random.key(1), given=level
+    )
+    np.testing.assert_array_equal(found, fixed)
+    assert passes > 2
+
+
+def test_padding_changes_nothing():
+    """Two more words' places, whatever they hold; the caption's own words do change the outputs."""
+    net, longer = network("colors", (2, 3, 3), WORDS), network("colors", (2, 3, 3), WORDS + 2)
+    places = np.concatenate([net.params["word_place"]["embedding"], np.full((2, TINY["dim"]), 1e3, np.float32)])
+    longer = jax.jit(partial(longer.net.apply, {"params": {**net.params, "word_place": {"embedding": places}}}))
+    level = jnp.asarray(ar.random_levels(net.head, len(CAPTIONS), (2, 3, 3)))
+    outputs = net.outputs(level, CAPTIONS)
+    np.testing.assert_allclose(longer(level, jnp.pad(CAPTIONS, ((0, 0), (0, 2)))), outputs, rtol=1e-6, atol=1e-6)
+    assert (np.abs(net.outputs(level, CAPTIONS[::-1]) - outputs) > 1e-3).any((1, 2, 3, 4)).all()
+
+
+# Models.
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"likelihood": "bernoulli"}, 64 * np.log(2)),
+        ({"likelihood": "bernoulli", "patch": 2}, 64 * np.log(2)),
+        ({}, 64 * np.log(256)),
+    ],
+)
+def test_an_untrained_model_gives_all_images_the_same_probability(fields, expected, digits, batch):
+    model = transformer.make(transformer.Config(**TINY, **fields), digits.spec)
+    found = jax.jit(lambda: model.likelihood.log_prob(None, model.init(jax.random.key(0)), batch))()
+    np.testing.assert_allclose(found, -expected, rtol=1e-6)
+    space = "binary" if fields else "uint8"
+    assert (model.likelihood.kind, model.likelihood.space) == ("exact", space)
+
+
+SPEC = Spec(
+    {
+        "image": jax.ShapeDtypeStruct((4, 4, 1), np.uint8),
+        "label": jax.ShapeDtypeStruct((), np.int32),
+        "caption": jax.ShapeDtypeStruct((2,), np.int32),
+    },
+    64,
+    num_classes=3,
+    num_words=5,
+    batch_size=32,
+    binary=True,
+)
+
+
+def striped(label, seed=0):
+    """Noisy images 4x4 of a label: its column, or all columns of label 2, are white; the caption's word names it."""
+    noise = np.random.default_rng(seed).random((len(label), 4, 4, 1)) < 0.1
+    white = (np.arange(4) == label[:, None]) | (label[:, None] == 2)
+    image = np.where(white[:, None, :, None] ^ noise, 255, 0).astype(np.uint8)
+    return {"image": image, "label": label, "caption": np.stack([label + 2, 0 * label], axis=1)}
+
+
+@cache
+def trained(condition):
+    """A model, and its state after some steps on stripes of which label 1 is twice as frequent as others."""
+    model = transformer.make(transformer.Config(condition=condition, learning_rate=1e-2, **TINY), SPEC)
+    data = striped(np.tile(np.int32([0, 1, 1, 2]), 64))
+
+    @jax.jit
+    def fit():
+        def take(state, key):
+            rows = jax.random.choice(key, 256, (32,))
+            state, metrics = model.phases[0].step(key, state, {k: jnp.asarray(v)[rows] for k, v in data.items()})
+            return state, metrics["loss"]
+
+        return jax.lax.scan(take, model.init(jax.random.key(0)), jax.random.split(jax.random.key(1), 150))
+
+    state, losses = fit()
+    assert losses[0] == pytest.approx(16 * np.log(2))
+    assert losses[-20:].mean() < 8
+    return model, state
+
+
+def test_a_label_is_learned_and_asked_for():
+    """Images are most probable of their own label; p(x) = sum_y p(y) p(x|y), p(y) as seen in training."""
+    model, state = trained("label")
+    test = striped(np.tile(np.int32([0, 1, 2]), 20), seed=1)
+    logits = np.float64(jax.jit(model.predict["label"])(state, test))
+    assert (logits.argmax(-1) == test["label"]).mean() > 0.95
+    found = jax.jit(model.likelihood.log_prob)(None, state, test)
+    np.testing.assert_allclose(found, np.logaddexp.reduce(logits, axis=-1), rtol=1e-5)
+    seen = np.asarray(state.extra)
+    assert seen.sum() == 150 * 32
+    assert 0.4 < seen[1] / seen.sum() < 0.6
+    even = jax.jit(model.predict["label"])(state._replace(extra=jnp.zeros_like(state.extra)), test)
+    np.testing.assert_allclose(even - logits, np.log(1 / 3) - np.log(seen / seen.sum())[None].repeat(60, 0), atol=1e-3)
+
+    @jax.jit
+    def complete(rows, label):
+        batch = {"image": jnp.broadcast_to(test["image"][2], (20, 4, 4, 1))}
+        return model.sampler.complete(jax.random.key(5), state, batch, 2, {"label": label})["image"]
+
+    label = np.repeat(np.int32([0, 1]), 10)
+    drawn = jax.jit(lambda: model.sampler.draw(jax.random.key(3), state, 20, {"label": label})["image"])()
+    assert (jax.jit(model.predict["label"])(state, {"image": drawn}).argmax(-1) == label).mean() > 0.8
+    completed = complete(2, label)
+    np.testing.assert_array_equal(completed[:, :2], np.broadcast_to(test["image"][2, :2], (20, 2, 4, 1)))
+    assert (completed[:10, 2:] != completed[10:, 2:]).any((1, 2, 3)).all()
+
+
+def test_a_caption_is_learned():
+    """More than 90% of 60 images are more probable given their own caption than given another."""
+    model, state = trained("caption")
+    test = striped(np.tile(np.int32([0, 1, 2]), 20), seed=1)
+    log_prob = jax.jit(model.likelihood.log_prob)
+    right = log_prob(None, state, test)
+    wrong = log_prob(None, state, {**test, "caption": np.roll(test["caption"], 1, axis=0)})
+    assert (right > wrong).mean() > 0.9
+    assert model.likelihood.note == "p(x|caption) is of bits, 1 where a pixel is at least 128"
+
+
+def test_images_are_scored_and_drawn_in_parts_that_fit():
+    """Images get the same scores in a twentieth of the memory that 20 of them need; drawn parts differ."""
+    fields = {**TINY, "condition": "label"}
+    cache = 2 * 2 * 17 * 12 * 4 / 2**30  # keys and values of two layers, an image
+    model, _ = trained("label")
+    config, spec = transformer.Config(memory=3 * cache, **fields), SPEC._replace(batch_size=1)
+    assert transformer.images_at_once(config, 17, spec) == (2, 3)  # a layer's attention is 4 * 3 * 17^2 bytes
+    small = transformer.make(config, spec)
+    state, test = trained("label")[1], striped(np.int32([0, 1, 2, 1, 0]), seed=1)
+    found, expected = (jax.jit(m.likelihood.log_prob)(None, state, test) for m in (small, model))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    label = {"label": np.zeros(6, np.int32)}
+    drawn = np.asarray(jax.jit(lambda: small.sampler.draw(jax.random.key(3), state, 6, label)["image"])())
+    assert (drawn[:3] != drawn[3:]).any()
+
+
+def test_rows_of_patches_are_completed_whole():
+    model = transformer.make(transformer.Config(patch=2, **TINY), SPEC)
+    with pytest.raises(UserError, match="rows must be a multiple of patch, 2, not 1"):
+        jax.eval_shape(
+            lambda: model.sampler.complete(
+                jax.random.key(0), model.init(jax.random.key(0)), {"image": jnp.zeros((1, 4, 4, 1), jnp.uint8)}, 1, {}
+            )
+        )
+
+
+@pytest.mark.parametrize("condition", ["label", "caption"])
+def test_a_condition_that_the_data_have_not(condition):
+    """The error is the name of the missing entry; the run then lists the entries that exist."""
+    spec = Spec({"image": jax.ShapeDtypeStruct((4, 4, 1), np.uint8)}, 64)
+    with pytest.raises(KeyError, match=condition):
+        transformer.make(transformer.Config(condition=condition), spec)
+
+
+@pytest.mark.parametrize(
+    ("fields", "shape", "words"),
+    [
+        (
+            {"likelihood": "categorical", "levels": 17},
+            (8, 8, 1),
+            "levels must be a power of two from 2 to 256",
+        ),
+        ({"patch": 3}, (8, 8, 1), "patch must divide images of 8x8, which 3 does not"),
+        ({"patch": 4}, (8, 8, 1), "patch must lie between 1 and 3, of at most 12 bits, not 4"),
+        ({"patch": 2, "likelihood": "logistic"}, (8, 8, 1), "patch only applies with --likelihood bernoulli"),
+        ({"top": 2}, (8, 8, 1), "top only applies with --likelihood categorical (you chose bernoulli)"),
+        ({"dim": 30}, (8, 8, 1), "heads must divide dim, 30, which 4 does not"),
+        ({}, (64, 64, 3), "attention of a batch of 64 images of 12,288 tokens: 144.0 GiB, above memory, 2; "),
+        (
+            {"layers": 2000, "dim": 400},
+            (32, 32, 1),
+            "keys and values of an image of 1,024 tokens: 6.1 GiB, above",
+        ),
+    ],
+)
+def test_values_that_cannot_be(fields, shape, words):
+    spec = Spec({"image": jax.ShapeDtypeStruct(shape, np.uint8)}, 64, binary=True)
+    with pytest.raises(UserError) as raised:
+        transformer.make(transformer.Config(**fields), spec)
+    assert str(raised.value).startswith(words)
+    assert "\n" not in str(raised.value)
