@@ -56,8 +56,8 @@ def sample(
 ) -> Path:
     """Writes a picture of every seed of a run; the same call writes the same file.
 
-    samples          `num` (64) samples; for a conditional model rounded down to a whole number per class, and sorted
-                     by class.
+    samples          `num` (64) samples; for a model given labels rounded down to a whole number per class, and sorted
+                     by class; for one given captions the root of `num` of each of as many captions.
     interpolation    `num` (8) rows of `steps` (9) images from one draw of the prior to another: along an arc if
                      the prior is Gaussian (`jaxgen.pictures.latents.spherical`), else along the line.
     traversal        a row for each of `num` (8) dimensions of a code, which takes `steps` (9) even values: from -3 to
