@@ -49,6 +49,7 @@ R2 = {"penalty": "zero_centered", "penalty_at": "fake", "loss": "minimax"}
 WGAN_GP = {"loss": "wasserstein", "penalty": "one_centered", "normalization": "layer", "critic_steps": 2}
 SPECTRAL = {"loss": "hinge", "spectral_norm": True, "normalization": "none"}
 ATTENTION = {"dim": 8, "heads": 2, "layers": 1}
+MASKED = {"features": 4, "layers": 1, "first_kernel": 3, "head_features": 4}
 AUGMENT = {"augment": ("color", "translation", "cutout")}
 
 CASES = {
@@ -112,6 +113,34 @@ CASES = {
         ATTENTION | {"likelihood": "bernoulli", "patch": 2, "condition": "label", "top": 4, "dropout": 0.3},
     ),
     "transformer-caption": Case("transformer", ATTENTION | {"likelihood": "logistic", "condition": "caption"}, RGB),
+    "pixelcnn": Case("pixelcnn", MASKED | {"decay_steps": 100}, precision="bfloat16"),
+    "pixelcnn-original": Case(
+        "pixelcnn",
+        MASKED
+        | {"network": "original", "likelihood": "categorical", "levels": 4, "top": 2, "conditional": True}
+        | {"dropout": 0.3},
+        RGB,
+    ),
+    "pixelcnn-mixture": Case("pixelcnn", MASKED | {"likelihood": "logistic", "mixtures": 2}, RGB),
+    "pixelcnnpp": Case(
+        "pixelcnnpp",
+        {"features": 4, "layers": 1, "scales": 2, "likelihood": "logistic", "mixtures": 2, "decay_steps": 100}
+        | {"conditional": True},
+        RGB,
+        "bfloat16",
+    ),
+    "pixelcnnpp-categorical": Case(
+        "pixelcnnpp", {"features": 4, "layers": 1, "scales": 1, "likelihood": "categorical", "levels": 4, "top": 2}
+    ),
+    "pixelrnn": Case("pixelrnn", MASKED | {"decay_steps": 100}, precision="bfloat16"),
+    "pixelrnn-row": Case(
+        "pixelrnn",
+        MASKED
+        | {"network": "row", "likelihood": "categorical", "levels": 4, "top": 2, "conditional": True}
+        | {"dropout": 0.3},
+        RGB,
+    ),
+    "pixelrnn-mixture": Case("pixelrnn", MASKED | {"likelihood": "logistic", "mixtures": 2}),
     "mggan": Case("mggan", CONVOLUTIONAL | GUIDED),
     "mggan-layer-norm": Case("mggan", CONVOLUTIONAL | GUIDED | {"normalization": "layer", "kernel": 5, "l2": 2.5e-5}),
     "mggan-spectral": Case("mggan", CONVOLUTIONAL | GUIDED | SPECTRAL),
@@ -188,9 +217,11 @@ def programs(case: Case, how: str, devices: Mesh | None = None) -> list[Program]
         found.append(Program(phase.name, jitted, operands, states, useful))
     if model.sampler:
         asked = {name: ShapeDtypeStruct((SAMPLES, *spec.entries[name].shape), np.int32) for name in model.conditions}
-        useful = SEEDS * useful_flops(
-            lambda key, state, asked: model.sampler.draw(key, state, SAMPLES, asked), key, state, asked
-        )
+
+        def draw(key, state, asked):
+            return model.sampler.draw(key, state, SAMPLES, asked)
+
+        useful = SEEDS * useful_flops(draw, key, state, asked, trips=1)  # XLA too counts a loop of unknown length once
         shares = {name: ShapeDtypeStruct((SEEDS, *entry.shape), entry.dtype) for name, entry in asked.items()}
         operands = (sample_keys, states, SAMPLES, _placed(devices, shares, "seeds"))
         found.append(Program("sample", engine.sample_program(model), operands, states, useful))

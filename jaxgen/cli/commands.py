@@ -218,6 +218,7 @@ def sample_command(argv: list[str]) -> None:
             "classified",
             "attribute",
             "codes",
+            "completions",
         ] = "samples",
         num: int | None = None,
         steps: int | None = None,
@@ -233,11 +234,13 @@ def sample_command(argv: list[str]) -> None:
             kind: samples; paths between two draws of the prior; latent dimensions varied one by one; codes of classes
                 A - B + C; test images above their reconstructions; the training's sample grids, step by step; the plane
                 of two latents; test images that a classifier gets right and wrong; codes of images of B moved along
-                the mean code of A - B; the codes that a model infers, varied one by one
+                the mean code of A - B; the codes that a model infers, varied one by one; test images beside
+                completions of their upper half
             num: per seed: samples (64; equally many per class if the model is conditional), paths (8), latent
                 dimensions (8), images of a class (8), test images (32; 16 each of classified), rows of each inferred
                 code (one per category)
-            steps: images along a path or of a latent dimension (9), or along a side of the plane (20)
+            steps: images along a path or of a latent dimension (9), along a side of the plane (20); completions of an
+                image (9)
             dims: the latent dimensions of a traversal; those that vary most over the test images if not given
             around: the test image whose code a traversal varies; if not given, the prior's mean, or a draw from it if
                 the model does not encode

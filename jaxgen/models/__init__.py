@@ -117,6 +117,25 @@ MODELS = {
         "2.3.2",
         CONVOLUTIONAL,
     ),
+    "pixelcnn": Entry(
+        "PixelCNN, gated or original",
+        "van den Oord et al. 2016, Conditional Image Generation with PixelCNN Decoders",
+        "https://arxiv.org/abs/1606.05328",
+        "2.3.3",
+    ),
+    "pixelcnnpp": Entry(
+        "PixelCNN++",
+        "Salimans, Karpathy, Chen & Kingma 2017, PixelCNN++: Improving the PixelCNN with Discretized Logistic Mixture "
+        "Likelihood and Other Modifications",
+        "https://arxiv.org/abs/1701.05517",
+        "2.3.3",
+    ),
+    "pixelrnn": Entry(
+        "PixelRNN: Diagonal BiLSTM, Row LSTM",
+        "van den Oord, Kalchbrenner & Kavukcuoglu 2016, Pixel Recurrent Neural Networks",
+        "https://arxiv.org/abs/1601.06759",
+        "2.3.3",
+    ),
 }
 
 

@@ -319,8 +319,8 @@ KINDS = {
     "manifold": Kind(manifold, 6, STILL, ("decode", "path"), ("steps",)),
     "classified": Kind(classified, 7, STILL, ("classify",), ("num",)),
     "attribute": Kind(attribute, 8, STILL + MOVING, CODES, ("num", "steps", "groups"), True, ("A", "B")),
-    "completions": Kind(completions, 10, STILL, ("complete",), ("num", "steps")),
     "codes": Kind(code_blocks, 9, STILL, ("decode", "codes"), ("num",)),
+    "completions": Kind(completions, 10, STILL, ("complete",), ("num", "steps")),
 }
 """Map from the names that `--kind` takes to kinds."""
 

@@ -9,7 +9,16 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jaxgen.experiments.benchmarks import checkpoints, pipeline, seeds, start, timing, tpu_programs, train_step
+from jaxgen.experiments.benchmarks import (
+    checkpoints,
+    pipeline,
+    sampling,
+    seeds,
+    start,
+    timing,
+    tpu_programs,
+    train_step,
+)
 from rich.console import Console
 
 from jaxgen.data.pipeline import stream
@@ -142,6 +151,20 @@ def test_checkpoints(measured):
         "goal": 1.05,
     }
     assert 0 < result["save"]["megabytes"] < 1
+
+
+def test_sampling(measured):
+    """A pass per pixel takes 64 times as long as one pass over 8x8 pixels."""
+    result = measured(sampling, "--layers", "1", *TINY)
+    seconds = {name: contender["seconds_a_step"] for name, contender in result["contenders"].items()}
+    by_round = 64 * np.divide(seconds["one forward pass"], seconds["cached sampling"])
+    assert result["headline"] == {
+        "ratio": pytest.approx(np.median(by_round)),
+        "low": pytest.approx(by_round.min()),
+        "high": pytest.approx(by_round.max()),
+        "goal": 100,
+    }
+    assert result["images_a_second"] == pytest.approx(4 / np.median(seconds["cached sampling"]))
 
 
 @pytest.mark.slow

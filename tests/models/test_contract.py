@@ -28,11 +28,14 @@ SMALL = {
     "mggan": {"features": 4, "latent_dim": 5, "code_dim": 3, "manifold_units": 8, "autoencoder_steps": 1},
     "infogan": {"features": 4, "noise_dim": 3, "dense_units": 8, "code_units": 8},
     "transformer": {"dim": 8, "heads": 2, "layers": 1},
+    "pixelcnn": {"features": 4, "layers": 1, "first_kernel": 3, "head_features": 4},
+    "pixelcnnpp": {"features": 4, "layers": 1, "scales": 1, "mixtures": 2},
+    "pixelrnn": {"features": 4, "layers": 1, "first_kernel": 3, "head_features": 4},
 }
 ALL = list(models.MODELS)
 GANS = ["gan", "dcgan", "cgan", "infogan", "mggan"]
 CONDITIONAL = ["naive_bayes", "cgan"]
-EXACT = ["naive_bayes", "transformer"]
+EXACT = ["naive_bayes", "transformer", "pixelcnn", "pixelcnnpp", "pixelrnn"]
 SAMPLED = [name for name in ALL if name != "classifier"]
 WITH_DENSITIES = ["vae"]
 WITH_LATENTS = {"autoencoder": "gaussian", "vae": "gaussian", "vaegan": "gaussian", "infogan": "mixed"}

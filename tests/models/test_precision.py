@@ -24,6 +24,9 @@ SMALL = {
     "cgan": {"features": 8, "latent_dim": 8},
     "mggan": {"features": 8, "latent_dim": 8, "code_dim": 4, "manifold_units": 8},
     "transformer": {"dim": 16, "layers": 1},
+    "pixelcnn": {"features": 8, "layers": 1, "head_features": 8},
+    "pixelcnnpp": {"features": 8, "layers": 1, "scales": 2, "dropout": 0.0},
+    "pixelrnn": {"features": 8, "layers": 1, "head_features": 8},
 }
 NETWORKS = {"logistic": {}, "lenet": POOLED, "vgg": POOLED, "resnet": {"features": 8, "blocks": 1}}
 """Classifier networks other than strided, with their fields."""

@@ -53,7 +53,11 @@ def make(config, spec):
     def draw(key, state, num, condition):
         image = decode(state, prior(key, state, num), condition)["image"]
         return {"image": jnp.round(255 * image).astype(jnp.uint8)}
-    return Model(init, (Phase("count", step, passes=1),), ("image", "label"), Sampler(draw, ("label",)),
+    def complete(key, state, batch, rows, condition):
+        drawn = draw(key, state, len(batch["image"]), condition)["image"]
+        return {"image": jnp.where(jnp.arange(8)[:, None, None] < rows, batch["image"], drawn)}
+    return Model(init, (Phase("count", step, passes=1),), ("image", "label"),
+                 Sampler(draw, ("label",), complete=complete),
                  latents=Latents(decode, Prior(prior, "uniform"), encode))
 """
 
@@ -408,6 +412,31 @@ def test_a_conditional_model_reconstructs_by_its_labels(runs):
     np.testing.assert_array_equal(arrays["image"][:, :, 1], expected)
 
 
+# Completions
+
+
+def test_completions_stand_beside_their_images(runs):
+    """The upper half is the test image's; the lower one is drawn for its label, anew in each column, by each seed."""
+    arrays, pixels = drawn(runs / "bands", "completions", num=20, steps=3)
+    test = data.load("digits").test
+    image, labels = test["image"][:20], test["label"][:20]
+    assert arrays["image"].shape == (2, 20, 3, 8, 8, 1)
+    np.testing.assert_array_equal(
+        arrays["image"][:, :, :, :4], np.broadcast_to(image[None, :, None, :4], (2, 20, 3, 4, 8, 1))
+    )
+    lower = arrays["image"][:, :, :, 4:].max(axis=(4, 5))  # [seeds, images, columns, rows]
+    bright = lower[:, labels % 8 >= 4]
+    np.testing.assert_array_equal(
+        bright.argmax(-1),
+        np.broadcast_to((labels % 8 - 4)[labels % 8 >= 4, None], bright.shape[1:3])[None].repeat(2, 0),
+    )
+    assert (lower[:, labels % 8 < 4] == 0).all()
+    assert len(np.unique(bright.max(-1))) > bright.max(-1).size / 2
+    shown = cells(pixels, 2, 20, 4)
+    np.testing.assert_array_equal(shown[:, :, 0], np.broadcast_to(image, (2, 20, 8, 8, 1)))
+    np.testing.assert_array_equal(shown[:, :, 1:], arrays["image"])
+
+
 # Animations of training
 
 
@@ -581,7 +610,7 @@ def test_a_kinds_keys_are_its_own_for_good():
     """A changed number would draw another picture for the same command."""
     assert {name: kind.stream for name, kind in KINDS.items()} == {
         "samples": 0, "interpolation": 1, "traversal": 2, "arithmetic": 3, "reconstructions": 4, "animation": 5,
-        "manifold": 6, "classified": 7, "attribute": 8, "codes": 9,
+        "manifold": 6, "classified": 7, "attribute": 8, "codes": 9, "completions": 10,
     }  # fmt: skip
 
 
@@ -591,7 +620,11 @@ def test_a_kinds_keys_are_its_own_for_good():
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_the_same_call_writes_the_same_file_and_no_other_over_it(kind, runs, tmp_path):
     run = shutil.copytree(
-        runs / {"manifold": "bands", "classified": "classifier", "codes": "infogan"}.get(kind, "vae"), tmp_path / "run"
+        runs
+        / {"manifold": "bands", "classified": "classifier", "codes": "infogan", "completions": "bands"}.get(
+            kind, "vae"
+        ),
+        tmp_path / "run",
     )
     groups = {"arithmetic": ("0", "1", "2"), "attribute": ("0", "1")}
     options = {"groups": groups[kind]} if kind in groups else {}
@@ -618,7 +651,7 @@ def test_the_same_call_writes_the_same_file_and_no_other_over_it(kind, runs, tmp
          "interpolation can be written as .png, .npz, .gif or .webp, not as 'a.jpg'"),
         ("vae", "interpolation", {"dims": (1,)}, "--dims applies to traversal, not to interpolation"),
         ("vae", "samples", {"steps": 3},
-         "--steps applies to interpolation, traversal, manifold, attribute, not to samples"),
+         "--steps applies to interpolation, traversal, manifold, attribute, completions, not to samples"),
         ("vae", "reconstructions", {"groups": ("1", "2", "3")},
          "--groups applies to arithmetic, attribute, not to reconstructions"),
         ("vae", "animation", {"num": 3}, "not to animation"),
@@ -654,13 +687,15 @@ def test_the_same_call_writes_the_same_file_and_no_other_over_it(kind, runs, tmp
         ("infogan", "codes", {"steps": 5}, "--steps applies to interpolation"),
         ("infogan", "interpolation", {},
          "infogan has no gaussian or uniform prior to move in; models that can: autoencoder, vae"),
+        ("vae", "completions", {},
+         "vae does not complete images; models that can: "),
         ("vae", "classified", {}, "vae does not classify; models that can: classifier, naive_bayes"),
         ("bands", "samples", {"num": 9}, "--num must be at least 10, one a class, not 9"),
         ("classifier", "interpolation", {}, "classifier does not decode latents; models that can: autoencoder, vae"),
         ("classifier", "samples", {},
-         "classifier cannot sample; models that can: naive_bayes, autoencoder, vae, vaegan, "),
+         "classifier cannot sample; models that can: naive_bayes, autoencoder, vae, "),
         ("classifier", "animation", {},
-         "classifier cannot sample; models that can: naive_bayes, autoencoder, vae, vaegan, "),
+         "classifier cannot sample; models that can: naive_bayes, autoencoder, vae, "),
     ],
 )  # fmt: skip
 def test_what_cannot_be_drawn(name, kind, options, words, runs, opened, tmp_path, monkeypatch):
