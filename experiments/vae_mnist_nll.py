@@ -37,7 +37,8 @@ experiment = Experiment(
     arms={
         "vae": Arm(
             "vae",
-            {"network": "mlp", "hidden": (200, 200), "latent_dim": 50, "adam_epsilon": 1e-4, "stage_steps": EPOCH},
+            {"network": "mlp", "hidden": (200, 200), "latent_dim": 50, "likelihood": "bernoulli"}
+            | {"adam_epsilon": 1e-4, "stage_steps": EPOCH},
         ),
     },
     scoring=Scoring(

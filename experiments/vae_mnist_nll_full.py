@@ -20,7 +20,8 @@ from jaxgen.training import Settings
 
 EPOCH = 2_750  # steps: 55,000 images in batches of 20
 
-network = {"network": "mlp", "hidden": (200, 200), "latent_dim": 50, "adam_epsilon": 1e-4, "stage_steps": EPOCH}
+network = {"network": "mlp", "hidden": (200, 200), "latent_dim": 50, "likelihood": "bernoulli"}
+network |= {"adam_epsilon": 1e-4, "stage_steps": EPOCH}
 
 experiment = Experiment(
     title="Log-likelihoods of a VAE and an IWAE on binarized MNIST",

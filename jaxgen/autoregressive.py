@@ -168,7 +168,7 @@ def abilities(
     """
 
     def told(batch, num):
-        """What the model is given: y."""
+        """Returns y: the one-hot labels or the captions."""
         return batch["caption"] if caption else one_hot(batch, num, classes)
 
     def complete(key, state, batch, rows, condition):

@@ -8,6 +8,7 @@ import ast
 import hashlib
 import inspect
 import io
+import threading
 import tokenize
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -52,6 +53,11 @@ def sources(*modules: str) -> dict[str, str]:
             found[path], imports = _read(path)
             waiting += filter(_computes, imports)
     return {_name(path): found[path] for path in sorted(found)}
+
+
+def own_code(path: Path) -> str:
+    """sha256 (hex) of the code of a user's file."""
+    return _read(path)[0]
 
 
 def code_digest(source: str) -> str:
@@ -120,10 +126,18 @@ def _computes(path: Path) -> bool:
     return path.name != "__init__.py" and any(place == part or place.startswith(part) for part in COMPUTING)
 
 
+PARSING = threading.Lock()
+"""Held while code is parsed: Python 3.11's parser fails where two threads use it at once."""
+
+
 @cache
 def _read(path: Path) -> tuple[str, list[Path]]:
     """The digest of a file's code, and the files of jaxgen that it imports."""
-    source = path.read_text()
+    with PARSING:
+        return _parsed(path.read_text())
+
+
+def _parsed(source: str) -> tuple[str, list[Path]]:
     files = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.partition(".")[0] == "jaxgen":

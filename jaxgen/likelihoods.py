@@ -18,7 +18,7 @@ def fitting(likelihood: Choice | None, spec: Spec, *, bits: Choice, levels: Choi
 
 
 def bits_of(spec: Spec) -> str:
-    """What a likelihood of bits is of, for those who read its numbers."""
+    """Description of the bits that a likelihood is of."""
     return "bits, 1 where a pixel is at least 128" + ("" if spec.binary else ", to which the gray levels are cut")
 
 

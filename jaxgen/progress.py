@@ -13,7 +13,7 @@ FIRST, LAST = 10.0, 320.0
 
 
 def in_lines(console: Console) -> bool:
-    """Whether progress is written as lines: stderr is neither a terminal nor a notebook's."""
+    """True if progress is written as lines: stderr is neither a terminal nor a notebook's."""
     return not console.is_terminal and not console.is_jupyter
 
 

@@ -75,7 +75,7 @@ def test_a_place_that_can_be_written_leaves_nothing(here):
 
 
 def test_scores_are_shown_before_they_are_written(run, here, monkeypatch, capsys):
-    """So that a disk that fills up meanwhile loses none."""
+    """A disk that fills up meanwhile loses no file."""
 
     def full(*_):
         raise OSError(28, "No space left on device", "x.json")

@@ -64,7 +64,7 @@ def test_other_letters_are_drawn_by_an_installed_font(greek, words):
     ],
 )
 def test_letters_that_no_font_has_are_escaped(monkeypatch, words, expected):
-    """So that two classes do not look alike."""
+    """Escapes keep two classes from looking alike."""
     install(monkeypatch)
     assert lettering(words, 12)[0] == expected
     line = captioned(np.zeros((1, 200, 1), np.uint8), words)
@@ -84,7 +84,7 @@ def test_files_that_are_no_fonts_are_passed_over(monkeypatch, tmp_path, greek):
 
 
 def test_fonts_are_found_where_the_platform_keeps_them(monkeypatch, tmp_path, greek):
-    """In folders below the shared ones and the user's own."""
+    """Fonts lie in folders below the shared ones and the user's own."""
     for place in ("share/fonts/truetype/some", "home/.fonts"):
         (tmp_path / place).mkdir(parents=True)
     shutil.copy(greek, tmp_path / "share/fonts/truetype/some/A.TTF")

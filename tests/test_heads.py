@@ -99,7 +99,7 @@ def test_draws_have_their_probabilities(name, fields, channels):
 
 
 def test_patches_are_bits_read_in_raster_order():
-    """Of the patch at the top right the first bit is pixel (0, 2) and the last, of weight 8, pixel (1, 3)."""
+    """The first bit of the patch at the top right is pixel (0, 2); the last, of weight 8, is pixel (1, 3)."""
     head = make_head("bernoulli", 1, patch=2)
     assert (head.levels, head.groups, head.outputs, head.space) == (16, 1, 16, "binary")
     image = np.uint8([[200, 0, 0, 128], [0, 0, 0, 255], [127, 0, 0, 0], [0, 255, 0, 0]])[None, :, :, None]

@@ -17,6 +17,9 @@ from jaxgen.errors import Stopped, UserError
 TOO_LARGE = ("out of memory", "array of size exceeding")
 """Parts of JAX's messages about arrays that do not fit in memory, and about impossibly large ones."""
 
+NARROWEST = 20
+"""Minimum width of a terminal, in columns."""
+
 LESS_MEMORY = "a smaller model, --batch-size or number of seeds takes"
 
 
@@ -74,6 +77,8 @@ def main(argv: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):  # if not UTF-8, replace characters that it cannot encode
         if reconfigure := getattr(stream, "reconfigure", None):
             reconfigure(errors="replace")
+    if (columns := os.environ.get("COLUMNS", "")).isdigit() and int(columns) < NARROWEST:
+        os.environ["COLUMNS"] = str(NARROWEST)  # rich would print nothing in 0 columns
     with signals.handled(signals.end):
         status = _status(argv)
     if status and "--distributed" in argv:  # else JAX waits for the other processes, which wait for this one
@@ -96,6 +101,8 @@ def _status(argv: list[str]) -> int:
     except OSError as error:  # a folder that cannot be written, a full disk
         if error.strerror is None:
             raise
+        if not _has_current_folder():
+            return fail("the current folder was deleted: change to one that exists")
         return fail(f"cannot use {error.filename}: {error.strerror}" if error.filename else error.strerror)
     except (MemoryError, RuntimeError, ValueError, AssertionError) as error:  # all but the first may be JAX's
         if words := _of_jax_settings(error):
@@ -112,6 +119,13 @@ def _status(argv: list[str]) -> int:
         told = f"{stopped}{way.get(argv[0], '')}" if str(stopped) else "stopped"
         print(f"jaxgen: {told}", file=sys.stderr)
         return getattr(stopped, "status", 130)
+
+
+def _has_current_folder() -> bool:
+    try:
+        return bool(os.getcwd())
+    except OSError:
+        return False
 
 
 def _of_jax_settings(error: BaseException) -> str:

@@ -52,11 +52,11 @@ SYNONYMS = {
     "metric": "metrics",
     "sample": "samples",
 }
-"""What options are called elsewhere, without a plural's s: what jaxgen's are called, or end with."""
+"""Names or last words of jaxgen's options by the names that other tools give them, without a plural's s."""
 
 
 def hint(option: str, known: list[str]) -> str:
-    """What an option that there is not may stand for, among those known (without dashes); "" where none fits."""
+    """Suggestion of known options (without dashes) for one that does not exist; "" if none fits."""
     name = option.lstrip("-").partition("=")[0].replace("_", "-").lower()
     forms = [form for each in (name, name.removeprefix("num-")) for form in (each, each.removesuffix("s"))]
     target = next((SYNONYMS[form] for form in forms if form in SYNONYMS), None)

@@ -160,7 +160,7 @@ def _left_out(results: dict) -> list[str]:
 
 
 def classifiers_told(results: dict) -> Text:
-    """How often the networks that scores depend on are right on real images: the line above a table, if any."""
+    """Lines above a table: the accuracy of its extractor and judge on real images, with a warning if it is low."""
     told = Text()
     for role in ("extractor", "judge"):
         network = results[role]

@@ -1,10 +1,8 @@
 """Experiment files: the models to compare, the data, the seeds, and the comparisons declared beforehand."""
 
 import dataclasses
-import importlib.util
 import inspect
 import itertools
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +16,7 @@ from jaxgen.errors import UserError
 from jaxgen.evaluation.options import Scoring
 from jaxgen.evaluation.table import COLUMNS, check_scoring
 from jaxgen.training import Settings
+from jaxgen.user_files import load_file
 
 
 @dataclass(frozen=True)
@@ -131,17 +130,7 @@ def load_experiment(file: str | Path) -> Loaded:
         if str(file) not in names:
             raise UserError(f"no experiment file {file}; those that come with jaxgen: {', '.join(names)}")
         path = names[str(file)]
-    module_spec = importlib.util.spec_from_file_location(f"jaxgen_experiment_{path.stem}", path)
-    if module_spec is None:
-        raise UserError(f"{path} is no Python file")
-    module = importlib.util.module_from_spec(module_spec)
-    sys.modules[module_spec.name] = module
-    try:
-        module_spec.loader.exec_module(module)
-    except UserError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise UserError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
+    module, _ = load_file(path, f"jaxgen_experiment_{path.stem}")
     experiment = getattr(module, "experiment", None)
     if not isinstance(experiment, Experiment):
         raise UserError(f"{path} declares no `experiment = Experiment(...)`")

@@ -213,7 +213,7 @@ def _compared(c: Comparison, scores_a, scores_b, comparisons: int, seed: int) ->
 
 
 def _too_few(seeds: tuple[int, int], comparisons: int, paired: bool, tasks: int) -> bool:
-    """Whether no scores could give a p that comes under the level after Holm."""
+    """True if no scores of so many seeds could give a p under the level after Holm's correction."""
     return permutations.smallest_p(*seeds, paired=paired, tasks=tasks) * comparisons > LEVEL
 
 

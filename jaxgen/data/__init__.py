@@ -334,7 +334,7 @@ def _mixture(name: str, options: Options) -> tuple[np.ndarray, float] | None:
 
 
 def _binary(train: dict[str, Any]) -> bool:
-    """Whether pixels are 0 or 255, by evenly spaced images: the same ones in memory and read while training."""
+    """True if evenly spaced images have no pixels but 0 and 255; the same images for data in memory and streamed."""
     images = train.get("image")
     if images is None:
         return False

@@ -10,6 +10,7 @@ import functools
 import math
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 from collections.abc import Iterator, Mapping
@@ -20,6 +21,11 @@ import numpy as np
 
 from jaxgen.errors import UserError
 from jaxgen.model import Key
+
+GUARD = (
+    "worker processes import the main script, which would train in each of them: keep what it does below "
+    '`if __name__ == "__main__":`'
+)
 
 FLIPS = 2**32 - 1
 """Seed word used in place of an epoch to draw which images are mirrored."""
@@ -206,8 +212,15 @@ def read(
         if not flags.FLAGS.is_parsed():  # grain reads an absl flag, which only absl's own main parses
             flags.FLAGS.mark_as_parsed()
         options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=4)
-        reading = reading.mp_prefetch(options, _unstirred).map(_copied)
+        # As bytes: arrays would come in shared memory, which grain leaves behind where the program ends.
+        reading = reading.map(pickle.dumps).mp_prefetch(options, _unstirred).map(pickle.loads)
     return iter(reading)
+
+
+def check_not_a_worker() -> None:
+    """Raises UserError in a worker process that imports the main script of the process that started it."""
+    if getattr(multiprocessing.current_process(), "_inheriting", False):  # so multiprocessing knows it itself
+        raise UserError(GUARD)
 
 
 def _unstirred(*_: int) -> None:
@@ -219,11 +232,6 @@ def _unstirred(*_: int) -> None:
 def _end_with(process: Any) -> None:
     process.join()
     os._exit(1)
-
-
-def _copied(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Copies a batch out of the memory shared with workers; else it is reported as leaked when the program ends."""
-    return {name: np.array(entry) for name, entry in batch.items()}
 
 
 def _check(num_examples: int, batch_size: int) -> None:

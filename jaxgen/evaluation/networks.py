@@ -5,7 +5,6 @@ its config, its accuracy, how it was trained, and the sha256 of the parameters, 
 """
 
 import hashlib
-import importlib.util
 import json
 import os
 from collections.abc import Callable
@@ -29,6 +28,7 @@ from jaxgen.evaluation.inception import load_inception
 from jaxgen.model import Key, Model, Spec, State
 from jaxgen.training.engine import COMPILER_OPTIONS
 from jaxgen.training.environment import environment
+from jaxgen.user_files import load_file
 
 WEIGHTS = Path(__file__).parent / "weights"
 """The folder of the shipped files, NAME-extractor.safetensors and NAME-judge.safetensors."""
@@ -121,12 +121,7 @@ def chosen(file: str | Path) -> Extractor:
 
 def _function(path: Path) -> Extractor:
     """Extractor of a user's Python file."""
-    spec = importlib.util.spec_from_file_location(f"jaxgen_extractor_{path.stem}", path)
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        raise UserError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
+    module, _ = load_file(path, f"jaxgen_extractor_{path.stem}")
     if not callable(getattr(module, "features", None)):
         raise UserError(f"{path} has no function features(images)")
 

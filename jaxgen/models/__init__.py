@@ -2,14 +2,13 @@
 
 import difflib
 import importlib
-import importlib.util
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING, NamedTuple
 
 from jaxgen.errors import UserError
+from jaxgen.user_files import load_file
 
 if TYPE_CHECKING:  # so that reading the table does not import jax
     from jaxgen.model import Model, Spec
@@ -43,6 +42,9 @@ class Entry(NamedTuple):
     section: str  # of the review "Modelos Generativos en el Aprendizaje Automático ..."
     recipes: Mapping[str, str] = MappingProxyType({})  # the options that make it another paper's model, by its name
 
+
+IMPORTED: dict[Path, dict[str, Path]] = {}
+"""Map from each model file loaded to the files beside it that it imports."""
 
 MODELS = {
     "classifier": Entry(
@@ -158,7 +160,7 @@ def load(model: str) -> ModuleType:
 
 
 def heading(model: str) -> str:
-    """What a model is, and its paper, in a line; of a file of the user's own, its first words."""
+    """Title, paper and address of a model in one line; the first docstring line of a user's own file."""
     if model in MODELS:
         entry = MODELS[model]
         return f"{entry.title}: {entry.paper}, {entry.url}"
@@ -189,15 +191,13 @@ def that_can(able: Callable[["Model"], bool], spec: "Spec") -> list[str]:
 def _load_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise UserError(f"no model file {path}")
-    name = f"jaxgen_user_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses and tyro look a class's module up by name
-    try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        raise UserError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
+    module, IMPORTED[path.resolve()] = load_file(path, f"jaxgen_user_{path.stem}")
     missing = [part for part in ("Config", "make") if not hasattr(module, part)]
     if missing:
         raise UserError(f"{path} is no model: it does not define {' and '.join(missing)}")
     return module
+
+
+def imported(model: str) -> dict[str, Path]:
+    """The files beside a model file that it imports, by relative path; none of a model of the table. Loads it first."""
+    return IMPORTED.get(Path(model).resolve(), {})

@@ -98,7 +98,7 @@ class Decoder(nn.Module):
         return self.row(t // (columns * groups)) + self.column(t // groups % columns) + self.group(t % groups)
 
     def prefix(self, given: Array) -> tuple[Array, Array | None]:
-        """What is given [num, before] as [num, before, dim]; and which places of the sequence are known."""
+        """Embeds the ids given [num, before]: ([num, before, dim], mask of the known places of the sequence)."""
         if not self.before:
             return jnp.zeros((len(given), 0, self.config.dim)), None
         known = jnp.concatenate([given > 0, jnp.ones((len(given), self.length), bool)], axis=1)
@@ -113,7 +113,7 @@ class Decoder(nn.Module):
         return x, made
 
     def outputs(self, x: Array) -> Array:
-        """Of the last block [..., dim] -> float32 [..., outputs]."""
+        """Maps the last block [..., dim] to the head's outputs, float32 [..., outputs]."""
         return self.readout(self.norm(x)).astype(jnp.float32)
 
     def __call__(self, level: Array, given: Array, training: bool = False) -> Array:
@@ -161,7 +161,7 @@ def drawn(net: Decoder, params: Any, key: Key, level: Array, rows: int, given: A
 
 
 def images_at_once(config: Config, positions: int, spec: Spec) -> tuple[int, int]:
-    """How many images are scored, and drawn, at once within `memory`.
+    """Numbers of images (scored at once, drawn at once) that fit within `memory`.
 
     Raises UserError where a training batch, or a single image, does not fit.
     """

@@ -28,7 +28,7 @@ class Cache(NamedTuple):
     values: Array
 
     def written(self, keys: Array, values: Array, at: Array | int) -> "Cache":
-        """With those [batch, length, heads, head_dim] of consecutive positions from `at` on."""
+        """Writes keys and values [batch, length, heads, head_dim] at consecutive positions from `at` on."""
         pairs = zip(self, (keys, values), strict=True)
         return Cache(*(lax.dynamic_update_slice_in_dim(old, new.swapaxes(1, 2), at, axis=2) for old, new in pairs))
 

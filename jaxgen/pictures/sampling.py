@@ -21,6 +21,9 @@ from jaxgen.pictures.kinds import FOLDER, KINDS, Asked, Drawn, Kind
 from jaxgen.training.folder import open_run
 from jaxgen.training.plan import Plan
 
+MOST = 1_000_000
+"""Maximum of --num and --steps; more is a mistake."""
+
 LACKS: dict[str, tuple[str, Callable[[Model], bool]]] = {
     "sample": ("cannot sample", lambda model: model.sampler is not None),
     "complete": (
@@ -183,6 +186,9 @@ def _check_options(kind: str, asked: Asked, plan: Plan) -> None:
     least = plan.dataset.spec.num_classes if by_class else 1
     if asked.num is not None and asked.num < least:
         raise UserError(f"--num must be at least {least}{', one a class' if least > 1 else ''}, not {asked.num}")
+    for name, value in (("num", asked.num), ("steps", asked.steps)):
+        if (value or 0) > MOST:
+            raise UserError(f"--{name} must be at most {MOST:,}, not {value}")
     if asked.steps is not None and asked.steps < 2:
         raise UserError(f"--steps must be at least 2, not {asked.steps}")
 

@@ -69,7 +69,7 @@ def check_contract(path: str, model: Model, spec: Spec, batch_size: int) -> None
 
 
 def slow_convolutions(model: Model, spec: Spec, batch_size: int) -> bool:
-    """Whether a step has convolutions of two dimensions in a layout that XLA has only slow code for on a CPU.
+    """True if a step has two-dimensional convolutions in a layout for which XLA has only slow code on a CPU.
 
     Those are the gradients of JAX's own convolutions, such as `flax.linen.Conv` uses. Grouped ones do not count, as
     jaxgen has none.
@@ -89,7 +89,7 @@ def _is_slow(equation: core.JaxprEqn) -> bool:
 
 
 def _equations(jaxpr: core.Jaxpr) -> Iterator[core.JaxprEqn]:
-    """Those of a jaxpr and of all that it calls."""
+    """Equations of a jaxpr and of all jaxprs that it calls."""
     for equation in jaxpr.eqns:
         yield equation
         for part in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda part: hasattr(part, "eqns")):

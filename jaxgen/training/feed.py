@@ -10,6 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxgen.data import Dataset, pipeline
+from jaxgen.errors import UserError
 from jaxgen.model import Array, Phase
 from jaxgen.training import engine
 from jaxgen.training.engine import streams
@@ -101,7 +102,12 @@ class Feed:
         within = np.arange(self.most * batch_size, dtype=np.int32).reshape(self.most, batch_size)
 
         def take(step: int, stop: int) -> tuple[Any, ...]:
-            some = [next(batches) for _ in range(stop - step)]
+            try:
+                some = [next(batches) for _ in range(stop - step)]
+            except RuntimeError as error:
+                if "Worker process was terminated" not in str(error):
+                    raise
+                raise UserError(f"a process that reads the data has ended ({pipeline.GUARD})") from None
             read = {name: np.zeros((self.most, *entry.shape), entry.dtype) for name, entry in some[0].items()}
             for name, entry in read.items():
                 for n, batch in enumerate(some):

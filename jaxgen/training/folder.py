@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jaxgen import models
 from jaxgen.config import configured
 from jaxgen.errors import UserError
 from jaxgen.files import write_whole
@@ -39,6 +40,9 @@ from jaxgen.training.settings import Settings
 
 CONFIG, ENVIRONMENT, METRICS, RESULT = "config.json", "environment.json", "metrics.jsonl", "result.json"
 EVENTS, SAMPLES, CHECKPOINTS, MODEL_FILE = "events", "samples", "checkpoints", "model.py"
+OWN_NAMES = {MODEL_FILE, EVENTS, SAMPLES, CHECKPOINTS, "damaged", "wandb"}
+"""Names in a run's folder that files which a model file imports cannot have."""
+
 DAMAGED, DIVERGED = "damaged", "diverged.json"
 
 
@@ -82,6 +86,7 @@ def create(path: Path, plan: Plan) -> None:
             started.mkdir()
             if plan.model_path.endswith(".py"):
                 shutil.copyfile(plan.model_path, started / MODEL_FILE)
+                _copy_imports(plan, started)
             write_json(started / ENVIRONMENT, plan.environment())
             write_json(started / CONFIG, plan.described())
             dataset_file.save(started, plan.dataset)
@@ -93,6 +98,15 @@ def create(path: Path, plan: Plan) -> None:
                 raise
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from None
+
+
+def _copy_imports(plan: Plan, folder: Path) -> None:
+    """Copies what a model file imports from beside it to beside the run's copy."""
+    for name, path in models.imported(plan.model_path).items():
+        if name.partition("/")[0] in OWN_NAMES:
+            raise UserError(f"{plan.model_path} imports {path}, whose name a run's folder has too: rename it")
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, folder / name)
 
 
 def begun(path: Path) -> bool:
@@ -129,6 +143,9 @@ def differences(path: Path, plan: Plan) -> list[str]:
     own = path / MODEL_FILE
     if own.exists() and own.read_bytes() != Path(plan.model_path).read_bytes():
         return [f"{plan.model_path} was changed since"]
+    for name, file in models.imported(plan.model_path).items():
+        if own.exists() and (not (path / name).is_file() or (path / name).read_bytes() != file.read_bytes()):
+            return [f"{file} was changed since"]
     if found := setting_differences(path):
         return found
     past, how = read_environment(path), engine.axis(plan.settings.seeds_axis)

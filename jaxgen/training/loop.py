@@ -113,6 +113,7 @@ def train(
         UserError: an argument is wrong, before anything is compiled or written; another process trains in `out`.
         Stopped: SIGTERM or Ctrl-C came; training went on to the next row and saved a checkpoint.
     """
+    pipeline.check_not_a_worker()
     began = time.monotonic()
     settings = settings or Settings()
     plan = make_plan(model, config, settings, progress=progress)
@@ -120,6 +121,10 @@ def train(
     out = Path(out) if out else Path("runs") / f"{Path(model).stem}-{data_name}"
     if "[" in str(out.absolute()):
         raise UserError(f"a run cannot be saved in {out.absolute()}: orbax takes [ for a pattern; choose another --out")
+    try:
+        str(out.absolute()).encode()
+    except UnicodeEncodeError:  # orbax takes no others
+        raise UserError(f"a run cannot be saved in {out}: the name is not UTF-8; choose another --out") from None
     if minutes is not None and not 0 < minutes < math.inf:
         raise UserError(f"minutes must be above 0 and finite, not {minutes}")
     if wandb is not None:

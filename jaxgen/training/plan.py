@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from jaxgen import data, models
 from jaxgen.config import configured, named, plain
-from jaxgen.dependencies import sources
+from jaxgen.dependencies import own_code, sources
 from jaxgen.errors import UserError
 from jaxgen.model import Model, Spec
 from jaxgen.training import engine
@@ -58,7 +58,8 @@ class Plan(NamedTuple):
         """Map from file to sha256 of the code that determines the run's bits: model, engine, feed and their imports."""
         own = self.model_path.endswith(".py")
         model = self.model_path if own else f"jaxgen.models.{self.model_path}"
-        return sources(model, "jaxgen.training.engine", "jaxgen.training.feed")
+        imported = {name: own_code(path) for name, path in models.imported(self.model_path).items()}
+        return sources(model, "jaxgen.training.engine", "jaxgen.training.feed") | imported
 
     def environment(self) -> dict[str, Any]:
         """Environment of this process, as stored in environment.json."""
@@ -67,6 +68,7 @@ class Plan(NamedTuple):
             "sources": self.sources(),
             "seeds_axis": engine.axis(self.settings.seeds_axis),
             "mesh": dict(mesh.shape),
+            "model_imports": {name: file_digest(path) for name, path in models.imported(self.model_path).items()},
             "model_file": self.model_path.endswith(".py") and file_digest(self.model_path),
         }
 

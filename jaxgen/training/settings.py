@@ -42,6 +42,8 @@ class Settings(Records, Training, Options):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(f"{name} must be at least 1, not {value}")
+            if value is not None and value >= 2**31:  # steps are counted in int32
+                raise UserError(f"{name} must be below 2^31, not {value}")
         if not self.seeds:
             raise UserError("seeds must name at least one seed")
         twice = sorted({seed for seed in self.seeds if self.seeds.count(seed) > 1})

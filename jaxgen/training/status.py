@@ -139,7 +139,11 @@ def _model_file(path: Path) -> str:
     found = file_digest(path / folder.MODEL_FILE)
     if found != folder.read_environment(path).get("model_file"):
         raise UserError(f"{path / folder.MODEL_FILE} was changed since the run began (sha256)")
-    return f"sha256 {found[:12]}"
+    imported = folder.read_environment(path).get("model_imports", {})
+    for name, digest in imported.items():
+        if not (path / name).is_file() or file_digest(path / name) != digest:
+            raise UserError(f"{path / name} was changed since the run began (sha256)")
+    return f"sha256 {found[:12]}{f', and {len(imported)} that it imports' if imported else ''}"
 
 
 def _none(path: Path) -> str:

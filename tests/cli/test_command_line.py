@@ -229,6 +229,13 @@ def test_numbers_of_steps_are_positive_whole_numbers(name, value):
     )
 
 
+@pytest.mark.parametrize("name", ["steps", "batch_size", "log_every", "checkpoint_every"])
+@pytest.mark.parametrize("value", ["2147483648", "9" * 30])
+def test_numbers_of_steps_are_of_int32(name, value):
+    line = refused("train", "naive_bayes", "--" + name.replace("_", "-"), value)
+    assert line == f"{name} must be below 2^31, not {value}"
+
+
 @pytest.mark.parametrize("command", ["digest", "sample", "evaluate"])
 @pytest.mark.parametrize("path", ["missing", "folder", "file", ""])
 def test_a_folder_that_is_no_run(command, path, here):
@@ -454,7 +461,7 @@ def test_help_has_a_box_for_the_model_the_data_the_training_and_the_run(name, mo
 
 
 def test_networks_of_one_kind_have_one_name():
-    """By every model that has a choice of them: conv is of strided convolutions, and no synonym of it is."""
+    """Networks that models choose from: conv stands for strided convolutions in each, and no synonym does."""
     choices = {name: get_type_hints(models.load(name).Config).get("network") for name in MODELS}
     names = {name: set(get_args(hint)) for name, hint in choices.items() if hint}
     assert {name for name, of in names.items() if "conv" in of} == {"vae", "autoencoder", "cgan"}
@@ -690,9 +697,11 @@ def test_samples_replace_no_other_file(run, here):
         (["--out", "samples.jpg"], "samples can be written as .png, .npz or a folder (/), not as 'samples.jpg'"),
         (["--out", "samples"], "samples can be written as .png, .npz or a folder (/), not as 'samples'"),
         (["--out", ""], "samples can be written as .png, .npz or a folder (/), not as ''"),
-        (["--out", "file/samples.png"], "cannot use file: File exists"),
-        (["--out", "/proc/samples.png"], "cannot use /proc/samples.png: "),
+        (["--out", "file/samples.png"], "cannot write file/samples.png: Not a directory"),
+        (["--out", "/proc/samples.png"], "cannot write /proc/samples.png: "),
         (["--num", "0"], "--num must be at least 10, one a class, not 0"),
+        (["--num", "1000001"], "--num must be at most 1,000,000, not 1000001"),
+        (["--num", "9" * 30], "--num must be at most 1,000,000, not " + "9" * 30),
         (["--num", "-20"], "--num must be at least 10, one a class, not -20"),
         (["--num", "9"], "--num must be at least 10, one a class, not 9"),
         (["--nun", "9"], "Perhaps you meant: --num"),

@@ -114,9 +114,47 @@ def test_help_without_docstrings(argv):
     assert b"usage" in done.stdout.lower()
 
 
+@pytest.mark.parametrize(
+    "argv",
+    [
+        "train naive_bayes --steps 1",
+        "train naive_bayes --steps 1 --out x/y",
+        "data show digits",
+        "sample RUN --out x.png",
+        "evaluate --images images --dataset digits",
+        "evaluate RUN --metrics accuracy --out x.json",
+        "compare digits",
+    ],
+)
+def test_a_current_folder_that_was_deleted(argv, run, tmp_path):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    command = f"rmdir {gone}; exec {sys.executable} -m jaxgen {argv.replace('RUN', str(run.path))}"
+    done = subprocess.run(["bash", "-c", command], cwd=gone, capture_output=True, timeout=300)
+    assert error(done) == "the current folder was deleted: change to one that exists"
+
+
+@pytest.mark.parametrize("columns", ["0", "1", "19", "abc", "-5"])
+def test_a_terminal_of_no_width(columns, run):
+    """Some containers have it so."""
+    done = jaxgen("runs", run.path, COLUMNS=columns)
+    assert done.returncode == 0
+    assert run.path.name in done.stdout.decode()
+    assert "naive_bayes" in done.stdout.decode()
+
+
+@pytest.mark.parametrize("name", [b"by\xff", b"\xe9t\xe9", b"a/\x80/b"])
+def test_a_folder_whose_name_is_not_utf8_is_refused_before_the_work(name, tmp_path):
+    out = os.path.join(os.fsencode(tmp_path), name)
+    command = [sys.executable, "-m", "jaxgen", "train", "naive_bayes", "--steps", "1", "--out", out]
+    done = subprocess.run(command, capture_output=True, timeout=300)
+    assert error(done).endswith("the name is not UTF-8; choose another --out")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("closed", ["2>&-", "<&- 2>&-", "2>/dev/full", "2> >(head -c 1)", "2>&1 | head -c 1"])
 def test_a_run_goes_on_to_its_end_without_a_stderr(closed, run, tmp_path):
-    """Also where what is opened first takes its number."""
+    """Checks it also if the first file opened takes the closed stream's number."""
     argv = f"train naive_bayes --steps 1 --log-every 1 --sample-every 1 --checkpoint-every 1 --out {tmp_path / 'run'}"
     subprocess.run(["bash", "-c", f"{sys.executable} -m jaxgen {argv} {closed}"], capture_output=True, timeout=300)
     assert (tmp_path / "run" / "result.json").exists()
@@ -124,7 +162,7 @@ def test_a_run_goes_on_to_its_end_without_a_stderr(closed, run, tmp_path):
 
 
 def test_a_run_without_any_stream(run, tmp_path):
-    """As a daemon starts it: the lowest numbers are free, which files of the run must not get."""
+    """Starts it as a daemon does: the lowest file numbers are free, and no file of the run may get one."""
     argv = f"train naive_bayes --steps 1 --log-every 1 --sample-every 1 --checkpoint-every 1 --out {tmp_path / 'run'}"
     done = subprocess.run(["bash", "-c", f"{sys.executable} -m jaxgen {argv} <&- >&- 2>&-"], timeout=300)
     assert done.returncode == 0

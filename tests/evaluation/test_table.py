@@ -431,7 +431,7 @@ def test_which_columns_are_averaged_over_datasets():
 
 
 def test_every_metric_says_what_it_needs():
-    """In the table that `jaxgen metrics` prints; what of the networks they need, those that use none do not."""
+    """The table that `jaxgen metrics` prints says it; metrics that need samples alone can be had without networks."""
     table = metrics_table(Console(width=200))
     needs = dict(zip(table.columns[0].cells, table.columns[3].cells, strict=True))
     assert [column.header for column in table.columns] == ["metric", "of", "what", "needs", "usual"]

@@ -139,7 +139,7 @@ FAULTS = [
     ),
     Fault(
         "images have no labels, and metrics need them",
-        "they are scored by what can be, left-out ones are listed with their reason; a metric asked for is refused",
+        "scored by what can be, and what was left out is listed with its reason; a metric asked for is refused",
         r"test_scorer.py::test_(images_without_labels|images_of_another_system_without|a_metric_of_)",
     ),
     Fault(

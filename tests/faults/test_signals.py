@@ -137,7 +137,7 @@ def test_a_second_ends_the_process_while_it_waits_for_c(first, second, status, t
 
 
 def test_two_at_once_are_one(tmp_path):
-    """As where a terminal and `timeout` both pass a Ctrl-C on."""
+    """A terminal and `timeout` may both pass on a Ctrl-C."""
     code = WAITING.format(first=2, second=2, apart=0.01, rounds=10**6)
     assert child(code, tmp_path) == (signal.SIGINT, "")
 

@@ -96,7 +96,7 @@ def test_how_runs_stand(run, tmp_path, capsys):
 
 @pytest.mark.parametrize("columns", [30, 40, 80, 200])
 def test_names_are_whole_in_the_list_of_runs_however_narrow(run, tmp_path, columns, monkeypatch, capsys):
-    """Where a table does not fit, each run has a paragraph; and a run that ended before its steps reads as done."""
+    """Each run has a paragraph if a table does not fit, and a run that ended before its steps reads as done."""
     name = "a run of a rather long name/with-words-that-are-not-to-be-broken/and_a_last_one"
     (tmp_path / name).parent.mkdir(parents=True)
     run.rename(tmp_path / name)

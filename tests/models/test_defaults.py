@@ -43,7 +43,7 @@ def test_the_likelihood_follows_the_data(module, channels, binary, space, note):
 @pytest.mark.parametrize(("module", "levels"), [(vae, "logistic"), (naive_bayes, "categorical")])
 @pytest.mark.parametrize("chosen", ["bernoulli", "gaussian", None])
 def test_a_likelihood_that_was_chosen_stays(module, levels, chosen):
-    """Also bits of gray levels: the note says that the levels are cut."""
+    """Bits of gray levels can be chosen too; the note says that the levels are cut."""
     for binary in (False, True):
         note = module.make(module.Config(likelihood=chosen), spec(binary=binary)).likelihood.note
         expected = chosen or ("bernoulli" if binary else levels)
@@ -114,7 +114,7 @@ def test_the_vaes_dense_layer_follows_the_maps(size, fields, units):
 
 @pytest.mark.parametrize("module", [autoencoder, cgan, dcgan, infogan, mggan, vae, vaegan])
 def test_every_model_of_maps_has_the_default(module):
-    """Its parameters at 16 pixels are those of 2 given, and not of 4; at 32 those of 4."""
+    """Parameters at 16 pixels are those of smallest 2, and not of 4; at 32 pixels those of 4."""
 
     def sizes(size, smallest):
         config = dataclasses.replace(module.Config(features=2), smallest=smallest)

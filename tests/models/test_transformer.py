@@ -226,7 +226,7 @@ def test_samples_and_completions_are_of_the_label_asked_for():
 
 
 def test_a_caption_is_learned():
-    """Of 60 images 90% are more probable given their own caption than given another."""
+    """More than 90% of 60 images are more probable given their own caption than given another."""
     model, state = trained("caption")
     test = striped(np.tile(np.int32([0, 1, 2]), 20), seed=1)
     log_prob = jax.jit(model.likelihood.log_prob)
@@ -237,7 +237,7 @@ def test_a_caption_is_learned():
 
 
 def test_images_are_scored_and_drawn_in_parts_that_fit():
-    """In a twentieth of the memory that 20 images need they are scored as at once, and no two parts are alike."""
+    """Images get the same scores in a twentieth of the memory that 20 of them need; drawn parts differ."""
     fields = {**TINY, "condition": "label"}
     cache = 2 * 2 * 17 * 12 * 4 / 2**30  # keys and values of two layers, an image
     model, _ = trained("label")
@@ -264,7 +264,7 @@ def test_rows_of_patches_are_completed_whole():
 
 @pytest.mark.parametrize("condition", ["label", "caption"])
 def test_a_condition_that_the_data_have_not(condition):
-    """Its name is that of the missing entry; the run then says which there are."""
+    """The error is the name of the missing entry; the run then lists the entries that exist."""
     spec = Spec({"image": jax.ShapeDtypeStruct((4, 4, 1), np.uint8)}, 64)
     with pytest.raises(KeyError, match=condition):
         transformer.make(transformer.Config(condition=condition), spec)

@@ -1,4 +1,4 @@
-"""What a comparison's page shows of the data."""
+"""Real images on a comparison's page."""
 
 import numpy as np
 import pytest

@@ -169,7 +169,7 @@ def with_config(changed, imports):
 
 
 def test_a_config_of_paths_enums_and_dataclasses_is_kept_and_resumed(tmp_path, capsys):
-    """From the command line too, where a member goes by its name and a dataclass by its fields."""
+    """Members go by their names on the command line, and dataclasses by their fields."""
     path, run = tmp_path / "mine.py", tmp_path / "run"
     path.write_text(with_config(KINDS, "import enum\nfrom pathlib import Path\n"))
     options = ["--mode", "EXACT", "--place", "a/b", "--width", "7", "--seeds", "0", "--out", str(run)]

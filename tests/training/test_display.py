@@ -1,4 +1,4 @@
-"""What a run shows while it trains: lines where stderr is no terminal, and on a terminal as much as it is wide."""
+"""Progress of a run: lines if stderr is not a terminal, and a bar that fits a terminal's width."""
 
 import io
 import time
@@ -26,7 +26,7 @@ def clock(monkeypatch):
 
 
 def shown(monkeypatch, width: int) -> str:
-    """What a terminal of so many columns shows of a run at step 1,200 of 20,000."""
+    """Shows a run at step 1,200 of 20,000 on a terminal of so many columns."""
     console = Console(file=io.StringIO(), force_terminal=True, width=width, color_system=None)
     monkeypatch.setattr(display, "Console", lambda **_: console)
     bar = display.Progress(PLAN, shown=True)

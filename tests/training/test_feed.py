@@ -3,13 +3,16 @@
 import json
 import multiprocessing
 import shutil
+import subprocess
+import sys
+import threading
 
 import jax
 import numpy as np
 import pytest
 from PIL import Image
 
-from jaxgen import data
+from jaxgen import data, dependencies
 from jaxgen.data import pipeline
 from jaxgen.data.vocabulary import Vocabulary
 from jaxgen.errors import UserError
@@ -276,6 +279,63 @@ def test_worker_processes_change_nothing(spy, tmp_path, folder):
 
 
 # Large examples
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_no_word_of_workers_when_a_program_ends(tmp_path, folder, workers):
+    argv = f"train naive_bayes --dataset image_folder --data-from {folder} --image-size 4 --pipeline grain --steps 9"
+    argv = argv.replace("naive_bayes", "vae --network mlp --hidden 4 --latent-dim 2").split()
+    command = [sys.executable, "-m", "jaxgen", *argv, "--batch-size", "8", "--workers", str(workers)]
+    done = subprocess.run([*command, "--out", str(tmp_path / "run")], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0
+    assert "leaked" not in done.stderr
+    assert "Warning" not in done.stderr
+
+
+SCRIPT = """
+import sys
+from jaxgen.training import Settings, train
+how = Settings(dataset="image_folder", data_from=sys.argv[1], pipeline="grain", workers=int(sys.argv[2]), steps=2)
+GUARD
+    train("vae", {"network": "mlp", "hidden": (4,), "latent_dim": 2}, how, out=sys.argv[3], progress=False)
+"""
+
+
+@pytest.mark.parametrize(
+    ("guard", "workers", "trains"),
+    [
+        ("if __name__ == '__main__':", 1, True),
+        ("if True:", 0, True),
+        ("if True:", 1, False),
+        ("if True:", 2, False),
+        ("for _ in range(1):", 1, False),
+    ],
+)
+def test_a_script_with_workers_needs_a_guard_and_is_told(tmp_path, folder, guard, workers, trains):
+    (tmp_path / "script.py").write_text(SCRIPT.replace("GUARD", guard))
+    command = [sys.executable, str(tmp_path / "script.py"), str(folder), str(workers), str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert (done.returncode == 0) == trains, done.stderr
+    assert (tmp_path / "run").exists() == trains
+    last = "jaxgen.errors.UserError: a process that reads the data has ended (worker processes import the main script"
+    assert done.stderr.splitlines()[-1].startswith(last) if not trains else "Error" not in done.stderr
+
+
+def test_trainings_in_threads_are_those_of_one_after_the_other(tmp_path):
+    """Each of another model, so that all are parsed, compiled and saved at once."""
+    kinds = [("vae", SMALL), ("naive_bayes", None), ("gan", None)]
+    found, how = {}, settings(steps=4, seeds=(0, 1))
+
+    def go(name, config):
+        found[name] = quiet(name, config, how, tmp_path / f"{name}-threads").digests()
+
+    dependencies._read.cache_clear()
+    threads = [threading.Thread(target=go, args=kind) for kind in kinds]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == {name: quiet(name, config, how, tmp_path / name).digests() for name, config in kinds}
 
 
 @pytest.mark.parametrize(("bytes_", "most"), [(64 * BATCH * 3, 3), (64 * BATCH * 4 - 1, 3), (1, 1), (2**28, 5)])

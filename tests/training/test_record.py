@@ -58,7 +58,7 @@ def test_a_grid_of_labels_has_a_row_for_each_class(subject, classes, asked, colu
 
 
 def test_a_grid_of_captions_has_a_row_for_each_of_the_first_that_differ():
-    """Of four captions with one twice, two are asked for in a grid of 4 or 5 images, and all three in one of 64."""
+    """Four captions with one twice: a grid of 4 or 5 images asks for two of them, a grid of 64 for all three."""
     dataset = dataset_of("image", captions=[[3, 1], [2, 0], [3, 1], [1, 1]])
     for asked, rows, columns in ((5, [[3, 1], [2, 0]], 2), (None, [[3, 1], [2, 0], [1, 1]], 8)):
         num, found, condition = grid_condition(model_of("caption"), dataset, asked)

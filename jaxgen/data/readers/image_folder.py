@@ -113,12 +113,18 @@ def read(options: Options) -> Source:
     else:
         classes, label_of = tuple(sorted(set(told.labels.values()), key=_natural)), told.labels
     how = "in its own split folders" if depth else "split about 80/10/10 by a hash of their paths"
+    skipped = {}
     if missing := [split for split in SPLITS if split not in splits]:
         if depth:
             how += f", about a tenth of train for {' and another for '.join(missing)} by a hash of their paths"
         blocks = options.split_blocks or 1
         train = posixpath.dirname(splits["train"][0]).partition("/")[0] if depth else ""
-        splits |= _drawn(folder / train, splits["train"], missing, blocks)
+        drawn = _drawn(folder / train, splits["train"], missing, blocks)
+        if options.skip_bad and not all(any(_decodes(folder, path, options) for path in drawn[s]) for s in drawn):
+            whole = [path for path in splits["train"] if _decodes(folder, path, options)]
+            skipped = {"train": len(splits["train"]) - len(whole)}
+            drawn = _drawn(folder / train, whole, missing, blocks)
+        splits |= drawn
         how += f" in blocks of {blocks}" if blocks > 1 else ""
     elif options.split_blocks:
         raise UserError(f"{folder} has split folders of its own, so split_blocks is not for it")
@@ -142,8 +148,17 @@ def read(options: Options) -> Source:
         },
         note="; ".join(filter(None, parts)),
         classes=classes,
+        skipped=skipped,
         compared=True,
     )
+
+
+def _decodes(folder: Path, path: str, options: Options) -> bool:
+    """True if an image can be decoded."""
+    try:
+        return bool(_Images(os.fspath(folder), [path], max_pixels=options.max_pixels, bits=options.image_bits)[0])
+    except BadExampleError:
+        return False
 
 
 def all_images(path: Path, max_pixels: int | None = None) -> tuple[Records, list[str], str]:

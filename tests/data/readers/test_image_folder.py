@@ -936,3 +936,28 @@ def test_captions_in_two_files(tmp_path):
     assert message(tmp_path) == (
         f"{tmp_path / 'captions.jsonl'} leaves a.png an image without caption: every image needs a line, or remove it"
     )
+
+
+@pytest.mark.parametrize("whole", ["012", "089", "27", "3456789", "0123456789"])
+def test_a_split_has_images_although_those_drawn_for_it_are_bad(tmp_path, whole):
+    """Images that cannot be decoded are left out before the splits are drawn, so that no split is empty."""
+    save(tmp_path, *(f"{name}.png" for name in "0123456789"))
+    for name in set("0123456789") - set(whole):
+        (tmp_path / f"{name}.png").write_bytes(b"no image")
+    options = {"data_from": str(tmp_path), "skip_bad": True, "progress": False}
+    if len(whole) < 3:
+        with pytest.raises(UserError, match=rf"{tmp_path} holds 2 images: at least 3 are needed"):
+            data.load("image_folder", **options)
+        return
+    loaded = data.load("image_folder", **options)
+    counts = [len(getattr(loaded, split)["image"]) for split in ("train", "validation", "test")]
+    assert sum(counts) == len(whole)
+    assert min(counts) >= 1
+    if len(whole) < 10:
+        left_out = loaded.note.partition("left out because they cannot be decoded: ")[2]
+        assert sum(map(int, re.findall(r"\d+", left_out))) == 10 - len(whole)
+    for name in set("0123456789") - set(whole):  # the same images alone are drawn the same
+        (tmp_path / f"{name}.png").unlink()
+    alone = data.load("image_folder", **options)
+    for split in ("train", "validation", "test"):
+        np.testing.assert_array_equal(getattr(alone, split)["image"], getattr(loaded, split)["image"])

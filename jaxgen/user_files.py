@@ -1,0 +1,74 @@
+"""Python files of a user's own: models, experiments and extractors, which may import files beside them."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+from jaxgen.errors import UserError
+
+INSTALLED = {"site-packages", "dist-packages"}
+"""Folders of installed packages, which may lie below a user's folder."""
+
+
+class Loaded(NamedTuple):
+    """A user's file as a module."""
+
+    module: ModuleType
+    imported: dict[str, Path]  # the files beside it, or in folders there, that it imports; by their relative path
+
+
+def load_file(path: Path, name: str) -> Loaded:
+    """Imports a Python file as the module `name`.
+
+    The file imports others from its folder. They are imported anew for each file: those of two folders may have the
+    same names. An import within a function does not find them.
+
+    Raises:
+        UserError: the file cannot be imported.
+    """
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise UserError(f"{path} is no Python file")
+    folder = path.parent.resolve()
+    others = {each: sys.modules.pop(each) for each in list(sys.modules) if _of_a_user(each, folder)}
+    before = set(sys.modules)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and tyro look a class's module up by name
+    sys.path.insert(0, str(folder))
+    importlib.invalidate_caches()  # a file may have been written since the folder was read
+    try:
+        spec.loader.exec_module(module)
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise UserError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
+    finally:
+        sys.path.remove(str(folder))
+        found = {each: file for each in set(sys.modules) - before - {name} if (file := _beside(each, folder))}
+        for each in found:
+            del sys.modules[each]
+        sys.modules.update({each: module for each, module in others.items() if each != name})
+    return Loaded(module, {file.relative_to(folder).as_posix(): file for file in found.values()})
+
+
+def _own(name: str) -> Path | None:
+    """The file of a module, if it is Python code and neither installed nor jaxgen's nor Python's."""
+    file, top = getattr(sys.modules[name], "__file__", None), name.partition(".")[0]
+    if file is None or top in ("__main__", "jaxgen") or top in sys.stdlib_module_names:
+        return None
+    path = Path(file)
+    return None if INSTALLED & set(path.parts) or path.suffix != ".py" else path.resolve()
+
+
+def _beside(name: str, folder: Path) -> Path | None:
+    """The file of a module, if it is a user's own and lies below `folder`."""
+    path = _own(name)
+    return path if path and path.is_relative_to(folder) else None
+
+
+def _of_a_user(name: str, folder: Path) -> bool:
+    """True if a module is a user's own and a file below `folder` has its name."""
+    top = folder / name.partition(".")[0]
+    return (top.with_suffix(".py").exists() or top.is_dir()) and _own(name) is not None
