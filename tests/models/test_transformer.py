@@ -58,13 +58,16 @@ def network(name, shape, words=0):
     [("bits", (3, 5, 1), 0), ("colors", (2, 3, 3), WORDS), ("mixture", (2, 3, 3), 0), ("patches", (2, 3, 1), 0)],
 )
 def test_a_token_sees_all_before_it_and_nothing_else(name, shape, words):
-    """Another level changes the outputs of all later tokens, and not a bit of those up to its own."""
+    """Another level changes the outputs of all later tokens, and not a bit of those up to its own.
+
+    Where a token has three channels the other has the same levels, in another order.
+    """
     net = network(name, shape, words)
     length = int(np.prod(net.net.grid))
     level = ar.random_levels(net.head, 1, shape)
     others = np.repeat(level, length, axis=0)
     for n, other in enumerate(others.reshape(length, length, -1)):
-        other[n] = (other[n] + 1) % net.head.levels
+        other[n] = np.roll(other[n], 1) if name == "mixture" else (other[n] + 1) % net.head.levels
     given = jnp.broadcast_to(CAPTIONS[1:2], (1 + length, words or 0)) if words else None
     found = np.asarray(net.outputs(jnp.asarray(np.concatenate([level, others])), given)).reshape(1 + length, length, -1)
     changed = (found[1:] != found[:1]).any(-1)  # [the one that is another, whose outputs]
@@ -188,28 +191,38 @@ def trained(condition):
 def test_a_label_is_learned_and_asked_for():
     """Images are most probable of their own label; p(x) = sum_y p(y) p(x|y), p(y) as seen in training."""
     model, state = trained("label")
-    test = striped(np.tile(np.int32([0, 1, 2]), 20), seed=1)
-    logits = np.float64(jax.jit(model.predict["label"])(state, test))
+    classify, test = jax.jit(model.predict["label"]), striped(np.tile(np.int32([0, 1, 2]), 20), seed=1)
+    logits = np.float64(classify(state, test))
     assert (logits.argmax(-1) == test["label"]).mean() > 0.95
     found = jax.jit(model.likelihood.log_prob)(None, state, test)
     np.testing.assert_allclose(found, np.logaddexp.reduce(logits, axis=-1), rtol=1e-5)
     seen = np.asarray(state.extra)
     assert seen.sum() == 150 * 32
     assert 0.4 < seen[1] / seen.sum() < 0.6
-    even = jax.jit(model.predict["label"])(state._replace(extra=jnp.zeros_like(state.extra)), test)
-    np.testing.assert_allclose(even - logits, np.log(1 / 3) - np.log(seen / seen.sum())[None].repeat(60, 0), atol=1e-3)
+    even = classify(state._replace(extra=jnp.zeros_like(state.extra)), test)
+    np.testing.assert_allclose(even - logits, np.tile(np.log(1 / 3) - np.log(seen / seen.sum()), (60, 1)), atol=1e-3)
+
+    step = jax.jit(model.phases[0].step)
+    labels = [np.full(60, label, np.int32) for label in (-1, 0, 1, 2)]  # the first is unknown
+    losses = [float(step(jax.random.key(0), state, {**test, "label": label})[1]["loss"]) for label in labels]
+    assert min(np.diff(np.sort(losses))) > 1e-3
+
+
+def test_samples_and_completions_are_of_the_label_asked_for():
+    """80% of them are most probable of it; a completion keeps the upper half, and another label changes the rest."""
+    model, state = trained("label")
+    label, image = np.repeat(np.int32([0, 1, 2]), 20), striped(np.int32([2]))["image"]
 
     @jax.jit
-    def complete(rows, label):
-        batch = {"image": jnp.broadcast_to(test["image"][2], (20, 4, 4, 1))}
-        return model.sampler.complete(jax.random.key(5), state, batch, 2, {"label": label})["image"]
+    def drawn(label):
+        given = {"image": jnp.broadcast_to(image, (60, 4, 4, 1))}
+        completed = model.sampler.complete(jax.random.key(5), state, given, 2, {"label": label})
+        return completed["image"], model.sampler.draw(jax.random.key(3), state, 60, {"label": label})["image"]
 
-    label = np.repeat(np.int32([0, 1]), 10)
-    drawn = jax.jit(lambda: model.sampler.draw(jax.random.key(3), state, 20, {"label": label})["image"])()
-    assert (jax.jit(model.predict["label"])(state, {"image": drawn}).argmax(-1) == label).mean() > 0.8
-    completed = complete(2, label)
-    np.testing.assert_array_equal(completed[:, :2], np.broadcast_to(test["image"][2, :2], (20, 2, 4, 1)))
-    assert (completed[:10, 2:] != completed[10:, 2:]).any((1, 2, 3)).all()
+    (completed, samples), (others, _) = drawn(label), drawn(label[::-1])
+    assert (jax.jit(model.predict["label"])(state, {"image": samples}).argmax(-1) == label).mean() > 0.8
+    np.testing.assert_array_equal(completed[:, :2], np.broadcast_to(image[:, :2], (60, 2, 4, 1)))
+    assert (completed[label != 1, 2:] != others[label != 1, 2:]).any((1, 2, 3)).mean() > 0.9
 
 
 def test_a_caption_is_learned():
