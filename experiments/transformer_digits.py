@@ -7,12 +7,16 @@ before it. Dropout of a half keeps 808 training images from being learned by hea
 
     jaxgen compare experiments/transformer_digits.py
 
-Time: TIME. Expected: the Transformer is better by both measures; over 95% of the test images are most probable of
-their own class.
+Time: 8 minutes of processor time. Expected: the Transformer is better by both measures.
 
 Measured on a CPU (jax 0.10.2), mean and 95% t interval over the seeds:
 
-TABLE
+    row            log p                      bits/dim               accuracy
+    naive_bayes    -276.8 (all seeds)         6.240                  0.8899
+    transformer    -261.8 [-265.2, -258.4]    5.901 [5.824, 5.977]   0.9414 [0.9141, 0.9688]
+    untrained      -354.9                     8                      0.0990
+
+Three seeds are not enough to tell the two apart by an exact permutation test with Holm's correction; five are.
 """
 
 from jaxgen.comparison import Arm, Comparison, Experiment, Scoring

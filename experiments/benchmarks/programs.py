@@ -68,7 +68,8 @@ CASES = {
     "vae": Case("vae", CONVOLUTIONAL | {"likelihood": "bernoulli"}),
     "vae-conditional": Case(
         "vae",
-        CONVOLUTIONAL | {"conditional": True, "likelihood": "logistic", "warmup_steps": 100, "free_bits": 0.1},
+        CONVOLUTIONAL
+        | {"dense_units": 8, "conditional": True, "likelihood": "logistic", "warmup_steps": 100, "free_bits": 0.1},
         precision="bfloat16",
         redrawn=True,
     ),

@@ -6,13 +6,13 @@ where tokens are pixels in raster order, each channel after the other (likelihoo
 patches of bits, and c is nothing, a label or a caption: log p(x|c) is exact. A label-conditional model's p(x) is
 sum_y p(y) p(x|y), with p(y) from the labels seen in training, and Bayes' rule gives p(y|x).
 
-The network is the decoder-only one of Chen et al. 2020 (Generative Pretraining from Pixels): blocks with norms first,
-an own start token, outputs that begin at 0. The sequence is what is known of c, the start, and the tokens but the last.
-A token stands where the next one is predicted, and is given that one's row, column and channel, each embedded by
-itself; so an image's tokens have the same places after a caption of any length. The word after a caption's end is
-padding, which no token sees, nor an unknown label.
+The network is the decoder-only one of Chen et al. 2020 (Generative Pretraining from Pixels): norms before each layer,
+a start token of its own, outputs that begin at 0. The sequence is c, the start, and all tokens but the last. Each
+position predicts the token that follows it, and is given the embedded row, column and channel of that token, so that a
+token's position does not depend on the length of a caption. No position sees a caption's padding or an unknown label.
 
-Attention is over all earlier tokens where Parmar et al. have blocks of them. Adam with a clipped gradient; no warm-up.
+Attention is over all earlier tokens; that of Parmar et al. is over blocks of them. Adam with a clipped gradient,
+without warm-up.
 """
 
 import math

@@ -153,16 +153,17 @@ def test_checkpoints(measured):
     assert 0 < result["save"]["megabytes"] < 1
 
 
-def test_sampling(measured):
+@pytest.mark.parametrize(("model", "goal"), [("pixelcnn", 100), ("transformer", 50)])
+def test_sampling(model, goal, measured):
     """A pass per pixel takes 64 times as long as one pass over 8x8 pixels."""
-    result = measured(sampling, "--layers", "1", *TINY)
+    result = measured(sampling, "--model", model, "--layers", "1", *TINY)
     seconds = {name: contender["seconds_a_step"] for name, contender in result["contenders"].items()}
     by_round = 64 * np.divide(seconds["one forward pass"], seconds["cached sampling"])
     assert result["headline"] == {
         "ratio": pytest.approx(np.median(by_round)),
         "low": pytest.approx(by_round.min()),
         "high": pytest.approx(by_round.max()),
-        "goal": 100,
+        "goal": goal,
     }
     assert result["images_a_second"] == pytest.approx(4 / np.median(seconds["cached sampling"]))
 

@@ -58,13 +58,16 @@ def network(name, shape, words=0):
     [("bits", (3, 5, 1), 0), ("colors", (2, 3, 3), WORDS), ("mixture", (2, 3, 3), 0), ("patches", (2, 3, 1), 0)],
 )
 def test_a_token_sees_all_before_it_and_nothing_else(name, shape, words):
-    """Another level changes the outputs of all later tokens, and not a bit of those up to its own."""
+    """Another level changes the outputs of all later tokens, and not a bit of those up to its own.
+
+    Where a token has three channels the other has the same levels, in another order.
+    """
     net = network(name, shape, words)
     length = int(np.prod(net.net.grid))
     level = ar.random_levels(net.head, 1, shape)
     others = np.repeat(level, length, axis=0)
     for n, other in enumerate(others.reshape(length, length, -1)):
-        other[n] = (other[n] + 1) % net.head.levels
+        other[n] = np.roll(other[n], 1) if name == "mixture" else (other[n] + 1) % net.head.levels
     given = jnp.broadcast_to(CAPTIONS[1:2], (1 + length, words or 0)) if words else None
     found = np.asarray(net.outputs(jnp.asarray(np.concatenate([level, others])), given)).reshape(1 + length, length, -1)
     changed = (found[1:] != found[:1]).any(-1)  # [the one that is another, whose outputs]
@@ -166,7 +169,10 @@ def striped(label, seed=0):
 
 @cache
 def trained(condition):
-    """A model, and its state after some steps on stripes of which label 1 is twice as frequent as others."""
+    """A model, its state after some steps on stripes, half of them of label 1, and its scores of a batch.
+
+    Scores are log p(x) and, given labels, log p(x, y).
+    """
     model = transformer.make(transformer.Config(condition=condition, learning_rate=1e-2, **TINY), SPEC)
     data = striped(np.tile(np.int32([0, 1, 1, 2]), 64))
 
@@ -182,58 +188,73 @@ def trained(condition):
     state, losses = fit()
     assert losses[0] == pytest.approx(16 * np.log(2))
     assert losses[-20:].mean() < 8
-    return model, state
+
+    @jax.jit
+    def scores(state, batch):
+        return model.likelihood.log_prob(None, state, batch), *(f(state, batch) for f in model.predict.values())
+
+    return model, state, scores
 
 
 def test_a_label_is_learned_and_asked_for():
     """Images are most probable of their own label; p(x) = sum_y p(y) p(x|y), p(y) as seen in training."""
-    model, state = trained("label")
+    model, state, scores = trained("label")
     test = striped(np.tile(np.int32([0, 1, 2]), 20), seed=1)
-    logits = np.float64(jax.jit(model.predict["label"])(state, test))
+    found, logits = scores(state, test)
+    logits = np.float64(logits)
     assert (logits.argmax(-1) == test["label"]).mean() > 0.95
-    found = jax.jit(model.likelihood.log_prob)(None, state, test)
     np.testing.assert_allclose(found, np.logaddexp.reduce(logits, axis=-1), rtol=1e-5)
     seen = np.asarray(state.extra)
     assert seen.sum() == 150 * 32
     assert 0.4 < seen[1] / seen.sum() < 0.6
-    even = jax.jit(model.predict["label"])(state._replace(extra=jnp.zeros_like(state.extra)), test)
-    np.testing.assert_allclose(even - logits, np.log(1 / 3) - np.log(seen / seen.sum())[None].repeat(60, 0), atol=1e-3)
+    even = scores(state._replace(extra=jnp.zeros_like(state.extra)), test)[1]
+    np.testing.assert_allclose(even - logits, np.tile(np.log(1 / 3) - np.log(seen / seen.sum()), (60, 1)), atol=1e-3)
+
+    step = jax.jit(model.phases[0].step)
+    labels = [np.full(60, label, np.int32) for label in (-1, 0, 1, 2)]  # the first is unknown
+    losses = [float(step(jax.random.key(0), state, {**test, "label": label})[1]["loss"]) for label in labels]
+    assert min(np.diff(np.sort(losses))) > 1e-3
+
+
+def test_samples_and_completions_are_of_the_label_asked_for():
+    """80% of them are most probable of it; a completion keeps the upper half, and another label changes the rest."""
+    model, state, scores = trained("label")
+    label, image = np.repeat(np.int32([0, 1, 2]), 20), striped(np.int32([2]))["image"]
 
     @jax.jit
-    def complete(rows, label):
-        batch = {"image": jnp.broadcast_to(test["image"][2], (20, 4, 4, 1))}
-        return model.sampler.complete(jax.random.key(5), state, batch, 2, {"label": label})["image"]
+    def drawn(label):
+        given = {"image": jnp.broadcast_to(image, (60, 4, 4, 1))}
+        completed = model.sampler.complete(jax.random.key(5), state, given, 2, {"label": label})
+        return completed["image"], model.sampler.draw(jax.random.key(3), state, 60, {"label": label})["image"]
 
-    label = np.repeat(np.int32([0, 1]), 10)
-    drawn = jax.jit(lambda: model.sampler.draw(jax.random.key(3), state, 20, {"label": label})["image"])()
-    assert (jax.jit(model.predict["label"])(state, {"image": drawn}).argmax(-1) == label).mean() > 0.8
-    completed = complete(2, label)
-    np.testing.assert_array_equal(completed[:, :2], np.broadcast_to(test["image"][2, :2], (20, 2, 4, 1)))
-    assert (completed[:10, 2:] != completed[10:, 2:]).any((1, 2, 3)).all()
+    (completed, samples), (others, _) = drawn(label), drawn(label[::-1])
+    batch = {**striped(label), "image": samples}
+    assert (scores(state, batch)[1].argmax(-1) == label).mean() > 0.8
+    np.testing.assert_array_equal(completed[:, :2], np.broadcast_to(image[:, :2], (60, 2, 4, 1)))
+    assert (completed[label != 1, 2:] != others[label != 1, 2:]).any((1, 2, 3)).mean() > 0.9
 
 
 def test_a_caption_is_learned():
     """More than 90% of 60 images are more probable given their own caption than given another."""
-    model, state = trained("caption")
+    model, state, scores = trained("caption")
     test = striped(np.tile(np.int32([0, 1, 2]), 20), seed=1)
-    log_prob = jax.jit(model.likelihood.log_prob)
-    right = log_prob(None, state, test)
-    wrong = log_prob(None, state, {**test, "caption": np.roll(test["caption"], 1, axis=0)})
+    (right,) = scores(state, test)
+    (wrong,) = scores(state, {**test, "caption": np.roll(test["caption"], 1, axis=0)})
     assert (right > wrong).mean() > 0.9
     assert model.likelihood.note == "p(x|caption) is of bits, 1 where a pixel is at least 128"
 
 
 def test_images_are_scored_and_drawn_in_parts_that_fit():
-    """Images get the same scores in a twentieth of the memory that 20 of them need; drawn parts differ."""
+    """Images get the same scores two at a time, and of samples drawn three at a time no parts are alike."""
     fields = {**TINY, "condition": "label"}
     cache = 2 * 2 * 17 * 12 * 4 / 2**30  # keys and values of two layers, an image
-    model, _ = trained("label")
+    _, state, scores = trained("label")
     config, spec = transformer.Config(memory=3 * cache, **fields), SPEC._replace(batch_size=1)
     assert transformer.images_at_once(config, 17, spec) == (2, 3)  # a layer's attention is 4 * 3 * 17^2 bytes
     small = transformer.make(config, spec)
-    state, test = trained("label")[1], striped(np.int32([0, 1, 2, 1, 0]), seed=1)
-    found, expected = (jax.jit(m.likelihood.log_prob)(None, state, test) for m in (small, model))
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    test = striped(np.tile(np.int32([0, 1, 2]), 20), seed=1)
+    found = jax.jit(small.likelihood.log_prob)(None, state, {name: entry[:5] for name, entry in test.items()})
+    np.testing.assert_allclose(found, scores(state, test)[0][:5], rtol=1e-5)
     label = {"label": np.zeros(6, np.int32)}
     drawn = np.asarray(jax.jit(lambda: small.sampler.draw(jax.random.key(3), state, 6, label)["image"])())
     assert (drawn[:3] != drawn[3:]).any()

@@ -4,6 +4,7 @@ import io
 import re
 import shutil
 from functools import partial
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -14,12 +15,13 @@ from PIL import Image
 
 from jaxgen import data
 from jaxgen.data.readers.image_folder import folder_names
-from jaxgen.drawing import captioned, labeled, spread
+from jaxgen.data.vocabulary import Vocabulary
+from jaxgen.drawing import captioned, enlarged, image_grid, labeled, spread, stacked
 from jaxgen.errors import UserError
 from jaxgen.evaluation.foreign import read_images
-from jaxgen.model import Phase, Spec
+from jaxgen.model import Model, Phase, Sampler, Spec
 from jaxgen.models import infogan
-from jaxgen.pictures import latents, sample, sampling
+from jaxgen.pictures import kinds, latents, sample, sampling
 from jaxgen.pictures.kinds import KINDS
 from jaxgen.training import Settings, open_run, train
 from jaxgen.training.engine import streams
@@ -739,3 +741,26 @@ def test_a_webp_of_many_seeds_that_is_too_large(runs, tmp_path, monkeypatch):
     monkeypatch.setattr("jaxgen.drawing.WEBP_SIDE", 100)
     with pytest.raises(UserError, match=r"a WebP has at most 100 pixels a side, not .*; choose \.gif"):
         sample(runs / "vae", "interpolation", out=tmp_path / "path.webp")
+
+
+def test_samples_given_captions_are_rows_below_them():
+    """The drawn images are as bright as ten times the id of the caption's second word."""
+    vocabulary = Vocabulary(("a", "cat", "dog"))
+    captions = vocabulary.encode(["a cat", "a dog"], 3)
+
+    def draw(key, state, num, condition):
+        brightness = (10 * condition["caption"][:, 1]).astype(jnp.uint8)
+        return {"image": jnp.broadcast_to(brightness[:, None, None, None], (num, 8, 8, 1))}
+
+    spec = Spec({"image": jax.ShapeDtypeStruct((8, 8, 1), np.uint8)}, 9)
+    dataset = SimpleNamespace(spec=spec, test={"caption": captions}, vocabulary=vocabulary)
+    model = Model(None, (), (), sampler=Sampler(draw, ("caption",)))
+    plan = SimpleNamespace(model=model, dataset=dataset, settings=SimpleNamespace(seeds=(0, 1)))
+    drawn = kinds.samples(SimpleNamespace(plan=plan, state=jnp.zeros(2)), kinds.Asked(num=5))
+    cells = [np.full((2, 8, 8, 1), 10 * word, np.uint8) for word in (3, 4)]
+    rows = [enlarged(image_grid(cell, 2), 7) for cell in cells]
+    expected = stacked([captioned(*each) for each in zip(rows, ("a cat", "a dog"), strict=True)])
+    assert drawn.legible
+    for grid in drawn.grids:
+        np.testing.assert_array_equal(grid, expected)
+    assert (len(drawn.grids), drawn.arrays["caption"].shape, drawn.arrays["image"].shape) == (2, (8, 3), (8, 8, 8, 1))
