@@ -33,6 +33,13 @@ def pytest_configure(config):
     os.environ["XLA_FLAGS"] = " ".join([*known, own]).strip()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def hangups():
+    """Lets SIGHUP through to the tests' processes, which inherit it ignored under nohup."""
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def pytest_report_header():
     unknown = [flag for flag in QUICK if flag not in os.environ["XLA_FLAGS"]]
     return [f"XLA_FLAGS: {os.environ['XLA_FLAGS']}", *(f"left out, unknown to this XLA: {flag}" for flag in unknown)]
