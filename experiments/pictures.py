@@ -1,4 +1,4 @@
-"""Draws the README's pictures: samples of every generative model, and the page of a comparison.
+"""Draws the README's pictures: samples of nine models, and the page of a comparison.
 
     python -m experiments.pictures
 
@@ -101,7 +101,7 @@ def page(runs: Path) -> bytes:
 
 
 def draw(runs: Path = Path("runs/pictures")) -> None:
-    """Draw the README's pictures: samples of every generative model, and the page of a comparison.
+    """Draw the README's pictures: samples of nine models, and the page of a comparison.
 
     Args:
         runs: folder of the runs; existing runs are not retrained
