@@ -5,8 +5,8 @@ The digits are scikit-learn's (1,797 scans of 8x8 pixels), and nothing is downlo
 labels and sum p(x|y) p(y) over them; for the VAE a bound, the ELBO, and a tighter one by 500 importance samples.
 
 The digits have 17 of the 256 levels. A softmax learns which ones, a logistic distribution cannot. So those are compared
-that model a single pixel alike: Naive Bayes, PixelCNN and PixelRNN by a softmax, the VAE and PixelCNN++ by logistic
-distributions.
+that model a single pixel alike: Naive Bayes, PixelCNN and PixelRNN by a softmax, the VAE and PixelCNN++ by one logistic
+distribution.
 
     jaxgen compare experiments/autoregressive_digits.py
 
@@ -42,7 +42,9 @@ experiment = Experiment(
         "vae": Arm("vae", {"likelihood": "logistic", "latent_dim": 8}),
         "pixelcnn": Arm("pixelcnn", {**SOFTMAX, **LABELS, "layers": 3}),
         "pixelrnn": Arm("pixelrnn", {**SOFTMAX, **LABELS, "layers": 2}),
-        "pixelcnnpp": Arm("pixelcnnpp", {**LABELS, "likelihood": "logistic", "features": 24, "layers": 1}),
+        "pixelcnnpp": Arm(
+            "pixelcnnpp", {**LABELS, "likelihood": "logistic", "mixtures": 1, "features": 24, "layers": 1}
+        ),
     },
     scoring=Scoring(metrics=("log_prob", "iwae", "accuracy", "fd", "recognized")),
     comparisons=(

@@ -1,7 +1,7 @@
 """Functions shared by autoregressive models of pixels: samplers in raster order, labels by Bayes' rule.
 
 A network gives the outputs of p(x_i | x_1, ..., x_{i-1}) for every pixel, or for every channel of it. The key of each
-draw depends on its place only, so that all samplers here draw the same image from the same key.
+draw depends on its place only, so that all samplers here draw the same image from the same key, up to rounding.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from jaxgen.nn.masked import Place
 
 
 def check(config: Any, channels: int, *sides: str) -> None:
-    """Raises UserError for values of a Config that cannot be, do not go together, or do not fit so many channels.
+    """Raises UserError for invalid or conflicting fields, and for too few features for the color channels.
 
     `sides` are the fields that are sides of kernels.
     """
@@ -35,6 +35,13 @@ def check(config: Any, channels: int, *sides: str) -> None:
         if config.likelihood != "logistic" and getattr(config, name) < channels:
             words = f"{name} must be at least {channels}, one for each color channel"
             raise UserError(f"{words}, not {getattr(config, name)}")
+
+
+def num_labels(config: Any, spec: Spec) -> int:
+    """Number of labels that the network is given, 0 if not conditional; raises KeyError if the data have none."""
+    if config.conditional and not spec.num_classes:
+        raise KeyError("label")
+    return spec.num_classes if config.conditional else 0
 
 
 def drawn_in_turn(
@@ -58,7 +65,7 @@ def drawn_in_turn(
             not drawn yet must be ignored. The first cache is {}.
         reach: rows above and columns to each side that the first layer reads.
         given: levels int32 [num, H, W, C], of which the first `rows` rows are kept.
-        rows: of `given`.
+        rows: number of rows of `given` to keep.
 
     Returns:
         (levels int32 [num, H, W, C], the outputs that they were drawn from [num, H, W, groups, outputs]).
@@ -111,15 +118,16 @@ def drawn_by_fixed_point(
     """Draws levels by repeated passes over whole images, for networks without a cache.
 
     Every pass draws all pixels anew with the same noise, from outputs given the previous pass, until nothing changes.
-    A pixel is final one pass after all those before it are, so the result is exactly that of drawing in turn, after at
-    most one pass per pixel and group, and usually far fewer (Song et al. 2021, https://arxiv.org/abs/2002.03629).
+    A pixel is final one pass after all those before it are, so the result is that of drawing in turn, after at most one
+    pass per pixel and group and one that changes nothing, usually far fewer (Song et al. 2021,
+    https://arxiv.org/abs/2002.03629).
 
     Args:
         key: of all draws.
         head: the distributions.
         forward: scaled images [num, H, W, C] -> outputs [num, H, W, groups, outputs].
         given: levels int32 [num, H, W, C], of which the first `rows` rows are kept.
-        rows: of `given`.
+        rows: number of rows of `given` to keep.
 
     Returns:
         (levels int32 [num, H, W, C], the number of passes, int32 []).
@@ -139,7 +147,7 @@ def drawn_by_fixed_point(
         new = drawn(level)
         return new, (new != level).any(), passes + 1
 
-    start = (jnp.zeros_like(given), jnp.bool_(True), jnp.int32(0))
+    start = (jnp.where(kept, given, 0), jnp.bool_(True), jnp.int32(0))
     level, _, passes = lax.while_loop(lambda carry: carry[1] & (carry[2] <= numbers), again, start)
     return level, passes
 
@@ -151,6 +159,7 @@ def abilities(
     log_likelihood: Callable[[Any, Array, Array], Array],
     drawn: Callable[[Any, Key, Array, int, Array], tuple[Array, Any]],
     caption: bool = False,
+    rows_at_once: int = 1,
 ) -> dict[str, Any]:
     """Returns a Model's `needs`, `sampler`, `likelihood` and, if it is conditional, `predict` by Bayes' rule.
 
@@ -165,6 +174,7 @@ def abilities(
         drawn: (params, key, given, rows, y) -> (levels int32 [num, H, W, C], anything). The first `rows` rows of the
             levels are those of `given`.
         caption: True for a model given captions: y is then the caption, int32 [batch, words].
+        rows_at_once: rows that are drawn together; `rows` is a multiple of it.
     """
 
     def told(batch, num):
@@ -202,7 +212,7 @@ def abilities(
     note = f"p(x{given}) is of {bits_of(spec) if head.space == 'binary' else head.note}"
     return {
         "needs": ("image", *conditions),
-        "sampler": Sampler(draw, conditions, head.sampling, complete),
+        "sampler": Sampler(draw, conditions, head.sampling, complete, rows_at_once),
         "likelihood": Likelihood(log_prob, head.space, "exact", note),
         "predict": {"label": classify} if classes else {},
     }

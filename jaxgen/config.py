@@ -22,7 +22,13 @@ def configured(cls: type, values: dict[str, Any], what: str) -> Any:
         raise UserError(f"{what}: Config is no dataclass")
     if not isinstance(values, Mapping):
         raise UserError(f"{what}'s fields are given as a dict, not as {values!r}")
-    hints = typing.get_type_hints(cls)
+    try:
+        hints = typing.get_type_hints(cls)
+    except NameError as error:  # of a class from a file beside a model's, with annotations that are texts
+        raise UserError(
+            f"{what}: the annotations of {cls.__name__} cannot be read ({error}); leave out "
+            f"`from __future__ import annotations` in {cls.__module__}"
+        ) from None
     fields = {field.name for field in dataclasses.fields(cls)}
     for name, value in values.items():
         if name not in fields:
@@ -46,17 +52,25 @@ def plain(config: Any, what: str) -> dict[str, Any]:
     for name, value in ((field.name, getattr(config, field.name)) for field in dataclasses.fields(config)):
         try:
             fields[name] = _plain(value)
-            back = configured(type(config), {name: fields[name]}, what)
+        except TypeError:
+            raise _unkept(what, name, value) from None
+    back = configured(type(config), fields, what)
+    for name in fields:
+        value = getattr(config, name)
+        try:
             kept = bool(getattr(back, name) == value) or value != value  # NaN
-        except (UserError, TypeError, ValueError):
+        except (TypeError, ValueError):  # of arrays
             kept = False
         if not kept:
-            shown = " ".join(repr(value).split())[:100]
-            raise UserError(
-                f"{what}'s field {name} holds {shown}, which a run's config.json cannot keep: a field is of numbers, "
-                "texts, paths, enums, or tuples or dataclasses of them, as its annotation says"
-            )
+            raise _unkept(what, name, value)
     return fields
+
+
+def _unkept(what: str, name: str, value: Any) -> UserError:
+    return UserError(
+        f"{what}'s field {name} holds {' '.join(repr(value).split())[:100]}, which a run's config.json cannot keep: a "
+        "field is of numbers, texts, paths, enums, or lists, tuples, dicts or dataclasses of them, as annotated"
+    )
 
 
 def named(value: Any) -> Any:
@@ -65,6 +79,8 @@ def named(value: Any) -> Any:
         return value.name
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: named(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {key: named(each) for key, each in value.items()}
     return tuple(map(named, value)) if type(value) in (list, tuple) else value
 
 
@@ -138,7 +154,7 @@ def _as(value: Any, hint: Any) -> Any:
         each = arguments[:1] * len(value) if arguments[-1] is ... else arguments
         return tuple(map(_as, value, each))
     if isinstance(value, list):
-        return tuple(value)
+        return value if (origin or hint) is list else tuple(value)
     if _is(hint, Enum) and isinstance(value, str):
         return hint[value]
     if _is(hint, PurePath):

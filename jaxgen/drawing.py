@@ -25,15 +25,15 @@ WEBP_SIDE = 16_383
 
 
 def spread(num: int, examples: int, labels=None) -> np.ndarray:
-    """The rows of `num` of so many examples to be shown: as many of each class, evenly spaced within it.
+    """Rows of at most `num` examples to show: as many of each class, evenly spaced within it.
 
     Examples are often sorted by class. Classes that have fewer leave their places to the others; where there are more
     classes than places, evenly spaced classes are shown.
 
     Args:
-      num: examples, at most.
-      examples: that there are.
-      labels: of each, int [examples]; None where there are none, and the rows are evenly spaced over all.
+      num: maximum number of examples to show.
+      examples: number of examples.
+      labels: int [examples]; if None, the rows are evenly spaced over all examples.
 
     Returns:
       int [min(num, examples)], rising.

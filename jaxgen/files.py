@@ -11,6 +11,8 @@ def check_writable(path: Path) -> None:
     """Raises UserError if a file at `path`, a place for a result, could not be written. Leaves nothing behind."""
     if os.path.isdir(path):  # Path.is_dir raises where it may not look
         raise UserError(f"{path} is a folder; --out names a file")
+    if os.path.exists(path) and not os.path.isfile(path):  # a device, which would be replaced
+        raise UserError(f"{path} is no file; --out names one")
     above = next(each for each in Path(os.path.abspath(path)).parents if os.path.exists(each))
     try:
         if not above.is_dir():

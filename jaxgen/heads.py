@@ -163,13 +163,15 @@ def _logistic(channels: int, mixtures: int, temperature: float) -> Head:
     if not 1 <= mixtures <= 1000:
         raise UserError(f"mixtures must lie between 1 and 1000, not {mixtures}")
     pairs = [(c, before) for c in range(channels) for before in range(c)]
+    # A readout of zeros would make the components equal, with equal gradients for ever: their means begin apart.
+    apart = np.linspace(-1, 1, mixtures, dtype=np.float32) if mixtures > 1 else np.zeros(1, np.float32)
 
     def components(outputs):
         """Logits [..., mixtures]; means, log-scales [..., C, mixtures]; coefficients [..., C (C-1) / 2, mixtures]."""
         outputs = outputs.reshape(*outputs.shape[:-1], -1, mixtures)
         logits, rest = outputs[..., 0, :], outputs[..., 1:, :]
         mean, log_scale, coefficient = jnp.split(rest, [channels, 2 * channels], axis=-2)
-        return logits, mean, jnp.maximum(log_scale, LEAST_LOG_SCALE), jnp.tanh(coefficient)
+        return logits, mean + apart, jnp.maximum(log_scale, LEAST_LOG_SCALE), jnp.tanh(coefficient)
 
     def shifted(mean, coefficient, c, x):
         """Means [..., mixtures] of channel c, given at least the channels before it, x [..., c or more] in [-1, 1]."""

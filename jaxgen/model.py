@@ -85,6 +85,7 @@ class Sampler(NamedTuple):
     note: str = ""  # what samples are (means or draws), stored with every score
     complete: Callable[[Key, State, Batch, int, Condition], Batch] | None = None
     """(key, state, batch, rows, condition) -> entries drawn given the first `rows` rows of the batch's images."""
+    rows_at_once: int = 1  # `rows` must be a multiple of it
 
 
 class Likelihood(NamedTuple):

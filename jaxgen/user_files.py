@@ -2,6 +2,9 @@
 
 import importlib.util
 import sys
+import sysconfig
+import threading
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
@@ -10,6 +13,9 @@ from jaxgen.errors import UserError
 
 INSTALLED = {"site-packages", "dist-packages"}
 """Folders of installed packages, which may lie below a user's folder."""
+
+STANDARD = Path(sysconfig.get_path("stdlib")).resolve()
+_ALONE = threading.RLock()  # held while a file is imported, since that changes the process's table of modules
 
 
 class Loaded(NamedTuple):
@@ -31,6 +37,11 @@ def load_file(path: Path, name: str) -> Loaded:
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise UserError(f"{path} is no Python file")
+    with _ALONE:
+        return _loaded(path, name, spec)
+
+
+def _loaded(path: Path, name: str, spec: ModuleSpec) -> Loaded:
     folder = path.parent.resolve()
     others = {each: sys.modules.pop(each) for each in list(sys.modules) if _of_a_user(each, folder)}
     before = set(sys.modules)
@@ -39,7 +50,7 @@ def load_file(path: Path, name: str) -> Loaded:
     sys.path.insert(0, str(folder))
     importlib.invalidate_caches()  # a file may have been written since the folder was read
     try:
-        spec.loader.exec_module(module)
+        spec.loader.exec_module(module)  # type: ignore[union-attr]  # checked above
     except UserError:
         raise
     except (Exception, SystemExit) as error:
@@ -50,16 +61,20 @@ def load_file(path: Path, name: str) -> Loaded:
         for each in found:
             del sys.modules[each]
         sys.modules.update({each: module for each, module in others.items() if each != name})
-    return Loaded(module, {file.relative_to(folder).as_posix(): file for file in found.values()})
+    files = [file for file in found.values() if file.suffix == ".py"]
+    return Loaded(module, {file.relative_to(folder).as_posix(): file for file in files})
 
 
 def _own(name: str) -> Path | None:
-    """The file of a module, if it is Python code and neither installed nor jaxgen's nor Python's."""
-    file, top = getattr(sys.modules[name], "__file__", None), name.partition(".")[0]
-    if file is None or top in ("__main__", "jaxgen") or top in sys.stdlib_module_names:
+    """The file of a module, or the folder of a package without __init__.py, unless installed, jaxgen's or Python's."""
+    module = sys.modules[name]
+    place = getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", ())), None)
+    if place is None or name.partition(".")[0] in ("__main__", "jaxgen"):
         return None
-    path = Path(file)
-    return None if INSTALLED & set(path.parts) or path.suffix != ".py" else path.resolve()
+    path = Path(place).resolve()
+    if INSTALLED & set(path.parts) or path.is_relative_to(STANDARD) or path.suffix not in (".py", ""):
+        return None
+    return path
 
 
 def _beside(name: str, folder: Path) -> Path | None:

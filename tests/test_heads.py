@@ -5,12 +5,14 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import scipy.special
 import scipy.stats
 
 from jaxgen.errors import UserError
 from jaxgen.heads import make_head
+from jaxgen.nn.optimizer import descend
 
 
 def every(levels, *shape):
@@ -67,7 +69,7 @@ def test_each_head_equals_scipy():
     outputs = np.float32(rng.normal(0, 1, (2, 1, 1, 1, 20)))
     for image, numbers in zip(level.reshape(2, 3), np.float64(outputs).reshape(2, 10, 2), strict=True):
         x, share = image / 127.5 - 1, scipy.special.softmax(numbers[0])
-        mean, scale, c = numbers[1:4], np.exp(numbers[4:7]), np.tanh(numbers[7:])
+        mean, scale, c = numbers[1:4] + np.float64([-1, 1]), np.exp(numbers[4:7]), np.tanh(numbers[7:])
         center = [mean[0], mean[1] + c[0] * x[0], mean[2] + c[1] * x[0] + c[2] * x[1]]
         p = share
         for channel in range(3):
@@ -77,6 +79,30 @@ def test_each_head_equals_scipy():
         at = np.flatnonzero((level.reshape(2, 3) == image).all(1))[0]
         found = head.log_prob(jnp.asarray(level), outputs)[at]
         np.testing.assert_allclose(found, np.log(p.sum()), rtol=1e-4)
+
+
+def test_an_untrained_mixture_becomes_one():
+    """Its components have gradients of their own at outputs of 0, and learn levels that one logistic cannot."""
+    level = jnp.int32([16, 240] * 50).reshape(100, 1, 1, 1)
+
+    def learned(mixtures):
+        head = make_head("logistic", 1, mixtures=mixtures)
+
+        def loss(outputs):
+            return -head.log_prob(level, jnp.broadcast_to(outputs, (100, 1, 1, 1, head.outputs))).mean()
+
+        start, adam = jnp.zeros(head.outputs), optax.adam(0.05)
+
+        def step(_, carry):
+            return descend(adam, jax.grad(loss)(carry[0]), carry[1], carry[0])
+
+        end, _ = jax.jit(lambda carry: jax.lax.fori_loop(0, 500, step, carry))((start, adam.init(start)))
+        return jax.grad(loss)(start).reshape(3, mixtures), loss(end)
+
+    gradient, mixed = learned(4)
+    assert all(len(np.unique(row)) == 4 for row in np.asarray(gradient[1:]))
+    _, alone = learned(1)
+    assert mixed < alone - 2
 
 
 @pytest.mark.parametrize(

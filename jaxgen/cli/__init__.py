@@ -52,10 +52,15 @@ def program() -> NoReturn:
     with signals.watched():
         status = main()
         if status in {Stopped("", asked).status for asked in signals.HEEDED}:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(status)  # Python would wait for what the device still computes
+            _leave(status)  # Python would wait for what the device still computes
     sys.exit(status)
+
+
+def _leave(status: int) -> NoReturn:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # closed, or read by a process that has ended
+            stream.flush()
+    os._exit(status)
 
 
 def _open_streams() -> None:
@@ -82,9 +87,7 @@ def main(argv: list[str] | None = None) -> int:
     with signals.handled(signals.end):
         status = _status(argv)
     if status and "--distributed" in argv:  # else JAX waits for the other processes, which wait for this one
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
+        _leave(status)
     return status
 
 

@@ -89,8 +89,9 @@ def parse(function: Callable, argv: list[str], prog: str) -> Any:
             raise
         words = _first_words(printed.getvalue())
         unknown = [word for word in argv if word.startswith("--") and word in words.partition("options: ")[2]]
-        hints = [found for word in unknown if (found := hint(word, _options(cli)))]
-        raise UserError(f"unknown option {unknown[0]}: {hints[0]}" if hints else words) from None
+        known = _options(cli) if unknown else []
+        hints = [f"unknown option {word}: {found}" for word in unknown if (found := hint(word, known))]
+        raise UserError(hints[0] if hints else words) from None
     return call()
 
 

@@ -153,9 +153,11 @@ def evaluate_images(
 
 def _written(results: dict[str, Any], out: Path, show: Callable[[dict[str, Any]], None] | None) -> dict[str, Any]:
     """The results and the path of the file that they are written to, after they are shown."""
-    if show:
-        show(results)
-    folder.write_json(out, results)
+    try:
+        if show:
+            show(results)
+    finally:  # also if the reader of stdout has seen enough
+        folder.write_json(out, results)
     return results | {"path": str(out)}
 
 
@@ -494,7 +496,10 @@ class Scorer:
         """Sentences on columns whose numbers are of too few examples."""
         distances = [metric.title for metric in columns(self.context(), self.scoring, self.num, keys & FEW_SAMPLES)]
         few = min(self.num, len(self.dataset.test[self.entry]))
-        if not distances or few > (dimensions := self.sides.test.features.shape[1]):
+        if not distances:
+            return []
+        dimensions = self.extractor.features(self.dataset.test[self.entry][:1]).shape[1]
+        if few > dimensions:
             return []
         return [
             f"{' and '.join(distances)} of {few:,} examples with {dimensions:,} features each say little: "

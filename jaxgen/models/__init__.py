@@ -127,7 +127,7 @@ MODELS = {
     ),
     "pixelcnnpp": Entry(
         "PixelCNN++",
-        "Salimans, Karpathy, Chen & Kingma 2017, PixelCNN++: Improving the PixelCNN with Discretized Logistic Mixture "
+        "Salimans et al. 2017, PixelCNN++: Improving the PixelCNN with Discretized Logistic Mixture "
         "Likelihood and Other Modifications",
         "https://arxiv.org/abs/1701.05517",
         "2.3.3",

@@ -13,7 +13,8 @@ all rows above; a horizontal stack sees the pixel's own row and, at every layer,
 with h the one-hot label of a conditional model. The original network adds V^T h within its blocks.
 
 Differences from the papers: the vertical stack's features are shifted down by one row at its input, not at each link to
-the horizontal stack, which differs in the first row only; the optimizer is Adam with a clipped gradient, not RMSProp.
+the horizontal stack, so a layer reads the features of an empty row above the image where the paper's reads zeros; the
+optimizer is Adam with a clipped gradient, not RMSProp.
 """
 
 from dataclasses import dataclass, replace
@@ -26,7 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxgen.autoregressive import abilities, check, drawn_in_turn, one_hot
+from jaxgen.autoregressive import abilities, check, drawn_in_turn, num_labels, one_hot
 from jaxgen.heads import Head, HeadName, make_head
 from jaxgen.likelihoods import fitting
 from jaxgen.model import Array, Key, Model, Phase, Spec, State
@@ -38,7 +39,7 @@ from jaxgen.nn.optimizer import decaying_rate, descend
 class Config:
     """A PixelCNN."""
 
-    network: Literal["gated", "original"] = "gated"
+    network: Literal["gated", "original"] = "gated"  # two stacks without a blind spot, or masked residual blocks
     likelihood: HeadName | None = None  # of a pixel: bits if binarized, else categorical; logistic is a mixture
     levels: int = 256  # of categorical: equal bins of the 256 gray levels, a power of two
     mixtures: int = 10  # of logistic: components
@@ -185,8 +186,8 @@ def drawn(network: Any, params: Any, key: Key, given: Array, rows: int, y: Array
 
 
 def make(config: Config, spec: Spec) -> Model:
-    """A PixelCNN over `spec`'s images; raises UserError for a config that cannot be."""
-    shape, classes = spec.image_shape, spec.num_classes if config.conditional else 0
+    """A PixelCNN over `spec`'s images; raises UserError for an invalid config."""
+    shape, classes = spec.image_shape, num_labels(config, spec)
     config = replace(config, likelihood=fitting(config.likelihood, spec, bits="bernoulli", levels="categorical"))
     check(config, shape[-1], "first_kernel", "kernel")
     head = make_head(config.likelihood, shape[-1], config.levels, config.mixtures, config.temperature, config.top)

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxgen.autoregressive import abilities, check, drawn_by_fixed_point, one_hot
+from jaxgen.autoregressive import abilities, check, drawn_by_fixed_point, num_labels, one_hot
 from jaxgen.errors import UserError, check_positive
 from jaxgen.heads import Head, HeadName, make_head
 from jaxgen.likelihoods import fitting
@@ -30,6 +30,10 @@ from jaxgen.model import Array, Key, Model, Phase, Spec, State
 from jaxgen.nn.conv import Conv, ConvTranspose
 from jaxgen.nn.masked import shifted_down
 from jaxgen.nn.optimizer import decaying_rate, descend
+from jaxgen.nn.parts import in_parts
+
+AT_ONCE = 64
+"""Most images drawn at once."""
 
 
 @dataclass(frozen=True)
@@ -145,9 +149,18 @@ def drawn(network: Any, params: Any, key: Key, given: Array, rows: int, y: Array
     return drawn_by_fixed_point(key, network.head, forward, given, rows)
 
 
+def drawn_in_parts(network: Any, params: Any, key: Key, given: Array, rows: int, y: Array) -> tuple[Array, None]:
+    """Draws as `drawn`, at most AT_ONCE images at a time: each part stops when its own images are final."""
+
+    def of_part(part, given, y):
+        return drawn(network, params, jax.random.fold_in(key, part), given, rows, y)[0]
+
+    return in_parts(of_part, AT_ONCE, given, y), None
+
+
 def make(config: Config, spec: Spec) -> Model:
-    """A PixelCNN++ over `spec`'s images; raises UserError for a config that cannot be."""
-    (height, width, channels), classes = spec.image_shape, spec.num_classes if config.conditional else 0
+    """A PixelCNN++ over `spec`'s images; raises UserError for an invalid config."""
+    (height, width, channels), classes = spec.image_shape, num_labels(config, spec)
     config = replace(config, likelihood=fitting(config.likelihood, spec, bits="bernoulli", levels="logistic"))
     check_positive(config, "scales")
     check(config, 1)
@@ -183,5 +196,7 @@ def make(config: Config, spec: Spec) -> Model:
         return state._replace(params=params, opt_state=opt_state, extra=seen), {"loss": value}
 
     return Model(
-        init, (Phase("train", step),), **abilities(head, spec, classes, log_likelihood, partial(drawn, network))
+        init,
+        (Phase("train", step),),
+        **abilities(head, spec, classes, log_likelihood, partial(drawn_in_parts, network)),
     )

@@ -9,7 +9,7 @@ The network is a convolution with mask A, residual layers of LSTMs (figure 5, ri
 with tanh for g. In the Row LSTM (section 3.1) a state depends on those of three pixels in the row above, which makes
 its context a triangle. In the Diagonal BiLSTM (section 3.2) it depends on those of the pixel above and of the pixel to
 the left, or, in the second direction, to the right. The paper shifts the second direction's states down by one row, to
-keep them causal; here its input is shifted, which differs in the first row only.
+keep them causal; here its input is shifted, so its states begin one empty row above the image.
 
 Even the Diagonal BiLSTM does not see all pixels before. The last pixel of the row above passes mask A only at later
 pixels, so it reaches those close to the row's end only (`tests/models/test_pixelrnn.py` has the exact set). Differences
@@ -27,7 +27,7 @@ import numpy as np
 import optax
 from jax import lax
 
-from jaxgen.autoregressive import abilities, check, drawn_in_turn, one_hot
+from jaxgen.autoregressive import abilities, check, drawn_in_turn, num_labels, one_hot
 from jaxgen.heads import Head, HeadName, make_head
 from jaxgen.likelihoods import fitting
 from jaxgen.model import Array, Key, Model, Phase, Spec, State
@@ -229,8 +229,8 @@ def drawn(network: Any, params: Any, key: Key, given: Array, rows: int, y: Array
 
 
 def make(config: Config, spec: Spec) -> Model:
-    """A PixelRNN over `spec`'s images; raises UserError for a config that cannot be."""
-    shape, classes = spec.image_shape, spec.num_classes if config.conditional else 0
+    """A PixelRNN over `spec`'s images; raises UserError for an invalid config."""
+    shape, classes = spec.image_shape, num_labels(config, spec)
     config = replace(config, likelihood=fitting(config.likelihood, spec, bits="bernoulli", levels="categorical"))
     check(config, shape[-1], "first_kernel")
     head = make_head(config.likelihood, shape[-1], config.levels, config.mixtures, config.temperature, config.top)

@@ -141,7 +141,7 @@ class Decoder(nn.Module):
 
 
 def drawn(net: Decoder, params: Any, key: Key, level: Array, rows: int, given: Array) -> tuple[Array, Array]:
-    """Levels drawn token after token, and the outputs that they were drawn by, [num, *grid, outputs].
+    """Draws levels token by token; returns them and the outputs that they were drawn from, [num, *grid, outputs].
 
     The first `rows` rows are those of `level` [num, H, W, C]; `given` is as `Decoder` takes it.
     """
@@ -239,13 +239,10 @@ def make(config: Config, spec: Spec) -> Model:
         return in_parts(of_part, scored, level, ids(y))
 
     def drawn_in_parts(params, key, level, rows, y):
-        if rows % patch:
-            raise UserError(f"rows must be a multiple of patch, {patch}, not {rows}")
-
         def of_part(part, level, ids):
             return drawn(net, params, jax.random.fold_in(key, part), level, rows // patch, ids)[0]
 
         return in_parts(of_part, at_once, level, ids(y)), None
 
-    able = abilities(head, spec, classes, log_likelihood, drawn_in_parts, condition == "caption")
+    able = abilities(head, spec, classes, log_likelihood, drawn_in_parts, condition == "caption", patch)
     return Model(init, (Phase("train", step),), **able)

@@ -9,7 +9,7 @@ from jaxgen.model import Array
 
 
 def in_parts(function: Callable, most: int, *entries: Array) -> Array:
-    """`function` (number of the part, entries) of arrays [num, ...], at most `most` examples at a time: [num, ...].
+    """Applies `function` (number of the part, entries) to at most `most` examples [num, ...] at a time: [num, ...].
 
     Parts are of one size, the last filled up with the first examples.
     """

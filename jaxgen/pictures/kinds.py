@@ -176,7 +176,7 @@ def reconstructions(run: Run, asked: Asked) -> Drawn:
 
 
 def completions(run: Run, asked: Asked) -> Drawn:
-    """Draws rows of a test image and several completions of its upper half.
+    """Draws rows of a test image, spread over the classes, and several completions of its upper half.
 
     A model of bits gets the upper half as bits.
     """
@@ -184,8 +184,10 @@ def completions(run: Run, asked: Asked) -> Drawn:
     there, columns = len(dataset.test["image"]), asked.steps or STEPS
     num = asked.num or min(ROWS, there)
     _check_num(num, there, f"test images of {dataset.name}")
-    entries = {name: entry.repeat(columns, axis=0) for name, entry in _examples(run, np.arange(num)).items()}
+    shown = _spread(run, num)
+    entries = {name: entry.repeat(columns, axis=0) for name, entry in _examples(run, shown).items()}
     rows = dataset.spec.image_shape[0] // 2
+    rows -= rows % model.sampler.rows_at_once
     complete = jax.vmap(
         lambda key, state, batch: model.sampler.complete(
             key, state, batch, rows, {name: batch[name] for name in model.conditions}
@@ -195,7 +197,7 @@ def completions(run: Run, asked: Asked) -> Drawn:
     made = np.asarray(jax.jit(complete)(_keys(run, "completions"), run.state, entries)["image"])
     table = made.reshape(len(seeds), num, columns, *made.shape[2:])
     real = np.broadcast_to(entries["image"][::columns], (len(seeds), num, *made.shape[2:]))
-    return Drawn(_row_grids(np.concatenate([real[:, :, None], table], axis=2)), _arrays(run, table, {}))
+    return Drawn(_row_grids(np.concatenate([real[:, :, None], table], axis=2)), _arrays(run, table, {"example": shown}))
 
 
 def animation(run: Run, asked: Asked) -> Drawn:

@@ -206,7 +206,7 @@ def train_again(*argv) -> tuple:
         (["train", "vae", "--data-seed", "-1"], "data_seed must lie between 0 and 2^32 - 1, not -1"),
         (["train", "vae", "--resume", "True"], "Unrecognized options: True"),
         (["train", "vae", "--out", ""], ". exists; choose another --out"),
-        (["compare", "missing.py"], "no experiment file missing.py; those that come with jaxgen: cgan_parzen"),
+        (["compare", "missing.py"], "no experiment file missing.py; those that come with jaxgen: autoregressive_digits"),
         (["compare", "digits", "--steps", "0"], "steps must be at least 1, not 0"),
         (["compare", "digits", "--seeds"], "seeds must name at least one seed"),
         (["compare", "digits", "--seeds", "1", "1"], "seeds given twice: 1"),
@@ -466,6 +466,7 @@ def test_networks_of_one_kind_have_one_name():
     names = {name: set(get_args(hint)) for name, hint in choices.items() if hint}
     assert {name for name, of in names.items() if "conv" in of} == {"vae", "autoencoder", "cgan"}
     known = {"conv", "mlp", "linear", "maxout", "strided", "logistic", "lenet", "vgg", "resnet"}
+    known |= {"gated", "original", "diagonal", "row"}
     assert set.union(*names.values()) == known
 
 

@@ -356,7 +356,7 @@ def test_scores_refused(scores):
 def test_arms_refused():
     with pytest.raises(ValueError, match="same tasks, got 2 and 3"):
         probability_of_improvement(np.zeros((2, 2)), np.zeros((2, 3)), "higher")
-    with pytest.raises(ValueError, match="of one task, got 2"):
+    with pytest.raises(ValueError, match="needs one task, got 2"):
         difference_interval(np.zeros((2, 2)), np.zeros((2, 2)), "higher")
     with pytest.raises(ValueError, match="same seeds, got 2 and 3"):
         difference_interval([1, 2], [1, 2, 3], "higher", paired=True)
