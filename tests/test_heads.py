@@ -82,7 +82,7 @@ def test_each_head_equals_scipy():
 
 
 def test_an_untrained_mixture_becomes_one():
-    """Its components have gradients of their own at outputs of 0, and learn levels that one logistic cannot."""
+    """Components have gradients of their own at outputs of 0, and learn levels that one logistic cannot."""
     level = jnp.int32([16, 240] * 50).reshape(100, 1, 1, 1)
 
     def learned(mixtures):

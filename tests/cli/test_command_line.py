@@ -206,7 +206,7 @@ def train_again(*argv) -> tuple:
         (["train", "vae", "--data-seed", "-1"], "data_seed must lie between 0 and 2^32 - 1, not -1"),
         (["train", "vae", "--resume", "True"], "Unrecognized options: True"),
         (["train", "vae", "--out", ""], ". exists; choose another --out"),
-        (["compare", "missing.py"], "no experiment file missing.py; those that come with jaxgen: autoregressive_digits"),
+        (["compare", "missing.py"], "no experiment file missing.py; those that come with jaxgen: auto"),
         (["compare", "digits", "--steps", "0"], "steps must be at least 1, not 0"),
         (["compare", "digits", "--seeds"], "seeds must name at least one seed"),
         (["compare", "digits", "--seeds", "1", "1"], "seeds given twice: 1"),
