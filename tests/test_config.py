@@ -128,3 +128,22 @@ def test_a_value_of_another_kind_is_refused(values, words):
         configured(Config, values, "mine")
     assert words in str(caught.value)
     assert replace(Config()) == Config()
+
+
+@dataclass(frozen=True)
+class Together:
+    """Fields that are valid only together, one of them required."""
+
+    use: int
+    limit: int = 0
+    sizes: list[int] = field(default_factory=lambda: [1, 2])
+
+    def __post_init__(self):
+        if self.use > self.limit:
+            raise ValueError("use exceeds limit")
+
+
+def test_fields_that_are_valid_only_together_are_kept():
+    config = Together(use=2, limit=3)
+    assert plain(config, "mine") == {"use": 2, "limit": 3, "sizes": [1, 2]}
+    assert configured(Together, plain(config, "mine"), "mine") == config

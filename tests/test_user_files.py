@@ -135,3 +135,18 @@ def test_an_import_that_fails_is_one_line(text, words, tmp_path, capsys):
     assert cli.main(["train", str(tmp_path / "own.py"), "--steps", "1", "--out", str(tmp_path / "run")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"jaxgen: error: {tmp_path / 'own.py'} cannot be imported: {words}")
+
+
+def test_a_package_without_init_is_imported_anew_each_time(tmp_path):
+    """The second load sees the file as it is then, and two folders may have packages of one name."""
+    for folder, width in (("one", 3), ("two", 5)):
+        write(
+            tmp_path / folder,
+            "from nets import unet\nRATE, WIDTH = 1.0, unet.WIDTH",
+            {"nets/unet.py": f"WIDTH = {width}"},
+        )
+    loaded = [load_file(tmp_path / folder / "own.py", "own") for folder in ("one", "two", "one")]
+    assert [each.module.WIDTH for each in loaded] == [3, 5, 3]
+    assert all(list(each.imported) == ["nets/unet.py"] for each in loaded)
+    (tmp_path / "one" / "nets" / "unet.py").write_text("WIDTH = 30  # edited")
+    assert load_file(tmp_path / "one" / "own.py", "own").module.WIDTH == 30

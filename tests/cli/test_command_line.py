@@ -127,6 +127,7 @@ def train_again(*argv) -> tuple:
         (["dataset"], "unknown command 'dataset': did you mean data?"),
         (["quux"], "unknown command 'quux': there are models"),
         (["train", "vae", "--lr", "1e-3"], "unknown option --lr: did you mean --learning-rate?"),
+        (["train", "vae", "--foo", "1", "--lr", "2"], "unknown option --lr: did you mean --learning-rate?"),
         (["train", "dcgan", "--lr=1e-3"],
          "unknown option --lr=1e-3: did you mean --generator-learning-rate or --discriminator-learning-rate?"),
         (["train", "vae", "--epochs", "5"],

@@ -12,7 +12,7 @@ from jaxgen.autoregressive import drawn_by_fixed_point
 from jaxgen.errors import UserError
 from jaxgen.heads import make_head
 from jaxgen.model import Spec
-from jaxgen.models import transformer
+from jaxgen.models import pixelcnn, pixelcnnpp, pixelrnn, transformer
 from tests.models import autoregressive as ar
 
 TINY = {"dim": 12, "heads": 3, "layers": 2}
@@ -276,6 +276,19 @@ def test_a_condition_that_the_data_have_not(condition):
     spec = Spec({"image": jax.ShapeDtypeStruct((4, 4, 1), np.uint8)}, 64)
     with pytest.raises(KeyError, match=condition):
         transformer.make(transformer.Config(condition=condition), spec)
+
+
+@pytest.mark.parametrize("module", [pixelcnn, pixelcnnpp, pixelrnn])
+def test_labels_that_the_data_have_not(module):
+    spec = Spec({"image": jax.ShapeDtypeStruct((4, 4, 1), np.uint8)}, 64)
+    with pytest.raises(KeyError, match="label"):
+        module.make(module.Config(conditional=True), spec)
+
+
+def test_rows_of_patches_are_completed_together():
+    spec = Spec({"image": jax.ShapeDtypeStruct((6, 6, 1), np.uint8)}, 64, binary=True)
+    assert transformer.make(transformer.Config(patch=2), spec).sampler.rows_at_once == 2
+    assert transformer.make(transformer.Config(), spec).sampler.rows_at_once == 1
 
 
 @pytest.mark.parametrize(
