@@ -260,16 +260,6 @@ def test_images_are_scored_and_drawn_in_parts_that_fit():
     assert (drawn[:3] != drawn[3:]).any()
 
 
-def test_rows_of_patches_are_completed_whole():
-    model = transformer.make(transformer.Config(patch=2, **TINY), SPEC)
-    with pytest.raises(UserError, match="rows must be a multiple of patch, 2, not 1"):
-        jax.eval_shape(
-            lambda: model.sampler.complete(
-                jax.random.key(0), model.init(jax.random.key(0)), {"image": jnp.zeros((1, 4, 4, 1), jnp.uint8)}, 1, {}
-            )
-        )
-
-
 @pytest.mark.parametrize("condition", ["label", "caption"])
 def test_a_condition_that_the_data_have_not(condition):
     """The error is the name of the missing entry; the run then lists the entries that exist."""
