@@ -99,7 +99,7 @@ def test_every_parameter_is_loaded(name, untrained):
 @pytest.fixture
 def gan(untrained):
     """Makes a function from a memory format to the DCGAN in it."""
-    config, data = dcgan.Config(features=4), contenders.made_up(8, 16, 3, 4)
+    config, data = dcgan.Config(features=4, smallest=4), contenders.made_up(8, 16, 3, 4)
     params = untrained(dcgan.make(config, data.spec), data).operands[1].params
     return lambda layout: torch_peers.peer("dcgan", config, data, params, layout)
 
