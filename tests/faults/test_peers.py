@@ -110,7 +110,7 @@ def test_one_process_is_killed(whole, tmp_path, victim):
     status, digests, err = ended(processes)[1 - victim]
     assert time.monotonic() - began < 2 * peer.HEARTBEAT
     assert (status, digests) == (2, []), err
-    assert "jaxgen: another process of the run is gone, or cannot be reached; started again, all go on" in err
+    assert "jaxgen: another process of the run is gone, or cannot be reached; restart all of them with --resume" in err
     assert "Traceback" not in err
     resumed = ended(start(out, STEPS, "--resume"))
     assert [each[1] for each in resumed] == [whole[1]] * 2, resumed
