@@ -421,7 +421,9 @@ def test_completions_stand_beside_their_images(runs):
     """The upper half is the test image's; the lower one is drawn for its label, anew in each column, by each seed."""
     arrays, pixels = drawn(runs / "bands", "completions", num=20, steps=3)
     test = data.load("digits").test
-    image, labels = test["image"][:20], test["label"][:20]
+    rows = arrays["example"]
+    np.testing.assert_array_equal(np.bincount(test["label"][rows]), 2)  # of each class
+    image, labels = test["image"][rows], test["label"][rows]
     assert arrays["image"].shape == (2, 20, 3, 8, 8, 1)
     np.testing.assert_array_equal(
         arrays["image"][:, :, :, :4], np.broadcast_to(image[None, :, None, :4], (2, 20, 3, 4, 8, 1))
