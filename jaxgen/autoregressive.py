@@ -44,6 +44,16 @@ def num_labels(config: Any, spec: Spec) -> int:
     return spec.num_classes if config.conditional else 0
 
 
+def applied_with_cache(network: Any, params: Any) -> Callable[..., tuple[Any, Any]]:
+    """Returns a function (method, cache, arguments) -> (the method's output, the cache with what it wrote)."""
+
+    def applied(method, cache, *args):
+        made, changed = network.apply({"params": params, "cache": cache}, *args, method=method, mutable=["cache"])
+        return made, changed.get("cache", cache)
+
+    return applied
+
+
 def drawn_in_turn(
     key: Key,
     head: Head,

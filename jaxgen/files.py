@@ -29,7 +29,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def write_new(path: Path, content: bytes) -> None:
-    """Writes a file whole; raises UserError if another content is there, also of a process that was faster."""
+    """Writes a file whole; raises UserError if a file with other content exists, even one just written by another process."""
     part = _part(path, content)
     try:
         os.link(part, path)
@@ -43,7 +43,7 @@ def write_new(path: Path, content: bytes) -> None:
 
 
 def _part(path: Path, content: bytes) -> Path:
-    """The content in a file beside `path`, in a folder that is made."""
+    """Writes the content into a temporary file beside `path`, whose folder is made if missing, and returns its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:

@@ -46,12 +46,14 @@ def _lacking(font: Any, letters: frozenset[str]) -> frozenset[str]:
 def _installed(letters: frozenset[str], size: int) -> Any:
     """The installed font that lacks fewest of the letters, a regular one if it can be; None without any font."""
     ranked = []
-    for path in _files():
+    for path in sorted(_files()):
         try:
             font = ImageFont.truetype(path, size)
             ranked.append((len(_lacking(font, letters)), font.getname()[1] not in REGULAR, path))
         except (OSError, ValueError):  # no font, or one of bitmaps in other sizes
             continue
+        if ranked[-1][:2] == (0, False):  # none is better
+            break
     return ImageFont.truetype(min(ranked)[2], size) if ranked else None
 
 
@@ -65,10 +67,7 @@ def _files() -> tuple[str, ...]:
 def _folders() -> Iterator[Path]:
     """Folders in which the platform keeps fonts."""
     home = Path(os.path.expanduser("~"))  # Path.home() raises where there is none
-    if sys.platform == "win32":
-        yield Path(os.environ.get("WINDIR", r"C:\Windows")) / "Fonts"
-        yield home / r"AppData\Local\Microsoft\Windows\Fonts"
-    elif sys.platform == "darwin":
+    if sys.platform == "darwin":
         yield from (Path("/System/Library/Fonts"), Path("/Library/Fonts"), home / "Library/Fonts")
     else:
         shares = os.environ.get("XDG_DATA_DIRS") or "/usr/local/share:/usr/share"

@@ -27,7 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxgen.autoregressive import abilities, check, drawn_in_turn, num_labels, one_hot
+from jaxgen.autoregressive import abilities, applied_with_cache, check, drawn_in_turn, num_labels, one_hot
 from jaxgen.heads import Head, HeadName, make_head
 from jaxgen.likelihoods import fitting
 from jaxgen.model import Array, Key, Model, Phase, Spec, State
@@ -171,10 +171,7 @@ class Original(nn.Module):
 
 def drawn(network: Any, params: Any, key: Key, given: Array, rows: int, y: Array) -> tuple[Array, Array]:
     """Draws levels with a network's cache; arguments and results as of `drawn_in_turn`, one-hot y [num, classes]."""
-
-    def applied(method, cache, *args):
-        made, changed = network.apply({"params": params, "cache": cache}, *args, method=method, mutable=["cache"])
-        return made, changed.get("cache", cache)
+    applied = applied_with_cache(network, params)
 
     def above(cache, pixels, place):
         return applied("above", cache, pixels, y, False, place)
