@@ -29,7 +29,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def write_new(path: Path, content: bytes) -> None:
-    """Writes a file whole; raises UserError if a file with other content exists, even one just written by another process."""
+    """Writes a file whole; raises UserError if a file with other content exists, even one just written."""
     part = _part(path, content)
     try:
         os.link(part, path)
