@@ -82,7 +82,7 @@ def test_the_wheel_says_what_it_is(wheel):
     names = {name.partition(".dist-info/")[2]: name for name in wheel.namelist() if ".dist-info/" in name}
     assert wheel.read(names["licenses/LICENSE"]) == (ROOT / "LICENSE").read_bytes()
     assert wheel.read(names["entry_points.txt"]).decode().split() == [
-        "[console_scripts]", "jaxgen", "=", "jaxgen.cli:main",
+        "[console_scripts]", "jaxgen", "=", "jaxgen.cli:program",
     ]  # fmt: skip
     metadata = wheel.read(names["METADATA"]).decode()
     for line in (
