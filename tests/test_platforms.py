@@ -33,10 +33,6 @@ def made(name):
 # The cases.
 
 
-def test_every_model_has_a_case():
-    assert {case.model for case in CASES.values()} == set(models.MODELS)
-
-
 @pytest.mark.parametrize("config", [AdversarialConfig, *(models.load(name).Config for name in models.MODELS)])
 def test_every_option_that_changes_a_program_is_in_a_case(config):
     """Covers all choices of a class's own fields, and a value for fields that are off, empty or 1 by default."""

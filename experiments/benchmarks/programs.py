@@ -154,6 +154,11 @@ CASES = {
         POINT,
     ),
 }
+CASES |= {
+    name: Case(name, {}, precision="bfloat16")
+    for name in models.MODELS
+    if name not in {case.model for case in CASES.values()}
+}
 
 
 class Program(NamedTuple):

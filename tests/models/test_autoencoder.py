@@ -14,6 +14,9 @@ from jaxgen.errors import UserError
 from jaxgen.evaluation.networks import fit
 from jaxgen.model import Spec
 from jaxgen.models import autoencoder
+from tests.models.contract import Contract
+
+CONTRACT = Contract({"features": 4, "latent_dim": 3}, prior="gaussian", encodes=True)
 
 
 def spec(size=8):

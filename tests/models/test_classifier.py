@@ -14,6 +14,9 @@ from jaxgen.evaluation.networks import fit
 from jaxgen.model import Spec
 from jaxgen.models import classifier
 from tests.models.by_hand import drawn_state
+from tests.models.contract import Contract
+
+CONTRACT = Contract({"features": 4, "embedding_dim": 8}, samples=False, predicts={"label": 10, "features": 8})
 
 NETWORKS = ["strided", "logistic", "lenet", "vgg", "resnet"]
 POOLED = {"features": 4, "embedding_dim": 8}

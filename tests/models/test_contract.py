@@ -12,42 +12,19 @@ from jaxgen import models
 from jaxgen.errors import UserError
 from jaxgen.model import SUBJECTS, Spec
 from tests.models.by_hand import drawn_state
+from tests.models.contract import contracts
 
-SMALL = {
-    "classifier": {"features": 4, "embedding_dim": 8},
-    "naive_bayes": {},
-    "autoencoder": {"features": 4, "latent_dim": 3},
-    "vae": {"features": 4, "latent_dim": 3},
-    "vaegan": {"features": 4, "latent_dim": 3},
-    "gan": {
-        **{"generator_units": 16, "discriminator_units": 8, "pieces": 2, "latent_dim": 5},
-        **{"optimizer": "adam", "learning_rate": 1e-3},
-    },
-    "dcgan": {"features": 4, "latent_dim": 5},
-    "cgan": {"features": 4, "latent_dim": 5},
-    "mggan": {"features": 4, "latent_dim": 5, "code_dim": 3, "manifold_units": 8, "autoencoder_steps": 1},
-    "infogan": {"features": 4, "noise_dim": 3, "dense_units": 8, "code_units": 8},
-    "transformer": {"dim": 8, "heads": 2, "layers": 1},
-    "pixelcnn": {"features": 4, "layers": 1, "first_kernel": 3, "head_features": 4},
-    "pixelcnnpp": {"features": 4, "layers": 1, "scales": 1, "mixtures": 2},
-    "pixelrnn": {"features": 4, "layers": 1, "first_kernel": 3, "head_features": 4},
-}
+CONTRACTS = contracts()
 ALL = list(models.MODELS)
 GANS = ["gan", "dcgan", "cgan", "infogan", "mggan"]
-CONDITIONAL = ["naive_bayes", "cgan"]
-EXACT = ["naive_bayes", "transformer", "pixelcnn", "pixelcnnpp", "pixelrnn"]
-SAMPLED = [name for name in ALL if name != "classifier"]
-WITH_DENSITIES = ["vae"]
-WITH_LATENTS = {"autoencoder": "gaussian", "vae": "gaussian", "vaegan": "gaussian", "infogan": "mixed"}
-WITH_LATENTS |= dict.fromkeys(("gan", "dcgan", "cgan", "mggan"), "uniform")
-ENCODERS = ["autoencoder", "vae", "vaegan"]
-PREDICTIONS = {"classifier": {"label", "features"}, "naive_bayes": {"label"}, "infogan": {"code"}}
+SAMPLED = [name for name in ALL if CONTRACTS[name].samples]
+WITH_LATENTS = [name for name in ALL if CONTRACTS[name].prior]
 POINTS = Spec({"point": jax.ShapeDtypeStruct((2,), np.float32)}, num_examples=64)
 
 
 def make(name, spec, **fields):
     module = models.load(name)
-    return module.make(module.Config(**{**SMALL[name], **fields}), spec)
+    return module.make(module.Config(**{**CONTRACTS[name].small, **fields}), spec)
 
 
 @pytest.fixture(scope="module")
@@ -87,10 +64,6 @@ def drawn(begun, batch):
 def asked(model, batch, num):
     """Condition of a batch's first examples; {} for a model without conditions."""
     return {entry: batch[entry][:num] for entry in model.sampler.conditions}
-
-
-def test_every_model_is_tested_here():
-    assert set(SMALL) == set(models.MODELS)
 
 
 def test_the_subject_is_what_the_examples_are():
@@ -155,7 +128,7 @@ def test_steps_are_finite_pure_and_keep_the_state_a_fixed_point_of_types(name, b
         assert any(moved)
 
 
-@pytest.mark.parametrize("name", [name for name in ALL if name != "naive_bayes"])
+@pytest.mark.parametrize("name", [name for name in ALL if CONTRACTS[name].layers])
 def test_another_key_gives_another_start(name, begun):
     _, init, _, state = begun(name)
     a, b = map(jax.tree.leaves, (state.params, init(jax.random.key(1)).params))
@@ -198,7 +171,7 @@ def test_what_is_drawn_are_entries_of_the_data(name, subject, digits, batch):
         (5, *spec.entries[subject].shape),
         spec.entries[subject].dtype,
     )
-    assert model.sampler.conditions == (("label",) if name in CONDITIONAL else ())
+    assert model.sampler.conditions == (("label",) if CONTRACTS[name].conditional else ())
     if model.sampler.conditions:
         with pytest.raises(KeyError, match="label"):
             draw({})
@@ -207,10 +180,9 @@ def test_what_is_drawn_are_entries_of_the_data(name, subject, digits, batch):
 @pytest.mark.parametrize("name", ALL)
 def test_log_prob_says_what_it_measures(name, digits, batch):
     model = make(name, digits.spec)
-    assert bool(model.likelihood) == (name in ("vae", *EXACT))
+    assert (model.likelihood and model.likelihood.kind) == CONTRACTS[name].likelihood
     if model.likelihood:
         assert model.likelihood.space in ("binary", "uint8", "continuous")
-        assert model.likelihood.kind == ("exact" if name in EXACT else "bound")
         state = jax.eval_shape(model.init, jax.random.key(0))
         nats = jax.eval_shape(model.likelihood.log_prob, jax.random.key(1), state, batch)
         assert (nats.shape, nats.dtype) == ((32,), np.float32)
@@ -219,15 +191,15 @@ def test_log_prob_says_what_it_measures(name, digits, batch):
 @pytest.mark.parametrize("name", ALL)
 def test_predictions_are_of_each_example(name, digits, batch):
     model = make(name, digits.spec)
-    assert set(model.predict) == PREDICTIONS.get(name, set())
+    widths = CONTRACTS[name].predicts
+    assert set(model.predict) == set(widths)
     state = jax.eval_shape(model.init, jax.random.key(0))
     for what, predict in model.predict.items():
         made = jax.eval_shape(predict, state, batch)
-        width = {"label": digits.spec.num_classes, "code": 10, "features": SMALL[name].get("embedding_dim")}[what]
-        assert (made.shape, made.dtype) == ((32, width), np.float32)
+        assert (made.shape, made.dtype) == ((32, widths[what]), np.float32)
 
 
-@pytest.mark.parametrize("name", WITH_DENSITIES)
+@pytest.mark.parametrize("name", [name for name in ALL if CONTRACTS[name].densities])
 def test_latent_densities_are_of_each_example_alone(name, batch, begun):
     """Another z or image for one example leaves the others' densities unchanged; gradients are finite."""
     model, _, _, state = begun(name)
@@ -262,11 +234,11 @@ def test_latent_densities_are_of_each_example_alone(name, batch, begun):
 @pytest.mark.parametrize("name", ALL)
 def test_models_with_latents_are_tested_for_them(name, digits):
     latents = make(name, digits.spec).latents
-    assert (latents and latents.prior.kind) == WITH_LATENTS.get(name)
+    assert (latents and latents.prior.kind) == CONTRACTS[name].prior
     if latents:
         densities = [latents.prior.log_prob, latents.posterior, latents.log_likelihood]
-        assert [density is not None for density in densities] == [name in WITH_DENSITIES] * 3
-        assert (latents.encode is not None) == (name in ENCODERS)
+        assert [density is not None for density in densities] == [CONTRACTS[name].densities] * 3
+        assert (latents.encode is not None) == CONTRACTS[name].encodes
         assert bool(latents.prior.parts) == (latents.prior.kind == "mixed")
 
 

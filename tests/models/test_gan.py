@@ -19,6 +19,13 @@ from jaxgen.nn.dense import maxout
 from jaxgen.nn.optimizer import descend
 from tests.models import by_hand
 from tests.models.by_hand import anything, drawn_state, energy_distance, in_float64, relu
+from tests.models.contract import Contract
+
+CONTRACT = Contract(
+    {"generator_units": 16, "discriminator_units": 8, "pieces": 2, "latent_dim": 5}
+    | {"optimizer": "adam", "learning_rate": 1e-3},
+    prior="uniform",
+)
 
 POINTS = Spec(
     {"point": jax.ShapeDtypeStruct((2,), np.float32)}, 100_000, mixture=gaussians.modes("ring"), batch_size=12

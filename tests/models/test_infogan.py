@@ -16,6 +16,11 @@ from jaxgen.errors import UserError
 from jaxgen.model import Spec
 from jaxgen.models import infogan
 from tests.models.by_hand import anything, batch_norm, conv, conv_transpose, dense, drawn_state, in_float64, relu
+from tests.models.contract import Contract
+
+CONTRACT = Contract(
+    {"features": 4, "noise_dim": 3, "dense_units": 8, "code_units": 8}, prior="mixed", predicts={"code": 10}
+)
 
 CONFIG = infogan.Config(
     noise_dim=3, categories=4, continuous=2, information_weight=0.5, features=2, smallest=2, dense_units=6, code_units=5

@@ -16,6 +16,11 @@ from jaxgen.errors import UserError
 from jaxgen.model import Spec
 from jaxgen.models import dcgan, gan, mggan
 from tests.models.by_hand import anything, batch_norm, conv, conv_transpose, dense, drawn_state, in_float64, relu
+from tests.models.contract import Contract
+
+CONTRACT = Contract(
+    {"features": 4, "latent_dim": 5, "code_dim": 3, "manifold_units": 8, "autoencoder_steps": 1}, prior="uniform"
+)
 
 CODES = {"code_dim": 3, "manifold_units": 5, "autoencoder_steps": 2}
 KINDS = {

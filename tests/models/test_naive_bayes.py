@@ -12,6 +12,9 @@ from jaxgen.data import pipeline
 from jaxgen.errors import UserError
 from jaxgen.model import Spec
 from jaxgen.models import naive_bayes
+from tests.models.contract import Contract
+
+CONTRACT = Contract({}, likelihood="exact", conditional=True, predicts={"label": 10}, layers=False)
 
 BATCH = 100  # 808 training images: eight full batches and one of 8
 

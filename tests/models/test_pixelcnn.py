@@ -15,6 +15,11 @@ from jaxgen.model import Spec
 from jaxgen.models import pixelcnn
 from tests.models import autoregressive as ar
 from tests.models.by_hand import drawn_state
+from tests.models.contract import Contract
+
+CONTRACT = Contract(
+    {"features": 4, "layers": 1, "first_kernel": 3, "head_features": 4, "levels": 16}, likelihood="exact"
+)
 
 SMALL = {"features": 9, "layers": 2, "first_kernel": 3, "head_features": 24}
 NETWORKS = {"gated": pixelcnn.Gated, "original": pixelcnn.Original}

@@ -13,6 +13,9 @@ from jaxgen.heads import make_head
 from jaxgen.model import Spec
 from jaxgen.models import pixelcnnpp
 from tests.models import autoregressive as ar
+from tests.models.contract import Contract
+
+CONTRACT = Contract({"features": 4, "layers": 1, "scales": 1, "mixtures": 2}, likelihood="exact")
 
 
 @cache

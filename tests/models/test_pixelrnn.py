@@ -15,6 +15,11 @@ from jaxgen.heads import make_head
 from jaxgen.model import Spec
 from jaxgen.models import pixelrnn
 from tests.models import autoregressive as ar
+from tests.models.contract import Contract
+
+CONTRACT = Contract(
+    {"features": 4, "layers": 1, "first_kernel": 3, "head_features": 4, "levels": 16}, likelihood="exact"
+)
 
 SMALL = {"features": 6, "layers": 2, "first_kernel": 3, "head_features": 24}
 HEADS = {"bits": ("bernoulli", 1, {}), "colors": ("categorical", 3, {"levels": 4})}

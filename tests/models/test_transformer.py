@@ -14,6 +14,9 @@ from jaxgen.heads import make_head
 from jaxgen.model import Spec
 from jaxgen.models import pixelcnn, pixelcnnpp, pixelrnn, transformer
 from tests.models import autoregressive as ar
+from tests.models.contract import Contract
+
+CONTRACT = Contract({"dim": 8, "heads": 2, "layers": 1, "levels": 16}, likelihood="exact")
 
 TINY = {"dim": 12, "heads": 3, "layers": 2}
 HEADS = {

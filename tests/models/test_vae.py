@@ -15,6 +15,11 @@ from jaxgen.metrics.evidence import annealed_importance, importance_bound
 from jaxgen.model import Spec
 from jaxgen.models import vae
 from tests.models.by_hand import drawn_state
+from tests.models.contract import Contract
+
+CONTRACT = Contract(
+    {"features": 4, "latent_dim": 3}, likelihood="bound", prior="gaussian", encodes=True, densities=True
+)
 
 
 @pytest.fixture(scope="module")

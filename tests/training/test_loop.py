@@ -17,23 +17,7 @@ from jaxgen.training.display import Worries
 from jaxgen.training.engine import streams
 from jaxgen.training.plan import make_plan
 from jaxgen.training.rows import read_rows
-
-SMALL = {
-    "classifier": {"features": 4, "embedding_dim": 8},
-    "naive_bayes": {},
-    "autoencoder": {"features": 4, "latent_dim": 3},
-    "vae": {"features": 4, "latent_dim": 3},
-    "vaegan": {"features": 4, "latent_dim": 3},
-    "gan": {"generator_units": 16, "discriminator_units": 8, "pieces": 2, "latent_dim": 5},
-    "dcgan": {"features": 4, "latent_dim": 5},
-    "cgan": {"features": 4, "latent_dim": 5},
-    "infogan": {"features": 4, "noise_dim": 3, "dense_units": 8, "code_units": 8},
-    "mggan": {"features": 4, "latent_dim": 5, "code_dim": 3, "manifold_units": 8, "autoencoder_steps": 7},
-    "pixelcnn": {"features": 4, "head_features": 4, "layers": 1, "levels": 16},
-    "pixelcnnpp": {"features": 3, "layers": 1, "scales": 1, "mixtures": 1},
-    "pixelrnn": {"features": 4, "head_features": 4, "layers": 1, "levels": 16},
-    "transformer": {"dim": 8, "heads": 2, "layers": 1, "levels": 16},
-}
+from tests.models.contract import contracts
 
 HEADER = """
 from dataclasses import dataclass
@@ -377,7 +361,7 @@ def test_stopping_anywhere_in_the_phases_changes_no_bit(model_file, tmp_path, cu
 def test_twenty_steps_equal_ten_and_ten(name, tmp_path, monkeypatch):
     """Every model has the same bits; also if the first ten steps are taken twice."""
     module, made = models.load(name), []
-    make = module.make
+    make, small = module.make, contracts()[name].small
 
     def once(config, spec):
         if not made:
@@ -392,11 +376,11 @@ def test_twenty_steps_equal_ten_and_ten(name, tmp_path, monkeypatch):
         batch = 64 if name == "naive_bayes" else 16
         return settings(steps=steps, batch_size=batch, log_every=4, sample_every=10, checkpoint_every=10)
 
-    whole = quiet(name, SMALL[name], how(20), tmp_path / "whole")
-    half = quiet(name, SMALL[name], how(10), tmp_path / "half")
+    whole = quiet(name, small, how(20), tmp_path / "whole")
+    half = quiet(name, small, how(10), tmp_path / "half")
     assert half.step == 10
     halved = half.digests()
-    resumed = quiet(name, SMALL[name], how(20), tmp_path / "half", resume=True)
+    resumed = quiet(name, small, how(20), tmp_path / "half", resume=True)
     assert resumed.digests() == whole.digests()
     assert len(set(whole.digests().values())) == (2 if name != "naive_bayes" else 1)
     assert halved != whole.digests()
@@ -434,7 +418,7 @@ def test_an_existing_folder_is_left_alone(tmp_path):
     (tmp_path / "run" / "mine.txt").write_text("precious")
     for resume in (False, True):
         with pytest.raises(UserError, match="exists"):
-            quiet("vae", SMALL["vae"], settings(), tmp_path / "run", resume=resume)
+            quiet("vae", contracts()["vae"].small, settings(), tmp_path / "run", resume=resume)
     assert [file.name for file in (tmp_path / "run").iterdir()] == ["mine.txt"]
 
 
