@@ -170,7 +170,7 @@ ROWS = {
         "not comparable: other images, in 16 bins of equally likely levels, where no model exceeds -177.4",
     ),
 }
-"""Map from model to its number."""
+"""Map from model to its number; the others' rows say that there is none yet."""
 
 
 def kept(results: dict[str, Any]) -> dict[str, Any]:
@@ -206,14 +206,17 @@ def means(measured: Measured, results: dict[str, Any]) -> dict[str, float]:
 
 def row(model: str) -> str:
     """Returns a model's row of the table. Raises UserError if the results lack its number."""
-    measured, entry = ROWS[model], MODELS[model]
+    entry = MODELS[model]
+    paper = f"[{entry.paper}]({entry.url}); {entry.section}"
+    if model not in ROWS:
+        return f"| `{model}` | {entry.title} | {paper} | not yet |  |  |\n"
+    measured = ROWS[model]
     file = RESULTS / f"{measured.experiment}.json"
     try:
         scores = means(measured, read_json(file))
         number, published = measured.words.format(scores[measured.arm]), measured.published.format_map(scores)
     except (KeyError, StopIteration) as error:
         raise UserError(f"{file} does not hold {measured.column} of {measured.arm} on {measured.table}") from error
-    paper = f"[{entry.paper}]({entry.url}); {entry.section}"
     cells = (f"`{model}`", entry.title, paper, f"{number} (`{measured.experiment}`)", published, measured.protocols)
     return f"| {' | '.join(cells)} |\n"
 

@@ -95,6 +95,12 @@ def test_a_number_that_is_not_kept(folder, change):
         summary.row("vae")
 
 
+def test_a_model_without_a_number(monkeypatch):
+    monkeypatch.delitem(summary.ROWS, "vae")
+    paper = "[Kingma & Welling 2014, Auto-Encoding Variational Bayes](https://arxiv.org/abs/1312.6114); 2.3.3"
+    assert summary.row("vae") == f"| `vae` | Variational autoencoder | {paper} | not yet |  |  |\n"
+
+
 def test_a_folder_that_holds_no_comparison(tmp_path):
     for content in ("[]", "{}", "{", '{"tables": [], "name": "../x"}', '{"tables": [3], "name": "x"}'):
         (tmp_path / "results.json").write_text(content)

@@ -135,7 +135,7 @@ def sentence(verdict: Verdict, title: str, digits: int = 2) -> str:
         enough = f"{v.seeds_needed} seeds of each would be enough for {_count(v.comparisons, 'declared comparison')}"
         lead = f"Not enough seeds to tell {v.a} and {v.b} apart by {title} ({_seeds(v)}{missing}; {enough})"
     elif v.verdict == UNTOLD:
-        lead = f"No difference of {v.a} and {v.b} can be told by {title} ({_seeds(v)}{missing})"
+        lead = f"No difference between {v.a} and {v.b} can be told by {title} ({_seeds(v)}{missing})"
     elif v.tasks > 1 or v.ranks:
         where = f" over {v.tasks} tasks" if v.tasks > 1 else ""
         lead = f"{v.a} ranks better by {title} ({v.better} is better) than {v.b}{where} ({_seeds(v)}{missing})"
@@ -308,5 +308,5 @@ def _effect(v: Verdict, digits: int) -> str:
         )
     bounds = "" if v.low is None else f" [{shown(v.low)}, {shown(v.high)}]"
     # a claim states the direction; otherwise the sign has to
-    sign = "" if v.verdict == BETTER and not v.ranks else f", where above 0 is in {v.a}'s favor"
+    sign = "" if v.verdict == BETTER and not v.ranks else f" (above 0 favors {v.a})"
     return f"{a} against {b}, a difference of {shown(v.difference)}{bounds}{sign}"

@@ -71,7 +71,7 @@ def read_images(path: Path, dataset: Dataset) -> tuple[np.ndarray, np.ndarray | 
     values, how = _images(values, path, dataset) if entry == "image" else (_numbers(values, path, dataset), [])
     if labels is not None:
         labels = _checked_labels(labels, len(values), path, dataset)
-    return values, labels, ", ".join(["given as an array", *how])
+    return values, labels, ", ".join(["read from an array", *how])
 
 
 def _other(path: Path, head: bytes) -> str:

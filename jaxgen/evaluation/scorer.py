@@ -219,7 +219,9 @@ class Scorer:
             reasons = [self.lacks(name, plan.model) for plan in plans]
             if not plans:
                 context = self.context(None, labeled, FAMILIES[name].networks)
-                reasons = [FAMILIES[name].lacks(context) if scores_samples(name) else "it scores models"]
+                reasons = [
+                    FAMILIES[name].lacks(context) if scores_samples(name) else "a score of models, not of samples"
+                ]
             if all(reasons):
                 who = " and ".join(plan.model_name for plan in plans) or "these examples"
                 able = [
@@ -271,7 +273,7 @@ class Scorer:
             scored = [row for row in rows if row["kind"] in ("trained", "given")]
             if not any(key in row["values"] for row in scored for key in keys):
                 reasons = [row["notes"][key] for row in scored for key in keys if key in row["notes"]]
-                why[name] = reasons[0] if reasons else "it scores models"
+                why[name] = reasons[0] if reasons else "a score of models, not of samples"
         return why
 
     def title(self, key: str) -> str:

@@ -38,7 +38,8 @@ class Progress:
     """Progress on stderr: model, steps, time left, images per second, means of the metrics over the seeds."""
 
     def __init__(self, plan: Plan, shown: bool, told: bool = True, name: str = ""):
-        self._told, self._name = told, f"{name}: " if name else ""
+        self._told = told
+        self._name = "" if name in ("", plan.model_name) else f"{name}: "  # an arm often bears its model's name
         seeds = len(plan.settings.seeds)
         self._title = f"{self._name}{plan.model_name}, {seeds} seed{'s' if seeds > 1 else ''}"
         self._images = plan.settings.batch_size * seeds  # a step

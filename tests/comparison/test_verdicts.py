@@ -180,7 +180,7 @@ def test_arms_that_are_the_same_model(paired, n, size):
     # either direction has half of the size
     assert sum(v.verdict == "better" for v in told) <= no_more_than(size / 2, 5000)
     for v in results[:100]:
-        assert sentence(v, "FD").startswith("No difference of vae and dcgan can be told by FD") == (v not in told)
+        assert sentence(v, "FD").startswith("No difference between vae and dcgan can be told by FD") == (v not in told)
 
 
 def test_families_of_arms_that_are_the_same_model():
@@ -344,8 +344,8 @@ def test_sentence_of_no_difference():
     # ranks from the worst: None 1, 1 2, 2s 3.5, 3s 5.5, 4 7, 5 8: sums 18 and 18. The difference is 2.5 - 10/3,
     # s^2 / n 5/12 and 7/9, 3.96 degrees of freedom, t 2.787
     assert sentence(v, "IS", 1) == (
-        "No difference of vae and dcgan can be told by IS (4 seeds each; 0 of vae's and 1 of dcgan's diverged): "
-        "2.5 (4 of 4) against 3.3 (3 of 4), a difference of -0.8 [-3.9, 2.2], where above 0 is in vae's favor; "
+        "No difference between vae and dcgan can be told by IS (4 seeds each; 0 of vae's and 1 of dcgan's diverged): "
+        "2.5 (4 of 4) against 3.3 (3 of 4), a difference of -0.8 [-3.9, 2.2] (above 0 favors vae); "
         "exact permutation test of ranks, diverged seeds last, p = 1."
     )
 
@@ -354,7 +354,7 @@ def test_sentence_of_too_few_seeds():
     v = verdict([1, 2, 3, 4, 5], [6, 7, 8, 9, 10], paired=True)
     assert sentence(v, "FD", 0) == (
         "Not enough seeds to tell vae and dcgan apart by FD (5 pairs of seeds; 6 seeds of each would be enough for "
-        "1 declared comparison): 3 against 8, a difference of 5 [5, 5], where above 0 is in vae's favor; "
+        "1 declared comparison): 3 against 8, a difference of 5 [5, 5] (above 0 favors vae); "
         "exact paired sign-flip test, p = 0.062."
     )
 

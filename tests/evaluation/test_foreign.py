@@ -87,7 +87,7 @@ def test_the_usual_forms_of_arrays(tmp_path, array, expected, how):
     values, labels, words = read_images(saved(tmp_path, array), dataset(expected.shape[-1]))
     assert values.dtype == np.uint8
     assert labels is None
-    assert words == ", ".join(filter(None, ["given as an array", how]))
+    assert words == ", ".join(filter(None, ["read from an array", how]))
     np.testing.assert_array_equal(values, expected)
     np.save(tmp_path / "theirs.npy", array)
     np.testing.assert_array_equal(read_images(tmp_path / "theirs.npy", dataset(expected.shape[-1]))[0], expected)
@@ -96,7 +96,7 @@ def test_the_usual_forms_of_arrays(tmp_path, array, expected, how):
 def test_gray_images_for_a_dataset_in_color(tmp_path):
     values, _, words = read_images(saved(tmp_path, GRAY[..., 0]), dataset(3))
     np.testing.assert_array_equal(values, GRAY.repeat(3, -1))
-    assert words == "given as an array, gray as color"
+    assert words == "read from an array, gray as color"
 
 
 LEVELS = "; images are whole numbers from 0 to 255, or floats from 0 to 1 or from -1 to 1: scale and clip them"

@@ -229,7 +229,7 @@ def test_images_of_another_system_without_labels_are_scored_too(unlabeled, digit
     )
     assert rows(results)["theirs.npz"]["values"].keys() == {"parzen", "memorization"}
     assert set(results["left_out"]) == {"fd", "neighbors", "recognized", "log_prob", "accuracy"}
-    assert results["left_out"]["log_prob"] == "it scores models"
+    assert results["left_out"]["log_prob"] == "a score of models, not of samples"
 
 
 @pytest.mark.parametrize("name", ["fd", "fd_infinity", "kid", "neighbors", "two_sample", "inception_score"])

@@ -165,8 +165,8 @@ def verdicts():
             "FD-digits",
             "better",
             f"{GAN} ranks better by FD-digits (lower is better) than vae (5 seeds each; 1 of {GAN}'s and 0 of vae's "
-            f"diverged): 19.30 (4 of 5) against 45.02 (5 of 5), a difference of 25.72 [15.40, 36.00], where above 0 "
-            f"is in {GAN}'s favor; exact permutation test of ranks, diverged seeds last, p = 0.004, by Holm 0.016.",
+            f"diverged): 19.30 (4 of 5) against 45.02 (5 of 5), a difference of 25.72 [15.40, 36.00] (above 0 "
+            f"favors {GAN}); exact permutation test of ranks, diverged seeds last, p = 0.004, by Holm 0.016.",
         ),
         verdict(
             "naive_bayes",
@@ -181,8 +181,8 @@ def verdicts():
             "naive_bayes",
             "recall",
             "no difference can be told",
-            f"No difference of {GAN} and naive_bayes can be told by recall (5 seeds each): 0.571 against 0.524, a "
-            f"difference of 0.047 [-0.013, 0.107], where above 0 is in {GAN}'s favor; exact permutation test, "
+            f"No difference between {GAN} and naive_bayes can be told by recall (5 seeds each): 0.571 against 0.524, a "
+            f"difference of 0.047 [-0.013, 0.107] (above 0 favors {GAN}); exact permutation test, "
             "p = 0.14, by Holm 0.29.",
             label="shapes in three colors",
             numbers=(0.143, 0.286, 0.047, -0.013, 0.107, 6),

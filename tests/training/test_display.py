@@ -49,6 +49,15 @@ def test_every_width_shows_the_step_and_the_loss(monkeypatch, clock, width):
     assert bool(set("━╸") & set(lines[0])) == (width >= display.NARROW)
 
 
+@pytest.mark.parametrize(
+    ("name", "title"), [("", "gan, 2 seeds"), ("gan", "gan, 2 seeds"), ("wide", "wide: gan, 2 seeds")]
+)
+def test_an_arm_is_named_beside_its_model_unless_they_have_one_name(name, title):
+    bar = display.Progress(PLAN, shown=False, name=name)
+    bar.start(0, 9)
+    assert bar._line() == f"{title}: step 0 of 9, compiling"
+
+
 def test_compiling_ends_when_it_ends_and_the_first_rows_have_a_rate(clock):
     bar = display.Progress(PLAN, shown=False)
     assert bar._line() == ""
