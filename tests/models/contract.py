@@ -1,4 +1,4 @@
-"""What each model promises: declared as CONTRACT in its own test file, checked by the tests common to all models."""
+"""Promises of a model: CONTRACT in its own test file, which the tests common to all models check."""
 
 import functools
 import importlib
