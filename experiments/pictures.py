@@ -1,4 +1,4 @@
-"""Draws the README's pictures: samples of nine models, and the page of a comparison.
+"""Draws the README's pictures: samples of thirteen models, and the page of a comparison.
 
     python -m experiments.pictures
 
@@ -14,6 +14,7 @@ they show pixel means.
 import shutil
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 SETTINGS = {"dataset": "digits", "image_size": 16, "seeds": (0,), "steps": 1500, "batch_size": 64}
 NETS = {"features": 32, "smallest": 2}
 RATES = {"generator_learning_rate": 1e-3}
+LABELED = {"conditional": True, "dropout": 0.3, "learning_rate": 3e-3}
 
 CONFIGS: dict[str, dict[str, Any]] = {
     "naive_bayes": dict(experiment.arms["naive_bayes"].config),
@@ -46,11 +48,16 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "cgan": {**NETS, "latent_dim": 10, "learning_rate": 1e-3},
     "infogan": {**NETS, **RATES, "noise_dim": 10, "dense_units": 256},
     "mggan": {**NETS, **RATES, "latent_dim": 10, "manifold_units": 128, "code_dim": 16},
+    "transformer": {"likelihood": "bernoulli", "patch": 2, "condition": "label", "dim": 48, "layers": 3, "dropout": 0.3}
+    | {"learning_rate": 2e-3, "decay_steps": 1500},
+    "pixelcnn": {**LABELED, "likelihood": "bernoulli", "layers": 5, "decay_steps": 1000},
+    "pixelrnn": {**LABELED, "likelihood": "bernoulli", "layers": 2, "decay_steps": 1000},
+    "pixelcnnpp": {**LABELED, "likelihood": "logistic", "mixtures": 1, "features": 24, "layers": 1, "decay_steps": 400},
 }
-"""Map from model to its Config's fields, in the order of the panels."""
+"""Map from model to its Config's fields, in the order of the panels. A decaying learning rate ends the training."""
 
 COLUMNS, ROWS, SCALE = 5, 10, 2  # of a panel, and its enlargement
-ACROSS = 5  # panels in a row
+ACROSS = 7  # panels in a row
 
 PAGE_STEPS = 400  # of the comparison
 WIDTH, HEIGHT = 1280, 2000  # of the page's picture
@@ -69,7 +76,8 @@ def samples(runs: Path) -> bytes:
     rows = [np.flatnonzero(real["label"] == digit)[:COLUMNS] for digit in range(ROWS)]
     panels = [panel("real digits", real["image"][np.concatenate(rows)])]
     for name, config in CONFIGS.items():
-        run = train(name, config, settings, out=runs / name, resume=True)
+        steps = config.get("decay_steps", settings.steps)
+        run = train(name, config, replace(settings, steps=steps), out=runs / name, resume=True)
         drawn = sample(run.path, num=COLUMNS * ROWS, out=runs / f"{name}.npz")
         with np.load(drawn) as arrays:
             panels.append(panel(name, arrays["image"]))
@@ -101,7 +109,7 @@ def page(runs: Path) -> bytes:
 
 
 def draw(runs: Path = Path("runs/pictures")) -> None:
-    """Draw the README's pictures: samples of nine models, and the page of a comparison.
+    """Draw the README's pictures: samples of thirteen models, and the page of a comparison.
 
     Args:
         runs: folder of the runs; existing runs are not retrained

@@ -231,11 +231,11 @@ def sample_command(argv: list[str]) -> None:
         """Draw samples, interpolations and other pictures of a run: PNG, npz, GIF, WebP.
 
         Args:
-            kind: samples; paths between two draws of the prior; latent dimensions varied one by one; codes of classes
-                A - B + C; test images above their reconstructions; the training's sample grids, step by step; the plane
-                of two latents; test images that a classifier gets right and wrong; codes of images of B moved along
-                the mean code of A - B; the codes that a model infers, varied one by one; test images beside
-                completions of their upper half
+            kind: samples; interpolation: paths between two draws of the prior; traversal: latent dimensions varied one
+                by one; arithmetic: codes of classes A - B + C; reconstructions: below the test images; animation: the
+                training's sample grids, step by step; manifold: the plane of two latents; classified: test images that
+                a classifier gets right and wrong; attribute: codes of images of B moved along the mean code of A - B;
+                codes: those that a model infers, varied one by one; completions: of the upper half of test images
             num: per seed: samples (64; equally many per class if the model is conditional), paths (8), latent
                 dimensions (8), images of a class (8), test images (32; 16 each of classified), rows of each inferred
                 code (one per category)

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import inspect
 import io
 import re
 from collections.abc import Callable
@@ -78,6 +79,9 @@ def parse(function: Callable, argv: list[str], prog: str) -> Any:
     @functools.wraps(function)
     def bind(*args, **kwargs):
         return functools.partial(function, *args, **kwargs)
+
+    # tyro keeps the line ends of an argument's help, which a terminal would wrap at its own
+    function.__doc__ = re.sub(r"\n {8}", " ", inspect.cleandoc(function.__doc__ or ""))
 
     cli = functools.partial(tyro.cli, bind, prog=prog, config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes))
     printed = io.StringIO()

@@ -61,7 +61,7 @@ def _table(*names: str, wraps: str, title: str) -> Table:
 
 def models_table(console: Console) -> Table | Group:
     """The models: paper, needs and abilities, the latter read from the models themselves."""
-    table = _table("model", "paper", "needs", "can", wraps="paper", title="Models")
+    table = _table("name", "model", "needs", "can", wraps="model", title="Models")
     image, label = jax.ShapeDtypeStruct((16, 16, 1), np.uint8), jax.ShapeDtypeStruct((), np.int32)
     spec = Spec({"image": image, "label": label}, 1000, 10, np.full((16, 16, 1), 0.5))
     for name, entry in models.MODELS.items():
