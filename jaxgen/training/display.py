@@ -38,10 +38,10 @@ class Progress:
     """Progress on stderr: model, steps, time left, images per second, means of the metrics over the seeds."""
 
     def __init__(self, plan: Plan, shown: bool, told: bool = True, name: str = ""):
-        self._told = told
-        self._name = "" if name in ("", plan.model_name) else f"{name}: "  # an arm often bears its model's name
+        self._told, self._name = told, f"{name}: " if name else ""
         seeds = len(plan.settings.seeds)
-        self._title = f"{self._name}{plan.model_name}, {seeds} seed{'s' if seeds > 1 else ''}"
+        model = plan.model_name if name == plan.model_name else f"{self._name}{plan.model_name}"
+        self._title = f"{model}, {seeds} seed{'s' if seeds > 1 else ''}"
         self._images = plan.settings.batch_size * seeds  # a step
         console = Console(stderr=True, soft_wrap=False)
         whole = Column(no_wrap=True)
@@ -76,8 +76,9 @@ class Progress:
         """Prints a line above the bar."""
         if self._told:
             console = self._bar.console
+            line = self._name + line.removeprefix(self._name)
             # a name may have brackets
-            console.print(self._name + line, highlight=False, markup=False, soft_wrap=in_lines(console))
+            console.print(line, highlight=False, markup=False, soft_wrap=in_lines(console))
 
     def start(self, step: int, end: int) -> None:
         """Starts the bar of a run from `step` to `end`."""

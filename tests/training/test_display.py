@@ -50,12 +50,22 @@ def test_every_width_shows_the_step_and_the_loss(monkeypatch, clock, width):
 
 
 @pytest.mark.parametrize(
-    ("name", "title"), [("", "gan, 2 seeds"), ("gan", "gan, 2 seeds"), ("wide", "wide: gan, 2 seeds")]
+    ("name", "title", "first", "second"),
+    [
+        ("", "gan, 2 seeds", "gan: note", "seed 1 diverged"),
+        ("gan", "gan, 2 seeds", "gan: note", "gan: seed 1 diverged"),
+        ("wide", "wide: gan, 2 seeds", "wide: gan: note", "wide: seed 1 diverged"),
+    ],
 )
-def test_an_arm_is_named_beside_its_model_unless_they_have_one_name(name, title):
+def test_lines_of_an_arm_name_it_once(monkeypatch, name, title, first, second):
+    console = Console(file=io.StringIO(), force_terminal=False, width=80)
+    monkeypatch.setattr(display, "Console", lambda **_: console)
     bar = display.Progress(PLAN, shown=False, name=name)
     bar.start(0, 9)
     assert bar._line() == f"{title}: step 0 of 9, compiling"
+    bar.say("gan: note")
+    bar.say("seed 1 diverged")
+    assert console.file.getvalue().splitlines() == [first, second]
 
 
 def test_compiling_ends_when_it_ends_and_the_first_rows_have_a_rate(clock):
