@@ -19,7 +19,7 @@ def fitting(likelihood: Choice | None, spec: Spec, *, bits: Choice, levels: Choi
 
 def bits_of(spec: Spec) -> str:
     """Description of the bits that a likelihood is of."""
-    return "bits, 1 where a pixel is at least 128" + ("" if spec.binary else ", to which the gray levels are cut")
+    return "bits, 1 where a pixel is at least 128" + ("" if spec.binary else "; gray levels are thresholded")
 
 
 def _event_sum(x: Array) -> Array:

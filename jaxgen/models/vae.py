@@ -273,6 +273,6 @@ def make(config: Config, spec: Spec) -> Model:
         (Phase("train", step),),
         needs=("image", *conditions),
         sampler=Sampler(sample, conditions, "means of p(x|z), z from the prior"),
-        likelihood=Likelihood(log_prob, space, "bound", f"{bound}, one z an image; p(x|z) is of {note}"),
+        likelihood=Likelihood(log_prob, space, "bound", f"{bound}, one z per image; p(x|z) is of {note}"),
         latents=Latents(decode, Prior(sample_prior, "gaussian", log_prior), encode, sample_posterior, log_likelihood),
     )

@@ -48,7 +48,7 @@ def test_a_likelihood_that_was_chosen_stays(module, levels, chosen):
         note = module.make(module.Config(likelihood=chosen), spec(binary=binary)).likelihood.note
         expected = chosen or ("bernoulli" if binary else levels)
         assert note == module.make(module.Config(likelihood=expected), spec(binary=binary)).likelihood.note
-        assert note.endswith(", to which the gray levels are cut") == (chosen == "bernoulli" and not binary)
+        assert note.endswith("; gray levels are thresholded") == (chosen == "bernoulli" and not binary)
 
 
 def test_by_default_the_levels_of_a_gray_image_are_told_apart():

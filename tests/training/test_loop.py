@@ -516,15 +516,15 @@ def test_batches_larger_than_the_data_are_told_of(model_file, tmp_path, capfd):
             "vae",
             {},
             {"binarize": "dynamic"},
-            ["vae: log p(x), a lower bound: ELBO, one z an image; p(x|z) is of bits, 1 where a pixel is at least 128"],
+            ["vae: log p(x), a lower bound: ELBO, one z per image; p(x|z) is of bits, 1 where a pixel is at least 128"],
         ),
         (
             "vae",
             {"likelihood": "bernoulli", "conditional": True},
             {},
             [
-                "vae: log p(x), a lower bound: ELBO of log p(x|label), one z an image; p(x|z) is of bits, 1 where a "
-                "pixel is at least 128, to which the gray levels are cut"
+                "vae: log p(x), a lower bound: ELBO of log p(x|label), one z per image; p(x|z) is of bits, 1 where a "
+                "pixel is at least 128; gray levels are thresholded"
             ],
         ),
         ("dcgan", {}, {}, []),
