@@ -12,7 +12,7 @@ from jax.extend import core
 
 from jaxgen.errors import UserError
 from jaxgen.model import Model, Spec, State
-from jaxgen.training import engine
+from jaxgen.training import engine, rows
 
 FAST = lax.conv_dimension_numbers((1,) * 4, (1,) * 4, ("NHWC", "HWIO", "NHWC"))
 """The one layout of convolutions that XLA for CPUs runs fast wherever they stand (`jaxgen.nn.conv`)."""
@@ -28,6 +28,8 @@ def check_contract(path: str, model: Model, spec: Spec, batch_size: int) -> None
     """
     if not isinstance(model, Model):
         raise UserError(f"{path}: make must return a jaxgen.model.Model, not {type(model).__name__}")
+    if isinstance(model.needs, str):
+        raise UserError(f"{path}: needs must be a tuple of entries, ({model.needs!r},), not {model.needs!r}")
     missing = [entry for entry in model.needs if entry not in spec.entries]
     if missing:
         return  # reported by `plan.build`, which knows the dataset
@@ -45,6 +47,10 @@ def check_contract(path: str, model: Model, spec: Spec, batch_size: int) -> None
             if not hasattr(metric, "shape") or metric.shape != ():
                 shape = list(metric.shape) if hasattr(metric, "shape") else _kind(metric)
                 raise UserError(f"{path}: {where}: metric {name!r} must be a scalar, not {shape}")
+            if not any(jnp.issubdtype(metric.dtype, kind) for kind in (jnp.floating, jnp.integer, jnp.bool_)):
+                raise UserError(f"{path}: {where}: metric {name!r} must be a real number, not {metric.dtype}")
+            if name in rows.COLUMNS:
+                raise UserError(f"{path}: {where}: a metric must not be called {name!r}, as a column of every row is")
     if model.sampler:
         conditions = engine.blank_batch(spec, model.sampler.conditions, NUM) if model.sampler.conditions else {}
         asked = {name: conditions[name] for name in model.sampler.conditions}

@@ -90,6 +90,24 @@ MISTAKES = {
         "jnp.abs(mean).mean(0)",
         "step of phase 'train': metric 'size' must be a scalar, not [8, 1]",
     ),
+    "a metric that is no real number": (
+        '"size": jnp.abs(mean).mean()',
+        '"size": jax.lax.complex(jnp.abs(mean).mean(), jnp.float32(0))',
+        "step of phase 'train': metric 'size' must be a real number, not complex64",
+    ),
+    **{
+        f"a metric called {name}": (
+            '"size": jnp.abs',
+            f'"{name}": jnp.abs',
+            f"step of phase 'train': a metric must not be called '{name}', as a column of every row is",
+        )
+        for name in ("step", "seed", "phase")
+    },
+    "a text for a tuple": (
+        'needs=("image",)',
+        'needs="image"',
+        "needs must be a tuple of entries, ('image',), not 'image'",
+    ),
     "an error in the step": (
         'batch["image"].astype(jnp.float32).mean(0) - mean',
         'batch["image"].astype(jnp.float32) @ jnp.zeros((3, 3))',
