@@ -17,6 +17,7 @@ import json
 import posixpath
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -102,7 +103,7 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         if line.strip():
             where = f"line {number} of {path}"
             try:
-                row = json.loads(line, object_pairs_hook=lambda pairs: _once(pairs, where))
+                row = json.loads(line, object_pairs_hook=partial(_once, where))
             except (ValueError, RecursionError) as error:
                 raise UserError(f"{where} is no JSON: it has to be like {example}") from error
             yield where, row if isinstance(row, dict) else {}
@@ -124,12 +125,12 @@ def _csv_rows(path: Path, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
             if len(values) > len(names):
                 raise UserError(f"{where} has more columns than the first line names")
             if values:
-                yield where, _once(zip(names, values, strict=False), where)
+                yield where, _once(where, zip(names, values, strict=False))
     except csv.Error as error:
         raise UserError(f"line {lines.line_num} of {path} is no CSV ({error})") from error
 
 
-def _once(pairs: Iterable[tuple[str, Any]], where: str) -> dict[str, Any]:
+def _once(where: str, pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     """A dict of the pairs; raises UserError if it would drop one."""
     entries = {}
     for name, value in pairs:

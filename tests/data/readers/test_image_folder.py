@@ -214,7 +214,7 @@ def test_no_folder(tmp_path):
 
 
 def test_no_images(tmp_path):
-    expected = f"{tmp_path} holds no image (.png, .jpg, .jpeg, .webp, .tif, .tiff), nor do its subfolders"
+    expected = f"{tmp_path} holds no image (.png, .jpg, .jpeg, .jfif, .webp, .tif, .tiff), nor do its subfolders"
     assert message(tmp_path) == expected
     (tmp_path / "cat").mkdir()
     (tmp_path / "notes.txt").touch()
@@ -966,9 +966,7 @@ def test_captions_in_two_files(tmp_path):
     assert message(tmp_path) == f"line 1 of {path} has captions of a.png, as {where}"
     captions(tmp_path)
     metadata(tmp_path, *({"file_name": f"{name}.png", "label": name} for name in "abc"))
-    assert message(tmp_path) == (
-        f"{tmp_path / 'captions.jsonl'} has no line about an image: fill it in, or remove it"
-    )
+    assert message(tmp_path) == (f"{tmp_path / 'captions.jsonl'} has no line about an image: fill it in, or remove it")
 
 
 @pytest.mark.parametrize("whole", ["012", "089", "27", "3456789", "0123456789"])
