@@ -1,7 +1,6 @@
 """Builds frozen dataclasses from dicts and checks each field against its annotation."""
 
 import dataclasses
-import difflib
 import types
 import typing
 from collections.abc import Mapping
@@ -9,7 +8,7 @@ from enum import Enum
 from pathlib import PurePath
 from typing import Any
 
-from jaxgen.errors import UserError
+from jaxgen.errors import UserError, did_you_mean
 
 
 def configured(cls: type, values: dict[str, Any], what: str) -> Any:
@@ -32,8 +31,7 @@ def configured(cls: type, values: dict[str, Any], what: str) -> Any:
     fields = {field.name for field in dataclasses.fields(cls)}
     for name, value in values.items():
         if name not in fields:
-            close = difflib.get_close_matches(name, fields, 1)
-            hint = f"did you mean {close[0]}? " if close else ""
+            hint = did_you_mean(name, fields)
             raise UserError(f"{what} has no field {name!r}: {hint}it has {', '.join(sorted(fields))}")
         if not _fits(value, hints[name]):
             raise UserError(f"{what}'s field {name} takes {_words(hints[name])}, not {value!r}")

@@ -1,7 +1,6 @@
 """The command line: `main` runs a command and turns its errors into one line and an exit status."""
 
 import contextlib
-import difflib
 import inspect
 import io
 import os
@@ -12,7 +11,7 @@ from typing import Any, NoReturn
 import jaxgen
 from jaxgen import signals
 from jaxgen.cli.commands import COMMANDS
-from jaxgen.errors import Stopped, UserError
+from jaxgen.errors import Stopped, UserError, did_you_mean
 
 TOO_LARGE = ("out of memory", "array of size exceeding")
 """Parts of JAX's messages about arrays that do not fit in memory, and about impossibly large ones."""
@@ -161,9 +160,8 @@ def _run(argv: list[str]) -> int:
         print(f"jaxgen {jaxgen.__version__}")
         return 0
     if argv[0] not in COMMANDS:
-        close = difflib.get_close_matches(argv[0], COMMANDS, 1)
-        meant = f"did you mean {close[0]}? " if close else ""
-        raise UserError(f"unknown command {argv[0]!r}: {meant}there are {', '.join(COMMANDS)}")
+        hint = did_you_mean(argv[0], COMMANDS)
+        raise UserError(f"unknown command {argv[0]!r}: {hint}there are {', '.join(COMMANDS)}")
     COMMANDS[argv[0]](argv[1:])
     return 0
 

@@ -9,6 +9,9 @@ from jaxgen.errors import UserError
 LARGEST = 4096
 """Largest `crop` and `image_size`, in pixels a side; more is a mistake."""
 
+MOST_WORKERS = 256
+"""Largest `workers`; more processes are a mistake, which could take all memory."""
+
 
 @dataclass(frozen=True)
 class Options:
@@ -36,13 +39,15 @@ class Options:
 
     def check(self) -> None:
         """Raises UserError for a value out of range."""
+        if self.data_from == "":
+            raise UserError("data from must name a folder, not ''")
         least = {"crop": 1, "image_size": 1, "pad": 0, "caption_length": 1, "vocabulary_size": 1, "workers": 0}
         least |= {"split_blocks": 1, "max_pixels": 1, "image_bits": 8}
         for name, smallest in least.items():
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or value < smallest):
                 raise UserError(f"{name.replace('_', ' ')} must be a whole number from {smallest} on, not {value!r}")
-        for name, most in {"crop": LARGEST, "image_size": LARGEST, "image_bits": 16}.items():
+        for name, most in {"crop": LARGEST, "image_size": LARGEST, "image_bits": 16, "workers": MOST_WORKERS}.items():
             if (getattr(self, name) or 0) > most:
                 raise UserError(f"{name.replace('_', ' ')} must be at most {most}, not {getattr(self, name)}")
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from jaxgen.data import Dataset
-from jaxgen.errors import UserError
+from jaxgen.errors import UserError, did_you_mean
 from jaxgen.evaluation import of_models, of_samples
 from jaxgen.evaluation.extractor import Extractor
 from jaxgen.evaluation.options import Scoring
@@ -635,7 +635,7 @@ def check_scoring(scoring: Scoring) -> None:
     """Raises UserError for an unknown metric or an invalid value."""
     for name in scoring.metrics:
         if name not in FAMILIES:
-            raise UserError(f"unknown metric {name!r}: there are {', '.join(FAMILIES)}")
+            raise UserError(f"unknown metric {name!r}: {did_you_mean(name, FAMILIES)}there are {', '.join(FAMILIES)}")
     scoring.check()
 
 

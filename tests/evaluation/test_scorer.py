@@ -346,7 +346,7 @@ def test_a_users_extractor(runs, tmp_path, digits):
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        (["--metrics", "fid"], "unknown metric 'fid': there are fd, fd_infinity, kid, "),
+        (["--metrics", "fid"], "unknown metric 'fid': did you mean fd? there are fd, fd_infinity, kid, "),
         (
             ["--metrics", "accuracy"],
             "metric accuracy does not apply to vae: it does not classify; models that can: classifier",
