@@ -132,6 +132,8 @@ def _has_current_folder() -> bool:
 
 def _of_jax_settings(error: BaseException) -> str:
     """The message for an error due to JAX's environment variables; "" for any other error."""
+    if "Disallowed" in str(error) and "transfer" in str(error):
+        return "JAX is told to refuse transfers to and from devices, which jaxgen needs: unset JAX_TRANSFER_GUARD"
     files = [frame.f_code.co_filename.replace(os.sep, "/") for frame, _ in traceback.walk_tb(error.__traceback__)]
     if isinstance(error, ValueError) and any(file.endswith("jax/_src/config.py") for file in files):
         return f"an environment variable of JAX has a value that it does not take: {error}"
@@ -140,9 +142,10 @@ def _of_jax_settings(error: BaseException) -> str:
     try:
         jax.devices()
     except (RuntimeError, AssertionError) as failed:  # then `error` came of it; JAX hides where
-        platforms = os.environ.get("JAX_PLATFORMS", "")
+        names = ("JAX_PLATFORMS", "JAX_PLATFORM_NAME", "XLA_FLAGS")
+        given = " ".join(f"{name}={os.environ[name]}" for name in names if os.environ.get(name))
         reason = str(failed).partition(" (set ")[0] or "no such device"
-        return f"JAX cannot start with JAX_PLATFORMS={platforms} ({reason}): unset it, or choose cpu"
+        return f"JAX cannot start with {given or 'its defaults'} ({reason}): unset it, or choose JAX_PLATFORMS=cpu"
     return ""
 
 

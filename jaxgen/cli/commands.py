@@ -25,6 +25,12 @@ def _first(argv: list[str], command: str, what: str, example: str) -> tuple[str,
     return argv[0], argv[1:]
 
 
+def _use_cpu() -> None:
+    """Chooses the CPU for a command that only reads, as a run may be using the accelerator."""
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    os.environ.pop("JAX_PLATFORM_NAME", None)
+
+
 TRAIN = """Train a model for several seeds at once, into a run folder.
 
 The last lines printed are `digest SEED HEX`, one per seed: the sha256 of the final parameters.
@@ -127,7 +133,7 @@ def runs_command(argv: list[str]) -> None:
         """
         from rich.console import Console
 
-        os.environ["JAX_PLATFORMS"] = "cpu"  # it only reads, and a run may be using the accelerator
+        _use_cpu()
         from jaxgen.cli.tables import runs_table
         from jaxgen.training.status import runs_below, standing
 
@@ -154,7 +160,7 @@ def verify_command(argv: list[str]) -> None:
         RUN is a run folder, or a folder of runs. Prints a line per part and changes nothing. Exit status 2 if a part
         differs from what was written.
         """
-        os.environ["JAX_PLATFORMS"] = "cpu"  # it only reads, and a run may be using the accelerator
+        _use_cpu()
         from jaxgen.training.status import DAMAGED, runs_below, verified
 
         found, bad, count = runs_below(path), 0, 0
@@ -186,7 +192,7 @@ def digest_command(argv: list[str]) -> None:
         Args:
             checkpoint: newest, a step, or best (each seed's own, by the run's keep_best)
         """
-        os.environ["JAX_PLATFORMS"] = "cpu"  # it only reads, and a run may be using the accelerator
+        _use_cpu()
         from jaxgen.training import open_run
 
         _print_digests(open_run(path, checkpoint))

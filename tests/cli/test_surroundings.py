@@ -34,16 +34,26 @@ def run(tmp_path_factory):
     return train("naive_bayes", {}, settings, out=tmp_path_factory.mktemp("run") / "run", progress=False)
 
 
-@pytest.mark.parametrize("platforms", ["cuda", "tpu", "nonsense"])
-def test_a_backend_that_is_not_here(platforms, tmp_path):
-    done = jaxgen("train", "naive_bayes", "--out", tmp_path / "r", JAX_PLATFORMS=platforms, TPU_SKIP_MDS_QUERY="1")
-    assert error(done).startswith(f"JAX cannot start with JAX_PLATFORMS={platforms} (")
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("JAX_PLATFORMS", "cuda"),
+        ("JAX_PLATFORMS", "tpu"),
+        ("JAX_PLATFORMS", "nonsense"),
+        ("JAX_PLATFORM_NAME", "gpu"),
+        ("XLA_FLAGS", "--xla_force_host_platform_device_count=0"),
+    ],
+)
+def test_a_backend_that_is_not_here(variable, value, tmp_path):
+    variables = dict.fromkeys(("JAX_PLATFORMS", "JAX_PLATFORM_NAME", "XLA_FLAGS")) | {variable: value}
+    done = jaxgen("train", "naive_bayes", "--out", tmp_path / "r", TPU_SKIP_MDS_QUERY="1", **variables)
+    assert error(done).startswith(f"JAX cannot start with {variable}={value} (")
     assert not (tmp_path / "r").exists()
 
 
 @pytest.mark.parametrize("command", ["digest", "verify", "runs"])
 def test_commands_that_only_read_use_the_cpu(command, run):
-    done = jaxgen(command, run.path, JAX_PLATFORMS="cuda")
+    done = jaxgen(command, run.path, JAX_PLATFORMS="cuda", JAX_PLATFORM_NAME="gpu")
     assert done.returncode == 0, done.stderr.decode()
     assert {"digest": run.digests()[0], "verify": "ok", "runs": "done"}[command] in done.stdout.decode()
 
@@ -56,6 +66,12 @@ def test_values_that_jax_does_not_take(variable, value, run):
     words = error(jaxgen("digest", run.path, **{variable: value}))
     assert words.startswith("an environment variable of JAX has a value that it does not take: ")
     assert value in words
+
+
+@pytest.mark.parametrize("guard", ["disallow", "disallow_explicit"])
+def test_transfers_that_jax_is_to_refuse(guard, run):
+    words = error(jaxgen("digest", run.path, JAX_TRANSFER_GUARD=guard))
+    assert words.endswith("refuse transfers to and from devices, which jaxgen needs: unset JAX_TRANSFER_GUARD")
 
 
 @pytest.mark.parametrize(
