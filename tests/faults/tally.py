@@ -63,7 +63,7 @@ FAULTS = [
         r"test_surroundings.py::test_a_run_(goes_on|without)",
     ),
     Fault(
-        "a checkpoint is truncated or emptied, a bit of it flipped, or a file of it deleted",
+        "a checkpoint is truncated, emptied or renamed, a bit of it flipped, or a file of it deleted",
         "reported in one line and moved to `damaged/`, and the one before is used; commands that only read refuse it",
         r"test_what_is_damaged|test_every_flipped_bit|test_damage.py.*another_record",
     ),
@@ -125,7 +125,18 @@ FAULTS = [
         "the error names the file; `--skip-bad` leaves such images out and counts them",
         r"test_a_file_cut_off_anywhere|test_a_flipped_bit_of_a_png|test_bad_examples|test_images_that_differ"
         r"|test_a_label_out_of_range|test_wrong_captions|test_wrong_metadata|test_wrong_csv|test_metadata_neither"
-        r"|test_fuzz.py::test_images",
+        r"|test_a_file_of_another_kind|test_a_key_that_is_there_twice|test_fuzz.py::test_images",
+    ),
+    Fault(
+        "a zip file is damaged or of another system, or holds two files of one name; arrays have other names, shapes "
+        "or ranges",
+        "read with their labels, or refused with advice",
+        r"test_foreign.py::test_(paths_in|images_in|images_of_one|arrays_that|arrays_of|each_other|folders_that)",
+    ),
+    Fault(
+        "a variable of JAX names a device that is not here, or has a value that cannot be",
+        "one line that names the variable; commands that only read use the CPU",
+        r"test_surroundings.py::test_(a_backend|commands_that|values_that|transfers_that|settings_that_make)",
     ),
     Fault(
         "prepared data are damaged or changed",
@@ -164,6 +175,7 @@ PLACES += ("tests/cli/test_surroundings.py",)
 PLACES += ("tests/data/test_image_files.py", "tests/data/readers/test_image_folder.py")
 PLACES += ("tests/data/readers/test_official.py", "tests/training/test_contract_check.py", "tests/test_config.py")
 PLACES += ("tests/test_fonts.py", "tests/evaluation/test_scorer.py", "tests/cli/test_command_line.py")
+PLACES += ("tests/evaluation/test_foreign.py",)
 
 
 class Count:
