@@ -92,7 +92,7 @@ def another_record(folder: Path) -> None:
 
 def copy_of_another_step(folder: Path) -> None:
     shutil.rmtree(folder)
-    shutil.copytree(folder.parent / "4", folder)
+    shutil.copytree(folder.with_name("8" if folder.name == "4" else "4"), folder)
 
 
 DAMAGES = [flip, truncate, empty, without_metadata, without_data, another_record, copy_of_another_step]

@@ -244,17 +244,19 @@ def test_a_run_whose_checkpoints_are_lost_is_not_begun_anew(run):
 def test_a_checkpoint_that_is_removed_while_it_is_read_is_not_damaged(run, whole, monkeypatch):
     """The run continues training; its newest checkpoint is then read."""
     read, seen = folder.restore, []
+    newest = (run / "checkpoints" / "8").rename(run / "8")
 
     def removed_first(path, plan, step):
         seen.append(step)
         if len(seen) == 1:
-            (run / "checkpoints" / "8").rename(run / "checkpoints" / "12")
-            raise DamagedError(run / "checkpoints" / "8", "NOT_FOUND")
+            newest.rename(run / "checkpoints" / "8")
+            shutil.rmtree(run / "checkpoints" / "4")
+            raise DamagedError(run / "checkpoints" / "4", "NOT_FOUND")
         return read(path, plan, step)
 
     monkeypatch.setattr(folder, "restore", removed_first)
     opened = folder.open_run(run)
-    assert seen == [8, 12]
+    assert seen == [4, 8]
     assert opened.digests() == whole.digests()
 
 
