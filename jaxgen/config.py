@@ -18,26 +18,28 @@ def configured(cls: type, values: dict[str, Any], what: str) -> Any:
     Raises:
         UserError: an unknown field (with the closest known one), or a value of another type.
     """
-    if not dataclasses.is_dataclass(cls):
-        raise UserError(f"{what}: Config is no dataclass")
+    fields = annotations(cls, what)
     if not isinstance(values, Mapping):
         raise UserError(f"{what}'s fields are given as a dict, not as {values!r}")
-    try:
-        hints = typing.get_type_hints(cls)
-    except NameError as error:  # of a class from a file beside a model's, with annotations that are texts
-        raise UserError(
-            f"{what}: the annotations of {cls.__name__} cannot be read ({error}); leave out "
-            f"`from __future__ import annotations` in {cls.__module__}"
-        ) from None
-    fields = {field.name for field in dataclasses.fields(cls)}
     for name, value in values.items():
         if name not in fields:
             close = difflib.get_close_matches(name, fields, 1)
             hint = f"did you mean {close[0]}? " if close else ""
             raise UserError(f"{what} has no field {name!r}: {hint}it has {', '.join(sorted(fields))}")
-        if not _fits(value, hints[name]):
-            raise UserError(f"{what}'s field {name} takes {_words(hints[name])}, not {value!r}")
-    return cls(**{name: _as(value, hints[name]) for name, value in values.items()})
+        if not _fits(value, fields[name]):
+            raise UserError(f"{what}'s field {name} takes {_words(fields[name])}, not {value!r}")
+    return cls(**{name: _as(value, fields[name]) for name, value in values.items()})
+
+
+def annotations(cls: type, what: str) -> dict[str, Any]:
+    """Map from a dataclass's fields to their types. Raises UserError if it is none, or a type is not defined."""
+    if not dataclasses.is_dataclass(cls):
+        raise UserError(f"{what}: Config is no dataclass")
+    try:
+        hints = typing.get_type_hints(cls)
+    except NameError as error:  # of an annotation that is a text
+        raise UserError(f"{what}: the annotations of {cls.__name__} cannot be read: {error}") from None
+    return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
 
 
 def plain(config: Any, what: str) -> dict[str, Any]:

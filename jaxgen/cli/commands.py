@@ -65,6 +65,7 @@ def train_command(argv: list[str]) -> None:
     import tyro
 
     from jaxgen import models
+    from jaxgen.config import annotations
     from jaxgen.data.options import Options
     from jaxgen.training.settings import Records, Settings, Training
 
@@ -79,11 +80,8 @@ def train_command(argv: list[str]) -> None:
         wandb: str | None = None  # a Weights & Biases project that receives metrics and sample grids, one run per seed
 
     config_class = models.load(model).Config
-    if not dataclasses.is_dataclass(config_class):
-        raise UserError(f"{model}: Config is no dataclass")
     others = {field.name for part in (Options, Training, Run) for field in dataclasses.fields(part)}
-    both = {field.name for field in dataclasses.fields(config_class)} & others
-    if both:
+    if both := set(annotations(config_class, model)) & others:
         raise UserError(f"{model}: Config's field {both.pop()} has the name of a setting of every run")
 
     def train_(

@@ -121,7 +121,7 @@ def chosen(file: str | Path) -> Extractor:
 
 def _function(path: Path) -> Extractor:
     """Extractor of a user's Python file."""
-    module, _ = load_file(path, f"jaxgen_extractor_{path.stem}")
+    module, _ = load_file(path, "extractor")
     if not callable(getattr(module, "features", None)):
         raise UserError(f"{path} has no function features(images)")
 
