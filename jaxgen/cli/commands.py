@@ -122,19 +122,24 @@ def runs_command(argv: list[str]) -> None:
         jaxgen runs [FOLDER]     FOLDER is runs if not given
 
         A run is damaged if a file or a checkpoint's record cannot be read; `jaxgen verify` checks everything.
+        If stdout is no terminal, a run is a line of fields separated by tabs: folder, state, step, maximum of steps,
+        model, data, seeds, seconds, note.
         """
         from rich.console import Console
 
         os.environ["JAX_PLATFORMS"] = "cpu"  # it only reads, and a run may be using the accelerator
-        from jaxgen.cli.tables import runs_table
+        from jaxgen.cli.tables import runs_lines, runs_table
         from jaxgen.training.status import runs_below, standing
 
         found = runs_below(path)
         if not found:
             print(f"no run below {path}")
             return
-        console = Console()
-        console.print(runs_table([standing(run) for run in found], console), crop=False)  # a name is whole
+        console, standings = Console(), [standing(run) for run in found]
+        if console.is_terminal:
+            console.print(runs_table(standings, console), crop=False)  # a name is whole
+        else:
+            print(*runs_lines(standings), sep="\n")
 
     parse(runs_, rest, "jaxgen runs [FOLDER]")
 

@@ -135,11 +135,12 @@ def _check_columns(chosen: Experiment, scorers: dict[str, Scorer], planned: Plan
                     raise UserError(f"{what} is by {key}, but {name} ({plan.model_name}) has none: {words}")
     for question in chosen.comparisons:
         family = FAMILY_OF[question.metric].name
-        if family not in next(iter(scorers.values())).names:
-            raise UserError(
-                f"the comparison of {question.a} and {question.b} is by {question.metric}, but the metrics do not "
-                f"name {family}"
-            )
+        for label, scorer in scorers.items():
+            if question.dataset in (None, label) and family not in scorer.names:
+                raise UserError(
+                    f"the comparison of {question.a} and {question.b} is by {question.metric}, but the metrics "
+                    f"{f'of {label} ' if len(scorers) > 1 else ''}do not name {family}"
+                )
 
 
 def _foretold(chosen: Experiment, tables: int) -> list[str]:

@@ -30,7 +30,6 @@ from jaxgen.evaluation.table import (
     FAMILIES,
     FAMILY_OF,
     MODELS,
-    PIXELWISE,
     SAMPLES,
     SPACES,
     Context,
@@ -52,9 +51,6 @@ EVALUATION = "evaluation.json"
 
 PACKAGES = ("jax", "jaxlib", "flax", "numpy", "scipy", "scikit-learn", "pillow")
 """Packages whose versions scores depend on."""
-
-FEW_SAMPLES = {"fd", "kid"}
-"""Columns that come with a warning if there are no more examples than features."""
 
 MOST = 10_000
 """Most samples per seed by default."""
@@ -259,9 +255,9 @@ class Scorer:
     @property
     def names(self) -> tuple[str, ...]:
         """Requested families of metrics; if none are named, the usual ones, and more if images have no extractor."""
-        usual = [name for name, family in FAMILIES.items() if family.usual]
         untold = self.entry == "image" and "label" not in self.dataset.spec.entries and self.scoring.extractor is None
-        return self.scoring.metrics or (*usual, *(PIXELWISE if untold else ()))
+        usual = [name for name, family in FAMILIES.items() if family.usual or (untold and family.pixelwise)]
+        return self.scoring.metrics or tuple(usual)
 
     def left_out(self, rows: Sequence[dict[str, Any]]) -> dict[str, str]:
         """Reasons by family, for families of metrics that no model, and no given examples, has a score of."""
@@ -494,7 +490,8 @@ class Scorer:
 
     def _warnings(self, keys: set[str]) -> list[str]:
         """Sentences on columns whose numbers are of too few examples."""
-        distances = [metric.title for metric in columns(self.context(), self.scoring, self.num, keys & FEW_SAMPLES)]
+        keys = {key for key in keys if FAMILY_OF[key].many}
+        distances = [metric.title for metric in columns(self.context(), self.scoring, self.num, keys)]
         few = min(self.num, len(self.dataset.test[self.entry]))
         if not distances:
             return []

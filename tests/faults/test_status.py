@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from rich.text import Text
 
 from jaxgen import cli
 from jaxgen.errors import UserError
@@ -94,6 +95,25 @@ def test_how_runs_stand(run, tmp_path, capsys):
     assert capsys.readouterr().out.startswith("no run below ")
 
 
+@pytest.mark.parametrize("name", ["run of\tmine", "a/" + "long-" * 40, "new\nline", "été"])
+def test_in_a_pipe_a_run_is_a_line(name, run, tmp_path, monkeypatch, capsys):
+    """Tabs and ends of lines in names are spaces there; columns of the terminal do not matter."""
+    monkeypatch.setenv("COLUMNS", "20")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x" / name).parent.mkdir(parents=True)
+    run.rename(tmp_path / "x" / name)
+    shutil.copytree(tmp_path / "x" / name, tmp_path / "x" / "ÿ")
+    (tmp_path / "x" / "ÿ" / "result.json").unlink()
+    (tmp_path / "x" / "ÿ" / "diverged.json").write_text('{"1": {"step": 5}}')
+    seconds = round(json.loads((tmp_path / "x" / name / "result.json").read_text())["seconds"])
+    capsys.readouterr()
+    assert cli.main(["runs", "x"]) == 0
+    first, second = capsys.readouterr().out.removesuffix("\n").split("\n")
+    shown = "x/" + name.replace("\t", " ").replace("\n", " ")
+    assert first.split("\t") == [shown, "done", "8", "8", "vae", "digits", "0 1", str(seconds), ""]
+    assert second.split("\t") == ["x/ÿ", "stopped", "8", "8", "vae", "digits", "0 1", "", "diverged: seed 1 at step 5"]
+
+
 @pytest.mark.parametrize("columns", [30, 40, 80, 200])
 def test_names_are_whole_in_the_list_of_runs_however_narrow(run, tmp_path, columns, monkeypatch, capsys):
     """Each run has a paragraph if a table does not fit, and a run that ended before its steps reads as done."""
@@ -105,9 +125,10 @@ def test_names_are_whole_in_the_list_of_runs_however_narrow(run, tmp_path, colum
     (tmp_path / name / "diverged.json").write_text('{"1": {"step": 5}}')
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
     capsys.readouterr()
     assert cli.main(["runs", "."]) == 0
-    out = capsys.readouterr().out
+    out = Text.from_ansi(capsys.readouterr().out).plain
     assert name in out
     assert counted.step == 101  # one pass over 808 examples, in batches of 8
     words = out if columns == 200 else " ".join(out.split())
