@@ -106,7 +106,7 @@ def extractors(
 
 def chosen(file: str | Path) -> Extractor:
     """Loads an extractor from a file, .safetensors or .py. Raises UserError if it is not one."""
-    path = Path(file).expanduser()
+    path = Path(os.path.expanduser(file))
     if not path.is_file():
         raise UserError(f"no extractor file {path}")
     if path.suffix == ".py":

@@ -121,7 +121,7 @@ def evaluate_images(
     Raises:
         UserError: the images cannot be read or are unlike the dataset's, or a metric does not apply to them.
     """
-    scoring, path = scoring or Scoring(), Path(images).expanduser().resolve()
+    scoring, path = scoring or Scoring(), Path(os.path.expanduser(images)).resolve()
     out = Path(out) if out else path.with_name(f"{path.name}.evaluation.json")
     check_writable(out)
     loaded = data.load(dataset, progress=progress, **options)

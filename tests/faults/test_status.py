@@ -310,22 +310,54 @@ def test_a_folder_that_orbax_would_take_for_a_pattern_is_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("change", ["moved", "an image more", "an image changed"])
-def test_data_that_are_not_there_are_not_checked(change, tmp_path, capsys):
-    """Digest, samples and other checks need no data; checks that do say so."""
-    images = tmp_path / "images"
+@pytest.fixture(scope="module")
+def of_images(tmp_path_factory):
+    """A run, its samples, the folder of images that it was trained on, and a copy of it."""
+    folder = tmp_path_factory.mktemp("of_images")
+    images = folder / "images"
     for number in range(40):
         image = np.full((8, 8), 5 * number, np.uint8)
         (images / str(number % 2)).mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(images / str(number % 2) / f"{number}.png")
     settings = Settings(dataset="image_folder", data_from=str(images), channels=1, steps=2, seeds=(0, 1))
-    trained = train("naive_bayes", None, settings, out=tmp_path / "run", progress=False)
-    first = sample(trained.path, out=tmp_path / "before.png").read_bytes()
-    if change == "moved":
-        images.rename(tmp_path / "elsewhere")
-    else:
-        name = "more.png" if change == "an image more" else "0.png"
-        Image.fromarray(np.full((8, 8), 77, np.uint8)).save(images / "0" / name)
+    trained = train("naive_bayes", None, settings, out=folder / "run", progress=False)
+    first = sample(trained.path, out=folder / "before.png").read_bytes()
+    shutil.copytree(images, folder / "kept")
+    return trained, first, images, folder / "kept"
+
+
+def save(path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    Image.fromarray(np.full((8, 8), 77, np.uint8)).save(path)
+
+
+def emptied(images: Path) -> None:
+    shutil.rmtree(images)
+    images.mkdir()
+
+
+CHANGES = {
+    "moved": (lambda images: images.rename(images.with_name("elsewhere")), "cannot be read: there is no folder"),
+    "an image more": (lambda images: save(images / "0" / "more.png"), CHANGED := "have changed since it was trained"),
+    "an image changed": (lambda images: save(images / "0" / "0.png"), CHANGED),
+    "an image less": (lambda images: (images / "0" / "0.png").unlink(), CHANGED),
+    "an image damaged": (lambda images: (images / "0" / "0.png").write_bytes(b"x"), "cannot decode"),
+    "an image renamed": (lambda images: (images / "1" / "1.png").rename(images / "1" / "x.png"), CHANGED),
+    "a class renamed": (lambda images: (images / "1").rename(images / "2"), CHANGED),
+    "a class more": (lambda images: save(images / "2" / "0.png"), CHANGED),
+    "emptied": (emptied, "holds no image"),
+    "a file in its place": (lambda images: (shutil.rmtree(images), images.write_bytes(b"")), "images is a file"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_data_that_are_not_there_are_not_checked(change, of_images, tmp_path, capsys):
+    """Digest, samples and other checks need no data; checks that do say so."""
+    trained, first, images, kept = of_images
+    images.unlink() if images.is_file() else shutil.rmtree(images, ignore_errors=True)
+    shutil.copytree(kept, images)
+    alter, words = CHANGES[change]
+    alter(images)
     assert open_run(trained.path).digests() == trained.digests()
     assert sample(trained.path, out=tmp_path / "after.png").read_bytes() == first
     assert cli.main(["verify", str(trained.path)]) == 0
@@ -334,8 +366,8 @@ def test_data_that_are_not_there_are_not_checked(change, tmp_path, capsys):
     assert "DAMAGED" not in out
     assert cli.main(["evaluate", str(trained.path), "--metrics", "accuracy"]) == 2
     said = capsys.readouterr().err
-    words = "cannot be read: there is no folder" if change == "moved" else "have changed since it was trained"
     assert words in said
+    assert said.count("\n") == 1
 
 
 def test_what_a_run_keeps_of_its_dataset_is_checked(run):
