@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
-from scipy.ndimage import correlate1d
+import scipy
 
 from jaxgen.metrics import checks
 
@@ -200,8 +200,8 @@ def _similarity_and_structure(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray,
 def _windowed(images: np.ndarray) -> np.ndarray:
     """The weighted mean of every window within the images: [pairs, H - 10, W - 10, C]."""
     margin = slice(SIDE // 2, -(SIDE // 2))
-    rows = correlate1d(images, _WINDOW, axis=1)[:, margin]
-    return correlate1d(rows, _WINDOW, axis=2)[:, :, margin]
+    rows = scipy.ndimage.correlate1d(images, _WINDOW, axis=1)[:, margin]
+    return scipy.ndimage.correlate1d(rows, _WINDOW, axis=2)[:, :, margin]
 
 
 def _halved(images: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from scipy.spatial.distance import cdist
+import scipy
 
 from jaxgen.metrics import checks
 from jaxgen.model import HIGH_QUALITY
@@ -47,7 +47,7 @@ def point_modes(points, centers, deviation: float) -> Modes:
     points, centers = checks.features(points, "point"), checks.features(centers, "center")
     if points.shape[1] != centers.shape[1]:
         raise ValueError(f"points have {points.shape[1]} dimensions, centers {centers.shape[1]}")
-    distances = cdist(points, centers)
+    distances = scipy.spatial.distance.cdist(points, centers)
     near = distances.min(axis=1) < HIGH_QUALITY * deviation
     counts = np.bincount(distances.argmin(axis=1)[near], minlength=len(centers))
     return Modes(int((counts > 0).sum()), _kl_from_uniform(counts), float(near.mean()))

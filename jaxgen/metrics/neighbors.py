@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import mannwhitneyu
+import scipy
 
 from jaxgen.metrics import checks
 
@@ -163,7 +163,7 @@ def memorization(train, test, fake) -> Memorization:
     """
     train, test, fake = _features(train=(train, 1), test=(test, 1), fake=(fake, 1))
     test_squared, fake_squared = (_nearest(queries, train, 1)[0][:, 0] for queries in (test, fake))
-    ranks = mannwhitneyu(test_squared, fake_squared)
+    ranks = scipy.stats.mannwhitneyu(test_squared, fake_squared)
     return Memorization(
         float(ranks.statistic) / (len(test) * len(fake)),
         float(ranks.pvalue),

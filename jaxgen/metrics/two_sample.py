@@ -4,7 +4,7 @@ import warnings
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import norm
+import scipy
 
 from jaxgen.metrics import checks
 
@@ -79,4 +79,4 @@ def two_sample_test(real, fake, *, seed: int = 0) -> TwoSample:
     predicted = classifier.predict(scaler.transform(held_out))
     accuracy = float((predicted == np.repeat([0, 1], num - half)).mean())
     tested = len(held_out)
-    return TwoSample(accuracy, float(norm.sf(accuracy, 0.5, np.sqrt(0.25 / tested))), tested)
+    return TwoSample(accuracy, float(scipy.stats.norm.sf(accuracy, 0.5, np.sqrt(0.25 / tested))), tested)

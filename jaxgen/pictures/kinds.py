@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import scipy.special
+import scipy
 from PIL import Image
 
 from jaxgen.data import Dataset

@@ -9,7 +9,7 @@ it is treated. Nothing here touches NumPy's global random state.
 from typing import NamedTuple
 
 import numpy as np
-import scipy.stats
+import scipy
 from scipy.special import gammaln
 
 

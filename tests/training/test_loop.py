@@ -30,7 +30,7 @@ SMALL = {
     "infogan": {"features": 4, "noise_dim": 3, "dense_units": 8, "code_units": 8},
     "mggan": {"features": 4, "latent_dim": 5, "code_dim": 3, "manifold_units": 8, "autoencoder_steps": 7},
     "pixelcnn": {"features": 4, "head_features": 4, "layers": 1, "levels": 16},
-    "pixelcnnpp": {"features": 4, "layers": 1},
+    "pixelcnnpp": {"features": 3, "layers": 1, "scales": 1, "mixtures": 1},
     "pixelrnn": {"features": 4, "head_features": 4, "layers": 1, "levels": 16},
     "transformer": {"dim": 8, "heads": 2, "layers": 1, "levels": 16},
 }
