@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
 from pathlib import PurePath
 from typing import Any
@@ -26,8 +26,8 @@ def configured(cls: type, values: dict[str, Any], what: str) -> Any:
             close = difflib.get_close_matches(name, fields, 1)
             hint = f"did you mean {close[0]}? " if close else ""
             raise UserError(f"{what} has no field {name!r}: {hint}it has {', '.join(sorted(fields))}")
-        if not _fits(value, fields[name]):
-            raise UserError(f"{what}'s field {name} takes {_words(fields[name])}, not {value!r}")
+        if not fits(value, fields[name]):
+            raise UserError(f"{what}'s field {name} takes {words(fields[name])}, not {value!r}")
     return cls(**{name: _as(value, fields[name]) for name, value in values.items()})
 
 
@@ -123,17 +123,18 @@ def check_idle(config: Any, by: str, uses: Mapping[str, tuple[str, ...]]) -> Non
             raise UserError(f"{name} only applies with {option} (you chose {getattr(config, by)})")
 
 
-def _fits(value: Any, hint: Any) -> bool:
+def fits(value: Any, hint: Any) -> bool:
+    """True if a value is of an annotated type, or a list or text that JSON has in place of a tuple, Path or Enum."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Literal:
         return value in arguments
     if origin in (typing.Union, types.UnionType):
-        return any(_fits(value, argument) for argument in arguments)
+        return any(fits(value, argument) for argument in arguments)
     if origin is tuple:
         if not isinstance(value, list | tuple):
             return False
         each = arguments[:1] * len(value) if arguments[-1] is ... else arguments
-        return len(value) == len(each) and all(map(_fits, value, each))
+        return len(value) == len(each) and all(map(fits, value, each))
     if hint is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if hint is int:
@@ -151,7 +152,7 @@ def _as(value: Any, hint: Any) -> Any:
     """Converts what JSON spells differently: a list to a tuple, 1 to 1.0, a text to a Path or an Enum's member."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
-        return _as(value, next(argument for argument in arguments if _fits(value, argument)))
+        return _as(value, next(argument for argument in arguments if fits(value, argument)))
     if origin is tuple:
         each = arguments[:1] * len(value) if arguments[-1] is ... else arguments
         return tuple(map(_as, value, each))
@@ -170,11 +171,14 @@ def _is(hint: Any, kind: type) -> bool:
     return isinstance(hint, type) and issubclass(hint, kind)
 
 
-def _words(hint: Any) -> str:
+def words(hint: Any) -> str:
+    """An annotated type in words."""
     if typing.get_origin(hint) is typing.Literal:
         return " or ".join(map(repr, typing.get_args(hint)))
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return " or ".join("nothing" if one is type(None) else _words(one) for one in typing.get_args(hint))
+        return " or ".join("nothing" if one is type(None) else words(one) for one in typing.get_args(hint))
     if _is(hint, Enum):
         return " or ".join(hint.__members__)
+    if typing.get_origin(hint) is Callable:
+        return "a function"
     return hint.__name__ if isinstance(hint, type) else str(hint)
