@@ -12,7 +12,7 @@ from jaxgen.comparison.runs import changes
 from jaxgen.errors import UserError
 from jaxgen.pictures import sample
 from jaxgen.training import Settings, open_run, train
-from jaxgen.training.environment import DEFINING, RECORDED, ROUNDING, environment
+from jaxgen.training.environment import RECORDED, ROUNDING, environment
 from jaxgen.training.folder import environment_changes
 
 HOW = Settings(seeds=(0,), steps=1, log_every=1, sample_every=1, checkpoint_every=1)
@@ -45,7 +45,7 @@ PROBES = {
 """Another value of each setting, and a result that it changes."""
 
 
-@pytest.mark.parametrize("name", DEFINING)
+@pytest.mark.parametrize("name", PROBES)
 def test_settings_that_define_a_run_change_draws_or_dtypes(name):
     if name not in jax.config.values:
         pytest.skip("this version of JAX lacks it")
@@ -83,13 +83,13 @@ def recorded(whole):
 
 def test_every_setting_of_this_jax_is_recorded(whole):
     kept = environment(whole.plan.dataset)["jax_settings"]
-    names = {name for name in DEFINING + ROUNDING + RECORDED if name in jax.config.values}
+    names = {name for name in (*PROBES, *ROUNDING, *RECORDED) if name in jax.config.values}
     assert set(kept) == names
     assert len(names) > 12
     assert kept["jax_enable_x64"] == "False"
 
 
-@pytest.mark.parametrize("name", DEFINING)
+@pytest.mark.parametrize("name", PROBES)
 def test_a_run_under_another_setting_is_not_read(name, whole, recorded, tmp_path):
     if name not in jax.config.values:
         pytest.skip("this version of JAX lacks it")
