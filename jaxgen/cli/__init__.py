@@ -117,7 +117,7 @@ def _status(argv: list[str]) -> int:
         less = "fewer --num or --steps, or fewer seeds, take" if argv[0] == "sample" else LESS_MEMORY
         return fail(f"out of memory; {less} less ({words[:200]})")
     except KeyboardInterrupt as stopped:  # a signal; a training run adds a message
-        way = {"train": "; --resume goes on from the newest checkpoint", "compare": "; the same command goes on"}
+        way = {"train": "; --resume resumes from the newest checkpoint", "compare": "; the same command resumes it"}
         told = f"{stopped}{way.get(argv[0], '')}" if str(stopped) else "stopped"
         print(f"jaxgen: {told}", file=sys.stderr)
         return getattr(stopped, "status", 130)

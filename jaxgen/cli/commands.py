@@ -71,6 +71,7 @@ def train_command(argv: list[str]) -> None:
     import tyro
 
     from jaxgen import models
+    from jaxgen.config import annotations
     from jaxgen.data.options import Options
     from jaxgen.training.settings import Records, Settings, Training
 
@@ -85,11 +86,8 @@ def train_command(argv: list[str]) -> None:
         wandb: str | None = None  # a Weights & Biases project that receives metrics and sample grids, one run per seed
 
     config_class = models.load(model).Config
-    if not dataclasses.is_dataclass(config_class):
-        raise UserError(f"{model}: Config is no dataclass")
     others = {field.name for part in (Options, Training, Run) for field in dataclasses.fields(part)}
-    both = {field.name for field in dataclasses.fields(config_class)} & others
-    if both:
+    if both := set(annotations(config_class, model)) & others:
         raise UserError(f"{model}: Config's field {both.pop()} has the name of a setting of every run")
 
     def train_(
@@ -130,19 +128,24 @@ def runs_command(argv: list[str]) -> None:
         jaxgen runs [FOLDER]     FOLDER is runs if not given
 
         A run is damaged if a file or a checkpoint's record cannot be read; `jaxgen verify` checks everything.
+        If stdout is no terminal, a run is a line of fields separated by tabs: folder, state, step, maximum of steps,
+        model, data, seeds, seconds, note.
         """
         from rich.console import Console
 
         _use_cpu()
-        from jaxgen.cli.tables import runs_table
+        from jaxgen.cli.tables import runs_lines, runs_table
         from jaxgen.training.status import runs_below, standing
 
         found = runs_below(path)
         if not found:
             print(f"no run below {path}")
             return
-        console = Console()
-        console.print(runs_table([standing(run) for run in found], console), crop=False)  # a name is whole
+        console, standings = Console(), [standing(run) for run in found]
+        if console.is_terminal:
+            console.print(runs_table(standings, console), crop=False)  # a name is whole
+        else:
+            print(*runs_lines(standings), sep="\n")
 
     parse(runs_, rest, "jaxgen runs [FOLDER]")
 

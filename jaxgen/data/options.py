@@ -1,5 +1,6 @@
 """Data options of a run: the dataset, and the transforms of its examples before a model sees them."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -64,4 +65,4 @@ class Options:
     @property
     def data_folder(self) -> Path | None:
         """`data_from` as a path."""
-        return None if self.data_from is None else Path(self.data_from).expanduser()
+        return None if self.data_from is None else Path(os.path.expanduser(self.data_from))

@@ -189,7 +189,7 @@ def that_can(able: Callable[["Model"], bool], spec: "Spec") -> list[str]:
 def _load_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise UserError(f"no model file {path}")
-    module, IMPORTED[path.resolve()] = load_file(path, f"jaxgen_user_{path.stem}")
+    module, IMPORTED[path.resolve()] = load_file(path, "model")
     missing = [part for part in ("Config", "make") if not hasattr(module, part)]
     if missing:
         raise UserError(f"{path} is no model: it does not define {' and '.join(missing)}")
