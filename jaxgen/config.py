@@ -1,15 +1,14 @@
 """Builds frozen dataclasses from dicts and checks each field against its annotation."""
 
 import dataclasses
-import difflib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
 from pathlib import PurePath
 from typing import Any
 
-from jaxgen.errors import UserError
+from jaxgen.errors import UserError, did_you_mean
 
 
 def configured(cls: type, values: dict[str, Any], what: str) -> Any:
@@ -18,26 +17,27 @@ def configured(cls: type, values: dict[str, Any], what: str) -> Any:
     Raises:
         UserError: an unknown field (with the closest known one), or a value of another type.
     """
-    if not dataclasses.is_dataclass(cls):
-        raise UserError(f"{what}: Config is no dataclass")
+    fields = annotations(cls, what)
     if not isinstance(values, Mapping):
         raise UserError(f"{what}'s fields are given as a dict, not as {values!r}")
-    try:
-        hints = typing.get_type_hints(cls)
-    except NameError as error:  # of a class from a file beside a model's, with annotations that are texts
-        raise UserError(
-            f"{what}: the annotations of {cls.__name__} cannot be read ({error}); leave out "
-            f"`from __future__ import annotations` in {cls.__module__}"
-        ) from None
-    fields = {field.name for field in dataclasses.fields(cls)}
     for name, value in values.items():
         if name not in fields:
-            close = difflib.get_close_matches(name, fields, 1)
-            hint = f"did you mean {close[0]}? " if close else ""
+            hint = did_you_mean(name, fields)
             raise UserError(f"{what} has no field {name!r}: {hint}it has {', '.join(sorted(fields))}")
-        if not _fits(value, hints[name]):
-            raise UserError(f"{what}'s field {name} takes {_words(hints[name])}, not {value!r}")
-    return cls(**{name: _as(value, hints[name]) for name, value in values.items()})
+        if not fits(value, fields[name]):
+            raise UserError(f"{what}'s field {name} takes {words(fields[name])}, not {value!r}")
+    return cls(**{name: _as(value, fields[name]) for name, value in values.items()})
+
+
+def annotations(cls: type, what: str) -> dict[str, Any]:
+    """Map from a dataclass's fields to their types. Raises UserError if it is none, or a type is not defined."""
+    if not dataclasses.is_dataclass(cls):
+        raise UserError(f"{what}: Config is no dataclass")
+    try:
+        hints = typing.get_type_hints(cls)
+    except NameError as error:  # of an annotation that is a text
+        raise UserError(f"{what}: the annotations of {cls.__name__} cannot be read: {error}") from None
+    return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
 
 
 def plain(config: Any, what: str) -> dict[str, Any]:
@@ -121,17 +121,18 @@ def check_idle(config: Any, by: str, uses: Mapping[str, tuple[str, ...]]) -> Non
             raise UserError(f"{name} only applies with {option} (you chose {getattr(config, by)})")
 
 
-def _fits(value: Any, hint: Any) -> bool:
+def fits(value: Any, hint: Any) -> bool:
+    """True if a value is of an annotated type, or a list or text that JSON has in place of a tuple, Path or Enum."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Literal:
         return value in arguments
     if origin in (typing.Union, types.UnionType):
-        return any(_fits(value, argument) for argument in arguments)
+        return any(fits(value, argument) for argument in arguments)
     if origin is tuple:
         if not isinstance(value, list | tuple):
             return False
         each = arguments[:1] * len(value) if arguments[-1] is ... else arguments
-        return len(value) == len(each) and all(map(_fits, value, each))
+        return len(value) == len(each) and all(map(fits, value, each))
     if hint is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if hint is int:
@@ -149,7 +150,7 @@ def _as(value: Any, hint: Any) -> Any:
     """Converts what JSON spells differently: a list to a tuple, 1 to 1.0, a text to a Path or an Enum's member."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
-        return _as(value, next(argument for argument in arguments if _fits(value, argument)))
+        return _as(value, next(argument for argument in arguments if fits(value, argument)))
     if origin is tuple:
         each = arguments[:1] * len(value) if arguments[-1] is ... else arguments
         return tuple(map(_as, value, each))
@@ -168,11 +169,14 @@ def _is(hint: Any, kind: type) -> bool:
     return isinstance(hint, type) and issubclass(hint, kind)
 
 
-def _words(hint: Any) -> str:
+def words(hint: Any) -> str:
+    """An annotated type in words."""
     if typing.get_origin(hint) is typing.Literal:
         return " or ".join(map(repr, typing.get_args(hint)))
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return " or ".join("nothing" if one is type(None) else _words(one) for one in typing.get_args(hint))
+        return " or ".join("nothing" if one is type(None) else words(one) for one in typing.get_args(hint))
     if _is(hint, Enum):
         return " or ".join(hint.__members__)
+    if typing.get_origin(hint) is Callable:
+        return "a function"
     return hint.__name__ if isinstance(hint, type) else str(hint)

@@ -5,6 +5,7 @@ or progress bar invalidates nothing.
 """
 
 import ast
+import contextlib
 import hashlib
 import inspect
 import io
@@ -127,14 +128,21 @@ def _computes(path: Path) -> bool:
 
 
 PARSING = threading.Lock()
-"""Held while code is parsed: Python 3.11's parser fails where two threads use it at once."""
+"""Held while code is parsed: Python 3.11's parser raises SystemError where two threads use it at once."""
+
+TRIES = 5
+"""Attempts to parse a file, since another library may parse in a thread of its own, without the lock."""
 
 
 @cache
 def _read(path: Path) -> tuple[str, list[Path]]:
     """The digest of a file's code, and the files of jaxgen that it imports."""
+    source = path.read_text()
     with PARSING:
-        return _parsed(path.read_text())
+        for _ in range(TRIES - 1):
+            with contextlib.suppress(SystemError):
+                return _parsed(source)
+        return _parsed(source)
 
 
 def _parsed(source: str) -> tuple[str, list[Path]]:

@@ -1,10 +1,19 @@
 """Exceptions: `UserError`, one line that says what is wrong and how to fix it, and `Stopped`; and checks of configs."""
 
+import difflib
 import signal
+from collections.abc import Iterable
 
 
 class UserError(Exception):
     """A user's mistake, shown as one line without a traceback; the command exits with status 2."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Hint with the known name closest to `name`, in any case, as "did you mean vae? "; "" if none is close."""
+    names = {each.casefold(): each for each in known}
+    close = difflib.get_close_matches(name.casefold(), names, 1)
+    return f"did you mean {names[close[0]]}? " if close else ""
 
 
 class Stopped(KeyboardInterrupt):

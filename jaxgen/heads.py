@@ -20,7 +20,7 @@ import numpy as np
 
 from jaxgen.errors import LEAST, MOST, UserError
 from jaxgen.likelihoods import bernoulli_log_prob, discretized_logistic_log_mass
-from jaxgen.model import BINARY_THRESHOLD, Array, Key
+from jaxgen.model import BINARY_THRESHOLD, Array, Key, Space
 
 HeadName: TypeAlias = Literal["bernoulli", "categorical", "logistic"]
 
@@ -41,7 +41,7 @@ class Head(NamedTuple):
     """(level int32 [batch, H, W, C], outputs [batch, H, W, groups, outputs]) -> log p, nats [batch]."""
     draw: Callable[[Key, Array], Array]
     """(key, outputs [..., outputs]) -> levels int32 [..., C / groups]."""
-    space: str  # as in `jaxgen.model.Likelihood`
+    space: Space
     note: str  # what p(x) is of
     sampling: str  # note of `jaxgen.model.Sampler`
     patch: int = 1  # side of patches of bits, the pixels of level maps [num, H / patch, W / patch, 1]

@@ -32,6 +32,9 @@ Metrics = Mapping[str, Array]
 Condition = Mapping[str, Array]
 """Batch entries that samples have to satisfy, e.g. {"label": int32 [num]}; {} if there are none."""
 
+Space: TypeAlias = Literal["binary", "uint8", "continuous"]
+"""Examples of a log-likelihood: bits, the 256 levels, or a density."""
+
 SUBJECTS = ("image", "point", "mesh")
 """Entries that can be the example itself; other entries describe it."""
 
@@ -92,8 +95,8 @@ class Likelihood(NamedTuple):
     """The log-likelihood of examples. Only log-likelihoods in the same space can be compared."""
 
     log_prob: Callable[[Key, State, Batch], Array]  # -> float32 [batch], nats
-    space: str  # "binary", "uint8", or "continuous"
-    kind: str  # "exact", or "bound" (a lower bound, in expectation over its key)
+    space: Space
+    kind: Literal["exact", "bound"]  # bound: a lower bound, in expectation over its key
     note: str = ""  # what is needed to interpret the number, e.g. the binarization's threshold
 
 

@@ -17,6 +17,11 @@ def in_lines(console: Console) -> bool:
     return not console.is_terminal and not console.is_jupyter
 
 
+def say(console: Console, line: str) -> None:
+    """Prints a line, which is wrapped on a terminal only."""
+    console.print(line, highlight=False, markup=False, soft_wrap=in_lines(console))  # a name may have brackets
+
+
 class Lines:
     """Prints what `line` returns from time to time, unless that is empty; as a context manager."""
 
@@ -32,15 +37,11 @@ class Lines:
         self._ended.set()
         self._thread.join()
 
-    def say(self, line: str) -> None:
-        """Prints a line without wrapping it."""
-        self._console.print(line, highlight=False, markup=False, soft_wrap=True)  # a name may have brackets
-
     def _tell(self) -> None:
         wait = FIRST
         while not self._ended.wait(wait):
             if line := self._line():
-                self.say(line)
+                say(self._console, line)
             wait = min(2 * wait, LAST)
 
 

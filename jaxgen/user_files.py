@@ -1,5 +1,6 @@
 """Python files of a user's own: models, experiments and extractors, which may import files beside them."""
 
+import hashlib
 import importlib.util
 import sys
 import sysconfig
@@ -25,8 +26,12 @@ class Loaded(NamedTuple):
     imported: dict[str, Path]  # the files beside it, or in folders there, that it imports; by their relative path
 
 
-def load_file(path: Path, name: str) -> Loaded:
-    """Imports a Python file as the module `name`.
+_KNOWN: dict[str, tuple[dict[Path, bytes | None], Loaded]] = {}
+"""Map from module name to the contents of its files when it was imported, and the module."""
+
+
+def load_file(path: Path, kind: str) -> Loaded:
+    """Imports a Python file of a `kind`, such as "model", once per process unless the file or its imports change.
 
     The file imports others from its folder. They are imported anew for each file: those of two folders may have the
     same names. An import within a function does not find them.
@@ -34,11 +39,21 @@ def load_file(path: Path, name: str) -> Loaded:
     Raises:
         UserError: the file cannot be imported.
     """
+    place = path.parent.resolve() / path.name
+    name = f"jaxgen_{kind}_{path.stem}_{hashlib.sha256(str(place).encode()).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise UserError(f"{path} is no Python file")
     with _ALONE:
-        return _loaded(path, name, spec)
+        files, loaded = _KNOWN.get(name, ({}, None))
+        if loaded is None or files != {file: _content(file) for file in files}:
+            loaded = _loaded(path, name, spec)
+            _KNOWN[name] = {file: _content(file) for file in (place, *loaded.imported.values())}, loaded
+        return loaded
+
+
+def _content(file: Path) -> bytes | None:
+    return file.read_bytes() if file.is_file() else None
 
 
 def _loaded(path: Path, name: str, spec: ModuleSpec) -> Loaded:
@@ -59,10 +74,22 @@ def _loaded(path: Path, name: str, spec: ModuleSpec) -> Loaded:
         sys.path.remove(str(folder))
         found = {each: file for each in set(sys.modules) - before - {name} if (file := _beside(each, folder))}
         for each in found:
-            del sys.modules[each]
+            sys.modules[f"{name}.{each}"] = sys.modules.pop(each)
+            _rename(sys.modules[f"{name}.{each}"], each, f"{name}.{each}")
         sys.modules.update({each: module for each, module in others.items() if each != name})
     files = [file for file in found.values() if file.suffix == ".py"]
     return Loaded(module, {file.relative_to(folder).as_posix(): file for file in files})
+
+
+def _rename(space: ModuleType | type, old: str, new: str) -> None:
+    """Renames the module of its classes: typing, inspect and tyro look a class's module up by name."""
+    for each in list(vars(space).values()):
+        if isinstance(each, type) and each.__module__ == old:
+            line = vars(each).get("__firstlineno__")
+            each.__module__ = new
+            if line is not None:  # Python 3.13 forgets it with the module
+                each.__firstlineno__ = line  # type: ignore[attr-defined]
+            _rename(each, old, new)
 
 
 def _own(name: str) -> Path | None:

@@ -1,5 +1,6 @@
 """Shared test setup: strict dtype promotion, the `--slow` option, and a temporary cache folder."""
 
+import gc
 import os
 import signal
 import subprocess
@@ -50,6 +51,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+# The tests hold much and leave few cycles: at the default, a twentieth of their time is the search for those.
+gc.set_threshold(50_000, 20, 50)
 
 
 def pytest_addoption(parser):

@@ -90,11 +90,11 @@ def test_files_of_the_same_name_in_two_folders_are_two(tmp_path, monkeypatch):
     for folder, width in (("one", 3), ("two", 5)):
         write(tmp_path / folder, "from helper import RATE, WIDTH", {"helper.py": f"WIDTH, RATE = {width}, 1.0"})
     monkeypatch.syspath_prepend(tmp_path / "two")
-    helper = load_file(tmp_path / "two" / "helper.py", "helper").module
+    helper = load_file(tmp_path / "two" / "helper.py", "model").module
+    monkeypatch.setitem(sys.modules, "helper", helper)
     assert [models.load(str(tmp_path / each / "own.py")).Config().width for each in ("one", "two")] == [3, 5]
     assert models.imported(str(tmp_path / "two" / "own.py")) == {"helper.py": tmp_path / "two" / "helper.py"}
     assert sys.modules["helper"] is helper
-    del sys.modules["helper"]
 
 
 @pytest.mark.parametrize("name", ["model", "samples/part", "checkpoints/part"])
@@ -145,8 +145,73 @@ def test_a_package_without_init_is_imported_anew_each_time(tmp_path):
             "from nets import unet\nRATE, WIDTH = 1.0, unet.WIDTH",
             {"nets/unet.py": f"WIDTH = {width}"},
         )
-    loaded = [load_file(tmp_path / folder / "own.py", "own") for folder in ("one", "two", "one")]
+    loaded = [load_file(tmp_path / folder / "own.py", "model") for folder in ("one", "two", "one")]
     assert [each.module.WIDTH for each in loaded] == [3, 5, 3]
     assert all(list(each.imported) == ["nets/unet.py"] for each in loaded)
     (tmp_path / "one" / "nets" / "unet.py").write_text("WIDTH = 30  # edited")
-    assert load_file(tmp_path / "one" / "own.py", "own").module.WIDTH == 30
+    assert load_file(tmp_path / "one" / "own.py", "model").module.WIDTH == 30
+
+
+def test_a_file_is_executed_once_until_it_or_an_import_changes(tmp_path, capsys):
+    imports = "from helper import RATE, WIDTH\nprint('executed')"
+    own = write(tmp_path / "mine", imports, {"helper.py": "WIDTH, RATE = 3, 2.0"})
+    assert cli.main(["train", own, "--steps", "2", "--batch-size", "8", "--out", str(tmp_path / "run")]) == 0
+    assert capsys.readouterr().out.splitlines().count("executed") == 1
+    assert cli.main(["verify", str(tmp_path / "run")]) == 0  # the copy in the run folder is another file
+    assert cli.main(["digest", str(tmp_path / "run")]) == 0
+    assert capsys.readouterr().out.splitlines().count("executed") == 1
+    (tmp_path / "mine" / "helper.py").write_text("WIDTH, RATE = 4, 2.0")
+    assert [models.load(own).Config().width for _ in range(2)] == [4, 4]
+    assert capsys.readouterr().out.splitlines().count("executed") == 1
+    write(tmp_path / "mine", imports.replace("RATE, WIDTH", "RATE, WIDTH as W\nWIDTH = 2 * W"), {})
+    assert [models.load(own).Config().width for _ in range(2)] == [8, 8]
+    assert capsys.readouterr().out.splitlines().count("executed") == 1
+    (tmp_path / "mine" / "helper.py").unlink()
+    with pytest.raises(UserError, match="No module named 'helper'"):
+        models.load(own)
+
+
+CONFIG = """
+from dataclasses import dataclass
+from enum import Enum
+
+class Kind(Enum):
+    ODD = 1
+
+class Parts:
+    @dataclass(frozen=True)
+    class Of:
+        rate: float = 0.5
+
+@dataclass(frozen=True)
+class Config:
+    width: int = {width}  # numbers of w
+    kind: Kind = Kind.ODD
+    part: Parts.Of = Parts.Of()
+"""
+
+
+@pytest.mark.parametrize("first", ["", "from __future__ import annotations\n"])
+def test_a_config_is_read_from_a_file_beside(first, tmp_path, capsys, monkeypatch):
+    """Two folders have files of the same names; annotations may be texts."""
+    monkeypatch.setenv("COLUMNS", "100")
+    model = MODEL.replace("@dataclass(frozen=True)\nclass Config:\n    width: int = WIDTH\n", "")
+    for folder, width in (("one", 3), ("two", 5)):
+        own = write(tmp_path / folder, "", {"options.py": first + CONFIG.format(width=width)})
+        Path(own).write_text(first + model.format(imports="from options import Config\nRATE = 2.0"))
+    for folder, width in (("one", 3), ("two", 5), ("one", 3)):
+        assert cli.main(["train", str(tmp_path / folder / "own.py"), "--help"]) == 0
+        assert f"numbers of w (default: {width})" in capsys.readouterr().out
+    train = ["train", str(tmp_path / "one" / "own.py"), "--steps", "1", "--batch-size", "8", "--width", "7"]
+    assert cli.main([*train, "--rate", "0.25", "--out", str(tmp_path / "run")]) == 0
+    config = open_run(tmp_path / "run").plan.config
+    assert (config.width, config.kind.name, config.part.rate) == (7, "ODD", 0.25)
+    assert cli.main([*train, "--kind", "EVEN", "--out", str(tmp_path / "other")]) == 2
+
+
+def test_an_annotation_that_only_a_type_checker_knows_is_one_line(tmp_path, capsys):
+    text = "from __future__ import annotations\n" + MODEL.format(imports="WIDTH, RATE = 3, 1.0")
+    (tmp_path / "own.py").write_text(text.replace("width: int", "width: Whole"))
+    assert cli.main(["train", str(tmp_path / "own.py"), "--steps", "1"]) == 2
+    line = f"{tmp_path / 'own.py'}: the annotations of Config cannot be read: name 'Whole' is not defined\n"
+    assert capsys.readouterr().err == f"jaxgen: error: {line}"

@@ -1,7 +1,6 @@
 """The command line: `main` runs a command and turns its errors into one line and an exit status."""
 
 import contextlib
-import difflib
 import inspect
 import io
 import os
@@ -12,7 +11,7 @@ from typing import Any, NoReturn
 import jaxgen
 from jaxgen import signals
 from jaxgen.cli.commands import COMMANDS
-from jaxgen.errors import Stopped, UserError
+from jaxgen.errors import Stopped, UserError, did_you_mean
 
 TOO_LARGE = ("out of memory", "array of size exceeding")
 """Parts of JAX's messages about arrays that do not fit in memory, and about impossibly large ones."""
@@ -118,7 +117,7 @@ def _status(argv: list[str]) -> int:
         less = "fewer --num or --steps, or fewer seeds, take" if argv[0] == "sample" else LESS_MEMORY
         return fail(f"out of memory; {less} less ({words[:200]})")
     except KeyboardInterrupt as stopped:  # a signal; a training run adds a message
-        way = {"train": "; --resume goes on from the newest checkpoint", "compare": "; the same command goes on"}
+        way = {"train": "; --resume resumes from the newest checkpoint", "compare": "; the same command resumes it"}
         told = f"{stopped}{way.get(argv[0], '')}" if str(stopped) else "stopped"
         print(f"jaxgen: {told}", file=sys.stderr)
         return getattr(stopped, "status", 130)
@@ -133,6 +132,8 @@ def _has_current_folder() -> bool:
 
 def _of_jax_settings(error: BaseException) -> str:
     """The message for an error due to JAX's environment variables; "" for any other error."""
+    if "Disallowed" in str(error) and "transfer" in str(error):
+        return "JAX is told to refuse transfers to and from devices, which jaxgen needs: unset JAX_TRANSFER_GUARD"
     files = [frame.f_code.co_filename.replace(os.sep, "/") for frame, _ in traceback.walk_tb(error.__traceback__)]
     if isinstance(error, ValueError) and any(file.endswith("jax/_src/config.py") for file in files):
         return f"an environment variable of JAX has a value that it does not take: {error}"
@@ -141,9 +142,10 @@ def _of_jax_settings(error: BaseException) -> str:
     try:
         jax.devices()
     except (RuntimeError, AssertionError) as failed:  # then `error` came of it; JAX hides where
-        platforms = os.environ.get("JAX_PLATFORMS", "")
+        names = ("JAX_PLATFORMS", "JAX_PLATFORM_NAME", "XLA_FLAGS")
+        given = " ".join(f"{name}={os.environ[name]}" for name in names if os.environ.get(name))
         reason = str(failed).partition(" (set ")[0] or "no such device"
-        return f"JAX cannot start with JAX_PLATFORMS={platforms} ({reason}): unset it, or choose cpu"
+        return f"JAX cannot start with {given or 'its defaults'} ({reason}): unset it, or choose JAX_PLATFORMS=cpu"
     return ""
 
 
@@ -161,9 +163,8 @@ def _run(argv: list[str]) -> int:
         print(f"jaxgen {jaxgen.__version__}")
         return 0
     if argv[0] not in COMMANDS:
-        close = difflib.get_close_matches(argv[0], COMMANDS, 1)
-        meant = f"did you mean {close[0]}? " if close else ""
-        raise UserError(f"unknown command {argv[0]!r}: {meant}there are {', '.join(COMMANDS)}")
+        hint = did_you_mean(argv[0], COMMANDS)
+        raise UserError(f"unknown command {argv[0]!r}: {hint}there are {', '.join(COMMANDS)}")
     COMMANDS[argv[0]](argv[1:])
     return 0
 

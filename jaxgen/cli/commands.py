@@ -25,6 +25,12 @@ def _first(argv: list[str], command: str, what: str, example: str) -> tuple[str,
     return argv[0], argv[1:]
 
 
+def _use_cpu() -> None:
+    """Chooses the CPU for a command that only reads, as a run may be using the accelerator."""
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    os.environ.pop("JAX_PLATFORM_NAME", None)
+
+
 TRAIN = """Train a model for several seeds at once, into a run folder.
 
 The last lines printed are `digest SEED HEX`, one per seed: the sha256 of the final parameters.
@@ -65,6 +71,7 @@ def train_command(argv: list[str]) -> None:
     import tyro
 
     from jaxgen import models
+    from jaxgen.config import annotations
     from jaxgen.data.options import Options
     from jaxgen.training.settings import Records, Settings, Training
 
@@ -79,11 +86,8 @@ def train_command(argv: list[str]) -> None:
         wandb: str | None = None  # a Weights & Biases project that receives metrics and sample grids, one run per seed
 
     config_class = models.load(model).Config
-    if not dataclasses.is_dataclass(config_class):
-        raise UserError(f"{model}: Config is no dataclass")
     others = {field.name for part in (Options, Training, Run) for field in dataclasses.fields(part)}
-    both = {field.name for field in dataclasses.fields(config_class)} & others
-    if both:
+    if both := set(annotations(config_class, model)) & others:
         raise UserError(f"{model}: Config's field {both.pop()} has the name of a setting of every run")
 
     def train_(
@@ -124,19 +128,24 @@ def runs_command(argv: list[str]) -> None:
         jaxgen runs [FOLDER]     FOLDER is runs if not given
 
         A run is damaged if a file or a checkpoint's record cannot be read; `jaxgen verify` checks everything.
+        If stdout is no terminal, a run is a line of fields separated by tabs: folder, state, step, maximum of steps,
+        model, data, seeds, seconds, note.
         """
         from rich.console import Console
 
-        os.environ["JAX_PLATFORMS"] = "cpu"  # it only reads, and a run may be using the accelerator
-        from jaxgen.cli.tables import runs_table
+        _use_cpu()
+        from jaxgen.cli.tables import runs_lines, runs_table
         from jaxgen.training.status import runs_below, standing
 
         found = runs_below(path)
         if not found:
             print(f"no run below {path}")
             return
-        console = Console()
-        console.print(runs_table([standing(run) for run in found], console), crop=False)  # a name is whole
+        console, standings = Console(), [standing(run) for run in found]
+        if console.is_terminal:
+            console.print(runs_table(standings, console), crop=False)  # a name is whole
+        else:
+            print(*runs_lines(standings), sep="\n")
 
     parse(runs_, rest, "jaxgen runs [FOLDER]")
 
@@ -154,7 +163,7 @@ def verify_command(argv: list[str]) -> None:
         RUN is a run folder, or a folder of runs. Prints a line per part and changes nothing. Exit status 2 if a part
         differs from what was written.
         """
-        os.environ["JAX_PLATFORMS"] = "cpu"  # it only reads, and a run may be using the accelerator
+        _use_cpu()
         from jaxgen.training.status import DAMAGED, runs_below, verified
 
         found, bad, count = runs_below(path), 0, 0
@@ -186,7 +195,7 @@ def digest_command(argv: list[str]) -> None:
         Args:
             checkpoint: newest, a step, or best (each seed's own, by the run's keep_best)
         """
-        os.environ["JAX_PLATFORMS"] = "cpu"  # it only reads, and a run may be using the accelerator
+        _use_cpu()
         from jaxgen.training import open_run
 
         _print_digests(open_run(path, checkpoint))

@@ -4,8 +4,10 @@ import contextlib
 import functools
 import inspect
 import io
+import os
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from jaxgen.errors import UserError
@@ -15,6 +17,8 @@ KINDS = {
     "{None}|INT": "a whole number",
     "[INT": "whole numbers with spaces between them",
     "FLOAT": "a number",
+    "PATH": "a path",
+    "{None}|PATH": "a path",
     "{None}|FLOAT": "a number",
     "{None}|{{lowest,highest}": "lowest or highest, and a metric's name",
 }
@@ -69,6 +73,21 @@ def hint(option: str, known: list[str]) -> str:
     return f"did you mean {' or '.join(meant)}?{why}"
 
 
+def _paths(info: Any) -> Any:
+    """Tyro's rule for paths: ~ is the home folder, also in --out=~/x, and "" (an unset variable) is no path."""
+    from tyro.constructors import PrimitiveConstructorSpec
+
+    if info.type is not Path:
+        return None
+
+    def made(words: list[str]) -> Path:
+        if not words[0]:
+            raise ValueError("'' is empty")
+        return Path(os.path.expanduser(words[0]))
+
+    return PrimitiveConstructorSpec(1, "PATH", made, lambda each: isinstance(each, Path), lambda each: [str(each)])
+
+
 def parse(function: Callable, argv: list[str], prog: str) -> Any:
     """Calls `function` with the arguments parsed from `argv` by tyro. Raises tyro's errors as UserError of one line.
 
@@ -83,7 +102,10 @@ def parse(function: Callable, argv: list[str], prog: str) -> Any:
     # tyro keeps the line ends of an argument's help, which a terminal would wrap at its own
     function.__doc__ = re.sub(r"\n {8}", " ", inspect.cleandoc(function.__doc__ or ""))
 
-    cli = functools.partial(tyro.cli, bind, prog=prog, config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes))
+    registry = tyro.constructors.ConstructorRegistry()
+    registry.primitive_rule(_paths)
+    config = (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes)
+    cli = functools.partial(tyro.cli, bind, prog=prog, config=config, registry=registry)
     printed = io.StringIO()
     try:
         with contextlib.redirect_stderr(printed):

@@ -1,6 +1,7 @@
 """Tables for the terminal."""
 
 import math
+import re
 import textwrap
 from typing import Any
 
@@ -241,6 +242,20 @@ def runs_table(standings: list[Standing], console: Console) -> Table | Group:
         seeds = " ".join(map(str, settings.get("seeds", ())))
         table.add_row(Text(str(each.path)), words, step, model, str(settings.get("dataset", "")), seeds, seconds)
     return _fitting(table, console)
+
+
+def runs_lines(standings: list[Standing]) -> list[str]:
+    """The states of runs for other programs: a line per run folder, its fields separated by tabs."""
+    lines = []
+    for each in standings:
+        described = each.described or {"model": "", "settings": {}}
+        settings = described["settings"]
+        seeds = " ".join(map(str, settings.get("seeds", ())))
+        seconds = None if each.seconds is None else round(each.seconds)
+        fields = [each.path, each.state, each.step, each.steps, described["model"], settings.get("dataset"), seeds]
+        cells = ["" if field is None else str(field) for field in (*fields, seconds, each.note)]
+        lines.append("\t".join(re.sub(r"[\t\r\n]", " ", cell) for cell in cells))
+    return lines
 
 
 def _scores(results: dict, metrics: list[dict]) -> Table:

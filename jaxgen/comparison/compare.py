@@ -57,7 +57,7 @@ def compare(
         label: Scorer(next(iter(arms.values()))[0].dataset, chosen.scoring, progress) for label, arms in planned.items()
     }
     for label, scorer in scorers.items():
-        scorer.check([options[0] for options in planned[label].values()])
+        scorer.requested.check([options[0] for options in planned[label].values()])
     _check_columns(chosen, scorers, planned)
     for scorer in scorers.values():
         _ = scorer.networks  # trained, or refused, before any arm
@@ -131,15 +131,16 @@ def _check_columns(chosen: Experiment, scorers: dict[str, Scorer], planned: Plan
         for label, scorer in scorers.items():
             for name in names if only in (None, label) else ():
                 plan = planned[label][name][0]
-                if words := scorer.lacks_column(key, plan.model):
+                if words := scorer.requested.lacks_column(key, plan.model):
                     raise UserError(f"{what} is by {key}, but {name} ({plan.model_name}) has none: {words}")
     for question in chosen.comparisons:
         family = FAMILY_OF[question.metric].name
-        if family not in next(iter(scorers.values())).names:
-            raise UserError(
-                f"the comparison of {question.a} and {question.b} is by {question.metric}, but the metrics do not "
-                f"name {family}"
-            )
+        for label, scorer in scorers.items():
+            if question.dataset in (None, label) and family not in scorer.requested.names:
+                raise UserError(
+                    f"the comparison of {question.a} and {question.b} is by {question.metric}, but the metrics "
+                    f"{f'of {label} ' if len(scorers) > 1 else ''}do not name {family}"
+                )
 
 
 def _foretold(chosen: Experiment, tables: int) -> list[str]:

@@ -130,7 +130,7 @@ def load_experiment(file: str | Path) -> Loaded:
         if str(file) not in names:
             raise UserError(f"no experiment file {file}; those that come with jaxgen: {', '.join(names)}")
         path = names[str(file)]
-    module, _ = load_file(path, f"jaxgen_experiment_{path.stem}")
+    module, _ = load_file(path, "experiment")
     experiment = getattr(module, "experiment", None)
     if not isinstance(experiment, Experiment):
         raise UserError(f"{path} declares no `experiment = Experiment(...)`")

@@ -98,7 +98,7 @@ def tuned(name: str, arm: Arm, label: str, options: list[Plan], place: Path, con
     scoring = dataclasses.replace(context.experiment.scoring, metrics=(family.name,))
     trials = []
     with Scorer(options[0].dataset, scoring, context.progress, split="validation") as scorer:
-        title = scorer.title(sweep.metric)
+        (title,) = (each.title for each in scorer.requested.columns({sweep.metric}))
     for i, (plan, fields) in enumerate(zip(options, candidates(sweep), strict=True)):
         steps = min(sweep.steps or plan.settings.steps, plan.settings.steps)
         settings = dataclasses.replace(plan.settings, seeds=tuple(sweep.seeds), steps=steps)

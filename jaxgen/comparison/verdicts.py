@@ -104,12 +104,12 @@ def verdicts(
 
 
 def foretold(comparisons: Sequence[Comparison], seeds: int, tasks: Sequence[int]) -> list[str]:
-    """A line for each comparison that so many seeds of each arm are too few for, whatever the scores will be.
+    """Lines that name the comparisons which cannot find a difference with this number of seeds, whatever the scores.
 
     Args:
-      comparisons: all that are declared.
-      seeds: of each arm.
-      tasks: datasets that each comparison is over.
+      comparisons: all declared comparisons.
+      seeds: number of seeds of each arm.
+      tasks: number of datasets of each comparison.
     """
     lines = []
     for c, over in zip(comparisons, tasks, strict=True):

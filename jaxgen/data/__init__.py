@@ -28,7 +28,7 @@ __all__ = ["DATASETS", "Dataset", "Info", "Options", "data_dir", "identity", "in
 
 
 LOOKED_AT = 100
-"""Training images that are looked at for gray levels; the first with some ends the search."""
+"""Maximum number of training images that are searched for gray levels."""
 
 
 class Captions(NamedTuple):

@@ -8,7 +8,7 @@ metadata.jsonl and metadata.csv, in any folder, follow Hugging Face's ImageFolde
 from the file's own folder, and `text` (or `caption`), `label`, or both. A label is a text or a whole number, and
 replaces the class from the folder's name. Other columns are ignored, and named in the note. If one image has a label,
 every image needs exactly one; if one has a caption, every image needs at least one. An image has several captions by
-several lines, or by a list of them in one.
+several lines, or by a list of them in one. Spaces around a label or a column's name do not count.
 """
 
 import csv
@@ -16,7 +16,8 @@ import io
 import json
 import posixpath
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,7 +51,10 @@ def captions_and_labels(folder: Path, texts: Sequence[str], images: Sequence[str
     others = set()
     for text in sorted(texts):
         path = folder / text
-        for where, row in _rows(path):
+        rows = list(_rows(path))
+        if not rows:
+            raise UserError(f"{path} has no line about an image: fill it in, or remove it")
+        for where, row in rows:
             name, columns, unread = (_own if text == CAPTIONS else _metadata)(row, where)
             others |= unread
             image = posixpath.normpath(posixpath.join(posixpath.dirname(text), name))
@@ -91,14 +95,7 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8") from error
     if path.suffix == ".csv":
-        lines = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-        try:
-            for row in lines:
-                if None in row:
-                    raise UserError(f"line {lines.line_num} of {path} has more columns than the first line names")
-                yield f"line {lines.line_num} of {path}", row
-        except csv.Error as error:
-            raise UserError(f"line {lines.reader.line_num} of {path} is no CSV ({error})") from error
+        yield from _csv_rows(path, text)
         return
     keys = ("file", "caption") if path.name == CAPTIONS else ("file_name", "text")
     example = json.dumps(dict(zip(keys, ("a.png", "a cat"), strict=True)))
@@ -106,10 +103,41 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         if line.strip():
             where = f"line {number} of {path}"
             try:
-                row = json.loads(line)
+                row = json.loads(line, object_pairs_hook=partial(_once, where))
             except (ValueError, RecursionError) as error:
                 raise UserError(f"{where} is no JSON: it has to be like {example}") from error
             yield where, row if isinstance(row, dict) else {}
+
+
+def _csv_rows(path: Path, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields (the line's place for messages, its entries) of each line after the first, which names the columns."""
+    csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # else a column of polygons, say, is no CSV
+    lines = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        names = [name.strip() for name in next(lines, [])]
+        if names and "file_name" not in names:
+            raise UserError(
+                f"the first line of {path} names the columns {', '.join(names)[:100]}: it has to name file_name and "
+                "text or label, with commas between them"
+            )
+        for values in lines:
+            where = f"line {lines.line_num} of {path}"
+            if len(values) > len(names):
+                raise UserError(f"{where} has more columns than the first line names")
+            if values:
+                yield where, _once(where, zip(names, values, strict=False))
+    except csv.Error as error:
+        raise UserError(f"line {lines.line_num} of {path} is no CSV ({error})") from error
+
+
+def _once(where: str, pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """A dict of the pairs; raises UserError if it would drop one."""
+    entries = {}
+    for name, value in pairs:
+        if name in entries:
+            raise UserError(f"{where} has {name} twice: leave one of them out")
+        entries[name] = value
+    return entries
 
 
 def _texts(value: Any) -> list[str] | None:
@@ -140,6 +168,8 @@ def _metadata(row: dict[str, Any], where: str) -> tuple[str, dict[str, list[str]
         value = row[given[0]] if given else None
         if kind == "label" and isinstance(value, int) and not isinstance(value, bool):
             value = str(value)
+        if kind == "label" and isinstance(value, str):
+            value = value.strip()
         values = (_texts(value) if kind == "caption" else [value] * isinstance(value, str)) if given else []
         if given and not values:
             raise UserError(f"{where} has a {given[0]} that is {json.dumps(value)[:40]}, no {kind} in words")

@@ -6,6 +6,7 @@ metadata only the EXIF orientation is read.
 
 import contextlib
 import io
+import re
 import struct
 import threading
 import zlib
@@ -16,7 +17,21 @@ import numpy as np
 
 from jaxgen.data.source import BadExampleError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".tif", ".tiff")
+
+CONVERT = "convert it to PNG, JPEG, WebP or TIFF"
+
+UNREAD = (
+    ("a GIF", 0, (b"GIF8",), CONVERT),
+    ("a BMP", 0, (b"BM",), CONVERT),
+    ("an AVIF", 4, (b"ftypavif", b"ftypavis"), CONVERT),
+    ("an HEIC", 4, (b"ftyphei", b"ftyphev", b"ftypmif1", b"ftypmsf1"), CONVERT),
+    ("a JPEG 2000", 0, (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51"), CONVERT),
+    ("a JPEG XL", 0, (b"\0\0\0\x0cJXL ", b"\xff\x0a"), CONVERT),
+    ("a Git LFS pointer", 0, (b"version https://git-lfs",), "`git lfs pull` gets the image"),
+    ("a text (HTML, XML or SVG)", 0, (b"<",), "replace it by an image, or remove it"),
+)
+"""Kinds of files that are not read: (what it is, the place of its first bytes, possible first bytes, advice)."""
 
 MOST_PIXELS = 250_000_000
 """Default of `max_pixels`: 0.75 GB as RGB."""
@@ -63,6 +78,11 @@ class _UnreadError(Exception):
     """An intact image of an unsupported kind; the message says what is supported."""
 
 
+def is_image(path: str) -> bool:
+    """True if a file's name says that it is an image."""
+    return path.lower().endswith(SUFFIXES)
+
+
 def decoded(content: bytes, name: str) -> np.ndarray:
     """An image file's pixels, by `pixels` with its defaults."""
     return pixels(content, name)[0]
@@ -98,7 +118,8 @@ def pixels(
     except _UnreadError as error:
         raise BadExampleError(f"cannot decode {name}: {error}") from error
     except Exception as error:  # on damage, decoders raise any exception
-        reason = CUT_SHORT if isinstance(error, (struct.error, IndexError)) else str(error).partition("\n")[0]
+        said = re.sub(r" <_io.*?>", "", str(error).partition("\n")[0])  # of Pillow, with an address in memory
+        reason = CUT_SHORT if isinstance(error, (struct.error, IndexError)) else said
         raise BadExampleError(f"cannot decode {name} ({reason}): replace it by a whole image, or remove it") from error
     return np.ascontiguousarray(UPRIGHT.get(orientation, lambda x: x)(image)), highest
 
@@ -116,6 +137,9 @@ def _bare(content: bytes) -> tuple[str, bytes, int]:
         return "WEBP", bare, _exif_orientation(exif)
     if content.startswith((b"II*\0", b"II+\0", b"MM\0*", b"MM\0+")):
         return "TIFF", *_bare_tiff(content)
+    for what, place, begins, advice in UNREAD:
+        if content.startswith(begins, place):
+            raise _UnreadError(f"it is {what}: {advice}")
     raise ValueError("none of PNG, JPEG, WebP and TIFF" if content else "empty")
 
 

@@ -1,5 +1,6 @@
 """Data options of a run: the dataset, and the transforms of its examples before a model sees them."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -8,6 +9,9 @@ from jaxgen.errors import UserError
 
 LARGEST = 4096
 """Largest `crop` and `image_size`, in pixels a side; more is a mistake."""
+
+MOST_WORKERS = 256
+"""Largest `workers`; more processes are a mistake, which could take all memory."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +40,15 @@ class Options:
 
     def check(self) -> None:
         """Raises UserError for a value out of range."""
+        if self.data_from == "":
+            raise UserError("data from must name a folder, not ''")
         least = {"crop": 1, "image_size": 1, "pad": 0, "caption_length": 1, "vocabulary_size": 1, "workers": 0}
         least |= {"split_blocks": 1, "max_pixels": 1, "image_bits": 8}
         for name, smallest in least.items():
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or value < smallest):
                 raise UserError(f"{name.replace('_', ' ')} must be a whole number from {smallest} on, not {value!r}")
-        for name, most in {"crop": LARGEST, "image_size": LARGEST, "image_bits": 16}.items():
+        for name, most in {"crop": LARGEST, "image_size": LARGEST, "image_bits": 16, "workers": MOST_WORKERS}.items():
             if (getattr(self, name) or 0) > most:
                 raise UserError(f"{name.replace('_', ' ')} must be at most {most}, not {getattr(self, name)}")
 
@@ -59,4 +65,4 @@ class Options:
     @property
     def data_folder(self) -> Path | None:
         """`data_from` as a path."""
-        return None if self.data_from is None else Path(self.data_from).expanduser()
+        return None if self.data_from is None else Path(os.path.expanduser(self.data_from))

@@ -64,15 +64,17 @@ def mirrored(key: Key, batch_size: int, start: int, count: int) -> np.ndarray:
 
 
 def captioned(key: Key, indices: np.ndarray, ends: np.ndarray, start: int) -> np.ndarray:
-    """Captions of the images in the steps from `start` on: rows of a table in which each image's follow one another.
+    """Draws a caption for each image of the steps from `start` on.
+
+    The captions are rows of a table that holds each image's captions one after the other, images in order.
 
     Args:
-      key: of the order of the data; it decides, with the step.
-      indices: the images of each step, int32 [count, batch_size].
-      ends: int [images], the row after the last caption of each image.
+      key: key of the data order; key and step determine the draws.
+      indices: images of each step, int32 [count, batch_size].
+      ends: row after the last caption of each image, int [images].
 
     Returns:
-      int32 [count, batch_size], each caption of an image equally likely.
+      Rows of the table, int32 [count, batch_size]. An image's captions are equally likely.
     """
     steps = (np.random.SeedSequence([*words_of(key), CAPTIONS, start + step]) for step in range(len(indices)))
     bits = np.stack([np.random.Philox(step).random_raw(indices.shape[1]) for step in steps])

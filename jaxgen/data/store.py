@@ -451,8 +451,7 @@ def _examples(
     records: Records, what: str, transform: Transform, progress: bool, compared: bool
 ) -> Iterator[tuple[int, Any]]:
     """Yields (index, example or BadExampleError) of all records, in order."""
-    from rich.console import Console
-    from rich.progress import Progress
+    from jaxgen.progress import Progress
 
     def one(index: int) -> Any:
         try:
@@ -467,17 +466,12 @@ def _examples(
         except UserError as error:
             raise UserError(f"{what}: {records.name(index)}: {error}") from error
 
-    console = Console(stderr=True)
-    shown = progress and console.is_terminal  # elsewhere a removed bar leaves an empty line
-    with (
-        ThreadPoolExecutor(os.cpu_count()) as pool,
-        Progress(console=console, transient=True, disable=not shown) as bar,
-    ):
-        task = bar.add_task(f"reading {what}", total=len(records))
+    with ThreadPoolExecutor(os.cpu_count()) as pool, Progress(progress) as bar:
+        bar.start(f"reading {what}", len(records))
         for start in range(0, len(records), AT_ONCE):
             some = range(start, min(start + AT_ONCE, len(records)))
             yield from zip(some, pool.map(one, some), strict=True)
-            bar.advance(task, len(some))
+            bar.advance(len(some))
 
 
 def _size(shape: tuple[int, ...]) -> str:

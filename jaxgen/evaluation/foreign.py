@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxgen.data import Dataset
+from jaxgen.data.image_files import is_image
 from jaxgen.data.readers.image_folder import all_images, folder_names, nfc
 from jaxgen.errors import UserError
 
@@ -63,7 +64,7 @@ def read_images(path: Path, dataset: Dataset) -> tuple[np.ndarray, np.ndarray | 
     if not head.startswith((NUMPY, ZIP)):
         raise UserError(_other(path, head))
     names = _zipped(path) if head.startswith(ZIP) else ()
-    if names and not any(name.endswith(".npy") for name in names):
+    if names and (any(map(is_image, names)) or not any(name.endswith(".npy") for name in names)):
         if any(name.endswith("data.pkl") for name in names):
             raise UserError(f"{path} is a PyTorch file: {AS_ARRAY}")
         return _files(path, dataset)
@@ -141,9 +142,12 @@ def _arrays(path: Path, entry: str) -> tuple[np.ndarray, np.ndarray | None]:
                 return file, None
             names = [name for name in file.files if name != "label"]
             if entry not in names and len(names) != 1:
-                raise UserError(f"{path} has no array {entry!r}; it holds {', '.join(file.files) or 'nothing'}")
+                raise UserError(
+                    f"{path} has no array {entry!r}; it holds {', '.join(file.files)[:200] or 'nothing'}: name the "
+                    f"{entry}s {entry!r}, and their labels 'label'"
+                )
             return file[entry if entry in names else names[0]], file["label"] if "label" in file.files else None
-    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path} is no npy or npz file that can be read ({str(error)[:200]})") from None
 
 

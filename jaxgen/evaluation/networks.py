@@ -106,7 +106,7 @@ def extractors(
 
 def chosen(file: str | Path) -> Extractor:
     """Loads an extractor from a file, .safetensors or .py. Raises UserError if it is not one."""
-    path = Path(file).expanduser()
+    path = Path(os.path.expanduser(file))
     if not path.is_file():
         raise UserError(f"no extractor file {path}")
     if path.suffix == ".py":
@@ -121,7 +121,7 @@ def chosen(file: str | Path) -> Extractor:
 
 def _function(path: Path) -> Extractor:
     """Extractor of a user's Python file."""
-    module, _ = load_file(path, f"jaxgen_extractor_{path.stem}")
+    module, _ = load_file(path, "extractor")
     if not callable(getattr(module, "features", None)):
         raise UserError(f"{path} has no function features(images)")
 

@@ -26,19 +26,15 @@ from jaxgen.evaluation.extractor import Extractor
 from jaxgen.evaluation.foreign import read_images
 from jaxgen.evaluation.of_samples import Examples, Sides
 from jaxgen.evaluation.options import Scoring
+from jaxgen.evaluation.requested import Requested
 from jaxgen.evaluation.table import (
     FAMILIES,
     FAMILY_OF,
     MODELS,
-    PIXELWISE,
     SAMPLES,
-    SPACES,
-    Context,
     Family,
     check_scoring,
-    columns,
     likelihood_notes,
-    scores_samples,
 )
 from jaxgen.files import check_writable
 from jaxgen.model import BINARY_THRESHOLD, Model, State
@@ -52,9 +48,6 @@ EVALUATION = "evaluation.json"
 
 PACKAGES = ("jax", "jaxlib", "flax", "numpy", "scipy", "scikit-learn", "pillow")
 """Packages whose versions scores depend on."""
-
-FEW_SAMPLES = {"fd", "kid"}
-"""Columns that come with a warning if there are no more examples than features."""
 
 MOST = 10_000
 """Most samples per seed by default."""
@@ -89,7 +82,7 @@ def evaluate(
     file = Path(out) if out else opened.path / EVALUATION
     check_writable(file)
     scorer = Scorer(opened.plan.dataset, scoring or Scoring(), progress)
-    scorer.check([opened.plan])
+    scorer.requested.check([opened.plan])
     with scorer:
         real = scorer.real_rows([opened.plan.model])
         trained, untrained = scorer.model_rows(opened.path.name, opened)
@@ -125,7 +118,7 @@ def evaluate_images(
     Raises:
         UserError: the images cannot be read or are unlike the dataset's, or a metric does not apply to them.
     """
-    scoring, path = scoring or Scoring(), Path(images).expanduser().resolve()
+    scoring, path = scoring or Scoring(), Path(os.path.expanduser(images)).resolve()
     out = Path(out) if out else path.with_name(f"{path.name}.evaluation.json")
     check_writable(out)
     loaded = data.load(dataset, progress=progress, **options)
@@ -137,7 +130,7 @@ def evaluate_images(
         chosen = np.sort(order[: scoring.samples])
         values, labels = values[chosen], None if labels is None else labels[chosen]
     scorer = Scorer(loaded, dataclasses.replace(scoring, samples=len(values)), progress)
-    scorer.check([], labeled=labels is not None)
+    scorer.requested.check([], labeled=labels is not None)
     with scorer:
         row = {
             "name": path.name,
@@ -145,7 +138,7 @@ def evaluate_images(
             "samples": len(values),
             "values": {key: [_finite(value)] for key, value in scorer.of_samples(path.name, values, labels).items()},
             "sampling": how,
-            "notes": scorer.absent(None, labels is not None),
+            "notes": scorer.requested.absent(None, labels is not None),
         }
         results = scorer.results([*scorer.real_rows([]), row], ()) | {"environment": environment(loaded)}
     return _written(results, out, show)
@@ -176,11 +169,12 @@ class Scorer:
         self.entry = dataset.spec.subject
         self.num = scoring.samples or min(MOST, dataset.spec.num_examples)
         self._train = partial(networks.extractors, dataset, scoring.extractor, progress)
+        self.requested = Requested(self.dataset, scoring, self.num, split, lambda: self.networks)
 
     @cached_property
     def networks(self) -> tuple[Extractor | None, Extractor | None]:
         """Extractor and judge, trained on first use where there are none in the cache."""
-        return self._train() if any(FAMILIES[name].networks for name in self.names) else (None, None)
+        return self._train() if any(FAMILIES[name].networks for name in self.requested.names) else (None, None)
 
     @property
     def extractor(self) -> Extractor | None:
@@ -200,99 +194,6 @@ class Scorer:
 
     def __exit__(self, *exc) -> None:
         self._bar.__exit__(*exc)
-
-    def context(self, model: Model | None = None, labeled: bool = True, networks: bool = True) -> Context:
-        """Inputs available to metrics of a model, or of examples; without `networks` none is trained for it."""
-        extractor, judge = self.networks if networks else (None, None)
-        return Context(self.dataset, extractor, judge, model, labeled)
-
-    def check(self, plans: Sequence[Plan], labeled: bool = True) -> None:
-        """Raises UserError if a requested metric applies to no model of `plans`, or to no examples without plans."""
-        for name in self.names:
-            least, tested = FAMILIES[name].least, len(self.dataset.test[self.entry])
-            if scores_samples(name) and self.num < least:
-                raise UserError(f"metric {name} needs {least} samples or more, not {self.num}")
-            if scores_samples(name) and tested < least:
-                raise UserError(f"metric {name} needs {least} {self.split} examples or more, not {tested}")
-        # What needs no network comes first: a network may have to be trained.
-        for name in sorted(self.scoring.metrics, key=lambda name: FAMILIES[name].networks):
-            reasons = [self.lacks(name, plan.model) for plan in plans]
-            if not plans:
-                context = self.context(None, labeled, FAMILIES[name].networks)
-                reasons = [
-                    FAMILIES[name].lacks(context) if scores_samples(name) else "a score of models, not of samples"
-                ]
-            if all(reasons):
-                who = " and ".join(plan.model_name for plan in plans) or "these examples"
-                able = [
-                    other
-                    for other in models.MODELS
-                    if plans and other not in {plan.model_name for plan in plans} and not self._reason_of(name, other)
-                ]
-                hint = f"; models that can: {', '.join(able)}" if able else ""
-                raise UserError(f"metric {name} does not apply to {who}: {reasons[0]}{hint}")
-
-    def _reason_of(self, family: str, name: str) -> str:
-        """Reason why a model, by its name in `models.MODELS`, cannot have a metric; "" if it can."""
-        module = models.load(name)
-        try:
-            return self.lacks(family, module.make(module.Config(), self.dataset.spec))
-        except (UserError, KeyError):
-            return "it is not for such data"
-
-    def lacks(self, family: str, model: Model) -> str:
-        """Reason why a model cannot have a metric; "" if it can."""
-        if scores_samples(family) and model.sampler is None:
-            return "it does not sample"
-        return FAMILIES[family].lacks(self.context(model, "label" in model.conditions, FAMILIES[family].networks))
-
-    def lacks_column(self, key: str, model: Model) -> str:
-        """Reason why a model cannot have a column; "" if it can."""
-        family, space = FAMILY_OF[key].name, model.likelihood and model.likelihood.space
-        if words := self.lacks(family, model):
-            return words
-        if family == "reconstruction" and (space == "binary") != key.endswith("_binary"):
-            return f"its reconstructions are {'' if space == 'binary' else 'not '}of bits"
-        asked = "uint8" if key == "bits_per_dimension" else key.rpartition("_")[2]
-        if FAMILY_OF[key] in MODELS and family != "reconstruction" and asked in SPACES and asked != space:
-            return f"its likelihood is of {space} images"
-        return ""
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Requested families of metrics; if none are named, the usual ones, and more if images have no extractor."""
-        usual = [name for name, family in FAMILIES.items() if family.usual]
-        untold = self.entry == "image" and "label" not in self.dataset.spec.entries and self.scoring.extractor is None
-        return self.scoring.metrics or (*usual, *(PIXELWISE if untold else ()))
-
-    def left_out(self, rows: Sequence[dict[str, Any]]) -> dict[str, str]:
-        """Reasons by family, for families of metrics that no model, and no given examples, has a score of."""
-        why = {}
-        for name in self.names:
-            keys = [column.key for column in FAMILIES[name].columns]
-            scored = [row for row in rows if row["kind"] in ("trained", "given")]
-            if not any(key in row["values"] for row in scored for key in keys):
-                reasons = [row["notes"][key] for row in scored for key in keys if key in row["notes"]]
-                why[name] = reasons[0] if reasons else "a score of models, not of samples"
-        return why
-
-    def title(self, key: str) -> str:
-        """Title of a column, by its key."""
-        return columns(self.context(), self.scoring, self.num, {key})[0].title
-
-    def families(self, table: Sequence[Family], model: Model | None, labeled: bool) -> list[Family]:
-        """Rows of `table` that are requested and can be computed."""
-        context = self.context(model, labeled)
-        return [family for family in table if family.name in self.names and not family.lacks(context)]
-
-    def absent(self, model: Model | None, labeled: bool) -> dict[str, str]:
-        """Map from column to the reason why it has no number."""
-        context = self.context(model, labeled)
-        names = [name for name in self.names if model is not None or scores_samples(name)]
-        reasons = {name: FAMILIES[name].lacks(context) for name in names}
-        if model is not None and model.sampler is None:
-            reasons |= dict.fromkeys((family.name for family in SAMPLES), "it does not sample")
-        return {key: reasons[family.name] for key, family in FAMILY_OF.items() if reasons.get(family.name)}
 
     @cached_property
     def sides(self) -> Sides:
@@ -329,7 +230,7 @@ class Scorer:
     ) -> dict[str, float]:
         """Scores of examples by all metrics but `without`; images uint8 [num, H, W, C] or points, of any origin."""
         fake = Examples(values, labels, self.extractor, self.judge)
-        families = [row for row in self.families(SAMPLES, None, labels is not None) if row.name != without]
+        families = [row for row in self.requested.families(SAMPLES, None, labels is not None) if row.name != without]
         own = content(values=values, labels=labels) if families else ""
         if self.extractor and not self.extractor.whole:  # its digest may miss imports, so the features identify it
             own = content(own=np.array(own), fake=fake.features, real=self.sides.test.features)
@@ -348,7 +249,7 @@ class Scorer:
 
     def of_model(self, plan: Plan, name: str, seeds: tuple[int, ...], keys, state: State) -> dict[str, list[float]]:
         """Scores of these seeds of a model by all metrics that need no samples."""
-        families = self.families(MODELS, plan.model, False)
+        families = self.requested.families(MODELS, plan.model, False)
         options = [self.scoring.importance_samples, self.scoring.temperatures, self.scoring.examples]
         own = [plan.described(), plan.sources(), engine.digests(seeds, state), options]
         scores = {}
@@ -403,7 +304,7 @@ class Scorer:
             "sampling": plan.model.sampler.note if plan.model.sampler else "",
             "config": plan.described()["config"],
             "given": {field: plan.described()["config"][field] for field in given(plan.config)},
-            "notes": self.absent(plan.model, labeled) | likelihood_notes(plan.model),
+            "notes": self.requested.absent(plan.model, labeled) | likelihood_notes(plan.model),
         }
         changes = "; ".join(environment_changes(run.path, plan).values())
         finished = (run.path / folder.RESULT).exists()
@@ -434,7 +335,7 @@ class Scorer:
             return {}
         keys, state = keys[going], jax.tree.map(lambda leaf: leaf[going], state)
         of_seeds: dict[str, list[float]] = {}
-        if plan.model.sampler and self.families(SAMPLES, None, "label" in plan.model.conditions):
+        if plan.model.sampler and self.requested.families(SAMPLES, None, "label" in plan.model.conditions):
             self._bar.say(f"{name}: sampling")
             drawn = engine.sampler(plan.model)(keys[:, 0], state, self.num, self._conditions(plan, going))
             labels = drawn.get("label", [None] * len(going))
@@ -473,10 +374,7 @@ class Scorer:
         keys = {key for row in rows for key in row["values"]}
         return {
             "seeds": list(seeds),
-            "metrics": [
-                metric._asdict() | {"bounds": list(metric.bounds)}
-                for metric in columns(self.context(), self.scoring, self.num, keys)
-            ],
+            "metrics": [metric._asdict() | {"bounds": list(metric.bounds)} for metric in self.requested.columns(keys)],
             "rows": rows,
             "dataset": {
                 "name": self.dataset.name,
@@ -486,27 +384,13 @@ class Scorer:
                 "train": self.dataset.spec.num_examples,
                 "test": len(self.dataset.test[self.entry]),
             },
-            "left_out": self.left_out(rows),
+            "left_out": self.requested.left_out(rows),
             "samples": self.num,
-            "scoring": dataclasses.asdict(self.scoring) | {"metrics": list(self.names)},
+            "scoring": dataclasses.asdict(self.scoring) | {"metrics": list(self.requested.names)},
             "extractor": self.extractor and self.extractor.described(),
             "judge": self.judge and self.judge.described(),
-            "warnings": self._warnings(keys),
+            "warnings": self.requested.warnings(keys),
         }
-
-    def _warnings(self, keys: set[str]) -> list[str]:
-        """Sentences on columns whose numbers are of too few examples."""
-        distances = [metric.title for metric in columns(self.context(), self.scoring, self.num, keys & FEW_SAMPLES)]
-        few = min(self.num, len(self.dataset.test[self.entry]))
-        if not distances:
-            return []
-        dimensions = self.extractor.features(self.dataset.test[self.entry][:1]).shape[1]
-        if few > dimensions:
-            return []
-        return [
-            f"{' and '.join(distances)} of {few:,} examples with {dimensions:,} features each say little: "
-            "more examples than features are needed"
-        ]
 
 
 def _finite(value: float) -> float | None:

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from jaxgen.data import Dataset
-from jaxgen.errors import UserError
+from jaxgen.errors import UserError, did_you_mean
 from jaxgen.evaluation import of_models, of_samples
 from jaxgen.evaluation.extractor import Extractor
 from jaxgen.evaluation.options import Scoring
@@ -69,16 +69,15 @@ class Family(NamedTuple):
     scoring) -> the scores of all seeds."""
     lacks: Callable[[Context], str] = lambda context: ""  # reason why there is no number; "" if there is one
     usual: bool = False  # True if it is in a table when no metrics are named
+    pixelwise: bool = False  # True if it is usual too for images that there is no extractor for
+    many: bool = False  # True if it says little unless there are more examples than features
     networks: bool = False  # True if it uses the extractor or the judge
     least: int = 1  # minimum number of samples
     needs: str = ""  # in a word or two, for `jaxgen metrics`
 
 
 WEAK = 0.8
-"""Accuracy of a classifier on real images below which what its features and judgments say is doubtful."""
-
-PIXELWISE = ("parzen", "memorization")
-"""Scored by default of images that there is no extractor for."""
+"""Accuracy on real images below which a classifier's features and judgments are doubtful."""
 
 
 def _judge(context: Context) -> str:
@@ -183,6 +182,7 @@ SAMPLES = (
         networks=True,
         least=2,
         needs="features",
+        many=True,
     ),
     Family(
         "fd_infinity",
@@ -230,6 +230,7 @@ SAMPLES = (
         networks=True,
         least=2,
         needs="features",
+        many=True,
     ),
     Family(
         "neighbors",
@@ -437,6 +438,7 @@ SAMPLES = (
         ),
         of_samples.parzen,
         needs="samples",
+        pixelwise=True,
     ),
     Family(
         "memorization",
@@ -454,6 +456,7 @@ SAMPLES = (
         ),
         lambda sides, fake: {"memorization": memorization(sides.train.flat, sides.test.flat, fake.flat).probability},
         needs="samples",
+        pixelwise=True,
     ),
     Family(
         "diversity",
@@ -635,7 +638,7 @@ def check_scoring(scoring: Scoring) -> None:
     """Raises UserError for an unknown metric or an invalid value."""
     for name in scoring.metrics:
         if name not in FAMILIES:
-            raise UserError(f"unknown metric {name!r}: there are {', '.join(FAMILIES)}")
+            raise UserError(f"unknown metric {name!r}: {did_you_mean(name, FAMILIES)}there are {', '.join(FAMILIES)}")
     scoring.check()
 
 

@@ -1,13 +1,12 @@
 """The models: one file per paper, found by name through one literal table, imported on demand."""
 
-import difflib
 import importlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING, NamedTuple
 
-from jaxgen.errors import UserError
+from jaxgen.errors import UserError, did_you_mean
 from jaxgen.user_files import load_file
 
 if TYPE_CHECKING:  # so that reading the table does not import jax
@@ -154,8 +153,7 @@ def load(model: str) -> ModuleType:
         return importlib.import_module(f"jaxgen.models.{model}")
     if model.endswith(".py"):
         return _load_file(Path(model))
-    close = difflib.get_close_matches(model, MODELS, 1)
-    hint = f"did you mean {close[0]}? " if close else ""
+    hint = did_you_mean(model, MODELS)
     raise UserError(f"unknown model {model!r}: {hint}jaxgen has {', '.join(MODELS)}; a file of your own ends in .py")
 
 
@@ -191,7 +189,7 @@ def that_can(able: Callable[["Model"], bool], spec: "Spec") -> list[str]:
 def _load_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise UserError(f"no model file {path}")
-    module, IMPORTED[path.resolve()] = load_file(path, f"jaxgen_user_{path.stem}")
+    module, IMPORTED[path.resolve()] = load_file(path, "model")
     missing = [part for part in ("Config", "make") if not hasattr(module, part)]
     if missing:
         raise UserError(f"{path} is no model: it does not define {' and '.join(missing)}")

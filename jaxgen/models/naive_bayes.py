@@ -24,7 +24,7 @@ import numpy as np
 from jaxgen.config import check_idle
 from jaxgen.errors import UserError, check_positive
 from jaxgen.likelihoods import bits_of, fitting
-from jaxgen.model import Array, Key, Likelihood, Model, Phase, Sampler, Spec, State
+from jaxgen.model import Array, Key, Likelihood, Model, Phase, Sampler, Space, Spec, State
 from jaxgen.nn.image import from_unit, to_binary, to_unit
 
 MOST_EXAMPLES = 264_000
@@ -64,7 +64,7 @@ class Pixels(NamedTuple):
     """(params, image uint8 [batch, H, W, C], label [batch], counted [batch]) -> the sums including these images."""
     log_likelihood: Callable[[Params, Array], Array]  # (params, image) -> log p(x|y) [batch, classes]
     draw: Callable[[Key, Params, Array], Array]  # (key, params, label [num]) -> uint8 [num, H, W, C]
-    measures: tuple[str, str, str]  # space, kind and note of the likelihood
+    measures: tuple[Space, Literal["exact"], str]  # space, kind and note of the likelihood
 
 
 def class_sums(values: Array, label: Array, counted: Array, classes: int) -> Array:
@@ -103,8 +103,7 @@ def bernoulli(config: Config, spec: Spec) -> Pixels:
         x = jax.random.bernoulli(key, jnp.exp(log_probabilities(params)[0])[label])
         return from_unit(x.astype(jnp.float32))
 
-    measures = ("binary", "exact", f"p(x|y) is of {bits_of(spec)}")
-    return Pixels({"pixels": shape}, add, log_likelihood, draw, measures)
+    return Pixels({"pixels": shape}, add, log_likelihood, draw, ("binary", "exact", f"p(x|y) is of {bits_of(spec)}"))
 
 
 def gaussian(config: Config, spec: Spec) -> Pixels:
@@ -134,8 +133,13 @@ def gaussian(config: Config, spec: Spec) -> Pixels:
         mean, variance = moments(params)
         return from_unit(mean[label] + jnp.sqrt(variance[label]) * jax.random.normal(key, mean[label].shape))
 
-    measures = ("continuous", "exact", "p(x|y) is of pixels in [0, 1], not dequantized")
-    return Pixels({"pixels": shape, "squares": shape}, add, log_likelihood, draw, measures)
+    return Pixels(
+        {"pixels": shape, "squares": shape},
+        add,
+        log_likelihood,
+        draw,
+        ("continuous", "exact", "p(x|y) is of pixels in [0, 1], not dequantized"),
+    )
 
 
 def categorical(config: Config, spec: Spec) -> Pixels:
@@ -173,8 +177,13 @@ def categorical(config: Config, spec: Spec) -> Pixels:
         level = place * width + jax.random.randint(k_level, place.shape, 0, width)
         return level.astype(jnp.uint8).reshape(-1, *spec.image_shape)
 
-    measures = ("uint8", "exact", f"p(x|y) is of the 256 levels, in {levels} bins of equally likely ones")
-    return Pixels({"levels": (classes, pixels, levels)}, add, log_likelihood, draw, measures)
+    return Pixels(
+        {"levels": (classes, pixels, levels)},
+        add,
+        log_likelihood,
+        draw,
+        ("uint8", "exact", f"p(x|y) is of the 256 levels, in {levels} bins of equally likely ones"),
+    )
 
 
 LIKELIHOODS = {"bernoulli": bernoulli, "gaussian": gaussian, "categorical": categorical}

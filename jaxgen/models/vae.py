@@ -32,7 +32,7 @@ from jaxgen.likelihoods import (
     gaussian_kl,
     gaussian_log_prob,
 )
-from jaxgen.model import Array, Latents, Likelihood, Model, Phase, Prior, Sampler, Spec, State
+from jaxgen.model import Array, Latents, Likelihood, Model, Phase, Prior, Sampler, Space, Spec, State
 from jaxgen.nn.conv import Conv, ConvTranspose
 from jaxgen.nn.dense import mean_and_log_variance
 from jaxgen.nn.image import from_unit, logits_of_mean, pyramid, to_binary, to_unit
@@ -261,11 +261,12 @@ def make(config: Config, spec: Spec) -> Model:
     def encode(state, batch):
         return posterior(state.params, batch)[0]
 
-    space, note = {
+    spaces: dict[str, tuple[Space, str]] = {
         "bernoulli": ("binary", bits_of(spec)),
         "gaussian": ("continuous", "pixels in [0, 1], not dequantized"),
         "logistic": ("uint8", "the 256 levels"),
-    }[likelihood]
+    }
+    space, note = spaces[likelihood]
     bound = "ELBO of log p(x|label)" if config.conditional else "ELBO"
     conditions = ("label",) if config.conditional else ()
     return Model(

@@ -215,7 +215,12 @@ def _primitive(name: str, form: Callable, cpu_form: Callable, shape: Callable, o
     axis that the other operand lacks, and its place in the result.
     """
     primitive = Primitive(name)
-    primitive.def_impl(jax.jit(primitive.bind, static_argnames="geometry"))
+    compiled = jax.jit(primitive.bind, static_argnames="geometry")
+
+    @primitive.def_impl
+    def _(a, b, *, geometry):
+        with jax.disable_jit(False):  # with JAX_DISABLE_JIT it would call itself
+            return compiled(a, b, geometry=geometry)
 
     @primitive.def_abstract_eval
     def _(a, b, *, geometry):

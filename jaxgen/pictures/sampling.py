@@ -115,7 +115,7 @@ def sample(
     is_folder = bool(out) and (
         str(out).endswith(("/", os.sep)) or os.path.isdir(out)
     )  # Path.is_dir raises for too long a name
-    out = Path(out) if out is not None else opened.path / f"{kind}{how.suffixes[0]}"
+    out = Path(out).expanduser() if out is not None else opened.path / f"{kind}{how.suffixes[0]}"
     suffix = FOLDER if is_folder else out.suffix.lower()
     if suffix not in how.suffixes:
         *others, last = [f"a folder ({each})" if each == FOLDER else each for each in how.suffixes]

@@ -103,7 +103,7 @@ def best_steps(scores: Mapping[int, Mapping[str, float | None]], best: str) -> d
 class Checkpoints:
     """The checkpoints of one run folder, saved in the background; read-only if `keep` is None.
 
-    The content of each is JSON metadata: `belongs`, the values in which the reading run must agree, by name;
+    The content of each is JSON metadata: `step`; `belongs`, the values in which the reading run must agree, by name;
     `seconds` of training until then; `order`, a hash of the data's order; `scores` by seed, None if there is none.
     """
 
@@ -175,7 +175,7 @@ class Checkpoints:
         """
         tree = jax.tree.map(np.array, tree)  # copied: the next step takes the state's memory
         leaves = {name: _described(leaf) | {"sha256": _sha256(leaf)} for name, leaf in _named(tree).items()}
-        content = {**content, "leaves": leaves}
+        content = {**content, "step": step, "leaves": leaves}
         self._scores[step] = content.get("scores", {})  # unknown for a damaged checkpoint, which is never deleted
         args = ocp.args.Composite(
             state=ocp.args.StandardSave(tree),
@@ -197,6 +197,8 @@ class Checkpoints:
             raise self._damaged(step, _first_line(error)) from error
         if _sha256_of_json(content) != expected:
             raise self._damaged(step, "its data file was changed since it was written (sha256)")
+        if content.get("step", step) != step:
+            raise self._damaged(step, f"it was written as the checkpoint of step {content['step']}")
         return content
 
     def verify(self, step: int) -> dict[str, Any]:

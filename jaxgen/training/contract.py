@@ -1,6 +1,7 @@
 """Checks by abstract evaluation alone that a user's model keeps the contract of `jaxgen.model`."""
 
 import traceback
+import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,10 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend import core
 
+from jaxgen.config import fits, words
 from jaxgen.errors import UserError
 from jaxgen.model import Model, Spec, State
-from jaxgen.training import engine
+from jaxgen.training import engine, rows
 
 FAST = lax.conv_dimension_numbers((1,) * 4, (1,) * 4, ("NHWC", "HWIO", "NHWC"))
 """The one layout of convolutions that XLA for CPUs runs fast wherever they stand (`jaxgen.nn.conv`)."""
@@ -28,6 +30,9 @@ def check_contract(path: str, model: Model, spec: Spec, batch_size: int) -> None
     """
     if not isinstance(model, Model):
         raise UserError(f"{path}: make must return a jaxgen.model.Model, not {type(model).__name__}")
+    _check_fields(path, model)
+    if not model.phases:
+        raise UserError(f"{path}: phases must hold at least one Phase")
     missing = [entry for entry in model.needs if entry not in spec.entries]
     if missing:
         return  # reported by `plan.build`, which knows the dataset
@@ -42,9 +47,14 @@ def check_contract(path: str, model: Model, spec: Spec, batch_size: int) -> None
         _check_state(path, where, given[0])
         _check_same(path, where, state, given[0])
         for name, metric in given[1].items():
+            if not isinstance(name, str) or name in rows.COLUMNS:
+                none = ", ".join(rows.COLUMNS)
+                raise UserError(f"{path}: {where}: a metric's name must be a text, and none of {none}")
             if not hasattr(metric, "shape") or metric.shape != ():
                 shape = list(metric.shape) if hasattr(metric, "shape") else _kind(metric)
                 raise UserError(f"{path}: {where}: metric {name!r} must be a scalar, not {shape}")
+            if not any(jnp.issubdtype(metric.dtype, kind) for kind in (jnp.floating, jnp.integer, jnp.bool_)):
+                raise UserError(f"{path}: {where}: metric {name!r} must be a real number, not {metric.dtype}")
     if model.sampler:
         conditions = engine.blank_batch(spec, model.sampler.conditions, NUM) if model.sampler.conditions else {}
         asked = {name: conditions[name] for name in model.sampler.conditions}
@@ -66,6 +76,8 @@ def check_contract(path: str, model: Model, spec: Spec, batch_size: int) -> None
         logits = _traced(path, f"predict[{name!r}]", function, state, batch)
         if len(getattr(logits, "shape", ())) != 2 or logits.shape[0] != batch_size:
             raise UserError(f"{path}: predict[{name!r}] must give [batch, ...] logits, not {_kind(logits)}")
+        if name == "label" and spec.num_classes not in (None, logits.shape[1]):
+            raise UserError(f"{path}: predict['label'] must give {spec.num_classes} logits, not {logits.shape[1]}")
 
 
 def slow_convolutions(model: Model, spec: Spec, batch_size: int) -> bool:
@@ -103,7 +115,7 @@ def made(path: str, make: Callable, *given: Any) -> Model:
         return make(*given)
     except (UserError, KeyError):  # the latter for an entry that the data do not have
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(f"{path}: make raised {_words(path, error)}") from error
 
 
@@ -122,6 +134,18 @@ def _words(path: str, error: BaseException) -> str:
     line = f" (line {own[-1].lineno})" if own else ""
     first = str(error).strip().splitlines()
     return f"{type(error).__name__}{line}{': ' + first[0][:200] if first else ''}"
+
+
+def _check_fields(path: str, part: Any, where: str = "") -> None:
+    """Checks the types of the fields of a model, and of the named tuples in them."""
+    for name, hint in typing.get_type_hints(type(part)).items():
+        value = getattr(part, name)
+        if not fits(value, hint):
+            shown = repr(value) if isinstance(value, str | int | float) else type(value).__name__
+            raise UserError(f"{path}: {where}{name} must be {words(hint)}, not {shown}")
+        for each in value if type(value) in (list, tuple) else (value,):
+            if hasattr(each, "_fields"):
+                _check_fields(path, each, f"{where}{name}.")
 
 
 def _check_state(path: str, where: str, state: Any) -> None:

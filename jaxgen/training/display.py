@@ -11,7 +11,7 @@ from rich.progress import Progress as Bar
 from rich.table import Column
 from rich.text import Text
 
-from jaxgen.progress import Lines, in_lines
+from jaxgen.progress import Lines, in_lines, say
 from jaxgen.training.plan import Plan
 
 LASTING = 3
@@ -61,7 +61,7 @@ class Progress:
     def __exit__(self, *exc) -> None:
         (self._lines or self._bar).__exit__(*exc)
         if self._lines and (line := self._line()):
-            self._lines.say(line)
+            say(self._bar.console, line)
 
     def _line(self) -> str:
         """The progress as one line; "" before the run starts."""
@@ -75,10 +75,7 @@ class Progress:
     def say(self, line: str) -> None:
         """Prints a line above the bar."""
         if self._told:
-            console = self._bar.console
-            line = self._name + line.removeprefix(self._name)
-            # a name may have brackets
-            console.print(line, highlight=False, markup=False, soft_wrap=in_lines(console))
+            say(self._bar.console, self._name + line.removeprefix(self._name))
 
     def start(self, step: int, end: int) -> None:
         """Starts the bar of a run from `step` to `end`."""

@@ -163,13 +163,13 @@ def chunk_program(phase: Phase, how: str, devices: Mesh | None = None, own_order
             new = new._replace(step=state.step + 1)
             alive = alive & finite((metrics, new))
             state = jax.tree.map(partial(jnp.where, alive), new, state)
-            sums = jax.tree.map(lambda s, m: s + jnp.where(alive, m, 0), sums, metrics)
+            sums = jax.tree.map(lambda s, m: s + jnp.where(alive, m.astype(s.dtype), 0), sums, metrics)
             return state, alive, sums, steps + alive.astype(jnp.float32)
 
         # Jitted, so that `eval_shape` and the loop share one trace.
         step = jax.jit(phase.step)
         _, metrics = jax.eval_shape(step, key, state, batch_of(0))
-        sums = jax.tree.map(lambda m: jnp.zeros(m.shape, m.dtype), metrics)
+        sums = jax.tree.map(lambda m: jnp.zeros(m.shape, float), metrics)  # a sum of bytes or bfloat16 would not grow
         return jax.lax.fori_loop(0, count, take, (state, alive, sums, jnp.float32(0)))
 
     def chunk(keys, state, alive, data, indices, weights, anew, count):

@@ -12,15 +12,33 @@ import jax
 import jaxgen
 from jaxgen import data
 
-DEFINING = ("jax_enable_x64", "jax_default_prng_impl", "jax_threefry_partitionable", "jax_random_seed_offset")
+DEFINING = (
+    "jax_enable_x64",
+    "jax_explicit_x64_dtypes",
+    "jax_default_dtype_bits",
+    "jax_default_prng_impl",
+    "jax_threefry_partitionable",
+    "jax_random_seed_offset",
+    "jax_high_dynamic_range_gumbel",
+    "jax_safer_randint",
+)
 """Settings of JAX that change what a key draws or a number's dtype; a run cannot be resumed under others."""
 
 ROUNDING = (
+    "jax_accurate_erf_inv",
+    "jax_allow_f16_reductions",
+    "jax_compiler_enable_remat_pass",
     "jax_default_matmul_precision",
     "jax_disable_jit",
+    "jax_disable_most_optimizations",
+    "jax_exec_time_optimization_effort",
+    "jax_memory_fitting_effort",
+    "jax_memory_fitting_level",
     "jax_optimization_level",
     "jax_softmax_custom_jvp",
     "jax_threefry_gpu_kernel_lowering",
+    "jax_use_direct_linearize",
+    "jax_use_shardy_partitioner",
 )
 """Settings of JAX that can change how a program rounds."""
 
@@ -30,7 +48,8 @@ RECORDED = ("jax_numpy_dtype_promotion", "jax_numpy_rank_promotion")
 
 def jax_settings(names: tuple[str, ...]) -> dict[str, Any]:
     """Map from these settings to their values; settings that this version of JAX lacks are left out."""
-    return {name: getattr(jax.config, name) for name in names if hasattr(jax.config, name)}
+    known = {name: jax.config.values[name] for name in names if name in jax.config.values}
+    return {name: getattr(jax.config, name, value) for name, value in known.items()}  # an attribute heeds contexts
 
 
 def cores() -> int:

@@ -8,6 +8,9 @@ from typing import Any
 from jaxgen.errors import UserError
 from jaxgen.training.settings import Settings
 
+COLUMNS = ("step", "seed", "phase")
+"""Columns of every row besides the metrics."""
+
 
 def read_rows(file: Path) -> list[dict[str, Any]]:
     """Reads the rows of a metrics.jsonl, without a torn last line; none if there is no file.

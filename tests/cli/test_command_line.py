@@ -149,6 +149,9 @@ def train_again(*argv) -> tuple:
         (["models", "--all"], "Unrecognized options: --all"),
         (["train", "vea"], "unknown model 'vea': did you mean vae? jaxgen has classifier"),
         (["train", "vae.yaml"], "a file of your own ends in .py"),
+        (["train", "VAE"], "unknown model 'VAE': did you mean vae? jaxgen has classifier"),
+        (["TRAIN", "vae"], "unknown command 'TRAIN': did you mean train? there are"),
+        (["train", "vae", "--dataset", "MNIST"], "unknown dataset 'MNIST': did you mean mnist or"),
         (["train", "vae", "--dataset", "digit"], "unknown dataset 'digit': did you mean digits?"),
         (["train", "vae", "--latant-dim", "5"], "Perhaps you meant: --latent-dim INT dimensions of z (default: 16)"),
         (["train", "vae", "--latent-dim", "many"], "--latent-dim takes a whole number, not 'many'"),
@@ -206,12 +209,17 @@ def train_again(*argv) -> tuple:
         (["train", "vae", "--seeds", "0,1"], "--seeds takes whole numbers with spaces between them, not '0,1'"),
         (["train", "vae", "--data-seed", "-1"], "data_seed must lie between 0 and 2^32 - 1, not -1"),
         (["train", "vae", "--resume", "True"], "Unrecognized options: True"),
-        (["train", "vae", "--out", ""], ". exists; choose another --out"),
+        (["train", "vae", "--out", ""], "--out takes a path, not ''"),
+        (["train", "vae", "--out="], "--out takes a path, not ''"),
+        (["train", "vae", "--dataset", "image_folder", "--data-from", ""], "data from must name a folder, not ''"),
+        (["data", "show", "image_folder", "--from="], "--from takes a path, not ''"),
+        (["evaluate", "--images="], "--images takes a path, not ''"),
+        (["train", "vae", "--workers", "100000"], "workers must be at most 256, not 100000"),
         (["compare", "missing.py"], "no experiment file missing.py; those that come with jaxgen: auto"),
         (["compare", "digits", "--steps", "0"], "steps must be at least 1, not 0"),
         (["compare", "digits", "--seeds"], "seeds must name at least one seed"),
         (["compare", "digits", "--seeds", "1", "1"], "seeds given twice: 1"),
-        (["compare", "digits", "--out", ""], ". exists"),
+        (["compare", "digits", "--out", ""], "--out takes a path, not ''"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_line(argv, words, here):
@@ -605,6 +613,17 @@ def test_a_contact_sheet_replaces_no_other_file(here):
     Path("digits.png").write_text("mine")
     for argv, file in ((sheet[:5], "digits.png"), (("data", "show", "bars", *sheet[5:]), "sheets/digits.png")):
         assert refused(*argv) == f"{file} exists with another content; choose another --out"
+
+
+@pytest.mark.parametrize("option", ["--out=~/{}", "--out=~/new/{}"])
+@pytest.mark.parametrize("file", ["x.png", "X.PNG"])
+def test_a_home_folder_that_no_shell_wrote_out(here, monkeypatch, option, file):
+    """A shell expands ~ at the beginning of a word alone."""
+    monkeypatch.setenv("HOME", str(here / "home"))
+    (here / "home").mkdir()
+    did("data", "show", "digits", "--num", "4", option.format(file))
+    assert (here / "home" / option.format(file).removeprefix("--out=~/")).is_file()
+    assert not (here / "~").exists()
 
 
 def test_version_and_no_command():

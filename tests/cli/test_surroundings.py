@@ -1,10 +1,12 @@
 """Commands in unusual environments: JAX's variables, users without a home, streams that are not UTF-8, python -OO."""
 
+import io
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from jaxgen import cli
@@ -34,16 +36,26 @@ def run(tmp_path_factory):
     return train("naive_bayes", {}, settings, out=tmp_path_factory.mktemp("run") / "run", progress=False)
 
 
-@pytest.mark.parametrize("platforms", ["cuda", "tpu", "nonsense"])
-def test_a_backend_that_is_not_here(platforms, tmp_path):
-    done = jaxgen("train", "naive_bayes", "--out", tmp_path / "r", JAX_PLATFORMS=platforms, TPU_SKIP_MDS_QUERY="1")
-    assert error(done).startswith(f"JAX cannot start with JAX_PLATFORMS={platforms} (")
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("JAX_PLATFORMS", "cuda"),
+        ("JAX_PLATFORMS", "tpu"),
+        ("JAX_PLATFORMS", "nonsense"),
+        ("JAX_PLATFORM_NAME", "gpu"),
+        ("XLA_FLAGS", "--xla_force_host_platform_device_count=0"),
+    ],
+)
+def test_a_backend_that_is_not_here(variable, value, tmp_path):
+    variables = dict.fromkeys(("JAX_PLATFORMS", "JAX_PLATFORM_NAME", "XLA_FLAGS")) | {variable: value}
+    done = jaxgen("train", "naive_bayes", "--out", tmp_path / "r", TPU_SKIP_MDS_QUERY="1", **variables)
+    assert error(done).startswith(f"JAX cannot start with {variable}={value} (")
     assert not (tmp_path / "r").exists()
 
 
 @pytest.mark.parametrize("command", ["digest", "verify", "runs"])
 def test_commands_that_only_read_use_the_cpu(command, run):
-    done = jaxgen(command, run.path, JAX_PLATFORMS="cuda")
+    done = jaxgen(command, run.path, JAX_PLATFORMS="cuda", JAX_PLATFORM_NAME="gpu")
     assert done.returncode == 0, done.stderr.decode()
     assert {"digest": run.digests()[0], "verify": "ok", "runs": "done"}[command] in done.stdout.decode()
 
@@ -56,6 +68,12 @@ def test_values_that_jax_does_not_take(variable, value, run):
     words = error(jaxgen("digest", run.path, **{variable: value}))
     assert words.startswith("an environment variable of JAX has a value that it does not take: ")
     assert value in words
+
+
+@pytest.mark.parametrize("guard", ["disallow", "disallow_explicit"])
+def test_transfers_that_jax_is_to_refuse(guard, run):
+    words = error(jaxgen("digest", run.path, JAX_TRANSFER_GUARD=guard))
+    assert words.endswith("refuse transfers to and from devices, which jaxgen needs: unset JAX_TRANSFER_GUARD")
 
 
 @pytest.mark.parametrize(
@@ -98,6 +116,42 @@ def test_a_user_without_a_home(argv, monkeypatch, tmp_path, capsys):
     (line,) = capsys.readouterr().err.splitlines()
     assert line.endswith(": JAXGEN_DATA_DIR names one")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["~/x", "~nobody-of-this-name/x"])
+@pytest.mark.parametrize(
+    "argv",
+    [
+        "train vae --dataset image_folder --data-from NAME",
+        "data show mesh_folder --from NAME",
+        "data prepare nlvr --from NAME",
+        "evaluate --images NAME --dataset digits",
+        "evaluate --images x.npy --dataset digits --extractor NAME",
+    ],
+)
+def test_a_folder_in_a_home_that_is_not_there(name, argv, monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("os.path.expanduser", os.fspath)  # as for such a user
+    np.save("x.npy", np.zeros((20, 8, 8, 1), np.uint8))
+    assert cli.main(argv.replace("NAME", name).split()) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert name in line
+    assert [path.name for path in tmp_path.iterdir()] == ["x.npy"]
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "shift_jis"])
+def test_an_error_that_the_stream_cannot_encode_is_one_line(encoding, monkeypatch):
+    """Characters that the encoding lacks are replaced, as those of names that are not UTF-8."""
+    streams = [io.TextIOWrapper(io.BytesIO(), encoding) for _ in range(2)]
+    monkeypatch.setattr("sys.stdout", streams[0])
+    monkeypatch.setattr("sys.stderr", streams[1])
+    for name in ("modèle-犬", "\udcff"):
+        assert cli.main(["train", name]) == 2
+        streams[1].flush()
+    first, second = streams[1].buffer.getvalue().decode(encoding).splitlines()
+    kept = "".join(letter if letter.encode(encoding, "replace") != b"?" else "?" for letter in "modèle-犬")
+    assert first.startswith(f"jaxgen: error: unknown model '{kept}': ")
+    assert second.startswith("jaxgen: error: unknown model '\\udcff': ")
 
 
 @pytest.mark.parametrize("argv", [("models",), ("metrics",), ("data", "list"), ("train", "vae", "--help")])

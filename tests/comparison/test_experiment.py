@@ -4,6 +4,7 @@ import importlib
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from jaxgen.comparison import LogUniform, Sweep, Uniform, compare
 from jaxgen.comparison.experiment import candidates, load_experiment
@@ -126,6 +127,25 @@ def test_what_cannot_run_is_said_before_anything_trains(tmp_path, changes, words
         compare(written(tmp_path, changes), out=tmp_path / "out", progress=False)
     assert words in str(error.value)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("first", ["digits", "plain"])
+@pytest.mark.parametrize("dataset", ["'digits'", "None"])
+def test_a_comparison_is_by_a_metric_of_each_of_its_datasets(first, dataset, tmp_path):
+    """Images without labels have more usual metrics: parzen is one of them, not of digits."""
+    (tmp_path / "images").mkdir()
+    for number in range(80):
+        image = np.random.default_rng(number).integers(0, 256, (8, 8), np.uint8)
+        Image.fromarray(image).save(tmp_path / "images" / f"{number}.png")
+    plain = {"dataset": "image_folder", "data_from": str(tmp_path / "images")}
+    datasets = {first: {}, "plain": plain, "digits": {}} | {"plain": plain}
+    arms = "{'one': Arm('vae'), 'two': Arm('gan'), 'three': Arm('vae', {'features': 4})}"
+    asked = f"[Comparison('one', 'two', 'parzen', 'plain'), Comparison('one', 'three', 'parzen', {dataset})]"
+    file = written(tmp_path, f"datasets={datasets}, arms={arms}, comparisons={asked}")
+    with pytest.raises(UserError) as error:
+        compare(file, out=tmp_path / "out", progress=False)
+    words = "the comparison of one and three is by parzen, but the metrics of digits do not name parzen"
+    assert str(error.value) == words
 
 
 def test_a_grid_is_all_combinations():

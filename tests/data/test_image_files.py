@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxgen.data.image_files import MOST_PIXELS, decoded, pixels
+from jaxgen.data.image_files import CONVERT, MOST_PIXELS, decoded, pixels
 from jaxgen.data.source import BadExampleError
 
 GRAY, RGB, PALETTE, GRAY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6  # PNG's color types
@@ -217,14 +217,33 @@ def test_a_flipped_bit_of_a_png_is_never_shown():
     [
         (b"", "empty"),
         (b"a text", "none of PNG, JPEG, WebP and TIFF"),
-        (encoded(NOISE, "GIF"), "none of PNG, JPEG, WebP and TIFF"),
-        (encoded(NOISE, "BMP"), "none of PNG, JPEG, WebP and TIFF"),
+        (png(0, GRAY, 8, [[], []]), "cannot identify image file"),
     ],
 )
 def test_other_files_are_refused(content, reason):
     with pytest.raises(BadExampleError) as caught:
         decoded(content, "x.png")
     assert str(caught.value) == f"cannot decode x.png ({reason}): replace it by a whole image, or remove it"
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (encoded(NOISE, "GIF"), f"it is a GIF: {CONVERT}"),
+        (encoded(NOISE, "BMP"), f"it is a BMP: {CONVERT}"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", f"it is an HEIC: {CONVERT}"),
+        (b"\0\0\0\x1cftypavif\0\0\0\0avifmif1", f"it is an AVIF: {CONVERT}"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n", f"it is a JPEG 2000: {CONVERT}"),
+        (b"\xff\x0a\xfa\x7f", f"it is a JPEG XL: {CONVERT}"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "it is a Git LFS pointer: `git lfs pull` gets the image"),
+        (b"<!DOCTYPE html>", "it is a text (HTML, XML or SVG): replace it by an image, or remove it"),
+    ],
+)
+def test_a_file_of_another_kind_is_named(content, says):
+    """A suffix does not make an image: photographs of telephones, pages of errors, files that were not fetched."""
+    with pytest.raises(BadExampleError) as caught:
+        decoded(content, "x.png")
+    assert str(caught.value) == f"cannot decode x.png: {says}"
 
 
 def test_what_follows_the_image_does_not_matter():

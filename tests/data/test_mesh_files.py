@@ -96,6 +96,7 @@ def any_ply(
     return (end.join([*lines, "end_header"]) + end).encode() + body
 
 
+@pytest.mark.cases(12 * 12)
 @pytest.mark.parametrize("form", ORDERS)
 def test_ply_of_all_types_of_counts_and_indices(tmp_path, form):
     assert len(LISTS) == 12 * 12
@@ -103,6 +104,7 @@ def test_ply_of_all_types_of_counts_and_indices(tmp_path, form):
         read(tmp_path, any_ply(form, VERTICES, FACES, count, index), ".ply")
 
 
+@pytest.mark.cases(7)
 @pytest.mark.parametrize("polygons", POLYGONS)
 @pytest.mark.parametrize("form", ORDERS)
 def test_ply_of_all_shapes(tmp_path, form, polygons):
@@ -179,6 +181,7 @@ def binary_off(key, vertices, faces, colors=0):
     return f"{''.join(key)}OFF BINARY\n".encode() + struct.pack(">3i", len(vertices), len(faces), 0) + b"".join(rows)
 
 
+@pytest.mark.cases(9)
 @pytest.mark.parametrize("polygons", POLYGONS)
 @pytest.mark.parametrize("key", KEYS, ids="".join)
 def test_off_of_all_keys(tmp_path, key, polygons):

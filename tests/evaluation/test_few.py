@@ -43,7 +43,7 @@ def test_the_warning_stands_below_the_table(everything, tmp_path, capsys, monkey
         ((), "metric neighbors needs 6 test examples or more, not 2"),
         (("fd", "neighbors"), "metric neighbors needs 6 test examples or more, not 2"),
         (("fd_infinity",), "metric fd_infinity needs 30 test examples or more, not 2"),
-        (("fd", "log_prob"), "metric log_prob does not apply to these examples: a score of models, not of samples"),
+        (("fd", "log_prob"), "metric log_prob does not apply to these examples: a score of models only"),
         (
             ("modes", "nearest_neighbor"),
             "metric nearest_neighbor does not apply to these examples: its samples have no",

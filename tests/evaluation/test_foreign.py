@@ -271,7 +271,7 @@ ARCHIVE = " is a compressed archive: unpack it, and name the folder"
         (b"", f" is no folder, zip, npz or npy file{ARRAY}"),
         (
             content("zip of texts"),
-            " holds no image (.png, .jpg, .jpeg, .webp, .tif, .tiff), nor do its subfolders",
+            " holds no image (.png, .jpg, .jpeg, .jfif, .webp, .tif, .tiff), nor do its subfolders",
         ),
         (b"PK\3\4", " is no npy, npz or zip file that can be read (File is not a zip file)"),
         (content("torch")[:-9], " is no npy, npz or zip file that can be read (File is not a zip file)"),
@@ -304,6 +304,45 @@ def test_images_in_a_zip_that_cannot_be_read(tmp_path):
     path.write_bytes(bytes(locked))
     with pytest.raises(UserError, match=r"^cannot read .*x.zip/theirs/0.png \(.*encrypted.*\): unpack "):
         read_images(path, dataset(1))
+
+
+@pytest.mark.parametrize("form", ["{}", "./{}", "/{}", "../{}"])
+def test_paths_in_a_zip_as_other_systems_write_them(tmp_path, form):
+    """Folders keep their labels: Windows PowerShell 5 writes backslashes."""
+    folder = write(tmp_path / "theirs", GRAY[:3], ["1/a.png", "0/b.png", "1/c.png"])
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        for file in folder.rglob("*.png"):
+            name = form.format(file.relative_to(folder))
+            archive.writestr(name.replace("/", "\\") if form == "{}" else name, file.read_bytes())
+        archive.writestr(form.format(".hidden/d.png"), b"no image")
+        archive.writestr(form.format("notes.npy"), b"no image")
+    values, labels, words = read_images(tmp_path / "x.zip", dataset(1, CLASSES))
+    np.testing.assert_array_equal(values, GRAY[[1, 0, 2]])
+    assert labels.tolist() == [0, 1, 1]
+    assert words == "given as files, passed over: 1 .npy"
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_images_of_one_name_in_a_zip(tmp_path):
+    """Reading by name alone would score the last one twice."""
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        for name in ("a/1.png", "a\\1.png", "2.png"):
+            archive.writestr(name, b"")
+    assert refusal(tmp_path / "x.zip", dataset(1)) == " holds 2 files called a/1.png: give each a name of its own"
+
+
+def test_arrays_that_do_not_fit_in_memory(tmp_path):
+    np.save(tmp_path / "x.npy", GRAY)
+    content = (tmp_path / "x.npy").read_bytes()
+    assert content.count(b"(7, 6, 5, 1), }            ") == 1
+    (tmp_path / "x.npy").write_bytes(content.replace(b"(7, 6, 5, 1), }            ", b"(7000000000000, 6, 5, 1), }"))
+    assert "no npy or npz file that can be read (Unable to allocate" in refusal(tmp_path / "x.npy", dataset(1))
+
+
+def test_arrays_of_other_names(tmp_path):
+    np.savez(tmp_path / "x.npz", arr_0=GRAY, arr_1=np.zeros(7, int))
+    says = " has no array 'image'; it holds arr_0, arr_1: name the images 'image', and their labels 'label'"
+    assert refusal(tmp_path / "x.npz", dataset(1)) == says
 
 
 def test_names_of_folders():

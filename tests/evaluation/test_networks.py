@@ -11,7 +11,7 @@ import pytest
 import safetensors.numpy
 import scipy.ndimage
 
-from jaxgen import data
+from jaxgen import data, progress
 from jaxgen.errors import UserError
 from jaxgen.evaluation import networks
 from jaxgen.evaluation.networks import (
@@ -99,14 +99,17 @@ def test_stacked_digits_are_judged_by_channel():
     assert extractor.features(images).shape == (500, 192)
 
 
-def test_of_other_data_one_is_trained_and_kept(tmp_path, monkeypatch):
+def test_of_other_data_one_is_trained_and_kept(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(progress, "FIRST", 0.01)
     monkeypatch.setattr(networks, "STEPS", 30)
     monkeypatch.setenv("JAXGEN_DATA_DIR", str(tmp_path))
     padded = data.load("digits", pad=4)  # differs from the shipped extractors' data
     small = networks.EXTRACTOR._replace(config={"features": 4, "embedding_dim": 8}, steps=30)
     monkeypatch.setattr(networks, "EXTRACTOR", small)
     monkeypatch.setattr(networks, "JUDGE", small._replace(name="judge", seed=1))
-    first, judge = networks.extractors(padded, progress=False)
+    first, judge = networks.extractors(padded, progress=True)
+    said = capfd.readouterr().err.splitlines()
+    assert {"training digits judge: 0 of 1", "training digits extractor: 0 of 1"} <= set(said)  # lines, in a log file
     assert (first.name, judge.name) == ("digits 16x16x1 extractor", "digits 16x16x1 judge")
     (column,) = columns(Context(padded, first, judge, None, True), Scoring(), 10, {"fd"})
     assert column.title == "FD-digits 16x16x1"  # not the shipped extractor's title

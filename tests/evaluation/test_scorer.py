@@ -229,7 +229,7 @@ def test_images_of_another_system_without_labels_are_scored_too(unlabeled, digit
     )
     assert rows(results)["theirs.npz"]["values"].keys() == {"parzen", "memorization"}
     assert set(results["left_out"]) == {"fd", "neighbors", "recognized", "log_prob", "accuracy"}
-    assert results["left_out"]["log_prob"] == "a score of models, not of samples"
+    assert results["left_out"]["log_prob"] == "a score of models only"
 
 
 @pytest.mark.parametrize("name", ["fd", "fd_infinity", "kid", "neighbors", "two_sample", "inception_score"])
@@ -347,7 +347,7 @@ def test_a_users_extractor(runs, tmp_path, digits):
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        (["--metrics", "fid"], "unknown metric 'fid': there are fd, fd_infinity, kid, "),
+        (["--metrics", "fid"], "unknown metric 'fid': did you mean fd? there are fd, fd_infinity, kid, "),
         (
             ["--metrics", "accuracy"],
             "metric accuracy does not apply to vae: it does not classify; models that can: classifier",

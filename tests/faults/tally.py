@@ -63,7 +63,7 @@ FAULTS = [
         r"test_surroundings.py::test_a_run_(goes_on|without)",
     ),
     Fault(
-        "a checkpoint is truncated or emptied, a bit of it flipped, or a file of it deleted",
+        "a checkpoint is truncated, emptied or renamed, a bit of it flipped, or a file of it deleted",
         "reported in one line and moved to `damaged/`, and the one before is used; commands that only read refuse it",
         r"test_what_is_damaged|test_every_flipped_bit|test_damage.py.*another_record",
     ),
@@ -125,7 +125,7 @@ FAULTS = [
         "the error names the file; `--skip-bad` leaves such images out and counts them",
         r"test_a_file_cut_off_anywhere|test_a_flipped_bit_of_a_png|test_bad_examples|test_images_that_differ"
         r"|test_a_label_out_of_range|test_wrong_captions|test_wrong_metadata|test_wrong_csv|test_metadata_neither"
-        r"|test_fuzz.py::test_images",
+        r"|test_a_file_of_another_kind|test_a_key_that_is_there_twice|test_fuzz.py::test_images",
     ),
     Fault(
         "prepared data are damaged or changed",
@@ -150,20 +150,103 @@ FAULTS = [
     Fault(
         "a command or an option is misspelled, goes by another tool's name, or has a value that cannot be",
         "one line, exit status 2, and what was meant",
-        r"test_command_line.py::test_a_mistake_is_one_line",
+        r"test_command_line.py::test_a_mistake_is_one_line|test_suffixes_in_upper_case",
     ),
     Fault(
         "random command lines, experiment files, folders of images, meshes and extractors",
         "one line and exit status 2, or a correct result by a second implementation",
         r"test_fuzz.py::test_(commands|experiment_files|folders|meshes|extractors)",
     ),
+    Fault(
+        "settings of JAX, versions, devices or processor cores differ from the run's",
+        "refused if draws or dtypes change; told if rounding can change",
+        r"test_environment.py|test_settings_that_(make|round)|test_another_environment_is",
+    ),
+    Fault(
+        "JAX has no such backend, or an environment variable of JAX has an invalid value",
+        "one line; commands that only read use the CPU",
+        r"test_surroundings.py::test_(a_backend|commands_that|values_that|transfers_that)",
+    ),
+    Fault(
+        "there is no home folder, current folder, docstring (`python -OO`), UTF-8 stream or width of the terminal",
+        "the command works, or refuses in one line",
+        r"test_surroundings.py::test_(a_user|a_folder|streams|an_error|help|a_current|a_terminal)",
+    ),
+    Fault(
+        "the folder of the training data is moved or changed after training",
+        "the run is read without it; a command that needs the data refuses",
+        r"test_data_that_are_not_there",
+    ),
+    Fault(
+        "an image folder has another layout, missing splits, duplicates, or captions and labels in a metadata file",
+        "read and reported, or refused with the right layout",
+        r"test_image_folder.py::test_(the_usual|missing_splits|a_train_folder|folders_(that|without)|classes_that|splits_w"
+        r"|a_folder_around|loose_images|images_in_several|composed|an_image_keeps|metadata|captions_in_two)",
+    ),
+    Fault(
+        "images and meshes have an unusual encoding of their format",
+        "read exactly, or the error names the feature that is not read",
+        r"test_mesh_files.py|test_image_files.py::test_(kinds|orientation|16_bits|compressed|the_first|tiff|a_tiff)"
+        r"|test_every_format_keeps",
+    ),
+    Fault(
+        "images have too many pixels, or use few of their 16 bits",
+        "told, with the option that helps",
+        r"test_images_of_16_bits|test_a_large_photo|test_image_files.py::test_(decompression|the_limit|pillows|the_bits)",
+    ),
+    Fault(
+        "damaged images or meshes are left out",
+        "no other changes its split, and no split is empty",
+        r"test_a_bad_(image|file)_that_is_left_out|test_a_split_has_images",
+    ),
+    Fault(
+        "images of another system are in an archive, or have other ranges, channels, files or class names",
+        "recognized and reported, or refused with advice",
+        r"test_foreign.py|test_samples_as_a_folder",
+    ),
+    Fault(
+        "a result could not be written, or a metric lacks examples",
+        "refused before the work",
+        r"tests/test_files.py::test_(a_place|scores|a_comparison)|test_few.py::test_what_is_known",
+    ),
+    Fault(
+        "scores say little: the classifier is weak, there are fewer examples than features, or too few seeds",
+        "a warning beside the scores; of too few seeds before training",
+        r"test_scorer.py::test_the_accuracy|test_distances_of_fewer|test_the_warning_stands|test_too_few_seeds"
+        r"|test_what_is_foretold",
+    ),
+    Fault(
+        "stderr or stdout is no terminal, or the terminal is narrow",
+        "a line of progress from time to time; names stay whole",
+        r"test_display.py|test_names_are_whole|test_in_a_pipe|test_lists_fit|test_models_lists_every",
+    ),
+    Fault(
+        "a file of the user imports files beside it, or is changed between two uses",
+        "executed once, with the files of its own folder; a run keeps copies",
+        r"test_user_files.py",
+    ),
+    Fault(
+        "a model file's convolutions are slow on a CPU; a likelihood or a map does not suit the images",
+        "told once; the defaults follow the data",
+        r"test_slow_convolutions.py|test_defaults.py|test_what_a_likelihood_is_of",
+    ),
+    Fault(
+        "examples are sorted by class, or are frames of sequences; images have several captions",
+        "pictures show every class; `--split-blocks` keeps neighbors in one split; one caption is drawn an epoch",
+        r"test_drawing.py::test_(examples_that|of_classes)|test_contents.py|test_blocks|test_too_few_blocks"
+        r"|test_images_with_several|test_one_caption",
+    ),
+    Fault(
+        "several threads, worker processes or commands work at once",
+        "the same bits as one after the other; the first result at a place stays",
+        r"tests/test_files.py::test_(another|of_many|a_run_folder)|test_trainings_in_threads|_workers|test_worker_process",
+    ),
 ]
 
-PLACES = ("tests/faults", "tests/training/test_loop.py", "tests/training/test_feed.py", "tests/data/test_store.py")
-PLACES += ("tests/cli/test_surroundings.py",)
-PLACES += ("tests/data/test_image_files.py", "tests/data/readers/test_image_folder.py")
-PLACES += ("tests/data/readers/test_official.py", "tests/training/test_contract_check.py", "tests/test_config.py")
-PLACES += ("tests/test_fonts.py", "tests/evaluation/test_scorer.py", "tests/cli/test_command_line.py")
+PLACES = ("tests/faults", "tests/training", "tests/data", "tests/evaluation", "tests/comparison", "tests/cli")
+PLACES += ("tests/test_config.py", "tests/test_drawing.py", "tests/test_files.py", "tests/test_fonts.py")
+PLACES += ("tests/test_user_files.py", "tests/models/test_defaults.py", "tests/pictures/test_sampling.py")
+PLACES += ("tests/report/test_contents.py",)
 
 
 class Count:

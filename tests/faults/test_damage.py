@@ -90,7 +90,12 @@ def another_record(folder: Path) -> None:
     file.write_text(json.dumps(content))
 
 
-DAMAGES = [flip, truncate, empty, without_metadata, without_data, another_record]
+def copy_of_another_step(folder: Path) -> None:
+    shutil.rmtree(folder)
+    shutil.copytree(folder.with_name("8" if folder.name == "4" else "4"), folder)
+
+
+DAMAGES = [flip, truncate, empty, without_metadata, without_data, another_record, copy_of_another_step]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

@@ -49,7 +49,7 @@ def test_a_signal_saves_and_leaves_with_its_status(rarely, tmp_path, number, sta
     assert process.returncode == status, err
     (step,) = (int(each.name) for each in (out / "checkpoints").iterdir())
     last = err.strip().splitlines()[-1]
-    assert last.startswith(f"jaxgen: stopped at step {step} of 200, which is saved; --resume goes on")
+    assert last.startswith(f"jaxgen: stopped at step {step} of 200, which is saved; --resume resumes from")
     assert "Traceback" not in err
     assert not is_locked(out)
     assert kills.finish(kills.start(out, *RARELY, "--resume")) == rarely[0]

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from rich.text import Text
 
 from jaxgen import cli
 from jaxgen.errors import UserError
@@ -94,6 +95,25 @@ def test_how_runs_stand(run, tmp_path, capsys):
     assert capsys.readouterr().out.startswith("no run below ")
 
 
+@pytest.mark.parametrize("name", ["run of\tmine", "a/" + "long-" * 40, "new\nline", "été"])
+def test_in_a_pipe_a_run_is_a_line(name, run, tmp_path, monkeypatch, capsys):
+    """Tabs and ends of lines in names are spaces there; columns of the terminal do not matter."""
+    monkeypatch.setenv("COLUMNS", "20")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x" / name).parent.mkdir(parents=True)
+    run.rename(tmp_path / "x" / name)
+    shutil.copytree(tmp_path / "x" / name, tmp_path / "x" / "ÿ")
+    (tmp_path / "x" / "ÿ" / "result.json").unlink()
+    (tmp_path / "x" / "ÿ" / "diverged.json").write_text('{"1": {"step": 5}}')
+    seconds = round(json.loads((tmp_path / "x" / name / "result.json").read_text())["seconds"])
+    capsys.readouterr()
+    assert cli.main(["runs", "x"]) == 0
+    first, second = capsys.readouterr().out.removesuffix("\n").split("\n")
+    shown = "x/" + name.replace("\t", " ").replace("\n", " ")
+    assert first.split("\t") == [shown, "done", "8", "8", "vae", "digits", "0 1", str(seconds), ""]
+    assert second.split("\t") == ["x/ÿ", "stopped", "8", "8", "vae", "digits", "0 1", "", "diverged: seed 1 at step 5"]
+
+
 @pytest.mark.parametrize("columns", [30, 40, 80, 200])
 def test_names_are_whole_in_the_list_of_runs_however_narrow(run, tmp_path, columns, monkeypatch, capsys):
     """Each run has a paragraph if a table does not fit, and a run that ended before its steps reads as done."""
@@ -105,9 +125,10 @@ def test_names_are_whole_in_the_list_of_runs_however_narrow(run, tmp_path, colum
     (tmp_path / name / "diverged.json").write_text('{"1": {"step": 5}}')
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
     capsys.readouterr()
     assert cli.main(["runs", "."]) == 0
-    out = capsys.readouterr().out
+    out = Text.from_ansi(capsys.readouterr().out).plain
     assert name in out
     assert counted.step == 101  # one pass over 808 examples, in batches of 8
     words = out if columns == 200 else " ".join(out.split())
@@ -244,17 +265,19 @@ def test_a_run_whose_checkpoints_are_lost_is_not_begun_anew(run):
 def test_a_checkpoint_that_is_removed_while_it_is_read_is_not_damaged(run, whole, monkeypatch):
     """The run continues training; its newest checkpoint is then read."""
     read, seen = folder.restore, []
+    newest = (run / "checkpoints" / "8").rename(run / "8")
 
     def removed_first(path, plan, step):
         seen.append(step)
         if len(seen) == 1:
-            (run / "checkpoints" / "8").rename(run / "checkpoints" / "12")
-            raise DamagedError(run / "checkpoints" / "8", "NOT_FOUND")
+            newest.rename(run / "checkpoints" / "8")
+            shutil.rmtree(run / "checkpoints" / "4")
+            raise DamagedError(run / "checkpoints" / "4", "NOT_FOUND")
         return read(path, plan, step)
 
     monkeypatch.setattr(folder, "restore", removed_first)
     opened = folder.open_run(run)
-    assert seen == [8, 12]
+    assert seen == [4, 8]
     assert opened.digests() == whole.digests()
 
 
@@ -289,22 +312,54 @@ def test_a_folder_that_orbax_would_take_for_a_pattern_is_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("change", ["moved", "an image more", "an image changed"])
-def test_data_that_are_not_there_are_not_checked(change, tmp_path, capsys):
-    """Digest, samples and other checks need no data; checks that do say so."""
-    images = tmp_path / "images"
+@pytest.fixture(scope="module")
+def of_images(tmp_path_factory):
+    """A run, its samples, the folder of images that it was trained on, and a copy of it."""
+    folder = tmp_path_factory.mktemp("of_images")
+    images = folder / "images"
     for number in range(40):
         image = np.full((8, 8), 5 * number, np.uint8)
         (images / str(number % 2)).mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(images / str(number % 2) / f"{number}.png")
     settings = Settings(dataset="image_folder", data_from=str(images), channels=1, steps=2, seeds=(0, 1))
-    trained = train("naive_bayes", None, settings, out=tmp_path / "run", progress=False)
-    first = sample(trained.path, out=tmp_path / "before.png").read_bytes()
-    if change == "moved":
-        images.rename(tmp_path / "elsewhere")
-    else:
-        name = "more.png" if change == "an image more" else "0.png"
-        Image.fromarray(np.full((8, 8), 77, np.uint8)).save(images / "0" / name)
+    trained = train("naive_bayes", None, settings, out=folder / "run", progress=False)
+    first = sample(trained.path, out=folder / "before.png").read_bytes()
+    shutil.copytree(images, folder / "kept")
+    return trained, first, images, folder / "kept"
+
+
+def save(path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    Image.fromarray(np.full((8, 8), 77, np.uint8)).save(path)
+
+
+def emptied(images: Path) -> None:
+    shutil.rmtree(images)
+    images.mkdir()
+
+
+CHANGES = {
+    "moved": (lambda images: images.rename(images.with_name("elsewhere")), "cannot be read: there is no folder"),
+    "an image more": (lambda images: save(images / "0" / "more.png"), CHANGED := "have changed since it was trained"),
+    "an image changed": (lambda images: save(images / "0" / "0.png"), CHANGED),
+    "an image less": (lambda images: (images / "0" / "0.png").unlink(), CHANGED),
+    "an image damaged": (lambda images: (images / "0" / "0.png").write_bytes(b"x"), "cannot decode"),
+    "an image renamed": (lambda images: (images / "1" / "1.png").rename(images / "1" / "x.png"), CHANGED),
+    "a class renamed": (lambda images: (images / "1").rename(images / "2"), CHANGED),
+    "a class more": (lambda images: save(images / "2" / "0.png"), CHANGED),
+    "emptied": (emptied, "holds no image"),
+    "a file in its place": (lambda images: (shutil.rmtree(images), images.write_bytes(b"")), "images is a file"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_data_that_are_not_there_are_not_checked(change, of_images, tmp_path, capsys):
+    """Digest, samples and other checks need no data; checks that do say so."""
+    trained, first, images, kept = of_images
+    images.unlink() if images.is_file() else shutil.rmtree(images, ignore_errors=True)
+    shutil.copytree(kept, images)
+    alter, words = CHANGES[change]
+    alter(images)
     assert open_run(trained.path).digests() == trained.digests()
     assert sample(trained.path, out=tmp_path / "after.png").read_bytes() == first
     assert cli.main(["verify", str(trained.path)]) == 0
@@ -313,8 +368,8 @@ def test_data_that_are_not_there_are_not_checked(change, tmp_path, capsys):
     assert "DAMAGED" not in out
     assert cli.main(["evaluate", str(trained.path), "--metrics", "accuracy"]) == 2
     said = capsys.readouterr().err
-    words = "cannot be read: there is no folder" if change == "moved" else "have changed since it was trained"
     assert words in said
+    assert said.count("\n") == 1
 
 
 def test_what_a_run_keeps_of_its_dataset_is_checked(run):

@@ -189,6 +189,21 @@ def test_in_scan_and_jitted_equals_eager(case):
         jax.tree.map(np.testing.assert_array_equal, jax.tree.map(lambda a, n=n: a[n], got), expected)
 
 
+@few
+def test_where_jit_is_disabled_the_operations_are_the_same(case):
+    """JAX_DISABLE_JIT is for debuggers, which step through a model."""
+    convolution, transposed = operations(case)
+    x, w, g = arrays(case)
+
+    def results(x, w, g):
+        y, pullback = jax.vjp(convolution, x, w)
+        return y, pullback(g), transposed(g, w), jax.vmap(convolution)(x[None], w[None])
+
+    expected = jax.jit(results)(x, w, g)
+    with jax.disable_jit():
+        jax.tree.map(np.testing.assert_array_equal, results(x, w, g), expected)
+
+
 @some
 def test_bfloat16_is_float32_rounded_once(case):
     convolution, transposed = operations(case)

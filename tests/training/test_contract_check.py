@@ -116,6 +116,60 @@ MISTAKES = {
         "jnp.zeros(10)",
         "predict['label'] must give [batch, ...] logits",
     ),
+    "other classes": ("10))\n\n", "7))\n\n", "predict['label'] must give 10 logits, not 7"),
+    "a phase alone": (
+        '(Phase("train", step),)',
+        'Phase("train", step)',
+        "phases must be tuple[jaxgen.model.Phase, ...]",
+    ),
+    "a step for a phase": ('(Phase("train", step),)', "(step,)", "phases must be tuple[jaxgen.model.Phase, ...], not "),
+    "no phase": ('(Phase("train", step),)', "()", "phases must hold at least one Phase"),
+    "a phase's name": ('Phase("train", step)', "Phase(step, step)", "phases.name must be str, not function"),
+    "a phase's steps": (
+        'Phase("train", step)',
+        'Phase("train", step, 1.5)',
+        "phases.steps must be int or nothing",
+    ),
+    "needs of one name": ('needs=("image",)', 'needs="image"', "needs must be tuple[str, ...], not 'image'"),
+    "conditions of one name": ("Sampler(draw)", 'Sampler(draw, "label")', "sampler.conditions must be tuple[str, ...]"),
+    "a function for a sampler": ("=Sampler(draw)", "=draw", "sampler must be Sampler or nothing, not function"),
+    "no function in a sampler": ("Sampler(draw)", "Sampler(3)", "sampler.draw must be a function, not 3"),
+    "a function for a likelihood": (
+        '=Likelihood(log_prob, "uint8", "exact")',
+        "=log_prob",
+        "likelihood must be Likelihood or nothing, not function",
+    ),
+    "a likelihood's kind": ('"uint8", "exact"', '"uint8", "x"', "likelihood.kind must be 'exact' or 'bound', not 'x'"),
+    "a likelihood's space": (
+        '"uint8", "exact"',
+        '"bits", "exact"',
+        "likelihood.space must be 'binary' or 'uint8' or 'continuous', not 'bits'",
+    ),
+    "a function for latents": (
+        "=Latents(decode, prior)",
+        "=decode",
+        "latents must be Latents or nothing",
+    ),
+    "a function for a prior": (
+        "Latents(decode, prior)",
+        "Latents(decode, draw)",
+        "latents.prior must be Prior",
+    ),
+    "a prior's kind": ('(num, 2)), "gaussian")', '(num, 2)), "normal")', "latents.prior.kind must be 'gaussian' or "),
+    "a function for predictions": ('={"label": predicted}', "=predicted", "predict must be "),
+    "a metric with a number for a name": (
+        '{"size": jnp',
+        "{1: jnp",
+        "step of phase 'train': a metric's name ",
+    ),
+    "a metric that is called as the step": ('{"size": jnp', '{"step": jnp', "step of phase 'train': a metric's name "),
+    "a metric that is called as the seed": ('{"size": jnp', '{"seed": jnp', "step of phase 'train': a metric's name "),
+    "a complex metric": (
+        "jnp.abs(mean).mean()",
+        "mean.mean().astype(jnp.complex64)",
+        "step of phase 'train': metric 'size' must be a real number, not complex64",
+    ),
+    "make exits": ("def init(key):", "raise SystemExit(0)", "make raised SystemExit (line 16): 0"),
 }
 
 

@@ -1,13 +1,17 @@
 """Progress of a run: lines if stderr is not a terminal, and a bar that fits a terminal's width."""
 
 import io
+import re
 import time
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from jaxgen import progress
+from jaxgen.data import store
+from jaxgen.data.images import Transform
 from jaxgen.training import display
 
 PLAN = SimpleNamespace(model_name="gan", settings=SimpleNamespace(seeds=(0, 1), batch_size=8))
@@ -132,3 +136,27 @@ def test_evaluation_says_its_metric_in_lines(monkeypatch):
         while not console.file.getvalue():
             time.sleep(0.01)
     assert console.file.getvalue().splitlines()[0] == "run: kid: 1 of 4"
+
+
+class Slow:
+    """Records that take their time."""
+
+    def __len__(self):
+        return 40
+
+    def __getitem__(self, index):
+        time.sleep(0.01)
+        return {"image": np.full((2, 2, 1), index, np.uint8)}
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_reading_says_how_far_it_is_in_lines(monkeypatch, shown):
+    console = Console(file=io.StringIO(), force_terminal=False, width=10)
+    monkeypatch.setattr(progress, "Console", lambda **_: console)
+    monkeypatch.setattr(progress, "FIRST", 0.02)
+    monkeypatch.setattr(store, "AT_ONCE", 1)
+    read = store._examples(Slow(), "mine train", Transform(), shown, False)
+    assert [example["image"][0, 0, 0] for _, example in read] == list(range(40))
+    lines = console.file.getvalue().splitlines()
+    assert bool(lines) == shown
+    assert all(re.fullmatch(r"reading mine train: \d+ of 40", line) for line in lines)

@@ -64,6 +64,22 @@ def test_a_cpu_alone_sums_and_looks_for_what_is_not_finite_by_a_product(platform
         assert text.count("stablehlo.dot_general") == (1 if platform == "cpu" else 0)
 
 
+def test_sums_of_metrics_of_any_kind_are_exact():
+    """300 steps of metrics that their own dtype could not sum: 300 times 200 is no byte, and 256 + 1 no bfloat16."""
+
+    def step(key, state, batch):
+        metrics = {"byte": jnp.uint8(200), "half": jnp.bfloat16(1), "true": state.step % 3 == 0}
+        return state, metrics | {"whole": state.step, "loss": batch["point"].sum()}
+
+    program = engine.chunk_program(Phase("train", step), "vmap")
+    keys, state = jax.random.split(jax.random.key(0), 2), State(jnp.zeros(2, jnp.int32), jnp.ones((2, 3)))
+    rows = jnp.zeros((300, 4), jnp.int32), jnp.ones((300, 4)), None, jnp.int32(300)
+    *_, sums, steps = program(keys, state, jnp.ones(2, bool), {"point": jnp.ones((5, 2))}, *rows)
+    assert steps.tolist() == [300, 300]
+    expected = {"byte": 60000, "half": 300, "true": 100, "whole": 300 * 299 / 2, "loss": 300 * 8}
+    assert {name: total.tolist() for name, total in sums.items()} == {name: [x, x] for name, x in expected.items()}
+
+
 @pytest.mark.parametrize(("known_to", "compiles"), [("tpu", False), ("cpu", True)])
 def test_a_chunk_is_compiled_with_the_options_of_its_devices(known_to, compiles, monkeypatch):
     """The options are not those of JAX's default backend."""

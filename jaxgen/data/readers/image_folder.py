@@ -1,7 +1,7 @@
 """`image_folder`: the images below a user's folder, decoded on access.
 
-Images are the files .png, .jpg, .jpeg, .webp, .tif and .tiff (in any case) at any depth, in natural order: img2 before
-img10. Hidden files (.DS_Store, ._x.png) are ignored; other files and folders without images are ignored too, and
+Images are the files .png, .jpg, .jpeg, .jfif, .webp, .tif and .tiff (in any case) at any depth, in natural order: img2
+before img10. Hidden files (.DS_Store, ._x.png) are ignored; other files and folders without images are ignored too, and
 counted in the note. Links are followed, except back to a folder they are in. There are three layouts:
 
 - flat: all images lie loose in the folder; they have no label;
@@ -37,7 +37,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxgen.data.captions import CAPTIONS, METADATA, captions_and_labels
-from jaxgen.data.image_files import SUFFIXES, pixels
+from jaxgen.data.image_files import SUFFIXES, is_image, pixels
 from jaxgen.data.options import Options
 from jaxgen.data.source import SPLITS, BadExampleError, Records, Source, passed_over
 from jaxgen.errors import UserError
@@ -234,9 +234,13 @@ class _Zipped(_Images):
     def _archive(self) -> zipfile.ZipFile:
         return zipfile.ZipFile(self.folder)
 
+    @cached_property
+    def _entries(self) -> dict[str, zipfile.ZipInfo]:
+        return {_place(info): info for info in self._archive.infolist()}
+
     def content(self, index: int) -> bytes:
         try:
-            return self._archive.read(self.paths[index])
+            return self._archive.read(self._entries[self.paths[index]])
         except (RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
             raise BadExampleError(f"cannot read {self.name(index)} ({error}): unpack {self.folder} yourself") from error
 
@@ -265,16 +269,26 @@ def _found(folder: Path) -> _Found:
 
 
 def _found_in_zip(path: Path) -> _Found:
-    """Lists the content of a zip file. Raises UserError if there is no image."""
+    """Lists the content of a zip file. Raises UserError if there is no image, or if two files have one name."""
     with zipfile.ZipFile(path) as archive:
-        infos = [info for info in archive.infolist() if not any(p.startswith(".") for p in info.filename.split("/"))]
-    infos = [info for info in infos if not info.filename.startswith("__MACOSX/")]
-    files = [_File(info.filename, info.file_size, 0) for info in infos if not info.is_dir()]
-    return _sorted_out(path, files, [info.filename.rstrip("/") for info in infos if info.is_dir()])
+        sizes = [(_place(info), info.file_size) for info in archive.infolist()]
+    sizes = [(name, size) for name, size in sizes if not any(part.startswith(".") for part in name.split("/"))]
+    files = [
+        _File(name, size, 0) for name, size in sizes if not name.endswith("/") and not name.startswith("__MACOSX/")
+    ]
+    for name, count in Counter(file.path for file in files).items():
+        if count > 1:
+            raise UserError(f"{path} holds {count} files called {name}: give each a name of its own")
+    return _sorted_out(path, files, [name.rstrip("/") for name, _ in sizes if name.endswith("/")])
+
+
+def _place(info: zipfile.ZipInfo) -> str:
+    """A zip entry's path below the archive, with /: Windows may write backslashes, and other tools ./ or a first /."""
+    return re.sub(r"^(\.{0,2}/)+", "", info.filename.replace("\\", "/"))
 
 
 def _sorted_out(folder: Path, files: list[_File], folders: list[str]) -> _Found:
-    images = [file for file in files if file.path.lower().endswith(SUFFIXES)]
+    images = [file for file in files if is_image(file.path)]
     if not images:
         raise UserError(f"{folder} holds no image ({', '.join(SUFFIXES)}), nor do its subfolders")
     texts = [file for file in files if file.path == CAPTIONS or posixpath.basename(file.path) in METADATA]
@@ -304,7 +318,7 @@ def _walk(folder: str, prefix: str, above: frozenset[tuple[int, int]], folders: 
                 continue
             if entry.is_dir():
                 yield from _walk(entry.path, f"{path}/", above | {here}, folders)
-            elif entry.is_file() or path.lower().endswith(SUFFIXES):
+            elif entry.is_file() or is_image(path):
                 status = entry.stat()
                 if stat.S_ISREG(status.st_mode):
                     yield _File(path, status.st_size, status.st_mtime_ns)

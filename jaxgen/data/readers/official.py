@@ -346,7 +346,7 @@ def lookup(dataset: str) -> tuple[str, Official | None]:
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Hint for the end of a message: the known names close to `name`, or all of them if none is."""
     known = list(known)
-    close = difflib.get_close_matches(name, known)
+    close = difflib.get_close_matches(name.lower(), known)  # which are in lower case
     return f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(known)}"
 
 

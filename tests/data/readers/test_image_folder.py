@@ -214,7 +214,7 @@ def test_no_folder(tmp_path):
 
 
 def test_no_images(tmp_path):
-    expected = f"{tmp_path} holds no image (.png, .jpg, .jpeg, .webp, .tif, .tiff), nor do its subfolders"
+    expected = f"{tmp_path} holds no image (.png, .jpg, .jpeg, .jfif, .webp, .tif, .tiff), nor do its subfolders"
     assert message(tmp_path) == expected
     (tmp_path / "cat").mkdir()
     (tmp_path / "notes.txt").touch()
@@ -897,6 +897,7 @@ ROWS = [{"file_name": f"{name}.png", "text": name, "label": "x"} for name in "ab
             "{path} leaves a.png an image without label: every image needs a line",
         ),
         ([7], 'line 1 of {path} lacks a text "file_name", an image\'s path from the folder that the file is in'),
+        ([], "{path} has no line about an image: fill it in, or remove it"),
     ],
 )
 def test_wrong_metadata(tmp_path, rows, says):
@@ -908,7 +909,16 @@ def test_wrong_metadata(tmp_path, rows, says):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("file,text\na.png,a\n", 'line 2 of {path} lacks a text "file_name", an image\'s path from'),
+        (
+            "file,text\na.png,a\n",
+            "the first line of {path} names the columns file, text: it has to name file_name and text or label, with",
+        ),
+        ("file_name;text\na.png;a\n", "the first line of {path} names the columns file_name;text: it has to name"),
+        ("File_Name,text\na.png,a\n", "the first line of {path} names the columns File_Name, text: it has to name"),
+        ("file_name,label,label\na.png,x,y\n", "line 2 of {path} has label twice: leave one of them out"),
+        ("file_name,label, label\na.png,x,y\n", "line 2 of {path} has label twice: leave one of them out"),
+        ("", "{path} has no line about an image: fill it in, or remove it"),
+        ("file_name,label\n", "{path} has no line about an image: fill it in, or remove it"),
         ("file_name,text\na.png,a,b\n", "line 2 of {path} has more columns than the first line names"),
         ('file_name,text\na.png,"a\n', "line 2 of {path} is no CSV (unexpected end of data)"),
         (
@@ -924,6 +934,29 @@ def test_wrong_csv(tmp_path, text, says):
     assert message(tmp_path).startswith(says.format(path=tmp_path / "metadata.csv"))
 
 
+@pytest.mark.parametrize("name", ["captions.jsonl", "metadata.jsonl"])
+def test_a_key_that_is_there_twice(tmp_path, name):
+    save(tmp_path, "a.png", "b.png", "c.png")
+    key = "file" if name == "captions.jsonl" else "file_name"
+    (tmp_path / name).write_text(f'{{"{key}": "a.png", "caption": "a", "caption": "b"}}')
+    assert message(tmp_path) == f"line 1 of {tmp_path / name} has caption twice: leave one of them out"
+
+
+def test_spaces_around_labels_and_names_of_columns_make_no_other_class(tmp_path):
+    save(tmp_path, "a.png", "b.png", "c.png")
+    (tmp_path / "metadata.csv").write_text("file_name, label\na.png, cat\nb.png,cat \n\nc.png,big dog\n")
+    assert source(tmp_path).note.endswith("; 2 classes: big dog 1, cat 2; labels from metadata.csv")
+
+
+def test_columns_of_any_length(tmp_path):
+    """The csv module refuses fields above 131,072 characters, such as a polygon of another tool."""
+    save(tmp_path, "a.png", "b.png", "c.png")
+    lines = (f'{name}.png,{name},"{"0,1," * 50_000}"\n' for name in "abc")
+    (tmp_path / "metadata.csv").write_text("file_name,text,polygon\n" + "".join(lines))
+    got = source(tmp_path)
+    assert sorted(chain(*map(contents, got.splits.values()))) == [(0, "a"), (1, "b"), (2, "c")]
+
+
 def test_captions_in_two_files(tmp_path):
     save(tmp_path, "a.png", "b.png", "c.png")
     metadata(tmp_path, *ROWS)
@@ -933,9 +966,7 @@ def test_captions_in_two_files(tmp_path):
     assert message(tmp_path) == f"line 1 of {path} has captions of a.png, as {where}"
     captions(tmp_path)
     metadata(tmp_path, *({"file_name": f"{name}.png", "label": name} for name in "abc"))
-    assert message(tmp_path) == (
-        f"{tmp_path / 'captions.jsonl'} leaves a.png an image without caption: every image needs a line, or remove it"
-    )
+    assert message(tmp_path) == (f"{tmp_path / 'captions.jsonl'} has no line about an image: fill it in, or remove it")
 
 
 @pytest.mark.parametrize("whole", ["012", "089", "27", "3456789", "0123456789"])

@@ -1,0 +1,141 @@
+"""Metrics requested for a table: which of them apply, reasons why others do not, and warnings about their scores."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from jaxgen import models
+from jaxgen.data import Dataset
+from jaxgen.errors import UserError
+from jaxgen.evaluation.extractor import Extractor
+from jaxgen.evaluation.options import Scoring
+from jaxgen.evaluation.table import (
+    FAMILIES,
+    FAMILY_OF,
+    MODELS,
+    SAMPLES,
+    SPACES,
+    Column,
+    Context,
+    Family,
+    columns,
+    scores_samples,
+)
+from jaxgen.model import Model
+from jaxgen.training.plan import Plan
+
+
+class Requested(NamedTuple):
+    """The metrics of one table, and the models and images that they apply to."""
+
+    dataset: Dataset  # its test split is the one that samples are scored against
+    scoring: Scoring
+    num: int  # samples per seed
+    split: str  # name of that test split in messages
+    networks: Callable[[], tuple[Extractor | None, Extractor | None]]  # extractor and judge, called only if used
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Requested families of metrics; if none are named, the usual ones, and more if images have no extractor."""
+        spec = self.dataset.spec
+        untold = spec.subject == "image" and "label" not in spec.entries and self.scoring.extractor is None
+        usual = [name for name, family in FAMILIES.items() if family.usual or (untold and family.pixelwise)]
+        return self.scoring.metrics or tuple(usual)
+
+    def context(self, model: Model | None = None, labeled: bool = True, networks: bool = True) -> Context:
+        """Inputs available to metrics of a model, or of examples; without `networks` none is trained for it."""
+        extractor, judge = self.networks() if networks else (None, None)
+        return Context(self.dataset, extractor, judge, model, labeled)
+
+    def check(self, plans: Sequence[Plan], labeled: bool = True) -> None:
+        """Raises UserError if a requested metric applies to no model of `plans`, or to no examples without plans."""
+        tested = len(self.dataset.test[self.dataset.spec.subject])
+        for name in self.names:
+            least = FAMILIES[name].least
+            if scores_samples(name) and self.num < least:
+                raise UserError(f"metric {name} needs {least} samples or more, not {self.num}")
+            if scores_samples(name) and tested < least:
+                raise UserError(f"metric {name} needs {least} {self.split} examples or more, not {tested}")
+        # What needs no network comes first: a network may have to be trained.
+        for name in sorted(self.scoring.metrics, key=lambda name: FAMILIES[name].networks):
+            reasons = [self.lacks(name, plan.model) for plan in plans]
+            if not plans:
+                context = self.context(None, labeled, FAMILIES[name].networks)
+                reasons = [FAMILIES[name].lacks(context) if scores_samples(name) else "a score of models only"]
+            if all(reasons):
+                who = " and ".join(plan.model_name for plan in plans) or "these examples"
+                able = [
+                    other
+                    for other in models.MODELS
+                    if plans and other not in {plan.model_name for plan in plans} and not self._reason_of(name, other)
+                ]
+                hint = f"; models that can: {', '.join(able)}" if able else ""
+                raise UserError(f"metric {name} does not apply to {who}: {reasons[0]}{hint}")
+
+    def _reason_of(self, family: str, name: str) -> str:
+        """Reason why a model, by its name in `models.MODELS`, cannot have a metric; "" if it can."""
+        module = models.load(name)
+        try:
+            return self.lacks(family, module.make(module.Config(), self.dataset.spec))
+        except (UserError, KeyError):
+            return "it is not for such data"
+
+    def lacks(self, family: str, model: Model) -> str:
+        """Reason why a model cannot have a metric; "" if it can."""
+        if scores_samples(family) and model.sampler is None:
+            return "it does not sample"
+        return FAMILIES[family].lacks(self.context(model, "label" in model.conditions, FAMILIES[family].networks))
+
+    def lacks_column(self, key: str, model: Model) -> str:
+        """Reason why a model cannot have a column; "" if it can."""
+        family, space = FAMILY_OF[key].name, model.likelihood and model.likelihood.space
+        if words := self.lacks(family, model):
+            return words
+        if family == "reconstruction" and (space == "binary") != key.endswith("_binary"):
+            return f"its reconstructions are {'' if space == 'binary' else 'not '}of bits"
+        asked = "uint8" if key == "bits_per_dimension" else key.rpartition("_")[2]
+        if FAMILY_OF[key] in MODELS and family != "reconstruction" and asked in SPACES and asked != space:
+            return f"its likelihood is of {space} images"
+        return ""
+
+    def families(self, table: Sequence[Family], model: Model | None, labeled: bool) -> list[Family]:
+        """Rows of `table` that are requested and can be computed."""
+        context = self.context(model, labeled)
+        return [family for family in table if family.name in self.names and not family.lacks(context)]
+
+    def absent(self, model: Model | None, labeled: bool) -> dict[str, str]:
+        """Map from column to the reason why it has no number."""
+        context = self.context(model, labeled)
+        names = [name for name in self.names if model is not None or scores_samples(name)]
+        reasons = {name: FAMILIES[name].lacks(context) for name in names}
+        if model is not None and model.sampler is None:
+            reasons |= dict.fromkeys((family.name for family in SAMPLES), "it does not sample")
+        return {key: reasons[family.name] for key, family in FAMILY_OF.items() if reasons.get(family.name)}
+
+    def left_out(self, rows: Sequence[dict[str, Any]]) -> dict[str, str]:
+        """Reasons by family, for families of metrics that no model, and no given examples, has a score of."""
+        why = {}
+        for name in self.names:
+            keys = [column.key for column in FAMILIES[name].columns]
+            scored = [row for row in rows if row["kind"] in ("trained", "given")]
+            if not any(key in row["values"] for row in scored for key in keys):
+                reasons = [row["notes"][key] for row in scored for key in keys if key in row["notes"]]
+                why[name] = reasons[0] if reasons else "a score of models only"
+        return why
+
+    def columns(self, keys: set[str]) -> list[Column]:
+        """Columns of these keys, in the order of a table."""
+        return columns(self.context(), self.scoring, self.num, keys)
+
+    def warnings(self, keys: set[str]) -> list[str]:
+        """Sentences on columns whose numbers are of too few examples."""
+        titles = [column.title for column in self.columns({key for key in keys if FAMILY_OF[key].many})]
+        if not titles:
+            return []
+        real = self.dataset.test[self.dataset.spec.subject]
+        few, dimensions = min(self.num, len(real)), self.context().extractor.features(real[:1]).shape[1]
+        if few > dimensions:
+            return []
+        return [
+            f"{' and '.join(titles)} of {few:,} examples with {dimensions:,} features each say little: "
+            "more examples than features are needed"
+        ]

@@ -1,0 +1,124 @@
+"""Settings of JAX that change bits: they are recorded, and what differs is refused or told."""
+
+import json
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxgen.comparison.runs import changes
+from jaxgen.errors import UserError
+from jaxgen.pictures import sample
+from jaxgen.training import Settings, open_run, train
+from jaxgen.training.environment import RECORDED, ROUNDING, environment
+from jaxgen.training.folder import environment_changes
+
+HOW = Settings(seeds=(0,), steps=1, log_every=1, sample_every=1, checkpoint_every=1)
+
+
+def wide(function):
+    """The function under 64-bit types, which alone heed jax_default_dtype_bits."""
+
+    def under(*args):
+        before = jax.config.jax_enable_x64
+        try:
+            jax.config.update("jax_enable_x64", True)
+            return function(*args)
+        finally:
+            jax.config.update("jax_enable_x64", before)
+
+    return under
+
+
+PROBES = {
+    "jax_enable_x64": (True, lambda: jnp.zeros(2)),
+    "jax_explicit_x64_dtypes": ("allow", lambda: jnp.zeros(2, "float64")),
+    "jax_default_dtype_bits": ("32", lambda: wide(jnp.zeros)(2)),
+    "jax_default_prng_impl": ("rbg", lambda: jax.random.key_data(jax.random.key(0))),
+    "jax_threefry_partitionable": (False, lambda: jax.random.bits(jax.random.key(0), (6,))),
+    "jax_random_seed_offset": (7, lambda: jax.random.key_data(jax.random.key(0))),
+    "jax_high_dynamic_range_gumbel": (True, lambda: jax.random.categorical(jax.random.key(0), jnp.zeros((64, 9)))),
+    "jax_safer_randint": (False, lambda: jax.random.randint(jax.random.key(0), (64,), 0, 200, "uint8")),
+}
+"""Another value of each setting, and a result that it changes."""
+
+
+@pytest.mark.parametrize("name", PROBES)
+def test_settings_that_define_a_run_change_draws_or_dtypes(name):
+    if name not in jax.config.values:
+        pytest.skip("this version of JAX lacks it")
+    before, (other, probe) = getattr(jax.config, name), PROBES[name]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a dtype that is cut
+        first = np.asarray(probe())
+        try:
+            jax.config.update(name, other)
+            second = np.asarray(probe())
+        finally:
+            jax.config.update(name, before)
+    assert first.dtype != second.dtype or first.shape != second.shape or (first != second).any()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return train("naive_bayes", None, HOW, out=tmp_path_factory.mktemp("run") / "run", progress=False)
+
+
+@pytest.fixture
+def recorded(whole):
+    """Changes what the run's environment.json holds, for one test."""
+    file = whole.path / "environment.json"
+    content = file.read_text()
+
+    def change(name, value):
+        past = json.loads(content)
+        (past["jax_settings"] if name in past["jax_settings"] else past)[name] = value
+        file.write_text(json.dumps(past))
+
+    yield change
+    file.write_text(content)
+
+
+def test_every_setting_of_this_jax_is_recorded(whole):
+    kept = environment(whole.plan.dataset)["jax_settings"]
+    names = {name for name in (*PROBES, *ROUNDING, *RECORDED) if name in jax.config.values}
+    assert set(kept) == names
+    assert len(names) > 12
+    assert kept["jax_enable_x64"] == "False"
+
+
+@pytest.mark.parametrize("name", PROBES)
+def test_a_run_under_another_setting_is_not_read(name, whole, recorded, tmp_path):
+    if name not in jax.config.values:
+        pytest.skip("this version of JAX lacks it")
+    recorded(name, "other")
+    words = f"{name.upper()}: other -> {getattr(jax.config, name)}"
+    with pytest.raises(UserError, match=f"settings of JAX: {words}"):
+        open_run(whole.path)
+    with pytest.raises(UserError, match=f"settings of JAX: {words}"):
+        sample(whole.path, out=tmp_path / "x.png")
+    with pytest.raises(UserError, match=f"what differs: {words}"):
+        train("naive_bayes", None, HOW, out=whole.path, resume=True, progress=False)
+    assert words in changes(whole.path, whole.plan)
+
+
+@pytest.mark.parametrize("name", [*ROUNDING, "xla_flags", "cores", "devices"])
+def test_what_rounds_otherwise_is_told(name, whole, recorded):
+    """A comparison trains such a run anew, but for other cores."""
+    now = environment(whole.plan.dataset)
+    if name in ROUNDING and name not in now["jax_settings"]:
+        pytest.skip("this version of JAX lacks it")
+    recorded(name, "other")
+    shown, value = (name.upper(), now["jax_settings"][name]) if name in ROUNDING else (name, now[name])
+    assert environment_changes(whole.path, whole.plan) == {name: f"{shown}: other -> {value}"}
+    assert open_run(whole.path).digests() == whole.digests()
+    assert changes(whole.path, whole.plan) == ([] if name == "cores" else [f"{shown}: other -> {value}"])
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_what_changes_no_bit_is_recorded_only(name, whole, recorded):
+    recorded(name, "other")
+    assert environment_changes(whole.path, whole.plan) == {}
+    assert changes(whole.path, whole.plan) == []
