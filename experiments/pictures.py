@@ -6,9 +6,9 @@ Every model is trained with one seed on scikit-learn's handwritten digits, resam
 page is that of digits.py with fewer steps; a headless browser renders its top at a width of 1,280 pixels. That needs
 `pip install ".[test]"` and Debian's packages chromium and chromium-driver. Both pictures go into docs/.
 
-Time: an estimated 10 minutes on 2 CPU cores; nearly an hour on shared cores. Expected: digits in every panel. Naive
-Bayes draws each pixel independently, so its digits are speckled; those of the VAE and the autoencoder are blurred, as
-they show pixel means.
+Time: an estimated 25 minutes on 2 CPU cores; over an hour on shared cores. Expected: digits in every panel, and the
+digit of its row in those of models given labels. Naive Bayes draws each pixel independently, so its digits are
+speckled; those of the VAE and the autoencoder are blurred, as they show pixel means.
 """
 
 import shutil
@@ -52,7 +52,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     | {"learning_rate": 2e-3, "decay_steps": 1500},
     "pixelcnn": {**LABELED, "likelihood": "bernoulli", "layers": 5, "decay_steps": 1000},
     "pixelrnn": {**LABELED, "likelihood": "bernoulli", "layers": 2, "decay_steps": 1000},
-    "pixelcnnpp": {**LABELED, "likelihood": "logistic", "mixtures": 1, "features": 24, "layers": 1, "decay_steps": 400},
+    "pixelcnnpp": {**LABELED, "likelihood": "logistic", "mixtures": 1, "features": 24, "layers": 1, "decay_steps": 800},
 }
 """Map from model to its Config's fields, in the order of the panels. A decaying learning rate ends the training."""
 
