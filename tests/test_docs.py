@@ -231,7 +231,9 @@ def test_the_pictures_are_small_files():
 def test_the_example_in_python(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (source,) = python("README.md")
-    quick = source.replace("steps=1500", "steps=4").replace('"latent_dim": 5', '"latent_dim": 5, "features": 2')
+    quick = source.replace("steps=1500", "steps=4").replace(
+        '"latent_dim": 5', '"latent_dim": 5, "features": 2, "smallest": 4'
+    )
     quick = quick.replace("(0, 1, 2)", "(0, 1)").replace('"log_prob"))', '"log_prob"), samples=50)')
     assert quick != source
     exec(compile(quick, "README.md", "exec"), {})

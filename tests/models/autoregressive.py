@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.stats
 
+from tests.models.by_hand import drawn_state
+
 
 def lively(tree, seed=0):
     """Parameters like these, of normal numbers by their fan-in: nothing is 0, and gates do not saturate."""
@@ -108,3 +110,21 @@ def assert_drawn_as_scored(level, log_prob, levels):
 def random_levels(head, num, shape, seed=0):
     """Levels int32 [num, H, W, C]."""
     return np.random.default_rng(seed).integers(0, head.levels, (num, *shape), dtype=np.int32)
+
+
+def assert_labels_are_heard(model, batch):
+    """A step's loss is -log p(x|y) of its labels, by which Bayes' rule gives log p(x, y); images' labels differ in it.
+
+    Labels are equally likely before training. Of the sum of p(x, y) over labels, log p(x) is the logarithm.
+    """
+    state = drawn_state(model.init)
+    state = state._replace(extra=jnp.zeros(state.extra.shape, jnp.uint32))
+    few = {name: entry[:8] for name, entry in batch.items()}
+    joint = np.float64(jax.jit(model.predict["label"])(state, few))
+    step, (_, classes) = jax.jit(model.phases[0].step), joint.shape
+    for label in (0, classes - 1):
+        loss = step(jax.random.key(0), state, {**few, "label": np.full(8, label, np.int32)})[1]["loss"]
+        np.testing.assert_allclose(loss, -(joint[:, label] + np.log(classes)).mean(), rtol=1e-5)
+    assert np.ptp(joint, axis=1).min() > 0.1
+    log_prob = jax.jit(model.likelihood.log_prob)(None, state, few)
+    np.testing.assert_allclose(log_prob, np.logaddexp.reduce(joint, axis=1), rtol=1e-5)

@@ -16,7 +16,7 @@ from jaxgen.model import Spec
 from jaxgen.models import autoencoder
 from tests.models.contract import Contract
 
-CONTRACT = Contract({"features": 4, "latent_dim": 3}, prior="gaussian", encodes=True)
+CONTRACT = Contract({"features": 4, "smallest": 4, "latent_dim": 3}, prior="gaussian", encodes=True)
 
 
 def spec(size=8):

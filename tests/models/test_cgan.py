@@ -18,7 +18,7 @@ from tests.models import by_hand
 from tests.models.by_hand import anything, batch_norm, dense, drawn_state, in_float64, relu
 from tests.models.contract import Contract
 
-CONTRACT = Contract({"features": 4, "latent_dim": 5}, conditional=True, prior="uniform")
+CONTRACT = Contract({"features": 4, "smallest": 4, "latent_dim": 5}, conditional=True, prior="uniform")
 
 TINY = {
     "conv": {"latent_dim": 3, "features": 2, "smallest": 2},

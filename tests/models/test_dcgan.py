@@ -12,7 +12,7 @@ from jaxgen.nn.optimizer import descend
 from tests.models.by_hand import anything
 from tests.models.contract import Contract
 
-CONTRACT = Contract({"features": 4, "latent_dim": 5}, prior="uniform")
+CONTRACT = Contract({"features": 4, "smallest": 4, "latent_dim": 5}, prior="uniform")
 
 
 def spec(size=8, channels=1):

@@ -19,7 +19,9 @@ from tests.models.by_hand import anything, batch_norm, conv, conv_transpose, den
 from tests.models.contract import Contract
 
 CONTRACT = Contract(
-    {"features": 4, "noise_dim": 3, "dense_units": 8, "code_units": 8}, prior="mixed", predicts={"code": 10}
+    {"features": 4, "smallest": 4, "noise_dim": 3, "dense_units": 8, "code_units": 8},
+    prior="mixed",
+    predicts={"code": 10},
 )
 
 CONFIG = infogan.Config(

@@ -19,7 +19,8 @@ from tests.models.by_hand import anything, batch_norm, conv, conv_transpose, den
 from tests.models.contract import Contract
 
 CONTRACT = Contract(
-    {"features": 4, "latent_dim": 5, "code_dim": 3, "manifold_units": 8, "autoencoder_steps": 1}, prior="uniform"
+    {"features": 4, "smallest": 4, "latent_dim": 5, "code_dim": 3, "manifold_units": 8, "autoencoder_steps": 1},
+    prior="uniform",
 )
 
 CODES = {"code_dim": 3, "manifold_units": 5, "autoencoder_steps": 2}

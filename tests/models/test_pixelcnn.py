@@ -21,7 +21,7 @@ CONTRACT = Contract(
     {"features": 4, "layers": 1, "first_kernel": 3, "head_features": 4, "levels": 16}, likelihood="exact"
 )
 
-SMALL = {"features": 9, "layers": 2, "first_kernel": 3, "head_features": 24}
+SMALL = {"features": 9, "layers": 2, "first_kernel": 5, "head_features": 24}
 NETWORKS = {"gated": pixelcnn.Gated, "original": pixelcnn.Original}
 HEADS = {"bits": ("bernoulli", 1, {}), "colors": ("categorical", 3, {"levels": 4}), "mixture": ("logistic", 3, {})}
 
@@ -51,19 +51,18 @@ def network(name, head="bits", classes=0, scale=1.0):
 
 
 def receptive_field(name, head, shape):
-    """Receptive field by hand: kernels of 3, two layers after the first."""
+    """Receptive field by hand: a kernel of 5, then two layers with kernels of 3."""
     image = ar.own(head, shape)
-    square = ar.taps(2, 1, 1)
-    if name == "original":  # with a blind spot: nothing right of the line to the upper right
-        found = ar.read(image, square, "A")
+    if name == "original":  # with a blind spot: nothing right of a line to the upper right
+        found = ar.read(image, ar.taps(3, 2, 2), "A")
         for _ in range(2):
-            found |= ar.read(found, square)
+            found |= ar.read(found, ar.taps(2, 1, 1))
         return found
-    everything_above = [(i, j) for i in (-1, 0) for j in (-1, 0, 1)]
-    vertical = ar.read(ar.read(image, [(-1, 0)], None), everything_above, None)
-    found = ar.read(image, ar.taps(1, 1, 0), "A") | vertical
+    wide, narrow = ([(i, j) for i in range(-k, 1) for j in range(-k, k + 1)] for k in (2, 1))
+    vertical = ar.read(ar.read(image, [(-1, 0)], None), wide, None)
+    found = ar.read(image, ar.taps(1, 2, 0), "A") | vertical
     for _ in range(2):
-        vertical = ar.read(vertical, everything_above, None)
+        vertical = ar.read(vertical, narrow, None)
         found |= ar.read(found, ar.taps(1, 1, 0)) | vertical
     return found
 
@@ -103,16 +102,16 @@ def test_samples_have_the_models_probabilities(name):
     ("name", "head"), [("gated", "bits"), ("original", "colors"), ("gated", "colors"), ("gated", "mixture")]
 )
 def test_drawing_with_a_memory_is_drawing_without(name, head):
-    """The outputs for given images; and samples, which are fixed points at the same noise."""
-    net = network(name, head)
+    """The outputs for given images; and samples, which are fixed points at the same noise. Images have two labels."""
+    net, y = network(name, head, classes=2), jnp.eye(2)[jnp.array([0, 1, 1, 0])]
     given = jnp.asarray(ar.random_levels(net.head, 4, (5, 6, HEADS[head][1])))
-    level, outputs = net.drawn(jax.random.key(1), given, 5)
+    level, outputs = net.drawn(jax.random.key(1), given, 5, y)
     np.testing.assert_array_equal(level, given)
-    np.testing.assert_allclose(outputs, net.forward(net.head.scaled(given)), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(outputs, net.forward(net.head.scaled(given), y), rtol=1e-4, atol=1e-4)
 
-    level, _ = net.drawn(jax.random.key(1), given, 2)
+    level, _ = net.drawn(jax.random.key(1), given, 2, y)
     np.testing.assert_array_equal(level[:, :2], given[:, :2])
-    fixed, passes = jax.jit(partial(drawn_by_fixed_point, head=net.head, forward=net.forward, rows=2))(
+    fixed, passes = jax.jit(partial(drawn_by_fixed_point, head=net.head, forward=partial(net.forward, y=y), rows=2))(
         jax.random.key(1), given=given
     )
     np.testing.assert_array_equal(level, fixed)
@@ -238,6 +237,11 @@ def test_the_label_is_learned_and_asked_for(digits, conditional):
 
     shuffled = fit(jax.random.permutation(jax.random.key(2), digits.train["label"]))[0]
     assert (classify(shuffled, digits.test).argmax(-1) == digits.test["label"]).mean() < 0.3
+
+
+def test_a_label_changes_the_probabilities_of_the_original_network_too(digits, batch):
+    config = pixelcnn.Config("original", "bernoulli", conditional=True, features=4, layers=1, head_features=4)
+    ar.assert_labels_are_heard(pixelcnn.make(config, digits.spec), batch)
 
 
 def test_without_dropout_a_step_is_that_of_the_loss(digits, batch):

@@ -87,6 +87,11 @@ def test_the_gated_residual_layer_equals_its_equations():
     np.testing.assert_allclose(found.ravel(), x.ravel() + a / (1 + np.exp(-b)), rtol=1e-5)
 
 
+def test_a_label_changes_the_probabilities(digits, batch):
+    config = pixelcnnpp.Config("bernoulli", conditional=True, features=4, layers=1, scales=1, dropout=0.0)
+    ar.assert_labels_are_heard(pixelcnnpp.make(config, digits.spec), batch)
+
+
 @pytest.mark.parametrize(
     ("fields", "shape", "words"),
     [

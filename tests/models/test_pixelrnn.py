@@ -148,6 +148,12 @@ def test_the_row_lstm_equals_its_equations():
     np.testing.assert_allclose(found[0], expected, rtol=1e-4, atol=1e-6)
 
 
+def test_a_label_changes_the_probabilities(digits, batch):
+    fields = {"features": 4, "layers": 1, "first_kernel": 3, "head_features": 4}
+    config = pixelrnn.Config(likelihood="bernoulli", conditional=True, **fields)
+    ar.assert_labels_are_heard(pixelrnn.make(config, digits.spec), batch)
+
+
 @pytest.mark.parametrize(
     ("fields", "words"),
     [

@@ -18,7 +18,7 @@ from tests.models.by_hand import drawn_state
 from tests.models.contract import Contract
 
 CONTRACT = Contract(
-    {"features": 4, "latent_dim": 3}, likelihood="bound", prior="gaussian", encodes=True, densities=True
+    {"features": 4, "smallest": 4, "latent_dim": 3}, likelihood="bound", prior="gaussian", encodes=True, densities=True
 )
 
 

@@ -16,7 +16,7 @@ from jaxgen.models import vaegan
 from tests.models.by_hand import drawn_state
 from tests.models.contract import Contract
 
-CONTRACT = Contract({"features": 4, "latent_dim": 3}, prior="gaussian", encodes=True)
+CONTRACT = Contract({"features": 4, "smallest": 4, "latent_dim": 3}, prior="gaussian", encodes=True)
 
 CONFIG = {"latent_dim": 3, "features": 2, "smallest": 2, "gamma": 0.25}
 PLAYERS = ("encoder", "decoder", "discriminator")
