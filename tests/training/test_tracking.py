@@ -54,12 +54,14 @@ def told(file):
 @pytest.mark.slow
 def test_wandb_is_told_what_tensorboard_is(tmp_path, monkeypatch):
     """There is one W&B run per seed, resumed with the run, with metrics, config and the grids' pixels."""
-    pytest.importorskip("wandb").teardown()
+    wandb = pytest.importorskip("wandb")
+    wandb.teardown()
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "config"))
     path = tmp_path / "counts"
     quiet(path, steps=6, wandb="digits")
     quiet(path, resume=True, wandb="digits")
+    wandb.teardown()  # its own process may write the files' ends after a run's
     kept = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
     ids = json.loads((path / "wandb.json").read_text())
     assert list(ids) == ["4", "1"]
@@ -116,7 +118,8 @@ def test_what_wandb_refuses_is_said_before_anything_is_written(tmp_path, monkeyp
 
 @pytest.mark.slow
 def test_a_run_that_ends_by_an_error_is_told_to_have_failed(tmp_path, monkeypatch):
-    pytest.importorskip("wandb").teardown()
+    wandb = pytest.importorskip("wandb")
+    wandb.teardown()
     monkeypatch.setenv("WANDB_MODE", "offline")
 
     metrics = Record.metrics
@@ -129,5 +132,6 @@ def test_a_run_that_ends_by_an_error_is_told_to_have_failed(tmp_path, monkeypatc
     monkeypatch.setattr(Record, "metrics", fail)
     with pytest.raises(RuntimeError, match="full disk"):
         quiet(tmp_path / "run", wandb="digits")
+    wandb.teardown()  # as above
     files = list(tmp_path.glob("run/wandb/offline-run-*/run-*.wandb"))
     assert [record.exit.exit_code for file in files for record in records(file) if record.HasField("exit")] == [1, 1]
