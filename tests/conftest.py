@@ -46,6 +46,16 @@ def hangups():
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_lines_of_progress():
+    """Keeps stderr free of lines that only a slow machine prints; tests of them set the time of the first."""
+    from jaxgen import progress
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(progress, "FIRST", 1e6)
+        yield
+
+
 def pytest_report_header():
     unknown = [flag for flag in QUICK if flag not in os.environ["XLA_FLAGS"]]
     return [f"XLA_FLAGS: {os.environ['XLA_FLAGS']}", *(f"left out, unknown to this XLA: {flag}" for flag in unknown)]
