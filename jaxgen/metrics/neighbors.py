@@ -164,9 +164,10 @@ def memorization(train, test, fake) -> Memorization:
     train, test, fake = _features(train=(train, 1), test=(test, 1), fake=(fake, 1))
     test_squared, fake_squared = (_nearest(queries, train, 1)[0][:, 0] for queries in (test, fake))
     ranks = scipy.stats.mannwhitneyu(test_squared, fake_squared)
+    tied = np.ptp(np.concatenate([test_squared, fake_squared])) == 0  # SciPy's p is 1 or nan then, by its version
     return Memorization(
         float(ranks.statistic) / (len(test) * len(fake)),
-        float(ranks.pvalue),
+        1.0 if tied else float(ranks.pvalue),
         float(np.median(np.sqrt(test_squared))),
         float(np.median(np.sqrt(fake_squared))),
     )
