@@ -174,6 +174,7 @@ class Priors(NamedTuple):
     """Priors of all levels, and the scale of p(x|codes): what the second phase trains."""
 
     levels: Mapping[str, LevelPrior]  # from the top down
+    sizes: Mapping[str, int]  # numbers of pixels and channels, as "reconstruction", and of each level's codes
     given: Given
     optimizer: optax.GradientTransformation
 
@@ -187,6 +188,19 @@ class Priors(NamedTuple):
         """Returns the terms of the bound by name, nats [batch]: log p(x|codes), and log p of each level's codes."""
         log_p = {"reconstruction": discretized_logistic_log_prob(x, mean, params["log_scale"])}
         return log_p | self.log_prob(params, codes, self.given.ids(batch, len(x)), **training)
+
+    def loss(self, terms: Mapping[str, Array]) -> Array:
+        """Returns the terms' sum in nats a code or pixel, to be minimized.
+
+        No parameter is in two terms, so all have the bound's optimum, and no term takes the whole clipped gradient.
+        """
+        return -sum(terms[name].mean() / size for name, size in self.sizes.items())
+
+    def metrics(self, terms: Mapping[str, Array]) -> dict[str, Array]:
+        """Returns minus the bound, its terms, and nats a code or pixel as NAME_nats, means over the batch."""
+        means = {name: term.mean() for name, term in terms.items()}
+        nats = {f"{name}_nats": -means[name] / size for name, size in self.sizes.items()}
+        return {"loss": -sum(means.values()), **means, **nats}
 
     def log_prob(self, params: PyTree, codes: Codes, ids: Array, **training: Any) -> dict:
         """Returns log p of each level's codes given those above, nats [batch]."""
@@ -218,4 +232,5 @@ def make_priors(config: Any, spec: Spec, num: int, grids: Mapping[str, tuple[int
         else:
             levels[name] = transformer_prior(config, spec, head, given, grid)
     rate = decaying_rate(pixelcnn.Config(learning_rate=config.prior_learning_rate, decay_steps=config.decay_steps))
-    return Priors(levels, given, optax.chain(optax.clip_by_global_norm(config.clip), optax.adam(rate)))
+    sizes = {"reconstruction": math.prod(spec.image_shape), **{name: math.prod(grid) for name, grid in grids.items()}}
+    return Priors(levels, sizes, given, optax.chain(optax.clip_by_global_norm(config.clip), optax.adam(rate)))

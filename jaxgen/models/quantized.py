@@ -9,7 +9,7 @@ the decoded image, with one scale for all pixels; the priors are those of `jaxge
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -28,6 +28,9 @@ from jaxgen.nn.image import from_unit, to_unit
 
 ROUNDING = 1 / (12 * 255**2)
 """Variance of rounding to 256 levels, the least that is assumed of decoded images."""
+
+LEAST_VARIANCE = 1e-4
+"""Lower bound of the pixels' variance in a batch, by which its squared error is divided."""
 
 REPLACING = 0.8
 """Share of the first phase in which unused codes are replaced; after it they must stand still for the priors."""
@@ -103,12 +106,6 @@ def replacing(config: QuantizedConfig, step: Array) -> Array:
 def usage(name: str, book: Codebook) -> dict[str, Array]:
     """Running perplexity and share of used codes of a level, for the metrics."""
     return {f"{name}_perplexity": codebook.perplexity(book.counts), f"{name}_used": codebook.used(book.counts)}
-
-
-def reported(terms: Mapping[str, Array], codes: Codes) -> dict[str, Array]:
-    """Means of the terms of the bound, and nats a code of each level, for the metrics."""
-    nats = {f"{name}_nats": -terms[name].mean() / each[0].size for name, each in codes.items()}
-    return {name: term.mean() for name, term in terms.items()} | nats
 
 
 def fitted_log_scale(decoded: Callable[[State, Batch], Array], state: State, batches: Iterable[Batch]) -> Array:

@@ -27,13 +27,13 @@ from jaxgen.config import check_idle
 from jaxgen.model import Array, Model, Phase, Spec, State
 from jaxgen.models.code_priors import make_priors
 from jaxgen.models.quantized import (
+    LEAST_VARIANCE,
     QuantizedConfig,
     abilities,
     check,
     fitted_log_scale,
     make_quantizer,
     replacing,
-    reported,
     usage,
 )
 from jaxgen.nn.conv import Conv
@@ -94,42 +94,43 @@ def make(config: Config, spec: Spec) -> Model:
         return State(jnp.int32(0), params, opt_state, {"code": quantizer.start(k_codebook)})
 
     def z(params, x):
-        return net.apply({"params": params["net"]}, x - center, method="encode")
+        return net.apply({"params": params}, x - center, method="encode")
 
     def image(params, code):
-        return center + net.apply({"params": params["net"]}, code, method="decode")
+        return center + net.apply({"params": params}, code, method="decode")
 
     # The first phase: encoder, decoder and codebook.
 
     def begin_codes(key, state, batches):
         """Starts the codebook at vectors of the first batch."""
         x = to_unit(jnp.asarray(next(iter(batches))["image"]))
-        return state._replace(extra={"code": quantizer.begun(key, state.extra["code"], z(state.params, x))})
+        return state._replace(
+            extra={"code": quantizer.begun(key, state.extra["code"], jax.jit(z)(state.params["net"], x))}
+        )
 
     def train_codes(key, state, batch):
         x, book = to_unit(batch["image"]), state.extra["code"]
 
-        def loss(of_net):
-            params = {"net": of_net}
+        def loss(params):
             found = quantizer(book, z(params, x))
-            error = ((x - image(params, found.code)) ** 2).mean() / jnp.maximum(x.var(), 1e-4)
+            error = ((x - image(params, found.code)) ** 2).mean() / jnp.maximum(x.var(), LEAST_VARIANCE)
             commitment = quantizer.commitment(found)
             return error + config.commitment * commitment, (found, {"nmse": error, "commitment": commitment})
 
         (value, (found, metrics)), gradients = jax.value_and_grad(loss, has_aux=True)(state.params["net"])
-        of_net, opt_state = descend(optimizer, gradients, state.opt_state["net"], state.params["net"])
+        params, opt_state = descend(optimizer, gradients, state.opt_state["net"], state.params["net"])
         book = quantizer.updated(key, book, found, replacing(config, state.step))
         return state._replace(
-            params=state.params | {"net": of_net}, opt_state=state.opt_state | {"net": opt_state}, extra={"code": book}
+            params=state.params | {"net": params}, opt_state=state.opt_state | {"net": opt_state}, extra={"code": book}
         ), {"loss": value, **metrics, **usage("code", book)}
 
     # The second phase: the prior, and the scale of p(x|codes).
 
     def encode(state, batch):
-        return {"code": quantizer(state.extra["code"], z(state.params, to_unit(batch["image"]))).index}
+        return {"code": quantizer(state.extra["code"], z(state.params["net"], to_unit(batch["image"]))).index}
 
     def decoded(state, codes):
-        return image(state.params, state.extra["code"].codes[codes["code"]])
+        return image(state.params["net"], state.extra["code"].codes[codes["code"]])
 
     def begin_prior(key, state, batches):
         """Starts the scale of p(x|codes) at that of the training images' errors."""
@@ -142,13 +143,13 @@ def make(config: Config, spec: Spec) -> Model:
 
         def loss(prior):
             terms = priors.terms(prior, x, mean, codes, batch, training=True, rngs={"dropout": key})
-            return -sum(terms.values()).mean(), terms
+            return priors.loss(terms), terms
 
-        (value, terms), gradients = jax.value_and_grad(loss, has_aux=True)(state.params["prior"])
+        gradients, terms = jax.grad(loss, has_aux=True)(state.params["prior"])
         prior, opt_state = descend(priors.optimizer, gradients, state.opt_state["prior"], state.params["prior"])
         return state._replace(
             params=state.params | {"prior": prior}, opt_state=state.opt_state | {"prior": opt_state}
-        ), {"loss": value, **reported(terms, codes), **usage("code", state.extra["code"])}
+        ), {**priors.metrics(terms), **usage("code", state.extra["code"])}
 
     phases = (
         Phase("codes", train_codes, config.code_steps, enter=begin_codes),

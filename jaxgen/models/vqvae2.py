@@ -31,13 +31,13 @@ from jaxgen.errors import UserError
 from jaxgen.model import Array, Model, Phase, Spec, State
 from jaxgen.models.code_priors import make_priors
 from jaxgen.models.quantized import (
+    LEAST_VARIANCE,
     QuantizedConfig,
     abilities,
     check,
     fitted_log_scale,
     make_quantizer,
     replacing,
-    reported,
     usage,
 )
 from jaxgen.nn.conv import Conv, ConvTranspose
@@ -143,9 +143,9 @@ def make(config: Config, spec: Spec) -> Model:
 
     def begin_codes(key, state, batches):
         """Starts the codebooks at vectors of the first batch, from the top down."""
-        x, books = to_unit(jnp.asarray(next(iter(batches))["image"])), state.extra
+        x, books, found = to_unit(jnp.asarray(next(iter(batches))["image"])), state.extra, jax.jit(quantized)
         for n, name in enumerate(names):
-            z = quantized(state.params["net"], books, x)[1][name].z
+            z = found(state.params["net"], books, x)[1][name].z
             books = books | {name: quantizer.begun(jax.random.fold_in(key, n), books[name], z)}
         return state._replace(extra=books)
 
@@ -154,7 +154,7 @@ def make(config: Config, spec: Spec) -> Model:
 
         def loss(params):
             vectors, found = quantized(params, books, x)
-            error = ((x - image(params, vectors)) ** 2).mean() / jnp.maximum(x.var(), 1e-4)
+            error = ((x - image(params, vectors)) ** 2).mean() / jnp.maximum(x.var(), LEAST_VARIANCE)
             commitment = sum(quantizer.commitment(each) for each in found.values())
             return error + config.commitment * commitment, (found, {"nmse": error, "commitment": commitment})
 
@@ -188,11 +188,11 @@ def make(config: Config, spec: Spec) -> Model:
 
         def loss(prior):
             terms = priors.terms(prior, x, mean, codes, batch, training=True, rngs={"dropout": key})
-            return -sum(terms.values()).mean(), terms
+            return priors.loss(terms), terms
 
-        (value, terms), gradients = jax.value_and_grad(loss, has_aux=True)(state.params["prior"])
+        gradients, terms = jax.grad(loss, has_aux=True)(state.params["prior"])
         prior, opt_state = descend(priors.optimizer, gradients, state.opt_state["prior"], state.params["prior"])
-        metrics = {"loss": value, **reported(terms, codes)}
+        metrics = priors.metrics(terms)
         for name in names:
             metrics |= usage(name, state.extra[name])
         return state._replace(
