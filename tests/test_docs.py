@@ -181,7 +181,13 @@ def test_every_option_is_one():
     known |= {"--kind", "--num", "--steps", "--dims", "--around", "--groups", "--checkpoint", "--images", "--from"}
     for name in models.MODELS:
         known |= {f"--{field.replace('_', '-')}" for field in models.load(name).Config.__dataclass_fields__}
-    others = {"--dist", "--slow", "--help", "--noise"}  # pytest's, jaxgen's own, the example of a model's
+    others = {
+        "--dist",
+        "--slow",
+        "--help",
+        "--noise",
+        "--signal",
+    }  # pytest's, jaxgen's own, the example of a model's, Slurm's
     others |= {"--xla-force-host-platform-device-count", "--count", "--json", "--against", "--model", "--batch"}
     for page, text in PAGES.items():
         unknown = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*(?![\w_])", text)) - known - others
