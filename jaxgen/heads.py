@@ -107,7 +107,8 @@ def make_code_head(num: int, temperature: float = 1.0) -> Head:
     if not LEAST <= temperature <= MOST:
         raise UserError(f"temperature must be above 0 and finite, not {temperature}")
     log_prob, draw = _softmax(num, 1, temperature, 0)
-    return Head(num, 1, num, log_prob, draw, "uint8", "codes", "", names=True)
+    sampling = "codes drawn" + (f" at temperature {temperature:g}" if temperature != 1 else "")
+    return Head(num, 1, num, log_prob, draw, "uint8", "codes", sampling, names=True)
 
 
 def _patches(x: Array, side: int) -> Array:

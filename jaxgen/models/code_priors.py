@@ -60,7 +60,7 @@ class LevelPrior(NamedTuple):
     """Prior of one level's codes, given those `above`, a list of int32 [batch, h', w'], and ids [batch, places]."""
 
     init: Callable[[Key], PyTree]
-    log_prob: Callable[..., Array]  # (params, codes, above, ids, **of `apply`) -> nats [batch]
+    log_prob: Callable[..., Array]  # (params, codes, above, ids, **training) -> nats [batch]
     draw: Callable[[PyTree, Key, list[Array], Array], Array]  # (params, key, above, ids) -> codes
 
 
@@ -176,6 +176,7 @@ class Priors(NamedTuple):
     levels: Mapping[str, LevelPrior]  # from the top down
     sizes: Mapping[str, int]  # numbers of pixels and channels, as "reconstruction", and of each level's codes
     given: Given
+    sampling: str  # how codes are drawn, for the samples' note
     optimizer: optax.GradientTransformation
 
     def init(self, key: Key) -> PyTree:
@@ -184,10 +185,15 @@ class Priors(NamedTuple):
         params = {name: level.init(key) for (name, level), key in zip(self.levels.items(), keys, strict=True)}
         return params | {"log_scale": jnp.float32(0)}
 
-    def terms(self, params: PyTree, x: Array, mean: Array, codes: Codes, batch: Batch, **training: Any) -> dict:
-        """Returns the terms of the bound by name, nats [batch]: log p(x|codes), and log p of each level's codes."""
+    def terms(
+        self, params: PyTree, x: Array, mean: Array, codes: Codes, batch: Batch, dropout: Key | None = None
+    ) -> dict[str, Array]:
+        """Returns the terms of the bound by name, nats [batch]: log p(x|codes), and log p of each level's codes.
+
+        In training a key for `dropout` is given.
+        """
         log_p = {"reconstruction": discretized_logistic_log_prob(x, mean, params["log_scale"])}
-        return log_p | self.log_prob(params, codes, self.given.ids(batch, len(x)), **training)
+        return log_p | self.log_prob(params, codes, self.given.ids(batch, len(x)), dropout)
 
     def loss(self, terms: Mapping[str, Array]) -> Array:
         """Returns the terms' sum in nats a code or pixel, to be minimized.
@@ -202,10 +208,13 @@ class Priors(NamedTuple):
         nats = {f"{name}_nats": -means[name] / size for name, size in self.sizes.items()}
         return {"loss": -sum(means.values()), **means, **nats}
 
-    def log_prob(self, params: PyTree, codes: Codes, ids: Array, **training: Any) -> dict:
-        """Returns log p of each level's codes given those above, nats [batch]."""
+    def log_prob(self, params: PyTree, codes: Codes, ids: Array, dropout: Key | None = None) -> dict[str, Array]:
+        """Returns log p of each level's codes given those above, nats [batch]; `dropout` as of `terms`."""
         log_p, above = {}, []
-        for name, level in self.levels.items():
+        for n, (name, level) in enumerate(self.levels.items()):
+            training = {}
+            if dropout is not None:
+                training = {"training": True, "rngs": {"dropout": jax.random.fold_in(dropout, n)}}
             log_p[name] = level.log_prob(params[name], codes[name], above, ids, **training)
             above.append(codes[name])
         return log_p
@@ -233,4 +242,6 @@ def make_priors(config: Any, spec: Spec, num: int, grids: Mapping[str, tuple[int
             levels[name] = transformer_prior(config, spec, head, given, grid)
     rate = decaying_rate(pixelcnn.Config(learning_rate=config.prior_learning_rate, decay_steps=config.decay_steps))
     sizes = {"reconstruction": math.prod(spec.image_shape), **{name: math.prod(grid) for name, grid in grids.items()}}
-    return Priors(levels, sizes, given, optax.chain(optax.clip_by_global_norm(config.clip), optax.adam(rate)))
+    return Priors(
+        levels, sizes, given, head.sampling, optax.chain(optax.clip_by_global_norm(config.clip), optax.adam(rate))
+    )

@@ -134,7 +134,7 @@ def abilities(
     Args:
         priors: of the codes.
         encode: (state, batch) -> codes.
-        decoded: (state, codes) -> means of p(x|codes) [batch, H, W, C].
+        decoded: (state, codes) -> means of p(x|codes) [batch, H, W, C]; codes may lack levels below the top.
     """
     given = priors.given
     conditions = () if given.entry == "none" else (given.entry,)
@@ -169,14 +169,15 @@ def abilities(
         )
 
     prior = Prior(sample_prior, "discrete")
-    latents = Latents(decode, prior, encode)
+    latents = Latents(decode, prior, encode, levels=tuple(priors.levels))
     if not conditions:
-        latents = Latents(decode, prior._replace(log_prob=log_prior), encode, posterior, log_likelihood)
+        prior = prior._replace(log_prob=log_prior)
+        latents = latents._replace(prior=prior, posterior=posterior, log_likelihood=log_likelihood)
     of = f"log p(x|{given.entry})" if conditions else "log p(x)"
     note = f"bound of {of} by the encoder's codes, with their priors; p(x|codes) is of the 256 levels"
     return {
         "needs": ("image", *conditions),
-        "sampler": Sampler(draw, conditions, "means of p(x|codes), codes drawn"),
+        "sampler": Sampler(draw, conditions, f"means of p(x|codes), {priors.sampling}"),
         "likelihood": Likelihood(log_prob, "uint8", "bound", note),
         "latents": latents,
     }

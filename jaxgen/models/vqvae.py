@@ -142,7 +142,7 @@ def make(config: Config, spec: Spec) -> Model:
         x, mean = to_unit(batch["image"]), decoded(state, codes)
 
         def loss(prior):
-            terms = priors.terms(prior, x, mean, codes, batch, training=True, rngs={"dropout": key})
+            terms = priors.terms(prior, x, mean, codes, batch, key)
             return priors.loss(terms), terms
 
         gradients, terms = jax.grad(loss, has_aux=True)(state.params["prior"])

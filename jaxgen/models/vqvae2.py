@@ -175,7 +175,13 @@ def make(config: Config, spec: Spec) -> Model:
         return {name: found[name].index for name in names}
 
     def decoded(state, codes):
-        return image(state.params["net"], [state.extra[name].codes[codes[name]] for name in names])
+        """Means of p(x|codes); a level that is left out has its mean code everywhere."""
+        vectors, num = [], len(codes["top"])
+        for name, book in ((name, state.extra[name]) for name in names):
+            mean = book.counts @ book.codes / book.counts.sum()
+            blank = jnp.broadcast_to(mean, (num, *grids[name], quantizer.dim))
+            vectors.append(book.codes[codes[name]] if name in codes else blank)
+        return image(state.params["net"], vectors)
 
     def begin_priors(key, state, batches):
         """Starts the scale of p(x|codes) at that of the training images' errors."""
@@ -187,7 +193,7 @@ def make(config: Config, spec: Spec) -> Model:
         x, mean = to_unit(batch["image"]), decoded(state, codes)
 
         def loss(prior):
-            terms = priors.terms(prior, x, mean, codes, batch, training=True, rngs={"dropout": key})
+            terms = priors.terms(prior, x, mean, codes, batch, key)
             return priors.loss(terms), terms
 
         gradients, terms = jax.grad(loss, has_aux=True)(state.params["prior"])

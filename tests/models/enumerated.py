@@ -1,4 +1,4 @@
-"""Sums over all codes of a small model, against which its bound is checked."""
+"""Codes for tests of models with codebooks, and sums over all codes, against which a bound is checked."""
 
 import itertools
 
@@ -6,6 +6,16 @@ import jax
 import numpy as np
 
 from tests.models import autoregressive as ar
+
+
+def far_apart(z, num):
+    """Vectors among z [..., D], each the farthest from those before: no two are near, as codes drawn at random are."""
+    z = np.asarray(z).reshape(-1, z.shape[-1])
+    chosen = z[:1]
+    while len(chosen) < num:
+        distance = np.linalg.norm(z[:, None] - chosen, axis=-1).min(1)
+        chosen = np.concatenate([chosen, z[[distance.argmax()]]])
+    return chosen
 
 
 def assert_a_bound(model, grids, num, shape):

@@ -50,7 +50,7 @@ def priors(prior, condition):
     def draw(key, ids):
         return made.draw(params, key, ids)
 
-    return SimpleNamespace(log_prob=log_prob, draw=draw, given=made.given)
+    return SimpleNamespace(made=made, params=params, log_prob=log_prob, draw=draw)
 
 
 def all_codes():
@@ -86,6 +86,20 @@ def test_codes_have_a_distribution_and_are_drawn_from_it(prior, condition):
     flat = np.concatenate([np.asarray(drawn[name]).reshape(20_000, -1) for name in GRIDS], axis=1)
     joint = log_p["top"] + log_p["bottom"]
     ar.assert_drawn_as_scored(flat[:, None, :, None], lambda _: joint, K)
+
+
+def test_each_level_drops_features_in_training_alone():
+    net, codes = priors("transformer", "label"), {name: part[:8] for name, part in all_codes().items()}
+    ids = jnp.ones((8, 1), jnp.int32)
+    dropped = jax.jit(lambda key: net.made.log_prob(net.params, codes, ids, key))
+    one, other, plain = (
+        dropped(jax.random.key(0)),
+        dropped(jax.random.key(1)),
+        net.made.log_prob(net.params, codes, ids),
+    )
+    for level in GRIDS:
+        assert np.abs(one[level] - other[level]).max() > 1e-3
+        assert np.abs(one[level] - plain[level]).max() > 1e-3
 
 
 def test_ids_of_labels_and_words():

@@ -14,7 +14,7 @@ from jaxgen.models import vqvae
 from jaxgen.nn.codebook import Codebook
 from tests.models.by_hand import drawn_state
 from tests.models.contract import Contract
-from tests.models.enumerated import assert_a_bound
+from tests.models.enumerated import assert_a_bound, far_apart
 
 CONTRACT = Contract(
     {"halvings": 1, "features": 4, "residual_features": 4, "residual_blocks": 1, "num_codes": 8, "code_dim": 3}
@@ -144,16 +144,6 @@ def test_labels_are_asked_for(trained):
     assert model.likelihood.note.startswith("bound of log p(x|label)")
 
 
-@pytest.fixture(scope="module")
-def small(digits, batch):
-    """A small model with random parameters and counts of 2, its state, and a step of each phase."""
-    model = vqvae.make(vqvae.Config(**CONTRACT.small), digits.spec)
-    state = model.phases[0].enter(jax.random.key(2), drawn_state(model.init), iter([batch]))
-    codes = state.extra["code"].codes
-    state = state._replace(extra={"code": Codebook(codes, jnp.full(8, 2.0), 2 * codes)})
-    return model, state, [jax.jit(phase.step)(jax.random.key(0), state, batch) for phase in model.phases]
-
-
 def by_hand(spec, state, image):
     """Pixels x of uint8 images; their z, the nearest codes' indices and vectors, and the decoded image."""
     net, params = vqvae.Net(vqvae.Config(**CONTRACT.small), 3, 1, np.dtype("float32")), {"params": state.params["net"]}
@@ -161,6 +151,16 @@ def by_hand(spec, state, image):
     z, codes = np.float64(net.apply(params, x - mean, method="encode")), np.float64(state.extra["code"].codes)
     index = ((z[..., None, :] - codes) ** 2).sum(-1).argmin(-1)
     return x, z, index, codes[index], mean + net.apply(params, np.float32(codes[index]), method="decode")
+
+
+@pytest.fixture(scope="module")
+def small(digits, batch):
+    """A small model with random parameters and counts of 2, its state, and a step of each phase."""
+    model = vqvae.make(vqvae.Config(**CONTRACT.small), digits.spec)
+    state = drawn_state(model.init)
+    codes = jnp.asarray(far_apart(by_hand(digits.spec, state, batch["image"])[1], 8), jnp.float32)
+    state = state._replace(extra={"code": Codebook(codes, jnp.full(8, 2.0), 2 * codes)})
+    return model, state, [jax.jit(phase.step)(jax.random.key(0), state, batch) for phase in model.phases]
 
 
 def test_losses_worked_by_hand(digits, batch, small):
@@ -228,6 +228,12 @@ def test_finite_scalars_take_the_codebooks_place(digits, batch):
     np.testing.assert_array_equal(new.extra["code"].codes, [[a, b] for a in (-1, 0, 1) for b in (-1, 0)])
     assert metrics["commitment"] == 0
     assert metrics["loss"] == metrics["nmse"]
+
+
+def test_samples_say_how_codes_were_drawn():
+    spec = Spec({"image": jax.ShapeDtypeStruct((8, 8, 1), np.uint8)}, 64, mean=np.full((8, 8, 1), 0.5))
+    model = vqvae.make(vqvae.Config(temperature=0.5), spec)
+    assert model.sampler.note == "means of p(x|codes), codes drawn at temperature 0.5"
 
 
 @pytest.mark.parametrize(

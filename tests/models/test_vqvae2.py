@@ -1,5 +1,7 @@
 """VQ-VAE-2: levels of codes, what each sees, and the priors of both."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,9 +11,11 @@ from jaxgen.errors import UserError
 from jaxgen.model import Spec
 from jaxgen.models import vqvae2
 from jaxgen.nn import codebook
+from jaxgen.nn.codebook import Codebook
+from jaxgen.pictures.kinds import Asked, reconstructions
 from tests.models.by_hand import drawn_state
 from tests.models.contract import Contract
-from tests.models.enumerated import assert_a_bound
+from tests.models.enumerated import assert_a_bound, far_apart
 
 CONTRACT = Contract(
     {"features": 4, "residual_features": 4, "residual_blocks": 1, "num_codes": 6, "code_dim": 3}
@@ -105,20 +109,21 @@ def test_the_levels_follow_the_algorithm(batch, digits):
     """
     config = vqvae2.Config(**CONTRACT.small)
     model = vqvae2.make(config, digits.spec)
-    state = model.phases[0].enter(jax.random.key(2), drawn_state(model.init), iter([batch]))
-    counts = np.full(6, 2.0, np.float32)
-    state = state._replace(extra={name: book._replace(counts=counts) for name, book in state.extra.items()})
+    state, codes = drawn_state(model.init), {}
     net = vqvae2.Net(config, 3, 1, np.dtype("float32")).bind({"params": state.params["net"]})
     x, mean = batch["image"] / np.float32(255), np.float32(digits.spec.mean)
     bottom = net.encoders[0](x - mean)
     z_top = np.asarray(net.to_code[1](net.encoders[1](bottom)))
-    codes = {name: np.asarray(state.extra[name].codes) for name in ("top", "bottom")}
+    codes["top"] = far_apart(z_top, 6)
     top = ((z_top[..., None, :] - codes["top"]) ** 2).sum(-1).argmin(-1)
     e_top = codes["top"][top]
     z_bottom = np.asarray(net.to_code[0](jnp.concatenate([bottom, net.to_level_below[0](e_top)], axis=-1)))
+    codes["bottom"] = far_apart(z_bottom, 6)
     below = ((z_bottom[..., None, :] - codes["bottom"]) ** 2).sum(-1).argmin(-1)
     e_bottom = codes["bottom"][below]
     assert min(len(set(index.ravel())) for index in (top, below)) > 2
+    counts = jnp.full(6, 2.0)
+    state = state._replace(extra={name: Codebook(jnp.asarray(e), counts, 2 * e) for name, e in codes.items()})
     image = mean + net.decoder(jnp.concatenate([e_bottom, net.widened[0][0](e_top)], axis=-1))
 
     @jax.jit
@@ -144,6 +149,30 @@ def test_the_levels_follow_the_algorithm(batch, digits):
         np.testing.assert_allclose(
             metrics[f"{name}_perplexity"], codebook.perplexity(new.extra[name].counts), rtol=1e-5
         )
+
+
+def test_levels_are_pictured_one_by_one(digits, batch):
+    """Below an image stands what the top's codes decode to, with the bottom's mean code everywhere; then both."""
+    config = vqvae2.Config(**CONTRACT.small)
+    model = vqvae2.make(config, digits.spec)
+    state = model.phases[0].enter(jax.random.key(2), drawn_state(model.init), iter([batch]))
+    counts = jnp.arange(6.0)
+    state = state._replace(extra={name: book._replace(counts=counts) for name, book in state.extra.items()})
+    plan = SimpleNamespace(model=model, dataset=digits, settings=SimpleNamespace(seeds=(0,)))
+    run = SimpleNamespace(plan=plan, state=jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], state))
+    found = reconstructions(run, Asked(num=5)).arrays
+    assert found["image"].shape == (1, 5, 3, 8, 8, 1)
+    shown = digits.test["image"][found["example"]]
+    np.testing.assert_array_equal(found["image"][0, :, 0], shown)
+
+    codes = model.latents.encode(state, {"image": shown})
+    both = model.latents.decode(state, codes, {})["image"]
+    net = vqvae2.Net(config, 3, 1, np.dtype("float32"))
+    mean = np.float32(np.average(state.extra["bottom"].codes, axis=0, weights=counts))
+    vectors = [state.extra["top"].codes[codes["top"]], jnp.broadcast_to(mean, (5, 4, 4, 3))]
+    top = np.float32(digits.spec.mean) + net.apply({"params": state.params["net"]}, vectors, method="decode")
+    for row, image in ((1, np.clip(top, 0, 1)), (2, both)):
+        assert np.abs(np.float64(found["image"][0, :, row]) - 255 * np.float64(image)).max() < 0.51
 
 
 def test_the_bound_is_below_the_sum_over_all_codes():
