@@ -159,25 +159,6 @@ ROWS = {
         "-79.20 on binarized MNIST: the Diagonal BiLSTM of van den Oord et al. 2016",
         "not comparable: other images, and 256 levels instead of bits",
     ),
-    "vqvae": Measured(
-        "vqvae_digits",
-        "digits",
-        "vqvae",
-        "log_prob_uint8",
-        "log p(x) of 8x8 gray digits at least {:.1f} nats",
-        "4.67 bits per dimension on CIFAR-10, a bound: van den Oord et al. 2017, section 4.1; on these digits a VAE of "
-        "the same p(x|z) has {vae:.1f}",
-        "not comparable: other images",
-    ),
-    "vqvae2": Measured(
-        "vqvae_digits",
-        "digits",
-        "vqvae2",
-        "log_prob_uint8",
-        "log p(x) of 8x8 gray digits at least {:.1f} nats",
-        "none; a VAE of the same p(x|z) has {vae:.1f}, VQ-VAE {vqvae:.1f}",
-        "",
-    ),
     "transformer": Measured(
         "transformer_digits",
         "digits",

@@ -27,7 +27,7 @@ def drawn_state(init, seed=0):
     state = jax.eval_shape(init, jax.random.key(0))
 
     def start(path, leaf):
-        name = getattr(path[-1], "key", "") if path else ""
+        name = path[-1].key if path else ""
         if name in ("mean", "var"):
             return np.full(leaf.shape, name == "var", np.float32)
         return anything(leaf, seed + 1)

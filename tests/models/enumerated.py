@@ -5,6 +5,7 @@ import itertools
 import jax
 import numpy as np
 
+from jaxgen.model import State
 from tests.models import autoregressive as ar
 
 
@@ -18,6 +19,13 @@ def far_apart(z, num):
     return chosen
 
 
+def lively_state(model):
+    """Initial state with random parameters, such that maps neither vanish nor grow."""
+    state = jax.eval_shape(model.init, jax.random.key(0))
+    extra = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), (state.opt_state, state.extra))
+    return State(np.int32(0), ar.lively(state.params), *extra)
+
+
 def assert_a_bound(model, grids, num, shape):
     """The bound of random images is at most log p(x) = log sum p(codes) p(x|codes), and is one of the sum's terms.
 
@@ -28,10 +36,8 @@ def assert_a_bound(model, grids, num, shape):
     every = np.int32(list(itertools.product(range(num), repeat=sum(sizes))))
     parts = np.split(every, np.cumsum(sizes)[:-1], axis=1)
     codes = {name: part.reshape(-1, *grid) for (name, grid), part in zip(grids.items(), parts, strict=True)}
-    state = jax.eval_shape(model.init, jax.random.key(0))
-    params, extra = ar.lively(state.params), ar.lively(state.extra, 1)
-    params["prior"]["log_scale"] = np.float32(-1)
-    state = state._replace(step=np.int32(0), params=params, extra=extra)
+    state = lively_state(model)
+    state.params["prior"]["log_scale"] = np.float32(-1)
     images = np.random.default_rng(2).integers(0, 256, (12, *shape), dtype=np.uint8)
     state = model.phases[0].enter(jax.random.key(3), state, iter([{"image": images}]))
 

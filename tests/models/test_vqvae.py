@@ -12,9 +12,8 @@ from jaxgen.metrics.evidence import rate_distortion
 from jaxgen.model import Spec
 from jaxgen.models import vqvae
 from jaxgen.nn.codebook import Codebook
-from tests.models.by_hand import drawn_state
 from tests.models.contract import Contract
-from tests.models.enumerated import assert_a_bound, far_apart
+from tests.models.enumerated import assert_a_bound, far_apart, lively_state
 
 CONTRACT = Contract(
     {"halvings": 1, "features": 4, "residual_features": 4, "residual_blocks": 1, "num_codes": 8, "code_dim": 3}
@@ -157,7 +156,7 @@ def by_hand(spec, state, image):
 def small(digits, batch):
     """A small model with random parameters and counts of 2, its state, and a step of each phase."""
     model = vqvae.make(vqvae.Config(**CONTRACT.small), digits.spec)
-    state = drawn_state(model.init)
+    state = lively_state(model)
     codes = jnp.asarray(far_apart(by_hand(digits.spec, state, batch["image"])[1], 8), jnp.float32)
     state = state._replace(extra={"code": Codebook(codes, jnp.full(8, 2.0), 2 * codes)})
     return model, state, [jax.jit(phase.step)(jax.random.key(0), state, batch) for phase in model.phases]

@@ -13,9 +13,8 @@ from jaxgen.models import vqvae2
 from jaxgen.nn import codebook
 from jaxgen.nn.codebook import Codebook
 from jaxgen.pictures.kinds import Asked, reconstructions
-from tests.models.by_hand import drawn_state
 from tests.models.contract import Contract
-from tests.models.enumerated import assert_a_bound, far_apart
+from tests.models.enumerated import assert_a_bound, far_apart, lively_state
 
 CONTRACT = Contract(
     {"features": 4, "residual_features": 4, "residual_blocks": 1, "num_codes": 6, "code_dim": 3}
@@ -109,7 +108,7 @@ def test_the_levels_follow_the_algorithm(batch, digits):
     """
     config = vqvae2.Config(**CONTRACT.small)
     model = vqvae2.make(config, digits.spec)
-    state, codes = drawn_state(model.init), {}
+    state, codes = lively_state(model), {}
     net = vqvae2.Net(config, 3, 1, np.dtype("float32")).bind({"params": state.params["net"]})
     x, mean = batch["image"] / np.float32(255), np.float32(digits.spec.mean)
     bottom = net.encoders[0](x - mean)
@@ -155,7 +154,7 @@ def test_levels_are_pictured_one_by_one(digits, batch):
     """Below an image stands what the top's codes decode to, with the bottom's mean code everywhere; then both."""
     config = vqvae2.Config(**CONTRACT.small)
     model = vqvae2.make(config, digits.spec)
-    state = model.phases[0].enter(jax.random.key(2), drawn_state(model.init), iter([batch]))
+    state = model.phases[0].enter(jax.random.key(2), lively_state(model), iter([batch]))
     counts = jnp.arange(6.0)
     state = state._replace(extra={name: book._replace(counts=counts) for name, book in state.extra.items()})
     plan = SimpleNamespace(model=model, dataset=digits, settings=SimpleNamespace(seeds=(0,)))
