@@ -115,11 +115,12 @@ class CodePixelCNN(nn.Module):
         """Condition of all layers: y [batch, ids] alone, or a map [batch, *grid, width + ids] at a lower level."""
         if not above:
             return y
-        maps = 0
+        each = []
         for embed, stack, codes in zip(self.embedded_above, self.stack_above, above, strict=True):
             x = stack(embed(codes))
             rows, columns = (side // own for side, own in zip(self.grid, codes.shape[1:], strict=True))
-            maps += x.repeat(rows, axis=1).repeat(columns, axis=2)
+            each.append(x.repeat(rows, axis=1).repeat(columns, axis=2))
+        maps = jnp.stack(each).sum(0)
         everywhere = jnp.broadcast_to(y[:, None, None], (*maps.shape[:3], y.shape[-1]))
         return jnp.concatenate([maps, everywhere.astype(maps.dtype)], axis=-1)
 
