@@ -45,6 +45,7 @@ class Head(NamedTuple):
     note: str  # what p(x) is of
     sampling: str  # note of `jaxgen.model.Sampler`
     patch: int = 1  # side of patches of bits, the pixels of level maps [num, H / patch, W / patch, 1]
+    names: bool = False  # whether levels are names, such as codes, that have no order
 
     def level(self, image: Array) -> Array:
         """Converts uint8 images to levels, int32."""
@@ -65,7 +66,9 @@ class Head(NamedTuple):
         return (width * level + within).astype(jnp.uint8)
 
     def scaled(self, level: Array) -> Array:
-        """Scales levels to a network's input, float32 in [-1, 1]."""
+        """Scales levels to a network's input, float32 in [-1, 1]; names are numbered from 1 on, and 0 is none."""
+        if self.names:
+            return level.astype(jnp.float32) + 1
         return level.astype(jnp.float32) * (2 / (self.levels - 1)) - 1
 
 
@@ -97,6 +100,15 @@ def make_head(
         head = _logistic(channels, mixtures, temperature)
     cut = f" of the {top} likeliest levels" if top else ""
     return head._replace(sampling="draws" + cut + (f" at temperature {temperature:g}" if temperature != 1 else ""))
+
+
+def make_code_head(num: int, temperature: float = 1.0) -> Head:
+    """Returns the softmax over `num` codes, which networks embed. Raises UserError for a temperature of 0."""
+    if not LEAST <= temperature <= MOST:
+        raise UserError(f"temperature must be above 0 and finite, not {temperature}")
+    log_prob, draw = _softmax(num, 1, temperature, 0)
+    sampling = "codes drawn" + (f" at temperature {temperature:g}" if temperature != 1 else "")
+    return Head(num, 1, num, log_prob, draw, "uint8", "codes", sampling, names=True)
 
 
 def _patches(x: Array, side: int) -> Array:

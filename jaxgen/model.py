@@ -135,6 +135,8 @@ class Latents(NamedTuple):
     """(key, state, batch) -> (z, log q(z|x)), with one z drawn from q(z|x) for each example."""
     log_likelihood: Callable[[State, Batch, PyTree], Array] | None = None
     """(state, batch, z) -> log p(x|z), in the space of the model's `likelihood`."""
+    levels: tuple[str, ...] = ()
+    """Entries of z from coarse to fine, if z is a dict of levels: `decode` also takes the first ones alone."""
 
 
 class Model(NamedTuple):

@@ -17,6 +17,7 @@ from jaxgen.experiments.benchmarks.programs import CASES, SEEDS, programs, told
 
 from jaxgen import models
 from jaxgen.adversarial.turns import AdversarialConfig
+from jaxgen.models.quantized import QuantizedConfig
 from jaxgen.nn.conv import conv_p, dw_p, dx_p
 from jaxgen.nn.promotion import library_promotion
 from jaxgen.training.engine import AXIS
@@ -33,7 +34,9 @@ def made(name):
 # The cases.
 
 
-@pytest.mark.parametrize("config", [AdversarialConfig, *(models.load(name).Config for name in models.MODELS)])
+@pytest.mark.parametrize(
+    "config", [AdversarialConfig, QuantizedConfig, *(models.load(name).Config for name in models.MODELS)]
+)
 def test_every_option_that_changes_a_program_is_in_a_case(config):
     """Covers all choices of a class's own fields, and a value for fields that are off, empty or 1 by default."""
     cases = [case for case in CASES.values() if issubclass(models.load(case.model).Config, config)]
@@ -53,7 +56,8 @@ def test_every_network_has_a_case_in_bfloat16():
 
 # Lowered for GPUs and TPUs.
 
-LOOPS = {"transformer": ("sample",), "pixelcnn": ("sample",), "pixelrnn": ("train", "sample")}
+SAMPLED_IN_LOOPS = ("transformer", "pixelcnn", "vqvae", "vqvae2")
+LOOPS = dict.fromkeys(SAMPLED_IN_LOOPS, ("sample",)) | {"pixelrnn": ("train", "sample")}
 """Map from model to the programs that are loops over pixels; the compiler counts a loop's body once."""
 
 QUICK = ("classifier", "naive_bayes", "autoencoder", "vae", "gan", "dcgan")

@@ -50,6 +50,9 @@ WGAN_GP = {"loss": "wasserstein", "penalty": "one_centered", "normalization": "l
 SPECTRAL = {"loss": "hinge", "spectral_norm": True, "normalization": "none"}
 ATTENTION = {"dim": 8, "heads": 2, "layers": 1}
 MASKED = {"features": 4, "layers": 1, "first_kernel": 3, "head_features": 4}
+QUANTIZED = {"features": 4, "residual_features": 4, "residual_blocks": 1, "dropout": 0.3}
+PRIOR = {"dim": 8, "heads": 2, "blocks": 1}
+GATED = {"gated_features": 4, "gated_layers": 1}
 AUGMENT = {"augment": ("color", "translation", "cutout")}
 
 CASES = {
@@ -142,6 +145,13 @@ CASES = {
         RGB,
     ),
     "pixelrnn-mixture": Case("pixelrnn", MASKED | {"likelihood": "logistic", "mixtures": 2}),
+    "vqvae": Case("vqvae", QUANTIZED | PRIOR | {"num_codes": 8, "decay_steps": 100}, precision="bfloat16"),
+    "vqvae-cosine": Case(
+        "vqvae", QUANTIZED | GATED | {"codebook": "cosine", "prior": "pixelcnn", "condition": "label"}, RGB
+    ),
+    "vqvae-fsq": Case("vqvae", QUANTIZED | PRIOR | {"codebook": "fsq", "fsq_levels": (4, 3), "condition": "caption"}),
+    "vqvae2": Case("vqvae2", QUANTIZED | PRIOR | GATED | {"num_codes": 8}, precision="bfloat16"),
+    "vqvae2-label": Case("vqvae2", QUANTIZED | PRIOR | GATED | {"num_codes": 8, "condition": "label"}, RGB),
     "mggan": Case("mggan", CONVOLUTIONAL | GUIDED),
     "mggan-layer-norm": Case("mggan", CONVOLUTIONAL | GUIDED | {"normalization": "layer", "kernel": 5, "l2": 2.5e-5}),
     "mggan-spectral": Case("mggan", CONVOLUTIONAL | GUIDED | SPECTRAL),

@@ -130,6 +130,10 @@ def _inferred(context: Context) -> str:
     return _densities(context) or ("" if context.model.latents.posterior else "it infers no distribution of latents")
 
 
+def _inferred_with_noise(context: Context) -> str:
+    return _annealed(context) or _inferred(context)  # an encoder's discrete codes are all the same draw
+
+
 def _encodes(context: Context) -> str:
     latents = context.model.latents
     return "" if latents and latents.encode else "it does not encode"
@@ -520,7 +524,7 @@ MODELS = (
             2,
         ),
         of_models.iwae,
-        _inferred,
+        _inferred_with_noise,
         needs="densities of latents",
     ),
     Family(
@@ -552,7 +556,7 @@ MODELS = (
             ),
         ),
         of_models.active_units,
-        lambda context: _inferred(context) or _encodes(context),
+        lambda context: _inferred_with_noise(context) or _encodes(context),
         needs="densities of latents",
     ),
     Family(

@@ -76,6 +76,18 @@ MODELS = {
         "https://arxiv.org/abs/1802.05751",
         "2.3.3",
     ),
+    "vqvae": Entry(
+        "VQ-VAE with its prior",
+        "van den Oord, Vinyals & Kavukcuoglu 2017, Neural Discrete Representation Learning",
+        "https://arxiv.org/abs/1711.00937",
+        "2.3.3",
+    ),
+    "vqvae2": Entry(
+        "VQ-VAE-2 with its priors",
+        "Razavi, van den Oord & Vinyals 2019, Generating Diverse High-Fidelity Images with VQ-VAE-2",
+        "https://arxiv.org/abs/1906.00446",
+        "2.3.3",
+    ),
     "vaegan": Entry(
         "VAE/GAN",
         "Larsen et al. 2016, Autoencoding beyond pixels using a learned similarity metric",

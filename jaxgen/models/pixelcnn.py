@@ -26,6 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax import lax
 
 from jaxgen.autoregressive import abilities, applied_with_cache, check, drawn_in_turn, num_labels, one_hot
 from jaxgen.heads import Head, HeadName, make_head
@@ -78,9 +79,13 @@ class GatedLayer(nn.Module):
         self.dropout = nn.Dropout(self.config.dropout)
 
     def gated(self, x: Array, y: Array, half: int, training: bool) -> Array:
-        """Gate of features [batch, H, W, 2 width] with the label's bias; half 0 is the vertical stack, 1 the other."""
+        """Gate of features [batch, H, W, 2 width] with the label's bias; half 0 is the vertical stack, 1 the other.
+
+        Y is [batch, classes], or a map [batch, H, W, features] with a bias of its own at each place (equation 5).
+        """
         if y.shape[-1]:
-            x += jnp.split(self.label(y), 2, axis=-1)[half][:, None, None]
+            bias = jnp.split(self.label(y), 2, axis=-1)[half]
+            x += bias if bias.ndim == x.ndim else bias[:, None, None]
         f, g = jnp.split(x, 2, axis=-1)
         return self.dropout(jnp.tanh(f) * nn.sigmoid(g), deterministic=not training)
 
@@ -170,14 +175,19 @@ class Original(nn.Module):
 
 
 def drawn(network: Any, params: Any, key: Key, given: Array, rows: int, y: Array) -> tuple[Array, Array]:
-    """Draws levels with a network's cache; arguments and results as of `drawn_in_turn`, one-hot y [num, classes]."""
+    """Draws levels with a network's cache; arguments and results as of `drawn_in_turn`, y as of `GatedLayer.gated`."""
     applied = applied_with_cache(network, params)
 
+    def there(place, columns):
+        if y.ndim == 2:
+            return y
+        return lax.dynamic_slice(y, (0, place.row, place.column, 0), (len(y), 1, columns, y.shape[-1]))
+
     def above(cache, pixels, place):
-        return applied("above", cache, pixels, y, False, place)
+        return applied("above", cache, pixels, there(place, place.width), False, place)
 
     def beside(cache, pixels, links, place):
-        return applied("beside", cache, pixels, links, y, False, place)
+        return applied("beside", cache, pixels, links, there(place, 1), False, place)
 
     return drawn_in_turn(key, network.head, above, beside, network.config.first_kernel // 2, given, rows)
 

@@ -160,10 +160,12 @@ def drawn(net: Decoder, params: Any, key: Key, level: Array, rows: int, given: A
     return jnp.moveaxis(token, 0, 1).reshape(level.shape), jnp.moveaxis(outputs, 0, 1).reshape(num, *net.grid, -1)
 
 
-def images_at_once(config: Config, positions: int, spec: Spec) -> tuple[int, int]:
+def images_at_once(
+    config: Config, positions: int, spec: Spec, shorter: str = "image_size, a larger patch of bits"
+) -> tuple[int, int]:
     """Numbers of images (scored at once, drawn at once) that fit within `memory`.
 
-    Raises UserError where a training batch, or a single image, does not fit.
+    Raises UserError where a training batch, or a single image, does not fit; `shorter` is what would help.
     """
     layer = 4 * config.heads * positions**2
     cache = 2 * config.layers * positions * config.dim * spec.compute_dtype.itemsize
@@ -172,7 +174,7 @@ def images_at_once(config: Config, positions: int, spec: Spec) -> tuple[int, int
         if num * size > config.memory * GIB:
             raise UserError(
                 f"{what} of {positions:,} tokens: {num * size / GIB:.1f} GiB, above memory, {config.memory:g}; "
-                "take a smaller batch_size or image_size, a larger patch of bits, or raise memory"
+                f"take a smaller batch_size or {shorter}, or raise memory"
             )
     return int(config.memory * GIB // layer), int(config.memory * GIB // cache)
 

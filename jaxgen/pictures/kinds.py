@@ -162,17 +162,23 @@ def attribute(run: Run, asked: Asked) -> Drawn:
 
 
 def reconstructions(run: Run, asked: Asked) -> Drawn:
-    """Test images, spread over the classes, each above the image decoded from its code."""
+    """Test images, spread over the classes, each above the image decoded from its code.
+
+    Codes of several levels are decoded from the coarsest alone first, then with one more at a time.
+    """
     there = len(run.plan.dataset.test["image"])
     num = asked.num or min(IMAGES, there)
     _check_num(num, there, f"test images of {run.plan.dataset.name}")
     rows = _spread(run, num)
     entries = _examples(run, rows)
-    made = latents.reconstructed(run.plan.model, run.state, entries)
-    pairs = np.stack([np.broadcast_to(entries["image"], made.shape), made], axis=2)
-    cells = pairs.reshape(*pairs.shape[:2], -1, *pairs.shape[4:])  # pairs as one image of twice the height
-    columns = int(np.ceil(np.sqrt(2 * num)))
-    return Drawn([image_grid(images, columns) for images in cells], _arrays(run, pairs, {"example": rows}))
+    model = run.plan.model
+    levels = model.latents.levels
+    parts = [levels[:n] for n in range(1, len(levels))] + [()]
+    made = [latents.reconstructed(model, run.state, entries, part) for part in parts]
+    table = np.stack([np.broadcast_to(entries["image"], made[0].shape), *made], axis=2)
+    cells = table.reshape(*table.shape[:2], -1, *table.shape[4:])  # an image and what is below it as one image
+    columns = int(np.ceil(np.sqrt(table.shape[2] * num)))
+    return Drawn([image_grid(images, columns) for images in cells], _arrays(run, table, {"example": rows}))
 
 
 def completions(run: Run, asked: Asked) -> Drawn:

@@ -3,7 +3,7 @@
 Paths are taken in float64 with NumPy: they are the same on every device.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -127,12 +127,17 @@ def encoded(model: Model, state: State, entries: Mapping[str, np.ndarray]) -> np
     return _over_examples(model.latents.encode, state, entries)
 
 
-def reconstructed(model: Model, state: State, entries: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Images decoded from the codes of examples, entries [num, ...]: uint8 [seeds, num, H, W, C]."""
+def reconstructed(
+    model: Model, state: State, entries: Mapping[str, np.ndarray], levels: Sequence[str] = ()
+) -> np.ndarray:
+    """Images decoded from the codes of examples, entries [num, ...]: uint8 [seeds, num, H, W, C].
+
+    They are decoded from the codes of `levels` alone, if any are given.
+    """
 
     def reconstruct(state, batch):
-        condition = {name: batch[name] for name in model.conditions}
-        return _pixels(model, state, model.latents.encode(state, batch), condition)
+        condition, codes = {name: batch[name] for name in model.conditions}, model.latents.encode(state, batch)
+        return _pixels(model, state, {name: codes[name] for name in levels} if levels else codes, condition)
 
     return _over_examples(reconstruct, state, entries)
 

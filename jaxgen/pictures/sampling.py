@@ -72,7 +72,8 @@ def sample(
     attribute        `num` (8) rows of `steps` (9) images: the codes of the first test images of the second of two
                      classes, `groups`, moved in equal steps along the mean code of the first class's test images minus
                      that of the second's; each row begins with the image of its own code.
-    reconstructions  the first `num` (32) test images, each above the image of its code.
+    reconstructions  the first `num` (32) test images, each above the image of its code; of codes of several levels,
+                     above the images of the coarsest alone, of the two coarsest, and so on.
     completions      `num` (8) rows of a test image and `steps` (9) images that the model draws given its upper half.
     animation        the sample grids that training saved, a frame each, with the step above.
     manifold         `steps` (20) rows of as many images, of codes of two numbers: the first grows to the right, the
@@ -95,10 +96,10 @@ def sample(
             path, there and back (a frame shows all rows' images of a step), or of training. RUN/KIND.png, or
             RUN/animation.gif, if not given. Samples can also be a folder, FOLDER/: a file seed-SEED-NUMBER.png per
             image, in folders of the classes if labeled. An npz holds image uint8 [seeds, rows, columns, H, W, C]
-            (reconstructions: [seeds, num, 2, H, W, C], codes: [seeds, codes, rows, columns, H, W, C]), seed int64
-            [seeds], z and the values of rows and columns; samples: image uint8 [seeds * num, H, W, C], seed int64
-            [seeds * num], and the condition's entries; classified: image uint8 [n, H, W, C], seed int64 [n], label
-            and predicted int32 [n], and the latter's probability float32 [n].
+            (reconstructions: [seeds, num, 1 + levels, H, W, C], codes: [seeds, codes, rows, columns, H, W, C]), seed
+            int64 [seeds], z and the values of rows and columns; samples: image uint8 [seeds * num, H, W, C], seed int64
+            [seeds * num], and the condition's entries; classified: image uint8 [n, H, W, C], seed int64 [n], label and
+            predicted int32 [n], and the latter's probability float32 [n].
         progress: whether stderr says what is drawn, if it takes long.
 
     Returns:

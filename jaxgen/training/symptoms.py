@@ -10,18 +10,25 @@ SURE = 0.99
 ALIKE = 0.05
 """Samples have collapsed if their variance is below this share of the real examples' variance."""
 
+UNUSED = 0.05
+"""A codebook has collapsed if the share of its codes that are used is at most this."""
+
 
 def symptoms(metrics: Mapping[str, float]) -> list[str]:
     """Warnings, one line each, that follow from a row's mean metrics.
 
     The metrics read are a discriminator's NAMEreal_accuracy and NAMEfake_accuracy, `spread` (the variance of samples
-    over that of real examples), and `modes` and `real_modes` (shares of the known modes).
+    over that of real examples), `modes` and `real_modes` (shares of the known modes), and LEVEL_used (the share of the
+    codes of a codebook that are used).
     """
     found = []
     for head in [name.removesuffix("real_accuracy") for name in metrics if name.endswith("real_accuracy")]:
         if min(metrics[f"{head}{name}_accuracy"] for name in ("real", "fake")) > SURE:
             which = f"{head.replace('_', ' ')}discriminator"
             found.append(f"the {which} has won: it tells over 99% of real and of fake examples apart")
+    for level in [name.removesuffix("_used") for name in metrics if name.endswith("_used")]:
+        if metrics[f"{level}_used"] <= UNUSED:
+            found.append(f"the {level} codebook has collapsed: a twentieth of its codes or less are used")
     if metrics.get("spread", 1.0) < ALIKE:
         found.append("the samples have collapsed: they vary less than a twentieth as much as real ones")
     elif metrics.get("modes", 1.0) < FEW * metrics.get("real_modes", 1.0):

@@ -353,7 +353,9 @@ def test_what_a_model_cannot_have(digits):
         assert FAMILIES[name].lacks(with_latents(posterior=None)) == "it infers no distribution of latents"
     assert not FAMILIES["ais"].lacks(with_latents(posterior=None, encode=None))
     discrete = with_latents(prior=of_vae.latents.prior._replace(kind="discrete"))
-    assert FAMILIES["ais"].lacks(discrete) == "its latents are discrete"
+    for name in ("iwae", "ais", "active_units"):
+        assert FAMILIES[name].lacks(discrete) == "its latents are discrete"
+    assert not FAMILIES["rate_distortion"].lacks(discrete)
     assert FAMILIES["active_units"].lacks(with_latents(encode=None)) == "it does not encode"
     points = there(vae)._replace(dataset=data.load("gaussians"))
     assert FAMILIES["reconstruction"].lacks(points) == "it reconstructs no images"

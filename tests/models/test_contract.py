@@ -19,6 +19,7 @@ ALL = list(models.MODELS)
 GANS = ["gan", "dcgan", "cgan", "infogan", "mggan"]
 SAMPLED = [name for name in ALL if CONTRACTS[name].samples]
 WITH_LATENTS = [name for name in ALL if CONTRACTS[name].prior]
+CONTINUOUS = [name for name in WITH_LATENTS if CONTRACTS[name].prior != "discrete"]
 POINTS = Spec({"point": jax.ShapeDtypeStruct((2,), np.float32)}, num_examples=64)
 
 
@@ -199,7 +200,7 @@ def test_predictions_are_of_each_example(name, digits, batch):
         assert (made.shape, made.dtype) == ((32, widths[what]), np.float32)
 
 
-@pytest.mark.parametrize("name", [name for name in ALL if CONTRACTS[name].densities])
+@pytest.mark.parametrize("name", [name for name in CONTINUOUS if CONTRACTS[name].densities])
 def test_latent_densities_are_of_each_example_alone(name, batch, begun):
     """Another z or image for one example leaves the others' densities unchanged; gradients are finite."""
     model, _, _, state = begun(name)
@@ -242,7 +243,7 @@ def test_models_with_latents_are_tested_for_them(name, digits):
         assert bool(latents.prior.parts) == (latents.prior.kind == "mixed")
 
 
-@pytest.mark.parametrize("name", WITH_LATENTS)
+@pytest.mark.parametrize("name", CONTINUOUS)
 def test_the_prior_is_of_its_kind(name, begun):
     """Each part's first four moments are those of N(0, 1) or of U(-1, 1), within 5 standard errors.
 

@@ -29,14 +29,17 @@ WIDE = {
     "pixelcnn": {"features": 8, "layers": 1, "head_features": 8},
     "pixelcnnpp": {"features": 8, "layers": 1, "scales": 2, "dropout": 0.0},
     "pixelrnn": {"features": 8, "layers": 1, "head_features": 8},
+    "vqvae": {"features": 16, "halvings": 1, "dim": 8, "blocks": 1},
+    "vqvae2": {"features": 16, "dim": 8, "blocks": 1, "gated_features": 8, "gated_layers": 1},
 }
 """Configs wide enough for bfloat16's rounding to average out; other models have their contract's."""
 SMALL = {name: WIDE.get(name, contract.small) for name, contract in contracts().items() if contract.layers}
 NETWORKS = {"logistic": {}, "lenet": POOLED, "vgg": POOLED, "resnet": {"features": 8, "blocks": 1}}
 """Classifier networks other than strided, with their fields."""
-STATISTICS = {"autoencoder": 1, "transformer": 2}
-"""Number of products with a float32 operand: the covariance of the autoencoder's codes, which is no layer's, and the
-gradients of a block's queries and keys from that of the attention's weights."""
+STATISTICS = {"autoencoder": 1, "transformer": 2, "vqvae": 2, "vqvae2": 4}
+"""Number of products with a float32 operand: the covariance of the autoencoder's codes, which is no layer's; the
+gradients of a block's queries and keys from that of the attention's weights; of each codebook, the distances to its
+codes and the sums of their vectors."""
 PRODUCTS = {"dot_general", "conv", "conv_dx", "conv_dw"}
 
 

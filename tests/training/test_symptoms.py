@@ -6,6 +6,7 @@ from jaxgen.training.symptoms import symptoms
 
 WON = "the {}discriminator has won: it tells over 99% of real and of fake examples apart"
 COLLAPSED = "the samples have collapsed: they vary less than a twentieth as much as real ones"
+UNUSED = "the {} codebook has collapsed: a twentieth of its codes or less are used"
 MISSING = "modes are missing: samples fall on fewer than half as many as real examples"
 
 
@@ -24,6 +25,7 @@ MISSING = "modes are missing: samples fall on fewer than half as many as real ex
             {name: 1.0 for head in ("", "manifold_") for name in (f"{head}real_accuracy", f"{head}fake_accuracy")},
             [WON.format(""), WON.format("manifold ")],
         ),
+        ({"top_used": 0.05, "bottom_used": 0.051}, [UNUSED.format("top")]),
         ({"spread": 0.049}, [COLLAPSED]),
         ({"spread": 0.05}, []),
         ({"modes": 0.49, "real_modes": 1.0}, [MISSING]),

@@ -1,0 +1,38 @@
+"""VQ-VAE and VQ-VAE-2 on gray digits beside a VAE: bounds of log p(x), rate and distortion, and samples.
+
+The digits are scikit-learn's (1,797 scans of 8x8 pixels), and nothing is downloaded. Every pixel has one logistic
+distribution, discretized to the 256 gray levels, with one learned scale, in all models: their bounds differ by their
+latents, 8 numbers of the VAE, 4x4 codes of one level, or 4x4 codes given 2x2 codes above. The rate is what an image's
+latents cost by their prior, the distortion what is left of it given them; their sum is minus the bound. The prior of
+one level is a Transformer or a gated PixelCNN.
+
+    jaxgen compare experiments/vqvae_digits.py
+
+"""
+
+from jaxgen.comparison import Arm, Comparison, Experiment, Scoring
+from jaxgen.training import Settings
+
+STEPS = 3000
+
+NETS = {"features": 32, "residual_features": 16, "num_codes": 64, "code_dim": 8, "learning_rate": 2e-3}
+CODES = {"code_steps": STEPS // 2, "dropout": 0.3, "prior_learning_rate": 2e-3, "decay_steps": STEPS // 2}
+TRANSFORMER = {"dim": 48, "blocks": 2}
+
+experiment = Experiment(
+    title="Vector-quantized autoencoders on gray digits",
+    settings=Settings(dataset="digits", seeds=(0, 1, 2), steps=STEPS, batch_size=64),
+    arms={
+        "vae": Arm("vae", {"likelihood": "logistic", "latent_dim": 8}),
+        "vqvae": Arm("vqvae", {**NETS, **CODES, **TRANSFORMER, "halvings": 1}),
+        "vqvae_pixelcnn": Arm("vqvae", {**NETS, **CODES, "halvings": 1, "prior": "pixelcnn", "gated_layers": 3}),
+        "vqvae2": Arm("vqvae2", {**NETS, **CODES, **TRANSFORMER, "gated_layers": 3}),
+    },
+    scoring=Scoring(metrics=("log_prob", "rate_distortion", "reconstruction", "fd", "recognized")),
+    comparisons=(
+        Comparison("vqvae", "vae", "mse"),
+        Comparison("vqvae", "vae", "fd"),
+        Comparison("vqvae", "vqvae_pixelcnn", "rate"),
+        Comparison("vqvae2", "vqvae", "mse"),
+    ),
+)
