@@ -16,7 +16,7 @@ PixelCNN -80.10, of fixed bits, Gulrajani et al. 2017, table 1):
         --decay-steps 625000 --seeds 0 --log-every 1000 --checkpoint-every 10000 --sample-every 50000
 """
 
-from jaxgen.comparison import Arm, Comparison, Experiment, Scoring
+from jaxgen.comparison import Arm, Experiment, Scoring
 from jaxgen.training import Settings
 
 STEPS = 3_000
@@ -33,13 +33,6 @@ def arms(steps: int) -> dict[str, Arm]:
     }
 
 
-def comparisons(*datasets: str | None) -> tuple[Comparison, ...]:
-    """Questions about each dataset: the networks against the VAE's ELBO, and the PixelCNN against the other two."""
-    pairs = [("pixelcnn", "vae"), ("pixelrnn", "vae"), ("transformer", "vae")]
-    pairs += [("pixelcnn", "pixelrnn"), ("pixelcnn", "transformer")]
-    return tuple(Comparison(*pair, "log_prob_binary", dataset) for dataset in datasets for pair in pairs)
-
-
 experiment = Experiment(
     title="Exact log-likelihoods of binarized MNIST",
     settings=Settings(
@@ -48,5 +41,4 @@ experiment = Experiment(
     datasets={"dynamic": {"dataset": "mnist", "binarize": "dynamic"}, "static": {"dataset": "binarized_mnist"}},
     arms=arms(STEPS),
     scoring=Scoring(metrics=("log_prob", "iwae"), importance_samples=1_000),
-    comparisons=comparisons("dynamic", "static"),
 )

@@ -1,6 +1,7 @@
-"""Exact log-likelihoods of dynamically binarized MNIST in under 40 minutes: half of experiments/autoregressive_mnist.py.
+"""Exact log-likelihoods of dynamically binarized MNIST: a shorter experiments/autoregressive_mnist.py.
 
-1,500 batches of 16 images a seed, a third of an epoch; the networks and the scores are the same.
+1,500 batches of 16 images a seed, less than half an epoch; the networks and the scores are the same. Time: under 40
+minutes on 2 CPU cores.
 
     jaxgen data prepare mnist
     jaxgen compare experiments/autoregressive_mnist_short.py
@@ -18,5 +19,4 @@ experiment = replace(
     settings=replace(long.experiment.settings, dataset="mnist", binarize="dynamic", steps=STEPS),
     datasets={},
     arms=long.arms(STEPS),
-    comparisons=long.comparisons(None),
 )
