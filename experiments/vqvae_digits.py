@@ -32,7 +32,7 @@ experiment = Experiment(
     comparisons=(
         Comparison("vqvae", "vae", "mse"),
         Comparison("vqvae", "vae", "fd"),
-        Comparison("vqvae", "vqvae_pixelcnn", "rate"),
+        Comparison("vqvae", "vqvae_pixelcnn", "log_prob_uint8"),
         Comparison("vqvae2", "vqvae", "mse"),
     ),
 )

@@ -33,7 +33,7 @@ experiment = Experiment(
     comparisons=(
         Comparison("vqvae", "vae", "fd"),
         Comparison("vqvae", "dcgan", "fd"),
-        Comparison("vqvae", "vqvae_pixelcnn", "rate"),
+        Comparison("vqvae", "vqvae_pixelcnn", "log_prob_uint8"),
         Comparison("vqvae2", "vqvae", "mse"),
         Comparison("vqvae2", "vqvae", "fd"),
     ),

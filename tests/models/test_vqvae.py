@@ -74,7 +74,7 @@ def test_codes_are_learned_and_used(digits, trained):
 
 
 def test_the_second_phase_leaves_the_nets_and_the_codebook_as_they_are(trained):
-    """To the bit; and the first phase leaves the prior."""
+    """Equality is to the bit. The first phase leaves the prior as it is."""
     _, (start, codes, end), _ = trained
     jax.tree.map(np.testing.assert_array_equal, codes.params["net"], end.params["net"])
     jax.tree.map(np.testing.assert_array_equal, codes.extra, end.extra)
@@ -89,7 +89,7 @@ def test_the_second_phase_leaves_the_nets_and_the_codebook_as_they_are(trained):
 
 
 def test_the_prior_knows_more_than_how_often_codes_occur(digits, trained):
-    """On test digits, nats a code lie below the entropy of their own codes' frequencies, which is below log K.
+    """Nats a code of test digits lie below the entropy of their own codes' frequencies, which is below log K.
 
     Images are most probable given their own label; a prior of wrong labels could tell none.
     """

@@ -151,7 +151,7 @@ def test_the_levels_follow_the_algorithm(batch, digits):
 
 
 def test_levels_are_pictured_one_by_one(digits, batch):
-    """Below an image stands what the top's codes decode to, with the bottom's mean code everywhere; then both."""
+    """Images stand above what the top's codes decode to, with the bottom's mean code everywhere, and above both's."""
     config = vqvae2.Config(**CONTRACT.small)
     model = vqvae2.make(config, digits.spec)
     state = model.phases[0].enter(jax.random.key(2), lively_state(model), iter([batch]))
@@ -164,9 +164,14 @@ def test_levels_are_pictured_one_by_one(digits, batch):
     shown = digits.test["image"][found["example"]]
     np.testing.assert_array_equal(found["image"][0, :, 0], shown)
 
-    codes = model.latents.encode(state, {"image": shown})
-    both = model.latents.decode(state, codes, {})["image"]
     net = vqvae2.Net(config, 3, 1, np.dtype("float32"))
+
+    @jax.jit
+    def decoded(state):
+        codes = model.latents.encode(state, {"image": shown})
+        return codes, model.latents.decode(state, codes, {})["image"]
+
+    codes, both = decoded(state)
     mean = np.float32(np.average(state.extra["bottom"].codes, axis=0, weights=counts))
     vectors = [state.extra["top"].codes[codes["top"]], jnp.broadcast_to(mean, (5, 4, 4, 3))]
     top = np.float32(digits.spec.mean) + net.apply({"params": state.params["net"]}, vectors, method="decode")
