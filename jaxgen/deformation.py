@@ -115,10 +115,11 @@ def neighbors(faces: np.ndarray) -> np.ndarray:
 
 
 def size(faces: np.ndarray, vertices: int, kind: Kind) -> int:
-    """Number of features of a kind."""
+    """Number of features of a kind; raises UserError for rimd and gradients if an edge has three triangles."""
     if kind == "aligned":
         return 3 * vertices
-    return 3 * len(edges(faces)) + 6 * vertices if kind == "rimd" else 3 * len(neighbors(faces)) + 6 * len(faces)
+    pairs = neighbors(faces)
+    return 3 * len(edges(faces)) + 6 * vertices if kind == "rimd" else 3 * len(pairs) + 6 * len(faces)
 
 
 class Deformation:
