@@ -2,18 +2,27 @@
 
 import difflib
 import signal
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 
 class UserError(Exception):
     """A user's mistake, shown as one line without a traceback; the command exits with status 2."""
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Hint with the known name closest to `name`, in any case, as "did you mean vae? "; "" if none is close."""
+def did_you_mean(name: str, known: Iterable[str], most: int = 1) -> str:
+    """Hint with at most `most` known names close to `name`, in any case, as "did you mean vae? "; "" if none is."""
     names = {each.casefold(): each for each in known}
-    close = difflib.get_close_matches(name.casefold(), names, 1)
-    return f"did you mean {names[close[0]]}? " if close else ""
+    close = difflib.get_close_matches(name.casefold(), names, most)
+    return f"did you mean {' or '.join(names[each] for each in close)}? " if close else ""
+
+
+def suggest(name: str, known: Collection[str]) -> str:
+    """End of a message: at most three known names close to `name`, or all of them if none is."""
+    return did_you_mean(name, known, 3).rstrip() or f"there are {', '.join(known)}"
+
+
+BY_SCHEDULERS = signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU
+"""Signals by which Slurm, Grid Engine and limits of processor time announce the end of a job."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -23,7 +32,7 @@ class Stopped(KeyboardInterrupt):
         super().__init__(words)
         self.asked = asked
         # 75 is EX_TEMPFAIL, on which a scheduler restarts the job; others are the shell's, as 130 for Ctrl-C.
-        self.status = 75 if asked == signal.SIGTERM else 128 + asked
+        self.status = 75 if asked in BY_SCHEDULERS else 128 + asked
 
 
 LEAST, MOST = 2.0**-126, 2.0**127

@@ -87,6 +87,8 @@ def make_head(
     """
     if not LEAST <= temperature <= MOST:
         raise UserError(f"temperature must be above 0 and finite, not {temperature}")
+    if top and (name == "logistic" or (name == "bernoulli" and patch == 1)):
+        raise UserError(f"top applies to a softmax over levels, which {name} is not")
     if name == "bernoulli":
         head = _bernoulli(channels, temperature) if patch == 1 else _bits(channels, patch, temperature, top)
     elif name == "categorical":

@@ -69,10 +69,13 @@ class Progress:
         (self._lines or self._bar).__exit__(*exc)
 
     def _line(self) -> str:
-        return next((f"{t.description}: {int(t.completed)} of {int(t.total)}" for t in self._bar.tasks if t.total), "")
+        task = next(iter(self._bar.tasks), None)
+        if task is None or task.total == 0:
+            return ""
+        return task.description + (f": {int(task.completed)} of {int(task.total)}" if task.total else "")
 
-    def start(self, title: str, total: int) -> None:
-        """Begins a task of `total` parts, replacing the one before."""
+    def start(self, title: str, total: int | None = None) -> None:
+        """Begins a task of `total` parts, or of an unknown number, replacing the one before."""
         for earlier in self._bar.task_ids:
             self._bar.remove_task(earlier)
         self._task, self._total = self._bar.add_task(title, total=total), total

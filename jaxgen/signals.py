@@ -1,4 +1,4 @@
-"""SIGTERM, SIGHUP and Ctrl-C: a command ends with one line; a training run saves a checkpoint first."""
+"""Ctrl-C and a scheduler's or a terminal's signals: a command ends with one line; a training run saves first."""
 
 import os
 import signal
@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-from jaxgen.errors import Stopped
+from jaxgen.errors import BY_SCHEDULERS, Stopped
 
-HEEDED = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
+HEEDED = *BY_SCHEDULERS, signal.SIGINT, signal.SIGHUP
 DROPPING = "__del__", "_xla_gc_callback"
 """Functions out of which Python drops exceptions: an object's `__del__`, and JAX's garbage collection callback."""
 AGAIN, PATIENCE = 0.05, 2.0

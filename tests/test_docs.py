@@ -181,7 +181,13 @@ def test_every_option_is_one():
     known |= {"--kind", "--num", "--steps", "--dims", "--around", "--groups", "--checkpoint", "--images", "--from"}
     for name in models.MODELS:
         known |= {f"--{field.replace('_', '-')}" for field in models.load(name).Config.__dataclass_fields__}
-    others = {"--dist", "--slow", "--help", "--noise"}  # pytest's, jaxgen's own, the example of a model's
+    others = {
+        "--dist",
+        "--slow",
+        "--help",
+        "--noise",
+        "--signal",
+    }  # pytest's, jaxgen's own, the example of a model's, Slurm's
     others |= {"--xla-force-host-platform-device-count", "--count", "--json", "--against", "--model", "--batch"}
     for page, text in PAGES.items():
         unknown = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*(?![\w_])", text)) - known - others
@@ -228,6 +234,7 @@ def test_the_pictures_are_small_files():
 # Examples
 
 
+@pytest.mark.slow
 def test_the_example_in_python(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (source,) = python("README.md")
@@ -294,6 +301,7 @@ def test_the_example_of_masked_convolutions(masked):
     assert scipy.stats.chisquare(counts, 4000 * probability / probability.sum()).pvalue > 1e-3
 
 
+@pytest.mark.slow
 def test_the_example_of_masked_convolutions_is_trained(masked, tmp_path, capfd):
     """The loss comes well below 64 log 2, and no convolution is slow."""
     settings = Settings(binarize="threshold", steps=60, log_every=20, sample_every=60)
@@ -338,6 +346,7 @@ def test_the_example_of_a_neural_network(flow):
     np.testing.assert_allclose(drawn, np.clip((noise + 1.3) / 2, 0, 1) * 255, atol=0.6)
 
 
+@pytest.mark.slow
 def test_the_example_of_a_neural_network_is_trained(flow, tmp_path):
     """The loss falls well below that of v = 0: E|x_1|^2, plus 1 for each pixel of noise."""
     settings = Settings(seeds=(0, 1), steps=100, log_every=20, batch_size=32)

@@ -200,6 +200,8 @@ def test_temperature_and_cut_change_draws_and_say_so():
         ("logistic", {"mixtures": 0}, "mixtures must lie between 1 and 1000, not 0"),
         ("bernoulli", {"temperature": 0.0}, "temperature must be above 0"),
         ("categorical", {"levels": 4, "top": 5}, "top must lie between 0"),
+        ("logistic", {"top": 5}, "top applies to a softmax over levels, which logistic is not"),
+        ("bernoulli", {"top": 1}, "top applies to a softmax over levels, which bernoulli is not"),
     ],
 )
 def test_numbers_that_cannot_be(name, fields, words):

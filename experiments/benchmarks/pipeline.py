@@ -11,7 +11,6 @@ only reads its batch.
 
 import contextlib
 import dataclasses
-import os
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -156,7 +155,7 @@ def stored(folder: Path, pictures: "np.ndarray") -> "Images":
     for split in ("train", "validation", "test"):
         (folder / split).mkdir()
         write(f"{split}/0.png", pictures[0])  # no split may be empty
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor() as pool:
         list(pool.map(write, [f"train/{n}.png" for n in range(len(pictures))], pictures))
     records = image_folder.read(Options(dataset="image_folder", data_from=str(folder))).splits["train"]
     return Images(records, list(range(len(records))), Transform(), pictures.shape[1:])

@@ -77,7 +77,7 @@ def measure(options: Options) -> dict[str, Any]:
     os.environ.update(ENVIRONMENT)
     jax.config.update("jax_platforms", "cpu")
     chips = topologies.get_topology_desc(TOPOLOGY, "tpu").devices
-    with no_persistent_cache(), ThreadPoolExecutor(os.cpu_count()) as threads:
+    with no_persistent_cache(), ThreadPoolExecutor() as threads:
         waiting = {}
         for name in options.cases or CASES:
             devices = engine.mesh(SEEDS, BATCH, chips[: CASES[name].devices])

@@ -265,7 +265,7 @@ def sample_command(argv: list[str]) -> None:
         keep_compiled()
 
         picture: dict[str, Any] = {"num": num, "steps": steps, "dims": dims, "around": around, "groups": groups}
-        print(sample(path, kind, checkpoint=checkpoint, out=out, **picture))
+        print(sample(path, kind, checkpoint=checkpoint, out=out, progress=True, **picture))
 
     parse(sample_, rest, "jaxgen sample RUN")
 

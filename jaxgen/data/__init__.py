@@ -18,7 +18,7 @@ from jaxgen.config import configured
 from jaxgen.data.options import Options
 from jaxgen.data.readers import official
 from jaxgen.data.source import data_dir
-from jaxgen.errors import UserError
+from jaxgen.errors import UserError, suggest
 
 if TYPE_CHECKING:
     from jaxgen.data.vocabulary import Vocabulary
@@ -204,7 +204,7 @@ def info(dataset: str) -> Info:
     rows = {row.name: row for row in table()}
     name, _, config = dataset.partition("/")
     if name not in rows:
-        hint = official.did_you_mean(name, rows)
+        hint = suggest(name, rows)
         others = "" if hint.endswith("?") else ", or tfds:NAME for any other of TFDS that has images"
         raise UserError(f"unknown dataset {dataset!r}: {hint}{others}")
     row = rows[name]

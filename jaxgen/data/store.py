@@ -466,7 +466,7 @@ def _examples(
         except UserError as error:
             raise UserError(f"{what}: {records.name(index)}: {error}") from error
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool, Progress(progress) as bar:
+    with ThreadPoolExecutor() as pool, Progress(progress) as bar:
         bar.start(f"reading {what}", len(records))
         for start in range(0, len(records), AT_ONCE):
             some = range(start, min(start + AT_ONCE, len(records)))

@@ -19,6 +19,7 @@ from jaxgen.files import check_writable, write_new
 from jaxgen.model import Model
 from jaxgen.pictures import latents
 from jaxgen.pictures.kinds import FOLDER, KINDS, Asked, Drawn, Kind
+from jaxgen.progress import Progress
 from jaxgen.training.folder import open_run
 from jaxgen.training.plan import Plan
 
@@ -54,6 +55,7 @@ def sample(
     around: int | None = None,
     groups: tuple[str, ...] | None = None,
     out: str | Path | None = None,
+    progress: bool = False,
 ) -> Path:
     """Writes a picture of every seed of a run; the same call writes the same file.
 
@@ -102,6 +104,7 @@ def sample(
             seed int64 [seeds * num], and the condition's entries; classified: image uint8 [n, H, W, C], seed int64 [n],
             label and predicted int32 [n], and the latter's probability float32 [n]. Of meshes it holds mesh float32
             [..., V, 3] instead of image, and straight beside an interpolation.
+        progress: whether stderr says what is drawn, if it takes long.
 
     Returns:
         The file, or the folder.
@@ -131,7 +134,9 @@ def sample(
     check_writable(out / "seed" if is_folder else out)
     _check_model(how, opened.plan)
     _check_options(kind, asked, opened.plan)
-    drawn = how.draw(opened, asked)
+    with Progress(progress) as bar:
+        bar.start(f"drawing {kind}")
+        drawn = how.draw(opened, asked)
     if is_folder:
         _write_folder(out, _files(drawn.arrays, opened.plan.dataset))
         return out

@@ -33,6 +33,9 @@ def check_contract(path: str, model: Model, spec: Spec, batch_size: int) -> None
     _check_fields(path, model)
     if not model.phases:
         raise UserError(f"{path}: phases must hold at least one Phase")
+    names = [phase.name for phase in model.phases]
+    if len({*names}) < len(names):
+        raise UserError(f"{path}: each Phase needs a name of its own, not {', '.join(map(repr, names))}")
     missing = [entry for entry in model.needs if entry not in spec.entries]
     if missing:
         return  # reported by `plan.build`, which knows the dataset

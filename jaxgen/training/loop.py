@@ -111,7 +111,7 @@ def train(
 
     Raises:
         UserError: an argument is wrong, before anything is compiled or written; another process trains in `out`.
-        Stopped: SIGTERM or Ctrl-C came; training went on to the next row and saved a checkpoint.
+        Stopped: a signal came, such as SIGTERM or Ctrl-C; training went on to the next row and saved a checkpoint.
     """
     pipeline.check_not_a_worker()
     began = time.monotonic()

@@ -124,6 +124,7 @@ def test_pytorchs_better_format_by_the_median_is_compared():
     ]
 
 
+@pytest.mark.slow
 def test_seeds(measured):
     result = measured(seeds, "--model", "vae", *TINY, "--seeds", "2")
     check_ratios(result)

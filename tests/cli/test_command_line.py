@@ -760,10 +760,11 @@ def test_every_kind_of_picture_has_its_name_on_the_command_line():
 def test_every_option_of_a_picture_is_handed_on(here, monkeypatch):
     monkeypatch.setattr("jaxgen.pictures.sample", lambda *given, **options: (given, options))
     printed = did("sample", "run", "--kind", "traversal", "--num", 3, "--steps", 5, "--dims", 1, 2, "--around", 4)
-    options = {"checkpoint": "newest", "out": None, "num": 3, "steps": 5, "dims": (1, 2), "around": 4, "groups": None}
+    options = {"checkpoint": "newest", "out": None, "progress": True, "num": 3, "steps": 5, "dims": (1, 2), "around": 4}
+    options["groups"] = None
     assert printed == f"{(('run', 'traversal'), options)}\n"
     printed = did("sample", "run", "--kind", "arithmetic", "--groups", 7, 1, 4, "--checkpoint", "best")
-    options = dict.fromkeys(options) | {"checkpoint": "best", "groups": ("7", "1", "4")}
+    options = dict.fromkeys(options) | {"checkpoint": "best", "progress": True, "groups": ("7", "1", "4")}
     assert printed == f"{(('run', 'arithmetic'), options)}\n"
 
 

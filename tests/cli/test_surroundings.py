@@ -12,6 +12,7 @@ import pytest
 from jaxgen import cli
 from jaxgen.training import Settings, open_run, train
 from jaxgen.training.status import DAMAGED, verified
+from tests.cases import some_slow
 
 
 def jaxgen(*argv, **variables):
@@ -38,13 +39,16 @@ def run(tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("variable", "value"),
-    [
-        ("JAX_PLATFORMS", "cuda"),
-        ("JAX_PLATFORMS", "tpu"),
-        ("JAX_PLATFORMS", "nonsense"),
-        ("JAX_PLATFORM_NAME", "gpu"),
-        ("XLA_FLAGS", "--xla_force_host_platform_device_count=0"),
-    ],
+    some_slow(
+        [
+            ("JAX_PLATFORMS", "cuda"),
+            ("XLA_FLAGS", "--xla_force_host_platform_device_count=0"),
+            ("JAX_PLATFORMS", "tpu"),
+            ("JAX_PLATFORMS", "nonsense"),
+            ("JAX_PLATFORM_NAME", "gpu"),
+        ],
+        quick=2,
+    ),
 )
 def test_a_backend_that_is_not_here(variable, value, tmp_path):
     variables = dict.fromkeys(("JAX_PLATFORMS", "JAX_PLATFORM_NAME", "XLA_FLAGS")) | {variable: value}
@@ -53,7 +57,7 @@ def test_a_backend_that_is_not_here(variable, value, tmp_path):
     assert not (tmp_path / "r").exists()
 
 
-@pytest.mark.parametrize("command", ["digest", "verify", "runs"])
+@pytest.mark.parametrize("command", some_slow(["digest", "verify", "runs"]))
 def test_commands_that_only_read_use_the_cpu(command, run):
     done = jaxgen(command, run.path, JAX_PLATFORMS="cuda", JAX_PLATFORM_NAME="gpu")
     assert done.returncode == 0, done.stderr.decode()
@@ -62,7 +66,7 @@ def test_commands_that_only_read_use_the_cpu(command, run):
 
 @pytest.mark.parametrize(
     ("variable", "value"),
-    [("JAX_ENABLE_X64", "maybe"), ("JAX_DEFAULT_MATMUL_PRECISION", "huge"), ("JAX_NUM_CPU_DEVICES", "x")],
+    some_slow([("JAX_ENABLE_X64", "maybe"), ("JAX_DEFAULT_MATMUL_PRECISION", "huge"), ("JAX_NUM_CPU_DEVICES", "x")]),
 )
 def test_values_that_jax_does_not_take(variable, value, run):
     words = error(jaxgen("digest", run.path, **{variable: value}))
@@ -70,7 +74,7 @@ def test_values_that_jax_does_not_take(variable, value, run):
     assert value in words
 
 
-@pytest.mark.parametrize("guard", ["disallow", "disallow_explicit"])
+@pytest.mark.parametrize("guard", some_slow(["disallow", "disallow_explicit"]))
 def test_transfers_that_jax_is_to_refuse(guard, run):
     words = error(jaxgen("digest", run.path, JAX_TRANSFER_GUARD=guard))
     assert words.endswith("refuse transfers to and from devices, which jaxgen needs: unset JAX_TRANSFER_GUARD")
@@ -78,11 +82,13 @@ def test_transfers_that_jax_is_to_refuse(guard, run):
 
 @pytest.mark.parametrize(
     ("variable", "value", "name", "before"),
-    [
-        ("JAX_ENABLE_X64", "1", "JAX_ENABLE_X64", "False"),
-        ("JAX_DEFAULT_PRNG_IMPL", "rbg", "JAX_DEFAULT_PRNG_IMPL", "threefry2x32"),
-        ("JAX_RANDOM_SEED_OFFSET", "7", "JAX_RANDOM_SEED_OFFSET", "0"),
-    ],
+    some_slow(
+        [
+            ("JAX_ENABLE_X64", "1", "JAX_ENABLE_X64", "False"),
+            ("JAX_DEFAULT_PRNG_IMPL", "rbg", "JAX_DEFAULT_PRNG_IMPL", "threefry2x32"),
+            ("JAX_RANDOM_SEED_OFFSET", "7", "JAX_RANDOM_SEED_OFFSET", "0"),
+        ]
+    ),
 )
 def test_settings_that_make_another_run_are_refused(variable, value, name, before, run, tmp_path):
     """Sampling and resuming are refused, as the picture and the bits would differ."""
@@ -154,14 +160,16 @@ def test_an_error_that_the_stream_cannot_encode_is_one_line(encoding, monkeypatc
     assert second.startswith("jaxgen: error: unknown model '\\udcff': ")
 
 
-@pytest.mark.parametrize("argv", [("models",), ("metrics",), ("data", "list"), ("train", "vae", "--help")])
+@pytest.mark.parametrize("argv", some_slow([["train", "vae", "--help"], ["models"], ["metrics"], ["data", "list"]]))
 def test_streams_that_are_not_utf8(argv):
     done = jaxgen(*argv, PYTHONIOENCODING="ascii", PYTHONUTF8="0")
     assert done.returncode == 0, done.stderr.decode()
     assert done.stdout.isascii()
 
 
-@pytest.mark.parametrize("argv", [("--help",), ("train", "--help"), ("compare", "x", "--help"), ("models", "--help")])
+@pytest.mark.parametrize(
+    "argv", some_slow([["train", "--help"], ["--help"], ["compare", "x", "--help"], ["models", "--help"]])
+)
 def test_help_without_docstrings(argv):
     done = jaxgen(*argv, PYTHONOPTIMIZE="2")
     assert done.returncode == 0, done.stderr.decode()
@@ -170,15 +178,18 @@ def test_help_without_docstrings(argv):
 
 @pytest.mark.parametrize(
     "argv",
-    [
-        "train naive_bayes --steps 1",
-        "train naive_bayes --steps 1 --out x/y",
-        "data show digits",
-        "sample RUN --out x.png",
-        "evaluate --images images --dataset digits",
-        "evaluate RUN --metrics accuracy --out x.json",
-        "compare digits",
-    ],
+    some_slow(
+        [
+            "train naive_bayes --steps 1",
+            "sample RUN --out x.png",
+            "train naive_bayes --steps 1 --out x/y",
+            "data show digits",
+            "evaluate --images images --dataset digits",
+            "evaluate RUN --metrics accuracy --out x.json",
+            "compare digits",
+        ],
+        quick=2,
+    ),
 )
 def test_a_current_folder_that_was_deleted(argv, run, tmp_path):
     gone = tmp_path / "gone"
@@ -188,7 +199,7 @@ def test_a_current_folder_that_was_deleted(argv, run, tmp_path):
     assert error(done) == "the current folder was deleted: change to one that exists"
 
 
-@pytest.mark.parametrize("columns", ["0", "1", "19", "abc", "-5"])
+@pytest.mark.parametrize("columns", some_slow(["0", "1", "19", "abc", "-5"]))
 def test_a_terminal_of_no_width(columns, run):
     """Some containers have it so."""
     done = jaxgen("runs", run.path, COLUMNS=columns)
@@ -197,7 +208,7 @@ def test_a_terminal_of_no_width(columns, run):
     assert "naive_bayes" in done.stdout.decode()
 
 
-@pytest.mark.parametrize("name", [b"by\xff", b"\xe9t\xe9", b"a/\x80/b"])
+@pytest.mark.parametrize("name", some_slow([b"by\xff", b"\xe9t\xe9", b"a/\x80/b"]))
 def test_a_folder_whose_name_is_not_utf8_is_refused_before_the_work(name, tmp_path):
     out = os.path.join(os.fsencode(tmp_path), name)
     command = [sys.executable, "-m", "jaxgen", "train", "naive_bayes", "--steps", "1", "--out", out]
@@ -206,7 +217,9 @@ def test_a_folder_whose_name_is_not_utf8_is_refused_before_the_work(name, tmp_pa
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("closed", ["2>&-", "<&- 2>&-", "2>/dev/full", "2> >(head -c 1)", "2>&1 | head -c 1"])
+@pytest.mark.parametrize(
+    "closed", some_slow(["2>&-", "2> >(head -c 1)", "<&- 2>&-", "2>/dev/full", "2>&1 | head -c 1"], quick=2)
+)
 def test_a_run_goes_on_to_its_end_without_a_stderr(closed, run, tmp_path):
     """Checks it also if the first file opened takes the closed stream's number."""
     argv = f"train naive_bayes --steps 1 --log-every 1 --sample-every 1 --checkpoint-every 1 --out {tmp_path / 'run'}"

@@ -255,6 +255,7 @@ def untrained_vae(digits):
     return model, jax.random.split(jax.random.key(1), 2), state, digits
 
 
+@pytest.mark.slow
 def test_bounds_of_a_vae_agree_with_each_other(untrained_vae):
     """ELBO, IWAE, rate and distortion of one state agree; E[log w] = -(rate + distortion)."""
     scoring = Scoring(importance_samples=300, examples=60, temperatures=30)

@@ -42,13 +42,13 @@ FAULTS = [
         r"^$",
     ),
     Fault(
-        "SIGTERM, as a scheduler sends it, SIGHUP, as a closed terminal does, or Ctrl-C",
+        "SIGTERM, SIGUSR1, SIGUSR2 or SIGXCPU, as a scheduler sends them, SIGHUP, as a closed terminal does, or Ctrl-C",
         "the steps up to the next row are finished and saved; exit status 75, 129 or 130; resuming ends with the same "
         "bits",
         r"test_a_signal_saves|test_a_signal_to_one",
     ),
     Fault(
-        "SIGTERM, SIGHUP or Ctrl-C before a run has begun, or during another command",
+        "such a signal before a run has begun, or during another command",
         "one line; exit status 75, 129 or 130; nothing is left behind",
         r"test_signals.py::test_(while|before|one_that_comes|one_that_waits)",
     ),

@@ -38,7 +38,10 @@ def test_killed_at_random_moments(tmp_path):
     assert len({step for step, _ in found}) > 1  # they were killed in the middle, not before or after
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 75), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [(signal.SIGTERM, 75), (signal.SIGINT, 130), (signal.SIGHUP, 129), (signal.SIGUSR1, 75)],
+)
 def test_a_signal_saves_and_leaves_with_its_status(rarely, tmp_path, number, status):
     out = tmp_path / "run"
     process = kills.start(out, *RARELY)

@@ -12,7 +12,7 @@ from jaxgen import cli, signals
 from jaxgen.errors import Stopped
 
 SEND = "import os, signal, time; os.kill(os.getpid(), signal.{name}); time.sleep(5)"
-STATUS = {"SIGINT": 130, "SIGTERM": 75, "SIGHUP": 129}
+STATUS = {"SIGINT": 130, "SIGTERM": 75, "SIGHUP": 129, "SIGUSR1": 75, "SIGUSR2": 75, "SIGXCPU": 75}
 
 
 def child(code: str, tmp_path, **how) -> tuple[int, str]:

@@ -17,6 +17,7 @@ from jaxgen.training import Settings, folder, open_run, train
 from jaxgen.training.checkpoints import Checkpoints, DamagedError
 from jaxgen.training.lock import locked
 from jaxgen.training.status import DAMAGED, runs_below, standing, verified
+from tests.cases import some_slow
 from tests.faults.test_damage import DAMAGES
 
 SMALL = {"network": "mlp", "hidden": (8,), "latent_dim": 2}
@@ -114,7 +115,7 @@ def test_in_a_pipe_a_run_is_a_line(name, run, tmp_path, monkeypatch, capsys):
     assert second.split("\t") == ["x/ÿ", "stopped", "8", "8", "vae", "digits", "0 1", "", "diverged: seed 1 at step 5"]
 
 
-@pytest.mark.parametrize("columns", [30, 40, 80, 200])
+@pytest.mark.parametrize("columns", some_slow([30, 40, 80, 200]))
 def test_names_are_whole_in_the_list_of_runs_however_narrow(run, tmp_path, columns, monkeypatch, capsys):
     """Each run has a paragraph if a table does not fit, and a run that ended before its steps reads as done."""
     name = "a run of a rather long name/with-words-that-are-not-to-be-broken/and_a_last_one"

@@ -198,6 +198,7 @@ def conditional(digits):
     return model, fit
 
 
+@pytest.mark.slow
 def test_the_label_is_learned_and_asked_for(digits, conditional):
     """Over 80% of the test digits, as bits, are most probable of their own class; of labels without a meaning, 10%.
 

@@ -11,6 +11,7 @@ from jaxgen.models import classifier, dcgan
 from jaxgen.nn.promotion import library_promotion
 from jaxgen.training import plan
 from jaxgen.training.settings import Settings
+from tests.cases import some_slow
 from tests.models.contract import contracts
 
 POOLED = {"features": 8, "embedding_dim": 16, "dropout": 0.0}
@@ -125,7 +126,7 @@ def test_products_are_bfloat16_and_all_that_is_kept_is_float32(name, fields, pha
         np.testing.assert_allclose(metrics[metric], value, rtol=rtol, atol=0.02, err_msg=metric)
 
 
-@pytest.mark.parametrize("name", ["classifier", "autoencoder", "vae"])
+@pytest.mark.parametrize("name", some_slow(["vae", "classifier", "autoencoder"]))
 def test_bfloat16_learns_as_float32_does(name):
     digits = data.load("digits")
     batch = {entry: jnp.asarray(values[:32]) for entry, values in digits.train.items()} | {"weight": jnp.ones(32)}

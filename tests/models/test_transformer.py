@@ -237,6 +237,7 @@ def test_samples_and_completions_are_of_the_label_asked_for():
     assert (completed[label != 1, 2:] != others[label != 1, 2:]).any((1, 2, 3)).mean() > 0.9
 
 
+@pytest.mark.slow
 def test_a_caption_is_learned():
     """More than 90% of 60 images are more probable given their own caption than given another."""
     model, state, scores = trained("caption")

@@ -14,6 +14,7 @@ from jaxgen.likelihoods import bernoulli_log_prob, discretized_logistic_log_prob
 from jaxgen.metrics.evidence import annealed_importance, importance_bound
 from jaxgen.model import Spec
 from jaxgen.models import vae
+from tests.cases import some_slow
 from tests.models.by_hand import drawn_state
 from tests.models.contract import Contract
 
@@ -620,7 +621,7 @@ def trained(model, batch, steps, size=100):
     return fit(state)
 
 
-@pytest.mark.parametrize("fields", [{"network": "mlp", "hidden": (32,)}, {"features": 8}])
+@pytest.mark.parametrize("fields", some_slow([{"network": "mlp", "hidden": (32,)}, {"features": 8}]))
 def test_conditional_vae_learns_each_labels_distribution(two_classes, fields):
     """Pixels are independent given the label; the loss reaches the entropy, 64 x .325 nats; samples match labels."""
     batch, spec, on = two_classes

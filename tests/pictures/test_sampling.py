@@ -3,6 +3,7 @@
 import io
 import re
 import shutil
+import time
 from functools import partial
 from types import SimpleNamespace
 
@@ -12,8 +13,9 @@ import numpy as np
 import pytest
 import scipy.stats
 from PIL import Image
+from rich.console import Console
 
-from jaxgen import data
+from jaxgen import data, progress
 from jaxgen.data.readers.image_folder import folder_names
 from jaxgen.data.vocabulary import Vocabulary
 from jaxgen.drawing import captioned, enlarged, image_grid, labeled, spread, stacked
@@ -260,6 +262,22 @@ def test_suffixes_in_upper_case(kind, suffix, runs, tmp_path):
     written = [sample(runs / "vae", kind, num=2, out=tmp_path / f"x{each}") for each in (suffix, suffix.lower())]
     assert written[0].name == f"x{suffix}"
     assert written[0].read_bytes() == written[1].read_bytes()
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_slow_drawing_says_so(shown, runs, tmp_path, monkeypatch):
+    console = Console(file=io.StringIO(), force_terminal=False)
+    monkeypatch.setattr(progress, "Console", lambda **_: console)
+    monkeypatch.setattr(progress, "FIRST", 0.01)
+    row = KINDS["samples"]
+
+    def slow(run, asked):
+        time.sleep(0.1)
+        return row.draw(run, asked)
+
+    monkeypatch.setitem(KINDS, "samples", row._replace(draw=slow))
+    sample(runs / "vae", num=2, out=tmp_path / "x.png", progress=shown)
+    assert {*console.file.getvalue().splitlines()} == ({"drawing samples"} if shown else set())
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".webp"])

@@ -225,6 +225,7 @@ def test_nothing_overflows(page, url, width, scheme):
         page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
 
+@pytest.mark.slow
 def test_without_scripts_all_is_there_but_the_controls(url, tmp_path):
     with browser(tmp_path / "profile", scripts=False) as driver:
         driver.get(url)

@@ -123,6 +123,11 @@ MISTAKES = {
         "phases must be tuple[jaxgen.model.Phase, ...]",
     ),
     "a step for a phase": ('(Phase("train", step),)', "(step,)", "phases must be tuple[jaxgen.model.Phase, ...], not "),
+    "two phases of one name": (
+        '(Phase("train", step),)',
+        '(Phase("train", step, 3), Phase("train", step))',
+        "each Phase needs a name of its own, not 'train', 'train'",
+    ),
     "no phase": ('(Phase("train", step),)', "()", "phases must hold at least one Phase"),
     "a phase's name": ('Phase("train", step)', "Phase(step, step)", "phases.name must be str, not function"),
     "a phase's steps": (

@@ -20,6 +20,7 @@ from jaxgen.training import Settings, engine, feed, open_run, train
 from jaxgen.training.checkpoints import Checkpoints
 from jaxgen.training.engine import streams
 from jaxgen.training.folder import belonging
+from tests.cases import some_slow
 
 SMALL = {"network": "mlp", "hidden": (8,), "latent_dim": 3}
 BATCH = 16
@@ -281,7 +282,7 @@ def test_worker_processes_change_nothing(spy, tmp_path, folder):
 # Large examples
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", some_slow([2, 1]))
 def test_no_word_of_workers_when_a_program_ends(tmp_path, folder, workers):
     argv = f"train naive_bayes --dataset image_folder --data-from {folder} --image-size 4 --pipeline grain --steps 9"
     argv = argv.replace("naive_bayes", "vae --network mlp --hidden 4 --latent-dim 2").split()
@@ -303,12 +304,15 @@ GUARD
 
 @pytest.mark.parametrize(
     ("guard", "workers", "trains"),
-    [
-        ("if __name__ == '__main__':", 1, True),
-        ("if True:", 0, True),
-        ("if True:", 1, False),
-        ("for _ in range(1):", 1, False),
-    ],
+    some_slow(
+        [
+            ("if __name__ == '__main__':", 1, True),
+            ("if True:", 1, False),
+            ("if True:", 0, True),
+            ("for _ in range(1):", 1, False),
+        ],
+        quick=2,
+    ),
 )
 def test_a_script_with_workers_needs_a_guard_and_is_told(tmp_path, folder, guard, workers, trains):
     (tmp_path / "script.py").write_text(SCRIPT.replace("GUARD", guard))
@@ -320,6 +324,7 @@ def test_a_script_with_workers_needs_a_guard_and_is_told(tmp_path, folder, guard
     assert done.stderr.splitlines()[-1].startswith(last) if not trains else "Error" not in done.stderr
 
 
+@pytest.mark.slow
 def test_trainings_in_threads_are_those_of_one_after_the_other(tmp_path):
     """Each of another model, so that all are parsed, compiled and saved at once."""
     kinds = [("vae", SMALL), ("naive_bayes", None), ("autoencoder", {"network": "linear"})]

@@ -5,14 +5,13 @@ Prepared data lie in `data_dir()`/tfds/NAME[/CONFIG]/VERSION, with a manifest of
 """
 
 import dataclasses
-import difflib
 import functools
 import hashlib
 import io
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +21,7 @@ import numpy as np
 from jaxgen.data.options import Options
 from jaxgen.data.readers.slices import ranges
 from jaxgen.data.source import SPLITS, BadExampleError, Source, data_dir
-from jaxgen.errors import UserError
+from jaxgen.errors import UserError, suggest
 
 MANIFEST = "jaxgen.json"
 """Manifest of a prepared folder: dataset, number of examples of each TFDS split, size and sha256 of each file."""
@@ -328,7 +327,7 @@ def lookup(dataset: str) -> tuple[str, Official | None]:
     row = OFFICIAL.get(name)
     if row is None:
         if not dataset.startswith("tfds:"):
-            raise UserError(f"unknown dataset {dataset}: {did_you_mean(name, OFFICIAL)}")
+            raise UserError(f"unknown dataset {dataset}: {suggest(name, OFFICIAL)}")
         if not re.fullmatch(r"\w+(/[\w.-]*\w)?", dataset.removeprefix("tfds:")):
             raise UserError(f"{dataset} is no name of a dataset: it is tfds:NAME or tfds:NAME/CONFIG")
         return dataset.removeprefix("tfds:"), None
@@ -339,15 +338,8 @@ def lookup(dataset: str) -> tuple[str, Official | None]:
     if not config and len(row.configs) == 1:
         config = row.configs[0]
     if config not in row.configs:
-        raise UserError(f"{name} is {name}/CONFIG: {did_you_mean(config, row.configs)}")
+        raise UserError(f"{name} is {name}/CONFIG: {suggest(config, row.configs)}")
     return f"{name}/{config}", row
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Hint for the end of a message: the known names close to `name`, or all of them if none is."""
-    known = list(known)
-    close = difflib.get_close_matches(name.lower(), known)  # which are in lower case
-    return f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(known)}"
 
 
 def prepared(name: str) -> Path | None:

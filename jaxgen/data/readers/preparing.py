@@ -5,7 +5,6 @@ complete, and the next attempt removes what an interrupted one left.
 """
 
 import contextlib
-import difflib
 import fcntl
 import gzip
 import importlib
@@ -28,15 +27,15 @@ from jaxgen.data.readers.official import (
     MANIFEST,
     OFFICIAL,
     check,
-    did_you_mean,
     image_features,
     lookup,
     prepared,
     sha256,
 )
 from jaxgen.data.source import data_dir
-from jaxgen.errors import UserError
+from jaxgen.errors import UserError, did_you_mean, suggest
 
+CATALOG = "https://www.tensorflow.org/datasets/catalog lists all"
 UNZIPPED = {
     # mnist: t10k-images, t10k-labels, train-images, train-labels
     "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6": (
@@ -138,9 +137,8 @@ def _check_known(name: str) -> None:
 
     known = tfds.list_builders(with_community_datasets=False)
     if name not in known:
-        close = " or ".join(f"tfds:{match}" for match in difflib.get_close_matches(name, known))
-        hint = f"did you mean {close}?" if close else "https://www.tensorflow.org/datasets/catalog lists all"
-        raise UserError(f"TFDS has no dataset {name}: {hint}")
+        hint = did_you_mean(f"tfds:{name}", [f"tfds:{each}" for each in known], 3).rstrip()
+        raise UserError(f"TFDS has no dataset {name}: {hint or CATALOG}")
 
 
 def _destination(written: Path, work: Path) -> Path:
@@ -158,9 +156,9 @@ def _build(name: str, tfds_name: str, folder: Path | None, work: Path, progress:
     base, _, config = tfds_name.partition("/")
     configs = list(tfds.builder_cls(base).builder_configs)
     if configs and not config:
-        raise UserError(f"{name} has configs: give one, as tfds:{base}/{configs[0]}; {did_you_mean('', configs)}")
+        raise UserError(f"{name} has configs: give one, as tfds:{base}/{configs[0]}; {suggest('', configs)}")
     if config and config not in configs:
-        hint = did_you_mean(config, configs) if configs else f"it is tfds:{base}"
+        hint = suggest(config, configs) if configs else f"it is tfds:{base}"
         raise UserError(f"tfds:{base} has no config {config}: {hint}")
     builder = tfds.builder(tfds_name, data_dir=work, file_format="array_record")
     written = Path(builder.data_path)

@@ -18,6 +18,7 @@ from scipy.spatial import ConvexHull
 from jaxgen.data.options import Options
 from jaxgen.data.readers import shapes
 from jaxgen.data.source import SPLITS
+from tests.cases import some_slow
 
 NAMES = ("black", "blue", "green", "cyan", "red", "magenta", "yellow", "white")  # by the bits of red, green, blue
 
@@ -165,7 +166,7 @@ def check(split, count):
     return refused
 
 
-@pytest.mark.parametrize(("split", "count"), [("train", 1000), ("validation", 500), ("test", 500)])
+@pytest.mark.parametrize(("split", "count"), some_slow([("test", 500), ("validation", 500), ("train", 1000)]))
 def test_captions_and_labels_are_true_and_changed_captions_are_not(source, split, count):
     """Checks the first scenes; the slow test below checks all."""
     refused = check(source.splits[split], count)
