@@ -209,14 +209,8 @@ SUPERSAMPLING = 4
 AZIMUTH, ELEVATION = np.radians([35, 20])
 """Direction to the camera, in radians: azimuth from z toward x, and elevation toward y."""
 
-CAMERA = np.array(
-    [
-        [np.cos(AZIMUTH), 0, -np.sin(AZIMUTH)],
-        [-np.sin(AZIMUTH) * np.sin(ELEVATION), np.cos(ELEVATION), -np.cos(AZIMUTH) * np.sin(ELEVATION)],
-        [np.sin(AZIMUTH) * np.cos(ELEVATION), np.sin(ELEVATION), np.cos(AZIMUTH) * np.cos(ELEVATION)],
-    ]
-)
-"""The camera's axes, one per row: right, up and toward the camera."""
+TWO_SIDES = (AZIMUTH, AZIMUTH + np.pi / 2)
+"""Azimuths of two views."""
 
 LIGHT = np.array([-0.36, 0.48, 0.8])
 """Unit vector to the light in the camera's axes: from the left, above and behind the camera."""
@@ -228,10 +222,21 @@ DOT = np.outer([0.5, 1, 0.5], [0.5, 1, 0.5])
 """Weights with which a point is splatted onto its pixel and the neighbors."""
 
 
-def mesh_images(vertices, faces, size: int) -> np.ndarray:
-    """Shaded pictures of meshes, all with one camera and scale, so that they are comparable.
+def camera(azimuth: float) -> np.ndarray:
+    """The camera's axes, one per row: right, up and toward the camera."""
+    return np.array(
+        [
+            [np.cos(azimuth), 0, -np.sin(azimuth)],
+            [-np.sin(azimuth) * np.sin(ELEVATION), np.cos(ELEVATION), -np.cos(azimuth) * np.sin(ELEVATION)],
+            [np.sin(azimuth) * np.cos(ELEVATION), np.sin(ELEVATION), np.cos(azimuth) * np.cos(ELEVATION)],
+        ]
+    )
 
-    The camera is orthographic, with y upwards, and looks from larger z, slightly from above and from the
+
+def mesh_images(vertices, faces, size: int, azimuths=(AZIMUTH,)) -> np.ndarray:
+    """Shaded pictures of meshes, all of one scale, so that they are comparable.
+
+    The camera is orthographic, with y upwards, and looks slightly from above; by default from larger z and from the
     right. Triangles are painted from the farthest to the nearest, each in one color: Lambert's cosine of the angle
     between its normal, on the visible side, and the light.
 
@@ -239,9 +244,10 @@ def mesh_images(vertices, faces, size: int) -> np.ndarray:
       vertices: float [n, V, 3]; triangles with a corner that is not finite are left out.
       faces: int [F, 3], the vertices of each triangle, the same for all meshes.
       size: pixels a side.
+      azimuths: directions to the camera, in radians, from z toward x: a view of each, side by side.
 
     Returns:
-      uint8 [n, size, size, 3], RGB.
+      uint8 [n, size, size * views, 3], RGB.
 
     Raises:
       ValueError: a wrong shape, no meshes, or `size` below 1.
@@ -253,9 +259,12 @@ def mesh_images(vertices, faces, size: int) -> np.ndarray:
             f"got {list(vertices.shape)} and {list(faces.shape)}"
         )
     vertices = np.where(np.isfinite(vertices), vertices, np.nan)  # infinity times 0 would warn
-    seen = vertices @ CAMERA.T
+    seen = np.stack([vertices @ camera(azimuth).T for azimuth in azimuths])
     places = _to_pixels(seen[..., :2], size)
-    return np.stack([_mesh_image(*mesh, faces, size) for mesh in zip(seen, places, strict=True)])
+    views = [
+        [_mesh_image(*mesh, faces, size) for mesh in zip(*view, strict=True)] for view in zip(seen, places, strict=True)
+    ]
+    return np.concatenate(views, axis=2)
 
 
 def _mesh_image(seen, places, faces, size):

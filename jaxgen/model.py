@@ -10,6 +10,7 @@ A batch is a dict of arrays with a leading batch axis, as TFDS yields it:
     image    uint8   [batch, height, width, channels], 0 to 255
     point    float32 [batch, 2]
     mesh     float32 [batch, vertices, 3]
+    rimd, gradients, aligned  float32 [batch, features], of meshes (`jaxgen.deformation`)
     label    int32   [batch], 0 to num_classes - 1; -1 if the label is not known
     caption  int32   [batch, words], 0 past a caption's end; all 0 if there is none
     weight   float32 [batch], 1 for an example and 0 for the padding of a last partial batch
@@ -168,6 +169,7 @@ class Spec(NamedTuple):
     binary: bool = False  # every pixel is 0 or 255, as in binarized images
     num_words: int | None = None  # ids in the captions' vocabulary, including padding (0) and unknown (1)
     faces: np.ndarray | None = None  # int32 [faces, 3], the vertices of each triangle of the meshes
+    reference: np.ndarray | None = None  # float32 [vertices, 3], the mesh that features of meshes are relative to
     mixture: tuple[np.ndarray, float] | None = None
     """The Gaussian mixture that points come from, if known: centers float64 [modes, 2], and the standard deviation on
     both axes."""

@@ -8,11 +8,12 @@ from jaxgen.data.readers.bars import bars
 from jaxgen.data.readers.bars import faces as bar_faces
 from jaxgen.drawing import (
     AMBIENT,
+    AZIMUTH,
     BACKGROUND,
-    CAMERA,
     LIGHT,
     MARGIN,
     SURFACE,
+    camera,
     captioned,
     enlarged,
     image_grid,
@@ -216,14 +217,14 @@ def lit(cosine):
 
 def from_camera(points):
     """Converts points given as (right, up, toward the camera) to the mesh's axes."""
-    return np.asarray(points, np.float64) @ CAMERA
+    return np.asarray(points, np.float64) @ camera(AZIMUTH)
 
 
 def test_camera_and_light_are_of_length_one():
-    np.testing.assert_allclose(CAMERA @ CAMERA.T, np.eye(3), atol=1e-15)
-    assert np.linalg.det(CAMERA) > 0  # no reflection
+    np.testing.assert_allclose(camera(AZIMUTH) @ camera(AZIMUTH).T, np.eye(3), atol=1e-15)
+    assert np.linalg.det(camera(AZIMUTH)) > 0  # no reflection
     np.testing.assert_allclose(np.linalg.norm(LIGHT), 1)
-    to_the_right, upwards, toward = CAMERA
+    to_the_right, upwards, toward = camera(AZIMUTH)
     assert to_the_right[0] > 0.8
     assert upwards[1] > 0.9
     assert toward[2] > 0.7
@@ -296,7 +297,7 @@ def test_one_scale_and_one_place_for_all_meshes():
 
 def ray_cast(vertices, faces, size, samples):
     """Draws one mesh by another method: the nearest triangle at `samples`^2 points of every pixel."""
-    seen = vertices @ CAMERA.T
+    seen = vertices @ camera(AZIMUTH).T
     low, high = seen[:, :2].min(0), seen[:, :2].max(0)
     side = (high - low).max() / (1 - 2 * MARGIN)
     ticks = ((np.arange(size * samples) + 0.5) / (size * samples) - 0.5) * side

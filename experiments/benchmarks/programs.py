@@ -13,6 +13,7 @@ from jax import ShapeDtypeStruct
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxgen import models
+from jaxgen.data.deformations import sizes
 from jaxgen.data.readers.gaussians import modes
 from jaxgen.model import PyTree, Spec
 from jaxgen.training import engine
@@ -25,7 +26,10 @@ SEEDS, BATCH, MOST, EXAMPLES, CLASSES, SAMPLES = 2, 16, 10, 1000, 10, 8
 WORDS, VOCABULARY = 5, 20
 """Words of a caption, and of the captions' vocabulary."""
 
-RGB, POINT = (16, 16, 3), (2,)
+RGB, POINT, MESH = (16, 16, 3), (2,), (4, 3)
+
+TETRAHEDRON = np.array([[0, 2, 1], [0, 1, 3], [1, 2, 3], [2, 0, 3]], np.int32)
+"""Triangles of a mesh."""
 
 
 class Case(NamedTuple):
@@ -33,7 +37,7 @@ class Case(NamedTuple):
 
     model: str
     fields: Mapping[str, Any]  # of the model's Config; the rest have their defaults
-    shape: tuple[int, ...] = (16, 16, 1)  # of an image, or of a point
+    shape: tuple[int, ...] = (16, 16, 1)  # of an image, a point or a mesh
     precision: str = "float32"
     redrawn: bool = False  # each seed orders the data itself; images are mirrored and binarized anew each step
     devices: int = 1
@@ -111,6 +115,9 @@ CASES = {
     "infogan-bfloat16": Case(
         "infogan", INFORMED | {"continuous": 0, "average": 0.999, "loss": "least_squares"}, precision="bfloat16"
     ),
+    "meshvae": Case("meshvae", {"latent_dim": 3, "decay_steps": 100}, MESH),
+    "meshvae-gradients": Case("meshvae", {"features": "gradients", "latent_dim": 3}, MESH),
+    "meshvae-aligned": Case("meshvae", {"features": "aligned", "latent_dim": 3}, MESH, "bfloat16"),
     "transformer": Case("transformer", ATTENTION | {"decay_steps": 100}, precision="bfloat16"),
     "transformer-label": Case(
         "transformer",
@@ -183,14 +190,18 @@ class Program(NamedTuple):
 
 def told(case: Case) -> Spec:
     """Returns the data's Spec for a case's model."""
-    name, dtype = ("point", np.float32) if case.shape == POINT else ("image", np.uint8)
+    name, dtype = {POINT: ("point", np.float32), MESH: ("mesh", np.float32)}.get(case.shape, ("image", np.uint8))
     told = {"label": ShapeDtypeStruct((), np.int32), "caption": ShapeDtypeStruct((WORDS,), np.int32)}
+    if case.shape == MESH:
+        told |= {kind: ShapeDtypeStruct((size,), np.float32) for kind, size in sizes(TETRAHEDRON, MESH[0]).items()}
     return Spec(
         {name: ShapeDtypeStruct(case.shape, dtype), **told},
         EXAMPLES,
         num_classes=CLASSES,
         num_words=VOCABULARY,
         mean=np.full(case.shape, 0.3),
+        faces=TETRAHEDRON if case.shape == MESH else None,
+        reference=np.eye(4, 3, dtype=np.float32) if case.shape == MESH else None,
         mixture=modes("grid") if case.shape == POINT else None,
         batch_size=BATCH,
         compute_dtype=np.dtype(case.precision),
@@ -198,7 +209,7 @@ def told(case: Case) -> Spec:
 
 
 def programs(case: Case, how: str, devices: Mesh | None = None) -> list[Program]:
-    """Makes the programs of a case: each phase's steps, and sampling if the model has a sampler.
+    """Makes the programs of a case: each phase's steps, and sampling if the model has a sampler and samples no meshes.
 
     Args:
         case: one of `CASES`.
@@ -231,7 +242,7 @@ def programs(case: Case, how: str, devices: Mesh | None = None) -> list[Program]
         jitted = engine.chunk_program(phase, how, devices, case.redrawn)
         useful = SEEDS * useful_flops(phase.step, key, state, batch)
         found.append(Program(phase.name, jitted, operands, states, useful))
-    if model.sampler:
+    if model.sampler and case.shape != MESH:  # a call of the host is lowered only for the device at hand
         asked = {name: ShapeDtypeStruct((SAMPLES, *spec.entries[name].shape), np.int32) for name in model.conditions}
 
         def draw(key, state, asked):

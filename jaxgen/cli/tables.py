@@ -14,6 +14,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from jaxgen import data, models
+from jaxgen.deformation import KINDS
 from jaxgen.evaluation.table import FAMILIES, WEAK, scores_samples
 from jaxgen.model import Spec
 from jaxgen.statistics.intervals import mean_interval
@@ -64,7 +65,9 @@ def models_table(console: Console) -> Table | Group:
     """The models: paper, needs and abilities, the latter read from the models themselves."""
     table = _table("name", "model", "needs", "can", wraps="model", title="Models")
     image, label = jax.ShapeDtypeStruct((16, 16, 1), np.uint8), jax.ShapeDtypeStruct((), np.int32)
-    spec = Spec({"image": image, "label": label}, 1000, 10, np.full((16, 16, 1), 0.5))
+    meshes = {"mesh": (4, 3)} | dict.fromkeys(KINDS, (12,))
+    entries = {name: jax.ShapeDtypeStruct(shape, np.float32) for name, shape in meshes.items()}
+    spec = Spec({"image": image, "label": label} | entries, 1000, 10, np.full((16, 16, 1), 0.5))
     for name, entry in models.MODELS.items():
         module = models.load(name)
         model = module.make(module.Config(), spec)

@@ -42,7 +42,8 @@ class Dataset(NamedTuple):
     """A dataset's splits, each a dict of entries with a leading example axis.
 
     image uint8 [n, H, W, C], label int32 [n], caption int32 [n, words], point float32 [n, 2], mesh float32
-    [n, vertices, 3]: arrays. The image entry of data read while training decodes on indexing.
+    [n, vertices, 3]: arrays. The image entry of data read while training decodes on indexing. Features of meshes
+    (`jaxgen.data.deformations`) are computed when their entry is first read.
     """
 
     name: str
@@ -262,6 +263,7 @@ def load(name: str, *, progress: bool = True, **options: Any) -> Dataset:
       UserError: the name is unknown, an option's value is invalid, the data are not prepared, cannot be decoded, are
         inconsistent or were changed since, or the cache folder cannot be written.
     """
+    from jaxgen.data.deformations import Meshes, reference_and_target
     from jaxgen.data.store import decoded
     from jaxgen.data.vocabulary import Vocabulary, longest
 
@@ -275,7 +277,10 @@ def load(name: str, *, progress: bool = True, **options: Any) -> Dataset:
     if chosen.split_blocks and row.comes != "folder":
         raise UserError(f"dataset {name} has its own splits, so split_blocks is not for it")
     manifest, splits, mean, faces = decoded(chosen, _reader(name), progress=progress)
-    vocabulary, captions, note = None, None, manifest.note
+    vocabulary, captions, reference, note = None, None, None, manifest.note
+    if faces is not None:
+        reference, target = reference_and_target(splits["train"]["mesh"])
+        splits = {split: Meshes(entries, faces, reference, target) for split, entries in splits.items()}
     if "caption" in splits["train"]:
         of_images = [[each] if isinstance(each, str) else each for each in splits["train"]["caption"]]
         texts = [text for some in of_images for text in some]
@@ -307,6 +312,7 @@ def load(name: str, *, progress: bool = True, **options: Any) -> Dataset:
             manifest.classes,
             mean,
             faces,
+            reference,
             vocabulary,
             _mixture(row.name, chosen),
             chosen.binarize is not None or _binary(splits["train"]),
@@ -342,19 +348,25 @@ def _binary(train: dict[str, Any]) -> bool:
     return all(np.isin(images[i], (0, 255)).all() for i in np.unique(some))
 
 
-def _spec(train, classes, mean, faces, vocabulary, mixture, binary) -> "Spec":
+def _spec(train, classes, mean, faces, reference, vocabulary, mixture, binary) -> "Spec":
     import jax
 
+    from jaxgen.data.deformations import sizes
     from jaxgen.model import Spec
 
+    entries = {name: jax.ShapeDtypeStruct(entry.shape[1:], entry.dtype) for name, entry in train.items()}
+    if faces is not None:
+        features = sizes(faces, len(reference))
+        entries |= {kind: jax.ShapeDtypeStruct((size,), np.float32) for kind, size in features.items()}
     return Spec(
-        entries={name: jax.ShapeDtypeStruct(entry.shape[1:], entry.dtype) for name, entry in train.items()},
+        entries=entries,
         num_examples=len(next(iter(train.values()))),
         num_classes=len(classes) or None,
         mean=mean,
         binary=binary,
         num_words=vocabulary and len(vocabulary),
         faces=faces,
+        reference=reference,
         mixture=mixture,
         bounds=np.stack([train["point"].min(0), train["point"].max(0)]) if "point" in train else None,
     )

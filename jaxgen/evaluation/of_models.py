@@ -12,12 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.data import Dataset, pipeline
+from jaxgen.deformation import KINDS, Deformation, Kind
 from jaxgen.evaluation.extractor import BATCH
 from jaxgen.evaluation.options import Scoring
 from jaxgen.metrics import evidence
 from jaxgen.metrics.codes import code_error
 from jaxgen.metrics.diversity import SIDE
 from jaxgen.metrics.reconstruction import reconstruction_errors
+from jaxgen.metrics.shapes import box_diagonal, middle_changes, pca_reconstructed, vertex_errors
 from jaxgen.model import Array, Model, State
 from jaxgen.nn.image import from_unit, to_binary
 
@@ -25,6 +27,9 @@ Scores = dict[str, list[float]]
 
 AIS_EXAMPLES = 100
 """Default number of test images for annealed importance sampling."""
+
+PAIRS = 60
+"""Pairs of test meshes with a mesh between them."""
 
 IN_TURN = 20
 """Test images per batch in metrics that draw many latents per image."""
@@ -110,6 +115,56 @@ def reconstruction(model: Model, keys: Array, state: State, dataset: Dataset, sc
     found = [reconstruction_errors(real, each) for each in images]
     names = ("mse", "psnr", "ssim") if min(dataset.spec.image_shape[:2]) >= SIDE else ("mse", "psnr")
     return {name + of: [float(getattr(each, name).mean()) for each in found] for name in names}
+
+
+def vertex_error(model: Model, keys: Array, state: State, dataset: Dataset, scoring: Scoring) -> Scores:
+    """Mean vertex error of decoded codes, and of PCA with as many components, in percent of the box diagonal."""
+
+    def reconstructed(key, state, batch):
+        asked = {name: batch[name] for name in model.conditions}
+        codes = model.latents.encode(state, batch)
+        return codes.reshape(len(codes), -1), model.latents.decode(state, codes, asked)["mesh"]
+
+    def meshes(*given):
+        return jax.vmap(reconstructed, in_axes=(0, 0, None))(*given)[1]
+
+    first = next(pipeline.batches({name: dataset.test[name] for name in model.needs}, 1))
+    own = jax.tree.map(lambda leaf: leaf[0], state)
+    latents = jax.eval_shape(reconstructed, keys[0], own, first)[0].shape[1]
+    percent = 100 / box_diagonal(dataset.train["aligned"].mean(0).reshape(-1, 3))
+    real, seeds = dataset.test["mesh"][:], len(keys)
+    made = _over_test(meshes, model, keys, state, dataset)
+    scores = {"vertex_error": [float(percent * vertex_errors(real, each).mean()) for each in made]}
+    kinds: dict[str, Kind] = {"vertex_error_pca": "aligned"}
+    if features := [kind for kind in KINDS if kind in model.needs and kind != "aligned"]:
+        kinds["vertex_error_pca_features"] = features[0]
+    for column, kind in kinds.items():
+        found = pca_reconstructed(dataset.train[kind], dataset.test[kind], latents)
+        back = Deformation(dataset.spec.reference, dataset.spec.faces, kind).meshes(found)
+        scores[column] = [float(percent * vertex_errors(real, back).mean())] * seeds
+    return scores
+
+
+def mesh_paths(model: Model, keys: Array, state: State, dataset: Dataset, scoring: Scoring) -> Scores:
+    """Changes of edge lengths and volumes in the middle of decoded paths, and of straight paths of vertices."""
+    encode = jax.vmap(lambda key, state, batch: model.latents.encode(state, batch), in_axes=(0, 0, None))
+    codes = _over_test(encode, model, keys, state, dataset)
+    rng = np.random.Generator(np.random.Philox(scoring.sampling_seed))
+    num = codes.shape[1]
+    pairs = np.stack([rng.permutation(num)[:2] for _ in range(PAIRS)], axis=1)
+    ends, faces = codes[:, pairs], dataset.spec.faces  # [seeds, 2, pairs, latents]
+    rows = np.concatenate([ends, ends.mean(1, keepdims=True)], axis=1).astype(np.float32)
+    decode = jax.jit(jax.vmap(lambda state, z: model.latents.decode(state, z, {})["mesh"]))
+    made = np.asarray(decode(state, rows.reshape(len(rows), -1, *rows.shape[3:])), np.float64)
+    made = made.reshape(len(rows), 3, PAIRS, *made.shape[2:])
+    found = [middle_changes(each[:2], each[2], faces) for each in made]
+    straight = dataset.test["aligned"][pairs].reshape(2, PAIRS, -1, 3).astype(np.float64)
+    straight = middle_changes(straight, straight.mean(0), faces)
+    scores = {}
+    for i, name in enumerate(("edges", "volume")):
+        scores[f"path_{name}"] = [float(each[i].mean()) for each in found]
+        scores[f"straight_{name}"] = [float(straight[i].mean())] * len(keys)
+    return scores
 
 
 def _predicted(model: Model, name: str) -> Callable:

@@ -15,6 +15,7 @@ from jaxgen.metrics.diversity import SIDE, feature_diversity, within_class_diver
 from jaxgen.metrics.inception_score import inception_score
 from jaxgen.metrics.modes import class_modes, point_modes
 from jaxgen.metrics.parzen import choose_deviation, parzen_log_likelihood
+from jaxgen.metrics.shapes import box_diagonal, flipped_share, rigid_distances
 from jaxgen.metrics.two_sample import two_sample_test
 from jaxgen.model import FEW
 
@@ -123,6 +124,19 @@ def parzen(sides: Sides, fake: Examples) -> dict[str, float]:
     """Parzen log-likelihood of the test examples."""
     deviation = choose_deviation(sides.validation.flat, fake.flat, PARZEN_DEVIATIONS)
     return {"parzen": float(parzen_log_likelihood(sides.test.flat, fake.flat, deviation).mean())}
+
+
+def meshes(sides: Sides, fake: Examples) -> dict[str, float]:
+    """Specificity and generalization, in percent of the box diagonal, and the share of flipped triangles.
+
+    Source: Styner et al. 2003, "Evaluation of 3D correspondence methods for model building", section 2.3.
+    """
+    percent = 100 / box_diagonal(sides.dataset.train["aligned"].mean(0).reshape(-1, 3))
+    return {
+        "specificity": float(percent * rigid_distances(fake.values, sides.train.values).min(1).mean()),
+        "generalization": float(percent * rigid_distances(sides.test.values, fake.values).min(1).mean()),
+        "flipped": float(flipped_share(fake.values, sides.dataset.spec.faces).mean()),
+    }
 
 
 def diversity(sides: Sides, fake: Examples) -> dict[str, float]:

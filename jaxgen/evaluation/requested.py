@@ -35,10 +35,15 @@ class Requested(NamedTuple):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Requested families of metrics; if none are named, the usual ones, and more if images have no extractor."""
+        """Requested families of metrics; if none are named, the usual ones, and more without an extractor."""
         spec = self.dataset.spec
         untold = spec.subject == "image" and "label" not in spec.entries and self.scoring.extractor is None
-        usual = [name for name, family in FAMILIES.items() if family.usual or (untold and family.pixelwise)]
+        more = {"pixelwise": untold, "of_meshes": spec.subject == "mesh"}
+        usual = [
+            name
+            for name, family in FAMILIES.items()
+            if family.usual or any(given and getattr(family, which) for which, given in more.items())
+        ]
         return self.scoring.metrics or tuple(usual)
 
     def context(self, model: Model | None = None, labeled: bool = True, networks: bool = True) -> Context:

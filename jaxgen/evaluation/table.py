@@ -70,6 +70,7 @@ class Family(NamedTuple):
     lacks: Callable[[Context], str] = lambda context: ""  # reason why there is no number; "" if there is one
     usual: bool = False  # True if it is in a table when no metrics are named
     pixelwise: bool = False  # True if it is usual too for images that there is no extractor for
+    of_meshes: bool = False  # True if it is usual for meshes
     many: bool = False  # True if it says little unless there are more examples than features
     networks: bool = False  # True if it uses the extractor or the judge
     least: int = 1  # minimum number of samples
@@ -141,6 +142,20 @@ def _encodes(context: Context) -> str:
 
 def _reconstructs(context: Context) -> str:
     return _encodes(context) or ("" if context.dataset.spec.subject == "image" else "it reconstructs no images")
+
+
+def _meshes(context: Context) -> str:
+    return "" if context.dataset.spec.subject == "mesh" else "the data are no meshes"
+
+
+def _encodes_meshes(context: Context) -> str:
+    return _meshes(context) or _encodes(context)
+
+
+def _paths_of_meshes(context: Context) -> str:
+    if words := _encodes_meshes(context):
+        return words
+    return "its latents have conditions" if context.model.conditions else ""
 
 
 def _classifies(context: Context) -> str:
@@ -490,6 +505,41 @@ SAMPLES = (
         least=2,
         needs="labels",
     ),
+    Family(
+        "meshes",
+        "specificity and generalization of meshes, and flipped triangles",
+        (
+            Column(
+                "specificity",
+                "specificity",
+                "Root mean square distance of a sample's vertices from the nearest training mesh after rigid "
+                "alignment, % of the box diagonal, mean of {num:,} samples; 0 of copies, as of real ones.",
+                "lower",
+                3,
+                (0.0, None),
+            ),
+            Column(
+                "generalization",
+                "generalization",
+                "The same from a test mesh to the nearest of {num:,} samples, mean of {real}.",
+                "lower",
+                3,
+                (0.0, None),
+            ),
+            Column(
+                "flipped",
+                "flipped",
+                "Share of the samples' triangles whose normal turned against those beside them: compare it with that "
+                "of real ones.",
+                "lower",
+                5,
+                SHARE,
+            ),
+        ),
+        of_samples.meshes,
+        _meshes,
+        needs="meshes",
+    ),
 )
 """Families that score examples of any origin."""
 
@@ -587,6 +637,64 @@ MODELS = (
         of_models.reconstruction,
         _reconstructs,
         needs="an encoder",
+    ),
+    Family(
+        "vertex_error",
+        "error of reconstructed meshes, beside PCA's",
+        (
+            Column(
+                "vertex_error",
+                "vertex error",
+                "Mean distance of the vertices of {real} from those of their reconstructions after rigid alignment, % "
+                "of the diagonal of the box around the mean training mesh.",
+                "lower",
+                3,
+                (0.0, None),
+            ),
+            Column(
+                "vertex_error_pca",
+                "of PCA, vertices",
+                "The same of PCA of the training meshes' aligned vertices, with as many components as latents.",
+                None,
+                3,
+                (0.0, None),
+            ),
+            Column(
+                "vertex_error_pca_features",
+                "of PCA, features",
+                "The same of PCA of the features that the model is trained on.",
+                None,
+                3,
+                (0.0, None),
+            ),
+        ),
+        of_models.vertex_error,
+        _encodes_meshes,
+        of_meshes=True,
+        needs="meshes, an encoder",
+    ),
+    Family(
+        "mesh_paths",
+        "edge lengths and volume between two meshes",
+        tuple(
+            Column(
+                f"{path}_{what}",
+                f"{title}, {what}",
+                f"Mean change of {words}, as a share, in the middle of {of} of {{pairs}} pairs of test meshes, from "
+                "the mean of the two.",
+                "lower",
+                4,
+                (0.0, None),
+            )
+            for path, title, of in (
+                ("path", "path", "the decoded line between the latents"),
+                ("straight", "straight path", "the line between the aligned vertices"),
+            )
+            for what, words in (("edges", "edge lengths"), ("volume", "the enclosed volume"))
+        ),
+        of_models.mesh_paths,
+        _paths_of_meshes,
+        needs="meshes, an encoder",
     ),
     Family(
         "accuracy",
@@ -692,6 +800,7 @@ def placeholders(context: Context, scoring: Scoring, num: int) -> dict[str, Any]
         "alike": ", in every row alike" if num <= spec.num_examples else ", real ones being fewer,",
         "subset": subset_size(tested, num),
         "k": of_samples.K,
+        "pairs": of_models.PAIRS,
         "splits": of_samples.SPLITS,
         "sure": of_samples.SURE,
         "few": FEW,

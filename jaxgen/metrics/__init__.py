@@ -23,6 +23,7 @@ from jaxgen.metrics.neighbors import (
 )
 from jaxgen.metrics.parzen import choose_deviation, parzen_log_likelihood
 from jaxgen.metrics.reconstruction import reconstruction_errors
+from jaxgen.metrics.shapes import flipped_share, rigid_distances, vertex_errors
 from jaxgen.metrics.two_sample import two_sample_test
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "class_recall",
     "density_coverage",
     "feature_diversity",
+    "flipped_share",
     "frechet_distance",
     "frechet_distance_infinity",
     "importance_bound",
@@ -50,8 +52,10 @@ __all__ = [
     "precision_recall",
     "rate_distortion",
     "reconstruction_errors",
+    "rigid_distances",
     "squared_mmd",
     "ssim",
     "two_sample_test",
+    "vertex_errors",
     "within_class_diversity",
 ]

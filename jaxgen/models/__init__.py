@@ -70,6 +70,12 @@ MODELS = {
         "https://arxiv.org/abs/1312.6114",
         "2.3.3",
     ),
+    "meshvae": Entry(
+        "Variational autoencoder of deforming meshes",
+        "Tan et al. 2018, Variational Autoencoders for Deforming 3D Mesh Models",
+        "https://arxiv.org/abs/1709.04307",
+        "2.3.3",
+    ),
     "transformer": Entry(
         "Image Transformer",
         "Parmar et al. 2018, Image Transformer",

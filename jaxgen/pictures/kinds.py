@@ -11,7 +11,19 @@ import scipy
 from PIL import Image
 
 from jaxgen.data import Dataset
-from jaxgen.drawing import PADDING, captioned, enlarged, image_grid, labeled, legible_scale, spread, stacked
+from jaxgen.deformation import aligned
+from jaxgen.drawing import (
+    PADDING,
+    TWO_SIDES,
+    captioned,
+    enlarged,
+    image_grid,
+    labeled,
+    legible_scale,
+    mesh_images,
+    spread,
+    stacked,
+)
 from jaxgen.errors import UserError
 from jaxgen.model import SUBJECTS, Array
 from jaxgen.pictures import latents
@@ -22,6 +34,9 @@ from jaxgen.training.record import grid_condition, grid_file, grid_steps, pictur
 ROWS, STEPS, IMAGES, SIDE, CLASSIFIED = 8, 9, 32, 20, 16
 """Default numbers: of paths, dimensions or images of a class; images along a path; reconstructed images; rows and
 columns of a plane; images that are classified correctly, and as many wrongly."""
+
+MESHES, MESH_SIDE = 8, 128
+"""Default number of reconstructed meshes, and pixels per side of a view of a mesh."""
 
 ACROSS, LABELED_SIDE = 8, 56
 """Images with words below: number per row, and minimum height in pixels."""
@@ -71,12 +86,16 @@ def samples(run: Run, asked: Asked) -> Drawn:
 
 
 def interpolation(run: Run, asked: Asked) -> Drawn:
-    """Rows of images along paths from one draw of the prior to another."""
+    """Rows of images along paths from one draw of the prior to another.
+
+    Each row of meshes stands above the straight path of the vertices between its ends.
+    """
     model, num, shares = run.plan.model, asked.num or ROWS, np.linspace(0, 1, asked.steps or STEPS)
     ends = latents.drawn(model, _keys(run, "interpolation"), run.state, 2 * num)
     path = latents.PATHS[model.latents.prior.kind]
     codes = np.stack([path(each[:num], each[num:], shares) for each in ends])
-    return _along(run, codes, np.resize(_spread(run, num), num) if model.conditions else None, {"share": shares})
+    examples = np.resize(_spread(run, num), num) if model.conditions else None
+    return _along(run, codes, examples, {"share": shares}, straight=run.plan.dataset.spec.subject == "mesh")
 
 
 def traversal(run: Run, asked: Asked) -> Drawn:
@@ -98,7 +117,7 @@ def _centers(run: Run, keys: Array, around: int | None) -> np.ndarray:
         return drawn if model.latents.encode is None else np.zeros_like(drawn)
     if model.latents.encode is None:
         raise UserError(f"{run.plan.model_name} does not encode images: leave --around out")
-    _check_range("--around", [around], len(test["image"]))
+    _check_range("--around", [around], len(test[run.plan.dataset.spec.subject]))
     return latents.encoded(model, run.state, _examples(run, [around]))[:, 0]
 
 
@@ -162,21 +181,26 @@ def attribute(run: Run, asked: Asked) -> Drawn:
 
 
 def reconstructions(run: Run, asked: Asked) -> Drawn:
-    """Test images, spread over the classes, each above the image decoded from its code.
+    """Test images or meshes, spread over the classes, each above the one decoded from its code.
 
     Codes of several levels are decoded from the coarsest alone first, then with one more at a time.
     """
-    there = len(run.plan.dataset.test["image"])
-    num = asked.num or min(IMAGES, there)
-    _check_num(num, there, f"test images of {run.plan.dataset.name}")
+    subject = run.plan.dataset.spec.subject
+    there = len(run.plan.dataset.test[subject])
+    num = asked.num or min(IMAGES if subject == "image" else MESHES, there)
+    _check_num(num, there, f"test {subject}s of {run.plan.dataset.name}")
     rows = _spread(run, num)
     entries = _examples(run, rows)
     model = run.plan.model
     levels = model.latents.levels
     parts = [levels[:n] for n in range(1, len(levels))] + [()]
     made = [latents.reconstructed(model, run.state, entries, part) for part in parts]
-    table = np.stack([np.broadcast_to(entries["image"], made[0].shape), *made], axis=2)
-    cells = table.reshape(*table.shape[:2], -1, *table.shape[4:])  # an image and what is below it as one image
+    real = entries[subject]
+    if subject == "mesh":  # in the pose of decoded meshes
+        real = aligned(real, run.plan.dataset.spec.reference).astype(np.float32)
+    table = np.stack([np.broadcast_to(real, made[0].shape), *made], axis=2)
+    cells = _shown(run, table)
+    cells = cells.reshape(*cells.shape[:2], -1, *cells.shape[4:])  # an example and what is below it as one image
     columns = int(np.ceil(np.sqrt(table.shape[2] * num)))
     return Drawn([image_grid(images, columns) for images in cells], _arrays(run, table, {"example": rows}))
 
@@ -314,17 +338,22 @@ class Kind(NamedTuple):
 STILL, MOVING, FOLDER = (".png", ".npz"), (".gif", ".webp"), "/"
 """Suffixes of files."""
 
+DECODED = ("image", "mesh")
+"""Examples that can be decoded from latents."""
+
 CODES = ("decode", "encode", "path")
 """Capabilities of a model needed for moving between codes of images."""
 
 KINDS = {
     "samples": Kind(samples, 0, (*STILL, FOLDER), ("sample",), ("num",), subjects=SUBJECTS),
-    "interpolation": Kind(interpolation, 1, STILL + MOVING, ("decode", "path"), ("num", "steps")),
-    "traversal": Kind(traversal, 2, STILL + MOVING, ("decode", "path"), ("num", "steps", "dims", "around")),
+    "interpolation": Kind(interpolation, 1, STILL + MOVING, ("decode", "path"), ("num", "steps"), subjects=DECODED),
+    "traversal": Kind(
+        traversal, 2, STILL + MOVING, ("decode", "path"), ("num", "steps", "dims", "around"), subjects=DECODED
+    ),
     "arithmetic": Kind(arithmetic, 3, STILL, CODES, ("num", "groups"), True, ("A", "B", "C")),
-    "reconstructions": Kind(reconstructions, 4, STILL, ("decode", "encode"), ("num",)),
+    "reconstructions": Kind(reconstructions, 4, STILL, ("decode", "encode"), ("num",), subjects=DECODED),
     "animation": Kind(animation, 5, MOVING, ("sample",), (), subjects=SUBJECTS),
-    "manifold": Kind(manifold, 6, STILL, ("decode", "path"), ("steps",)),
+    "manifold": Kind(manifold, 6, STILL, ("decode", "path"), ("steps",), subjects=DECODED),
     "classified": Kind(classified, 7, STILL, ("classify",), ("num",)),
     "attribute": Kind(attribute, 8, STILL + MOVING, CODES, ("num", "steps", "groups"), True, ("A", "B")),
     "codes": Kind(code_blocks, 9, STILL, ("decode", "codes"), ("num",)),
@@ -342,32 +371,52 @@ def _keys(run: Run, kind: str) -> Array:
 def _spread(run: Run, num: int) -> np.ndarray:
     """The rows of test examples to be shown, spread over the classes."""
     test = run.plan.dataset.test
-    return spread(num, len(test["image"]), test.get("label"))
+    return spread(num, len(test[run.plan.dataset.spec.subject]), test.get("label"))
 
 
 def _examples(run: Run, rows) -> dict[str, np.ndarray]:
     """Test examples with all entries that the model reads."""
-    names = dict.fromkeys(("image", *run.plan.model.needs))
+    names = dict.fromkeys((run.plan.dataset.spec.subject, *run.plan.model.needs))
     return {name: np.asarray(run.plan.dataset.test[name][np.asarray(rows)]) for name in names}
 
 
-def _along(run: Run, codes: np.ndarray, examples, arrays: dict[str, np.ndarray]) -> Drawn:
+def _along(run: Run, codes: np.ndarray, examples, arrays: dict[str, np.ndarray], straight: bool = False) -> Drawn:
     """Images of codes [seeds, rows, steps, ...]; a row's condition is that of one test example.
 
-    `examples` are the rows' test examples, unused if the model has no conditions.
+    `examples` are the rows' test examples, unused if the model has no conditions. `straight`: whether a row stands
+    above the straight path between its ends.
     """
     model, num_steps, test = run.plan.model, codes.shape[2], run.plan.dataset.test
     given = {name: np.asarray(test[name][np.asarray(examples) % len(test["image"])]) for name in model.conditions}
     table = _decoded_table(run, codes, {name: entry.repeat(num_steps, axis=0) for name, entry in given.items()})
-    columns = int(np.ceil(np.sqrt(codes.shape[1])))
-    still = [stacked([image_grid(rows[:, step], columns) for rows in table]) for step in range(num_steps)]
-    frames = [enlarged(frame, legible_scale(table.shape[3])) for frame in still + still[-2:0:-1]]  # there and back
     arrays = _arrays(run, table, {"z": codes.astype(np.float32), **given, **arrays})
-    return Drawn(_row_grids(table), arrays, frames, [ON_PATH] * len(frames))
+    if straight:
+        arrays["straight"] = np.stack([_straight(rows, arrays["share"]) for rows in table])
+        table = np.stack([table, arrays["straight"]], axis=2).reshape(len(table), -1, *table.shape[2:])
+    shown = _shown(run, table)
+    columns = int(np.ceil(np.sqrt(shown.shape[1])))
+    still = [stacked([image_grid(rows[:, step], columns) for rows in shown]) for step in range(num_steps)]
+    frames = [enlarged(frame, legible_scale(shown.shape[3])) for frame in still + still[-2:0:-1]]  # there and back
+    return Drawn(_row_grids(shown), arrays, frames, [ON_PATH] * len(frames))
+
+
+def _straight(meshes: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """Straight paths [rows, steps, V, 3] from the first to the last of each row of meshes, aligned to the first."""
+    ends = np.concatenate([aligned(row[-1:], row[0]) for row in meshes])
+    return latents.linear(meshes[:, 0], ends, shares).astype(np.float32)
+
+
+def _shown(run: Run, table: np.ndarray) -> np.ndarray:
+    """Images of a table [seeds, rows, columns, ...] of images, or of meshes, which are seen from two sides."""
+    spec = run.plan.dataset.spec
+    if spec.subject == "image":
+        return table
+    images = mesh_images(table.reshape(-1, *table.shape[3:]), spec.faces, MESH_SIDE, TWO_SIDES)
+    return images.reshape(*table.shape[:3], *images.shape[1:])
 
 
 def _decoded_table(run: Run, codes: np.ndarray, condition: dict[str, np.ndarray]) -> np.ndarray:
-    """Images of codes [seeds, rows, columns, ...]: uint8 [seeds, rows, columns, H, W, C]."""
+    """Examples of codes [seeds, rows, columns, ...], as `latents.decoded` gives them: [seeds, rows, columns, ...]."""
     flat = codes.reshape(len(codes), -1, *codes.shape[3:])
     images = latents.decoded(run.plan.model, run.state, flat, condition)
     return images.reshape(*codes.shape[:3], *images.shape[2:])
@@ -378,7 +427,7 @@ def _row_grids(table: np.ndarray) -> list[np.ndarray]:
 
 
 def _arrays(run: Run, table: np.ndarray, others: dict[str, Any]) -> dict[str, np.ndarray]:
-    return {"image": table, "seed": np.asarray(run.plan.settings.seeds, np.int64), **others}
+    return {run.plan.dataset.spec.subject: table, "seed": np.asarray(run.plan.settings.seeds, np.int64), **others}
 
 
 def _members(dataset: Dataset, name: str, num: int | None = None) -> np.ndarray:

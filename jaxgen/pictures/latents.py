@@ -1,4 +1,4 @@
-"""Paths through a model's latents, codes of images, and images of codes.
+"""Paths through a model's latents, codes of examples, and images or meshes of codes.
 
 Paths are taken in float64 with NumPy: they are the same on every device.
 """
@@ -130,14 +130,14 @@ def encoded(model: Model, state: State, entries: Mapping[str, np.ndarray]) -> np
 def reconstructed(
     model: Model, state: State, entries: Mapping[str, np.ndarray], levels: Sequence[str] = ()
 ) -> np.ndarray:
-    """Images decoded from the codes of examples, entries [num, ...]: uint8 [seeds, num, H, W, C].
+    """Examples decoded from the codes of examples, entries [num, ...], as `decoded` gives them: [seeds, num, ...].
 
     They are decoded from the codes of `levels` alone, if any are given.
     """
 
     def reconstruct(state, batch):
         condition, codes = {name: batch[name] for name in model.conditions}, model.latents.encode(state, batch)
-        return _pixels(model, state, {name: codes[name] for name in levels} if levels else codes, condition)
+        return _example(model, state, {name: codes[name] for name in levels} if levels else codes, condition)
 
     return _over_examples(reconstruct, state, entries)
 
@@ -148,7 +148,7 @@ def logits(model: Model, state: State, entries: Mapping[str, np.ndarray]) -> np.
 
 
 def decoded(model: Model, state: State, codes: np.ndarray, condition: Condition) -> np.ndarray:
-    """Images decoded from codes.
+    """Images or meshes decoded from codes.
 
     Args:
         model: a model that decodes.
@@ -157,9 +157,9 @@ def decoded(model: Model, state: State, codes: np.ndarray, condition: Condition)
         condition: entries [num, ...], the same for all seeds; empty if the model is not conditional.
 
     Returns:
-        uint8 [seeds, num, H, W, C].
+        Images uint8 [seeds, num, H, W, C], or meshes float32 [seeds, num, V, 3].
     """
-    decode = jax.jit(jax.vmap(lambda *given: _pixels(model, *given), in_axes=(0, 0, None)))
+    decode = jax.jit(jax.vmap(lambda *given: _example(model, *given), in_axes=(0, 0, None)))
     parts = [
         jax.device_get(decode(state, jnp.float32(codes[:, part]), {name: e[part] for name, e in condition.items()}))
         for part in (slice(start, start + AT_ONCE) for start in range(0, codes.shape[1], AT_ONCE))
@@ -167,8 +167,9 @@ def decoded(model: Model, state: State, codes: np.ndarray, condition: Condition)
     return np.concatenate(parts, axis=1)
 
 
-def _pixels(model: Model, state: State, codes: Any, condition: Condition) -> Array:
-    return from_unit(model.latents.decode(state, codes, condition)["image"])
+def _example(model: Model, state: State, codes: Any, condition: Condition) -> Array:
+    entries = model.latents.decode(state, codes, condition)
+    return from_unit(entries["image"]) if "image" in entries else entries["mesh"]
 
 
 def _over_examples(function: Callable, state: State, entries: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -5,6 +5,7 @@ import os
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +62,8 @@ def sample(
     samples          `num` (64) samples; for a model given labels rounded down to a whole number per class, and sorted
                      by class; for one given captions the root of `num` of each of as many captions.
     interpolation    `num` (8) rows of `steps` (9) images from one draw of the prior to another: along an arc if
-                     the prior is Gaussian (`jaxgen.pictures.latents.spherical`), else along the line.
+                     the prior is Gaussian (`jaxgen.pictures.latents.spherical`), else along the line. Below a row of
+                     meshes are those of the straight path of vertices between its ends.
     traversal        a row for each of `num` (8) dimensions of a code, which takes `steps` (9) even values: from -3 to
                      3 standard deviations of a Gaussian prior, or from -1 to 1 for a uniform prior. The code
                      is that of test image `around` or, if not given, the prior's mean; for a model that does not
@@ -72,8 +74,8 @@ def sample(
     attribute        `num` (8) rows of `steps` (9) images: the codes of the first test images of the second of two
                      classes, `groups`, moved in equal steps along the mean code of the first class's test images minus
                      that of the second's; each row begins with the image of its own code.
-    reconstructions  the first `num` (32) test images, each above the image of its code; of codes of several levels,
-                     above the images of the coarsest alone, of the two coarsest, and so on.
+    reconstructions  the first `num` (32) test images, or 8 meshes, each above the one of its code; of codes of several
+                     levels, above those of the coarsest alone, of the two coarsest, and so on.
     completions      `num` (8) rows of a test image and `steps` (9) images that the model draws given its upper half.
     animation        the sample grids that training saved, a frame each, with the step above.
     manifold         `steps` (20) rows of as many images, of codes of two numbers: the first grows to the right, the
@@ -83,6 +85,8 @@ def sample(
     codes            a block of `num` (as many as categories) rows for each code that the model infers, along which
                      it varies while the rest of z is fixed: the categorical code with a column per category and, below,
                      each continuous code in as many even steps from -2 to 2, with row i of category i.
+
+    Meshes of paths and reconstructions are seen from two sides.
 
     A conditional model's paths keep one test example's condition: row i that of the i-th example, a traversal that
     of `around` or of the first, a manifold that of the first.
@@ -95,11 +99,12 @@ def sample(
         out: a .png (the seeds' grids one below the other, small images enlarged) or .npz file, or a .gif or .webp of a
             path, there and back (a frame shows all rows' images of a step), or of training. RUN/KIND.png, or
             RUN/animation.gif, if not given. Samples can also be a folder, FOLDER/: a file seed-SEED-NUMBER.png per
-            image, in folders of the classes if labeled. An npz holds image uint8 [seeds, rows, columns, H, W, C]
-            (reconstructions: [seeds, num, 1 + levels, H, W, C], codes: [seeds, codes, rows, columns, H, W, C]), seed
-            int64 [seeds], z and the values of rows and columns; samples: image uint8 [seeds * num, H, W, C], seed int64
-            [seeds * num], and the condition's entries; classified: image uint8 [n, H, W, C], seed int64 [n], label and
-            predicted int32 [n], and the latter's probability float32 [n].
+            image, or .ply per mesh, in folders of the classes if labeled. An npz holds image uint8 [seeds, rows,
+            columns, H, W, C] (reconstructions: [seeds, num, 1 + levels, H, W, C], codes: [seeds, codes, rows, columns,
+            H, W, C]), seed int64 [seeds], z and the values of rows and columns; samples: image uint8 [seeds * num, H,
+            W, C], seed int64 [seeds * num], and the condition's entries; classified: image uint8 [n, H, W, C], seed
+            int64 [n], label and predicted int32 [n], and the latter's probability float32 [n]. Of meshes it holds mesh
+            float32 [..., V, 3] instead of image, and straight beside an interpolation.
         progress: whether stderr says what is drawn, if it takes long.
 
     Returns:
@@ -125,10 +130,8 @@ def sample(
         *others, last = [f"a folder ({each})" if each == FOLDER else each for each in how.suffixes]
         asked_for = f"{out.name}/" if is_folder else out.name
         raise UserError(f"{kind} can be written as {', '.join(others)} or {last}, not as {asked_for!r}")
-    if is_folder and opened.plan.dataset.spec.subject != "image":
-        raise UserError(
-            f"samples of {opened.plan.dataset.name} are not images, so they cannot be a folder of files: choose .npz"
-        )
+    if is_folder and opened.plan.dataset.spec.subject == "point":
+        raise UserError(f"samples of {opened.plan.dataset.name} are points, not a folder of files: choose .npz")
     check_writable(out / "seed" if is_folder else out)
     _check_model(how, opened.plan)
     _check_options(kind, asked, opened.plan)
@@ -136,22 +139,33 @@ def sample(
         bar.start(f"drawing {kind}")
         drawn = how.draw(opened, asked)
     if is_folder:
-        _write_folder(out, _image_files(drawn.arrays, opened.plan.dataset))
+        _write_folder(out, _files(drawn.arrays, opened.plan.dataset))
         return out
     content = _content(drawn, suffix, opened.plan)
     write_new(out, content)
     return out
 
 
-def _image_files(arrays: Mapping[str, np.ndarray], dataset: Dataset) -> dict[str, bytes]:
-    """Map from path to PNG file, one per image: numbered by seed, in folders of the classes if there are labels."""
+def _files(arrays: Mapping[str, np.ndarray], dataset: Dataset) -> dict[str, bytes]:
+    """Map from path to a PNG per image or a PLY per mesh: numbered by seed, in folders of the classes if labeled."""
+    if "mesh" in arrays:
+        write, suffix, examples = partial(_ply, faces=dataset.spec.faces), "ply", arrays["mesh"]
+    else:
+        write, suffix, examples = to_png, "png", arrays["image"]
     names = folder_names(dataset.classes or [str(label) for label in range(dataset.spec.num_classes or 0)])
     place = [f"{names[label]}/" for label in arrays["label"]] if "label" in arrays else [""] * len(arrays["seed"])
     counts, files = Counter(), {}
-    for folder, seed, image in zip(place, arrays["seed"].tolist(), arrays["image"], strict=True):
-        files[f"{folder}seed-{seed}-{counts[seed]:05}.png"] = to_png(image)
+    for folder, seed, example in zip(place, arrays["seed"].tolist(), examples, strict=True):
+        files[f"{folder}seed-{seed}-{counts[seed]:05}.{suffix}"] = write(example)
         counts[seed] += 1
     return files
+
+
+def _ply(vertices: np.ndarray, faces: np.ndarray) -> bytes:
+    """A binary PLY file of a mesh [V, 3]."""
+    import trimesh
+
+    return trimesh.exchange.ply.export_ply(trimesh.Trimesh(vertices, faces, process=False))
 
 
 def _write_folder(out: Path, files: Mapping[str, bytes]) -> None:

@@ -24,10 +24,9 @@ STREAM = 2**31 - 1
 
 def pictures(runs: dict[str, Run], dataset: Dataset) -> dict[str, Any]:
     """Pictures of a dataset's runs (by arm) for `write_report`: "real", "rows" by arm, and "curves" by arm."""
-    num = GRID[dataset.spec.subject]
-    train = dataset.train
-    rows = spread(num, dataset.spec.num_examples, train.get("label"))
-    real = pictured(dataset, {name: entry[rows][None] for name, entry in train.items()})
+    subject, train = dataset.spec.subject, dataset.train
+    rows = spread(GRID[subject], dataset.spec.num_examples, train.get("label"))
+    real = pictured(dataset, {subject: train[subject][rows][None]})
     return {
         "real": real[0],
         "curves": {name: _curves(run.path) for name, run in runs.items()},

@@ -1,7 +1,7 @@
 """Description of a run's dataset in its folder, so that the run can be opened without the data.
 
 dataset.json    name, options, fingerprint, note, classes, and the fields of `Spec` other than arrays
-dataset.npz     the arrays of `Spec`, if any: mean image, faces, the mixture's centers, bounds
+dataset.npz     the arrays of `Spec`, if any: mean image, faces, reference mesh, the mixture's centers, bounds
 """
 
 import hashlib
@@ -67,6 +67,7 @@ def save(folder: Path, dataset: data.Dataset) -> None:
     arrays = {
         "mean": spec.mean,
         "faces": spec.faces,
+        "reference": spec.reference,
         "bounds": spec.bounds,
         "centers": spec.mixture and spec.mixture[0],
     }
@@ -106,6 +107,7 @@ def restore(folder: Path) -> data.Dataset:
             binary=content["binary"],
             num_words=content["num_words"],
             faces=arrays.get("faces"),
+            reference=arrays.get("reference"),
             bounds=arrays.get("bounds"),
             mixture=None if deviation is None else (arrays["centers"], deviation),
         )

@@ -12,6 +12,7 @@ class Contract(NamedTuple):
     """A model's promises, and a config of it that compiles quickly."""
 
     small: Mapping[str, Any]  # fields of the Config
+    dataset: str = "digits"
     likelihood: Literal["exact", "bound"] | None = None
     samples: bool = True  # False if the model draws no images
     conditional: bool = False  # samples need a label

@@ -33,7 +33,8 @@ WIDE = {
     "vqvae2": {"features": 16, "dim": 8, "blocks": 1, "gated_features": 8, "gated_layers": 1},
 }
 """Configs wide enough for bfloat16's rounding to average out; other models have their contract's."""
-SMALL = {name: WIDE.get(name, contract.small) for name, contract in contracts().items() if contract.layers}
+IMAGES = {name: contract for name, contract in contracts().items() if contract.dataset == "digits"}
+SMALL = {name: WIDE.get(name, contract.small) for name, contract in IMAGES.items() if contract.layers}
 NETWORKS = {"logistic": {}, "lenet": POOLED, "vgg": POOLED, "resnet": {"features": 8, "blocks": 1}}
 """Classifier networks other than strided, with their fields."""
 STATISTICS = {"autoencoder": 1, "transformer": 2, "vqvae": 2, "vqvae2": 4}

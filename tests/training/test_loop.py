@@ -375,7 +375,10 @@ def test_twenty_steps_equal_ten_and_ten(name, tmp_path, monkeypatch):
 
     def how(steps):  # naive_bayes's single pass, 13 steps, is not finished after ten
         batch = 64 if name == "naive_bayes" else 16
-        return settings(steps=steps, batch_size=batch, log_every=4, sample_every=10, checkpoint_every=10)
+        dataset = contracts()[name].dataset
+        return settings(
+            steps=steps, batch_size=batch, log_every=4, sample_every=10, checkpoint_every=10, dataset=dataset
+        )
 
     whole = quiet(name, small, how(20), tmp_path / "whole")
     half = quiet(name, small, how(10), tmp_path / "half")
