@@ -125,6 +125,7 @@ def test_each_convolution_is_one_of_xlas_for_all_seeds_on_gpus_and_tpus(name):
         ((16, 300), "bfloat16", (0, 1), ((8, 128), (2, 1)), 2 * 16 * 384),
         ((300, 16), "uint8", (1, 0), ((8, 128), (4, 1)), 16 * 384),
         ((3, 2), "uint32", (0, 1), ((1, 128),), 4 * 3 * 128),
+        ((2, 0), "float32", (0, 1), (), 0),
     ],
 )
 def test_bytes_in_a_tpus_memory(shape, dtype, order, tiling, expected):

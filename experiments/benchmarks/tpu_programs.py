@@ -156,7 +156,7 @@ def padded_bytes(shape: tuple[int, ...], dtype: "DTypeLike", layout: "Layout") -
     """Bytes of an array in a TPU's memory, with the minor-most axes of the layout padded to whole tiles."""
     import numpy as np
 
-    tile = layout.tiling[0]
+    tile = layout.tiling[0] if layout.tiling else ()  # an empty array has no tiles
     sides = [1] * (len(tile) - len(shape)) + [shape[axis] for axis in layout.major_to_minor]
     within = len(sides) - len(tile)
     filled = sides[:within] + [-(-side // unit) * unit for side, unit in zip(sides[within:], tile, strict=True)]

@@ -65,7 +65,7 @@ def models_table(console: Console) -> Table | Group:
     """The models: paper, needs and abilities, the latter read from the models themselves."""
     table = _table("name", "model", "needs", "can", wraps="model", title="Models")
     image, label = jax.ShapeDtypeStruct((16, 16, 1), np.uint8), jax.ShapeDtypeStruct((), np.int32)
-    meshes = {"mesh": (4, 3)} | dict.fromkeys(KINDS, (12,))
+    meshes: dict[str, tuple[int, ...]] = {"mesh": (4, 3), **dict.fromkeys(KINDS, (12,))}
     entries = {name: jax.ShapeDtypeStruct(shape, np.float32) for name, shape in meshes.items()}
     spec = Spec({"image": image, "label": label} | entries, 1000, 10, np.full((16, 16, 1), 0.5))
     for name, entry in models.MODELS.items():
