@@ -156,7 +156,7 @@ def test_matrices_of_affine_maps(bar, kind):
 
 
 def test_one_ring_matrices_minimize_their_energy(bar):
-    """By least squares on the edges of single vertices, with clipped cotangent weights."""
+    """Compares with least squares on the edges of single vertices, with clipped cotangent weights."""
     _, faces, drawn = bar
     deformation, p = Deformation(drawn[1], faces, "rimd"), drawn[0].astype(float)
     x = drawn[1].astype(float)

@@ -13,7 +13,7 @@ from jax import ShapeDtypeStruct
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxgen import models
-from jaxgen.data.deformations import sizes
+from jaxgen.data.mesh_features import sizes
 from jaxgen.data.readers.gaussians import modes
 from jaxgen.model import PyTree, Spec
 from jaxgen.training import engine

@@ -43,7 +43,7 @@ class Dataset(NamedTuple):
 
     image uint8 [n, H, W, C], label int32 [n], caption int32 [n, words], point float32 [n, 2], mesh float32
     [n, vertices, 3]: arrays. The image entry of data read while training decodes on indexing. Features of meshes
-    (`jaxgen.data.deformations`) are computed when their entry is first read.
+    (`jaxgen.data.mesh_features`) are computed when their entry is first read.
     """
 
     name: str
@@ -263,7 +263,7 @@ def load(name: str, *, progress: bool = True, **options: Any) -> Dataset:
       UserError: the name is unknown, an option's value is invalid, the data are not prepared, cannot be decoded, are
         inconsistent or were changed since, or the cache folder cannot be written.
     """
-    from jaxgen.data.deformations import Meshes, reference_and_target
+    from jaxgen.data.mesh_features import Meshes, reference_and_target
     from jaxgen.data.store import decoded
     from jaxgen.data.vocabulary import Vocabulary, longest
 
@@ -351,7 +351,7 @@ def _binary(train: dict[str, Any]) -> bool:
 def _spec(train, classes, mean, faces, reference, vocabulary, mixture, binary) -> "Spec":
     import jax
 
-    from jaxgen.data.deformations import sizes
+    from jaxgen.data.mesh_features import sizes
     from jaxgen.model import Spec
 
     entries = {name: jax.ShapeDtypeStruct(entry.shape[1:], entry.dtype) for name, entry in train.items()}

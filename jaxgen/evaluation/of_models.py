@@ -18,8 +18,8 @@ from jaxgen.evaluation.options import Scoring
 from jaxgen.metrics import evidence
 from jaxgen.metrics.codes import code_error
 from jaxgen.metrics.diversity import SIDE
+from jaxgen.metrics.mesh_errors import box_diagonal, middle_changes, pca_reconstructed, vertex_errors
 from jaxgen.metrics.reconstruction import reconstruction_errors
-from jaxgen.metrics.shapes import box_diagonal, middle_changes, pca_reconstructed, vertex_errors
 from jaxgen.model import Array, Model, State
 from jaxgen.nn.image import from_unit, to_binary
 

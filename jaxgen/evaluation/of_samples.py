@@ -13,9 +13,9 @@ from jaxgen.evaluation.extractor import Extractor
 from jaxgen.metrics.agreement import class_recall, label_agreement
 from jaxgen.metrics.diversity import SIDE, feature_diversity, within_class_diversity
 from jaxgen.metrics.inception_score import inception_score
+from jaxgen.metrics.mesh_errors import box_diagonal, flipped_share, rigid_distances
 from jaxgen.metrics.modes import class_modes, point_modes
 from jaxgen.metrics.parzen import choose_deviation, parzen_log_likelihood
-from jaxgen.metrics.shapes import box_diagonal, flipped_share, rigid_distances
 from jaxgen.metrics.two_sample import two_sample_test
 from jaxgen.model import FEW
 

@@ -12,6 +12,7 @@ from jaxgen.metrics.evidence import (
 from jaxgen.metrics.frechet import frechet_distance, frechet_distance_infinity
 from jaxgen.metrics.inception_score import inception_score
 from jaxgen.metrics.kernel import kernel_distance, squared_mmd
+from jaxgen.metrics.mesh_errors import flipped_share, rigid_distances, vertex_errors
 from jaxgen.metrics.modes import class_modes, point_modes
 from jaxgen.metrics.neighbors import (
     density_coverage,
@@ -23,7 +24,6 @@ from jaxgen.metrics.neighbors import (
 )
 from jaxgen.metrics.parzen import choose_deviation, parzen_log_likelihood
 from jaxgen.metrics.reconstruction import reconstruction_errors
-from jaxgen.metrics.shapes import flipped_share, rigid_distances, vertex_errors
 from jaxgen.metrics.two_sample import two_sample_test
 
 __all__ = [

@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 import trimesh
 
-from jaxgen.data.deformations import Meshes
+from jaxgen.data.mesh_features import Meshes
 from jaxgen.deformation import KINDS, Deformation, aligned, size
 from jaxgen.errors import UserError
 from jaxgen.likelihoods import gaussian_kl

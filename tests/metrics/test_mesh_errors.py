@@ -5,7 +5,7 @@ import pytest
 import trimesh
 from scipy.spatial.transform import Rotation
 
-from jaxgen.metrics import shapes
+from jaxgen.metrics import mesh_errors
 from tests.test_deformation import TETRAHEDRON, grid, moved
 
 CUBE = trimesh.creation.box()
@@ -17,24 +17,24 @@ def meshes(num, seed=0):
 
 
 def test_box_diagonal_of_the_unit_cube():
-    assert shapes.box_diagonal(CORNERS + 5) == pytest.approx(np.sqrt(3))
+    assert mesh_errors.box_diagonal(CORNERS + 5) == pytest.approx(np.sqrt(3))
 
 
 def test_vertex_errors_by_hand():
     """Motions do not count; of a cube twice as large every corner is half a diagonal away."""
     fake = np.stack([moved(CORNERS), 2 * moved(CORNERS, 1)])
-    found = shapes.vertex_errors(np.stack([CORNERS] * 2), fake)
+    found = mesh_errors.vertex_errors(np.stack([CORNERS] * 2), fake)
     np.testing.assert_allclose(found, [0, np.sqrt(3) / 2], atol=1e-12)
     with pytest.raises(ValueError, match="real meshes have the shape"):
-        shapes.vertex_errors(CORNERS[None], CORNERS[None, :5])
+        mesh_errors.vertex_errors(CORNERS[None], CORNERS[None, :5])
 
 
 def test_rigid_distances_equal_those_after_alignment_by_scipy(monkeypatch):
-    monkeypatch.setattr(shapes, "AT_ONCE", 10)  # two meshes at once
+    monkeypatch.setattr(mesh_errors, "AT_ONCE", 10)  # two meshes at once
     x, y = meshes(5), meshes(4, 1)
     x[0] = moved(y[2])
     y[3] *= [1, 1, -1]
-    found = shapes.rigid_distances(x, y)
+    found = mesh_errors.rigid_distances(x, y)
     for i, j in np.ndindex(5, 4):
         _, distance = Rotation.align_vectors(x[i] - x[i].mean(0), y[j] - y[j].mean(0))
         assert found[i, j] == pytest.approx(distance / np.sqrt(8), abs=1e-7)
@@ -48,21 +48,21 @@ def test_pca_equals_the_singular_value_decomposition():
     _, _, axes = np.linalg.svd(train - mean)
     for components in (1, 7):
         expected = mean + (test - mean) @ axes[:components].T @ axes[:components]
-        np.testing.assert_allclose(shapes.pca_reconstructed(train, test, components), expected, atol=1e-8)
+        np.testing.assert_allclose(mesh_errors.pca_reconstructed(train, test, components), expected, atol=1e-8)
     # at most 19 components of 20 examples, which hold every training example
-    np.testing.assert_allclose(shapes.pca_reconstructed(train, train, 500), train, atol=1e-8)
+    np.testing.assert_allclose(mesh_errors.pca_reconstructed(train, train, 500), train, atol=1e-8)
 
 
 def test_edges_and_volume_of_a_box():
     """A box of 1 x 2 x 3, with 12 edges and 6 diagonals of its sides; the same inside out; one without a side."""
     box = (CORNERS * [1, 2, 3])[None] + 7
-    lengths = np.sort(shapes.edge_lengths(box, FACES)[0])
+    lengths = np.sort(mesh_errors.edge_lengths(box, FACES)[0])
     np.testing.assert_allclose(lengths, np.sort([1, 2, 3] * 4 + [5**0.5, 10**0.5, 13**0.5] * 2))
-    np.testing.assert_allclose(shapes.volumes(box, FACES), [6])
-    np.testing.assert_allclose(shapes.volumes(box, FACES[:, ::-1]), [6])
-    assert np.isnan(shapes.volumes(box, FACES[2:])).all()
+    np.testing.assert_allclose(mesh_errors.volumes(box, FACES), [6])
+    np.testing.assert_allclose(mesh_errors.volumes(box, FACES[:, ::-1]), [6])
+    assert np.isnan(mesh_errors.volumes(box, FACES[2:])).all()
     np.testing.assert_allclose(
-        shapes.volumes(TETRAHEDRON[0][None] @ np.diag([2, 1, 1]), TETRAHEDRON[1]),
+        mesh_errors.volumes(TETRAHEDRON[0][None] @ np.diag([2, 1, 1]), TETRAHEDRON[1]),
         [abs(np.linalg.det((TETRAHEDRON[0][1:] - TETRAHEDRON[0][0]) @ np.diag([2, 1, 1]))) / 6],
     )
 
@@ -72,7 +72,7 @@ def test_a_folded_triangle_is_counted():
     mesh, faces = grid(0)
     pulled = mesh.copy()
     pulled[12] = [3.5, 2, 0]  # from (2, 2), over the vertex at (3, 2)
-    found = shapes.flipped_share(np.stack([mesh, moved(mesh), pulled]), faces)
+    found = mesh_errors.flipped_share(np.stack([mesh, moved(mesh), pulled]), faces)
     np.testing.assert_array_equal(found[:2], 0)
     up = np.cross(*(pulled[faces[:, k]] - pulled[faces[:, 0]] for k in (1, 2)))[:, 2] > 0
     assert 0 < (~up).sum() < 4
@@ -80,8 +80,8 @@ def test_a_folded_triangle_is_counted():
 
 
 def test_changes_in_the_middle_by_hand():
-    """Between cubes of sides 1 and 3, that of side 2.2: edges are longer by a tenth; 10.648 instead of 14."""
+    """A cube of side 2.2 between those of 1 and 3: edges are longer by a tenth; volume 10.648 instead of 14."""
     ends = np.stack([CORNERS[None], 3 * moved(CORNERS)[None]])
-    edge, volume = shapes.middle_changes(ends, 2.2 * CORNERS[None], FACES)
+    edge, volume = mesh_errors.middle_changes(ends, 2.2 * CORNERS[None], FACES)
     np.testing.assert_allclose(edge, [0.1])
     np.testing.assert_allclose(volume, [1 - 2.2**3 / 14])

@@ -13,7 +13,7 @@ from jaxgen.evaluation import of_models, of_samples
 from jaxgen.evaluation.options import Scoring
 from jaxgen.evaluation.requested import Requested
 from jaxgen.evaluation.table import COLUMNS, FAMILIES, Context
-from jaxgen.metrics import shapes
+from jaxgen.metrics import mesh_errors
 from jaxgen.model import Latents, Model, Prior
 from jaxgen.models import gan
 
@@ -39,7 +39,7 @@ def flattening(state, z, condition):
 
 @pytest.fixture(scope="module")
 def model():
-    """Its latents are the aligned vertices, and decoded meshes are a tenth shorter; a state scales them."""
+    """A model whose latents are the aligned vertices; decoded meshes are a tenth shorter, and a state scales them."""
     prior = Prior(lambda key, state, num: jax.random.normal(key, (num, 658 * 3)), "gaussian")
     latents = Latents(flattening, prior, lambda state, batch: batch["aligned"])
     return Model(lambda key: None, (), ("aligned",), latents=latents)
@@ -52,13 +52,15 @@ def scored(family, model, bars):
 
 def test_vertex_errors_of_reconstructions_beside_pca(model, bars):
     scores = scored(of_models.vertex_error, model, bars)
-    percent = 100 / shapes.box_diagonal(bars.train["aligned"].mean(0).reshape(-1, 3))
+    percent = 100 / mesh_errors.box_diagonal(bars.train["aligned"].mean(0).reshape(-1, 3))
     meshes = bars.test["aligned"].reshape(12, 658, 3)
-    expected = [percent * shapes.vertex_errors(meshes, scale * meshes * FLATTENED).mean() for scale in (1, 1.1)]
+    expected = [percent * mesh_errors.vertex_errors(meshes, scale * meshes * FLATTENED).mean() for scale in (1, 1.1)]
     np.testing.assert_allclose(scores["vertex_error"], expected, rtol=1e-4)
     # 59 components at most
-    back = shapes.pca_reconstructed(bars.train["aligned"], bars.test["aligned"], 59).reshape(-1, 658, 3)
-    np.testing.assert_allclose(scores["vertex_error_pca"], [percent * shapes.vertex_errors(meshes, back).mean()] * 2)
+    back = mesh_errors.pca_reconstructed(bars.train["aligned"], bars.test["aligned"], 59).reshape(-1, 658, 3)
+    np.testing.assert_allclose(
+        scores["vertex_error_pca"], [percent * mesh_errors.vertex_errors(meshes, back).mean()] * 2
+    )
     assert scores.keys() == {"vertex_error", "vertex_error_pca"}
 
 
@@ -75,9 +77,9 @@ def test_pca_of_the_features_of_a_model(bars):
         lambda state, batch: batch["gradients"][:, :1],
     )
     scores = scored(of_models.vertex_error, Model(None, (), ("gradients",), latents=latents), bars._replace(**splits))
-    back = deformation.meshes(shapes.pca_reconstructed(*(splits[s]["gradients"] for s in ("train", "test")), 1))
-    percent = 100 / shapes.box_diagonal(bars.train["aligned"].mean(0).reshape(-1, 3))
-    expected = percent * shapes.vertex_errors(bars.test["mesh"], back).mean()
+    back = deformation.meshes(mesh_errors.pca_reconstructed(*(splits[s]["gradients"] for s in ("train", "test")), 1))
+    percent = 100 / mesh_errors.box_diagonal(bars.train["aligned"].mean(0).reshape(-1, 3))
+    expected = percent * mesh_errors.vertex_errors(bars.test["mesh"], back).mean()
     np.testing.assert_allclose(scores["vertex_error_pca_features"], [expected] * 2, rtol=1e-6)
 
 
@@ -105,14 +107,14 @@ def test_statistics_of_samples(bars):
     sides = of_samples.Sides(
         bars, *(Values(getattr(bars, s)["mesh"]) for s in ("train", "validation", "test")), None, 0
     )
-    percent = 100 / shapes.box_diagonal(bars.train["aligned"].mean(0).reshape(-1, 3))
+    percent = 100 / mesh_errors.box_diagonal(bars.train["aligned"].mean(0).reshape(-1, 3))
     copies = of_samples.meshes(sides, Values(bars.train["mesh"][:5]))
     assert copies["specificity"] < 1e-4
-    assert copies["flipped"] == shapes.flipped_share(bars.train["mesh"][:5], bars.spec.faces).mean()
-    distances = shapes.rigid_distances(bars.train["mesh"][:5], bars.test["mesh"])
+    assert copies["flipped"] == mesh_errors.flipped_share(bars.train["mesh"][:5], bars.spec.faces).mean()
+    distances = mesh_errors.rigid_distances(bars.train["mesh"][:5], bars.test["mesh"])
     np.testing.assert_allclose(copies["generalization"], percent * distances.min(0).mean(), rtol=1e-9)
     others = of_samples.meshes(sides, Values(bars.test["mesh"][:7]))
-    expected = shapes.rigid_distances(bars.test["mesh"][:7], bars.train["mesh"]).min(1).mean()
+    expected = mesh_errors.rigid_distances(bars.test["mesh"][:7], bars.train["mesh"]).min(1).mean()
     np.testing.assert_allclose(others["specificity"], percent * expected, rtol=1e-9)
     for key, score in (copies | others).items():
         assert score >= COLUMNS[key].bounds[0]

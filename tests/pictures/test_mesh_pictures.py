@@ -98,7 +98,7 @@ def test_other_codes_are_decoded_too(kind, shape, run, opened, tmp_path):
 
 
 def test_samples_as_a_folder_are_files_of_meshes(run, tmp_path):
-    """They read back as the meshes of the npz, in the data's connectivity."""
+    """Reads them back: the meshes of the npz, in the data's connectivity."""
     folder = sample(run.path, num=2, out=f"{tmp_path}/meshes/")
     found = arrays(sample(run.path, num=2, out=tmp_path / "a.npz"))
     names = [f"seed-{seed}-{i:05}.ply" for seed in SEEDS for i in range(2)]
