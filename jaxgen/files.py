@@ -7,6 +7,16 @@ from pathlib import Path
 from jaxgen.errors import UserError
 
 
+def expanded(path: str | Path) -> Path:
+    """Path of --out or another option, with ~ as the home folder. Raises UserError for an empty path, and for the home of an unknown user."""
+    if not str(path):
+        raise UserError("--out takes a path, not ''")
+    found = Path(os.path.expanduser(path))  # Path.expanduser raises where there is no home
+    if found.parts and found.parts[0].startswith("~") and not os.path.lexists(found.parts[0]):
+        raise UserError(f"there is no home folder {found.parts[0]}; ./{path} is a path below the current folder")
+    return found
+
+
 def check_writable(path: Path) -> None:
     """Raises UserError if a file at `path`, a place for a result, could not be written. Leaves nothing behind."""
     if os.path.isdir(path):  # Path.is_dir raises where it may not look

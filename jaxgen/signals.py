@@ -36,11 +36,13 @@ def handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
         yield
     finally:
         for each, handler_before in before.items():
-            signal.signal(each, handler_before)
+            if each != signal.SIGXCPU or signal.getsignal(each) is not signal.SIG_IGN:  # see `_heard`
+                signal.signal(each, handler_before)
 
 
 def end(number: int, frame: FrameType | None) -> None:
     """Signal handler that raises `Stopped`, which ends a command."""
+    _heard(number)
     stopped, running = Stopped("", signal.Signals(number)), []
     while frame:
         running.append(frame.f_code)
@@ -56,6 +58,12 @@ def end(number: int, frame: FrameType | None) -> None:
         os._exit(stopped.status)
     _since.pop(number, None)
     raise stopped
+
+
+def _heard(number: int) -> None:
+    """Ignores SIGXCPU from now on: beyond its limit of processor time, a process gets one every second."""
+    if number == signal.SIGXCPU:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _send(number: int) -> None:
@@ -93,6 +101,8 @@ def _watch(reading: int) -> None:
         for number in numbers:
             if number in _sent:
                 _sent.remove(number)
+            elif number == signal.SIGXCPU:  # comes again every second; while XLA computes, nothing can ignore it
+                first = first or time.monotonic()
             elif number in HEEDED:
                 first = first or time.monotonic()
                 if time.monotonic() - first > TOGETHER:
@@ -116,6 +126,7 @@ def heeded(say: Callable[[str], None]) -> Iterator[Callable[[], signal.Signals |
         for each in HEEDED:
             if not _watching and signal.getsignal(each) is not signal.SIG_IGN:
                 signal.signal(each, signal.default_int_handler if each == signal.SIGINT else signal.SIG_DFL)
+        _heard(number)
         if len(came) > 1:
             return
         say(f"{came[0].name}: stopping after the steps up to the next row; once more ends at once, without saving")

@@ -5,9 +5,11 @@ import importlib.util
 import sys
 import sysconfig
 import threading
-from importlib.machinery import ModuleSpec
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import machinery
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import NamedTuple
 
 from jaxgen.errors import UserError
@@ -27,7 +29,51 @@ class Loaded(NamedTuple):
 
 
 _KNOWN: dict[str, tuple[dict[Path, bytes | None], Loaded]] = {}
-"""Map from module name to the contents of its files when it was imported, and the module."""
+"""Map from module name to the contents of its files as they were executed, and the module."""
+
+_EXECUTED: dict[Path, bytes] = {}
+"""Map from file to its content, of the import that is under way."""
+
+
+class _Source(machinery.SourceFileLoader):
+    """Loader that compiles the file itself: Python's bytecode cache misses an edit of equal size within a second."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        """Compiles the file as it is now."""
+        content = self.get_data(self.path)
+        _EXECUTED[Path(self.path).resolve()] = content
+        return self.source_to_code(content, self.path)
+
+
+@contextmanager
+def _sources_below(folder: Path) -> Iterator[None]:
+    """Imports files below `folder`, but for installed packages, by `_Source`; the folder is on the path."""
+    loaders = (
+        (machinery.ExtensionFileLoader, machinery.EXTENSION_SUFFIXES),
+        (_Source, machinery.SOURCE_SUFFIXES),
+        (machinery.SourcelessFileLoader, machinery.BYTECODE_SUFFIXES),
+    )
+
+    def finder(path: str) -> machinery.FileFinder:
+        place = Path(path).resolve()
+        if not place.is_relative_to(folder) or INSTALLED & set(place.parts) or not place.is_dir():
+            raise ImportError(f"{path} is not a user's", path=path)
+        return machinery.FileFinder(path, *loaders)
+
+    def forget() -> None:  # finders are kept by path
+        for path in [each for each in sys.path_importer_cache if Path(each).resolve().is_relative_to(folder)]:
+            del sys.path_importer_cache[path]
+
+    forget()
+    sys.path_hooks.insert(0, finder)
+    sys.path.insert(0, str(folder))
+    _EXECUTED.clear()
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+        sys.path_hooks.remove(finder)
+        forget()
 
 
 def load_file(path: Path, kind: str) -> Loaded:
@@ -41,14 +87,14 @@ def load_file(path: Path, kind: str) -> Loaded:
     """
     place = path.parent.resolve() / path.name
     name = f"jaxgen_{kind}_{path.stem}_{hashlib.sha256(str(place).encode()).hexdigest()[:8]}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
+    if path.suffix != ".py":
         raise UserError(f"{path} is no Python file")
     with _ALONE:
         files, loaded = _KNOWN.get(name, ({}, None))
         if loaded is None or files != {file: _content(file) for file in files}:
-            loaded = _loaded(path, name, spec)
-            _KNOWN[name] = {file: _content(file) for file in (place, *loaded.imported.values())}, loaded
+            loaded = _loaded(path, name)
+            files = {file.resolve() for file in (place, *loaded.imported.values())}
+            _KNOWN[name] = {file: _EXECUTED.get(file) for file in files}, loaded
         return loaded
 
 
@@ -56,27 +102,32 @@ def _content(file: Path) -> bytes | None:
     return file.read_bytes() if file.is_file() else None
 
 
-def _loaded(path: Path, name: str, spec: ModuleSpec) -> Loaded:
+def _loaded(path: Path, name: str) -> Loaded:
     folder = path.parent.resolve()
     others = {each: sys.modules.pop(each) for each in list(sys.modules) if _of_a_user(each, folder)}
+    earlier = {each: module for each, module in sys.modules.items() if each == name or each.startswith(f"{name}.")}
     before = set(sys.modules)
-    module = importlib.util.module_from_spec(spec)
+    loader = _Source(name, str(path))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_file_location(name, path, loader=loader))
     sys.modules[name] = module  # dataclasses and tyro look a class's module up by name
-    sys.path.insert(0, str(folder))
-    importlib.invalidate_caches()  # a file may have been written since the folder was read
+    imported = False
     try:
-        spec.loader.exec_module(module)  # type: ignore[union-attr]  # checked above
+        with _sources_below(folder):
+            loader.exec_module(module)
+        imported = True
     except UserError:
         raise
     except (Exception, SystemExit) as error:
         raise UserError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
     finally:
-        sys.path.remove(str(folder))
         found = {each: file for each in set(sys.modules) - before - {name} if (file := _beside(each, folder))}
         for each in found:
             sys.modules[f"{name}.{each}"] = sys.modules.pop(each)
             _rename(sys.modules[f"{name}.{each}"], each, f"{name}.{each}")
         sys.modules.update({each: module for each, module in others.items() if each != name})
+        if not imported:  # what was imported before is still in use
+            sys.modules.pop(name)
+            sys.modules.update(earlier)
     files = [file for file in found.values() if file.suffix == ".py"]
     return Loaded(module, {file.relative_to(folder).as_posix(): file for file in files})
 

@@ -1,7 +1,9 @@
 """Files of a user's own that import others beside them; and runs that are opened without any of these."""
 
+import os
 import shutil
 import sys
+import typing
 from pathlib import Path
 
 import pytest
@@ -189,6 +191,46 @@ class Config:
     kind: Kind = Kind.ODD
     part: Parts.Of = Parts.Of()
 """
+
+
+@pytest.mark.parametrize("name", ["own.py", "helper.py"])
+def test_an_edit_of_equal_size_within_a_second(name, tmp_path, monkeypatch):
+    """Python's bytecode cache compares sizes and whole seconds."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    files = {"own.py": "from helper import B\nA = 1", "helper.py": "B = 1"}
+    for each, text in files.items():
+        (tmp_path / each).write_text(text)
+    before = load_file(tmp_path / "own.py", "model").module
+    assert (before.A, before.B) == (1, 1)
+    status = (tmp_path / name).stat()
+    (tmp_path / name).write_text(files[name].replace("= 1", "= 2"))
+    os.utime(tmp_path / name, ns=(status.st_atime_ns, status.st_mtime_ns))
+    after = load_file(tmp_path / "own.py", "model").module
+    expected = {each: 1 + (each == name) for each in files}
+    assert expected == {"own.py": after.A, "helper.py": after.B}
+
+
+def test_an_edit_while_a_file_is_imported(tmp_path):
+    """The file as it was executed counts, so the edit is seen the next time."""
+    edits = "import pathlib\nA = 1\npathlib.Path(__file__).write_text('A = 2')"
+    (tmp_path / "own.py").write_text(edits)
+    assert [load_file(tmp_path / "own.py", "model").module.A for _ in range(2)] == [1, 2]
+
+
+def test_a_mistake_that_is_undone(tmp_path):
+    """The module of before stands in Python's table again: annotations are looked up there."""
+    (tmp_path / "helper.py").write_text("T = int")
+    text = "from __future__ import annotations\nfrom helper import T\nclass Config:\n    width: T = 3\n"
+    (tmp_path / "own.py").write_text(text)
+    before = load_file(tmp_path / "own.py", "model").module
+    (tmp_path / "own.py").write_text("1 / 0")
+    with pytest.raises(UserError, match="ZeroDivisionError"):
+        load_file(tmp_path / "own.py", "model")
+    (tmp_path / "own.py").write_text(text)
+    after = load_file(tmp_path / "own.py", "model").module
+    assert after is before
+    assert typing.get_type_hints(after.Config) == {"width": int}
+    assert "helper" not in sys.modules
 
 
 @pytest.mark.parametrize("first", ["", "from __future__ import annotations\n"])

@@ -4,13 +4,13 @@ import contextlib
 import functools
 import inspect
 import io
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from jaxgen.errors import UserError
+from jaxgen.files import expanded
 
 KINDS = {
     "INT": "a whole number",
@@ -83,7 +83,7 @@ def _paths(info: Any) -> Any:
     def made(words: list[str]) -> Path:
         if not words[0]:
             raise ValueError("'' is empty")
-        return Path(os.path.expanduser(words[0]))
+        return expanded(words[0])
 
     return PrimitiveConstructorSpec(1, "PATH", made, lambda each: isinstance(each, Path), lambda each: [str(each)])
 

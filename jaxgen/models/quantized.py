@@ -49,7 +49,7 @@ class QuantizedConfig:
     fsq_levels: tuple[int, ...] = (8, 5, 5, 5)  # of fsq: of each dimension; K is their product
     commitment: float = 0.25  # of euclidean and cosine: beta, the weight of the commitment loss
     average: float = 0.99  # decay of the codebook's running averages
-    replace: bool = True  # of euclidean and cosine: unused codes become random vectors of a batch
+    keep_unused: bool = False  # of euclidean and cosine: unused codes stay, not replaced by vectors of a batch
     code_steps: int = 2000  # of the first phase, which trains all but the priors
     learning_rate: float = 1e-3  # of its Adam
     prior: Literal["transformer", "pixelcnn"] = "transformer"  # of the top level's codes
@@ -74,7 +74,7 @@ def check(config: QuantizedConfig, spec: Spec, halvings: Iterable[int]) -> None:
     check_positive(config, *names, *more)
     check_not_negative(config, "residual_blocks", "commitment")
     check_share(config, "average", "dropout")
-    learned = ("num_codes", "code_dim", "commitment", "replace")
+    learned = ("num_codes", "code_dim", "commitment", "keep_unused")
     check_idle(config, "codebook", {"euclidean": learned, "cosine": learned, "fsq": ("fsq_levels",)})
     check_idle(config, "prior", {"transformer": ("dim", "heads", "blocks", "memory")})
     if config.num_codes < 2:
@@ -100,7 +100,7 @@ def make_quantizer(config: QuantizedConfig) -> Quantizer:
 
 def replacing(config: QuantizedConfig, step: Array) -> Array:
     """True, bool [], while unused codes are replaced."""
-    return jnp.bool_(config.replace) & (step < int(REPLACING * config.code_steps))
+    return jnp.bool_(not config.keep_unused) & (step < int(REPLACING * config.code_steps))
 
 
 def usage(name: str, book: Codebook) -> dict[str, Array]:

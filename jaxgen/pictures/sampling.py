@@ -15,7 +15,7 @@ from jaxgen.data import Dataset
 from jaxgen.data.readers.image_folder import folder_names
 from jaxgen.drawing import legible_scale, stacked, to_animation, to_png
 from jaxgen.errors import UserError
-from jaxgen.files import check_writable, write_new
+from jaxgen.files import check_writable, expanded, write_new
 from jaxgen.model import Model
 from jaxgen.pictures import latents
 from jaxgen.pictures.kinds import FOLDER, KINDS, Asked, Drawn, Kind
@@ -124,7 +124,7 @@ def sample(
     is_folder = bool(out) and (
         str(out).endswith(("/", os.sep)) or os.path.isdir(out)
     )  # Path.is_dir raises for too long a name
-    out = Path(out).expanduser() if out is not None else opened.path / f"{kind}{how.suffixes[0]}"
+    out = expanded(out) if out is not None else opened.path / f"{kind}{how.suffixes[0]}"
     suffix = FOLDER if is_folder else out.suffix.lower()
     if suffix not in how.suffixes:
         *others, last = [f"a folder ({each})" if each == FOLDER else each for each in how.suffixes]

@@ -717,7 +717,7 @@ def test_samples_replace_no_other_file(run, here):
     [
         (["--out", "samples.jpg"], "samples can be written as .png, .npz or a folder (/), not as 'samples.jpg'"),
         (["--out", "samples"], "samples can be written as .png, .npz or a folder (/), not as 'samples'"),
-        (["--out", ""], "samples can be written as .png, .npz or a folder (/), not as ''"),
+        (["--out", ""], "--out takes a path, not ''"),
         (["--out", "file/samples.png"], "cannot write file/samples.png: Not a directory"),
         (["--out", "/proc/samples.png"], "cannot write /proc/samples.png: "),
         (["--num", "0"], "--num must be at least 10, one a class, not 0"),

@@ -133,13 +133,16 @@ def test_a_user_without_a_home(argv, monkeypatch, tmp_path, capsys):
         "data prepare nlvr --from NAME",
         "evaluate --images NAME --dataset digits",
         "evaluate --images x.npy --dataset digits --extractor NAME",
+        "data show digits --num 4 --out NAME",
+        "train naive_bayes --steps 1 --out NAME",
+        "sample RUN --out NAME",
     ],
 )
-def test_a_folder_in_a_home_that_is_not_there(name, argv, monkeypatch, tmp_path, capsys):
+def test_a_folder_in_a_home_that_is_not_there(name, argv, run, monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("os.path.expanduser", os.fspath)  # as for such a user
     np.save("x.npy", np.zeros((20, 8, 8, 1), np.uint8))
-    assert cli.main(argv.replace("NAME", name).split()) == 2
+    assert cli.main(argv.replace("NAME", name).replace("RUN", str(run.path)).split()) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert name in line
     assert [path.name for path in tmp_path.iterdir()] == ["x.npy"]

@@ -1,6 +1,7 @@
 """Real processes: killed, interrupted, and two on one run."""
 
 import os
+import resource
 import signal
 import subprocess
 import time
@@ -40,14 +41,25 @@ def test_killed_at_random_moments(tmp_path):
 
 @pytest.mark.parametrize(
     ("number", "status"),
-    [(signal.SIGTERM, 75), (signal.SIGINT, 130), (signal.SIGHUP, 129), (signal.SIGUSR1, 75)],
+    [
+        (signal.SIGTERM, 75),
+        (signal.SIGINT, 130),
+        (signal.SIGHUP, 129),
+        (signal.SIGUSR1, 75),
+        (signal.SIGUSR2, 75),
+        (signal.SIGXCPU, 75),
+    ],
 )
 def test_a_signal_saves_and_leaves_with_its_status(rarely, tmp_path, number, status):
     out = tmp_path / "run"
     process = kills.start(out, *RARELY)
     while not (out / "metrics.jsonl").exists() or not (out / "metrics.jsonl").stat().st_size:
         time.sleep(0.002)
-    process.send_signal(number)
+    if number == signal.SIGXCPU:  # a limit that is passed: the signal comes at once and again every second
+        _, most = resource.getrlimit(resource.RLIMIT_CPU)
+        resource.prlimit(process.pid, resource.RLIMIT_CPU, (1, most))
+    else:
+        process.send_signal(number)
     _, err = process.communicate(timeout=300)
     assert process.returncode == status, err
     (step,) = (int(each.name) for each in (out / "checkpoints").iterdir())

@@ -41,7 +41,9 @@ def test_before_a_run_is_begun(name, tmp_path, monkeypatch, capsys):
     assert cli.main(["train", "vae", "--out", str(tmp_path / "run")]) == STATUS[name]
     assert capsys.readouterr().err == "jaxgen: stopped\n"
     assert not list(tmp_path.iterdir())
-    assert {each: signal.getsignal(each) for each in signals.HEEDED} == before
+    after = {each: signal.getsignal(each) for each in signals.HEEDED}
+    assert after == before | ({signal.SIGXCPU: signal.SIG_IGN} if name == "SIGXCPU" else {})
+    signal.signal(signal.SIGXCPU, before[signal.SIGXCPU])
 
 
 COLLECTED = """
@@ -134,6 +136,21 @@ def test_a_second_ends_the_process_while_it_waits_for_c(first, second, status, t
     code = WAITING.format(**both, apart=signals.TOGETHER + 0.2, rounds=10**9)
     assert child(code, tmp_path) == (status, "\njaxgen: ended at the second signal\n")
     assert time.monotonic() - begun < 30  # the rounds take minutes
+
+
+LIMITED = """
+import contextlib, hashlib, resource, signal, time
+resource.setrlimit(resource.RLIMIT_CPU, (1, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+with {context}, signals.handled(signals.end), signals.heeded(lambda _: None) as asked:
+    while time.process_time() < 3.2:
+        hashlib.pbkdf2_hmac("sha256", b"", b"", 10**5)
+sys.exit(int(asked()))
+"""
+
+
+@pytest.mark.parametrize("context", ["signals.watched()", "contextlib.nullcontext()"])
+def test_a_limit_of_processor_time_that_is_passed_again_every_second(context, tmp_path):
+    assert child(LIMITED.format(context=context), tmp_path) == (signal.SIGXCPU, "")
 
 
 def test_two_at_once_are_one(tmp_path):
