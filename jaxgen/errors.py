@@ -9,9 +9,12 @@ class UserError(Exception):
     """A user's mistake, shown as one line without a traceback; the command exits with status 2."""
 
 
-def did_you_mean(name: str, known: Iterable[str], most: int = 1) -> str:
-    """Hint with at most `most` known names close to `name`, in any case, as "did you mean vae? "; "" if none is."""
-    names = {each.casefold(): each for each in known}
+def did_you_mean(name: str, known: Iterable[str], most: int = 1, prefix: str = "") -> str:
+    """Hint with at most `most` known names close to `name`, in any case, as "did you mean vae? "; "" if none is.
+
+    The names are shown with `prefix`.
+    """
+    names = {each.casefold(): prefix + each for each in known}
     close = difflib.get_close_matches(name.casefold(), names, most)
     return f"did you mean {' or '.join(names[each] for each in close)}? " if close else ""
 

@@ -8,7 +8,10 @@ from jaxgen.errors import UserError
 
 
 def expanded(path: str | Path) -> Path:
-    """Path of --out or another option, with ~ as the home folder. Raises UserError for an empty path, and for the home of an unknown user."""
+    """Path of --out or another option, with ~ as the home folder.
+
+    Raises UserError for an empty path, and for the home of a user who is not known.
+    """
     if not str(path):
         raise UserError("--out takes a path, not ''")
     found = Path(os.path.expanduser(path))  # Path.expanduser raises where there is no home

@@ -143,9 +143,12 @@ def _of_jax_settings(error: BaseException) -> str:
         jax.devices()
     except (RuntimeError, AssertionError) as failed:  # then `error` came of it; JAX hides where
         names = ("JAX_PLATFORMS", "JAX_PLATFORM_NAME", "XLA_FLAGS")
-        given = " ".join(f"{name}={os.environ[name]}" for name in names if os.environ.get(name))
+        given = {name: os.environ[name] for name in names if os.environ.get(name)}
+        settings = " ".join(f"{name}={value}" for name, value in given.items()) or "its defaults"
         reason = str(failed).partition(" (set ")[0] or "no such device"
-        return f"JAX cannot start with {given or 'its defaults'} ({reason}): unset it, or choose JAX_PLATFORMS=cpu"
+        ways = [f"unset {' and '.join(given)}"] if given else []
+        ways += ["choose JAX_PLATFORMS=cpu"] if given.get("JAX_PLATFORMS") != "cpu" else []
+        return f"JAX cannot start with {settings} ({reason}): {', or '.join(ways)}"
     return ""
 
 

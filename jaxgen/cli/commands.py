@@ -3,6 +3,7 @@
 import inspect
 import os
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -128,8 +129,8 @@ def runs_command(argv: list[str]) -> None:
         jaxgen runs [FOLDER]     FOLDER is runs if not given
 
         A run is damaged if a file or a checkpoint's record cannot be read; `jaxgen verify` checks everything.
-        If stdout is no terminal, a run is a line of fields separated by tabs: folder, state, step, maximum of steps,
-        model, data, seeds, seconds, note.
+        If stdout is no terminal, a run is a line of fields separated by tabs: folder, state, step, number of steps that
+        it takes, model, data, seeds, seconds, note.
         """
         from rich.console import Console
 
@@ -139,7 +140,7 @@ def runs_command(argv: list[str]) -> None:
 
         found = runs_below(path)
         if not found:
-            print(f"no run below {path}")
+            print(f"no run below {path}", file=sys.stderr)  # stdout has runs only
             return
         console, standings = Console(), [standing(run) for run in found]
         if console.is_terminal:

@@ -16,6 +16,7 @@ import io
 import json
 import posixpath
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -120,12 +121,15 @@ def _csv_rows(path: Path, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
                 f"the first line of {path} names the columns {', '.join(names)[:100]}: it has to name file_name and "
                 "text or label, with commas between them"
             )
+        twice = [name for name, count in Counter(names).items() if name and count > 1]
+        if twice:
+            raise UserError(f"the first line of {path} names {twice[0]} twice: leave one of them out")
         for values in lines:
             where = f"line {lines.line_num} of {path}"
             if len(values) > len(names):
                 raise UserError(f"{where} has more columns than the first line names")
             if values:
-                yield where, _once(where, zip(names, values, strict=False))
+                yield where, {name: value for name, value in zip(names, values, strict=False) if name}
     except csv.Error as error:
         raise UserError(f"line {lines.line_num} of {path} is no CSV ({error})") from error
 

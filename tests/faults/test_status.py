@@ -93,7 +93,7 @@ def test_how_runs_stand(run, tmp_path, capsys):
     out = capsys.readouterr().out
     assert [out.count(word) for word in ("damaged", "stopped")] == [2, 2], out
     assert cli.main(["runs", str(tmp_path / "broken" / "samples")]) == 0
-    assert capsys.readouterr().out.startswith("no run below ")
+    assert capsys.readouterr().err.startswith("no run below ")
 
 
 @pytest.mark.parametrize("name", ["run of\tmine", "a/" + "long-" * 40, "new\nline", "été"])

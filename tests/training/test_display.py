@@ -159,4 +159,6 @@ def test_reading_says_how_far_it_is_in_lines(monkeypatch, shown):
     assert [example["image"][0, 0, 0] for _, example in read] == list(range(40))
     lines = console.file.getvalue().splitlines()
     assert bool(lines) == shown
-    assert all(re.fullmatch(r"reading mine train: \d+ of 40", line) for line in lines)
+    counts = [int(re.fullmatch(r"reading mine train: (\d+) of 40", line)[1]) for line in lines]
+    assert counts == sorted(counts)
+    assert not shown or counts[-1] > 0

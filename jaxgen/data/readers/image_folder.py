@@ -272,10 +272,12 @@ def _found_in_zip(path: Path) -> _Found:
     """Lists the content of a zip file. Raises UserError if there is no image, or if two files have one name."""
     with zipfile.ZipFile(path) as archive:
         sizes = [(_place(info), info.file_size) for info in archive.infolist()]
-    sizes = [(name, size) for name, size in sizes if not any(part.startswith(".") for part in name.split("/"))]
-    files = [
-        _File(name, size, 0) for name, size in sizes if not name.endswith("/") and not name.startswith("__MACOSX/")
+    sizes = [
+        (name, size)
+        for name, size in sizes
+        if name and not name.startswith("__MACOSX/") and not any(part.startswith(".") for part in name.split("/"))
     ]
+    files = [_File(name, size, 0) for name, size in sizes if not name.endswith("/")]
     for name, count in Counter(file.path for file in files).items():
         if count > 1:
             raise UserError(f"{path} holds {count} files called {name}: give each a name of its own")

@@ -137,7 +137,7 @@ def _check_known(name: str) -> None:
 
     known = tfds.list_builders(with_community_datasets=False)
     if name not in known:
-        hint = did_you_mean(f"tfds:{name}", [f"tfds:{each}" for each in known], 3).rstrip()
+        hint = did_you_mean(name, known, 3, "tfds:").rstrip()
         raise UserError(f"TFDS has no dataset {name}: {hint or CATALOG}")
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import re
+import zipfile
 from itertools import chain
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from jaxgen import data
 from jaxgen.data import captions as captions_files
 from jaxgen.data.image_files import decoded
 from jaxgen.data.options import Options
+from jaxgen.data.readers import image_folder
 from jaxgen.data.readers.image_folder import identity, read
 from jaxgen.data.source import BadExampleError
 from jaxgen.errors import UserError
@@ -906,6 +908,28 @@ def test_wrong_metadata(tmp_path, rows, says):
     assert message(tmp_path).startswith(says.format(path=tmp_path / "metadata.jsonl", folder=tmp_path))
 
 
+def test_a_csv_file_of_a_spreadsheet(tmp_path):
+    """Columns without a name, of empty cells at the right, are no columns."""
+    save(tmp_path, "a.png", "b.png", "c.png")
+    (tmp_path / "metadata.csv").write_text("file_name,label,,\na.png,cat,,\nb.png,cat,,\nc.png,dog,,\n")
+    assert source(tmp_path).note.endswith("; 2 classes: cat 2, dog 1; labels from metadata.csv")
+
+
+def test_a_zip_of_a_mac(tmp_path):
+    """It has folders of resource forks, and other tools write ./ as an entry."""
+    png = io.BytesIO()
+    Image.new("L", (4, 4)).save(png, "png")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name in ("./", "cat/", "__MACOSX/", "__MACOSX/cat/"):
+            archive.writestr(name, b"")
+        archive.writestr("__MACOSX/cat/._1.png", b"x")
+        for number in range(3):
+            archive.writestr(f"cat/{number}.png", png.getvalue())
+    found = image_folder._found_in_zip(tmp_path / "a.zip")
+    assert [file.path for file in found.images] == [f"cat/{number}.png" for number in range(3)]
+    assert (found.bare, dict(found.others)) == ([], {})
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -915,8 +939,8 @@ def test_wrong_metadata(tmp_path, rows, says):
         ),
         ("file_name;text\na.png;a\n", "the first line of {path} names the columns file_name;text: it has to name"),
         ("File_Name,text\na.png,a\n", "the first line of {path} names the columns File_Name, text: it has to name"),
-        ("file_name,label,label\na.png,x,y\n", "line 2 of {path} has label twice: leave one of them out"),
-        ("file_name,label, label\na.png,x,y\n", "line 2 of {path} has label twice: leave one of them out"),
+        ("file_name,label,label\na.png,x,y\n", "the first line of {path} names label twice: leave one of them out"),
+        ("file_name,label, label\na.png,x,y\n", "the first line of {path} names label twice: leave one of them out"),
         ("", "{path} has no line about an image: fill it in, or remove it"),
         ("file_name,label\n", "{path} has no line about an image: fill it in, or remove it"),
         ("file_name,text\na.png,a,b\n", "line 2 of {path} has more columns than the first line names"),
