@@ -8,6 +8,9 @@ tokens are patches of 2x2 bits. All 10,000 test images are scored; the VAE's bou
     jaxgen data prepare binarized_mnist
     jaxgen compare experiments/autoregressive_mnist.py
 
+Time: under 2 hours on 2 CPU cores (estimated; not run yet). Expected: every exact likelihood above the VAE's bound, and
+a gated PixelCNN of fewer than 90 nats; one seed of it had 91.4 nats after 600 batches.
+
 experiments/autoregressive_mnist_short.py has half as many batches, and dynamic bits only. The papers' networks, as a
 command for a GPU (their figures: Diagonal BiLSTM -79.20, of fixed bits, van den Oord et al. 2016, table 4; gated
 PixelCNN -80.10, of fixed bits, Gulrajani et al. 2017, table 1):

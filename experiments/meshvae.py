@@ -1,6 +1,6 @@
 """The mesh VAE on bending, twisting bars: aligned vertices against rotation-invariant features, by latent size.
 
-    jaxgen compare meshvae
+    jaxgen compare experiments/meshvae.py
 
 Every number is the mean distance of held-out meshes' vertices from their reconstructions after rigid alignment, in
 percent of the diagonal of the box around the mean training mesh. Beside it stands PCA with as many components, on

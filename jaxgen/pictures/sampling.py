@@ -131,7 +131,9 @@ def sample(
         asked_for = f"{out.name}/" if is_folder else out.name
         raise UserError(f"{kind} can be written as {', '.join(others)} or {last}, not as {asked_for!r}")
     if is_folder and opened.plan.dataset.spec.subject == "point":
-        raise UserError(f"samples of {opened.plan.dataset.name} are points, not a folder of files: choose .npz")
+        raise UserError(
+            f"samples of {opened.plan.dataset.name} are not images, so they cannot be a folder of files: choose .npz"
+        )
     check_writable(out / "seed" if is_folder else out)
     _check_model(how, opened.plan)
     _check_options(kind, asked, opened.plan)
