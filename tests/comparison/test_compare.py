@@ -227,7 +227,7 @@ def test_experiments_come_with_the_package():
 
 @pytest.mark.parametrize("name", shipped())
 def test_shipped_experiments_can_be_made(name):
-    """Arms can be made for 28x28 images in ten classes, points, or meshes; docstrings say command, time, expectation."""
+    """Arms can be made for 28x28 images in ten classes, points, or meshes; docstrings give what a user needs."""
     loaded = load_experiment(name)
     for part in (f"jaxgen compare experiments/{name}.py", "Time: ", "Expected"):
         assert part in loaded.description

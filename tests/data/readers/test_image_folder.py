@@ -916,7 +916,7 @@ def test_a_csv_file_of_a_spreadsheet(tmp_path):
 
 
 def test_a_zip_of_a_mac(tmp_path):
-    """It has folders of resource forks, and other tools write ./ as an entry."""
+    """Folders of resource forks are left out; other tools write ./ as an entry."""
     png = io.BytesIO()
     Image.new("L", (4, 4)).save(png, "png")
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
