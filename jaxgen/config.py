@@ -30,12 +30,12 @@ def configured(cls: type, values: dict[str, Any], what: str) -> Any:
 
 
 def annotations(cls: type, what: str) -> dict[str, Any]:
-    """Map from a dataclass's fields to their types. Raises UserError if it is none, or a type is not defined."""
+    """Map from a dataclass's fields to their types. Raises UserError if it is none, or a type cannot be read."""
     if not dataclasses.is_dataclass(cls):
         raise UserError(f"{what}: Config is no dataclass")
     try:
         hints = typing.get_type_hints(cls)
-    except NameError as error:  # of an annotation that is a text
+    except Exception as error:  # an annotation that is a text can raise anything
         raise UserError(f"{what}: the annotations of {cls.__name__} cannot be read: {error}") from None
     return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
 
@@ -125,7 +125,7 @@ def fits(value: Any, hint: Any) -> bool:
     """True if a value is of an annotated type, or a list or text that JSON has in place of a tuple, Path or Enum."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Literal:
-        return value in arguments
+        return any(isinstance(value, type(each)) and value == each for each in arguments)  # an array equals no choice
     if origin in (typing.Union, types.UnionType):
         return any(fits(value, argument) for argument in arguments)
     if origin is tuple:

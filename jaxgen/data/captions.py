@@ -8,7 +8,7 @@ metadata.jsonl and metadata.csv, in any folder, follow Hugging Face's ImageFolde
 from the file's own folder, and `text` (or `caption`), `label`, or both. A label is a text or a whole number, and
 replaces the class from the folder's name. Other columns are ignored, and named in the note. If one image has a label,
 every image needs exactly one; if one has a caption, every image needs at least one. An image has several captions by
-several lines, or by a list of them in one. Spaces around a label or a column's name do not count.
+several lines, or by a list of them in one. In CSV files spaces around a label or a column's name do not count.
 """
 
 import csv

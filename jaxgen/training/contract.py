@@ -50,9 +50,9 @@ def check_contract(path: str, model: Model, spec: Spec, batch_size: int) -> None
         _check_state(path, where, given[0])
         _check_same(path, where, state, given[0])
         for name, metric in given[1].items():
-            if not isinstance(name, str) or name in rows.COLUMNS:
+            if not isinstance(name, str) or name.split() != [name] or name in rows.COLUMNS:
                 none = ", ".join(rows.COLUMNS)
-                raise UserError(f"{path}: {where}: a metric's name must be a text, and none of {none}")
+                raise UserError(f"{path}: {where}: a metric's name must be a text without spaces, and none of {none}")
             if not hasattr(metric, "shape") or metric.shape != ():
                 shape = list(metric.shape) if hasattr(metric, "shape") else _kind(metric)
                 raise UserError(f"{path}: {where}: metric {name!r} must be a scalar, not {shape}")
@@ -147,7 +147,7 @@ def _check_fields(path: str, part: Any, where: str = "") -> None:
             shown = repr(value) if isinstance(value, str | int | float) else type(value).__name__
             raise UserError(f"{path}: {where}{name} must be {words(hint)}, not {shown}")
         for each in value if type(value) in (list, tuple) else (value,):
-            if hasattr(each, "_fields"):
+            if hasattr(each, "_fields") and type(each).__module__ == Model.__module__:
                 _check_fields(path, each, f"{where}{name}.")
 
 

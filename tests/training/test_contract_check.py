@@ -144,6 +144,11 @@ MISTAKES = {
         "=log_prob",
         "likelihood must be Likelihood or nothing, not function",
     ),
+    "a likelihood's space that is an array": (
+        '"uint8", "exact"',
+        'jnp.zeros(3), "exact"',
+        "likelihood.space must be ",
+    ),
     "a likelihood's kind": ('"uint8", "exact"', '"uint8", "x"', "likelihood.kind must be 'exact' or 'bound', not 'x'"),
     "a likelihood's space": (
         '"uint8", "exact"',
@@ -167,6 +172,7 @@ MISTAKES = {
         "{1: jnp",
         "step of phase 'train': a metric's name ",
     ),
+    "a metric with a space in its name": ('{"size": jnp', '{"a size": jnp', "step of phase 'train': a metric's name "),
     "a metric that is called as the step": ('{"size": jnp', '{"step": jnp', "step of phase 'train': a metric's name "),
     "a metric that is called as the seed": ('{"size": jnp', '{"seed": jnp', "step of phase 'train': a metric's name "),
     "a complex metric": (
