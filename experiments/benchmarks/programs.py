@@ -154,7 +154,9 @@ CASES = {
     "pixelrnn-mixture": Case("pixelrnn", MASKED | {"likelihood": "logistic", "mixtures": 2}),
     "vqvae": Case("vqvae", QUANTIZED | PRIOR | {"num_codes": 8, "decay_steps": 100}, precision="bfloat16"),
     "vqvae-cosine": Case(
-        "vqvae", QUANTIZED | GATED | {"codebook": "cosine", "prior": "pixelcnn", "condition": "label"}, RGB
+        "vqvae",
+        QUANTIZED | GATED | {"codebook": "cosine", "keep_unused": True, "prior": "pixelcnn", "condition": "label"},
+        RGB,
     ),
     "vqvae-fsq": Case("vqvae", QUANTIZED | PRIOR | {"codebook": "fsq", "fsq_levels": (4, 3), "condition": "caption"}),
     "vqvae2": Case("vqvae2", QUANTIZED | PRIOR | GATED | {"num_codes": 8}, precision="bfloat16"),
