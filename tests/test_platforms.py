@@ -154,7 +154,8 @@ def compiled():
 def test_compiled_for_a_tpu(name, compiled):
     """The arguments' bytes are computed by hand, the state is donated as a whole, and the operations are a step's."""
     model, case = made(name), CASES[name]
-    assert list(compiled[name]) == [phase.name for phase in model.phases] + ["sample"] * (model.sampler is not None)
+    samples = model.sampler is not None and case.model != "meshvae"  # which draws on the host
+    assert list(compiled[name]) == [phase.name for phase in model.phases] + ["sample"] * samples
     for program, stated in compiled[name].items():
         assert "error" not in stated
         assert stated["arguments"] == stated["padded_arguments"]
