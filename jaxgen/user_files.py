@@ -56,7 +56,8 @@ def _sources_below(folder: Path) -> Iterator[None]:
 
     def finder(path: str) -> machinery.FileFinder:
         place = Path(path).resolve()
-        if not place.is_relative_to(folder) or INSTALLED & set(place.parts) or not place.is_dir():
+        installed = bool(INSTALLED & set(place.parts)) or place.is_relative_to(STANDARD)
+        if installed or not place.is_relative_to(folder) or not place.is_dir():
             raise ImportError(f"{path} is not a user's", path=path)
         return machinery.FileFinder(path, *loaders)
 
