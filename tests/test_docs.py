@@ -141,8 +141,9 @@ def parsed(monkeypatch):
         else:
             side = settings.image_size or {"mnist": 28}.get(settings.dataset, 8)
             entries = {"image": jax.ShapeDtypeStruct((side, side, 1), np.uint8), "label": label}
+            entries["caption"] = jax.ShapeDtypeStruct((9,), np.int32)
         mean = np.full(entries["image"].shape, 0.5) if "image" in entries else None
-        models.load(model).make(config, Spec(entries, 1000, 10, mean, batch_size=settings.batch_size))
+        models.load(model).make(config, Spec(entries, 1000, 10, mean, num_words=40, batch_size=settings.batch_size))
         raise ParsedError
 
     places = {

@@ -39,7 +39,7 @@ from jaxgen.adversarial.turns import (
 from jaxgen.config import check_idle
 from jaxgen.errors import UserError, check_not_negative, check_positive, check_share
 from jaxgen.model import Latents, Model, Phase, Prior, Sampler, Spec, State
-from jaxgen.models.stackgan_nets import SMALLEST, Discriminator, Generator
+from jaxgen.models.stackgan_nets import SMALLEST, Discriminator, Generator, drawn
 from jaxgen.nn.image import from_unit, pyramid, to_signed
 from jaxgen.nn.normalization import NormalizationName
 from jaxgen.nn.optimizer import descend
@@ -86,8 +86,10 @@ def stage(config: Config, spec: Spec, shape: tuple[int, int, int], given: tuple[
         code, noise = jnp.zeros((1, config.text_dim)), jnp.zeros((1, config.latent_dim + config.condition_dim))
         first = [jnp.zeros((1, *given))] if given else []
         return {
-            "generator": generator.init(k_generator, code, noise, *first, training=False),
-            "discriminator": discriminator.init(k_discriminator, jnp.zeros((1, *shape)), code, training=False),
+            "generator": drawn(k_generator, lambda key: generator.init(key, code, noise, *first, training=False)),
+            "discriminator": drawn(
+                k_discriminator, lambda key: discriminator.init(key, jnp.zeros((1, *shape)), code, training=False)
+            ),
         }
 
     def real(batch):
@@ -98,21 +100,21 @@ def stage(config: Config, spec: Spec, shape: tuple[int, int, int], given: tuple[
     def draw(key, batch):  # the step has drawn the noise already: Stage II's image of Stage I depends on it
         return [batch[name] for name in ("code", "noise", "first") if name in batch]
 
-    def generate(params, extra, drawn):
-        return passed(generator, params, extra["generator"], *drawn)
+    def generate(params, extra, given):
+        return passed(generator, params, extra["generator"], *given)
 
     def discriminate(key, params, extra, x, batch):
         logits, averages = passed(discriminator, params, extra["discriminator"], x, batch["code"])
         return Judged(logits), averages
 
-    def sample(variables, drawn):
-        return generator.apply(variables, *drawn, training=False)
+    def sample(variables, given):
+        return generator.apply(variables, *given, training=False)
 
     def mismatched(batch):
         return {**batch, "code": jnp.roll(batch["code"], 1, axis=0)}
 
-    def regularizer(params, drawn):
-        kl = generator.apply({"params": params}, drawn[0], method="divergence").mean()
+    def regularizer(params, given):
+        kl = generator.apply({"params": params}, given[0], method="divergence").mean()
         return config.kl * kl, {"kl": kl}
 
     nets = Nets(
@@ -270,11 +272,11 @@ def make(config: Config, spec: Spec) -> Model:
     if "stage2" in plays:
         phases[1] = phases[1]._replace(steps=config.stage1_steps)
         phases.append(Phase("stage2", adversarial("stage2")))
-    drawn = "its mean" if config.augmentation != "always" else "drawn, too"
+    how = "its mean" if config.augmentation != "always" else "drawn, too"
     return Model(
         init,
         tuple(phases),
         needs=("image", "caption"),
-        sampler=Sampler(draw, conditions=("caption",), note=sampling_note(config, f"G(z, c), c {drawn}")),
+        sampler=Sampler(draw, conditions=("caption",), note=sampling_note(config, f"G(z, c), c {how}")),
         latents=Latents(decode, Prior(prior, "gaussian"), between=between),
     )

@@ -12,11 +12,12 @@ from functools import partial
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.likelihoods import gaussian_kl
-from jaxgen.model import Array
+from jaxgen.model import Array, Key, PyTree
 from jaxgen.nn.conv import Conv
 from jaxgen.nn.dense import mean_and_log_variance
 from jaxgen.nn.image import pyramid
@@ -25,7 +26,9 @@ from jaxgen.nn.normalization import NormalizationName, normalized
 SMALLEST = 4
 """Side that maps are halved to."""
 
-weights = nn.initializers.normal(0.02)
+DEVIATION = 0.02
+"""Standard deviation of initial kernels, around 0, and of BatchNorm's initial gains, around 1."""
+
 leaky = partial(nn.leaky_relu, negative_slope=0.2)
 
 
@@ -39,7 +42,7 @@ def convolved(
     norm: NormalizationName = "batch",
 ) -> Array:
     """Convolution and normalization, for `nn.compact`."""
-    conv = Conv(features, (kernel,) * 2, (stride,) * 2, use_bias=norm == "none", kernel_init=weights, dtype=dtype)
+    conv = Conv(features, (kernel,) * 2, (stride,) * 2, use_bias=norm == "none", dtype=dtype)
     return normalized(conv(x), training, norm)
 
 
@@ -59,6 +62,21 @@ def beside(x: Array, vectors: Array) -> Array:
     """Maps [batch, H, W, C] with vectors [batch, d] at every pixel: [batch, H, W, C + d]."""
     everywhere = jnp.broadcast_to(vectors[:, None, None], (*x.shape[:3], vectors.shape[1]))
     return jnp.concatenate([x, everywhere.astype(x.dtype)], axis=-1)
+
+
+def drawn(key: Key, init: Callable[[Key], PyTree]) -> PyTree:
+    """Initial variables of a network, all from one draw: a program with a draw for each layer compiles for a minute."""
+    shapes = jax.eval_shape(init, key)
+    normal = DEVIATION * jax.random.normal(key, (sum(leaf.size for leaf in jax.tree.leaves(shapes)),))
+    taken = 0
+
+    def of(path, leaf):
+        nonlocal taken
+        part, taken = normal[taken : taken + leaf.size].reshape(leaf.shape), taken + leaf.size
+        name = path[-1].key
+        return {"kernel": part, "scale": 1 + part, "var": jnp.ones_like(part)}.get(name, jnp.zeros_like(part))
+
+    return jax.tree.map_with_path(of, shapes)
 
 
 class Augmentation(nn.Module):
@@ -94,7 +112,7 @@ class Generator(nn.Module):
 
         The noise is epsilon, of c, and in Stage I z before it.
         """
-        config, options = self.config, {"kernel_init": weights, "dtype": self.dtype}
+        config = self.config
         layer, least = partial(convolved, training=training, dtype=self.dtype), config.features
         c, log_variance = self.augmentation(code)
         if config.augmentation == "always" or (training and config.augmentation == "training"):
@@ -102,11 +120,11 @@ class Generator(nn.Module):
         if first is None:
             (height, width), depth = pyramid(self.shape, SMALLEST, "stackgan")
             x = jnp.concatenate([noise[:, : config.latent_dim], c], axis=1)
-            x = nn.Dense(height * width * 8 * least, use_bias=False, **options)(x)
+            x = nn.Dense(height * width * 8 * least, use_bias=False, dtype=self.dtype)(x)
             x = bottleneck(layer, normalized(x.reshape(-1, height, width, 8 * least), training), nn.relu)
             doublings = depth - 1  # another one below
         else:
-            x = nn.relu(Conv(least, (3, 3), **options)(first))
+            x = nn.relu(Conv(least, (3, 3), dtype=self.dtype)(first))
             for level in range(config.halvings):
                 x = nn.relu(layer(x, min(2 << level, 4) * least, 4, stride=2))
             x = nn.relu(layer(beside(x, c), 4 * least, 3))
@@ -117,7 +135,7 @@ class Generator(nn.Module):
             x = layer(doubled(x), max(x.shape[-1] // 2, 1), 3)
             x = bottleneck(layer, x, nn.relu) if first is None and level == 0 else nn.relu(x)
         x = doubled(x) if first is None else x
-        return nn.tanh(Conv(self.shape[-1], (3, 3), **options)(x).astype(jnp.float32))
+        return nn.tanh(Conv(self.shape[-1], (3, 3), dtype=self.dtype)(x).astype(jnp.float32))
 
 
 class Discriminator(nn.Module):
@@ -129,7 +147,7 @@ class Discriminator(nn.Module):
     @nn.compact
     def __call__(self, x: Array, code: Array, training: bool) -> Array:
         """X [batch, H, W, C] in [-1, 1], code [batch, text_dim] -> logits [batch, 1]."""
-        config, options = self.config, {"kernel_init": weights, "dtype": self.dtype}
+        config = self.config
         layer = partial(convolved, training=training, dtype=self.dtype)
         size, depth = pyramid(x.shape[1:], SMALLEST, "stackgan")
         for level in range(depth):
@@ -137,6 +155,6 @@ class Discriminator(nn.Module):
             x = leaky(layer(x, config.features << min(level, 3), 4, stride=2, norm=norm))
         layer = partial(layer, norm=config.normalization)
         x = bottleneck(layer, x, leaky)
-        text = leaky(nn.Dense(config.condition_dim, **options)(code))
+        text = leaky(nn.Dense(config.condition_dim, dtype=self.dtype)(code))
         x = leaky(layer(beside(x, text), x.shape[-1], 1))
-        return Conv(1, size, padding="VALID", **options)(x).reshape(-1, 1).astype(jnp.float32)
+        return Conv(1, size, padding="VALID", dtype=self.dtype)(x).reshape(-1, 1).astype(jnp.float32)

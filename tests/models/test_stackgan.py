@@ -11,7 +11,7 @@ import pytest
 from jaxgen.errors import UserError
 from jaxgen.model import Spec
 from jaxgen.models import stackgan
-from jaxgen.models.stackgan_nets import Augmentation, Discriminator, Generator
+from jaxgen.models.stackgan_nets import Augmentation, Discriminator, Generator, drawn
 from jaxgen.nn.text import Matching
 from jaxgen.training import Settings
 from jaxgen.training.plan import make_plan
@@ -54,6 +54,25 @@ def test_networks_have_the_papers_sizes():
     expected = [(4, 4, 3, 64), (4, 4, 64, 128), (4, 4, 128, 256), (4, 4, 256, 512), (1, 1, 512, 128)]
     expected += [(3, 3, 128, 128), (3, 3, 128, 512), (128, 128), (1, 1, 512 + 128, 512), (4, 4, 512, 1)]
     assert kernels(params) == sorted(expected)
+
+
+def test_initial_weights_are_the_papers():
+    """Kernels are N(0, .02), gains N(1, .02), within 5 standard errors; biases 0, running averages 0 and 1."""
+    net = Discriminator(stackgan.Config(features=16), np.float32)
+    init = partial(net.init, x=jnp.zeros((1, 16, 16, 3)), code=jnp.zeros((1, 8)), training=False)
+    found = jax.jit(lambda key: drawn(key, init))(jax.random.key(0))
+    leaves = jax.tree_util.tree_leaves_with_path(found["params"])
+    for name, mean in (("kernel", 0), ("scale", 1)):
+        values = np.concatenate([np.ravel(leaf) for path, leaf in leaves if path[-1].key == name])
+        assert abs(values.mean() - mean) < 5 * 0.02 / np.sqrt(len(values))
+        assert abs(values.std() - 0.02) < 5 * 0.02 / np.sqrt(2 * len(values))
+        assert len(np.unique(values)) > 0.9 * len(values)
+    assert not any(leaf.any() for path, leaf in leaves if path[-1].key == "bias")
+    assert all(
+        (np.asarray(leaf) == float(path[-1].key == "var")).all()
+        for path, leaf in jax.tree_util.tree_leaves_with_path(found["batch_stats"])
+    )
+    assert jax.tree.structure(found) == jax.tree.structure(jax.eval_shape(init, jax.random.key(0)))
 
 
 def test_the_divergence_of_the_condition():
