@@ -47,7 +47,7 @@ def _row(run: Run, dataset: Dataset) -> dict[str, Any]:
 
 
 def _words(dataset: Dataset, condition: Condition, columns: int) -> list[str] | None:
-    """What each row of a grid of samples is given: its class, or its caption; None if nothing."""
+    """Class or caption that each row of a grid of samples is given; None if nothing is given."""
     if "caption" in condition:
         return dataset.vocabulary.decode(condition["caption"][::columns])
     return list(dataset.classes) or None if "label" in condition else None

@@ -186,7 +186,7 @@ def test_data_without_labels_have_no_networks_but_a_choice(tmp_path):
 
 @pytest.mark.slow
 def test_a_retriever_learns_to_find_captions(monkeypatch):
-    """Its codes of a test image and of its caption are alike far more often than the chance of 1 in 100."""
+    """Codes of a test image and of its caption are alike far more often than the chance of 1 in 100."""
     monkeypatch.setattr(networks, "RETRIEVAL_STEPS", 200)
     dataset, said = data.load("shapes_32", max_objects=1), []
     captions = dataset.vocabulary.decode(dataset.test["caption"][:100])

@@ -847,7 +847,7 @@ def ids(run, captions):
 
 @pytest.mark.parametrize(("num", "columns"), [(None, 8), (7, 3)])
 def test_samples_of_given_captions(num, columns, runs, opened, tmp_path):
-    """As many of each caption, in the order given, below the words as they were given."""
+    """Equally many of each caption, in the order given, below the words as they were given."""
     out, dataset = tmp_path / "a.npz", opened["talk"].plan.dataset
     with np.load(sample(runs / "talk", caption=CAPTIONS, num=num, out=out)) as file:
         arrays = dict(file)
