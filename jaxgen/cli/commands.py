@@ -235,6 +235,7 @@ def sample_command(argv: list[str]) -> None:
         dims: tuple[int, ...] | None = None,
         around: int | None = None,
         groups: tuple[str, ...] | None = None,
+        rejection: int | None = None,
         checkpoint: str = "newest",
         out: str | None = None,
     ) -> None:
@@ -255,6 +256,8 @@ def sample_command(argv: list[str]) -> None:
             around: the test image whose code a traversal varies; if not given, the prior's mean, or a draw from it if
                 the model does not encode
             groups: the three classes of arithmetic, the two of attribute
+            rejection: of a model given labels, draws per sample, of which the one is kept that the dataset's judge is
+                surest of
             checkpoint: newest, a step, or best (each seed's own, by the run's keep_best)
             out: the file: .png, .npz (arrays), for paths also .gif and .webp, for the animation only these two; for
                 samples also FOLDER/, a PNG file per image in a folder per class; RUN/KIND.png or RUN/animation.gif if
@@ -266,6 +269,7 @@ def sample_command(argv: list[str]) -> None:
         keep_compiled()
 
         picture: dict[str, Any] = {"num": num, "steps": steps, "dims": dims, "around": around, "groups": groups}
+        picture["rejection"] = rejection
         print(sample(path, kind, checkpoint=checkpoint, out=out, progress=True, **picture))
 
     parse(sample_, rest, "jaxgen sample RUN")

@@ -26,6 +26,7 @@ from jaxgen.evaluation.extractor import Extractor
 from jaxgen.evaluation.foreign import read_images
 from jaxgen.evaluation.of_samples import Examples, Sides
 from jaxgen.evaluation.options import Scoring
+from jaxgen.evaluation.rejection import rejecting_sampler, rejection_note
 from jaxgen.evaluation.requested import Requested
 from jaxgen.evaluation.table import (
     FAMILIES,
@@ -174,7 +175,8 @@ class Scorer:
     @cached_property
     def networks(self) -> tuple[Extractor | None, Extractor | None]:
         """Extractor and judge, trained on first use where there are none in the cache."""
-        return self._train() if any(FAMILIES[name].networks for name in self.requested.names) else (None, None)
+        needed = self.scoring.rejection > 1 or any(FAMILIES[name].networks for name in self.requested.names)
+        return self._train() if needed else (None, None)
 
     @property
     def extractor(self) -> Extractor | None:
@@ -301,7 +303,7 @@ class Scorer:
             "model": plan.model_name,
             "title": f"{entry.title} ({entry.paper})" if entry else plan.model_name,
             "samples": self.num if plan.model.sampler else None,
-            "sampling": plan.model.sampler.note if plan.model.sampler else "",
+            "sampling": self._sampling_note(plan.model),
             "config": plan.described()["config"],
             "given": {field: plan.described()["config"][field] for field in given(plan.config)},
             "notes": self.requested.absent(plan.model, labeled) | likelihood_notes(plan.model),
@@ -337,7 +339,8 @@ class Scorer:
         of_seeds: dict[str, list[float]] = {}
         if plan.model.sampler and self.requested.families(SAMPLES, None, "label" in plan.model.conditions):
             self._bar.say(f"{name}: sampling")
-            drawn = engine.sampler(plan.model)(keys[:, 0], state, self.num, self._conditions(plan, going))
+            draw = rejecting_sampler(plan.model, self.judge, self._rejection(plan.model))
+            drawn = draw(keys[:, 0], state, self.num, self._conditions(plan, going))
             labels = drawn.get("label", [None] * len(going))
             for seed, some, of in zip(going, drawn[self.entry], labels, strict=True):
                 for key, score in self.of_samples(f"{name}, seed {seeds[seed]}", some, of).items():
@@ -348,6 +351,16 @@ class Scorer:
             for seed, score in zip(going, scores, strict=True):
                 values[key][seed] = _finite(score)
         return values
+
+    def _sampling_note(self, model: Model) -> str:
+        """Words on how samples are drawn; "" if none are."""
+        if model.sampler is None:
+            return ""
+        return ", ".join(filter(None, (model.sampler.note, rejection_note(self._rejection(model)))))
+
+    def _rejection(self, model: Model) -> int:
+        """Draws of which one is kept; 1 for a model that is not given labels."""
+        return self.scoring.rejection if "label" in model.conditions else 1
 
     def _conditions(self, plan: Plan, going: np.ndarray) -> dict[str, np.ndarray]:
         """Conditions of these seeds' samples: entries of randomly drawn training examples, [seeds, num, ...]."""

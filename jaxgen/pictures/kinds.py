@@ -25,6 +25,8 @@ from jaxgen.drawing import (
     stacked,
 )
 from jaxgen.errors import UserError
+from jaxgen.evaluation.networks import extractors
+from jaxgen.evaluation.rejection import rejecting_sampler
 from jaxgen.model import SUBJECTS, Array
 from jaxgen.pictures import latents
 from jaxgen.training import engine
@@ -56,6 +58,7 @@ class Asked(NamedTuple):
     dims: tuple[int, ...] | None = None
     around: int | None = None
     groups: tuple[str, ...] | None = None
+    rejection: int | None = None
 
 
 class Drawn(NamedTuple):
@@ -72,7 +75,9 @@ def samples(run: Run, asked: Asked) -> Drawn:
     """Samples; one row per class, or below each caption, if the model is conditional; points all in one picture."""
     model, dataset, seeds = run.plan.model, run.plan.dataset, run.plan.settings.seeds
     num, columns, condition = grid_condition(model, dataset, asked.num)
-    batch = engine.sampler(model)(_keys(run, "samples"), run.state, num, engine.alike(condition, len(seeds)))
+    times = asked.rejection or 1
+    draw = rejecting_sampler(model, extractors(dataset)[1] if times > 1 else None, times)
+    batch = draw(_keys(run, "samples"), run.state, num, engine.alike(condition, len(seeds)))
     arrays = {name: entry.reshape(-1, *entry.shape[2:]) for name, entry in batch.items()}
     arrays["seed"] = np.repeat(np.asarray(seeds, np.int64), num)
     images = pictured(dataset, batch)
@@ -345,7 +350,7 @@ CODES = ("decode", "encode", "path")
 """Capabilities of a model needed for moving between codes of images."""
 
 KINDS = {
-    "samples": Kind(samples, 0, (*STILL, FOLDER), ("sample",), ("num",), subjects=SUBJECTS),
+    "samples": Kind(samples, 0, (*STILL, FOLDER), ("sample",), ("num", "rejection"), subjects=SUBJECTS),
     "interpolation": Kind(interpolation, 1, STILL + MOVING, ("decode", "path"), ("num", "steps"), subjects=DECODED),
     "traversal": Kind(
         traversal, 2, STILL + MOVING, ("decode", "path"), ("num", "steps", "dims", "around"), subjects=DECODED

@@ -54,13 +54,15 @@ def sample(
     dims: tuple[int, ...] | None = None,
     around: int | None = None,
     groups: tuple[str, ...] | None = None,
+    rejection: int | None = None,
     out: str | Path | None = None,
     progress: bool = False,
 ) -> Path:
     """Writes a picture of every seed of a run; the same call writes the same file.
 
     samples          `num` (64) samples; for a model given labels rounded down to a whole number per class, and sorted
-                     by class; for one given captions the root of `num` of each of as many captions.
+                     by class; for one given captions the root of `num` of each of as many captions. Of a model given
+                     labels, each can be the best of `rejection` draws, by the dataset's judge.
     interpolation    `num` (8) rows of `steps` (9) images from one draw of the prior to another: along an arc if
                      the prior is Gaussian (`jaxgen.pictures.latents.spherical`), else along the line. Below a row of
                      meshes are those of the straight path of vertices between its ends.
@@ -95,7 +97,7 @@ def sample(
         run: the run folder.
         kind: one of these.
         checkpoint: as `open_run` takes it.
-        num: as above, as are `steps`, `dims`, `around` and `groups` (the names of classes).
+        num: as above, as are `steps`, `dims`, `around`, `groups` (the names of classes) and `rejection`.
         out: a .png (the seeds' grids one below the other, small images enlarged) or .npz file, or a .gif or .webp of a
             path, there and back (a frame shows all rows' images of a step), or of training. RUN/KIND.png, or
             RUN/animation.gif, if not given. Samples can also be a folder, FOLDER/: a file seed-SEED-NUMBER.png per
@@ -115,7 +117,7 @@ def sample(
             suffix, or one that exists with other content.
     """
     opened = open_run(run, checkpoint)
-    asked = Asked(num, steps, dims, around, groups)
+    asked = Asked(num, steps, dims, around, groups, rejection)
     if kind not in KINDS:
         raise UserError(f"unknown kind {kind!r}: there are {', '.join(KINDS)}")
     how = KINDS[kind]
@@ -205,12 +207,16 @@ def _check_options(kind: str, asked: Asked, plan: Plan) -> None:
     if asked.dims == ():
         raise UserError("--dims must name at least one dimension")
     by_class = kind == "samples" and "label" in plan.model.conditions
+    if asked.rejection is not None and not by_class:
+        raise UserError(f"--rejection applies to models given labels, not to {plan.model_name}")
     least = plan.dataset.spec.num_classes if by_class else 1
     if asked.num is not None and asked.num < least:
         raise UserError(f"--num must be at least {least}{', one a class' if least > 1 else ''}, not {asked.num}")
-    for name, value in (("num", asked.num), ("steps", asked.steps)):
+    for name, value in (("num", asked.num), ("steps", asked.steps), ("rejection", asked.rejection)):
         if (value or 0) > MOST:
             raise UserError(f"--{name} must be at most {MOST:,}, not {value}")
+    if asked.rejection is not None and asked.rejection < 1:
+        raise UserError(f"--rejection must be at least 1, not {asked.rejection}")
     if asked.steps is not None and asked.steps < 2:
         raise UserError(f"--steps must be at least 2, not {asked.steps}")
 

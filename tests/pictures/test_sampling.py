@@ -677,6 +677,7 @@ def test_the_same_call_writes_the_same_file_and_no_other_over_it(kind, runs, tmp
         ("vae", "reconstructions", {"groups": ("1", "2", "3")},
          "--groups applies to arithmetic, attribute, not to reconstructions"),
         ("vae", "animation", {"num": 3}, "not to animation"),
+        ("vae", "samples", {"rejection": 2}, "--rejection applies to models given labels, not to vae"),
         ("vae", "animation", {"out": "a.png"}, "animation can be written as .gif or .webp, not as 'a.png'"),
         ("vae", "arithmetic", {}, "--kind arithmetic needs --groups A B C, three classes of digits"),
         ("vae", "arithmetic", {"groups": ("1", "2")}, "--kind arithmetic needs --groups A B C, three classes"),
