@@ -41,16 +41,26 @@ def _row(run: Run, dataset: Dataset) -> dict[str, Any]:
         "columns": columns,
         "classes": list(dataset.classes) or None if "label" in condition else None,
         "interpolation": _interpolation(run),
+        "path_labels": ["decoded", "straight"] * PAIRS if dataset.spec.subject == "mesh" else None,
         "nearest": _nearest(run, dataset) if dataset.spec.subject == "image" else None,
     }
 
 
 def _interpolation(run: Run) -> dict[int, np.ndarray] | None:
-    """{seed: images uint8 [pairs, steps, H, W, C] between draws of the prior}; None if the model has no such path."""
-    latents = run.plan.model.latents
-    if run.plan.dataset.spec.subject != "image" or latents is None or latents.prior.kind not in PATHS:
+    """{seed: images uint8 [rows, steps, H, W, C] between draws of the prior}; None if the model has no such path.
+
+    Below each row of meshes is that of the straight path of vertices between its ends.
+    """
+    latents, dataset = run.plan.model.latents, run.plan.dataset
+    subject = dataset.spec.subject
+    if subject == "point" or latents is None or latents.prior.kind not in PATHS:
         return None
-    images = interpolation(run, Asked(num=PAIRS, steps=STEPS)).arrays["image"]
+    arrays = interpolation(run, Asked(num=PAIRS, steps=STEPS)).arrays
+    table = arrays[subject]  # [seeds, rows, steps, ...]
+    if subject == "mesh":
+        table = np.stack([table, arrays["straight"]], axis=2).reshape(len(table), -1, *table.shape[2:])
+    images = pictured(dataset, {subject: table.reshape(len(table), -1, *table.shape[3:])})
+    images = images.reshape(*table.shape[:3], *images.shape[2:])
     return dict(zip(run.plan.settings.seeds, images, strict=True))
 
 

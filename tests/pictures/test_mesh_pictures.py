@@ -9,6 +9,7 @@ from jaxgen.data.mesh_files import decoded
 from jaxgen.deformation import aligned
 from jaxgen.drawing import AZIMUTH, TWO_SIDES, image_grid, mesh_images, stacked
 from jaxgen.pictures import sample
+from jaxgen.report import contents
 from jaxgen.training import Settings, open_run, train
 
 SEEDS = (4, 1)
@@ -69,6 +70,20 @@ def test_an_interpolation_stands_above_the_straight_path_of_the_vertices(run, op
         assert path.n_frames == 4  # there and back
 
 
+def test_a_page_has_both_paths(run, opened, tmp_path, monkeypatch):
+    monkeypatch.setattr(contents, "PAIRS", 2)
+    monkeypatch.setattr(contents, "STEPS", 3)
+    found = arrays(sample(run.path, "interpolation", num=2, steps=3, out=tmp_path / "a.npz"))
+    spec = opened.plan.dataset.spec
+    row = contents.pictures({"run": opened}, opened.plan.dataset)["rows"]["run"]
+    assert row["path_labels"] == ["decoded", "straight"] * 2
+    for i, seed in enumerate(SEEDS):
+        shown = row["interpolation"][seed]
+        meshes = np.stack([found["mesh"][i], found["straight"][i]], axis=1).reshape(4 * 3, 658, 3)
+        expected = mesh_images(meshes, spec.faces, shown.shape[2])
+        np.testing.assert_array_equal(shown.reshape(12, *shown.shape[2:]), expected)
+
+
 def test_reconstructions_stand_below_their_meshes(run, opened, tmp_path):
     found = arrays(sample(run.path, "reconstructions", num=3, out=tmp_path / "a.npz"))
     test, spec = opened.plan.dataset.test, opened.plan.dataset.spec
@@ -104,7 +119,7 @@ def test_samples_as_a_folder_are_files_of_meshes(run, tmp_path):
     names = [f"seed-{seed}-{i:05}.ply" for seed in SEEDS for i in range(2)]
     assert sorted(path.name for path in folder.iterdir()) == sorted(names)
     for name, mesh in zip(names, found["mesh"], strict=True):
-        vertices, faces = decoded(folder / name)
+        vertices, faces = decoded(folder / name)[:2]
         np.testing.assert_array_equal(vertices[0], mesh)
         np.testing.assert_array_equal(faces, open_run(run.path).plan.dataset.spec.faces)
 
