@@ -10,6 +10,7 @@ import numpy as np
 from jaxgen.data import Dataset
 from jaxgen.drawing import spread
 from jaxgen.metrics.neighbors import nearest_distances
+from jaxgen.model import Condition
 from jaxgen.pictures.kinds import Asked, interpolation
 from jaxgen.pictures.latents import PATHS
 from jaxgen.training import Run, engine, folder
@@ -39,11 +40,18 @@ def _row(run: Run, dataset: Dataset) -> dict[str, Any]:
     return {
         "progress": _saved(run.path / folder.SAMPLES),
         "columns": columns,
-        "classes": list(dataset.classes) or None if "label" in condition else None,
+        "classes": _words(dataset, condition, columns),
         "interpolation": _interpolation(run),
         "path_labels": ["decoded", "straight"] * PAIRS if dataset.spec.subject == "mesh" else None,
         "nearest": _nearest(run, dataset) if dataset.spec.subject == "image" else None,
     }
+
+
+def _words(dataset: Dataset, condition: Condition, columns: int) -> list[str] | None:
+    """What each row of a grid of samples is given: its class, or its caption; None if nothing."""
+    if "caption" in condition:
+        return dataset.vocabulary.decode(condition["caption"][::columns])
+    return list(dataset.classes) or None if "label" in condition else None
 
 
 def _interpolation(run: Run) -> dict[int, np.ndarray] | None:

@@ -128,14 +128,14 @@ def galleries(pictures: dict, diverged: dict, kept: set[int], encode: Callable[[
             "samples",
             "Samples",
             "The same noise at every step: moving the step shows each sample take shape."
-            + (" For models conditioned on classes, a row is a class." if with_classes else ""),
+            + (" A row is a class, or a caption, where the model is given one." if with_classes else ""),
             samples,
         ),
         (
             "strips",
             "From the same noise, step by step",
             "A column is one noise, a row a step: the first samples of the grids above"
-            + (" (the first of each class)." if with_classes else "."),
+            + (" (the first of each class or caption)." if with_classes else "."),
             arms(strips),
         ),
         (
