@@ -507,6 +507,9 @@ def _data_show(argv: list[str]) -> None:
         dataset: tyro.conf.Fixed[str] = name
         data_from: tyro.conf.Fixed[str | None] = None
         flip: tyro.conf.Fixed[bool] = False
+        labels: tyro.conf.Fixed[int | None] = None
+        captions: tyro.conf.Fixed[int | None] = None
+        subset: tyro.conf.Fixed[int | None] = None
         pipeline: tyro.conf.Fixed[Literal["auto", "memory", "grain"]] = "auto"
         workers: tyro.conf.Fixed[int] = 0
 

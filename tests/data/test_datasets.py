@@ -443,6 +443,9 @@ def test_a_name_that_cannot_be_loaded(name, message):
         ("max_pixels", 0, "a whole number from 1 on"),
         ("image_bits", 7, "a whole number from 8 on"),
         ("image_bits", 17, "at most 16"),
+        ("labels", 0, "a whole number from 1 on"),
+        ("captions", 0, "a whole number from 1 on"),
+        ("subset", -1, "a whole number from 0 on"),
     ],
 )
 def test_a_number_that_cannot_be(option, value, message):
@@ -495,6 +498,10 @@ def test_a_value_of_another_kind(option, value, words):
             {"skip_bad": True},
             "dataset digits has no files that could be damaged, so skip_bad is not for it",
         ),
+        ("digits", {"captions": 9}, "dataset digits has no captions, so captions is not for it"),
+        ("digits", {"labels": 809}, "labels must be at most 808, the training examples, not 809"),
+        ("digits", {"labels": 9}, "labels must be at least 10, one for each class, not 9"),
+        ("digits", {"subset": 1}, "subset only applies with --labels or --captions"),
         ("digits", {"split_blocks": 4}, "dataset digits has its own splits, so split_blocks is not for it"),
         (
             "digits",
