@@ -111,6 +111,16 @@ DATASETS = (
         captions=True,
     ),
     Info(
+        name="shapes_32",
+        what="the same scenes, drawn with half as many pixels a side",
+        module="jaxgen.data.readers.shapes",
+        license="none needed",
+        examples=(20_000, 2_000, 2_000),
+        shape=(32, 32, 3),
+        classes=24,
+        captions=True,
+    ),
+    Info(
         name="gaussians",
         what="points of a mixture: ring, 8 modes on a circle, or grid, 25 in a square",
         module="jaxgen.data.readers.gaussians",
@@ -280,6 +290,8 @@ def load(name: str, *, progress: bool = True, **options: Any) -> Dataset:
         raise UserError(f"dataset {name} is not read from a folder of yours, so data_from is not for it")
     if chosen.image_bits and row.name != "image_folder":
         raise UserError(f"dataset {name} is not read from image files of yours, so image_bits is not for it")
+    if chosen.max_objects and row.module != "jaxgen.data.readers.shapes":
+        raise UserError(f"dataset {name} has no scenes of objects, so max_objects is not for it")
     if chosen.split_blocks and row.comes != "folder":
         raise UserError(f"dataset {name} has its own splits, so split_blocks is not for it")
     manifest, splits, mean, faces = decoded(chosen, _reader(name), progress=progress)
@@ -304,6 +316,9 @@ def load(name: str, *, progress: bool = True, **options: Any) -> Dataset:
         of_images = [[each] if isinstance(each, str) else each for each in splits["train"]["caption"]]
         texts = [text for some in of_images for text in some]
         vocabulary = Vocabulary.of(texts, chosen.vocabulary_size)
+        if chosen.flip and (sides := {"left", "right"} & set(vocabulary.words)):
+            words = " and ".join(sorted(sides))
+            raise UserError(f"captions of {name} say {words}, which flip would make false: leave it out")
         length = chosen.caption_length or max(1, longest(texts))
         if len(texts) > len(of_images):
             ends = np.cumsum([len(some) for some in of_images])

@@ -33,6 +33,9 @@ class Options:
     channels: Literal[1, 3] | None = None  # gray or color; the dataset's own if not given
     binarize: Literal["threshold", "dynamic"] | None = None  # 255 from 128 on, else 0; or sampled by the gray level
     flip: bool = False  # mirror training images left to right with probability 1/2, drawn anew each step
+    max_objects: int | None = (
+        None  # of shapes and shapes_32: scenes of at most so many objects, 1 to 3; all if not given
+    )
     caption_length: int | None = None  # words per caption, truncated or padded; the longest in training if not given
     vocabulary_size: int | None = None  # keep the most frequent words of the training captions; all if not given
     labels: int | None = None  # keep this many training examples' labels, of all classes alike; -1 elsewhere
@@ -46,12 +49,14 @@ class Options:
         if self.data_from == "":
             raise UserError("data from must name a folder, not ''")
         least = {"crop": 1, "image_size": 1, "pad": 0, "caption_length": 1, "vocabulary_size": 1, "workers": 0}
-        least |= {"split_blocks": 1, "max_pixels": 1, "image_bits": 8, "labels": 1, "captions": 1, "subset": 0}
+        least |= {"split_blocks": 1, "max_pixels": 1, "image_bits": 8, "max_objects": 1}
+        least |= {"labels": 1, "captions": 1, "subset": 0}
         for name, smallest in least.items():
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or value < smallest):
                 raise UserError(f"{name.replace('_', ' ')} must be a whole number from {smallest} on, not {value!r}")
-        for name, most in {"crop": LARGEST, "image_size": LARGEST, "image_bits": 16, "workers": MOST_WORKERS}.items():
+        greatest = {"crop": LARGEST, "image_size": LARGEST, "image_bits": 16, "workers": MOST_WORKERS, "max_objects": 3}
+        for name, most in greatest.items():
             if (getattr(self, name) or 0) > most:
                 raise UserError(f"{name.replace('_', ' ')} must be at most {most}, not {getattr(self, name)}")
         if self.subset is not None and self.labels is None and self.captions is None:

@@ -1,4 +1,4 @@
-"""Which training examples keep their labels or captions."""
+"""Subsets of the training examples that keep their labels or captions."""
 
 import hashlib
 import json
