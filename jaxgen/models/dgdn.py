@@ -212,7 +212,7 @@ def make(config: Config, spec: Spec) -> Model:
         return classifier.apply({"params": params["label"]}, s.reshape(len(s), -1))
 
     def told(s):
-        """What the GRU is given of codes: [batch, size]."""
+        """Codes as the GRU is given them: [batch, size]."""
         return jnp.zeros((len(s), size)) if config.blind else s.reshape(len(s), -1)
 
     def caption_log_probs(params, s, caption):

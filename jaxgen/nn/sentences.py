@@ -14,10 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxgen.data.vocabulary import PADDING
 from jaxgen.model import Array, Key
 
 Decoding: TypeAlias = Literal["greedy", "sampled", "beam"]
+
+END = 0
+"""Id of a caption's end, which pads it (`jaxgen.data.vocabulary.PADDING`)."""
 
 
 class Writer(nn.Module):
@@ -58,7 +60,7 @@ def word_log_probs(net: Writer, params: Any, code: Array, caption: Array) -> Arr
         code: [batch, d].
         caption: int32 [batch, words]; one that is unknown gives zeros.
     """
-    words = jnp.pad(caption, ((0, 0), (0, 1)), constant_values=PADDING)
+    words = jnp.pad(caption, ((0, 0), (0, 1)), constant_values=END)
 
     def take(h, word):
         log_prob = net.apply({"params": params}, h, method="log_probs")
@@ -66,8 +68,8 @@ def word_log_probs(net: Writer, params: Any, code: Array, caption: Array) -> Arr
         return net.apply({"params": params}, h, word, method="following"), log_prob
 
     _, found = lax.scan(take, net.apply({"params": params}, code, method="begun"), words.T)
-    before = jnp.pad(words[:, :-1] != PADDING, ((0, 0), (1, 0)), constant_values=True)  # the word before is no padding
-    known = before & (caption != PADDING).any(axis=-1, keepdims=True)
+    before = jnp.pad(words[:, :-1] != END, ((0, 0), (1, 0)), constant_values=True)  # the word before is no padding
+    known = before & (caption != END).any(axis=-1, keepdims=True)
     return jnp.where(known, found.T, 0.0)
 
 
@@ -90,7 +92,7 @@ def written(
     h = net.apply({"params": params}, code, method="begun")
     h = jnp.repeat(h[:, None], width, axis=1)
     score = jnp.broadcast_to(jnp.where(jnp.arange(width) == 0, 0.0, -jnp.inf), (num, width))  # all begin alike
-    only_end = jnp.where(jnp.arange(net.vocabulary) == PADDING, 0.0, -jnp.inf)
+    only_end = jnp.where(jnp.arange(net.vocabulary) == END, 0.0, -jnp.inf)
 
     def take(carry, t):
         h, score, caption, ended = carry
@@ -106,8 +108,8 @@ def written(
             h, caption, ended = (of[rows, parent] for of in (h, caption, ended))
         caption = caption.at[:, :, t].set(word)
         h = net.apply({"params": params}, h, word, method="following")
-        return (h, score, caption, ended | (word == PADDING)), None
+        return (h, score, caption, ended | (word == END)), None
 
-    caption, ended = jnp.full((num, width, words), PADDING, jnp.int32), jnp.zeros((num, width), bool)
+    caption, ended = jnp.full((num, width, words), END, jnp.int32), jnp.zeros((num, width), bool)
     (_, _, caption, _), _ = lax.scan(take, (h, score, caption, ended), jnp.arange(words))
     return caption[:, 0]

@@ -26,7 +26,7 @@ def test_labels_are_kept_of_all_classes_alike(num, expected):
 
 
 def test_a_class_with_too_few_leaves_its_places_to_the_others():
-    """Of 90 labels the class of 20 has 20; the others have 30 and 40, of which one class has but 30."""
+    """90 labels of classes of 30, 50 and 20: the last two have room for 40 and 20, the first for 30."""
     assert counts(subsets.kept("label", 90, 100, 0, LABELS)) == [30, 40, 20]
     assert len(subsets.kept("label", 100, 100, 0, LABELS)) == 100
     assert max(counts(subsets.kept("label", 31, 100, 0, LABELS))) == 11

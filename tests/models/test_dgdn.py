@@ -50,7 +50,7 @@ def both(pictures):
 
 @pytest.fixture(scope="module")
 def trained(both, pictures):
-    """Its state after 300 steps on one batch, from the start that `init` gives."""
+    """State of that model after 300 steps on one batch, from the start that `init` gives."""
     model, step, _ = both
     state = jax.jit(model.init)(jax.random.key(0))
     for n in range(300):

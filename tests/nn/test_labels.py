@@ -73,7 +73,7 @@ def test_em_over_lambda_climbs_to_the_optimum_of_the_hinge():
 
 
 def test_predictions_are_averaged_over_codes():
-    """Of two codes with p = 0.9 and 0.2 the mean is 0.55; margins are averaged themselves."""
+    """Two codes with p = 0.9 and 0.2 have the mean 0.55; margins are averaged themselves."""
     outputs = jnp.log(jnp.array([[[0.9, 0.1]], [[0.2, 0.8]]])) + 3
     np.testing.assert_allclose(np.exp(averaged("softmax", outputs)), [[0.55, 0.45]], rtol=1e-5)
     np.testing.assert_allclose(averaged("svm", jnp.array([[[1.0, -4.0]], [[2.0, 0.0]]])), [[1.5, -2]])

@@ -54,7 +54,7 @@ def test_places_are_drawn_with_the_probabilities_of_the_softmax():
 
 
 def test_straight_through_draws_the_same_places_with_the_softmaxes_gradient():
-    """Its value is one-hot; its gradient is that of softmax((logits + noise) / temperature)."""
+    """The value is one-hot; the gradient is that of softmax((logits + noise) / temperature)."""
     key, logits, cost = jax.random.key(3), some(6, 4), some(6, 4, seed=1)
     hard = unpooling.draw_places(key, logits)
     np.testing.assert_allclose(unpooling.draw_places(key, logits, 0.5), hard, atol=1e-6)
