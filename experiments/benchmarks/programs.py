@@ -58,6 +58,7 @@ MASKED = {"features": 4, "layers": 1, "first_kernel": 3, "head_features": 4}
 QUANTIZED = {"features": 4, "residual_features": 4, "residual_blocks": 1, "dropout": 0.3}
 PRIOR = {"dim": 8, "heads": 2, "blocks": 1}
 GATED = {"gated_features": 4, "gated_layers": 1}
+STACKED = {"features": 4, "word_dim": 4, "text_dim": 8, "latent_dim": 5, "condition_dim": 4}
 AUGMENT = {"augment": ("color", "translation", "cutout")}
 
 CASES = {
@@ -175,6 +176,18 @@ CASES = {
     "vqvae-fsq": Case("vqvae", QUANTIZED | PRIOR | {"codebook": "fsq", "fsq_levels": (4, 3), "condition": "caption"}),
     "vqvae2": Case("vqvae2", QUANTIZED | PRIOR | GATED | {"num_codes": 8}, precision="bfloat16"),
     "vqvae2-label": Case("vqvae2", QUANTIZED | PRIOR | GATED | {"num_codes": 8, "condition": "label"}, RGB),
+    "stackgan": Case("stackgan", STACKED | {"blocks": 1, "average": 0.999}, RGB, "bfloat16"),
+    "stackgan-first": Case(
+        "stackgan",
+        STACKED | {"stages": "first", "augmentation": "training", "normalization": "layer", "halve_every": 100},
+        (32, 32, 3),
+    ),
+    "stackgan-one": Case(
+        "stackgan",
+        STACKED | {"stages": "one", "augmentation": "none", "normalization": "none", "wrong_pairs": "none"},
+        RGB,
+    ),
+    "stackgan-deep": Case("stackgan", STACKED | {"scale": 4, "halvings": 2, "blocks": 1}, (32, 32, 3)),
     "mggan": Case("mggan", CONVOLUTIONAL | GUIDED),
     "mggan-layer-norm": Case("mggan", CONVOLUTIONAL | GUIDED | {"normalization": "layer", "kernel": 5, "l2": 2.5e-5}),
     "mggan-spectral": Case("mggan", CONVOLUTIONAL | GUIDED | SPECTRAL),

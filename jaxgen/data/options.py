@@ -33,9 +33,7 @@ class Options:
     channels: Literal[1, 3] | None = None  # gray or color; the dataset's own if not given
     binarize: Literal["threshold", "dynamic"] | None = None  # 255 from 128 on, else 0; or sampled by the gray level
     flip: bool = False  # mirror training images left to right with probability 1/2, drawn anew each step
-    max_objects: int | None = (
-        None  # of shapes and shapes_32: scenes of at most so many objects, 1 to 3; all if not given
-    )
+    max_objects: int | None = None  # objects in a scene of shapes or shapes_32, 1 to 3; up to 3 if not given
     caption_length: int | None = None  # words per caption, truncated or padded; the longest in training if not given
     vocabulary_size: int | None = None  # keep the most frequent words of the training captions; all if not given
     labels: int | None = None  # keep this many training examples' labels, of all classes alike; -1 elsewhere

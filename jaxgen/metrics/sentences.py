@@ -41,7 +41,7 @@ def _ngrams(words: Sequence[int], n: int) -> Counter:
 
 
 def scenes(images: np.ndarray) -> list[Seen]:
-    """Content of images uint8 [num, side, side, 3] of `shapes`: strictly as they are drawn at 64x64, else tolerantly."""
+    """Content of images uint8 [num, side, side, 3] of `shapes`: seen strictly at 64x64, else tolerantly."""
     return [(see if image.shape == STRICT else see_tolerantly)(image) for image in images]
 
 

@@ -142,6 +142,13 @@ MODELS = {
         "2.3.2",
         CONVOLUTIONAL,
     ),
+    "stackgan": Entry(
+        "StackGAN, text to images in two stages",
+        "Zhang et al. 2017, StackGAN: Text to Photo-realistic Image Synthesis with Stacked Generative Adversarial "
+        "Networks",
+        "https://arxiv.org/abs/1612.03242",
+        "2.3.2",
+    ),
     "pixelcnn": Entry(
         "PixelCNN, gated or original",
         "van den Oord et al. 2016, Conditional Image Generation with PixelCNN Decoders",

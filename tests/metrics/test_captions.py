@@ -130,7 +130,7 @@ def test_what_the_tolerant_eye_leaves_out():
 
 
 def test_shares_by_hand():
-    """Of four images the second has another color and the last another background and shape than its caption."""
+    """The second of four images has another color, the last another background and shape than its caption says."""
     circle, triangle = ("circle", "red", (4, 5, 17, 18)), ("triangle", "red", (4, 5, 17, 18))
     images = [picture(circle), picture(circle), picture(circle, ("square", "cyan", (30, 30, 53, 53)))]
     images.append(picture(triangle, background="white"))
