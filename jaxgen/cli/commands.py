@@ -229,6 +229,7 @@ def sample_command(argv: list[str]) -> None:
             "attribute",
             "codes",
             "completions",
+            "captioned",
         ] = "samples",
         num: int | None = None,
         steps: int | None = None,
@@ -245,10 +246,11 @@ def sample_command(argv: list[str]) -> None:
                 by one; arithmetic: codes of classes A - B + C; reconstructions: below the test images; animation: the
                 training's sample grids, step by step; manifold: the plane of two latents; classified: test images that
                 a classifier gets right and wrong; attribute: codes of images of B moved along the mean code of A - B;
-                codes: those that a model infers, varied one by one; completions: of the upper half of test images
+                codes: those that a model infers, varied one by one; completions: of the upper half of test images;
+                captioned: test images above the captions that the model writes
             num: per seed: samples (64; equally many per class if the model is conditional), paths (8), latent
-                dimensions (8), images of a class (8), test images (32; 16 each of classified), rows of each inferred
-                code (one per category)
+                dimensions (8), images of a class (8), test images (32; 16 each of classified, 16 of captioned), rows of
+                each inferred code (one per category)
             steps: images along a path or of a latent dimension (9), along a side of the plane (20); completions of an
                 image (9)
             dims: the latent dimensions of a traversal; those that vary most over the test images if not given

@@ -16,6 +16,7 @@ from jaxgen.evaluation.options import Scoring
 from jaxgen.metrics.frechet import frechet_distance, frechet_distance_infinity
 from jaxgen.metrics.kernel import kernel_distance, subset_size
 from jaxgen.metrics.neighbors import memorization, nearest_neighbor_error, neighbor_scores
+from jaxgen.metrics.sentences import SCENES
 from jaxgen.model import FEW, Model
 
 SPACES = {
@@ -167,8 +168,8 @@ def _writes(context: Context) -> str:
 
 
 def _writes_of_scenes(context: Context) -> str:
-    if context.dataset.name not in ("shapes", "shapes_32"):
-        return "captions are checked of shapes and shapes_32 only"
+    if context.dataset.name not in SCENES:
+        return f"captions are checked of {' and '.join(SCENES)} only"
     return _writes(context)
 
 

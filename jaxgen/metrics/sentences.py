@@ -7,6 +7,9 @@ import numpy as np
 
 from jaxgen.metrics.captions import Claim, Seen, is_true, parse, see, see_tolerantly
 
+SCENES = ("shapes", "shapes_32")
+"""Datasets whose captions can be checked."""
+
 STRICT = (64, 64, 3)
 """Shape of the pictures of `shapes` as they are drawn, in which `see` counts every pixel."""
 
@@ -50,10 +53,14 @@ def detailed(claim: Claim) -> bool:
     return claim.background is not None and all(group.size for group in claim.groups) and all(claim.relations[1:])
 
 
+def true_of(seen: Sequence[Seen], captions: Sequence[str]) -> list[bool]:
+    """True for each caption that is true of what its image shows; one that `shapes` has no grammar for is false."""
+    claims = map(_claim, captions)
+    return [claim is not None and is_true(claim, there) for claim, there in zip(claims, seen, strict=True)]
+
+
 def truth(seen: Sequence[Seen], captions: Sequence[str]) -> dict[str, float]:
     """Shares of written captions that are true of what images show, differ from each other, and say all.
-
-    A caption that the grammar of `shapes` does not have is false, and does not say all.
 
     Returns:
         caption_true, caption_distinct (different captions over all), caption_detail (`detailed`), caption_words (mean
@@ -61,7 +68,7 @@ def truth(seen: Sequence[Seen], captions: Sequence[str]) -> dict[str, float]:
     """
     claims = [_claim(caption) for caption in captions]
     return {
-        "caption_true": float(np.mean([c is not None and is_true(c, s) for c, s in zip(claims, seen, strict=True)])),
+        "caption_true": float(np.mean(true_of(seen, captions))),
         "caption_distinct": len(set(captions)) / len(captions),
         "caption_detail": float(np.mean([claim is not None and detailed(claim) for claim in claims])),
         "caption_words": float(np.mean([len(caption.split()) for caption in captions])),

@@ -40,6 +40,7 @@ LACKS: dict[str, tuple[str, Callable[[Model], bool]]] = {
     ),
     "classify": ("does not classify", lambda model: "label" in model.predict),
     "codes": ("infers no codes", lambda model: "code" in model.predict),
+    "write": ("writes no captions", lambda model: "caption" in model.predict),
 }
 """Map from a capability that kinds of pictures need to (words for a model that lacks it, test of a model)."""
 
@@ -86,6 +87,9 @@ def sample(
                      it varies while the rest of z is fixed: the categorical code with a column per category and, below,
                      each continuous code in as many even steps from -2 to 2, with row i of category i.
 
+    captioned        `num` (16) test images, each above the caption that the model writes of it; of scenes of shapes
+                     with whether it is true.
+
     Meshes of paths and reconstructions are seen from two sides.
 
     A conditional model's paths keep one test example's condition: row i that of the i-th example, a traversal that
@@ -103,8 +107,9 @@ def sample(
             columns, H, W, C] (reconstructions: [seeds, num, 1 + levels, H, W, C], codes: [seeds, codes, rows, columns,
             H, W, C]), seed int64 [seeds], z and the values of rows and columns; samples: image uint8 [seeds * num, H,
             W, C], seed int64 [seeds * num], and the condition's entries; classified: image uint8 [n, H, W, C], seed
-            int64 [n], label and predicted int32 [n], and the latter's probability float32 [n]. Of meshes it holds mesh
-            float32 [..., V, 3] instead of image, and straight beside an interpolation.
+            int64 [n], label and predicted int32 [n], and the latter's probability float32 [n]; captioned: image uint8
+            [num, H, W, C], caption int32 [seeds, num, words], and true bool [seeds, num] of scenes. Of meshes it holds
+            mesh float32 [..., V, 3] instead of image, and straight beside an interpolation.
         progress: whether stderr says what is drawn, if it takes long.
 
     Returns:

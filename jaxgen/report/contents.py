@@ -10,7 +10,7 @@ import numpy as np
 from jaxgen.data import Dataset
 from jaxgen.drawing import spread
 from jaxgen.metrics.neighbors import nearest_distances
-from jaxgen.pictures.kinds import Asked, interpolation
+from jaxgen.pictures.kinds import Asked, interpolation, written_captions
 from jaxgen.pictures.latents import PATHS
 from jaxgen.training import Run, engine, folder
 from jaxgen.training.record import GRID, grid_condition, pictured
@@ -41,6 +41,7 @@ def _row(run: Run, dataset: Dataset) -> dict[str, Any]:
         "columns": columns,
         "classes": list(dataset.classes) or None if "label" in condition else None,
         "interpolation": _interpolation(run),
+        "captioned": _captioned(run) if "caption" in run.plan.model.predict else None,
         "nearest": _nearest(run, dataset) if dataset.spec.subject == "image" else None,
     }
 
@@ -52,6 +53,11 @@ def _interpolation(run: Run) -> dict[int, np.ndarray] | None:
         return None
     images = interpolation(run, Asked(num=PAIRS, steps=STEPS)).arrays["image"]
     return dict(zip(run.plan.settings.seeds, images, strict=True))
+
+
+def _captioned(run: Run) -> dict[int, np.ndarray]:
+    """{seed: test images above the captions written of them, one picture uint8 [H, W, C]}."""
+    return dict(zip(run.plan.settings.seeds, written_captions(run, Asked()).grids, strict=True))
 
 
 def _saved(path: Path) -> dict[int, dict[int, Path]]:

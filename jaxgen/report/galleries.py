@@ -115,6 +115,11 @@ def galleries(pictures: dict, diverged: dict, kept: set[int], encode: Callable[[
             pairs = frame(np.concatenate(lines), len(parts[0]), alt)
             yield figure(name, seed, [pairs], ["sample", "nearest"] * len(parts))
 
+    def captioned(name, row):
+        for seed, picture in (row.get("captioned") or {}).items():
+            alt = f"test images above the captions that {name}, seed {seed}, writes"
+            yield figure(name, seed, [{"step": None, "alt": alt, **encode(to_png(picture), 1)}])
+
     samples = arms(progress)
     if has_real:
         columns = next((row["columns"] for row in rows.values()), 8)
@@ -137,6 +142,13 @@ def galleries(pictures: dict, diverged: dict, kept: set[int], encode: Callable[[
             arms(strips),
         ),
         ("interpolations", "Interpolations", "A row leads from one latent to another.", arms(interpolations)),
+        (
+            "captioned",
+            "Written captions",
+            "Test images above the captions that the model writes; of scenes of shapes a last line says whether the "
+            "caption is true.",
+            arms(captioned),
+        ),
         (
             "nearest",
             "Nearest training images",
