@@ -52,6 +52,7 @@ R1 = {"penalty": "zero_centered", "penalty_at": "real", "penalty_weight": 5.0, "
 R2 = {"penalty": "zero_centered", "penalty_at": "fake", "loss": "minimax"}
 WGAN_GP = {"loss": "wasserstein", "penalty": "one_centered", "normalization": "layer", "critic_steps": 2}
 SPECTRAL = {"loss": "hinge", "spectral_norm": True, "normalization": "none"}
+DECONVOLUTIONAL = {"maps": (4, 4), "hidden": 8}
 ATTENTION = {"dim": 8, "heads": 2, "layers": 1}
 MASKED = {"features": 4, "layers": 1, "first_kernel": 3, "head_features": 4}
 QUANTIZED = {"features": 4, "residual_features": 4, "residual_blocks": 1, "dropout": 0.3}
@@ -119,6 +120,19 @@ CASES = {
     "meshvae": Case("meshvae", {"latent_dim": 3, "decay_steps": 100}, MESH),
     "meshvae-gradients": Case("meshvae", {"features": "gradients", "latent_dim": 3}, MESH),
     "meshvae-aligned": Case("meshvae", {"features": "aligned", "latent_dim": 3}, MESH, "bfloat16"),
+    "dgdn": Case("dgdn", DECONVOLUTIONAL | {"codes": 2, "decay_steps": 100}, precision="bfloat16"),
+    "dgdn-caption": Case(
+        "dgdn",
+        DECONVOLUTIONAL
+        | {"predicts": "both", "label_head": "svm", "label_weight": 2.0, "caption_weight": 3.0, "units": 8}
+        | {"decoding": "beam", "beams": 2, "likelihood": "gaussian"},
+        RGB,
+    ),
+    "dgdn-gumbel": Case(
+        "dgdn",
+        {"maps": (4, 4, 4), "kernels": (3, 2, 2), "pool": 2, "hidden": 8, "gradient": "gumbel", "temperature": 0.5}
+        | {"draws": 1, "predicts": "caption", "blind": True, "units": 8, "likelihood": "bernoulli"},
+    ),
     "transformer": Case("transformer", ATTENTION | {"decay_steps": 100}, precision="bfloat16"),
     "transformer-label": Case(
         "transformer",

@@ -230,6 +230,7 @@ def sample_command(argv: list[str]) -> None:
             "codes",
             "completions",
             "captions",
+            "captioned",
         ] = "samples",
         num: int | None = None,
         steps: int | None = None,
@@ -250,10 +251,11 @@ def sample_command(argv: list[str]) -> None:
                 training's sample grids, step by step; manifold: the plane of two latents; classified: test images that
                 a classifier gets right and wrong; attribute: codes of images of B moved along the mean code of A - B;
                 codes: those that a model infers, varied one by one; completions: of the upper half of test images;
-                captions: from one caption to another, with the same noise
+                captions: from one caption to another, with the same noise; captioned: test images above the captions
+                that the model writes
             num: per seed: samples (64; equally many per class or caption if the model is given them), paths (8), latent
-                dimensions (8), images of a class (8), test images (32; 16 each of classified), rows of each inferred
-                code (one per category)
+                dimensions (8), images of a class (8), test images (32; 16 each of classified, 16 of captioned), rows of
+                each inferred code (one per category)
             steps: images along a path or of a latent dimension (9), along a side of the plane (20); completions of an
                 image (9)
             dims: the latent dimensions of a traversal; those that vary most over the test images if not given
@@ -518,6 +520,9 @@ def _data_show(argv: list[str]) -> None:
         dataset: tyro.conf.Fixed[str] = name
         data_from: tyro.conf.Fixed[str | None] = None
         flip: tyro.conf.Fixed[bool] = False
+        labels: tyro.conf.Fixed[int | None] = None
+        captions: tyro.conf.Fixed[int | None] = None
+        subset: tyro.conf.Fixed[int | None] = None
         pipeline: tyro.conf.Fixed[Literal["auto", "memory", "grain"]] = "auto"
         workers: tyro.conf.Fixed[int] = 0
 

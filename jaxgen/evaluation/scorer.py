@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxgen import data, models
 from jaxgen.config import given
-from jaxgen.data import Dataset
+from jaxgen.data import ALL_LABELS, Dataset
 from jaxgen.data.images import Transform
 from jaxgen.data.options import Options
 from jaxgen.dependencies import function_sources, sources
@@ -162,7 +162,7 @@ class Scorer:
         self, dataset: Dataset, scoring: Scoring, progress: bool, split: Literal["test", "validation"] = "test"
     ):
         check_scoring(scoring)
-        dataset = _still(dataset)
+        dataset = _still(_with_all_labels(dataset))
         self.split, self.scoring = split, scoring
         # To choose by validation data, the validation split takes the place of the test split.
         self.dataset = dataset._replace(test=getattr(dataset, split))
@@ -414,6 +414,8 @@ class Scorer:
         allowed = np.arange(self.dataset.spec.num_examples)
         if "label" in names:
             allowed = np.flatnonzero(np.asarray(train["label"][:]) >= 0)
+        if "caption" in names:
+            allowed = allowed[np.asarray(train["caption"][:])[allowed].any(axis=1)]
         rows = []
         for seed in (plan.settings.seeds[i] for i in going):
             rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([self.scoring.sampling_seed, seed])))
@@ -453,6 +455,13 @@ class Scorer:
 def _finite(value: float) -> float | None:
     """Returns None, a missing score, for a number that JSON cannot hold (infinity, NaN)."""
     return value if math.isfinite(value) else None
+
+
+def _with_all_labels(dataset: Dataset) -> Dataset:
+    """Returns the dataset with the training labels that its option `labels` hides from models."""
+    if not dataset.options.get("labels"):
+        return dataset
+    return dataset._replace(train={**dataset.train, "label": dataset.train[ALL_LABELS]})
 
 
 def _still(dataset: Dataset) -> Dataset:

@@ -46,6 +46,7 @@ LACKS: dict[str, tuple[str, Callable[[Model], bool]]] = {
         "has no images between two captions",
         lambda model: model.latents is not None and model.latents.between is not None,
     ),
+    "write": ("writes no captions", lambda model: "caption" in model.predict),
 }
 """Map from a capability that kinds of pictures need to (words for a model that lacks it, test of a model)."""
 
@@ -99,6 +100,8 @@ def sample(
 
     captions         `num` (8) rows of `steps` (9) images from one caption of `caption` to the other, each row with its
                      own draw of the prior.
+    captioned        `num` (16) test images, each above the caption that the model writes of it; of scenes of shapes
+                     with whether it is true.
 
     Meshes of paths and reconstructions are seen from two sides.
 
@@ -119,8 +122,9 @@ def sample(
             columns, H, W, C] (reconstructions: [seeds, num, 1 + levels, H, W, C], codes: [seeds, codes, rows, columns,
             H, W, C]), seed int64 [seeds], z and the values of rows and columns; samples: image uint8 [seeds * num, H,
             W, C], seed int64 [seeds * num], and the condition's entries; classified: image uint8 [n, H, W, C], seed
-            int64 [n], label and predicted int32 [n], and the latter's probability float32 [n]. Of meshes it holds mesh
-            float32 [..., V, 3] instead of image, and straight beside an interpolation.
+            int64 [n], label and predicted int32 [n], and the latter's probability float32 [n]; captioned: image uint8
+            [num, H, W, C], caption int32 [seeds, num, words], and true bool [seeds, num] of scenes. Of meshes it holds
+            mesh float32 [..., V, 3] instead of image, and straight beside an interpolation.
         progress: whether stderr says what is drawn, if it takes long, and which words of `caption` are unknown.
 
     Returns:

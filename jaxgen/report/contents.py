@@ -11,7 +11,7 @@ from jaxgen.data import Dataset
 from jaxgen.drawing import spread
 from jaxgen.metrics.neighbors import nearest_distances
 from jaxgen.model import Condition
-from jaxgen.pictures.kinds import Asked, interpolation
+from jaxgen.pictures.kinds import Asked, interpolation, written_captions
 from jaxgen.pictures.latents import PATHS
 from jaxgen.training import Run, engine, folder
 from jaxgen.training.record import GRID, grid_condition, pictured
@@ -43,6 +43,7 @@ def _row(run: Run, dataset: Dataset) -> dict[str, Any]:
         "classes": _words(dataset, condition, columns),
         "interpolation": _interpolation(run),
         "path_labels": ["decoded", "straight"] * PAIRS if dataset.spec.subject == "mesh" else None,
+        "captioned": _captioned(run) if "caption" in run.plan.model.predict else None,
         "nearest": _nearest(run, dataset) if dataset.spec.subject == "image" else None,
     }
 
@@ -70,6 +71,11 @@ def _interpolation(run: Run) -> dict[int, np.ndarray] | None:
     images = pictured(dataset, {subject: table.reshape(len(table), -1, *table.shape[3:])})
     images = images.reshape(*table.shape[:3], *images.shape[2:])
     return dict(zip(run.plan.settings.seeds, images, strict=True))
+
+
+def _captioned(run: Run) -> dict[int, np.ndarray]:
+    """{seed: test images above the captions written of them, one picture uint8 [H, W, C]}."""
+    return dict(zip(run.plan.settings.seeds, written_captions(run, Asked()).grids, strict=True))
 
 
 def _saved(path: Path) -> dict[int, dict[int, Path]]:

@@ -116,6 +116,11 @@ def galleries(pictures: dict, diverged: dict, kept: set[int], encode: Callable[[
             pairs = frame(np.concatenate(lines), len(parts[0]), alt)
             yield figure(name, seed, [pairs], ["sample", "nearest"] * len(parts))
 
+    def captioned(name, row):
+        for seed, picture in (row.get("captioned") or {}).items():
+            alt = f"test images above the captions that {name}, seed {seed}, writes"
+            yield figure(name, seed, [{"step": None, "alt": alt, **encode(to_png(picture), 1)}])
+
     samples = arms(progress)
     if has_real:
         columns = next((row["columns"] for row in rows.values()), 8)
@@ -144,6 +149,13 @@ def galleries(pictures: dict, diverged: dict, kept: set[int], encode: Callable[[
             "A row leads from one latent to another."
             + (" Below it is the straight path of the vertices between its ends." if with_paths else ""),
             arms(interpolations),
+        ),
+        (
+            "captioned",
+            "Written captions",
+            "Test images above the captions that the model writes; of scenes of shapes a last line says whether the "
+            "caption is true.",
+            arms(captioned),
         ),
         (
             "nearest",

@@ -186,6 +186,7 @@ def pictures(curves, tmp_path):
                     "interpolation": {10: pairs},
                     "path_labels": None,
                     "nearest": {10: (images(5, 12), images(6, 12))},
+                    "captioned": {11: images(9, 1)[0]},
                 },
                 "gan": {
                     "progress": {12: progress(12, (0, 700))},
@@ -411,7 +412,7 @@ def grid(images, columns):
 def test_every_picture(write, pictures):
     page = Page(write())
     shown = {attrs["alt"]: attrs for attrs, _ in page.all("img")}
-    assert len(shown) == len(page.all("img")) == 1 + 3 + 3 + 2 + 3 + 1 + 1
+    assert len(shown) == len(page.all("img")) == 1 + 3 + 3 + 2 + 3 + 1 + 1 + 1
     rows, real = pictures["digits"]["rows"], pictures["digits"]["real"]
     assert shown["7 real images"]["width"] == "112"  # 8 * (3 * 5 - 1): pixels as large as the samples'
     np.testing.assert_array_equal(pixels(shown["7 real images"]), grid(real, 3))
@@ -423,6 +424,9 @@ def test_every_picture(write, pictures):
         assert ("hidden" in attrs) == (step not in (700, 1500))  # without scripts, the last step
     np.testing.assert_array_equal(
         pixels(shown["interpolations of vae, seed 10"]), grid(np.concatenate([images(3, 3), images(4, 3)]), 3)
+    )
+    np.testing.assert_array_equal(
+        pixels(shown["test images above the captions that vae, seed 11, writes"]), images(9, 1)[0, :, :, 0]
     )
     # 12 pairs make ten and two
     samples, neighbors, blank = images(5, 12), images(6, 12), np.full((8, 4, 4, 1), 128, np.uint8)
