@@ -125,7 +125,7 @@ CASES = {
         "dgdn",
         DECONVOLUTIONAL
         | {"predicts": "both", "label_head": "svm", "label_weight": 2.0, "caption_weight": 3.0, "units": 8}
-        | {"decoding": "beam", "beams": 2, "likelihood": "gaussian"},
+        | {"decoding": "beam", "beams": 2, "likelihood": "gaussian", "deviation": "learned"},
         RGB,
     ),
     "dgdn-gumbel": Case(
