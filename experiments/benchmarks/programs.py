@@ -125,7 +125,7 @@ CASES = {
         "dgdn",
         DECONVOLUTIONAL
         | {"predicts": "both", "label_head": "svm", "label_weight": 2.0, "caption_weight": 3.0, "units": 8}
-        | {"decoding": "beam", "beams": 2, "likelihood": "gaussian"},
+        | {"decoding": "beam", "beams": 2, "likelihood": "gaussian", "deviation": "learned"},
         RGB,
     ),
     "dgdn-gumbel": Case(
@@ -133,6 +133,7 @@ CASES = {
         {"maps": (4, 4, 4), "kernels": (3, 2, 2), "pool": 2, "hidden": 8, "gradient": "gumbel", "temperature": 0.5}
         | {"draws": 1, "predicts": "caption", "blind": True, "units": 8, "likelihood": "bernoulli"},
     ),
+    "dgdn-nothing": Case("dgdn", DECONVOLUTIONAL | {"predicts": "nothing"}),
     "transformer": Case("transformer", ATTENTION | {"decay_steps": 100}, precision="bfloat16"),
     "transformer-label": Case(
         "transformer",

@@ -16,7 +16,7 @@ straight-through Gumbel noise, which is biased. Predictions of labels are averag
 scored, given the mean code at the likeliest places.
 
 Deviations from the paper: the hinge's gradient in place of EM over lambda; the encoder's last layer is one of tanh
-units over all maps; the decoder starts at the data's mean image; the noise's deviation is learned by gradient.
+units over all maps; the decoder starts at the data's mean image; the deviation is fixed, or learned by gradient.
 """
 
 from dataclasses import dataclass, replace
@@ -62,6 +62,7 @@ class Config:
     pool: int | None = None  # side of a block; default: 2 up to 16 pixels, else 3
     hidden: int = 300  # tanh units below the mean and variance of the code
     likelihood: Literal["bernoulli", "gaussian"] | None = None  # p(x|s, z): bits if binarized, else gaussian
+    deviation: float | Literal["learned"] = 0.03  # of gaussian, pixels in [0, 1]; learned: one of all pixels
     predicts: Literal["label", "caption", "both", "nothing"] = "label"  # from the code
     label_head: LabelHead = "softmax"  # a linear layer's: probabilities, or one-against-all margins
     label_weight: float | None = None  # of a label's term; default: pixels / classes
@@ -134,10 +135,13 @@ class Decoder(nn.Module):
 def check(config: Config) -> None:
     """Raises UserError for invalid or incompatible values."""
     check_positive(config, "pool", "hidden", "units", "beams", "temperature", "draws", "codes", "learning_rate")
+    if config.deviation != "learned":
+        check_positive(config, "deviation")
     check_not_negative(config, "label_weight", "caption_weight")
     of_labels, of_captions = ("label_head", "label_weight", "codes"), ("units", "caption_weight", "blind", "decoding")
     uses = {"label": of_labels, "caption": (*of_captions, "beams"), "both": (*of_labels, *of_captions, "beams")}
     check_idle(config, "predicts", uses)
+    check_idle(config, "likelihood", {"gaussian": ("deviation",)})
     check_idle(config, "decoding", {"beam": ("beams",)})
     check_idle(config, "gradient", {"gumbel": ("temperature",)})
     for name in ("maps", "kernels"):
@@ -150,11 +154,12 @@ def check(config: Config) -> None:
 
 def make(config: Config, spec: Spec) -> Model:
     """The model for `spec`'s images, labels and captions; raises UserError as `check` and `layers` do."""
+    likelihood = fitting(config.likelihood, spec, bits="bernoulli", levels="gaussian")
+    config = replace(config, likelihood=likelihood)
     check(config)
     shape, block = spec.image_shape, config.pool or (2 if max(spec.image_shape[:2]) <= SMALL else 3)
     kernels, maps = layers(shape, config.kernels or len(config.maps), block)
-    likelihood = fitting(config.likelihood, spec, bits="bernoulli", levels="gaussian")
-    config = replace(config, kernels=kernels, pool=block, likelihood=likelihood)
+    config = replace(config, kernels=kernels, pool=block)
     labels, captions = config.predicts in ("label", "both"), config.predicts in ("caption", "both")
     bits, pixels = likelihood == "bernoulli", int(np.prod(shape))
     *pooled, code = [(*side, num) for side, num in zip(maps, config.maps, strict=True)]
@@ -172,7 +177,7 @@ def make(config: Config, spec: Spec) -> Model:
         writer = Writer(spec.num_words, config.units, spec.compute_dtype)
         weights["caption"] = pixels / spec.num_words if config.caption_weight is None else config.caption_weight
 
-    observed = to_binary if bits else to_unit
+    observed, learned = to_binary if bits else to_unit, not bits and config.deviation == "learned"
 
     def init(key):
         k_encoder, k_decoder, k_label, k_caption = jax.random.split(key, 4)
@@ -181,7 +186,7 @@ def make(config: Config, spec: Spec) -> Model:
             "encoder": encoder.init(k_encoder, jnp.zeros((1, *spec.image_shape)), None)["params"],
             "decoder": decoder.init(k_decoder, s, places)["params"],
         }
-        if not bits:
+        if learned:
             params["log_deviation"] = jnp.float32(np.log(NOISE) / 2)
         if labels:
             params["label"] = classifier.init(k_label, jnp.zeros((1, size)))["params"]
@@ -206,7 +211,9 @@ def make(config: Config, spec: Spec) -> Model:
         return decoder.apply({"params": params["decoder"]}, s, places)
 
     def pixels_log_prob(params, x, made):
-        return bernoulli_log_prob(x, made) if bits else gaussian_log_prob(x, made, 2 * params["log_deviation"])
+        if bits:
+            return bernoulli_log_prob(x, made)
+        return gaussian_log_prob(x, made, 2 * (params["log_deviation"] if learned else float(np.log(config.deviation))))
 
     def classified(params, s):
         return classifier.apply({"params": params["label"]}, s.reshape(len(s), -1))

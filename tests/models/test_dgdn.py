@@ -14,7 +14,7 @@ from jaxgen.nn.sentences import Writer, word_log_probs
 from tests.models.by_hand import dense, drawn_state, in_float64
 from tests.models.contract import Contract
 
-SMALL = {"maps": (3, 4), "hidden": 6, "units": 8}
+SMALL = {"maps": (3, 4), "hidden": 6, "units": 8, "deviation": "learned", "likelihood": "gaussian"}
 CONTRACT = Contract(
     {"maps": (3, 4), "hidden": 6, "codes": 2},
     likelihood="bound",
@@ -272,6 +272,8 @@ def test_what_a_model_needs(pictures):
         ({"blind": True}, "blind only applies with --predicts caption or both .you chose label"),
         ({"predicts": "caption", "label_head": "svm"}, "label_head only applies with --predicts label or both"),
         ({"predicts": "caption", "beams": 3}, "beams only applies with --decoding beam .you chose greedy"),
+        ({"deviation": 0.0}, "deviation must be above 0"),
+        ({"likelihood": "bernoulli", "deviation": 0.1}, "deviation only applies with --likelihood gaussian"),
         ({"label_weight": -1.0}, "label_weight must be at least 0"),
         ({"decay_steps": 0}, "decay_steps must be above 0"),
     ],
