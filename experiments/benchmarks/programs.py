@@ -57,7 +57,8 @@ MASKED = {"features": 4, "layers": 1, "first_kernel": 3, "head_features": 4}
 QUANTIZED = {"features": 4, "residual_features": 4, "residual_blocks": 1, "dropout": 0.3}
 PRIOR = {"dim": 8, "heads": 2, "blocks": 1}
 GATED = {"gated_features": 4, "gated_layers": 1}
-AUGMENT = {"augment": ("color", "translation", "cutout")}
+AUGMENT = {"augment": ("color", "translation", "cutout"), "translation_ratio": 0.2, "cutout_probability": 0.3}
+AVERAGED = {"average_half_life": 1000.0, "average_warmup": 0.1}
 
 CASES = {
     "classifier": Case("classifier", {"features": 4, "embedding_dim": 8, "decay_steps": 100}),
@@ -100,7 +101,7 @@ CASES = {
         "dcgan", CONVOLUTIONAL | {"kernel": 5, "l2": 2.5e-5, "batches": "joint"}, precision="bfloat16"
     ),
     "dcgan-r1": Case("dcgan", CONVOLUTIONAL | R1 | AUGMENT | {"average": 0.999}, RGB),
-    "dcgan-wgan-gp": Case("dcgan", CONVOLUTIONAL | WGAN_GP),
+    "dcgan-wgan-gp": Case("dcgan", CONVOLUTIONAL | WGAN_GP | AVERAGED | {"drift": 1e-3}),
     "dcgan-spectral": Case("dcgan", CONVOLUTIONAL | SPECTRAL | {"consistency": 10.0}),
     "dcgan-devices": Case("dcgan", CONVOLUTIONAL, devices=4),
     "cgan": Case("cgan", CONVOLUTIONAL),
