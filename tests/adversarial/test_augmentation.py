@@ -30,7 +30,7 @@ def shifted(image, down, right):
 
 @pytest.mark.parametrize(("ratio", "down", "right"), [((), 2, 1), ((0.3,), 5, 2)])
 def test_translation_is_by_up_to_a_share_of_each_side(ratio, down, right):
-    """A share of an eighth: a side of 16 shifts by up to 2, a side of 6 by up to 1 (rounded); all shifts are equally likely."""
+    """Shifts are rounded, by an eighth up to 2 for a side of 16 and up to 1 for a side of 6; all are equally likely."""
     x = np.repeat(images(1, 16, 6, 2), 1800, axis=0)
     made = np.asarray(jax.jit(lambda x: translation(KEY, x, *ratio))(x))
     pairs = list(product(range(-down, down + 1), range(-right, right + 1)))
