@@ -53,6 +53,7 @@ R2 = {"penalty": "zero_centered", "penalty_at": "fake", "loss": "minimax"}
 WGAN_GP = {"loss": "wasserstein", "penalty": "one_centered", "normalization": "layer", "critic_steps": 2}
 SPECTRAL = {"loss": "hinge", "spectral_norm": True, "normalization": "none"}
 ATTENTION = {"dim": 8, "heads": 2, "layers": 1}
+TOKENS = {"dim": 32, "depths": (1, 1), "discriminator_dim": 16, "discriminator_depth": 1, "heads": 2, "latent_dim": 5}
 MASKED = {"features": 4, "layers": 1, "first_kernel": 3, "head_features": 4}
 QUANTIZED = {"features": 4, "residual_features": 4, "residual_blocks": 1, "dropout": 0.3}
 PRIOR = {"dim": 8, "heads": 2, "blocks": 1}
@@ -162,6 +163,13 @@ CASES = {
     "vqvae-fsq": Case("vqvae", QUANTIZED | PRIOR | {"codebook": "fsq", "fsq_levels": (4, 3), "condition": "caption"}),
     "vqvae2": Case("vqvae2", QUANTIZED | PRIOR | GATED | {"num_codes": 8}, precision="bfloat16"),
     "vqvae2-label": Case("vqvae2", QUANTIZED | PRIOR | GATED | {"num_codes": 8, "condition": "label"}, RGB),
+    "transgan": Case("transgan", TOKENS | {"generator_batch": 8, "rematerialize": True}, precision="bfloat16"),
+    "transgan-label": Case(
+        "transgan",
+        TOKENS
+        | {"conditional": True, "normalization": "pixel", "whole": 8, "window": 4, "beta1": 0.5, "critic_steps": 1},
+        RGB,
+    ),
     "mggan": Case("mggan", CONVOLUTIONAL | GUIDED),
     "mggan-layer-norm": Case("mggan", CONVOLUTIONAL | GUIDED | {"normalization": "layer", "kernel": 5, "l2": 2.5e-5}),
     "mggan-spectral": Case("mggan", CONVOLUTIONAL | GUIDED | SPECTRAL),

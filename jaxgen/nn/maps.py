@@ -1,8 +1,12 @@
 """Maps whose pixels are the tokens of a Transformer: pixel shuffle, windows of attention, relative position bias."""
 
+import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
+from jax.nn.initializers import Initializer
 
 from jaxgen.model import Array
+from jaxgen.nn.attention import attention
 
 
 def pixel_shuffle(x: Array) -> Array:
@@ -51,3 +55,36 @@ def _by_difference(table: Array) -> Array:
     rows = jnp.broadcast_to(table[::-1], (n, 2 * n - 1, *rest))
     rows = jnp.pad(rows, ((0, 0), (0, 1), *((0, 0) for _ in rest))).reshape(2 * n * n, *rest)
     return rows[: n * (2 * n - 1)].reshape(n, 2 * n - 1, *rest)[:, n - 1 :]
+
+
+class MapAttention(nn.Module):
+    """Attention among the pixels of a map, with a relative position bias; a dense layer follows.
+
+    Within windows it is the grid attention of Jiang et al. 2021, https://arxiv.org/abs/2102.07074, section 3.4.
+    """
+
+    heads: int
+    size: tuple[int, int] | None  # (height, width) of the map; None for tokens without positions, and without the bias
+    window: int | None  # side of the windows; None for attention over the whole map
+    dtype: np.dtype
+    bias_table_init: Initializer
+    kernel_init: Initializer
+    bias_init: Initializer = nn.initializers.zeros
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Maps [batch, tokens, dim] to the same; the last tokens are the pixels, those before them have no position."""
+        shape, (batch, _, dim) = x.shape, x.shape
+        if self.window:
+            x = windows(x.reshape(batch, *self.size, dim), self.window)
+        bias = jnp.float32(0)
+        if self.size:
+            height, width = (self.window, self.window) if self.window else self.size
+            table = self.param("bias", self.bias_table_init, (2 * height - 1, 2 * width - 1, self.heads))
+            before = x.shape[1] - height * width
+            bias = jnp.pad(relative_bias(table), ((0, 0), (before, 0), (before, 0)))
+        parts = nn.Dense(3 * dim, use_bias=False, dtype=self.dtype, kernel_init=self.kernel_init)(x)
+        queries, keys, values = jnp.moveaxis(parts.reshape(*x.shape[:2], 3, self.heads, -1), 2, 0)
+        x = attention(queries, keys, values, bias).reshape(x.shape)
+        x = nn.Dense(dim, dtype=self.dtype, kernel_init=self.kernel_init, bias_init=self.bias_init)(x)
+        return joined(x, self.size).reshape(shape) if self.window else x
