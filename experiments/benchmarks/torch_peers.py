@@ -1,4 +1,4 @@
-"""jaxgen's DCGAN and VAE in PyTorch, written for speed: the same networks, losses, passes and optimizers.
+"""jaxgen's models in PyTorch, DCGAN and VAE here, written for speed: the same networks, losses, passes and optimizers.
 
 A step gathers its batch from uint8 images in memory, draws its noise, and never waits for the device. D's weight
 gradients are skipped in G's update. BatchNorm's running averages, which no training step reads, differ from jaxgen's in
@@ -22,6 +22,7 @@ from jaxgen.errors import UserError
 from jaxgen.model import BINARY_THRESHOLD, PyTree
 from jaxgen.nn.image import pyramid
 
+from . import torch_transgan
 from .contenders import Data
 from .timing import Contender
 
@@ -142,15 +143,20 @@ def discriminator(config: Any, image_shape: tuple[int, int, int]) -> nn.Module:
 
 
 def load(nets: dict[str, nn.Module], params: PyTree) -> None:
-    """Copies jaxgen's parameters, {net: {layer: {"kernel", "bias", "scale"}}}, into the networks."""
+    """Copies jaxgen's parameters, {net: {layer: {"kernel", "bias", "scale"}}} or deeper, into the networks."""
     for name, net in nets.items():
-        layers = {path.rpartition(".")[2]: layer for path, layer in net.named_modules()}
-        for layer, values in params[name].items():
-            if layer == "bias":  # the decoder's own, one value per pixel
-                _copy(net.bias, np.transpose(values, (2, 0, 1))[None])
-                continue
-            for kind, value in values.items():
-                _copy(layers[layer].bias if kind == "bias" else layers[layer].weight, _as_torch(np.asarray(value)))
+        whole = dict(net.named_modules())
+        modules = {path.rpartition(".")[2]: layer for path, layer in whole.items()} | whole
+        for path, value in jax.tree_util.tree_flatten_with_path(params[name])[0]:
+            *layer, kind = (part.key for part in path)
+            module, value = modules[".".join(layer)], np.asarray(value)
+            parameter = getattr(module, {"kernel": "weight", "scale": "weight"}.get(kind, kind))
+            if kind == "kernel":
+                value = _as_torch(value)
+            elif parameter.ndim == 4:  # the decoder's own bias, one value per pixel
+                value = np.transpose(value, (2, 0, 1))[None]
+            with torch.no_grad():
+                parameter.copy_(torch.from_numpy(np.array(value)))
 
 
 def _as_torch(value: np.ndarray) -> np.ndarray:
@@ -159,11 +165,6 @@ def _as_torch(value: np.ndarray) -> np.ndarray:
     Kernels of transposed convolutions go from [kh, kw, out, in] to [in, out, kh, kw].
     """
     return np.transpose(value, (3, 2, 0, 1)) if value.ndim == 4 else value.T
-
-
-def _copy(parameter: nn.Parameter, value: np.ndarray) -> None:
-    with torch.no_grad():
-        parameter.copy_(torch.from_numpy(np.array(value)))
 
 
 def device() -> torch.device:
@@ -184,15 +185,19 @@ def peer(model: str, config: Any, data: Data, params: PyTree, layout: str, *, co
     """Makes a model with jaxgen's config and parameters on JAX's device; autocasts to bfloat16 if the spec asks for it.
 
     Args:
-        model: dcgan, or vae (with binary pixels).
-        config: jaxgen's Config of that model.
+        model: dcgan, vae (with binary pixels) or transgan (without augmentation).
+        config: jaxgen's Config of that model; of transgan `sized`.
         data: the images and their spec.
         params: parameters of one seed's jaxgen state.
         layout: a name of `FORMATS`.
         compiled: applies torch.compile to each network.
     """
     on, memory_format = device(), FORMATS[layout]
-    make_nets, make_step = {"dcgan": (_dcgan_nets, _dcgan_step), "vae": (_vae_nets, _vae_step)}[model]
+    make_nets, make_step = {
+        "dcgan": (_dcgan_nets, _dcgan_step),
+        "vae": (_vae_nets, _vae_step),
+        "transgan": (torch_transgan.nets, torch_transgan.step),
+    }[model]
     nets = make_nets(config, data.spec.image_shape, memory_format)
     load(nets, params)
     nets = {name: net.to(on, memory_format=memory_format) for name, net in nets.items()}

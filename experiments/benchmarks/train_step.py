@@ -38,10 +38,10 @@ class Options:
     The data are 1,024 noise images on the device.
     """
 
-    model: Literal["dcgan", "vae"] = "dcgan"  # its config has the defaults except for `features`
+    model: Literal["dcgan", "vae", "transgan"] = "dcgan"  # with its defaults, but for `features` and DiffAugment
     image_size: int = 64  # pixels a side
     batch: int = 64  # images a step
-    features: int = 64  # channels of the largest hidden map
+    features: int = 64  # channels of the largest hidden map of dcgan and vae
     channels: int = 3  # channels of the images
     precision: Literal["float32", "bfloat16"] = "float32"  # dtype of the layers' computation
     against: tuple[Literal["flax", "flax-scan", "torch", "torch-compile"], ...] = ("flax", "torch")  # jaxgen's peers
@@ -51,6 +51,9 @@ class Options:
 def measure(options: Options) -> dict[str, Any]:
     """Returns the timings. Raises UserError for an image size that the model cannot make, or if PyTorch is missing."""
     check_positive(options, "image_size", "batch", "features", "channels", "rounds")
+    stock_names = [name for name in ("flax", "flax-scan") if name in options.against]
+    if options.model == "transgan" and stock_names:
+        raise UserError(f"--against {stock_names[0]} is for models with convolutions: transgan's layers are Flax's")
     torch_names = [name for name in ("torch", "torch-compile") if name in options.against]
     if torch_names and not importlib.util.find_spec("torch"):
         raise UserError(f"--against {torch_names[0]} needs PyTorch: pip install torch")
@@ -63,10 +66,13 @@ def measure(options: Options) -> dict[str, Any]:
 
     data = contenders.made_up(1024, options.image_size, options.channels, options.batch, options.precision)
     module = models.load(options.model)
-    config = module.Config(features=options.features)
+    if options.model == "transgan":
+        config = module.sized(module.Config(augment=()), data.spec)  # PyTorch's lacks augmentation
+    else:
+        config = module.Config(features=options.features)
     ours = contenders.training(module.make(config, data.spec), data)
     trainings = {"jaxgen": ours}
-    if {"flax", "flax-scan"} & set(options.against):
+    if stock_names:
         trainings["flax"] = ours._replace(phase=stock(options.model).make(config, data.spec).phases[0])
 
     timing.say("compiling")
