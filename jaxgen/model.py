@@ -154,7 +154,9 @@ class Model(NamedTuple):
     latents: Latents | None = None
     predict: Mapping[str, Callable[[State, Batch], Array]] = MappingProxyType({})
     """Predictions from a batch by name: "label", logits [batch, num_classes]; "code", logits [batch, categories] of a
-    categorical code; "features", an embedding [batch, dimensions]."""
+    categorical code; "features", an embedding [batch, dimensions]; "caption", a caption in words int32 [batch, words];
+    "word_log_prob", log p of each word of the batch's caption given the words before it, and of its end, nats [batch,
+    words + 1], 0 past the end."""
 
     @property
     def conditions(self) -> tuple[str, ...]:

@@ -1,4 +1,6 @@
-"""jaxgen's DCGAN and VAE in PyTorch, written for speed: the same networks, losses, passes and optimizers.
+"""jaxgen's models in PyTorch, written for speed: the same networks, losses, passes and optimizers.
+
+DCGAN and VAE are here, autoregressive models in `torch_autoregressive`, TransGAN in `torch_transgan`.
 
 A step gathers its batch from uint8 images in memory, draws its noise, and never waits for the device. D's weight
 gradients are skipped in G's update. BatchNorm's running averages, which no training step reads, differ from jaxgen's in
@@ -22,10 +24,13 @@ from jaxgen.errors import UserError
 from jaxgen.model import BINARY_THRESHOLD, PyTree
 from jaxgen.nn.image import pyramid
 
+from . import torch_autoregressive, torch_transgan
 from .contenders import Data
 from .timing import Contender
 
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+
+AUTOREGRESSIVE = ("pixelcnn", "transformer")
 
 CONVOLUTION = {"kernel_size": 4, "stride": 2, "padding": 1}  # "SAME", where the image's size is even
 
@@ -142,15 +147,20 @@ def discriminator(config: Any, image_shape: tuple[int, int, int]) -> nn.Module:
 
 
 def load(nets: dict[str, nn.Module], params: PyTree) -> None:
-    """Copies jaxgen's parameters, {net: {layer: {"kernel", "bias", "scale"}}}, into the networks."""
+    """Copies jaxgen's parameters, {net: {layer: {"kernel", "bias", "scale", ...}}} or deeper, into the networks."""
     for name, net in nets.items():
-        layers = {path.rpartition(".")[2]: layer for path, layer in net.named_modules()}
-        for layer, values in params[name].items():
-            if layer == "bias":  # the decoder's own, one value per pixel
-                _copy(net.bias, np.transpose(values, (2, 0, 1))[None])
-                continue
-            for kind, value in values.items():
-                _copy(layers[layer].bias if kind == "bias" else layers[layer].weight, _as_torch(np.asarray(value)))
+        whole = dict(net.named_modules())
+        modules = {path.rpartition(".")[2]: layer for path, layer in whole.items()} | whole
+        for path, value in jax.tree_util.tree_flatten_with_path(params[name])[0]:
+            *layer, kind = (part.key for part in path)
+            module, value = modules[".".join(layer)], np.asarray(value)
+            parameter = getattr(module, "weight" if kind in ("kernel", "scale", "embedding") else kind)
+            if kind == "kernel":
+                value = _as_torch(value)
+            elif parameter.ndim == 4:  # the decoder's own bias, one value per pixel
+                value = np.transpose(value, (2, 0, 1))[None]
+            with torch.no_grad():
+                parameter.copy_(torch.from_numpy(np.array(value)))
 
 
 def _as_torch(value: np.ndarray) -> np.ndarray:
@@ -159,11 +169,6 @@ def _as_torch(value: np.ndarray) -> np.ndarray:
     Kernels of transposed convolutions go from [kh, kw, out, in] to [in, out, kh, kw].
     """
     return np.transpose(value, (3, 2, 0, 1)) if value.ndim == 4 else value.T
-
-
-def _copy(parameter: nn.Parameter, value: np.ndarray) -> None:
-    with torch.no_grad():
-        parameter.copy_(torch.from_numpy(np.array(value)))
 
 
 def device() -> torch.device:
@@ -184,16 +189,25 @@ def peer(model: str, config: Any, data: Data, params: PyTree, layout: str, *, co
     """Makes a model with jaxgen's config and parameters on JAX's device; autocasts to bfloat16 if the spec asks for it.
 
     Args:
-        model: dcgan, or vae (with binary pixels).
-        config: jaxgen's Config of that model.
+        model: dcgan or transgan (without augmentation); vae, pixelcnn or transformer, with binary pixels.
+        config: jaxgen's Config of that model; of transgan `sized`.
         data: the images and their spec.
         params: parameters of one seed's jaxgen state.
         layout: a name of `FORMATS`.
         compiled: applies torch.compile to each network.
     """
     on, memory_format = device(), FORMATS[layout]
-    make_nets, make_step = {"dcgan": (_dcgan_nets, _dcgan_step), "vae": (_vae_nets, _vae_step)}[model]
-    nets = make_nets(config, data.spec.image_shape, memory_format)
+    shape = data.spec.image_shape
+    if model in AUTOREGRESSIVE:
+        nets, make_step = torch_autoregressive.nets(model, config, shape), torch_autoregressive.step
+        params = {"network": params}
+    else:
+        make_nets, make_step = {
+            "dcgan": (_dcgan_nets, _dcgan_step),
+            "vae": (_vae_nets, _vae_step),
+            "transgan": (torch_transgan.nets, torch_transgan.step),
+        }[model]
+        nets = make_nets(config, shape, memory_format)
     load(nets, params)
     nets = {name: net.to(on, memory_format=memory_format) for name, net in nets.items()}
     if compiled:

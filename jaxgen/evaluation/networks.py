@@ -159,7 +159,8 @@ def _own(network: Network, dataset: data.Dataset, progress: bool) -> Extractor:
     if base and not altered:
         return load_classifier(WEIGHTS / f"{base}-{network.name}.safetensors")
     # The cache key leaves out how a run is fed, and the commit: the hashed sources say more.
-    options = options | {"flip": False, "pipeline": "auto", "workers": 0}
+    options = {name: value for name, value in options.items() if name not in ("labels", "captions", "subset")}
+    options |= {"flip": False, "pipeline": "auto", "workers": 0}
     described = environment(dataset._replace(options=options)) | {"commit": None}
     depends = json.dumps([FORMAT, network, described, sources("jaxgen.models.classifier")], sort_keys=True)
     kept = data.data_dir() / "extractors" / f"{hashlib.sha256(depends.encode()).hexdigest()[:16]}.safetensors"

@@ -55,6 +55,9 @@ class Requested(NamedTuple):
 
     def check(self, plans: Sequence[Plan], labeled: bool = True) -> None:
         """Raises UserError if a requested metric applies to no model of `plans`, or to no examples without plans."""
+        if self.scoring.rejection > 1 and not any("label" in plan.model.conditions for plan in plans):
+            who = " and ".join(plan.model_name for plan in plans) or "these examples"
+            raise UserError(f"rejection applies to models given labels, not to {who}")
         tested = len(self.dataset.test[self.dataset.spec.subject])
         for name in self.names:
             least = FAMILIES[name].least

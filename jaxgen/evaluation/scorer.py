@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxgen import data, models
 from jaxgen.config import given
-from jaxgen.data import Dataset
+from jaxgen.data import ALL_LABELS, Dataset
 from jaxgen.data.images import Transform
 from jaxgen.data.options import Options
 from jaxgen.dependencies import function_sources, sources
@@ -26,6 +26,7 @@ from jaxgen.evaluation.extractor import Extractor
 from jaxgen.evaluation.foreign import read_images
 from jaxgen.evaluation.of_samples import Examples, Sides
 from jaxgen.evaluation.options import Scoring
+from jaxgen.evaluation.rejection import rejecting_sampler, rejection_note
 from jaxgen.evaluation.requested import Requested
 from jaxgen.evaluation.table import (
     FAMILIES,
@@ -161,7 +162,7 @@ class Scorer:
         self, dataset: Dataset, scoring: Scoring, progress: bool, split: Literal["test", "validation"] = "test"
     ):
         check_scoring(scoring)
-        dataset = _still(dataset)
+        dataset = _still(_with_all_labels(dataset))
         self.split, self.scoring = split, scoring
         # To choose by validation data, the validation split takes the place of the test split.
         self.dataset = dataset._replace(test=getattr(dataset, split))
@@ -174,7 +175,8 @@ class Scorer:
     @cached_property
     def networks(self) -> tuple[Extractor | None, Extractor | None]:
         """Extractor and judge, trained on first use where there are none in the cache."""
-        return self._train() if any(FAMILIES[name].networks for name in self.requested.names) else (None, None)
+        needed = self.scoring.rejection > 1 or any(FAMILIES[name].networks for name in self.requested.names)
+        return self._train() if needed else (None, None)
 
     @property
     def extractor(self) -> Extractor | None:
@@ -344,7 +346,7 @@ class Scorer:
             "model": plan.model_name,
             "title": f"{entry.title} ({entry.paper})" if entry else plan.model_name,
             "samples": self.num if plan.model.sampler else None,
-            "sampling": plan.model.sampler.note if plan.model.sampler else "",
+            "sampling": self._sampling_note(plan.model),
             "config": plan.described()["config"],
             "given": {field: plan.described()["config"][field] for field in given(plan.config)},
             "notes": self.requested.absent(plan.model, labeled) | likelihood_notes(plan.model),
@@ -381,7 +383,8 @@ class Scorer:
         given = ["label" in plan.model.conditions, "caption" in plan.model.conditions]
         if plan.model.sampler and self.requested.families(SAMPLES, None, *given):
             self._bar.say(f"{name}: sampling")
-            drawn = engine.sampler(plan.model)(keys[:, 0], state, self.num, self._conditions(plan, going))
+            draw = rejecting_sampler(plan.model, self.judge, self._rejection(plan.model))
+            drawn = draw(keys[:, 0], state, self.num, self._conditions(plan, going))
             labels, tokens = (drawn.get(entry, [None] * len(going)) for entry in ("label", "caption"))
             for seed, some, *told in zip(going, drawn[self.entry], labels, map(self._captions, tokens), strict=True):
                 for key, score in self.of_samples(f"{name}, seed {seeds[seed]}", some, *told).items():
@@ -393,6 +396,16 @@ class Scorer:
                 values[key][seed] = _finite(score)
         return values
 
+    def _sampling_note(self, model: Model) -> str:
+        """Words on how samples are drawn; "" if none are."""
+        if model.sampler is None:
+            return ""
+        return ", ".join(filter(None, (model.sampler.note, rejection_note(self._rejection(model)))))
+
+    def _rejection(self, model: Model) -> int:
+        """Draws of which one is kept; 1 for a model that is not given labels."""
+        return self.scoring.rejection if "label" in model.conditions else 1
+
     def _conditions(self, plan: Plan, going: np.ndarray) -> dict[str, np.ndarray]:
         """Conditions of these seeds' samples: entries of randomly drawn training examples, [seeds, num, ...]."""
         names, train = plan.model.conditions, self.dataset.train
@@ -401,6 +414,8 @@ class Scorer:
         allowed = np.arange(self.dataset.spec.num_examples)
         if "label" in names:
             allowed = np.flatnonzero(np.asarray(train["label"][:]) >= 0)
+        if "caption" in names:
+            allowed = allowed[np.asarray(train["caption"][:])[allowed].any(axis=1)]
         rows = []
         for seed in (plan.settings.seeds[i] for i in going):
             rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([self.scoring.sampling_seed, seed])))
@@ -440,6 +455,13 @@ class Scorer:
 def _finite(value: float) -> float | None:
     """Returns None, a missing score, for a number that JSON cannot hold (infinity, NaN)."""
     return value if math.isfinite(value) else None
+
+
+def _with_all_labels(dataset: Dataset) -> Dataset:
+    """Returns the dataset with the training labels that its option `labels` hides from models."""
+    if not dataset.options.get("labels"):
+        return dataset
+    return dataset._replace(train={**dataset.train, "label": dataset.train[ALL_LABELS]})
 
 
 def _still(dataset: Dataset) -> Dataset:

@@ -17,6 +17,7 @@ from jaxgen.metrics.captions import ATTRIBUTES, DATASETS
 from jaxgen.metrics.frechet import frechet_distance, frechet_distance_infinity
 from jaxgen.metrics.kernel import kernel_distance, subset_size
 from jaxgen.metrics.neighbors import memorization, nearest_neighbor_error, neighbor_scores
+from jaxgen.metrics.sentences import SCENES
 from jaxgen.model import FEW, Model
 
 SPACES = {
@@ -176,6 +177,16 @@ def _paths_of_meshes(context: Context) -> str:
 
 def _classifies(context: Context) -> str:
     return "" if "label" in context.model.predict else "it does not classify"
+
+
+def _writes(context: Context) -> str:
+    return "" if "caption" in context.model.predict else "it writes no captions"
+
+
+def _writes_of_scenes(context: Context) -> str:
+    if context.dataset.name not in SCENES:
+        return f"captions are checked of {' and '.join(SCENES)} only"
+    return _writes(context)
 
 
 def _codes(context: Context) -> str:
@@ -783,6 +794,64 @@ MODELS = (
         _classifies,
         usual=True,
         needs="a classifier",
+    ),
+    Family(
+        "written_captions",
+        "nats a word of test captions, and BLEU-4 of written ones",
+        (
+            Column(
+                "caption_nats",
+                "nats/word",
+                "Mean of -log p of a word of the test captions, given the image and the words before, nats; a "
+                "caption's end is a word. Compare it with that of a model without the image.",
+                "lower",
+                3,
+                (0.0, None),
+            ),
+            Column("caption_perplexity", "perplexity", "exp of the nats a word.", "lower", 2, (1.0, None)),
+            Column(
+                "bleu",
+                "BLEU-4",
+                "Corpus BLEU of 1 to 4 words of the captions written of the test images, each against its own one "
+                "caption: low where an image has many true captions.",
+                "higher",
+                3,
+                SHARE,
+            ),
+        ),
+        of_models.written_captions,
+        _writes,
+        needs="captions written",
+    ),
+    Family(
+        "caption_truth",
+        "share of captions written of shapes that are true",
+        (
+            Column(
+                "caption_true",
+                "true",
+                "Share of the captions written of the test images that are true of them: they name the objects that "
+                "are there and no others, and each word is right.",
+                "higher",
+                4,
+                SHARE,
+            ),
+            Column(
+                "caption_distinct", "distinct", "Different captions among those written, as a share.", None, 4, SHARE
+            ),
+            Column(
+                "caption_detail",
+                "in detail",
+                "Share of the captions that say all: the background, every size, and relations of several groups.",
+                None,
+                4,
+                SHARE,
+            ),
+            Column("caption_words", "words", "Mean number of words of a caption.", None, 2, (0.0, None)),
+        ),
+        of_models.caption_truth,
+        _writes_of_scenes,
+        needs="captions written of shapes",
     ),
     Family(
         "codes",

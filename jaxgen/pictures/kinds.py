@@ -1,6 +1,7 @@
 """Kinds of pictures of `jaxgen sample`: each is a function of (run, options), and a row of the table KINDS."""
 
 import math
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +26,9 @@ from jaxgen.drawing import (
     stacked,
 )
 from jaxgen.errors import UserError
+from jaxgen.evaluation.networks import extractors
+from jaxgen.evaluation.rejection import rejecting_sampler
+from jaxgen.metrics.sentences import SCENES, scenes, true_of
 from jaxgen.model import SUBJECTS, Array
 from jaxgen.pictures import latents
 from jaxgen.training import engine
@@ -41,6 +45,9 @@ MESHES, MESH_SIDE = 8, 128
 ACROSS, LABELED_SIDE = 8, 56
 """Images with words below: number per row, and minimum height in pixels."""
 
+WRITTEN, LETTERS = 4, 28
+"""Images above written captions: number per row, and letters per line."""
+
 BEYOND = 2.0
 """Distance from 0 up to which a continuous code is moved, as in InfoGAN's figures."""
 
@@ -56,6 +63,7 @@ class Asked(NamedTuple):
     dims: tuple[int, ...] | None = None
     around: int | None = None
     groups: tuple[str, ...] | None = None
+    rejection: int | None = None
     caption: tuple[str, ...] | None = None
 
 
@@ -76,7 +84,9 @@ def samples(run: Run, asked: Asked) -> Drawn:
     if asked.caption:
         columns = max(1, (asked.num or ACROSS * len(asked.caption)) // len(asked.caption))
         num, condition = columns * len(asked.caption), {"caption": _encoded(dataset, asked.caption).repeat(columns, 0)}
-    batch = engine.sampler(model)(_keys(run, "samples"), run.state, num, engine.alike(condition, len(seeds)))
+    times = asked.rejection or 1
+    draw = rejecting_sampler(model, extractors(dataset)[1] if times > 1 else None, times)
+    batch = draw(_keys(run, "samples"), run.state, num, engine.alike(condition, len(seeds)))
     arrays = {name: entry.reshape(-1, *entry.shape[2:]) for name, entry in batch.items()}
     arrays["seed"] = np.repeat(np.asarray(seeds, np.int64), num)
     images = pictured(dataset, batch)
@@ -312,6 +322,35 @@ def classified(run: Run, asked: Asked) -> Drawn:
     return Drawn([stacked(pair) for pair in zip(grids[::2], grids[1::2], strict=True)], arrays, legible=True)
 
 
+def written_captions(run: Run, asked: Asked) -> Drawn:
+    """Test images, spread over the classes, above the captions that each seed writes of them.
+
+    Of scenes of `shapes` a last line says whether the caption is true.
+    """
+    dataset, seeds = run.plan.dataset, run.plan.settings.seeds
+    there = len(dataset.test["image"])
+    num = asked.num or min(CLASSIFIED, there)
+    _check_num(num, there, f"test images of {dataset.name}")
+    rows = _spread(run, num)
+    entries = _examples(run, rows)
+    captions = latents.captions(run.plan.model, run.state, entries)
+    texts = [text for of_seed in captions for text in dataset.vocabulary.decode(of_seed)]
+    lines = [textwrap.wrap(text, LETTERS) for text in texts]
+    most = max(1, *map(len, lines))
+    lines = [each + [""] * (most - len(each)) for each in lines]
+    arrays = {"image": entries["image"], "example": rows, "caption": captions, "seed": np.asarray(seeds, np.int64)}
+    if dataset.name in SCENES:
+        true = true_of(scenes(entries["image"]) * len(seeds), texts)
+        lines = [[*each, "true" if right else "FALSE"] for each, right in zip(lines, true, strict=True)]
+        arrays["true"] = np.reshape(true, captions.shape[:2])
+    scale = -(-LABELED_SIDE // entries["image"].shape[1])
+    images = entries["image"].repeat(scale, axis=1).repeat(scale, axis=2)
+    cells = labeled(np.tile(images, (len(seeds), 1, 1, 1)), lines)  # of one width
+    grids = [image_grid(some, WRITTEN) for some in np.split(cells, len(seeds))]
+    titled = [captioned(grid, f"seed {seed}") for grid, seed in zip(grids, seeds, strict=True)]
+    return Drawn(titled, arrays, legible=True)
+
+
 def code_blocks(run: Run, asked: Asked) -> Drawn:
     """Blocks of rows, for each seed one per code, which varies along them: the categorical, then the continuous ones.
 
@@ -373,7 +412,7 @@ CODES = ("decode", "encode", "path")
 """Capabilities of a model needed for moving between codes of images."""
 
 KINDS = {
-    "samples": Kind(samples, 0, (*STILL, FOLDER), ("sample",), ("num", "caption"), subjects=SUBJECTS),
+    "samples": Kind(samples, 0, (*STILL, FOLDER), ("sample",), ("num", "rejection", "caption"), subjects=SUBJECTS),
     "interpolation": Kind(interpolation, 1, STILL + MOVING, ("decode", "path"), ("num", "steps"), subjects=DECODED),
     "traversal": Kind(
         traversal, 2, STILL + MOVING, ("decode", "path"), ("num", "steps", "dims", "around"), subjects=DECODED
@@ -387,6 +426,7 @@ KINDS = {
     "codes": Kind(code_blocks, 9, STILL, ("decode", "codes"), ("num",)),
     "completions": Kind(completions, 10, STILL, ("complete",), ("num", "steps")),
     "captions": Kind(captions, 11, STILL + MOVING, ("between",), ("num", "steps", "caption")),
+    "captioned": Kind(written_captions, 12, STILL, ("write",), ("num",)),
 }
 """Map from the names that `--kind` takes to kinds."""
 

@@ -147,6 +147,11 @@ def logits(model: Model, state: State, entries: Mapping[str, np.ndarray]) -> np.
     return _over_examples(model.predict["label"], state, entries)
 
 
+def captions(model: Model, state: State, entries: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Captions that a model writes of examples, entries [num, ...]: int32 [seeds, num, words]."""
+    return _over_examples(model.predict["caption"], state, entries)
+
+
 def decoded(model: Model, state: State, codes: np.ndarray, condition: Condition) -> np.ndarray:
     """Images or meshes decoded from codes.
 

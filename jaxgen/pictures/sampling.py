@@ -46,6 +46,7 @@ LACKS: dict[str, tuple[str, Callable[[Model], bool]]] = {
         "has no images between two captions",
         lambda model: model.latents is not None and model.latents.between is not None,
     ),
+    "write": ("writes no captions", lambda model: "caption" in model.predict),
 }
 """Map from a capability that kinds of pictures need to (words for a model that lacks it, test of a model)."""
 
@@ -60,6 +61,7 @@ def sample(
     dims: tuple[int, ...] | None = None,
     around: int | None = None,
     groups: tuple[str, ...] | None = None,
+    rejection: int | None = None,
     caption: tuple[str, ...] | None = None,
     captions: str | Path | None = None,
     out: str | Path | None = None,
@@ -69,7 +71,8 @@ def sample(
 
     samples          `num` (64) samples; for a model given labels rounded down to a whole number per class, and sorted
                      by class; for one given captions the root of `num` of each of as many captions, the first
-                     distinct ones of the test images, or `num` (8 of each) of those in `caption`.
+                     distinct ones of the test images, or `num` (8 of each) of those in `caption`. Of a model given
+                     labels, each can be the best of `rejection` draws, by the dataset's judge.
     interpolation    `num` (8) rows of `steps` (9) images from one draw of the prior to another: along an arc if
                      the prior is Gaussian (`jaxgen.pictures.latents.spherical`), else along the line. Below a row of
                      meshes are those of the straight path of vertices between its ends.
@@ -97,6 +100,8 @@ def sample(
 
     captions         `num` (8) rows of `steps` (9) images from one caption of `caption` to the other, each row with its
                      own draw of the prior.
+    captioned        `num` (16) test images, each above the caption that the model writes of it; of scenes of shapes
+                     with whether it is true.
 
     Meshes of paths and reconstructions are seen from two sides.
 
@@ -107,7 +112,7 @@ def sample(
         run: the run folder.
         kind: one of these.
         checkpoint: as `open_run` takes it.
-        num: as above, as are `steps`, `dims`, `around` and `groups` (the names of classes).
+        num: as above, as are `steps`, `dims`, `around`, `groups` (the names of classes) and `rejection`.
         caption: captions, of words that the run's captions have; a word that is in none is read as unknown.
         captions: a text file of captions, one a line, instead.
         out: a .png (the seeds' grids one below the other, small images enlarged) or .npz file, or a .gif or .webp of a
@@ -117,8 +122,9 @@ def sample(
             columns, H, W, C] (reconstructions: [seeds, num, 1 + levels, H, W, C], codes: [seeds, codes, rows, columns,
             H, W, C]), seed int64 [seeds], z and the values of rows and columns; samples: image uint8 [seeds * num, H,
             W, C], seed int64 [seeds * num], and the condition's entries; classified: image uint8 [n, H, W, C], seed
-            int64 [n], label and predicted int32 [n], and the latter's probability float32 [n]. Of meshes it holds mesh
-            float32 [..., V, 3] instead of image, and straight beside an interpolation.
+            int64 [n], label and predicted int32 [n], and the latter's probability float32 [n]; captioned: image uint8
+            [num, H, W, C], caption int32 [seeds, num, words], and true bool [seeds, num] of scenes. Of meshes it holds
+            mesh float32 [..., V, 3] instead of image, and straight beside an interpolation.
         progress: whether stderr says what is drawn, if it takes long, and which words of `caption` are unknown.
 
     Returns:
@@ -131,7 +137,7 @@ def sample(
     opened = open_run(run, checkpoint)
     if captions is not None:
         caption = _lines_of(captions, caption)
-    asked = Asked(num, steps, dims, around, groups, caption)
+    asked = Asked(num, steps, dims, around, groups, rejection, caption)
     if kind not in KINDS:
         raise UserError(f"unknown kind {kind!r}: there are {', '.join(KINDS)}")
     how = KINDS[kind]
@@ -269,12 +275,16 @@ def _check_options(kind: str, asked: Asked, plan: Plan) -> None:
     if asked.dims == ():
         raise UserError("--dims must name at least one dimension")
     by_class = kind == "samples" and "label" in plan.model.conditions
+    if asked.rejection is not None and not by_class:
+        raise UserError(f"--rejection applies to models given labels, not to {plan.model_name}")
     least = plan.dataset.spec.num_classes if by_class else 1
     if asked.num is not None and asked.num < least:
         raise UserError(f"--num must be at least {least}{', one a class' if least > 1 else ''}, not {asked.num}")
-    for name, value in (("num", asked.num), ("steps", asked.steps)):
+    for name, value in (("num", asked.num), ("steps", asked.steps), ("rejection", asked.rejection)):
         if (value or 0) > MOST:
             raise UserError(f"--{name} must be at most {MOST:,}, not {value}")
+    if asked.rejection is not None and asked.rejection < 1:
+        raise UserError(f"--rejection must be at least 1, not {asked.rejection}")
     if asked.steps is not None and asked.steps < 2:
         raise UserError(f"--steps must be at least 2, not {asked.steps}")
 

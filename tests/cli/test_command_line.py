@@ -191,6 +191,10 @@ def train_again(*argv) -> tuple:
         (["train", "vae", "--train-split", "train[:5"], "train_split train[:5 of digits"),
         (["train", "vae", "--caption-length", "5"], "dataset digits has no captions"),
         (["train", "vae", "--pipeline", "grain", "--own-order"], "own_order needs the data in memory"),
+        (["train", "vae", "--labels", "5"], "labels must be at least 10, one for each class, not 5"),
+        (["train", "vae", "--labeled-share", "0.5"], "labeled_share only applies with --labels or --captions"),
+        (["train", "vae", "--labeled-share", "nan"], "labeled_share must be at most 1 and at least one example"),
+        (["data", "show", "digits", "--labels", "10"], "Unrecognized options: --labels"),
         (["data", "prepare"], "data prepare needs a dataset first, as in `jaxgen data prepare mnist`"),
         (["data", "prepare", "digit"], "unknown dataset 'digit': did you mean digits?"),
         (["data", "prepare", "image_folder"], "image_folder needs no preparing: --data-from"),
@@ -488,21 +492,26 @@ def test_recipes_in_the_help_can_be_run(name):
         "R1, arXiv 1801.04406": ("non_saturating", "zero_centered", False, 1),
         "SN-GAN, arXiv 1802.05957": ("hinge", "none", True, 1),
     }
+    if name == "transgan":
+        expected = {"cifar, the authors'": ("wasserstein", "one_centered", False, 4)}
+        expected |= {"stl, the authors'": ("wasserstein", "one_centered", False, 5)}
     assert models.MODELS[name].recipes.keys() == expected.keys()
     for paper, options in models.MODELS[name].recipes.items():
         assert re.search(rf"^  {re.escape(paper)} +{re.escape(options)}$", text, re.MULTILINE)
         words = [word.partition(" ") for word in options.removeprefix("--").split(" --")]
         fields = {field.replace("-", "_"): value_of(value) for field, _, value in words}
-        batch_size = fields.pop("batch_size", 64)
+        batch_size, _ = fields.pop("batch_size", 64), fields.pop("flip", None)
         config = models.load(name).Config(**fields)
         make_plan(name, config, Settings(batch_size=batch_size))
         assert (config.loss, config.penalty, config.spectral_norm, config.critic_steps) == expected[paper]
 
 
 def value_of(value: str) -> object:
-    """True for no value, and numbers as such."""
+    """True for no value, numbers as such, and a tuple of several."""
     if not value:
         return True
+    if " " in value:
+        return tuple(map(value_of, value.split()))
     return int(value) if value.isdigit() else float(value) if value[0].isdigit() else value
 
 
@@ -761,11 +770,13 @@ def test_every_option_of_a_picture_is_handed_on(here, monkeypatch):
     monkeypatch.setattr("jaxgen.pictures.sample", lambda *given, **options: (given, options))
     printed = did("sample", "run", "--kind", "traversal", "--num", 3, "--steps", 5, "--dims", 1, 2, "--around", 4)
     options = {"checkpoint": "newest", "out": None, "progress": True, "num": 3, "steps": 5, "dims": (1, 2), "around": 4}
-    options["groups"] = None
+    options |= {"groups": None, "rejection": None, "caption": None, "captions": None}
     assert printed == f"{(('run', 'traversal'), options)}\n"
     printed = did("sample", "run", "--kind", "arithmetic", "--groups", 7, 1, 4, "--checkpoint", "best")
     options = dict.fromkeys(options) | {"checkpoint": "best", "progress": True, "groups": ("7", "1", "4")}
     assert printed == f"{(('run', 'arithmetic'), options)}\n"
+    options |= {"groups": None, "rejection": 4, "checkpoint": "newest"}
+    assert did("sample", "run", "--rejection", 4) == f"{(('run', 'samples'), options)}\n"
 
 
 def test_an_animation_of_training(run):

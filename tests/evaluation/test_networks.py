@@ -123,6 +123,16 @@ def test_of_other_data_one_is_trained_and_kept(tmp_path, monkeypatch, capfd):
     assert load_classifier(tmp_path / "again.safetensors").digest == first.digest  # the same bits
 
 
+def test_hidden_labels_change_no_network(monkeypatch):
+    asked = []
+    monkeypatch.setattr(networks, "save_classifier", lambda path, *_: asked.append(path))
+    monkeypatch.setattr(networks, "load_classifier", lambda path: networks.Extractor("", "", np.asarray))
+    for options in ({}, {"labels": 20, "subset": 3}):
+        networks.extractors(data.load("digits", crop=6, **options), progress=False)
+    assert len(set(asked)) == 2  # extractor and judge
+    assert asked[:2] == asked[2:]
+
+
 def test_a_changed_or_foreign_file_is_refused(tmp_path):
     good = WEIGHTS / "digits-extractor.safetensors"
     with safetensors.safe_open(good, framework="numpy") as file:

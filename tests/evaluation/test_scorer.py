@@ -135,6 +135,8 @@ def test_samples_are_asked_for_what_drawn_training_examples_are(runs, digits):
     np.testing.assert_array_equal(label[both["caption"][..., 0] - 100], both["label"])
     np.testing.assert_array_equal(both["label"], found["label"][:2])
     unlabeled = asked([0], conditions=("caption",))["caption"] - 100
+    train["caption"][::4] = 0  # images without a caption
+    assert set((asked([0], conditions=("caption",))["caption"] - 100).ravel()) == set(rows[rows % 4 > 0])
     assert 0.4 < known[unlabeled].mean() < 0.6
     assert asked([0, 1], conditions=()) == {}
 
@@ -169,6 +171,13 @@ def test_captions_beside_real_images_shrunk_ones_and_others_captions(runs, monke
         texts = dataset.vocabulary.decode(tokens)
         expected = np.mean([is_true(parse(text), see_tolerantly(image)) for text in texts])
         assert score == pytest.approx(expected)
+
+
+def test_evaluation_has_the_labels_that_models_do_not_see(digits):
+    hidden = data.load("digits", image_size=16, labels=10)
+    assert (hidden.train["label"] < 0).sum() == 798
+    with Scorer(hidden, Scoring(metrics=("memorization",)), False) as scorer:
+        np.testing.assert_array_equal(scorer.dataset.train["label"], digits.train["label"])
 
 
 def test_images_that_training_draws_as_bits_are_scored_as_bits(digits, blocks):

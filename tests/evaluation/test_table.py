@@ -387,13 +387,15 @@ def test_every_score_has_a_column(sides, untrained_vae, digits):
     fake = examples(digits.train["image"], digits.train["label"])
     sides = sides._replace(learned=lambda fake, images: np.zeros(len(images)))
     given = set()
-    of_meshes = ("meshes", "vertex_error", "mesh_paths")
+    elsewhere = ("meshes", "vertex_error", "mesh_paths")  # tests/evaluation/test_mesh_scores.py
+    elsewhere += ("written_captions", "caption_truth")  # tests/metrics/test_written_captions.py
+    elsewhere += ("captions", "r_precision")  # tests/evaluation/test_scorer.py, tests/models/test_text.py
     for family in SAMPLES:
-        if family.name not in of_meshes:
+        if family.name not in elsewhere:
             given |= set(family.score(sides, fake))
     scoring = Scoring(importance_samples=2, examples=20, temperatures=2)
     for family in MODELS:
-        if family.name not in ("accuracy", "codes", "log_prob", *of_meshes):
+        if family.name not in ("accuracy", "codes", "log_prob", *elsewhere):
             given |= set(family.score(*untrained_vae, scoring))
     # of other models, spaces and larger images
     given |= {
@@ -407,7 +409,7 @@ def test_every_score_has_a_column(sides, untrained_vae, digits):
         "psnr",
         "ssim",
     }
-    given |= {column.key for name in of_meshes for column in FAMILIES[name].columns}  # tests/evaluation/test_meshes.py
+    given |= {column.key for name in elsewhere for column in FAMILIES[name].columns}
     given |= {f"{name}_{space}" for name in ("log_prob", "iwae", "ais", "distortion") for space in SPACES}
     found = columns(Context(digits, JUDGE, JUDGE), scoring, 808, given)
     assert {metric.key for metric in found} == given

@@ -4,6 +4,7 @@ import io
 import json
 import re
 import shutil
+import textwrap
 import time
 from functools import partial
 from types import SimpleNamespace
@@ -31,7 +32,7 @@ from jaxgen.training.engine import streams
 
 CLOTHES = ("T-shirt/top", "Trouser", "b:c", "d", "e?", "f", "g", "h", "i.", "j")  # Fashion-MNIST's, or harder
 SEEDS = {"vae": (5, 3), "gan": (1,), "bands": (0, 2), "classifier": (4, 2), "infogan": (6, 2), "naive_bayes": (0, 2)}
-SEEDS |= {"talk": (0, 3)}
+SEEDS |= {"talk": (0, 3), "writer": (3, 1)}
 
 # Conditional, with latents: z is the brightness of the row of the class.
 BANDS = """
@@ -101,6 +102,28 @@ def make(config, spec):
 """
 
 
+# Writes the image's brightness in tens, as words; the second seed one less.
+WRITER = """
+from dataclasses import dataclass
+import jax.numpy as jnp
+from jaxgen.model import Model, Phase, State
+
+@dataclass(frozen=True)
+class Config:
+    pass
+
+def make(config, spec):
+    def init(key):
+        return State(jnp.int32(0), jnp.int32(0))
+    def step(key, state, batch):
+        return state, {}
+    def caption(state, batch):
+        tens = batch["image"][:, 0, 0, 0].astype(jnp.int32) // 10
+        return jnp.where(jnp.arange(3) < tens[:, None], 2, 0) + jnp.where(jnp.arange(3) == 0, 1, 0)
+    return Model(init, (Phase("none", step),), ("image", "caption"), predict={"caption": caption})
+"""
+
+
 def still(make):
     """Makes a model that does not train, with weights 9 times as large: gray images would all look alike."""
 
@@ -145,6 +168,16 @@ def runs(tmp_path_factory):
     train("naive_bayes", None, Settings(seeds=SEEDS["naive_bayes"], **some), out=folder / "naive_bayes")
     logistic = {"network": "logistic", "learning_rate": 0.01}
     train("classifier", logistic, Settings(seeds=SEEDS["classifier"], **some), out=folder / "classifier")
+    lines = []
+    for split, tens in (("train", (1, 2)), ("validation", (1,)), ("test", (1, 2, 3))):
+        (folder / "images" / split).mkdir(parents=True)
+        for n in tens:
+            Image.new("L", (8, 8), 10 * n).save(folder / "images" / split / f"{n}.png")
+            lines.append(json.dumps({"file": f"{split}/{n}.png", "caption": "dark dark very very very gray"}))
+    (folder / "images" / "captions.jsonl").write_text("\n".join(lines))
+    (folder / "writer.py").write_text(WRITER)
+    own = {"dataset": "image_folder", "data_from": str(folder / "images"), "batch_size": 2, "caption_length": 3}
+    train(str(folder / "writer.py"), None, Settings(seeds=SEEDS["writer"], **own, **some), out=folder / "writer")
     return folder
 
 
@@ -643,6 +676,46 @@ def test_a_classifier_that_is_always_right(opened, tmp_path, monkeypatch):
     assert (pixels[18 + 92 + 4 + 18 :][:92] == 128).all()
 
 
+# Written captions
+
+
+def test_written_captions_stand_below_their_images(runs, tmp_path):
+    """Ids from 2 on are gray, very, dark by frequency: three of very, two of dark, one of gray in each caption."""
+    with np.load(sample(runs / "writer", "captioned", out=tmp_path / "a.npz")) as file:
+        arrays = dict(file)
+    images = np.stack([np.full((8, 8, 1), 10 * n, np.uint8) for n in (1, 2, 3)])
+    np.testing.assert_array_equal(arrays["image"], images)
+    assert arrays["example"].tolist() == [0, 1, 2]
+    assert arrays["seed"].tolist() == [3, 1]
+    assert "true" not in arrays
+    np.testing.assert_array_equal(arrays["caption"], [[[3, 0, 0], [3, 2, 0], [3, 2, 2]]] * 2)
+    words = open_run(runs / "writer").plan.dataset.vocabulary.words
+    first, second = words[1], words[0]
+    texts = [[first], [f"{first} {second}"], [f"{first} {second} {second}"]]
+    with Image.open(sample(runs / "writer", "captioned", out=tmp_path / "a.png")) as picture:
+        pixels = np.asarray(picture)[:, :, None]
+    cells = labeled(images.repeat(7, 1).repeat(7, 2), texts)
+    grids = [captioned(image_grid(cells, 4), f"seed {seed}") for seed in (3, 1)]
+    np.testing.assert_array_equal(pixels, stacked(grids))
+
+
+def test_captions_of_scenes_are_marked_and_long_ones_are_broken():
+    """The second caption is the first image's: false of its own."""
+    found = data.load("shapes")
+    rows = kinds._spread(SimpleNamespace(plan=SimpleNamespace(dataset=found)), 3)
+    written = found.test["caption"][rows[[0, 0, 2]]]
+    model = Model(None, (), ("image",), predict={"caption": lambda state, batch: jnp.asarray(written)})
+    plan = SimpleNamespace(model=model, dataset=found, settings=SimpleNamespace(seeds=(0,)))
+    drawn = kinds.written_captions(SimpleNamespace(plan=plan, state=jnp.zeros(1)), kinds.Asked(num=3))
+    assert drawn.arrays["true"].tolist() == [[True, False, True]]
+    texts = [textwrap.wrap(text, 28) for text in found.vocabulary.decode(written)]
+    most = max(map(len, texts))
+    assert most > 1
+    lines = [[*t, *[""] * (most - len(t)), m] for t, m in zip(texts, ("true", "FALSE", "true"), strict=True)]
+    cells = labeled(found.test["image"][rows], lines)
+    np.testing.assert_array_equal(drawn.grids[0], captioned(image_grid(cells, 4), "seed 0"))
+
+
 # Inferred codes
 
 
@@ -687,7 +760,7 @@ def test_a_kinds_keys_are_its_own_for_good():
     assert {name: kind.stream for name, kind in KINDS.items()} == {
         "samples": 0, "interpolation": 1, "traversal": 2, "arithmetic": 3, "reconstructions": 4, "animation": 5,
         "manifold": 6, "classified": 7, "attribute": 8, "codes": 9, "completions": 10,
-        "captions": 11,
+        "captions": 11, "captioned": 12,
     }  # fmt: skip
 
 
@@ -704,6 +777,7 @@ def test_the_same_call_writes_the_same_file_and_no_other_over_it(kind, runs, tmp
             "classified": "classifier",
             "codes": "infogan",
             "completions": "bands",
+            "captioned": "writer",
         }.get(kind, "vae"),
         tmp_path / "run",
     )
@@ -737,6 +811,7 @@ def test_the_same_call_writes_the_same_file_and_no_other_over_it(kind, runs, tmp
         ("vae", "reconstructions", {"groups": ("1", "2", "3")},
          "--groups applies to arithmetic, attribute, not to reconstructions"),
         ("vae", "animation", {"num": 3}, "not to animation"),
+        ("vae", "samples", {"rejection": 2}, "--rejection applies to models given labels, not to vae"),
         ("vae", "animation", {"out": "a.png"}, "animation can be written as .gif or .webp, not as 'a.png'"),
         ("vae", "arithmetic", {}, "--kind arithmetic needs --groups A B C, three classes of digits"),
         ("vae", "arithmetic", {"groups": ("1", "2")}, "--kind arithmetic needs --groups A B C, three classes"),
@@ -761,7 +836,7 @@ def test_the_same_call_writes_the_same_file_and_no_other_over_it(kind, runs, tmp
         ("vae", "manifold", {"num": 3}, "--num applies to samples, interpolation, traversal, "),
         ("gan", "traversal", {"around": 0}, "gan does not encode images: leave --around out"),
         ("gan", "reconstructions", {},
-         "gan does not encode images; models that can: autoencoder, vae, vqvae, vqvae2, vaegan"),
+         "gan does not encode images; models that can: autoencoder, vae, dgdn, vqvae, vqvae2, vaegan"),
         ("gan", "arithmetic", {"groups": ("1", "2", "3")},
          "gan does not encode images; models that can: autoencoder, vae, vaegan"),
         ("bands", "arithmetic", {"groups": ("1", "2", "3")},
@@ -786,6 +861,8 @@ def test_the_same_call_writes_the_same_file_and_no_other_over_it(kind, runs, tmp
         ("talk", "samples", {"captions": "nowhere.txt"}, "cannot read nowhere.txt (No such file or directory)"),
         ("talk", "samples", {"captions": "nowhere.txt", "caption": ("a cat",)},
          "captions are given by --caption or by the file --captions, not by both"),
+        ("vae", "captioned", {}, "vae writes no captions; models that can: none"),
+        ("writer", "captioned", {"num": 4}, "--num must be at most 3, the test images of image_folder, not 4"),
         ("vae", "classified", {}, "vae does not classify; models that can: classifier, naive_bayes"),
         ("bands", "samples", {"num": 9}, "--num must be at least 10, one a class, not 9"),
         ("classifier", "interpolation", {}, "classifier does not decode latents; models that can: autoencoder, vae"),
