@@ -1,4 +1,6 @@
-"""jaxgen's DCGAN and VAE in PyTorch, written for speed: the same networks, losses, passes and optimizers.
+"""jaxgen's models in PyTorch, written for speed: the same networks, losses, passes and optimizers.
+
+DCGAN and VAE are here, autoregressive models in `torch_autoregressive`.
 
 A step gathers its batch from uint8 images in memory, draws its noise, and never waits for the device. D's weight
 gradients are skipped in G's update. BatchNorm's running averages, which no training step reads, differ from jaxgen's in
@@ -15,6 +17,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import torch
+from flax.traverse_util import flatten_dict
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -22,10 +25,13 @@ from jaxgen.errors import UserError
 from jaxgen.model import BINARY_THRESHOLD, PyTree
 from jaxgen.nn.image import pyramid
 
+from . import torch_autoregressive
 from .contenders import Data
 from .timing import Contender
 
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+
+AUTOREGRESSIVE = ("pixelcnn", "transformer")
 
 CONVOLUTION = {"kernel_size": 4, "stride": 2, "padding": 1}  # "SAME", where the image's size is even
 
@@ -142,22 +148,36 @@ def discriminator(config: Any, image_shape: tuple[int, int, int]) -> nn.Module:
 
 
 def load(nets: dict[str, nn.Module], params: PyTree) -> None:
-    """Copies jaxgen's parameters, {net: {layer: {"kernel", "bias", "scale"}}}, into the networks."""
-    for name, net in nets.items():
-        layers = {path.rpartition(".")[2]: layer for path, layer in net.named_modules()}
-        for layer, values in params[name].items():
-            if layer == "bias":  # the decoder's own, one value per pixel
-                _copy(net.bias, np.transpose(values, (2, 0, 1))[None])
-                continue
-            for kind, value in values.items():
-                _copy(layers[layer].bias if kind == "bias" else layers[layer].weight, _as_torch(np.asarray(value)))
+    """Copies jaxgen's parameters, {net: {layer: {"kernel", "bias", "scale", "embedding"}}}, into the networks.
+
+    A layer's name is the end of its module's; a value without a layer is a parameter of the network itself.
+    """
+    for net in nets:
+        for path, value in flatten_dict(params[net], sep=".").items():
+            layer, _, kind = path.rpartition(".")
+            if layer:
+                _copy(
+                    _weight(nets[net].get_submodule(_path(nets[net], layer)), kind), _as_torch(np.asarray(value), kind)
+                )
+            else:
+                _copy(getattr(nets[net], kind), np.transpose(value, (2, 0, 1))[None] if np.ndim(value) == 3 else value)
 
 
-def _as_torch(value: np.ndarray) -> np.ndarray:
+def _path(net: nn.Module, layer: str) -> str:
+    return next(path for path, _ in net.named_modules() if f".{path}".endswith(f".{layer}"))
+
+
+def _weight(module: nn.Module, kind: str) -> nn.Parameter:
+    return module.bias if kind == "bias" else module.weight
+
+
+def _as_torch(value: np.ndarray, kind: str) -> np.ndarray:
     """Transposes kernels [in, out] to [out, in], and [kh, kw, in, out] to [out, in, kh, kw].
 
     Kernels of transposed convolutions go from [kh, kw, out, in] to [in, out, kh, kw].
     """
+    if kind != "kernel":
+        return value
     return np.transpose(value, (3, 2, 0, 1)) if value.ndim == 4 else value.T
 
 
@@ -184,7 +204,7 @@ def peer(model: str, config: Any, data: Data, params: PyTree, layout: str, *, co
     """Makes a model with jaxgen's config and parameters on JAX's device; autocasts to bfloat16 if the spec asks for it.
 
     Args:
-        model: dcgan, or vae (with binary pixels).
+        model: dcgan; vae, pixelcnn or transformer, with binary pixels.
         config: jaxgen's Config of that model.
         data: the images and their spec.
         params: parameters of one seed's jaxgen state.
@@ -192,8 +212,13 @@ def peer(model: str, config: Any, data: Data, params: PyTree, layout: str, *, co
         compiled: applies torch.compile to each network.
     """
     on, memory_format = device(), FORMATS[layout]
-    make_nets, make_step = {"dcgan": (_dcgan_nets, _dcgan_step), "vae": (_vae_nets, _vae_step)}[model]
-    nets = make_nets(config, data.spec.image_shape, memory_format)
+    shape = data.spec.image_shape
+    if model in AUTOREGRESSIVE:
+        nets, make_step = torch_autoregressive.nets(model, config, shape), torch_autoregressive.step
+        params = {"network": params}
+    else:
+        make_nets, make_step = {"dcgan": (_dcgan_nets, _dcgan_step), "vae": (_vae_nets, _vae_step)}[model]
+        nets = make_nets(config, shape, memory_format)
     load(nets, params)
     nets = {name: net.to(on, memory_format=memory_format) for name, net in nets.items()}
     if compiled:

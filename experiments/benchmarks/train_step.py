@@ -38,10 +38,10 @@ class Options:
     The data are 1,024 noise images on the device.
     """
 
-    model: Literal["dcgan", "vae"] = "dcgan"  # its config has the defaults except for `features`
+    model: Literal["dcgan", "vae", "pixelcnn", "transformer"] = "dcgan"  # its config has the defaults but `features`
     image_size: int = 64  # pixels a side
     batch: int = 64  # images a step
-    features: int = 64  # channels of the largest hidden map
+    features: int = 64  # channels of the largest hidden map, or of each; dim of a Transformer
     channels: int = 3  # channels of the images
     precision: Literal["float32", "bfloat16"] = "float32"  # dtype of the layers' computation
     against: tuple[Literal["flax", "flax-scan", "torch", "torch-compile"], ...] = ("flax", "torch")  # jaxgen's peers
@@ -51,6 +51,8 @@ class Options:
 def measure(options: Options) -> dict[str, Any]:
     """Returns the timings. Raises UserError for an image size that the model cannot make, or if PyTorch is missing."""
     check_positive(options, "image_size", "batch", "features", "channels", "rounds")
+    if options.model in ("pixelcnn", "transformer") and {"flax", "flax-scan"} & set(options.against):
+        raise UserError(f"{options.model} is measured against PyTorch only: --against torch")
     torch_names = [name for name in ("torch", "torch-compile") if name in options.against]
     if torch_names and not importlib.util.find_spec("torch"):
         raise UserError(f"--against {torch_names[0]} needs PyTorch: pip install torch")
@@ -63,7 +65,8 @@ def measure(options: Options) -> dict[str, Any]:
 
     data = contenders.made_up(1024, options.image_size, options.channels, options.batch, options.precision)
     module = models.load(options.model)
-    config = module.Config(features=options.features)
+    width = "dim" if options.model == "transformer" else "features"
+    config = module.Config(**{width: options.features})
     ours = contenders.training(module.make(config, data.spec), data)
     trainings = {"jaxgen": ours}
     if {"flax", "flax-scan"} & set(options.against):

@@ -331,6 +331,8 @@ def load(name: str, *, progress: bool = True, **options: Any) -> Dataset:
         raise UserError(f"dataset {name} has no captions, so caption_length and vocabulary_size are not for it")
     if chosen.flip and "image" not in splits["train"]:
         raise UserError(f"dataset {name} has no images to flip")
+    if chosen.drop_duplicates and name != "mesh_folder":
+        raise UserError(f"drop_duplicates is for meshes of a folder, not for dataset {name}")
     if chosen.skip_bad and not manifest.files and row.comes != "folder":
         raise UserError(f"dataset {name} has no files that could be damaged, so skip_bad is not for it")
     if manifest.skipped:

@@ -25,6 +25,7 @@ class Options:
     test_split: str | None = None  # the same for the split that is scored
     split_blocks: int | None = None  # this many consecutive images or meshes (say, video frames) share a split
     skip_bad: bool = False  # leave out, and count, files that cannot be decoded; an error otherwise
+    drop_duplicates: bool = False  # leave out meshes that repeat an earlier one; an error if of different splits
     max_pixels: int | None = None  # pixels of the largest image file accepted; 250,000,000 if not given
     image_bits: int | None = None  # bits used by 16-bit gray images: 12 for values up to 4095; all if not given
     crop: int | None = None  # pixels a side of the center square cut out before resizing

@@ -67,7 +67,7 @@ def codes(model: Model, keys: Array, state: State, dataset: Dataset, scoring: Sc
     return {"code_error": [code_error(a, labels[0], b, labels[1]) for a, b in zip(train, test, strict=True)]}
 
 
-def captions(model: Model, keys: Array, state: State, dataset: Dataset, scoring: Scoring) -> Scores:
+def written_captions(model: Model, keys: Array, state: State, dataset: Dataset, scoring: Scoring) -> Scores:
     """Nats a word and perplexity of the test captions, each caption's end a word, and BLEU-4 of written ones."""
     given = np.asarray(dataset.test["caption"][:])
     nats = -_over_test(_predicted(model, "word_log_prob"), model, keys, state, dataset)

@@ -21,6 +21,9 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 from scipy.spatial import ConvexHull
 
+DATASETS = ("shapes", "shapes_32")
+"""Names of the datasets whose captions can be checked."""
+
 NAMES = ("black", "blue", "green", "cyan", "red", "magenta", "yellow", "white")
 """Colors by the bits of red, green and blue."""
 

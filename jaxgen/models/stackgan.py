@@ -259,6 +259,10 @@ def make(config: Config, spec: Spec) -> Model:
     def decode(state, z, condition):
         return images(state, z, code_of(state, condition))
 
+    def between(state, z, condition, other, share):
+        share = share[:, None]
+        return images(state, z, (1 - share) * code_of(state, condition) + share * code_of(state, other))
+
     def draw(key, state, num, condition):
         return {"image": from_unit(decode(state, prior(key, state, num), condition)["image"])}
 
@@ -272,5 +276,5 @@ def make(config: Config, spec: Spec) -> Model:
         tuple(phases),
         needs=("image", "caption"),
         sampler=Sampler(draw, conditions=("caption",), note=sampling_note(config, f"G(z, c), c {drawn}")),
-        latents=Latents(decode, Prior(prior, "gaussian")),
+        latents=Latents(decode, Prior(prior, "gaussian"), between=between),
     )

@@ -26,6 +26,8 @@ from jaxgen.drawing import (
     stacked,
 )
 from jaxgen.errors import UserError
+from jaxgen.evaluation.networks import extractors
+from jaxgen.evaluation.rejection import rejecting_sampler
 from jaxgen.metrics.sentences import SCENES, scenes, true_of
 from jaxgen.model import SUBJECTS, Array
 from jaxgen.pictures import latents
@@ -61,6 +63,8 @@ class Asked(NamedTuple):
     dims: tuple[int, ...] | None = None
     around: int | None = None
     groups: tuple[str, ...] | None = None
+    rejection: int | None = None
+    caption: tuple[str, ...] | None = None
 
 
 class Drawn(NamedTuple):
@@ -77,12 +81,17 @@ def samples(run: Run, asked: Asked) -> Drawn:
     """Samples; one row per class, or below each caption, if the model is conditional; points all in one picture."""
     model, dataset, seeds = run.plan.model, run.plan.dataset, run.plan.settings.seeds
     num, columns, condition = grid_condition(model, dataset, asked.num)
-    batch = engine.sampler(model)(_keys(run, "samples"), run.state, num, engine.alike(condition, len(seeds)))
+    if asked.caption:
+        columns = max(1, (asked.num or ACROSS * len(asked.caption)) // len(asked.caption))
+        num, condition = columns * len(asked.caption), {"caption": _encoded(dataset, asked.caption).repeat(columns, 0)}
+    times = asked.rejection or 1
+    draw = rejecting_sampler(model, extractors(dataset)[1] if times > 1 else None, times)
+    batch = draw(_keys(run, "samples"), run.state, num, engine.alike(condition, len(seeds)))
     arrays = {name: entry.reshape(-1, *entry.shape[2:]) for name, entry in batch.items()}
     arrays["seed"] = np.repeat(np.asarray(seeds, np.int64), num)
     images = pictured(dataset, batch)
     if "caption" in condition:
-        words = dataset.vocabulary.decode(condition["caption"][::columns])
+        words = asked.caption or dataset.vocabulary.decode(condition["caption"][::columns])
         table, scale = images.reshape(len(seeds), -1, columns, *images.shape[2:]), -(-LABELED_SIDE // images.shape[2])
         rows = [[enlarged(image_grid(row, columns), scale) for row in of_seed] for of_seed in table]
         grids = [stacked([captioned(*each) for each in zip(of_seed, words, strict=True)]) for of_seed in rows]
@@ -101,6 +110,30 @@ def interpolation(run: Run, asked: Asked) -> Drawn:
     codes = np.stack([path(each[:num], each[num:], shares) for each in ends])
     examples = np.resize(_spread(run, num), num) if model.conditions else None
     return _along(run, codes, examples, {"share": shares}, straight=run.plan.dataset.spec.subject == "mesh")
+
+
+def captions(run: Run, asked: Asked) -> Drawn:
+    """Rows of images between two captions, each row with its own noise, below both captions."""
+    model, dataset, seeds = run.plan.model, run.plan.dataset, run.plan.settings.seeds
+    num, shares = asked.num or ROWS, np.linspace(0, 1, asked.steps or STEPS)
+    z, encoded = latents.drawn(model, _keys(run, "captions"), run.state, num), _encoded(dataset, asked.caption)
+    every = latents.between(model, run.state, z.repeat(len(shares), axis=1), encoded, np.tile(shares, num))
+    table = every.reshape(len(seeds), num, len(shares), *every.shape[2:])
+    scale = -(-LABELED_SIDE // table.shape[3])
+    words = " -> ".join(asked.caption)
+    grids = [captioned(enlarged(grid, scale), words) for grid in _row_grids(table)]
+    still = [
+        captioned(enlarged(stacked([image_grid(rows[:, step], ACROSS) for rows in table]), scale), words)
+        for step in range(len(shares))
+    ]
+    frames = still + still[-2:0:-1]  # there and back
+    arrays = _arrays(run, table, {"z": z, "caption": encoded, "share": shares})
+    return Drawn(grids, arrays, frames, [ON_PATH] * len(frames), legible=True)
+
+
+def _encoded(dataset: Dataset, captions: Sequence[str]) -> np.ndarray:
+    """Words of captions as the dataset's, int32 [captions, words]."""
+    return dataset.vocabulary.encode(captions, dataset.spec.entries["caption"].shape[0])
 
 
 def traversal(run: Run, asked: Asked) -> Drawn:
@@ -379,7 +412,7 @@ CODES = ("decode", "encode", "path")
 """Capabilities of a model needed for moving between codes of images."""
 
 KINDS = {
-    "samples": Kind(samples, 0, (*STILL, FOLDER), ("sample",), ("num",), subjects=SUBJECTS),
+    "samples": Kind(samples, 0, (*STILL, FOLDER), ("sample",), ("num", "rejection", "caption"), subjects=SUBJECTS),
     "interpolation": Kind(interpolation, 1, STILL + MOVING, ("decode", "path"), ("num", "steps"), subjects=DECODED),
     "traversal": Kind(
         traversal, 2, STILL + MOVING, ("decode", "path"), ("num", "steps", "dims", "around"), subjects=DECODED
@@ -392,7 +425,8 @@ KINDS = {
     "attribute": Kind(attribute, 8, STILL + MOVING, CODES, ("num", "steps", "groups"), True, ("A", "B")),
     "codes": Kind(code_blocks, 9, STILL, ("decode", "codes"), ("num",)),
     "completions": Kind(completions, 10, STILL, ("complete",), ("num", "steps")),
-    "captioned": Kind(written_captions, 11, STILL, ("write",), ("num",)),
+    "captions": Kind(captions, 11, STILL + MOVING, ("between",), ("num", "steps", "caption")),
+    "captioned": Kind(written_captions, 12, STILL, ("write",), ("num",)),
 }
 """Map from the names that `--kind` takes to kinds."""
 

@@ -765,11 +765,13 @@ def test_every_option_of_a_picture_is_handed_on(here, monkeypatch):
     monkeypatch.setattr("jaxgen.pictures.sample", lambda *given, **options: (given, options))
     printed = did("sample", "run", "--kind", "traversal", "--num", 3, "--steps", 5, "--dims", 1, 2, "--around", 4)
     options = {"checkpoint": "newest", "out": None, "progress": True, "num": 3, "steps": 5, "dims": (1, 2), "around": 4}
-    options["groups"] = None
+    options |= {"groups": None, "rejection": None, "caption": None, "captions": None}
     assert printed == f"{(('run', 'traversal'), options)}\n"
     printed = did("sample", "run", "--kind", "arithmetic", "--groups", 7, 1, 4, "--checkpoint", "best")
     options = dict.fromkeys(options) | {"checkpoint": "best", "progress": True, "groups": ("7", "1", "4")}
     assert printed == f"{(('run', 'arithmetic'), options)}\n"
+    options |= {"groups": None, "rejection": 4, "checkpoint": "newest"}
+    assert did("sample", "run", "--rejection", 4) == f"{(('run', 'samples'), options)}\n"
 
 
 def test_an_animation_of_training(run):

@@ -236,7 +236,7 @@ def test_shipped_experiments_can_be_made(name):
         entries = {"point": jax.ShapeDtypeStruct((2,), np.float32)}
     batch_size = loaded.experiment.settings.batch_size
     spec = Spec(entries, 55_000, 10, np.full((28, 28, 1), 0.13), batch_size=batch_size)
-    if loaded.experiment.settings.dataset_name == "bars":
+    if loaded.experiment.settings.dataset_name in ("bars", "mesh_folder"):
         spec = data.load("bars", progress=False).spec
     for arm in loaded.experiment.arms.values():
         module = models.load(arm.model)

@@ -192,3 +192,16 @@ def test_data_without_labels_have_no_networks_but_a_choice(tmp_path):
     made, judge = networks.extractors(folder, str(tmp_path / "one.safetensors"))
     assert made.name == "digits extractor"
     assert judge is None
+
+
+@pytest.mark.slow
+def test_a_retriever_learns_to_find_captions(monkeypatch):
+    """Its codes of a test image and of its caption are alike far more often than the chance of 1 in 100."""
+    monkeypatch.setattr(networks, "RETRIEVAL_STEPS", 200)
+    dataset, said = data.load("shapes_32", max_objects=1), []
+    captions = dataset.vocabulary.decode(dataset.test["caption"][:100])
+    found = networks.retriever(dataset, said.append)(dataset.test["image"][:100], captions)
+    assert said == ["training a text encoder"]
+    assert found.shape == (100, 100)
+    assert np.abs(found).max() <= 1 + 1e-5
+    assert (found.argmax(1) == np.arange(100)).mean() > 0.1

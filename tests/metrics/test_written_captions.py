@@ -93,8 +93,8 @@ def test_scores_of_a_model_worked_out():
     model = Model(lambda key: None, (), ("image", "caption"), predict=predict)
     state = State(jnp.zeros(2, jnp.int32), jnp.array([0.25, 0.5]))
     keys = jnp.stack([jnp.zeros(2, jnp.uint32)] * 2)
-    columns = [column.key for name in ("captions", "caption_truth") for column in FAMILIES[name].columns]
-    scores = of_models.captions(model, keys, state, dataset, Scoring())
+    columns = [column.key for name in ("written_captions", "caption_truth") for column in FAMILIES[name].columns]
+    scores = of_models.written_captions(model, keys, state, dataset, Scoring())
     np.testing.assert_allclose(scores["caption_nats"], np.log([4, 2]), rtol=1e-6)
     np.testing.assert_allclose(scores["caption_perplexity"], [4, 2], rtol=1e-6)
     assert scores["bleu"] == [0, 0]

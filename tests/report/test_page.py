@@ -184,6 +184,7 @@ def pictures(curves, tmp_path):
                     "columns": 3,
                     "classes": None,
                     "interpolation": {10: pairs},
+                    "path_labels": None,
                     "nearest": {10: (images(5, 12), images(6, 12))},
                     "captioned": {11: images(9, 1)[0]},
                 },
@@ -192,6 +193,7 @@ def pictures(curves, tmp_path):
                     "columns": 3,
                     "classes": ["ship", "aeroplane"],
                     "interpolation": None,
+                    "path_labels": None,
                     "nearest": None,
                 },
             },
@@ -522,7 +524,14 @@ def test_the_size_is_capped(results, monkeypatch, tmp_path):
     files = {step: tmp_path / f"{step}.png" for step in range(0, 100, 10)}
     for file in files.values():  # noise, which WebP cannot compress either
         file.write_bytes(to_png(rng.integers(256, size=(99, 99, 3)).astype(np.uint8)))
-    row = {"progress": {10: files}, "columns": 1, "classes": None, "interpolation": None, "nearest": None}
+    row = {
+        "progress": {10: files},
+        "columns": 1,
+        "classes": None,
+        "interpolation": None,
+        "path_labels": None,
+        "nearest": None,
+    }
     pictures = {"digits": {"rows": {"vae": row}}}
 
     def steps(most):
