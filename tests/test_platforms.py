@@ -40,7 +40,8 @@ def made(name):
 def test_every_option_that_changes_a_program_is_in_a_case(config):
     """Covers all choices of a class's own fields, and a value for fields that are off, empty or 1 by default."""
     cases = [case for case in CASES.values() if issubclass(models.load(case.model).Config, config)]
-    for name in config.__annotations__:
+    inherited = {name for base in config.__mro__[1:] for name in getattr(base, "__annotations__", ())}
+    for name in config.__annotations__.keys() - inherited:
         default, kind = getattr(config, name), typing.get_type_hints(config)[name]
         found = [case.fields[name] for case in cases if name in case.fields]
         if default in (0, None, ()) or (type(default) is int and default == 1):

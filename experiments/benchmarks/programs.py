@@ -54,12 +54,14 @@ WGAN_GP = {"loss": "wasserstein", "penalty": "one_centered", "normalization": "l
 SPECTRAL = {"loss": "hinge", "spectral_norm": True, "normalization": "none"}
 DECONVOLUTIONAL = {"maps": (4, 4), "hidden": 8}
 ATTENTION = {"dim": 8, "heads": 2, "layers": 1}
+TOKENS = {"dim": 32, "depths": (1, 1), "discriminator_dim": 16, "discriminator_depth": 1, "heads": 2, "latent_dim": 5}
 MASKED = {"features": 4, "layers": 1, "first_kernel": 3, "head_features": 4}
 QUANTIZED = {"features": 4, "residual_features": 4, "residual_blocks": 1, "dropout": 0.3}
 PRIOR = {"dim": 8, "heads": 2, "blocks": 1}
 GATED = {"gated_features": 4, "gated_layers": 1}
 STACKED = {"features": 4, "word_dim": 4, "text_dim": 8, "latent_dim": 5, "condition_dim": 4}
-AUGMENT = {"augment": ("color", "translation", "cutout")}
+AUGMENT = {"augment": ("color", "translation", "cutout"), "translation_ratio": 0.2, "cutout_probability": 0.3}
+AVERAGED = {"average_half_life": 1000.0, "average_warmup": 0.1}
 
 CASES = {
     "classifier": Case("classifier", {"features": 4, "embedding_dim": 8, "decay_steps": 100}),
@@ -102,7 +104,7 @@ CASES = {
         "dcgan", CONVOLUTIONAL | {"kernel": 5, "l2": 2.5e-5, "batches": "joint"}, precision="bfloat16"
     ),
     "dcgan-r1": Case("dcgan", CONVOLUTIONAL | R1 | AUGMENT | {"average": 0.999}, RGB),
-    "dcgan-wgan-gp": Case("dcgan", CONVOLUTIONAL | WGAN_GP),
+    "dcgan-wgan-gp": Case("dcgan", CONVOLUTIONAL | WGAN_GP | AVERAGED | {"drift": 1e-3}),
     "dcgan-spectral": Case("dcgan", CONVOLUTIONAL | SPECTRAL | {"consistency": 10.0}),
     "dcgan-devices": Case("dcgan", CONVOLUTIONAL, devices=4),
     "cgan": Case("cgan", CONVOLUTIONAL),
@@ -134,7 +136,7 @@ CASES = {
         | {"draws": 1, "predicts": "caption", "blind": True, "units": 8, "likelihood": "bernoulli"}
         | {"decoding": "sampled"},
     ),
-    "dgdn-images": Case("dgdn", DECONVOLUTIONAL | {"predicts": "nothing"}),
+    "dgdn-nothing": Case("dgdn", DECONVOLUTIONAL | {"predicts": "nothing"}),
     "transformer": Case("transformer", ATTENTION | {"decay_steps": 100}, precision="bfloat16"),
     "transformer-label": Case(
         "transformer",
@@ -190,6 +192,13 @@ CASES = {
         RGB,
     ),
     "stackgan-deep": Case("stackgan", STACKED | {"scale": 4, "halvings": 2, "blocks": 1}, (32, 32, 3)),
+    "transgan": Case("transgan", TOKENS | {"generator_batch": 8, "rematerialize": True}, precision="bfloat16"),
+    "transgan-label": Case(
+        "transgan",
+        TOKENS
+        | {"conditional": True, "normalization": "pixel", "whole": 8, "window": 4, "beta1": 0.5, "critic_steps": 1},
+        RGB,
+    ),
     "mggan": Case("mggan", CONVOLUTIONAL | GUIDED),
     "mggan-layer-norm": Case("mggan", CONVOLUTIONAL | GUIDED | {"normalization": "layer", "kernel": 5, "l2": 2.5e-5}),
     "mggan-spectral": Case("mggan", CONVOLUTIONAL | GUIDED | SPECTRAL),

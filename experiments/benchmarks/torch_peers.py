@@ -1,6 +1,6 @@
 """jaxgen's models in PyTorch, written for speed: the same networks, losses, passes and optimizers.
 
-DCGAN and VAE are here, autoregressive models in `torch_autoregressive`.
+DCGAN and VAE are here, autoregressive models in `torch_autoregressive`, TransGAN in `torch_transgan`.
 
 A step gathers its batch from uint8 images in memory, draws its noise, and never waits for the device. D's weight
 gradients are skipped in G's update. BatchNorm's running averages, which no training step reads, differ from jaxgen's in
@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import torch
-from flax.traverse_util import flatten_dict
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -25,7 +24,7 @@ from jaxgen.errors import UserError
 from jaxgen.model import BINARY_THRESHOLD, PyTree
 from jaxgen.nn.image import pyramid
 
-from . import torch_autoregressive
+from . import torch_autoregressive, torch_transgan
 from .contenders import Data
 from .timing import Contender
 
@@ -148,42 +147,28 @@ def discriminator(config: Any, image_shape: tuple[int, int, int]) -> nn.Module:
 
 
 def load(nets: dict[str, nn.Module], params: PyTree) -> None:
-    """Copies jaxgen's parameters, {net: {layer: {"kernel", "bias", "scale", "embedding"}}}, into the networks.
-
-    A layer's name is the end of its module's; a value without a layer is a parameter of the network itself.
-    """
-    for net in nets:
-        for path, value in flatten_dict(params[net], sep=".").items():
-            layer, _, kind = path.rpartition(".")
-            if layer:
-                _copy(
-                    _weight(nets[net].get_submodule(_path(nets[net], layer)), kind), _as_torch(np.asarray(value), kind)
-                )
-            else:
-                _copy(getattr(nets[net], kind), np.transpose(value, (2, 0, 1))[None] if np.ndim(value) == 3 else value)
-
-
-def _path(net: nn.Module, layer: str) -> str:
-    return next(path for path, _ in net.named_modules() if f".{path}".endswith(f".{layer}"))
+    """Copies jaxgen's parameters, {net: {layer: {"kernel", "bias", "scale", ...}}} or deeper, into the networks."""
+    for name, net in nets.items():
+        whole = dict(net.named_modules())
+        modules = {path.rpartition(".")[2]: layer for path, layer in whole.items()} | whole
+        for path, value in jax.tree_util.tree_flatten_with_path(params[name])[0]:
+            *layer, kind = (part.key for part in path)
+            module, value = modules[".".join(layer)], np.asarray(value)
+            parameter = getattr(module, "weight" if kind in ("kernel", "scale", "embedding") else kind)
+            if kind == "kernel":
+                value = _as_torch(value)
+            elif parameter.ndim == 4:  # the decoder's own bias, one value per pixel
+                value = np.transpose(value, (2, 0, 1))[None]
+            with torch.no_grad():
+                parameter.copy_(torch.from_numpy(np.array(value)))
 
 
-def _weight(module: nn.Module, kind: str) -> nn.Parameter:
-    return module.bias if kind == "bias" else module.weight
-
-
-def _as_torch(value: np.ndarray, kind: str) -> np.ndarray:
+def _as_torch(value: np.ndarray) -> np.ndarray:
     """Transposes kernels [in, out] to [out, in], and [kh, kw, in, out] to [out, in, kh, kw].
 
     Kernels of transposed convolutions go from [kh, kw, out, in] to [in, out, kh, kw].
     """
-    if kind != "kernel":
-        return value
     return np.transpose(value, (3, 2, 0, 1)) if value.ndim == 4 else value.T
-
-
-def _copy(parameter: nn.Parameter, value: np.ndarray) -> None:
-    with torch.no_grad():
-        parameter.copy_(torch.from_numpy(np.array(value)))
 
 
 def device() -> torch.device:
@@ -204,8 +189,8 @@ def peer(model: str, config: Any, data: Data, params: PyTree, layout: str, *, co
     """Makes a model with jaxgen's config and parameters on JAX's device; autocasts to bfloat16 if the spec asks for it.
 
     Args:
-        model: dcgan; vae, pixelcnn or transformer, with binary pixels.
-        config: jaxgen's Config of that model.
+        model: dcgan or transgan (without augmentation); vae, pixelcnn or transformer, with binary pixels.
+        config: jaxgen's Config of that model; of transgan `sized`.
         data: the images and their spec.
         params: parameters of one seed's jaxgen state.
         layout: a name of `FORMATS`.
@@ -217,7 +202,11 @@ def peer(model: str, config: Any, data: Data, params: PyTree, layout: str, *, co
         nets, make_step = torch_autoregressive.nets(model, config, shape), torch_autoregressive.step
         params = {"network": params}
     else:
-        make_nets, make_step = {"dcgan": (_dcgan_nets, _dcgan_step), "vae": (_vae_nets, _vae_step)}[model]
+        make_nets, make_step = {
+            "dcgan": (_dcgan_nets, _dcgan_step),
+            "vae": (_vae_nets, _vae_step),
+            "transgan": (torch_transgan.nets, torch_transgan.step),
+        }[model]
         nets = make_nets(config, shape, memory_format)
     load(nets, params)
     nets = {name: net.to(on, memory_format=memory_format) for name, net in nets.items()}

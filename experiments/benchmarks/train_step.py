@@ -38,10 +38,10 @@ class Options:
     The data are 1,024 noise images on the device.
     """
 
-    model: Literal["dcgan", "vae", "pixelcnn", "transformer"] = "dcgan"  # its config has the defaults but `features`
+    model: Literal["dcgan", "vae", "pixelcnn", "transformer", "transgan"] = "dcgan"  # defaults, but for `features`
     image_size: int = 64  # pixels a side
     batch: int = 64  # images a step
-    features: int = 64  # channels of the largest hidden map, or of each; dim of a Transformer
+    features: int = 64  # channels of the largest hidden map, or of each; dim of a Transformer; transgan has its own
     channels: int = 3  # channels of the images
     precision: Literal["float32", "bfloat16"] = "float32"  # dtype of the layers' computation
     against: tuple[Literal["flax", "flax-scan", "torch", "torch-compile"], ...] = ("flax", "torch")  # jaxgen's peers
@@ -51,7 +51,7 @@ class Options:
 def measure(options: Options) -> dict[str, Any]:
     """Returns the timings. Raises UserError for an image size that the model cannot make, or if PyTorch is missing."""
     check_positive(options, "image_size", "batch", "features", "channels", "rounds")
-    if options.model in ("pixelcnn", "transformer") and {"flax", "flax-scan"} & set(options.against):
+    if options.model in ("pixelcnn", "transformer", "transgan") and {"flax", "flax-scan"} & set(options.against):
         raise UserError(f"{options.model} is measured against PyTorch only: --against torch")
     torch_names = [name for name in ("torch", "torch-compile") if name in options.against]
     if torch_names and not importlib.util.find_spec("torch"):
@@ -65,11 +65,13 @@ def measure(options: Options) -> dict[str, Any]:
 
     data = contenders.made_up(1024, options.image_size, options.channels, options.batch, options.precision)
     module = models.load(options.model)
-    width = "dim" if options.model == "transformer" else "features"
-    config = module.Config(**{width: options.features})
+    if options.model == "transgan":
+        config = module.sized(module.Config(augment=()), data.spec)  # PyTorch's lacks augmentation
+    else:
+        config = module.Config(**{"dim" if options.model == "transformer" else "features": options.features})
     ours = contenders.training(module.make(config, data.spec), data)
     trainings = {"jaxgen": ours}
-    if {"flax", "flax-scan"} & set(options.against):
+    if stock_names:
         trainings["flax"] = ours._replace(phase=stock(options.model).make(config, data.spec).phases[0])
 
     timing.say("compiling")

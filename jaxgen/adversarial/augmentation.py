@@ -17,11 +17,22 @@ SHIFT, CUT = 1 / 8, 1 / 2
 """Maximum shift, and side of the square that is cut out, as shares of the image's side."""
 
 
-def augmented(key: Key, x: Array, policy: tuple[Augmentation, ...]) -> Array:
-    """Applies the transformations of `policy` to images, in this order."""
+def augmented(
+    key: Key, x: Array, policy: tuple[Augmentation, ...], ratio: float = SHIFT, probability: float = 1.0
+) -> Array:
+    """Applies the transformations of `policy` to images, in this order.
+
+    ratio: of `translation`. probability: of cutting out; all images are, or none is, as in TransGAN's code.
+    """
     for name in policy:
         key, k_own = jax.random.split(key)
-        x = {"color": color, "translation": translation, "cutout": cutout}[name](k_own, x)
+        if name == "translation":
+            x = translation(k_own, x, ratio)
+        elif name == "cutout" and probability < 1:
+            k_often, k_own = jax.random.split(k_own)
+            x = jnp.where(jax.random.bernoulli(k_often, probability), cutout(k_own, x), x)
+        else:
+            x = {"color": color, "cutout": cutout}[name](k_own, x)
     return x
 
 
@@ -35,9 +46,9 @@ def color(key: Key, x: Array) -> Array:
     return (x - mean) * (contrast + 0.5) + mean
 
 
-def translation(key: Key, x: Array) -> Array:
-    """Shifts by up to an eighth of the side either way, along both sides, by whole pixels."""
-    most = [int(side * SHIFT + 0.5) for side in x.shape[1:3]]
+def translation(key: Key, x: Array, ratio: float = SHIFT) -> Array:
+    """Shifts by up to `ratio` of the side either way, along both sides, by whole pixels."""
+    most = [int(side * ratio + 0.5) for side in x.shape[1:3]]
     offsets = [jax.random.randint(k, (len(x),), 0, 2 * m + 1) for k, m in zip(jax.random.split(key), most, strict=True)]
     padded = jnp.pad(x, ((0, 0), *((m, m) for m in most), (0, 0)))
     return jax.vmap(lambda image, i, j: jax.lax.dynamic_slice(image, (i, j, 0), x.shape[1:]))(padded, *offsets)

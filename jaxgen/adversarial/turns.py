@@ -27,9 +27,10 @@ from typing import Any, Literal, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
-from jaxgen.adversarial.augmentation import Augmentation, augmented
+from jaxgen.adversarial.augmentation import SHIFT, Augmentation, augmented
 from jaxgen.adversarial.losses import LOSSES, PENALTIES, LossName, PenaltyName, PenaltyPlace, penalized_at
 from jaxgen.adversarial.spectral import singular_vectors, spectrally_normalized
 from jaxgen.config import given
@@ -47,12 +48,17 @@ class AdversarialConfig:
     penalty_at: PenaltyPlace = "between"  # on real (R1) or fake (R2) examples, or between a pair of both
     penalty_weight: float = 10.0  # lambda of WGAN-GP, gamma of R1 and R2
     consistency: float = 0.0  # weight of (D(x) - D(T(x)))^2, T a shift by up to an eighth: bCR, arXiv 2002.04724
+    drift: float = 0.0  # weight of the square of D's mean output for real examples, which keeps it near 0
     augment: tuple[Augmentation, ...] = ()  # DiffAugment of all images that D sees, in both turns
+    translation_ratio: float = SHIFT  # of that: maximum shift, as a share of the image's side
+    cutout_probability: float = 1.0  # of that: probability of cutting out, from all images judged at once or none
     spectral_norm: bool = False  # D's kernels are divided by their largest singular values
     batches: Literal["separate", "joint"] = "separate"  # of real and fake examples, for BatchNorm in D
     critic_steps: int = 1  # updates of D per update of G, each on its own equal part of the batch
     clip: float = 0.0  # maximum global norm of a player's gradient; 0 for no bound
     average: float = 0.0  # decay of a running average of G, used for samples; 0 for none
+    average_half_life: float = 0.0  # of such an average, in updates of G, in place of its decay; 0 for none
+    average_warmup: float = 0.0  # maximum of that half-life, as a share of the updates so far; 0 for no maximum
 
 
 def check_adversarial(config: Any, spec: Spec, *, batch_norm: bool, layer_norm: bool = False, packing: int = 1) -> None:
@@ -61,8 +67,17 @@ def check_adversarial(config: Any, spec: Spec, *, batch_norm: bool, layer_norm: 
     batch_norm, layer_norm: True if D has such layers. packing: examples that D judges at once.
     """
     check_positive(config, "penalty_weight", "critic_steps")
-    check_not_negative(config, "consistency", "clip")
-    check_share(config, "average")
+    check_not_negative(config, "consistency", "drift", "clip", "average_half_life", "average_warmup")
+    check_share(config, "average", "translation_ratio")
+    if not 0 < config.cutout_probability <= 1:
+        raise UserError(f"cutout_probability must be above 0 and at most 1, not {config.cutout_probability}")
+    for name, transformation in (("translation_ratio", "translation"), ("cutout_probability", "cutout")):
+        if name in given(config) and transformation not in config.augment:
+            raise UserError(f"{name} only applies with --augment {transformation}")
+    if config.average and config.average_half_life:
+        raise UserError("average and average_half_life are two ways to set one average: choose one")
+    if "average_warmup" in given(config) and not config.average_half_life:
+        raise UserError("average_warmup only applies with an average_half_life")
     idle = [name for name in ("penalty_at", "penalty_weight") if name in given(config)]
     if config.penalty == "none" and idle:
         raise UserError(f"{idle[0]} only applies with a penalty: choose penalty one_centered or zero_centered")
@@ -165,8 +180,10 @@ def turns(config: Any, nets: Nets, optimizers: dict[str, optax.GradientTransform
         extra = {player: v.get("batch_stats", {}) for player, v in variables.items()}
         if config.spectral_norm:
             extra["vectors"] = singular_vectors(k_vectors, params["discriminator"])
-        if config.average:
+        if averages_generator(config):
             extra["average"] = {"params": params["generator"], "batch_stats": extra["generator"]}
+        if config.average_half_life:
+            extra["updates"] = jnp.int32(0)
         opt_state = {player: optimizers[player].init(p) for player, p in params.items()}
         return State(jnp.int32(0), params, opt_state, extra)
 
@@ -184,15 +201,18 @@ def turns(config: Any, nets: Nets, optimizers: dict[str, optax.GradientTransform
         params, vectors = spectrally_normalized(params, extra["vectors"])
         return params, {**extra, "vectors": vectors}
 
-    def altered(key, x, policy):
+    def altered(key, x, policy, *strength):
         """Applies a policy of `augmented`, which takes images in [-1, 1]."""
         if not policy:
             return x
-        return augmented(key, x, policy) if nets.signed else (augmented(key, 2 * x - 1, policy) + 1) / 2
+        if nets.signed:
+            return augmented(key, x, policy, *strength)
+        return (augmented(key, 2 * x - 1, policy, *strength) + 1) / 2
 
     def shown(key, real, fake):
         """Returns examples as D sees them: each altered if there is an `augment`."""
-        return [altered(k, x, config.augment) for k, x in zip(jax.random.split(key), (real, fake), strict=True)]
+        policy = config.augment, config.translation_ratio, config.cutout_probability
+        return [altered(k, x, *policy) for k, x in zip(jax.random.split(key), (real, fake), strict=True)]
 
     def judge(key, params, extra, real, fake, batch):
         """Returns (D's output by what it judges: real, fake and, if there are any, wrong pairs; `extra` updated)."""
@@ -236,6 +256,9 @@ def turns(config: Any, nets: Nets, optimizers: dict[str, optax.GradientTransform
             penalty = PENALTIES[config.penalty]  # each head has its own gradient
             metrics["penalty"] = sum(penalty(lambda x, i=i: critic(x)[:, i], at).mean() for i in range(len(nets.heads)))
             value += config.penalty_weight * metrics["penalty"]
+        if config.drift:
+            metrics["drift"] = (of_real.logits.mean(0) ** 2).sum()
+            value += config.drift * metrics["drift"]
         if config.consistency:
             keys = jax.random.split(k_consistency)
             shifted = [altered(k, x, ("translation",)) for k, x in zip(keys, (real, fake), strict=True)]
@@ -307,10 +330,13 @@ def turns(config: Any, nets: Nets, optimizers: dict[str, optax.GradientTransform
 
     def finished(state, fakes):
         state = state._replace(extra={**state.extra, "generator": fakes.averages})
-        if config.average:
+        if averages_generator(config):
             newest = {"params": state.params["generator"], "batch_stats": fakes.averages}
-            average = optax.incremental_update(newest, state.extra["average"], 1 - config.average)
+            share = share_of_newest(config, state.extra["updates"]) if config.average_half_life else 1 - config.average
+            average = optax.incremental_update(newest, state.extra["average"], share)
             state = state._replace(extra={**state.extra, "average": average})
+        if config.average_half_life:
+            state = state._replace(extra={**state.extra, "updates": state.extra["updates"] + 1})
         return state
 
     def compared(batch, fakes):
@@ -322,7 +348,7 @@ def turns(config: Any, nets: Nets, optimizers: dict[str, optax.GradientTransform
 
     def sampled(state, latents):
         newest = {"params": state.params["generator"], "batch_stats": state.extra["generator"]}
-        return nets.sample(state.extra["average"] if config.average else newest, latents)
+        return nets.sample(state.extra["average"] if averages_generator(config) else newest, latents)
 
     return Turns(
         init,
@@ -342,6 +368,22 @@ def _spread(x: Array) -> Array:
     return ((x - x.mean(0)) ** 2).mean(0).sum()
 
 
+def averages_generator(config: AdversarialConfig) -> bool:
+    """True if samples come from a running average of G."""
+    return bool(config.average or config.average_half_life)
+
+
+def share_of_newest(config: AdversarialConfig, updates: Array) -> Array:
+    """Weight of the newest G in its average after so many earlier updates: 1 - 2^(-1 / half-life).
+
+    The half-life is at most `average_warmup` of these updates, so that the first ones are soon forgotten.
+    """
+    half_life = jnp.float32(config.average_half_life)
+    if config.average_warmup:
+        half_life = jnp.minimum(half_life, config.average_warmup * updates.astype(jnp.float32))
+    return -jnp.expm1(-np.float32(np.log(2)) / half_life)
+
+
 def passed(module: nn.Module, params: PyTree, averages: PyTree, *given: Any, key: Key | None = None) -> tuple:
     """Returns (a net's output while training, its running averages updated); `key` draws its dropout."""
     out, moved = module.apply(
@@ -356,5 +398,5 @@ def passed(module: nn.Module, params: PyTree, averages: PyTree, *given: Any, key
 
 def sampling_note(config: AdversarialConfig, draw: str, batch_norm: bool = True) -> str:
     """Description of how samples are drawn; `draw` is, e.g., "G(z)". batch_norm: True if G has such layers."""
-    averaged = "the averaged " if config.average else ""
+    averaged = "the averaged " if averages_generator(config) else ""
     return averaged + draw + (" with BatchNorm's running averages" if batch_norm else "")

@@ -149,6 +149,19 @@ MODELS = {
         "https://arxiv.org/abs/1612.03242",
         "2.3.2",
     ),
+    "transgan": Entry(
+        "TransGAN",
+        "Jiang, Chang & Wang 2021, TransGAN: Two Pure Transformers Can Make One Strong GAN, and That Can Scale Up",
+        "https://arxiv.org/abs/2102.07074",
+        "3",
+        MappingProxyType(
+            {
+                "cifar, the authors'": "--batch-size 256 --generator-batch 128 --flip",
+                "stl, the authors'": "--batch-size 160 --generator-batch 64 --critic-steps 5 --latent-dim 512 "
+                "--depths 7 5 3 --normalization pixel --average-half-life 15625 --average-warmup 0.25 --flip",
+            }
+        ),
+    ),
     "pixelcnn": Entry(
         "PixelCNN, gated or original",
         "van den Oord et al. 2016, Conditional Image Generation with PixelCNN Decoders",

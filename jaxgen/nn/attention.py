@@ -1,8 +1,8 @@
-"""Causal attention, and blocks of Transformers, over whole sequences or a few positions at a time.
+"""Attention, and blocks of causal Transformers over whole sequences or a few positions at a time.
 
-A network is written once. Over a whole sequence a block is given all positions, each of which sees itself and those
-before it. While a sequence is drawn a block is given the next positions only, and a `Cache` of the keys and values of
-those before, so that a new position costs one row of the attention and not the whole sequence.
+A causal network is written once. Over a whole sequence a block is given all positions, each of which sees itself and
+those before it. While a sequence is drawn a block is given the next positions only, and a `Cache` of the keys and
+values of those before, so that a new position costs one row of the attention and not the whole sequence.
 """
 
 from functools import partial
@@ -38,6 +38,26 @@ def empty_cache(batch: int, positions: int, heads: int, head_dim: int, dtype: np
     return Cache(*(jnp.zeros((batch, heads, positions, head_dim), dtype) for _ in range(2)))
 
 
+def attention(queries: Array, keys: Array, values: Array, bias: Array | float = 0.0) -> Array:
+    """softmax(Q K^T / sqrt(head_dim) + bias) V over all positions, the softmax in float32.
+
+    It is written out: the kernels behind `jax.nn.dot_product_attention` may lack the second derivatives that a
+    gradient penalty takes.
+
+    Args:
+        queries: [batch, queries, heads, head_dim].
+        keys: [batch, positions, heads, head_dim].
+        values: as the keys.
+        bias: of the scores, float32, broadcast to [batch, heads, queries, positions].
+
+    Returns:
+        [batch, queries, heads, head_dim].
+    """
+    scores = jnp.einsum("bqhd,bkhd->bhqk", queries, keys).astype(jnp.float32) * queries.shape[-1] ** -0.5
+    weights = jax.nn.softmax(scores + bias).astype(values.dtype)
+    return jnp.einsum("bhqk,bkhd->bqhd", weights, values)
+
+
 def causal_attention(
     queries: Array, keys: Array, values: Array, known: Array | None = None, at: Array | int | None = None
 ) -> Array:
@@ -59,10 +79,10 @@ def causal_attention(
     if at is not None:
         seen = jnp.arange(keys.shape[1]) <= at + jnp.arange(queries.shape[1])[:, None]
         mask = seen[None, None] if mask is None else seen & mask
-    attention = partial(jax.nn.dot_product_attention, is_causal=at is None)
+    product = partial(jax.nn.dot_product_attention, is_causal=at is None)
     # The gradient computes the weights again: those of all layers, kept, would fill memory.
     with library_promotion():  # bfloat16 scores meet float32 in the softmax
-        return jax.checkpoint(attention)(queries, keys, values, mask=mask)
+        return jax.checkpoint(product)(queries, keys, values, mask=mask)
 
 
 class Block(nn.Module):

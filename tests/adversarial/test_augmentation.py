@@ -28,16 +28,18 @@ def shifted(image, down, right):
     return out
 
 
-def test_translation_is_by_up_to_an_eighth_of_each_side():
-    """A side of 16 shifts by up to 2, a side of 6 by up to 1 (rounded); all 15 shifts are equally likely."""
-    x = np.repeat(images(1, 16, 6, 2), 900, axis=0)
-    made = np.asarray(jax.jit(translation)(KEY, x))
-    shifts = {shifted(x[0], *by).tobytes(): by for by in product(range(-2, 3), range(-1, 2))}
-    counts = dict.fromkeys(shifts.values(), 0)
+@pytest.mark.parametrize(("ratio", "down", "right"), [((), 2, 1), ((0.3,), 5, 2)])
+def test_translation_is_by_up_to_a_share_of_each_side(ratio, down, right):
+    """Shifts are rounded, by an eighth up to 2 for a side of 16 and up to 1 for a side of 6; all are equally likely."""
+    x = np.repeat(images(1, 16, 6, 2), 1800, axis=0)
+    made = np.asarray(jax.jit(lambda x: translation(KEY, x, *ratio))(x))
+    pairs = list(product(range(-down, down + 1), range(-right, right + 1)))
+    counts = dict.fromkeys((shifted(x[0], *by).tobytes() for by in pairs), 0)
     for image in made:
-        counts[shifts[image.tobytes()]] += 1
-    error = np.sqrt(900 * (1 / 15) * (14 / 15))
-    assert max(abs(count - 60) for count in counts.values()) < 5 * error
+        counts[image.tobytes()] += 1
+    share = 1 / len(pairs)
+    error = np.sqrt(1800 * share * (1 - share))
+    assert max(abs(count - 1800 * share) for count in counts.values()) < 5 * error
 
 
 def test_a_cutout_is_of_half_of_each_side_with_its_center_in_the_image():
@@ -91,6 +93,18 @@ def test_a_policy_is_in_order_each_with_a_key_of_its_own():
     np.testing.assert_array_equal(augmented(KEY, x, ("translation", "color")), expected)
     # In the other order, pixels shifted in are not recolored: they stay 0.
     assert not np.array_equal(augmented(KEY, x, ("color", "translation")), expected)
+
+
+def test_the_policy_has_a_ratio_of_shifts_and_a_probability_of_cutting_out():
+    """About 30% of 400 calls cut out, each in all images; the rest leave them whole."""
+    x = jnp.asarray(images(3, 16, 6, 2))
+    (_, first) = jax.random.split(KEY)
+    np.testing.assert_array_equal(augmented(KEY, x, ("translation",), 0.3), translation(first, x, 0.3))
+    cut = jax.jit(jax.vmap(lambda key: (augmented(key, x, ("cutout",), probability=0.3) == 0).any((1, 2, 3))))(
+        jax.random.split(KEY, 400)
+    )
+    assert (cut.all(1) | ~cut.any(1)).all()
+    assert abs(cut[:, 0].mean() - 0.3) < 5 * np.sqrt(0.3 * 0.7 / 400)
 
 
 @pytest.mark.parametrize("name", ["translation", "cutout"])

@@ -43,7 +43,7 @@ GAMES = {
     },
     "zero-centered between, augmented": {
         **{"loss": "wasserstein", "penalty": "zero_centered", "normalization": "none"},
-        "augment": POLICY,
+        **{"augment": ("translation", *POLICY), "translation_ratio": 0.25, "cutout_probability": 0.5},
     },
 }
 
@@ -95,7 +95,7 @@ def logits_of(normalization, params, averages, x):
     return net.apply({"params": params, "batch_stats": averages}, x, training=True, mutable=["batch_stats"])[0][:, 0]
 
 
-seen = jax.jit(augmented, static_argnums=2)
+seen = jax.jit(augmented, static_argnums=(2, 3, 4))
 normalized = jax.jit(spectrally_normalized)
 
 
@@ -118,8 +118,8 @@ def played(name):
         return jnp.split(logits(params, extra, jnp.concatenate([real, fake])), 2)
 
     def shown(key, real, fake):
-        k_real, k_fake = jax.random.split(key)
-        return seen(k_real, real, config.augment), seen(k_fake, fake, config.augment)
+        policy = config.augment, config.translation_ratio, config.cutout_probability
+        return [seen(k, x, *policy) for k, x in zip(jax.random.split(key), (real, fake), strict=True)]
 
     def penalty(params, key, extra, real, fake):
         e = jax.random.uniform(key, (8, 1, 1, 1))
@@ -288,6 +288,16 @@ def test_with_spectral_norm_the_scale_of_kernels_does_not_matter(batch):
         ),
         ({"penalty_at": "real"}, "penalty_at only applies with a penalty"),
         ({"average": 1.0}, "average must be at least 0 and below 1"),
+        ({"average": 0.9, "average_half_life": 10.0}, "average and average_half_life are two ways to set one average"),
+        ({"average": 0.9, "average_warmup": 0.1}, "average_warmup only applies with an average_half_life"),
+        ({"drift": -1.0}, "drift must be at least 0"),
+        (
+            {"augment": ("cutout",), "translation_ratio": 0.2},
+            "translation_ratio only applies with --augment translation",
+        ),
+        ({"cutout_probability": 0.3}, "cutout_probability only applies with --augment cutout"),
+        ({"cutout_probability": 0.0}, "cutout_probability must be above 0 and at most 1, not 0.0"),
+        ({"translation_ratio": 1.0}, "translation_ratio must be at least 0 and below 1"),
         ({"consistency": -1.0}, "consistency must be at least 0"),
         ({"clip": -1.0}, "clip must be at least 0"),
         ({"critic_steps": 3}, r"^batch_size must be a multiple of 3 \(critic_steps\), not 64$"),
@@ -419,14 +429,17 @@ def toy_d_loss(config, params, x, key=None):
 
 
 def test_each_head_has_its_weight_in_the_generators_loss_and_all_are_penalized():
-    """D's loss is the sum of its heads' losses and penalties; each head has its own scores."""
-    config = Toy(heads=(1.0, 0.25), penalty="zero_centered", penalty_at="fake", penalty_weight=3.0)
+    """D's loss is the sum of its heads' losses, penalties and drifts; each head has its own scores."""
+    config = Toy(heads=(1.0, 0.25), penalty="zero_centered", penalty_at="fake", penalty_weight=3.0, drift=0.5)
     state, after, later, metrics, drawn = both_turns(config)
 
     def d_loss(params):
         x = made(state.params["generator"], drawn)
         slopes = jax.vmap(jax.jacrev(lambda x: judged(params, x).logits.reshape(2)))(x)  # [examples, heads, 2]
-        return toy_d_loss(config, params, x) + 3 * (slopes**2).sum((1, 2)).mean() / 2
+        return toy_d_loss(config, params, x) + 3 * (slopes**2).sum((1, 2)).mean() / 2 + 0.5 * drift(params)
+
+    def drift(params):
+        return (judged(params, POINTS["point"]).logits.mean(0) ** 2).sum()
 
     def g_loss(params):
         logits = judged(after.params["discriminator"], made(params, drawn)).logits
@@ -440,6 +453,7 @@ def test_each_head_has_its_weight_in_the_generators_loss_and_all_are_penalized()
         toy_d_loss(config, state.params["discriminator"], made(state.params["generator"], drawn)),
         rtol=1e-5,
     )
+    np.testing.assert_allclose(metrics["drift"], drift(state.params["discriminator"]), rtol=1e-5)
     first, second = judged(state.params["discriminator"], POINTS["point"]).logits.T
     np.testing.assert_allclose(metrics["real_score"], (1 / (1 + np.exp(-first))).mean(), rtol=1e-5)
     np.testing.assert_allclose(metrics["second_real_score"], (1 / (1 + np.exp(-second))).mean(), rtol=1e-5)
@@ -714,3 +728,34 @@ def test_samples_are_of_gs_running_average():
     np.testing.assert_allclose(averaged.sampled(after, z), z @ expected["A"] + expected["b"], rtol=1e-5)
     np.testing.assert_allclose(plain.sampled(after, z), z @ new["A"] + new["b"], rtol=1e-5)
     assert set(plain.finished(drawn_state(plain.init), fakes).extra) == {"generator", "discriminator"}
+
+
+@pytest.mark.parametrize("warmup", [0.0, 0.4])
+def test_an_average_by_half_life(warmup):
+    """The share of the first G in the average halves every three updates; an average of equal Gs is the same G.
+
+    With a warm-up the half-life is at most that share of the earlier updates, as in TransGAN's code in images: 192 of
+    them are three updates of 64.
+    """
+    play = toy(Toy(average_half_life=3.0, average_warmup=warmup))
+    state, fakes, left = drawn_state(play.init), fakes_of(POINTS["point"]), 1.0
+    first, state = state.extra["average"]["params"], state._replace(extra={**state.extra, "updates": np.int32(0)})
+    newest = state.params["generator"]
+    for update in range(12):
+        state = play.finished(state, fakes)
+        images = min(192.0, 64 * update * warmup) if warmup else 192.0
+        left *= 0.5 ** (64 / images) if images else 0.0
+        expected = jax.tree.map(lambda a, b, left=left: left * a + (1 - left) * b, first, newest)
+        close(state.extra["average"]["params"], expected, rtol=1e-5)
+        if update == 2 and not warmup:
+            assert left == pytest.approx(0.5)
+        if warmup and update == 0:  # from here on another G, since the first update forgets all before it
+            first, left = newest, 1.0
+            newest = jax.tree.map(lambda leaf: 1 - 2 * leaf, newest)
+            state = state._replace(params={**state.params, "generator": newest})
+    assert int(state.extra["updates"]) == 12
+    same = state._replace(params={**state.params, "generator": state.extra["average"]["params"]})
+    close(play.finished(same, fakes).extra["average"], state.extra["average"], rtol=1e-6)
+    z = np.random.default_rng(7).normal(size=(5, 3)).astype(np.float32)
+    found = state.extra["average"]["params"]
+    np.testing.assert_allclose(play.sampled(state, z), z @ found["A"] + found["b"], rtol=1e-5)

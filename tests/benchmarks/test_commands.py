@@ -274,7 +274,11 @@ def test_start(measured):
         (train_step, ["--image-size", "9", "--against", "flax"], "dcgan cannot make images of 9x9"),
         (train_step, ["--rounds", "0"], "rounds must be above 0"),
         (train_step, ["--batch", "-1"], "batch must be above 0"),
-        (train_step, ["--model", "classifier"], "Expected one of ('dcgan', 'vae', 'pixelcnn', 'transformer')"),
+        (
+            train_step,
+            ["--model", "classifier"],
+            "Expected one of ('dcgan', 'vae', 'pixelcnn', 'transformer', 'transgan",
+        ),
         (train_step, ["--model", "pixelcnn"], "pixelcnn is measured against PyTorch only: --against torch"),
         (train_step, ["--against", "keras"], "against"),
         (train_step, ["--precision", "float16"], "Expected one of ('float32', 'bfloat16')"),

@@ -7,7 +7,7 @@ from jaxgen.experiments.benchmarks import contenders, flops
 
 from jaxgen import models
 from jaxgen.errors import UserError
-from jaxgen.models import dcgan
+from jaxgen.models import dcgan, transgan
 
 torch = pytest.importorskip("torch", reason="PyTorch comes with the extra bench")
 
@@ -79,6 +79,45 @@ def test_images_of_one_channel_only(untrained):
         torch_peers.peer("pixelcnn", config, data, {}, "contiguous")
 
 
+TOKENS = {
+    **{"dim": 32, "depths": (1, 2), "discriminator_dim": 16, "discriminator_depth": 1, "heads": 2, "latent_dim": 3},
+    **{"critic_steps": 1, "augment": (), "generator_batch": 6},
+}
+
+
+def test_a_step_of_transgan_is_jaxgens(untrained):
+    """D's scales of noise are 0, as where they begin, and how they move depends on the noise."""
+    data = contenders.made_up(32, 8, 3, 8)
+    config = transgan.sized(transgan.Config(**TOKENS), data.spec)
+    training = untrained(transgan.make(config, data.spec), data)
+    quiet = jax.tree.map_with_path(
+        lambda path, leaf: leaf * (path[-1].key != "noise"), training.state.params["discriminator"]
+    )
+    training = training._replace(
+        state=training.state._replace(params={**training.state.params, "discriminator": quiet})
+    )
+    key, state, _, row, _ = training.operands
+    before = jax.device_get(state.params)
+    after, expected = jax.device_get(contenders.one_step(training.phase)(*training.operands))
+    k_fakes, k_discriminator, k_generator = jax.random.split(jax.random.fold_in(key, 0), (1, 3))[0]
+    noise = (
+        jax.random.normal(k_fakes, (1, 8, 3)),
+        jax.random.uniform(jax.random.split(k_discriminator, 5)[2], (1, 8, 1, 1, 1)),
+        jax.random.normal(jax.random.split(k_generator)[0], (6, 3)),
+    )
+    drawn = tuple(torch.from_numpy(np.array(part)) for part in noise)
+    peer = torch_peers.peer("transgan", config, data, before, "contiguous")
+    metrics = peer.step(torch.from_numpy(np.array(row, np.int64)), drawn)
+    assert set(metrics) == {"discriminator_loss", "penalty", "drift", "generator_loss"}
+    for metric, value in metrics.items():
+        np.testing.assert_allclose(float(value), expected[metric], rtol=1e-3, err_msg=metric)
+    there, here = (torch_peers.peer("transgan", config, data, p, "contiguous") for p in (after.params, before))
+    assert np.median(distances(peer.nets, here.nets)) == pytest.approx(1e-4, rel=0.01)
+    apart = distances(peer.nets, there.nets)
+    assert np.quantile(apart, 0.99) < 0.01 * 1e-4
+    assert apart.max() <= 2.01e-4
+
+
 def maps_dtypes(nets):
     """Collects the dtypes of all convolutions' outputs in a set."""
     seen = set()
@@ -115,11 +154,12 @@ def test_a_step_has_jaxgens_operations(name, untrained, monkeypatch):
         assert counter.get_total_flops() == expected
 
 
-@pytest.mark.parametrize("name", ["dcgan", "vae", *SMALL])
+@pytest.mark.parametrize("name", ["dcgan", "vae", "transgan", *SMALL])
 def test_every_parameter_is_loaded(name, untrained):
     """No parameter keeps PyTorch's initial value."""
     module, data = models.load(name), contenders.made_up(8, 16, 1 if name in SMALL else 3, 4)
-    config = module.Config(**SMALL.get(name, {"features": 4}))
+    small = SMALL | {"transgan": TOKENS | {"generator_batch": 4}}
+    config = module.Config(**small.get(name, {"features": 4}))
     params = untrained(module.make(config, data.spec), data).operands[1].params
     peer = torch_peers.peer(
         name, config, data, jax.tree.map(lambda leaf: np.full(leaf.shape, 7.0), params), "contiguous"

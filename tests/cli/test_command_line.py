@@ -492,21 +492,26 @@ def test_recipes_in_the_help_can_be_run(name):
         "R1, arXiv 1801.04406": ("non_saturating", "zero_centered", False, 1),
         "SN-GAN, arXiv 1802.05957": ("hinge", "none", True, 1),
     }
+    if name == "transgan":
+        expected = {"cifar, the authors'": ("wasserstein", "one_centered", False, 4)}
+        expected |= {"stl, the authors'": ("wasserstein", "one_centered", False, 5)}
     assert models.MODELS[name].recipes.keys() == expected.keys()
     for paper, options in models.MODELS[name].recipes.items():
         assert re.search(rf"^  {re.escape(paper)} +{re.escape(options)}$", text, re.MULTILINE)
         words = [word.partition(" ") for word in options.removeprefix("--").split(" --")]
         fields = {field.replace("-", "_"): value_of(value) for field, _, value in words}
-        batch_size = fields.pop("batch_size", 64)
+        batch_size, _ = fields.pop("batch_size", 64), fields.pop("flip", None)
         config = models.load(name).Config(**fields)
         make_plan(name, config, Settings(batch_size=batch_size))
         assert (config.loss, config.penalty, config.spectral_norm, config.critic_steps) == expected[paper]
 
 
 def value_of(value: str) -> object:
-    """True for no value, and numbers as such."""
+    """True for no value, numbers as such, and a tuple of several."""
     if not value:
         return True
+    if " " in value:
+        return tuple(map(value_of, value.split()))
     return int(value) if value.isdigit() else float(value) if value[0].isdigit() else value
 
 

@@ -25,6 +25,10 @@ WIDE = {
     "infogan": {"features": 8, "dense_units": 64},
     "cgan": {"features": 8, "latent_dim": 8},
     "mggan": {"features": 8, "latent_dim": 8, "code_dim": 4, "manifold_units": 8},
+    "transgan": {
+        **{"dim": 32, "depths": (1, 1), "discriminator_dim": 32, "discriminator_depth": 1, "heads": 2},
+        **{"latent_dim": 8, "critic_steps": 1, "augment": ()},
+    },
     "transformer": {"dim": 16, "layers": 1},
     "pixelcnn": {"features": 8, "layers": 1, "head_features": 8},
     "pixelcnnpp": {"features": 8, "layers": 1, "scales": 2, "dropout": 0.0},

@@ -508,7 +508,7 @@ def test_html_in_names_is_escaped(write, results, table, pictures):
     assert len(page.all("script")) == 1
     assert not page.all("img", src="x")
     assert page.all("title")[0][1] == bad
-    assert len(page.all("img")) == 14
+    assert len(page.all("img")) == 15
 
 
 def test_the_same_bytes_twice(results, pictures, tmp_path):
