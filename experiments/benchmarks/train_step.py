@@ -71,7 +71,7 @@ def measure(options: Options) -> dict[str, Any]:
         config = module.Config(**{"dim" if options.model == "transformer" else "features": options.features})
     ours = contenders.training(module.make(config, data.spec), data)
     trainings = {"jaxgen": ours}
-    if stock_names:
+    if {"flax", "flax-scan"} & set(options.against):
         trainings["flax"] = ours._replace(phase=stock(options.model).make(config, data.spec).phases[0])
 
     timing.say("compiling")

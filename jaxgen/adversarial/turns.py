@@ -257,7 +257,7 @@ def turns(config: Any, nets: Nets, optimizers: dict[str, optax.GradientTransform
             metrics["penalty"] = sum(penalty(lambda x, i=i: critic(x)[:, i], at).mean() for i in range(len(nets.heads)))
             value += config.penalty_weight * metrics["penalty"]
         if config.drift:
-            metrics["drift"] = (of_real.logits.mean(0) ** 2).sum()
+            metrics["drift"] = (judged["real"].logits.mean(0) ** 2).sum()
             value += config.drift * metrics["drift"]
         if config.consistency:
             keys = jax.random.split(k_consistency)
