@@ -44,7 +44,7 @@ experiment = Experiment(
         "dgdn": Arm("dgdn", network),
         "blind": Arm("dgdn", {**network, "blind": True}),
     },
-    scoring=Scoring(metrics=("captions", "caption_truth", "reconstruction")),
+    scoring=Scoring(metrics=("written_captions", "caption_truth", "reconstruction")),
     comparisons=(
         Comparison("dgdn", "blind", "caption_true"),
         Comparison("dgdn", "blind", "caption_nats"),

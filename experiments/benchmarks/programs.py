@@ -133,7 +133,8 @@ CASES = {
     "dgdn-gumbel": Case(
         "dgdn",
         {"maps": (4, 4, 4), "kernels": (3, 2, 2), "pool": 2, "hidden": 8, "gradient": "gumbel", "temperature": 0.5}
-        | {"draws": 1, "predicts": "caption", "blind": True, "units": 8, "likelihood": "bernoulli"},
+        | {"draws": 1, "predicts": "caption", "blind": True, "units": 8, "likelihood": "bernoulli"}
+        | {"decoding": "sampled"},
     ),
     "dgdn-nothing": Case("dgdn", DECONVOLUTIONAL | {"predicts": "nothing"}),
     "transformer": Case("transformer", ATTENTION | {"decay_steps": 100}, precision="bfloat16"),
