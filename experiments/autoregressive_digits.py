@@ -1,12 +1,12 @@
-"""Exact likelihoods of gray digits: Naive Bayes, a VAE, PixelCNN, PixelRNN and PixelCNN++ in one table.
+"""Exact likelihoods of gray digits: Naive Bayes, a VAE, PixelCNN, PixelRNN, Transformer and PixelCNN++ in one table.
 
 The digits are scikit-learn's (1,797 scans of 8x8 pixels), and nothing is downloaded. All log-likelihoods are of the
 256 gray levels, in nats per image: log p(x), exact for Naive Bayes and for the autoregressive models, which are given
 labels and sum p(x|y) p(y) over them; for the VAE a bound, the ELBO, and a tighter one by 500 importance samples.
 
-The digits have 17 of the 256 levels. A softmax learns which ones, a logistic distribution cannot. So those are compared
-that model a single pixel alike: Naive Bayes, PixelCNN and PixelRNN by a softmax, the VAE and PixelCNN++ by one logistic
-distribution.
+The digits have 17 of the 256 levels. A softmax learns which ones, and so can a mixture of ten logistic distributions,
+but a single one cannot. So those are compared that model a single pixel alike: Naive Bayes, PixelCNN, PixelRNN and
+Transformer by a softmax, the VAE and `pixelcnnpp_1` by one logistic distribution.
 
     jaxgen compare experiments/autoregressive_digits.py
 
@@ -32,7 +32,9 @@ from jaxgen.comparison import Arm, Comparison, Experiment, Scoring
 from jaxgen.training import Settings
 
 SOFTMAX = {"likelihood": "categorical", "levels": 256}
-LABELS = {"conditional": True, "dropout": 0.3, "learning_rate": 3e-3, "decay_steps": 400}
+TRAINING = {"dropout": 0.3, "learning_rate": 3e-3, "decay_steps": 400}
+LABELS = {"conditional": True, **TRAINING}
+LOGISTIC = {**LABELS, "likelihood": "logistic", "features": 24, "layers": 1}
 
 experiment = Experiment(
     title="Exact likelihoods of gray digits",
@@ -42,16 +44,17 @@ experiment = Experiment(
         "vae": Arm("vae", {"likelihood": "logistic", "latent_dim": 8}),
         "pixelcnn": Arm("pixelcnn", {**SOFTMAX, **LABELS, "layers": 3}),
         "pixelrnn": Arm("pixelrnn", {**SOFTMAX, **LABELS, "layers": 2}),
-        "pixelcnnpp": Arm(
-            "pixelcnnpp", {**LABELS, "likelihood": "logistic", "mixtures": 1, "features": 24, "layers": 1}
-        ),
+        "transformer": Arm("transformer", {**SOFTMAX, **TRAINING, "condition": "label", "dim": 48, "layers": 3}),
+        "pixelcnnpp": Arm("pixelcnnpp", {**LOGISTIC, "mixtures": 10}),
+        "pixelcnnpp_1": Arm("pixelcnnpp", {**LOGISTIC, "mixtures": 1}),
     },
     scoring=Scoring(metrics=("log_prob", "iwae", "accuracy", "fd", "recognized")),
     comparisons=(
         Comparison("pixelcnn", "naive_bayes", "log_prob_uint8"),
         Comparison("pixelrnn", "naive_bayes", "log_prob_uint8"),
         Comparison("pixelcnn", "pixelrnn", "log_prob_uint8"),
-        Comparison("pixelcnnpp", "vae", "log_prob_uint8"),
+        Comparison("pixelcnn", "transformer", "log_prob_uint8"),
+        Comparison("pixelcnnpp_1", "vae", "log_prob_uint8"),
         Comparison("pixelcnn", "naive_bayes", "accuracy"),
     ),
 )

@@ -4,7 +4,10 @@
     jaxgen compare experiments/vqvae_mnist.py
 
 Half of the steps train encoder, decoder and codebook, the other half the priors. One level has 7x7 of 128 codes, with a
-Transformer or a gated PixelCNN as their prior; two levels have 7x7 codes above 14x14. VAE and DCGAN get as many steps.
+Transformer or a gated PixelCNN as their prior; two levels have 7x7 codes above 14x14. In a further arm the prior is
+given the label, and agreement is the share of its samples in which the judge sees that label. VAE and DCGAN get as many
+steps.
+
 Bounds are of the 256 gray levels, in nats; the rate is what the codes of a test image cost by their prior, and the mean
 squared error is that of images decoded from them.
 
@@ -29,9 +32,12 @@ experiment = Experiment(
         "dcgan": Arm("dcgan", {"features": 16}),
         "vqvae": Arm("vqvae", {**CODES, **TRANSFORMER}),
         "vqvae_pixelcnn": Arm("vqvae", {**CODES, "prior": "pixelcnn", "gated_layers": 5}),
+        "vqvae_labels": Arm("vqvae", {**CODES, **TRANSFORMER, "condition": "label"}),
         "vqvae2": Arm("vqvae2", {**CODES, **TRANSFORMER, "gated_features": 24, "gated_layers": 4}),
     },
-    scoring=Scoring(metrics=("fd", "recognized", "log_prob", "rate_distortion", "reconstruction"), samples=5_000),
+    scoring=Scoring(
+        metrics=("fd", "recognized", "agreement", "log_prob", "rate_distortion", "reconstruction"), samples=5_000
+    ),
     comparisons=(
         Comparison("vqvae", "vae", "fd"),
         Comparison("vqvae", "dcgan", "fd"),

@@ -153,8 +153,8 @@ def stacked(grids) -> np.ndarray:
 
 
 def captioned(image: np.ndarray, words: str) -> np.ndarray:
-    """The image, uint8 [H, W, C], below a black line of 18 pixels with white words: uint8 [18 + H, W, C]."""
-    return np.concatenate([_line(words, image.shape[1:]), image])
+    """The image, uint8 [H, W, C], below black lines of 18 pixels with white words: uint8 [18 * lines + H, W, C]."""
+    return np.concatenate([*(_line(line, image.shape[1:]) for line in _lines(words, image.shape[1])), image])
 
 
 def labeled(images, words) -> np.ndarray:
@@ -177,6 +177,19 @@ def labeled(images, words) -> np.ndarray:
             for image, lines in zip(images, words, strict=True)
         ]
     )
+
+
+def _lines(words: str, width: int) -> list[str]:
+    """Words in lines that fit a width; a word that is too long for one has a line of its own."""
+    lines = [""]
+    for word in words.split(" "):
+        longer = f"{lines[-1]} {word}" if lines[-1] else word
+        text, font = lettering(longer, CAPTION_FONT)
+        if lines[-1] and font.getlength(text) > width - 2 * GAP:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines
 
 
 def _line(words: str, shape: tuple[int, int]) -> np.ndarray:

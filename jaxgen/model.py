@@ -136,6 +136,9 @@ class Latents(NamedTuple):
     """(key, state, batch) -> (z, log q(z|x)), with one z drawn from q(z|x) for each example."""
     log_likelihood: Callable[[State, Batch, PyTree], Array] | None = None
     """(state, batch, z) -> log p(x|z), in the space of the model's `likelihood`."""
+    between: Callable[[State, PyTree, Condition, Condition, Array], Batch] | None = None
+    """(state, z, condition, other, share float32 [num]) -> entries of z given what lies between two conditions; those
+    of a share of 0 are given the first, those of 1 the other."""
     levels: tuple[str, ...] = ()
     """Entries of z from coarse to fine, if z is a dict of levels: `decode` also takes the first ones alone."""
 
@@ -151,7 +154,9 @@ class Model(NamedTuple):
     latents: Latents | None = None
     predict: Mapping[str, Callable[[State, Batch], Array]] = MappingProxyType({})
     """Predictions from a batch by name: "label", logits [batch, num_classes]; "code", logits [batch, categories] of a
-    categorical code; "features", an embedding [batch, dimensions]."""
+    categorical code; "features", an embedding [batch, dimensions]; "caption", a caption in words int32 [batch, words];
+    "word_log_prob", log p of each word of the batch's caption given the words before it, and of its end, nats [batch,
+    words + 1], 0 past the end."""
 
     @property
     def conditions(self) -> tuple[str, ...]:

@@ -179,6 +179,7 @@ def test_a_command_is_understood(example, parsed):
 def test_every_option_is_one():
     known = set(SETTINGS) | {"--out", "--resume", "--deterministic", "--distributed", "--wandb", "--all"}  # commands'
     known |= {"--kind", "--num", "--steps", "--dims", "--around", "--groups", "--checkpoint", "--images", "--from"}
+    known |= {"--caption", "--captions"}
     for name in models.MODELS:
         known |= {f"--{field.replace('_', '-')}" for field in models.load(name).Config.__dataclass_fields__}
     others = {

@@ -146,6 +146,20 @@ def test_words_stand_above_a_picture(channels):
         np.testing.assert_array_equal(whole[:18, :, channel], expected)
 
 
+def test_words_that_do_not_fit_stand_in_several_lines():
+    """Lines are filled word by word; a word too long for the picture has a line of its own."""
+    picture = np.zeros((5, 90, 1), np.uint8)
+    lines = ["two red circles", "above a", "bluebluebluebluesquare", "there"]
+    font = ImageFont.load_default(12)
+    fits = [
+        font.getlength(line) <= 90 - 8 for line in (*lines, "two red circles above", "above a bluebluebluebluesquare")
+    ]
+    assert fits == [True, True, False, True, False, False]
+    whole = captioned(picture, " ".join(lines))
+    np.testing.assert_array_equal(whole, np.concatenate([*(captioned(picture[:0], line) for line in lines), picture]))
+    assert whole.shape == (4 * 18 + 5, 90, 1)
+
+
 def test_words_stand_below_images():
     images = np.random.default_rng(2).integers(256, size=(2, 5, 21, 1)).astype(np.uint8)
     words = [("is Ankle boot", "as 3"), ("is 3", "as 3")]

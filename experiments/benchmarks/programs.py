@@ -52,12 +52,14 @@ R1 = {"penalty": "zero_centered", "penalty_at": "real", "penalty_weight": 5.0, "
 R2 = {"penalty": "zero_centered", "penalty_at": "fake", "loss": "minimax"}
 WGAN_GP = {"loss": "wasserstein", "penalty": "one_centered", "normalization": "layer", "critic_steps": 2}
 SPECTRAL = {"loss": "hinge", "spectral_norm": True, "normalization": "none"}
+DECONVOLUTIONAL = {"maps": (4, 4), "hidden": 8}
 ATTENTION = {"dim": 8, "heads": 2, "layers": 1}
 TOKENS = {"dim": 32, "depths": (1, 1), "discriminator_dim": 16, "discriminator_depth": 1, "heads": 2, "latent_dim": 5}
 MASKED = {"features": 4, "layers": 1, "first_kernel": 3, "head_features": 4}
 QUANTIZED = {"features": 4, "residual_features": 4, "residual_blocks": 1, "dropout": 0.3}
 PRIOR = {"dim": 8, "heads": 2, "blocks": 1}
 GATED = {"gated_features": 4, "gated_layers": 1}
+STACKED = {"features": 4, "word_dim": 4, "text_dim": 8, "latent_dim": 5, "condition_dim": 4}
 AUGMENT = {"augment": ("color", "translation", "cutout"), "translation_ratio": 0.2, "cutout_probability": 0.3}
 AVERAGED = {"average_half_life": 1000.0, "average_warmup": 0.1}
 
@@ -120,6 +122,20 @@ CASES = {
     "meshvae": Case("meshvae", {"latent_dim": 3, "decay_steps": 100}, MESH),
     "meshvae-gradients": Case("meshvae", {"features": "gradients", "latent_dim": 3}, MESH),
     "meshvae-aligned": Case("meshvae", {"features": "aligned", "latent_dim": 3}, MESH, "bfloat16"),
+    "dgdn": Case("dgdn", DECONVOLUTIONAL | {"codes": 2, "decay_steps": 100}, precision="bfloat16"),
+    "dgdn-caption": Case(
+        "dgdn",
+        DECONVOLUTIONAL
+        | {"predicts": "both", "label_head": "svm", "label_weight": 2.0, "caption_weight": 3.0, "units": 8}
+        | {"decoding": "beam", "beams": 2, "likelihood": "gaussian", "deviation": "learned"},
+        RGB,
+    ),
+    "dgdn-gumbel": Case(
+        "dgdn",
+        {"maps": (4, 4, 4), "kernels": (3, 2, 2), "pool": 2, "hidden": 8, "gradient": "gumbel", "temperature": 0.5}
+        | {"draws": 1, "predicts": "caption", "blind": True, "units": 8, "likelihood": "bernoulli"},
+    ),
+    "dgdn-nothing": Case("dgdn", DECONVOLUTIONAL | {"predicts": "nothing"}),
     "transformer": Case("transformer", ATTENTION | {"decay_steps": 100}, precision="bfloat16"),
     "transformer-label": Case(
         "transformer",
@@ -163,6 +179,18 @@ CASES = {
     "vqvae-fsq": Case("vqvae", QUANTIZED | PRIOR | {"codebook": "fsq", "fsq_levels": (4, 3), "condition": "caption"}),
     "vqvae2": Case("vqvae2", QUANTIZED | PRIOR | GATED | {"num_codes": 8}, precision="bfloat16"),
     "vqvae2-label": Case("vqvae2", QUANTIZED | PRIOR | GATED | {"num_codes": 8, "condition": "label"}, RGB),
+    "stackgan": Case("stackgan", STACKED | {"blocks": 1, "average": 0.999}, RGB, "bfloat16"),
+    "stackgan-first": Case(
+        "stackgan",
+        STACKED | {"stages": "first", "augmentation": "training", "normalization": "layer", "halve_every": 100},
+        (32, 32, 3),
+    ),
+    "stackgan-one": Case(
+        "stackgan",
+        STACKED | {"stages": "one", "augmentation": "none", "normalization": "none", "wrong_pairs": "none"},
+        RGB,
+    ),
+    "stackgan-deep": Case("stackgan", STACKED | {"scale": 4, "halvings": 2, "blocks": 1}, (32, 32, 3)),
     "transgan": Case("transgan", TOKENS | {"generator_batch": 8, "rematerialize": True}, precision="bfloat16"),
     "transgan-label": Case(
         "transgan",

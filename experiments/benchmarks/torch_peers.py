@@ -1,4 +1,6 @@
-"""jaxgen's models in PyTorch, DCGAN and VAE here, written for speed: the same networks, losses, passes and optimizers.
+"""jaxgen's models in PyTorch, written for speed: the same networks, losses, passes and optimizers.
+
+DCGAN and VAE are here, autoregressive models in `torch_autoregressive`, TransGAN in `torch_transgan`.
 
 A step gathers its batch from uint8 images in memory, draws its noise, and never waits for the device. D's weight
 gradients are skipped in G's update. BatchNorm's running averages, which no training step reads, differ from jaxgen's in
@@ -22,11 +24,13 @@ from jaxgen.errors import UserError
 from jaxgen.model import BINARY_THRESHOLD, PyTree
 from jaxgen.nn.image import pyramid
 
-from . import torch_transgan
+from . import torch_autoregressive, torch_transgan
 from .contenders import Data
 from .timing import Contender
 
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+
+AUTOREGRESSIVE = ("pixelcnn", "transformer")
 
 CONVOLUTION = {"kernel_size": 4, "stride": 2, "padding": 1}  # "SAME", where the image's size is even
 
@@ -143,14 +147,14 @@ def discriminator(config: Any, image_shape: tuple[int, int, int]) -> nn.Module:
 
 
 def load(nets: dict[str, nn.Module], params: PyTree) -> None:
-    """Copies jaxgen's parameters, {net: {layer: {"kernel", "bias", "scale"}}} or deeper, into the networks."""
+    """Copies jaxgen's parameters, {net: {layer: {"kernel", "bias", "scale", ...}}} or deeper, into the networks."""
     for name, net in nets.items():
         whole = dict(net.named_modules())
         modules = {path.rpartition(".")[2]: layer for path, layer in whole.items()} | whole
         for path, value in jax.tree_util.tree_flatten_with_path(params[name])[0]:
             *layer, kind = (part.key for part in path)
             module, value = modules[".".join(layer)], np.asarray(value)
-            parameter = getattr(module, {"kernel": "weight", "scale": "weight"}.get(kind, kind))
+            parameter = getattr(module, "weight" if kind in ("kernel", "scale", "embedding") else kind)
             if kind == "kernel":
                 value = _as_torch(value)
             elif parameter.ndim == 4:  # the decoder's own bias, one value per pixel
@@ -185,7 +189,7 @@ def peer(model: str, config: Any, data: Data, params: PyTree, layout: str, *, co
     """Makes a model with jaxgen's config and parameters on JAX's device; autocasts to bfloat16 if the spec asks for it.
 
     Args:
-        model: dcgan, vae (with binary pixels) or transgan (without augmentation).
+        model: dcgan or transgan (without augmentation); vae, pixelcnn or transformer, with binary pixels.
         config: jaxgen's Config of that model; of transgan `sized`.
         data: the images and their spec.
         params: parameters of one seed's jaxgen state.
@@ -193,12 +197,17 @@ def peer(model: str, config: Any, data: Data, params: PyTree, layout: str, *, co
         compiled: applies torch.compile to each network.
     """
     on, memory_format = device(), FORMATS[layout]
-    make_nets, make_step = {
-        "dcgan": (_dcgan_nets, _dcgan_step),
-        "vae": (_vae_nets, _vae_step),
-        "transgan": (torch_transgan.nets, torch_transgan.step),
-    }[model]
-    nets = make_nets(config, data.spec.image_shape, memory_format)
+    shape = data.spec.image_shape
+    if model in AUTOREGRESSIVE:
+        nets, make_step = torch_autoregressive.nets(model, config, shape), torch_autoregressive.step
+        params = {"network": params}
+    else:
+        make_nets, make_step = {
+            "dcgan": (_dcgan_nets, _dcgan_step),
+            "vae": (_vae_nets, _vae_step),
+            "transgan": (torch_transgan.nets, torch_transgan.step),
+        }[model]
+        nets = make_nets(config, shape, memory_format)
     load(nets, params)
     nets = {name: net.to(on, memory_format=memory_format) for name, net in nets.items()}
     if compiled:

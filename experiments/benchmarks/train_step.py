@@ -38,10 +38,10 @@ class Options:
     The data are 1,024 noise images on the device.
     """
 
-    model: Literal["dcgan", "vae", "transgan"] = "dcgan"  # with its defaults, but for `features` and DiffAugment
+    model: Literal["dcgan", "vae", "pixelcnn", "transformer", "transgan"] = "dcgan"  # defaults, but for `features`
     image_size: int = 64  # pixels a side
     batch: int = 64  # images a step
-    features: int = 64  # channels of the largest hidden map of dcgan and vae
+    features: int = 64  # channels of the largest hidden map, or of each; dim of a Transformer; transgan has its own
     channels: int = 3  # channels of the images
     precision: Literal["float32", "bfloat16"] = "float32"  # dtype of the layers' computation
     against: tuple[Literal["flax", "flax-scan", "torch", "torch-compile"], ...] = ("flax", "torch")  # jaxgen's peers
@@ -51,9 +51,8 @@ class Options:
 def measure(options: Options) -> dict[str, Any]:
     """Returns the timings. Raises UserError for an image size that the model cannot make, or if PyTorch is missing."""
     check_positive(options, "image_size", "batch", "features", "channels", "rounds")
-    stock_names = [name for name in ("flax", "flax-scan") if name in options.against]
-    if options.model == "transgan" and stock_names:
-        raise UserError(f"--against {stock_names[0]} is for models with convolutions: transgan's layers are Flax's")
+    if options.model in ("pixelcnn", "transformer", "transgan") and {"flax", "flax-scan"} & set(options.against):
+        raise UserError(f"{options.model} is measured against PyTorch only: --against torch")
     torch_names = [name for name in ("torch", "torch-compile") if name in options.against]
     if torch_names and not importlib.util.find_spec("torch"):
         raise UserError(f"--against {torch_names[0]} needs PyTorch: pip install torch")
@@ -69,10 +68,10 @@ def measure(options: Options) -> dict[str, Any]:
     if options.model == "transgan":
         config = module.sized(module.Config(augment=()), data.spec)  # PyTorch's lacks augmentation
     else:
-        config = module.Config(features=options.features)
+        config = module.Config(**{"dim" if options.model == "transformer" else "features": options.features})
     ours = contenders.training(module.make(config, data.spec), data)
     trainings = {"jaxgen": ours}
-    if stock_names:
+    if {"flax", "flax-scan"} & set(options.against):
         trainings["flax"] = ours._replace(phase=stock(options.model).make(config, data.spec).phases[0])
 
     timing.say("compiling")

@@ -128,6 +128,11 @@ class Nets(NamedTuple):
     """(D's output for fakes, their latents) -> [batch], nats; both players maximize it."""
     heads: Mapping[str, float] = MappingProxyType({"": 1.0})
     """Map from the prefix of each discriminator's metrics to its weight in G's loss."""
+    mismatched: Callable[[Batch], Batch] | None = None
+    """(batch) -> the batch with the conditions of other examples. D learns to reject real examples given those, as it
+    rejects fakes, each with half the weight; Reed et al. 2016, https://arxiv.org/abs/1605.05396, algorithm 1."""
+    regularizer: Callable[[PyTree, PyTree], tuple[Array, dict[str, Array]]] | None = None
+    """(G's parameters, latents) -> (what G minimizes beside its loss, metrics)."""
     look: Callable[[Array], dict[str, Array]] = lambda x: {}  # (examples) -> metrics of these examples alone
     signed: bool = True  # True if images as D sees them are in [-1, 1], else in [0, 1]
 
@@ -210,28 +215,34 @@ def turns(config: Any, nets: Nets, optimizers: dict[str, optax.GradientTransform
         return [altered(k, x, *policy) for k, x in zip(jax.random.split(key), (real, fake), strict=True)]
 
     def judge(key, params, extra, real, fake, batch):
-        """Returns (D's output for real examples, for fake ones, `extra` with its running averages updated)."""
-        keys = jax.random.split(key)
+        """Returns (D's output by what it judges: real, fake and, if there are any, wrong pairs; `extra` updated)."""
+        pairs = {"real": (real, batch), "fake": (fake, batch)}
+        if nets.mismatched:
+            pairs["wrong"] = real, nets.mismatched(batch)
+        keys, judged = jax.random.split(key, len(pairs)), {}
         if config.batches == "joint":
-            both = jax.tree.map(lambda entry: jnp.concatenate([entry, entry]), batch)
-            judged, averages = nets.discriminate(keys[0], params, extra, jnp.concatenate([real, fake]), both)
-            of_real, of_fake = (jax.tree.map(lambda out, i=i: jnp.split(out, 2)[i], judged) for i in (0, 1))
-        else:
-            of_real, averages = nets.discriminate(keys[0], params, extra, real, batch)
+            every = jax.tree.map(lambda *entries: jnp.concatenate(entries), *pairs.values())
+            out, averages = nets.discriminate(keys[0], params, extra, *every)
+            for i, name in enumerate(pairs):
+                judged[name] = jax.tree.map(lambda leaf, i=i: jnp.split(leaf, len(pairs))[i], out)
+            return judged, {**extra, "discriminator": averages}
+        for key, (name, pair) in zip(keys, pairs.items(), strict=True):
+            judged[name], averages = nets.discriminate(key, params, extra, *pair)
             extra = {**extra, "discriminator": averages}
-            of_fake, averages = nets.discriminate(keys[1], params, extra, fake, batch)
-        return of_real, of_fake, {**extra, "discriminator": averages}
+        return judged, extra
 
     def discriminator_loss(params, key, state, batch, fakes):
         """Returns (the loss that D minimizes, (metrics, `extra` updated))."""
         k_shown, k_judge, k_penalty, k_consistency, k_critic = jax.random.split(key, 5)
         params, extra = normalized_kernels(params, state.extra)
         real, fake = shown(k_shown, nets.real(batch), fakes.x)
-        of_real, of_fake, moved = judge(k_judge, params, extra, real, fake, batch)
-        value = losses.discriminator(of_real.logits, of_fake.logits).mean(0).sum()
+        judged, moved = judge(k_judge, params, extra, real, fake, batch)
+        rejected = [out.logits for name, out in judged.items() if name != "real"]
+        value = sum(losses.discriminator(judged["real"].logits, logits).mean(0).sum() for logits in rejected)
+        value /= len(rejected)
         metrics = {"discriminator_loss": value}
-        for name, judged in (("real", of_real), ("fake", of_fake)):
-            for head, logits in zip(nets.heads, judged.logits.T, strict=True):
+        for name, out in judged.items():
+            for head, logits in zip(nets.heads, out.logits.T, strict=True):
                 metrics[f"{head}{name}_score"] = losses.output(logits).mean()
                 if losses.boundary is not None:
                     right = (logits > losses.boundary) == (name == "real")
@@ -246,7 +257,7 @@ def turns(config: Any, nets: Nets, optimizers: dict[str, optax.GradientTransform
             metrics["penalty"] = sum(penalty(lambda x, i=i: critic(x)[:, i], at).mean() for i in range(len(nets.heads)))
             value += config.penalty_weight * metrics["penalty"]
         if config.drift:
-            metrics["drift"] = (of_real.logits.mean(0) ** 2).sum()
+            metrics["drift"] = (judged["real"].logits.mean(0) ** 2).sum()
             value += config.drift * metrics["drift"]
         if config.consistency:
             keys = jax.random.split(k_consistency)
@@ -255,7 +266,7 @@ def turns(config: Any, nets: Nets, optimizers: dict[str, optax.GradientTransform
             metrics["consistency"] = sum(change.sum(1).mean() for change in changes)
             value += config.consistency * metrics["consistency"]
         if nets.information:
-            metrics["information"] = nets.information(of_fake, fakes.drawn).mean()
+            metrics["information"] = nets.information(judged["fake"], fakes.drawn).mean()
             value -= metrics["information"]
         return value, (metrics, moved)
 
@@ -286,7 +297,7 @@ def turns(config: Any, nets: Nets, optimizers: dict[str, optax.GradientTransform
             params, extra = normalized_kernels(later.params["discriminator"], later.extra)
             real, fake = shown(k_shown, nets.real(batch), x)
             if config.batches == "joint":
-                judged = judge(k_judge, params, extra, real, fake, batch)[1]
+                judged = judge(k_judge, params, extra, real, fake, batch)[0]["fake"]
             else:
                 judged, _ = nets.discriminate(k_judge, params, extra, fake, batch)
             value = (losses.generator(judged.logits).mean(0) * jnp.array(list(nets.heads.values()))).sum()
@@ -298,7 +309,11 @@ def turns(config: Any, nets: Nets, optimizers: dict[str, optax.GradientTransform
     def generator_turn(key, state, batch, fakes, past=None):
         (_, value), cotangent = generator_loss(key, past or state, batch, fakes)
         (gradients,) = fakes.pullback(cotangent)
-        metrics = {"generator_loss": value, "generator_gradient": optax.tree.norm(gradients)}
+        more = {}
+        if nets.regularizer:
+            own, more = jax.grad(nets.regularizer, has_aux=True)(state.params["generator"], fakes.drawn)
+            gradients = jax.tree.map(jnp.add, gradients, own)
+        metrics = {"generator_loss": value, "generator_gradient": optax.tree.norm(gradients), **more}
         return move("generator", gradients, state), metrics
 
     def earlier_critic_turns(key, state, batch):

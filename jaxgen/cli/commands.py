@@ -229,12 +229,17 @@ def sample_command(argv: list[str]) -> None:
             "attribute",
             "codes",
             "completions",
+            "captions",
+            "captioned",
         ] = "samples",
         num: int | None = None,
         steps: int | None = None,
         dims: tuple[int, ...] | None = None,
         around: int | None = None,
         groups: tuple[str, ...] | None = None,
+        rejection: int | None = None,
+        caption: tuple[str, ...] | None = None,
+        captions: str | None = None,
         checkpoint: str = "newest",
         out: str | None = None,
     ) -> None:
@@ -245,16 +250,23 @@ def sample_command(argv: list[str]) -> None:
                 by one; arithmetic: codes of classes A - B + C; reconstructions: below the test images; animation: the
                 training's sample grids, step by step; manifold: the plane of two latents; classified: test images that
                 a classifier gets right and wrong; attribute: codes of images of B moved along the mean code of A - B;
-                codes: those that a model infers, varied one by one; completions: of the upper half of test images
-            num: per seed: samples (64; equally many per class if the model is conditional), paths (8), latent
-                dimensions (8), images of a class (8), test images (32; 16 each of classified), rows of each inferred
-                code (one per category)
+                codes: those that a model infers, varied one by one; completions: of the upper half of test images;
+                captions: from one caption to another, with the same noise; captioned: test images above the captions
+                that the model writes
+            num: per seed: samples (64; equally many per class or caption if the model is given them), paths (8), latent
+                dimensions (8), images of a class (8), test images (32; 16 each of classified, 16 of captioned), rows of
+                each inferred code (one per category)
             steps: images along a path or of a latent dimension (9), along a side of the plane (20); completions of an
                 image (9)
             dims: the latent dimensions of a traversal; those that vary most over the test images if not given
             around: the test image whose code a traversal varies; if not given, the prior's mean, or a draw from it if
                 the model does not encode
             groups: the three classes of arithmetic, the two of attribute
+            rejection: of a model given labels, draws per sample, of which the one is kept that the dataset's judge is
+                surest of
+            caption: what samples are to show, for a model given captions, such as 'a red circle' 'a blue square';
+                those of test images if not given; the two of captions
+            captions: a text file of captions, one a line
             checkpoint: newest, a step, or best (each seed's own, by the run's keep_best)
             out: the file: .png, .npz (arrays), for paths also .gif and .webp, for the animation only these two; for
                 samples also FOLDER/, a PNG file per image in a folder per class; RUN/KIND.png or RUN/animation.gif if
@@ -266,6 +278,7 @@ def sample_command(argv: list[str]) -> None:
         keep_compiled()
 
         picture: dict[str, Any] = {"num": num, "steps": steps, "dims": dims, "around": around, "groups": groups}
+        picture |= {"rejection": rejection, "caption": caption, "captions": captions}
         print(sample(path, kind, checkpoint=checkpoint, out=out, progress=True, **picture))
 
     parse(sample_, rest, "jaxgen sample RUN")
@@ -507,6 +520,9 @@ def _data_show(argv: list[str]) -> None:
         dataset: tyro.conf.Fixed[str] = name
         data_from: tyro.conf.Fixed[str | None] = None
         flip: tyro.conf.Fixed[bool] = False
+        labels: tyro.conf.Fixed[int | None] = None
+        captions: tyro.conf.Fixed[int | None] = None
+        subset: tyro.conf.Fixed[int | None] = None
         pipeline: tyro.conf.Fixed[Literal["auto", "memory", "grain"]] = "auto"
         workers: tyro.conf.Fixed[int] = 0
 

@@ -67,7 +67,8 @@ def models_table(console: Console) -> Table | Group:
     image, label = jax.ShapeDtypeStruct((16, 16, 1), np.uint8), jax.ShapeDtypeStruct((), np.int32)
     meshes: dict[str, tuple[int, ...]] = {"mesh": (4, 3), **dict.fromkeys(KINDS, (12,))}
     entries = {name: jax.ShapeDtypeStruct(shape, np.float32) for name, shape in meshes.items()}
-    spec = Spec({"image": image, "label": label} | entries, 1000, 10, np.full((16, 16, 1), 0.5))
+    told = {"image": image, "label": label, "caption": jax.ShapeDtypeStruct((8,), np.int32)}
+    spec = Spec(told | entries, 1000, 10, np.full((16, 16, 1), 0.5), num_words=40)
     for name, entry in models.MODELS.items():
         module = models.load(name)
         model = module.make(module.Config(), spec)

@@ -31,6 +31,10 @@ LOOKED_AT = 100
 """Maximum number of training images that are searched for gray levels."""
 
 
+ALL_LABELS = "all_labels"
+"""Entry of a training split with the labels that `labels` hides from models; evaluation uses it."""
+
+
 class Captions(NamedTuple):
     """Captions of images that have several each."""
 
@@ -58,6 +62,7 @@ class Dataset(NamedTuple):
     vocabulary: "Vocabulary | None" = None  # of the captions
     captions: "Captions | None" = None  # all of the training images, if an image has several
     streamed: bool = False  # whether it is read while training
+    kept: np.ndarray | None = None  # training examples that keep a label or caption, if the options hide others
 
 
 class Info(NamedTuple):
@@ -102,6 +107,16 @@ DATASETS = (
         license="none needed",
         examples=(20_000, 2_000, 2_000),
         shape=(64, 64, 3),
+        classes=24,
+        captions=True,
+    ),
+    Info(
+        name="shapes_32",
+        what="the same scenes, drawn with half as many pixels a side",
+        module="jaxgen.data.readers.shapes",
+        license="none needed",
+        examples=(20_000, 2_000, 2_000),
+        shape=(32, 32, 3),
         classes=24,
         captions=True,
     ),
@@ -263,6 +278,7 @@ def load(name: str, *, progress: bool = True, **options: Any) -> Dataset:
       UserError: the name is unknown, an option's value is invalid, the data are not prepared, cannot be decoded, are
         inconsistent or were changed since, or the cache folder cannot be written.
     """
+    from jaxgen.data import subsets
     from jaxgen.data.mesh_features import Meshes, reference_and_target
     from jaxgen.data.store import decoded
     from jaxgen.data.vocabulary import Vocabulary, longest
@@ -274,6 +290,8 @@ def load(name: str, *, progress: bool = True, **options: Any) -> Dataset:
         raise UserError(f"dataset {name} is not read from a folder of yours, so data_from is not for it")
     if chosen.image_bits and row.name != "image_folder":
         raise UserError(f"dataset {name} is not read from image files of yours, so image_bits is not for it")
+    if chosen.max_objects and row.module != "jaxgen.data.readers.shapes":
+        raise UserError(f"dataset {name} has no scenes of objects, so max_objects is not for it")
     if chosen.split_blocks and row.comes != "folder":
         raise UserError(f"dataset {name} has its own splits, so split_blocks is not for it")
     manifest, splits, mean, faces = decoded(chosen, _reader(name), progress=progress)
@@ -281,10 +299,26 @@ def load(name: str, *, progress: bool = True, **options: Any) -> Dataset:
     if faces is not None:
         reference, target = reference_and_target(splits["train"]["mesh"])
         splits = {split: Meshes(entries, faces, reference, target) for split, entries in splits.items()}
+    train, subset, keeping = splits["train"], chosen.subset or 0, {}
+    for entry, num in (("label", chosen.labels), ("caption", chosen.captions)):
+        if num is not None:
+            if entry not in train:
+                raise UserError(f"dataset {name} has no {entry}s, so {entry}s is not for it")
+            examples = len(train[entry])
+            labels = np.asarray(train[entry]) if entry == "label" else None
+            keeping[entry] = subsets.kept(entry, num, examples, subset, labels)
+            note += subsets.told(entry, keeping[entry], examples, subset)
+    if "caption" in keeping:
+        captioned = np.full(len(train["caption"]), "", object)
+        captioned[keeping["caption"]] = train["caption"][keeping["caption"]]
+        train["caption"] = captioned
     if "caption" in splits["train"]:
         of_images = [[each] if isinstance(each, str) else each for each in splits["train"]["caption"]]
         texts = [text for some in of_images for text in some]
         vocabulary = Vocabulary.of(texts, chosen.vocabulary_size)
+        if chosen.flip and (sides := {"left", "right"} & set(vocabulary.words)):
+            words = " and ".join(sorted(sides))
+            raise UserError(f"captions of {name} say {words}, which flip would make false: leave it out")
         length = chosen.caption_length or max(1, longest(texts))
         if len(texts) > len(of_images):
             ends = np.cumsum([len(some) for some in of_images])
@@ -297,6 +331,8 @@ def load(name: str, *, progress: bool = True, **options: Any) -> Dataset:
         raise UserError(f"dataset {name} has no captions, so caption_length and vocabulary_size are not for it")
     if chosen.flip and "image" not in splits["train"]:
         raise UserError(f"dataset {name} has no images to flip")
+    if chosen.drop_duplicates and name != "mesh_folder":
+        raise UserError(f"drop_duplicates is for meshes of a folder, not for dataset {name}")
     if chosen.skip_bad and not manifest.files and row.comes != "folder":
         raise UserError(f"dataset {name} has no files that could be damaged, so skip_bad is not for it")
     if manifest.skipped:
@@ -304,19 +340,25 @@ def load(name: str, *, progress: bool = True, **options: Any) -> Dataset:
         note += f"; left out because they cannot be decoded: {counts}"
     given = dataclasses.asdict(chosen)
     del given["dataset"]
+    spec = _spec(
+        splits["train"],
+        manifest.classes,
+        mean,
+        faces,
+        reference,
+        vocabulary,
+        _mixture(row.name, chosen),
+        chosen.binarize is not None or _binary(splits["train"]),
+    )
+    if "label" in keeping:
+        train = splits["train"]
+        train[ALL_LABELS] = train["label"]
+        train["label"] = np.full(len(train["label"]), -1, np.int32)
+        train["label"][keeping["label"]] = train[ALL_LABELS][keeping["label"]]
     return Dataset(
         name=name,
         options=given,
-        spec=_spec(
-            splits["train"],
-            manifest.classes,
-            mean,
-            faces,
-            reference,
-            vocabulary,
-            _mixture(row.name, chosen),
-            chosen.binarize is not None or _binary(splits["train"]),
-        ),
+        spec=spec,
         **splits,
         fingerprint=manifest.fingerprint,
         note=note + ".",
@@ -324,6 +366,7 @@ def load(name: str, *, progress: bool = True, **options: Any) -> Dataset:
         vocabulary=vocabulary,
         captions=captions,
         streamed=chosen.pipeline == "grain" or manifest.records is not None,
+        kept=np.unique(np.concatenate(list(keeping.values()))) if keeping else None,
     )
 
 

@@ -1,8 +1,9 @@
-"""Reads a file of meshes: OBJ, OFF and PLY in all their encodings, and npz.
+"""Reads a file of meshes: OBJ, OFF, PLY and STL in all their encodings, GLB, and npz.
 
-The positions of vertices are read in the file's order, and polygons are triangulated, in every format alike. Normals,
-colors, texture coordinates, materials, groups, lines and points are ignored. Unsupported content that would change the
-surface (free-form geometry, vertices of four numbers, triangle strips) is refused by name.
+The positions of vertices are read in the file's order (of a GLB file's parts, by the order of their nodes' names), and
+polygons are triangulated, in every format alike. Normals, colors, texture coordinates, materials, groups, lines and
+points are ignored. Unsupported content that would change the surface (free-form geometry, vertices of four numbers,
+triangle strips) is refused by name.
 """
 
 import codecs
@@ -11,7 +12,7 @@ import struct
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -48,6 +49,12 @@ PLY_TYPES = {
 
 PLY_ORDERS = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}
 
+FACEKIT = {"neutral", "identity", "faces"}
+"""Arrays of the npz file of ICT FaceKit's head model (https://github.com/ICT-VGL/ICT-FaceKit) that are read."""
+
+HEADS = 250
+"""Heads that are drawn from it: neutral + sum_i w_i (identity_i - neutral), with w_i from N(0, 1)."""
+
 DAMAGED = "cut short or damaged"
 
 
@@ -55,8 +62,16 @@ class UnreadError(ValueError):
     """A file with unsupported content; the message names it."""
 
 
-def decoded(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """A file's vertices, finite float32 [meshes, V, 3], and faces, int32 [F, 3] within them.
+class Meshes(NamedTuple):
+    """The meshes of a file."""
+
+    vertices: np.ndarray  # finite float32 [meshes, V, 3]
+    faces: np.ndarray  # int32 [F, 3], the vertices of each triangle
+    note: str = ""  # how they were made, if the file does not hold the meshes themselves
+
+
+def decoded(path: Path) -> Meshes:
+    """The meshes of a file.
 
     Raises:
       BadExampleError: the message names the file, and what is wrong or unsupported in it.
@@ -65,7 +80,7 @@ def decoded(path: Path) -> tuple[np.ndarray, np.ndarray]:
     try:
         if not path.stat().st_size:
             raise BadExampleError(f"{path}: the file is empty")
-        vertices, faces = READERS[suffix](path)
+        vertices, faces, *notes = READERS[suffix](path)
     except BadExampleError:
         raise
     except Exception as error:  # a damaged file makes a parser raise anything
@@ -91,7 +106,7 @@ def decoded(path: Path) -> tuple[np.ndarray, np.ndarray]:
         raise BadExampleError(
             f"{path}: vertex {vertex} of mesh {mesh} is not finite: {vertices[mesh, vertex].tolist()}"
         )
-    return vertices, faces.astype(np.int32)
+    return Meshes(vertices, faces.astype(np.int32), *notes)
 
 
 def _type(array: np.ndarray) -> str:
@@ -102,9 +117,52 @@ def _read_npz(path):
     if not zipfile.is_zipfile(path):
         raise ValueError("no archive, or one cut short")
     with np.load(path) as arrays:
+        if set(arrays) >= FACEKIT:
+            return _drawn_heads(**{name: arrays[name] for name in FACEKIT})
         if missing := [name for name in ("verts", "faces") if name not in arrays]:
             raise ValueError(f"it has {', '.join(arrays)}, and not {' and '.join(missing)}")
         return arrays["verts"], arrays["faces"]
+
+
+def _drawn_heads(neutral, identity, faces):
+    """Heads of ICT FaceKit's linear model, from the neutral head [V, 3] and its identities [n, V, 3]."""
+    weights = np.random.Generator(np.random.Philox(0)).standard_normal((HEADS, len(identity)))
+    moved = (identity.astype(np.float64) - neutral).reshape(len(identity), -1)
+    heads = neutral + (weights @ moved).reshape(HEADS, *neutral.shape)
+    note = f"{HEADS} heads drawn from ICT FaceKit's {len(identity)} identities, with standard normal weights"
+    return heads, faces, note
+
+
+def _read_glb(path):
+    import trimesh
+
+    scene = trimesh.load_scene(path, process=False)
+    vertices, faces, count = [], [], 0
+    for node in sorted(scene.graph.nodes_geometry):
+        place, name = scene.graph[node]
+        part = scene.geometry[name]
+        if isinstance(part, trimesh.Trimesh):  # others are points and lines
+            vertices.append(trimesh.transformations.transform_points(part.vertices, place))
+            faces.append(part.faces + count)
+            count += len(part.vertices)
+    return np.concatenate(vertices or [np.zeros((0, 3))])[None], np.concatenate(faces or [np.zeros((0, 3), int)])
+
+
+def _read_stl(path):
+    import trimesh
+
+    found = trimesh.load_mesh(path, process=False)
+    vertices, faces = np.asarray(found.vertices, np.float64)[None], np.asarray(found.faces)
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        head = file.read(84)
+    binary = len(head) == 84 and 84 + 50 * int.from_bytes(head[80:], "little") == size
+    if not binary and not path.read_bytes().rstrip().rpartition(b"\n")[2].lstrip().startswith(b"endsolid"):
+        raise ValueError(DAMAGED)
+    # a triangle has corners of its own: those at one place are one vertex, numbered by its first corner
+    _, first, vertex = np.unique(vertices[0], axis=0, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    return vertices[:, first[order]], np.argsort(order)[vertex.reshape(-1)][faces]
 
 
 def _text(content: bytes) -> str:
@@ -361,4 +419,11 @@ def _triangles(polygons):
     return triangulate_quads(polygons)
 
 
-READERS = {".npz": _read_npz, ".obj": _read_obj, ".off": _read_off, ".ply": _read_ply}
+READERS = {
+    ".npz": _read_npz,
+    ".obj": _read_obj,
+    ".off": _read_off,
+    ".ply": _read_ply,
+    ".glb": _read_glb,
+    ".stl": _read_stl,
+}

@@ -25,6 +25,7 @@ class Options:
     test_split: str | None = None  # the same for the split that is scored
     split_blocks: int | None = None  # this many consecutive images or meshes (say, video frames) share a split
     skip_bad: bool = False  # leave out, and count, files that cannot be decoded; an error otherwise
+    drop_duplicates: bool = False  # leave out meshes that repeat an earlier one; an error if of different splits
     max_pixels: int | None = None  # pixels of the largest image file accepted; 250,000,000 if not given
     image_bits: int | None = None  # bits used by 16-bit gray images: 12 for values up to 4095; all if not given
     crop: int | None = None  # pixels a side of the center square cut out before resizing
@@ -33,8 +34,12 @@ class Options:
     channels: Literal[1, 3] | None = None  # gray or color; the dataset's own if not given
     binarize: Literal["threshold", "dynamic"] | None = None  # 255 from 128 on, else 0; or sampled by the gray level
     flip: bool = False  # mirror training images left to right with probability 1/2, drawn anew each step
+    max_objects: int | None = None  # objects in a scene of shapes or shapes_32, 1 to 3; up to 3 if not given
     caption_length: int | None = None  # words per caption, truncated or padded; the longest in training if not given
     vocabulary_size: int | None = None  # keep the most frequent words of the training captions; all if not given
+    labels: int | None = None  # keep this many training examples' labels, of all classes alike; -1 elsewhere
+    captions: int | None = None  # keep the captions of this many training examples; the others have no words
+    subset: int | None = None  # whose labels and captions are kept: each number chooses others; 0 if not given
     pipeline: Literal["auto", "memory", "grain"] = "auto"  # decoded first, read while training, or by size
     workers: int = 0  # reader processes of pipeline grain; 0 for threads of this process
 
@@ -43,14 +48,18 @@ class Options:
         if self.data_from == "":
             raise UserError("data from must name a folder, not ''")
         least = {"crop": 1, "image_size": 1, "pad": 0, "caption_length": 1, "vocabulary_size": 1, "workers": 0}
-        least |= {"split_blocks": 1, "max_pixels": 1, "image_bits": 8}
+        least |= {"split_blocks": 1, "max_pixels": 1, "image_bits": 8, "max_objects": 1}
+        least |= {"labels": 1, "captions": 1, "subset": 0}
         for name, smallest in least.items():
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or value < smallest):
                 raise UserError(f"{name.replace('_', ' ')} must be a whole number from {smallest} on, not {value!r}")
-        for name, most in {"crop": LARGEST, "image_size": LARGEST, "image_bits": 16, "workers": MOST_WORKERS}.items():
+        greatest = {"crop": LARGEST, "image_size": LARGEST, "image_bits": 16, "workers": MOST_WORKERS, "max_objects": 3}
+        for name, most in greatest.items():
             if (getattr(self, name) or 0) > most:
                 raise UserError(f"{name.replace('_', ' ')} must be at most {most}, not {getattr(self, name)}")
+        if self.subset is not None and self.labels is None and self.captions is None:
+            raise UserError("subset only applies with --labels or --captions")
 
     @property
     def dataset_name(self) -> str:

@@ -37,6 +37,9 @@ BITS = 2**32 - 2
 CAPTIONS = 2**32 - 3
 """Stands in place of an epoch number in the seed of the bits that choose captions."""
 
+KEPT = 2**32 - 4
+"""Constant folded into the key to derive the key of the order of examples that keep a label or caption."""
+
 
 def words_of(key: Key) -> tuple[int, ...]:
     """The integers of a key's data, which seed NumPy's generators."""
@@ -99,6 +102,26 @@ def stream(key: Key, num_examples: int, batch_size: int, start: int, count: int)
     _check(num_examples, batch_size)
     rows = _positions(words_of(key), num_examples, start * batch_size, count * batch_size)
     return rows.reshape(count, batch_size)
+
+
+def mixed(
+    key: Key, num_examples: int, kept: np.ndarray, own: int, batch_size: int, start: int, count: int
+) -> np.ndarray:
+    """Batches of two streams: `own` examples of `kept`, then the others of all examples: int32 [count, batch_size].
+
+    Args:
+      key: key of the data order.
+      num_examples: number of all examples.
+      kept: rows that the first stream is of, int [kept].
+      own: examples of a batch from the first stream; the batch's size for none of the second.
+      batch_size: examples per step.
+      start: the first step.
+      count: number of steps.
+    """
+    first = kept[stream(jax.random.fold_in(key, KEPT), len(kept), own, start, count)]
+    if own == batch_size:
+        return first.astype(np.int32)
+    return np.concatenate([first, stream(key, num_examples, batch_size - own, start, count)], axis=1, dtype=np.int32)
 
 
 def passes(key: Key, num_examples: int, batch_size: int, num_passes: int) -> tuple[np.ndarray, np.ndarray]:

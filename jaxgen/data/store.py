@@ -40,7 +40,7 @@ IN_MEMORY = 4 * 2**30
 AT_ONCE = 256
 """Records decoded between two updates of the progress bar."""
 
-LEFT_OUT = ("caption_length", "flip", "pipeline", "vocabulary_size", "workers")
+LEFT_OUT = ("caption_length", "captions", "flip", "labels", "pipeline", "subset", "vocabulary_size", "workers")
 """Options that do not change what is decoded."""
 
 MANIFEST = "manifest.json"

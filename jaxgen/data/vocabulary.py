@@ -74,6 +74,10 @@ class Vocabulary:
             row[: len(ids)] = ids
         return tokens
 
+    def unknown(self, caption: str) -> list[str]:
+        """The caption's words that are not in the vocabulary, each once, in order."""
+        return [word for word in dict.fromkeys(tokenize(caption)) if word not in self._ids]
+
     def decode(self, tokens: np.ndarray) -> list[str]:
         """The captions of integer tokens [captions, length], words joined by spaces, UNKNOWN as UNKNOWN_WORD."""
         words = ("", UNKNOWN_WORD, *self.words)

@@ -7,7 +7,7 @@ its config, its accuracy, how it was trained, and the sha256 of the parameters, 
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,9 +23,11 @@ from jaxgen.config import configured
 from jaxgen.data import pipeline
 from jaxgen.dependencies import sources
 from jaxgen.errors import UserError
-from jaxgen.evaluation.extractor import Extractor, digest, fitted, of_classifier
+from jaxgen.evaluation.extractor import Extractor, batched, digest, fitted, of_classifier
 from jaxgen.evaluation.inception import load_inception
 from jaxgen.model import Key, Model, Spec, State
+from jaxgen.nn.image import to_signed
+from jaxgen.nn.text import Matching, similarities
 from jaxgen.training.engine import COMPILER_OPTIONS
 from jaxgen.training.environment import environment
 from jaxgen.user_files import load_file
@@ -157,7 +159,8 @@ def _own(network: Network, dataset: data.Dataset, progress: bool) -> Extractor:
     if base and not altered:
         return load_classifier(WEIGHTS / f"{base}-{network.name}.safetensors")
     # The cache key leaves out how a run is fed, and the commit: the hashed sources say more.
-    options = options | {"flip": False, "pipeline": "auto", "workers": 0}
+    options = {name: value for name, value in options.items() if name not in ("labels", "captions", "subset")}
+    options |= {"flip": False, "pipeline": "auto", "workers": 0}
     described = environment(dataset._replace(options=options)) | {"commit": None}
     depends = json.dumps([FORMAT, network, described, sources("jaxgen.models.classifier")], sort_keys=True)
     kept = data.data_dir() / "extractors" / f"{hashlib.sha256(depends.encode()).hexdigest()[:16]}.safetensors"
@@ -279,6 +282,36 @@ def fit(
             state = chunk(state, {name: entry[rows] for name, entry in entries.items()})
             jax.block_until_ready(state.step)
     return state
+
+
+RETRIEVAL_STEPS = 2000
+"""Training steps of the text encoder that finds captions."""
+
+
+def retriever(dataset: data.Dataset, say: Callable[[str], None]) -> Callable[[np.ndarray, Sequence[str]], np.ndarray]:
+    """Trains a text encoder on a dataset's training images and captions: StackGAN's, with another seed and other sizes.
+
+    `say` is told what is done.
+
+    Returns:
+        (images uint8 [n, H, W, C], captions [m]) -> cosines of their codes, float32 [n, m].
+    """
+    stackgan = models.load("stackgan")
+    config = stackgan.Config(word_dim=48, text_dim=96, features=12, stages="one")
+    spec = dataset.spec._replace(batch_size=64)
+    model = stackgan.make(config, spec)
+    say("training a text encoder")
+    state = fit(jax.random.key(1), model, dataset.train, RETRIEVAL_STEPS, 64, title="", progress=False)
+    net = Matching(spec.num_words, config.word_dim, config.text_dim, config.features, np.dtype("float32"))
+    variables, words = {"params": state.params["text"]}, spec.entries["caption"].shape[0]
+    of_text = jax.jit(lambda batch: net.apply(variables, batch["caption"], method="text"))
+    of_image = jax.jit(lambda batch: net.apply(variables, to_signed(batch["image"]), method="image"))
+
+    def cosines(images, captions):
+        texts = batched(of_text, {"caption": dataset.vocabulary.encode(captions, words)})
+        return np.asarray(similarities(batched(of_image, {"image": images}), texts))
+
+    return cosines
 
 
 def accuracy(model: Model, state: State, images: np.ndarray, labels: np.ndarray) -> float:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.data import Dataset, pipeline
+from jaxgen.data.vocabulary import UNKNOWN
 from jaxgen.deformation import KINDS, Deformation, Kind
 from jaxgen.evaluation.extractor import BATCH
 from jaxgen.evaluation.options import Scoring
@@ -20,6 +21,7 @@ from jaxgen.metrics.codes import code_error
 from jaxgen.metrics.diversity import SIDE
 from jaxgen.metrics.mesh_errors import box_diagonal, middle_changes, pca_reconstructed, vertex_errors
 from jaxgen.metrics.reconstruction import reconstruction_errors
+from jaxgen.metrics.sentences import bleu, scenes, truth
 from jaxgen.model import Array, Model, State
 from jaxgen.nn.image import from_unit, to_binary
 
@@ -30,6 +32,9 @@ AIS_EXAMPLES = 100
 
 PAIRS = 60
 """Pairs of test meshes with a mesh between them."""
+
+NOBODYS = 2**31 - 1
+"""Id that stands for words outside of the vocabulary in references: no written word equals it."""
 
 IN_TURN = 20
 """Test images per batch in metrics that draw many latents per image."""
@@ -60,6 +65,29 @@ def codes(model: Model, keys: Array, state: State, dataset: Dataset, scoring: Sc
     train, test = (_over(infer, model, keys, state, examples).argmax(-1) for examples in (dataset.train, dataset.test))
     labels = dataset.train["label"][:], dataset.test["label"][:]
     return {"code_error": [code_error(a, labels[0], b, labels[1]) for a, b in zip(train, test, strict=True)]}
+
+
+def written_captions(model: Model, keys: Array, state: State, dataset: Dataset, scoring: Scoring) -> Scores:
+    """Nats a word and perplexity of the test captions, each caption's end a word, and BLEU-4 of written ones."""
+    given = np.asarray(dataset.test["caption"][:])
+    nats = -_over_test(_predicted(model, "word_log_prob"), model, keys, state, dataset)
+    each = nats.sum(axis=(1, 2)) / ((given > 0).sum() + given.any(axis=1).sum())
+    references = [words[words > 0].tolist() for words in np.where(given == UNKNOWN, NOBODYS, given)]
+    made = _over_test(_predicted(model, "caption"), model, keys, state, dataset)
+    texts = [[words[words > 0].tolist() for words in of_seed] for of_seed in made]
+    return {
+        "caption_nats": each.tolist(),
+        "caption_perplexity": np.exp(each).tolist(),
+        "bleu": [bleu(of_seed, references) for of_seed in texts],
+    }
+
+
+def caption_truth(model: Model, keys: Array, state: State, dataset: Dataset, scoring: Scoring) -> Scores:
+    """Shares of the captions written of test images that are true, distinct and of all detail, and their length."""
+    made = _over_test(_predicted(model, "caption"), model, keys, state, dataset)
+    seen = scenes(dataset.test["image"][:])
+    found = [truth(seen, dataset.vocabulary.decode(of_seed)) for of_seed in made]
+    return {name: [each[name] for each in found] for name in found[0]}
 
 
 def iwae(model: Model, keys: Array, state: State, dataset: Dataset, scoring: Scoring) -> Scores:

@@ -1,7 +1,7 @@
 """Scores of a set of examples of any origin against real ones: one function per family of metrics."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxgen.data import Dataset
 from jaxgen.evaluation.extractor import Extractor
+from jaxgen.metrics import captions
 from jaxgen.metrics.agreement import class_recall, label_agreement
 from jaxgen.metrics.diversity import SIDE, feature_diversity, within_class_diversity
 from jaxgen.metrics.inception_score import inception_score
@@ -24,6 +25,9 @@ SURE = 0.9
 
 K = 5
 """Number of neighbors in precision, recall, density, coverage and class recall."""
+
+CANDIDATES, RETRIEVED = 100, 2000
+"""Captions that an image's own is found among, and maximum number of images, in R-precision."""
 
 SPLITS = 10
 """Number of splits in the inception score."""
@@ -40,6 +44,7 @@ class Examples:
     labels: np.ndarray | None  # int32 [num]
     extractor: Extractor | None = None
     judge: Extractor | None = None
+    captions: Sequence[str] | None = None  # [num]
 
     @cached_property
     def values(self) -> np.ndarray:
@@ -74,6 +79,8 @@ class Sides(NamedTuple):
     test: Examples  # the reference of every distance
     learned: Callable[[Examples, np.ndarray], np.ndarray]  # labels of images by a classifier trained on the examples
     seed: int
+    similarities: Callable[[np.ndarray, Sequence[str]], np.ndarray] | None = None
+    """(images [n, H, W, C], captions [m]) -> cosines of their codes [n, m], by a text encoder of its own training."""
 
 
 def inception(sides: Sides, fake: Examples) -> dict[str, float]:
@@ -150,3 +157,36 @@ def diversity(sides: Sides, fake: Examples) -> dict[str, float]:
     if fake.values.ndim == 4 and min(fake.values.shape[1:3]) >= SIDE:
         scores["ms_ssim"] = float(within_class_diversity(fake.values[kept], labels, seed=sides.seed).mean.mean())
     return scores
+
+
+def satisfied(sides: Sides, fake: Examples) -> dict[str, float]:
+    """Shares of the samples that satisfy their captions: all, by number of objects, and by attribute."""
+    return captions.satisfied(fake.values, fake.captions)
+
+
+def r_precision(sides: Sides, fake: Examples) -> dict[str, float]:
+    """Share of evenly spaced samples whose caption is more similar to them than others of the test split.
+
+    Of `shapes`, no other is true of the sample, as `jaxgen.metrics.captions` sees it.
+
+    Source: Xu et al. 2018 (https://arxiv.org/abs/1711.10485), section 4.
+    """
+    num = min(len(fake.values), RETRIEVED)
+    rows = np.arange(num) * len(fake.values) // num
+    images, own = fake.values[rows], [fake.captions[row] for row in rows]
+    dataset, rng = sides.dataset, np.random.Generator(np.random.Philox(sides.seed))
+    others = np.unique(dataset.vocabulary.decode(dataset.test["caption"][:]))
+    found = sides.similarities(images, [*own, *others])
+    checked = dataset.name in captions.DATASETS
+    claims = [captions.parse(other) for other in others] if checked else []
+    right = []
+    for i, image in enumerate(images):
+        seen = captions.see_tolerantly(image) if checked else None
+        rivals = []
+        for j in rng.permutation(len(others)):
+            if others[j] != own[i] and not (checked and captions.is_true(claims[j], seen)):
+                rivals.append(j)
+            if len(rivals) == CANDIDATES - 1:
+                break
+        right.append(bool((found[i, i] > found[i, num + np.array(rivals)]).all()))
+    return {"r_precision": float(np.mean(right))}

@@ -12,6 +12,7 @@ class Scoring:
     metrics: tuple[str, ...] = ()  # families of metrics, as `jaxgen metrics` lists them; the usual ones if not given
     samples: int | None = None  # number per seed; as many as there are training examples, at most 10,000, if not given
     extractor: str | None = None  # .safetensors or .py file that gives the features; the dataset's own if not given
+    rejection: int = 1  # draws per sample of models given labels; the one that the judge is surest of is kept
     sampling_seed: int = 0  # seed of all randomness in sampling and scoring
     importance_samples: int = 500  # latents that iwae draws for each test image
     temperatures: int = 1000  # number of temperatures of ais
@@ -19,7 +20,7 @@ class Scoring:
 
     def check(self) -> None:
         """Raises UserError for an invalid value."""
-        for name in ("samples", "importance_samples", "temperatures", "examples"):
+        for name in ("samples", "rejection", "importance_samples", "temperatures", "examples"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(f"{name} must be at least 1, not {value}")

@@ -46,13 +46,18 @@ class Requested(NamedTuple):
         ]
         return self.scoring.metrics or tuple(usual)
 
-    def context(self, model: Model | None = None, labeled: bool = True, networks: bool = True) -> Context:
+    def context(
+        self, model: Model | None = None, labeled: bool = True, networks: bool = True, captioned: bool = True
+    ) -> Context:
         """Inputs available to metrics of a model, or of examples; without `networks` none is trained for it."""
         extractor, judge = self.networks() if networks else (None, None)
-        return Context(self.dataset, extractor, judge, model, labeled)
+        return Context(self.dataset, extractor, judge, model, labeled, captioned)
 
     def check(self, plans: Sequence[Plan], labeled: bool = True) -> None:
         """Raises UserError if a requested metric applies to no model of `plans`, or to no examples without plans."""
+        if self.scoring.rejection > 1 and not any("label" in plan.model.conditions for plan in plans):
+            who = " and ".join(plan.model_name for plan in plans) or "these examples"
+            raise UserError(f"rejection applies to models given labels, not to {who}")
         tested = len(self.dataset.test[self.dataset.spec.subject])
         for name in self.names:
             least = FAMILIES[name].least
@@ -64,7 +69,7 @@ class Requested(NamedTuple):
         for name in sorted(self.scoring.metrics, key=lambda name: FAMILIES[name].networks):
             reasons = [self.lacks(name, plan.model) for plan in plans]
             if not plans:
-                context = self.context(None, labeled, FAMILIES[name].networks)
+                context = self.context(None, labeled, FAMILIES[name].networks, captioned=False)
                 reasons = [FAMILIES[name].lacks(context) if scores_samples(name) else "a score of models only"]
             if all(reasons):
                 who = " and ".join(plan.model_name for plan in plans) or "these examples"
@@ -88,7 +93,8 @@ class Requested(NamedTuple):
         """Reason why a model cannot have a metric; "" if it can."""
         if scores_samples(family) and model.sampler is None:
             return "it does not sample"
-        return FAMILIES[family].lacks(self.context(model, "label" in model.conditions, FAMILIES[family].networks))
+        given = ("label" in model.conditions, FAMILIES[family].networks, "caption" in model.conditions)
+        return FAMILIES[family].lacks(self.context(model, *given))
 
     def lacks_column(self, key: str, model: Model) -> str:
         """Reason why a model cannot have a column; "" if it can."""
@@ -102,14 +108,16 @@ class Requested(NamedTuple):
             return f"its likelihood is of {space} images"
         return ""
 
-    def families(self, table: Sequence[Family], model: Model | None, labeled: bool) -> list[Family]:
+    def families(
+        self, table: Sequence[Family], model: Model | None, labeled: bool, captioned: bool = False
+    ) -> list[Family]:
         """Rows of `table` that are requested and can be computed."""
-        context = self.context(model, labeled)
+        context = self.context(model, labeled, captioned=captioned)
         return [family for family in table if family.name in self.names and not family.lacks(context)]
 
     def absent(self, model: Model | None, labeled: bool) -> dict[str, str]:
         """Map from column to the reason why it has no number."""
-        context = self.context(model, labeled)
+        context = self.context(model, labeled, captioned=model is not None and "caption" in model.conditions)
         names = [name for name in self.names if model is not None or scores_samples(name)]
         reasons = {name: FAMILIES[name].lacks(context) for name in names}
         if model is not None and model.sampler is None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxgen import data, models
 from jaxgen.config import given
-from jaxgen.data import Dataset
+from jaxgen.data import ALL_LABELS, Dataset
 from jaxgen.data.images import Transform
 from jaxgen.data.options import Options
 from jaxgen.dependencies import function_sources, sources
@@ -26,6 +26,7 @@ from jaxgen.evaluation.extractor import Extractor
 from jaxgen.evaluation.foreign import read_images
 from jaxgen.evaluation.of_samples import Examples, Sides
 from jaxgen.evaluation.options import Scoring
+from jaxgen.evaluation.rejection import rejecting_sampler, rejection_note
 from jaxgen.evaluation.requested import Requested
 from jaxgen.evaluation.table import (
     FAMILIES,
@@ -161,7 +162,7 @@ class Scorer:
         self, dataset: Dataset, scoring: Scoring, progress: bool, split: Literal["test", "validation"] = "test"
     ):
         check_scoring(scoring)
-        dataset = _still(dataset)
+        dataset = _still(_with_all_labels(dataset))
         self.split, self.scoring = split, scoring
         # To choose by validation data, the validation split takes the place of the test split.
         self.dataset = dataset._replace(test=getattr(dataset, split))
@@ -174,7 +175,8 @@ class Scorer:
     @cached_property
     def networks(self) -> tuple[Extractor | None, Extractor | None]:
         """Extractor and judge, trained on first use where there are none in the cache."""
-        return self._train() if any(FAMILIES[name].networks for name in self.requested.names) else (None, None)
+        needed = self.scoring.rejection > 1 or any(FAMILIES[name].networks for name in self.requested.names)
+        return self._train() if needed else (None, None)
 
     @property
     def extractor(self) -> Extractor | None:
@@ -202,11 +204,26 @@ class Scorer:
             Examples(each[self.entry], each.get("label"), self.extractor, self.judge)
             for each in (self.dataset.train, self.dataset.validation, self.dataset.test)
         )
-        return Sides(self.dataset, train, validation, test, self._learned, self.scoring.sampling_seed)
+        return Sides(
+            self.dataset, train, validation, test, self._learned, self.scoring.sampling_seed, self._similarities
+        )
 
     def _learned(self, examples: Examples, images: np.ndarray) -> np.ndarray:
         """Labels of images, predicted by a classifier trained on the examples."""
         return networks.learned(examples.values, examples.labels, self.dataset, self.scoring.sampling_seed)(images)
+
+    @cached_property
+    def _retriever(self) -> Callable[[np.ndarray, Sequence[str]], np.ndarray]:
+        return networks.retriever(self.dataset, self._bar.say)
+
+    def _similarities(self, images: np.ndarray, captions: Sequence[str]) -> np.ndarray:
+        """Cosines of the codes of images and captions, by a text encoder that is trained on first use."""
+        return self._retriever(images, captions)
+
+    def _captions(self, tokens: np.ndarray | None) -> list[str] | None:
+        """Captions of tokens [num, words]; None for data without captions."""
+        vocabulary = self.dataset.vocabulary
+        return vocabulary.decode(tokens) if vocabulary is not None and tokens is not None else None
 
     @cached_property
     def _depends(self) -> dict[str, Any]:
@@ -226,12 +243,23 @@ class Scorer:
         }
 
     def of_samples(
-        self, name: str, values: np.ndarray, labels: np.ndarray | None, without: str = ""
+        self,
+        name: str,
+        values: np.ndarray,
+        labels: np.ndarray | None,
+        captions: Sequence[str] | None = None,
+        without: str = "",
+        only: str = "",
     ) -> dict[str, float]:
-        """Scores of examples by all metrics but `without`; images uint8 [num, H, W, C] or points, of any origin."""
-        fake = Examples(values, labels, self.extractor, self.judge)
-        families = [row for row in self.requested.families(SAMPLES, None, labels is not None) if row.name != without]
-        own = content(values=values, labels=labels) if families else ""
+        """Scores of examples, images uint8 [num, H, W, C] or points of any origin.
+
+        without: a metric that is left out. only: the one metric that is not.
+        """
+        fake = Examples(values, labels, self.extractor, self.judge, captions)
+        families = self.requested.families(SAMPLES, None, labels is not None, captions is not None)
+        families = [row for row in families if row.name != without and only in ("", row.name)]
+        told = None if captions is None else np.array(captions)
+        own = content(values=values, labels=labels, captions=told) if families else ""
         if self.extractor and not self.extractor.whole:  # its digest may miss imports, so the features identify it
             own = content(own=np.array(own), fake=fake.features, real=self.sides.test.features)
         scores = {}
@@ -239,7 +267,9 @@ class Scorer:
         for row in families:
             self._bar.say(f"{name}: {row.name}")
             with _told(row.name):
-                key = [row.name, own, function_sources(row.score), self._depends]
+                key: list[Any] = [row.name, own, function_sources(row.score), self._depends]
+                if row.name == "r_precision":
+                    key.append([sources("jaxgen.models.stackgan"), function_sources(networks.retriever)])
                 scores |= cached(key, partial(self._scored, row, fake))
             self._bar.advance()
         return scores
@@ -267,29 +297,44 @@ class Scorer:
 
         They are training images, so none is a test image; as many as the models' samples, if there are that many.
         If one of the models draws bits and the data are not bits, a second row scores the same images as bits: the
-        score of a perfect sampler of bits.
+        score of a perfect sampler of bits. Beside the satisfaction of captions stand that of the same images shrunk to
+        half their size and enlarged, and that of the captions of other images.
         """
         train = self.dataset.train
         order = np.random.Generator(np.random.Philox(self.scoring.sampling_seed)).permutation(len(train[self.entry]))
         rows = np.sort(order[: self.num])
         values, labels = train[self.entry][rows], train["label"][rows] if "label" in train else None
+        captions = self._captions(train["caption"][rows]) if "caption" in train else None
         what = f"{len(rows):,} of the training examples" if len(rows) < len(order) else "the training examples"
         if self.judge:
             what += f", which {'the judge' if self.scoring.extractor else 'extractor and judge'} learned from"
-        sets = {"real against real": (values, what)}
+        sets = [("real against real", values, captions, what, "")]
         draws_bits = any(model.likelihood and model.likelihood.space == "binary" for model in arms)
         if draws_bits and not self.dataset.options["binarize"]:
             words = f"the same, pixels of at least {BINARY_THRESHOLD} white, the others black"
-            sets["real as bits"] = (Transform(binarize="threshold").all(values), words)
+            sets.append(("real as bits", Transform(binarize="threshold").all(values), captions, words, ""))
+        if "captions" in {row.name for row in self.requested.families(SAMPLES, None, False, captions is not None)}:
+            side = self.dataset.spec.image_shape[0]
+            shrunk = Transform(image_size=side).all(Transform(image_size=side // 2).all(values))
+            others = [*captions[1:], *captions[:1]]
+            sets += [
+                (f"real at {side // 2}x{side // 2}", shrunk, captions, "the same, shrunk and enlarged", "captions"),
+                ("real, others' captions", values, others, "the same with each other's captions", "captions"),
+            ]
         made = []
         notes = {key: "a score of models" for key, family in FAMILY_OF.items() if family in MODELS}
         notes["memorization"] = "training examples are their own copies"
-        for name, (some, note) in sets.items():
-            scores = self.of_samples(name, some, labels, without="memorization")
-            scored = {key: [_finite(value)] for key, value in scores.items()}
-            made.append(
-                {"name": name, "kind": "real", "samples": len(some), "values": scored, "note": note, "notes": notes}
-            )
+        for name, some, told, note, only in sets:
+            scores = self.of_samples(name, some, labels, told, without="memorization", only=only)
+            row = {
+                "name": name,
+                "kind": "real",
+                "samples": len(some),
+                "values": {key: [_finite(value)] for key, value in scores.items()},
+                "note": note,
+                "notes": dict.fromkeys(FAMILY_OF, f"a row for {only}") if only else notes,
+            }
+            made.append(row)
         return made
 
     def model_rows(self, name: str, run: Run) -> tuple[dict, dict]:
@@ -301,7 +346,7 @@ class Scorer:
             "model": plan.model_name,
             "title": f"{entry.title} ({entry.paper})" if entry else plan.model_name,
             "samples": self.num if plan.model.sampler else None,
-            "sampling": plan.model.sampler.note if plan.model.sampler else "",
+            "sampling": self._sampling_note(plan.model),
             "config": plan.described()["config"],
             "given": {field: plan.described()["config"][field] for field in given(plan.config)},
             "notes": self.requested.absent(plan.model, labeled) | likelihood_notes(plan.model),
@@ -335,12 +380,14 @@ class Scorer:
             return {}
         keys, state = keys[going], jax.tree.map(lambda leaf: leaf[going], state)
         of_seeds: dict[str, list[float]] = {}
-        if plan.model.sampler and self.requested.families(SAMPLES, None, "label" in plan.model.conditions):
+        given = ["label" in plan.model.conditions, "caption" in plan.model.conditions]
+        if plan.model.sampler and self.requested.families(SAMPLES, None, *given):
             self._bar.say(f"{name}: sampling")
-            drawn = engine.sampler(plan.model)(keys[:, 0], state, self.num, self._conditions(plan, going))
-            labels = drawn.get("label", [None] * len(going))
-            for seed, some, of in zip(going, drawn[self.entry], labels, strict=True):
-                for key, score in self.of_samples(f"{name}, seed {seeds[seed]}", some, of).items():
+            draw = rejecting_sampler(plan.model, self.judge, self._rejection(plan.model))
+            drawn = draw(keys[:, 0], state, self.num, self._conditions(plan, going))
+            labels, tokens = (drawn.get(entry, [None] * len(going)) for entry in ("label", "caption"))
+            for seed, some, *told in zip(going, drawn[self.entry], labels, map(self._captions, tokens), strict=True):
+                for key, score in self.of_samples(f"{name}, seed {seeds[seed]}", some, *told).items():
                     of_seeds.setdefault(key, []).append(score)
         of_seeds |= self.of_model(plan, name, tuple(seeds[seed] for seed in going), keys[:, 1], state)
         values: dict[str, list[float | None]] = {key: [None] * len(seeds) for key in of_seeds}
@@ -348,6 +395,16 @@ class Scorer:
             for seed, score in zip(going, scores, strict=True):
                 values[key][seed] = _finite(score)
         return values
+
+    def _sampling_note(self, model: Model) -> str:
+        """Words on how samples are drawn; "" if none are."""
+        if model.sampler is None:
+            return ""
+        return ", ".join(filter(None, (model.sampler.note, rejection_note(self._rejection(model)))))
+
+    def _rejection(self, model: Model) -> int:
+        """Draws of which one is kept; 1 for a model that is not given labels."""
+        return self.scoring.rejection if "label" in model.conditions else 1
 
     def _conditions(self, plan: Plan, going: np.ndarray) -> dict[str, np.ndarray]:
         """Conditions of these seeds' samples: entries of randomly drawn training examples, [seeds, num, ...]."""
@@ -357,6 +414,8 @@ class Scorer:
         allowed = np.arange(self.dataset.spec.num_examples)
         if "label" in names:
             allowed = np.flatnonzero(np.asarray(train["label"][:]) >= 0)
+        if "caption" in names:
+            allowed = allowed[np.asarray(train["caption"][:])[allowed].any(axis=1)]
         rows = []
         for seed in (plan.settings.seeds[i] for i in going):
             rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([self.scoring.sampling_seed, seed])))
@@ -396,6 +455,13 @@ class Scorer:
 def _finite(value: float) -> float | None:
     """Returns None, a missing score, for a number that JSON cannot hold (infinity, NaN)."""
     return value if math.isfinite(value) else None
+
+
+def _with_all_labels(dataset: Dataset) -> Dataset:
+    """Returns the dataset with the training labels that its option `labels` hides from models."""
+    if not dataset.options.get("labels"):
+        return dataset
+    return dataset._replace(train={**dataset.train, "label": dataset.train[ALL_LABELS]})
 
 
 def _still(dataset: Dataset) -> Dataset:

@@ -13,9 +13,11 @@ from jaxgen.errors import UserError, did_you_mean
 from jaxgen.evaluation import of_models, of_samples
 from jaxgen.evaluation.extractor import Extractor
 from jaxgen.evaluation.options import Scoring
+from jaxgen.metrics.captions import ATTRIBUTES, DATASETS
 from jaxgen.metrics.frechet import frechet_distance, frechet_distance_infinity
 from jaxgen.metrics.kernel import kernel_distance, subset_size
 from jaxgen.metrics.neighbors import memorization, nearest_neighbor_error, neighbor_scores
+from jaxgen.metrics.sentences import SCENES
 from jaxgen.model import FEW, Model
 
 SPACES = {
@@ -39,6 +41,7 @@ class Context(NamedTuple):
     judge: Extractor | None
     model: Model | None = None  # None for examples of another system
     labeled: bool = True  # True if the samples have labels of their own
+    captioned: bool = True  # True if they have captions of their own
 
     @property
     def labels(self) -> bool:
@@ -111,6 +114,20 @@ def _labels(context: Context) -> str:
     return "" if context.labeled else "its samples have no labels"
 
 
+def _captions(context: Context) -> str:
+    if "caption" not in context.dataset.spec.entries or context.dataset.spec.subject != "image":
+        return "the data have no captions"
+    return "" if context.captioned else "its samples have no captions"
+
+
+def _checkable_captions(context: Context) -> str:
+    if words := _captions(context):
+        return words
+    if context.dataset.name not in DATASETS:
+        return f"captions can be checked of {' and '.join(DATASETS)} only"
+    return "" if context.dataset.spec.image_shape[2] == 3 else "the images have no colors"
+
+
 def _likelihood(context: Context) -> str:
     return "" if context.model.likelihood else "it has no likelihood"
 
@@ -160,6 +177,16 @@ def _paths_of_meshes(context: Context) -> str:
 
 def _classifies(context: Context) -> str:
     return "" if "label" in context.model.predict else "it does not classify"
+
+
+def _writes(context: Context) -> str:
+    return "" if "caption" in context.model.predict else "it writes no captions"
+
+
+def _writes_of_scenes(context: Context) -> str:
+    if context.dataset.name not in SCENES:
+        return f"captions are checked of {' and '.join(SCENES)} only"
+    return _writes(context)
 
 
 def _codes(context: Context) -> str:
@@ -540,6 +567,69 @@ SAMPLES = (
         _meshes,
         needs="meshes",
     ),
+    Family(
+        "captions",
+        "share of samples that satisfy their captions, and by attribute",
+        (
+            Column(
+                "satisfied",
+                "satisfied",
+                "Share of {num:,} samples of which their captions are true, by what is seen of them. Read it beside "
+                "that of real images, of shrunk ones, and of others' captions.",
+                "higher",
+                4,
+                SHARE,
+            ),
+            *(
+                Column(
+                    f"satisfied_{number}",
+                    f"{words}",
+                    f"The same of captions of {words} alone.",
+                    "higher",
+                    4,
+                    SHARE,
+                )
+                for number, words in ((1, "one object"), (2, "two objects"), (3, "three objects"))
+            ),
+            *(
+                Column(
+                    f"satisfied_{attribute}",
+                    attribute,
+                    f"Share of the samples whose captions state {words}, of which this alone is true{more}.",
+                    "higher",
+                    4,
+                    SHARE,
+                )
+                for attribute, words, more in zip(
+                    ATTRIBUTES,
+                    ("the background", "colors", "a count", "shapes", "sizes", "relations"),
+                    ("", "", " in all", "", "", ", of the groups found by their colors"),
+                    strict=True,
+                )
+            ),
+        ),
+        of_samples.satisfied,
+        _checkable_captions,
+        needs="captions of shapes",
+    ),
+    Family(
+        "r_precision",
+        "share of samples whose captions are found among a hundred by a text encoder",
+        (
+            Column(
+                "r_precision",
+                "R-precision",
+                "Share of at most {retrieved:,} samples that are more similar to their own captions than to 99 of the "
+                "test split{untrue}, by a text encoder trained apart on real images.",
+                "higher",
+                4,
+                SHARE,
+            ),
+        ),
+        of_samples.r_precision,
+        _captions,
+        needs="captions",
+    ),
 )
 """Families that score examples of any origin."""
 
@@ -706,6 +796,64 @@ MODELS = (
         needs="a classifier",
     ),
     Family(
+        "written_captions",
+        "nats a word of test captions, and BLEU-4 of written ones",
+        (
+            Column(
+                "caption_nats",
+                "nats/word",
+                "Mean of -log p of a word of the test captions, given the image and the words before, nats; a "
+                "caption's end is a word. Compare it with that of a model without the image.",
+                "lower",
+                3,
+                (0.0, None),
+            ),
+            Column("caption_perplexity", "perplexity", "exp of the nats a word.", "lower", 2, (1.0, None)),
+            Column(
+                "bleu",
+                "BLEU-4",
+                "Corpus BLEU of 1 to 4 words of the captions written of the test images, each against its own one "
+                "caption: low where an image has many true captions.",
+                "higher",
+                3,
+                SHARE,
+            ),
+        ),
+        of_models.written_captions,
+        _writes,
+        needs="captions written",
+    ),
+    Family(
+        "caption_truth",
+        "share of captions written of shapes that are true",
+        (
+            Column(
+                "caption_true",
+                "true",
+                "Share of the captions written of the test images that are true of them: they name the objects that "
+                "are there and no others, and each word is right.",
+                "higher",
+                4,
+                SHARE,
+            ),
+            Column(
+                "caption_distinct", "distinct", "Different captions among those written, as a share.", None, 4, SHARE
+            ),
+            Column(
+                "caption_detail",
+                "in detail",
+                "Share of the captions that say all: the background, every size, and relations of several groups.",
+                None,
+                4,
+                SHARE,
+            ),
+            Column("caption_words", "words", "Mean number of words of a caption.", None, 2, (0.0, None)),
+        ),
+        of_models.caption_truth,
+        _writes_of_scenes,
+        needs="captions written of shapes",
+    ),
+    Family(
         "codes",
         "error of an inferred categorical code as a classifier",
         (
@@ -801,6 +949,8 @@ def placeholders(context: Context, scoring: Scoring, num: int) -> dict[str, Any]
         "subset": subset_size(tested, num),
         "k": of_samples.K,
         "pairs": of_models.PAIRS,
+        "retrieved": of_samples.RETRIEVED,
+        "untrue": " that are not true of them" if context.dataset.name in DATASETS else "",
         "splits": of_samples.SPLITS,
         "sure": of_samples.SURE,
         "few": FEW,

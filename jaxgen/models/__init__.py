@@ -76,6 +76,12 @@ MODELS = {
         "https://arxiv.org/abs/1709.04307",
         "2.3.3",
     ),
+    "dgdn": Entry(
+        "Deconvolutional network with labels and captions",
+        "Pu et al. 2016, Variational Autoencoder for Deep Learning of Images, Labels and Captions",
+        "https://arxiv.org/abs/1609.08976",
+        "2.3.3",
+    ),
     "transformer": Entry(
         "Image Transformer",
         "Parmar et al. 2018, Image Transformer",
@@ -135,6 +141,13 @@ MODELS = {
         "https://arxiv.org/abs/1804.04391",
         "2.3.2",
         CONVOLUTIONAL,
+    ),
+    "stackgan": Entry(
+        "StackGAN, text to images in two stages",
+        "Zhang et al. 2017, StackGAN: Text to Photo-realistic Image Synthesis with Stacked Generative Adversarial "
+        "Networks",
+        "https://arxiv.org/abs/1612.03242",
+        "2.3.2",
     ),
     "transgan": Entry(
         "TransGAN",

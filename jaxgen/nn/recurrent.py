@@ -1,4 +1,4 @@
-"""LSTMs, and maps skewed so that a diagonal is a column."""
+"""LSTMs, GRUs, and maps skewed so that a diagonal is a column."""
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -11,6 +11,17 @@ def lstm(gates: Array, c: Array) -> tuple[Array, Array]:
     o, f, i, g = jnp.split(gates, 4, axis=-1)
     c = nn.sigmoid(f) * c + nn.sigmoid(i) * jnp.tanh(g)
     return nn.sigmoid(o) * jnp.tanh(c), c
+
+
+def gru(gates: Array, own: Array, h: Array) -> Array:
+    """Gates r, u, n [..., 3 features] of an input and of the state h [..., features], before nonlinearities -> next h.
+
+    u h + (1 - u) tanh(n of the input + r n of the state), as in PyTorch; Cho et al. 2014, arXiv 1406.1078, equation 7.
+    """
+    r, u, n = jnp.split(gates, 3, axis=-1)
+    own_r, own_u, own_n = jnp.split(own, 3, axis=-1)
+    u = nn.sigmoid(u + own_u)
+    return u * h + (1 - u) * jnp.tanh(n + nn.sigmoid(r + own_r) * own_n)
 
 
 def skewed(x: Array) -> Array:

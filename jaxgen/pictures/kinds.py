@@ -1,6 +1,7 @@
 """Kinds of pictures of `jaxgen sample`: each is a function of (run, options), and a row of the table KINDS."""
 
 import math
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +26,9 @@ from jaxgen.drawing import (
     stacked,
 )
 from jaxgen.errors import UserError
+from jaxgen.evaluation.networks import extractors
+from jaxgen.evaluation.rejection import rejecting_sampler
+from jaxgen.metrics.sentences import SCENES, scenes, true_of
 from jaxgen.model import SUBJECTS, Array
 from jaxgen.pictures import latents
 from jaxgen.training import engine
@@ -41,6 +45,9 @@ MESHES, MESH_SIDE = 8, 128
 ACROSS, LABELED_SIDE = 8, 56
 """Images with words below: number per row, and minimum height in pixels."""
 
+WRITTEN, LETTERS = 4, 28
+"""Images above written captions: number per row, and letters per line."""
+
 BEYOND = 2.0
 """Distance from 0 up to which a continuous code is moved, as in InfoGAN's figures."""
 
@@ -56,6 +63,8 @@ class Asked(NamedTuple):
     dims: tuple[int, ...] | None = None
     around: int | None = None
     groups: tuple[str, ...] | None = None
+    rejection: int | None = None
+    caption: tuple[str, ...] | None = None
 
 
 class Drawn(NamedTuple):
@@ -72,12 +81,17 @@ def samples(run: Run, asked: Asked) -> Drawn:
     """Samples; one row per class, or below each caption, if the model is conditional; points all in one picture."""
     model, dataset, seeds = run.plan.model, run.plan.dataset, run.plan.settings.seeds
     num, columns, condition = grid_condition(model, dataset, asked.num)
-    batch = engine.sampler(model)(_keys(run, "samples"), run.state, num, engine.alike(condition, len(seeds)))
+    if asked.caption:
+        columns = max(1, (asked.num or ACROSS * len(asked.caption)) // len(asked.caption))
+        num, condition = columns * len(asked.caption), {"caption": _encoded(dataset, asked.caption).repeat(columns, 0)}
+    times = asked.rejection or 1
+    draw = rejecting_sampler(model, extractors(dataset)[1] if times > 1 else None, times)
+    batch = draw(_keys(run, "samples"), run.state, num, engine.alike(condition, len(seeds)))
     arrays = {name: entry.reshape(-1, *entry.shape[2:]) for name, entry in batch.items()}
     arrays["seed"] = np.repeat(np.asarray(seeds, np.int64), num)
     images = pictured(dataset, batch)
     if "caption" in condition:
-        words = dataset.vocabulary.decode(condition["caption"][::columns])
+        words = asked.caption or dataset.vocabulary.decode(condition["caption"][::columns])
         table, scale = images.reshape(len(seeds), -1, columns, *images.shape[2:]), -(-LABELED_SIDE // images.shape[2])
         rows = [[enlarged(image_grid(row, columns), scale) for row in of_seed] for of_seed in table]
         grids = [stacked([captioned(*each) for each in zip(of_seed, words, strict=True)]) for of_seed in rows]
@@ -96,6 +110,30 @@ def interpolation(run: Run, asked: Asked) -> Drawn:
     codes = np.stack([path(each[:num], each[num:], shares) for each in ends])
     examples = np.resize(_spread(run, num), num) if model.conditions else None
     return _along(run, codes, examples, {"share": shares}, straight=run.plan.dataset.spec.subject == "mesh")
+
+
+def captions(run: Run, asked: Asked) -> Drawn:
+    """Rows of images between two captions, each row with its own noise, below both captions."""
+    model, dataset, seeds = run.plan.model, run.plan.dataset, run.plan.settings.seeds
+    num, shares = asked.num or ROWS, np.linspace(0, 1, asked.steps or STEPS)
+    z, encoded = latents.drawn(model, _keys(run, "captions"), run.state, num), _encoded(dataset, asked.caption)
+    every = latents.between(model, run.state, z.repeat(len(shares), axis=1), encoded, np.tile(shares, num))
+    table = every.reshape(len(seeds), num, len(shares), *every.shape[2:])
+    scale = -(-LABELED_SIDE // table.shape[3])
+    words = " -> ".join(asked.caption)
+    grids = [captioned(enlarged(grid, scale), words) for grid in _row_grids(table)]
+    still = [
+        captioned(enlarged(stacked([image_grid(rows[:, step], ACROSS) for rows in table]), scale), words)
+        for step in range(len(shares))
+    ]
+    frames = still + still[-2:0:-1]  # there and back
+    arrays = _arrays(run, table, {"z": z, "caption": encoded, "share": shares})
+    return Drawn(grids, arrays, frames, [ON_PATH] * len(frames), legible=True)
+
+
+def _encoded(dataset: Dataset, captions: Sequence[str]) -> np.ndarray:
+    """Words of captions as the dataset's, int32 [captions, words]."""
+    return dataset.vocabulary.encode(captions, dataset.spec.entries["caption"].shape[0])
 
 
 def traversal(run: Run, asked: Asked) -> Drawn:
@@ -284,6 +322,35 @@ def classified(run: Run, asked: Asked) -> Drawn:
     return Drawn([stacked(pair) for pair in zip(grids[::2], grids[1::2], strict=True)], arrays, legible=True)
 
 
+def written_captions(run: Run, asked: Asked) -> Drawn:
+    """Test images, spread over the classes, above the captions that each seed writes of them.
+
+    Of scenes of `shapes` a last line says whether the caption is true.
+    """
+    dataset, seeds = run.plan.dataset, run.plan.settings.seeds
+    there = len(dataset.test["image"])
+    num = asked.num or min(CLASSIFIED, there)
+    _check_num(num, there, f"test images of {dataset.name}")
+    rows = _spread(run, num)
+    entries = _examples(run, rows)
+    captions = latents.captions(run.plan.model, run.state, entries)
+    texts = [text for of_seed in captions for text in dataset.vocabulary.decode(of_seed)]
+    lines = [textwrap.wrap(text, LETTERS) for text in texts]
+    most = max(1, *map(len, lines))
+    lines = [each + [""] * (most - len(each)) for each in lines]
+    arrays = {"image": entries["image"], "example": rows, "caption": captions, "seed": np.asarray(seeds, np.int64)}
+    if dataset.name in SCENES:
+        true = true_of(scenes(entries["image"]) * len(seeds), texts)
+        lines = [[*each, "true" if right else "FALSE"] for each, right in zip(lines, true, strict=True)]
+        arrays["true"] = np.reshape(true, captions.shape[:2])
+    scale = -(-LABELED_SIDE // entries["image"].shape[1])
+    images = entries["image"].repeat(scale, axis=1).repeat(scale, axis=2)
+    cells = labeled(np.tile(images, (len(seeds), 1, 1, 1)), lines)  # of one width
+    grids = [image_grid(some, WRITTEN) for some in np.split(cells, len(seeds))]
+    titled = [captioned(grid, f"seed {seed}") for grid, seed in zip(grids, seeds, strict=True)]
+    return Drawn(titled, arrays, legible=True)
+
+
 def code_blocks(run: Run, asked: Asked) -> Drawn:
     """Blocks of rows, for each seed one per code, which varies along them: the categorical, then the continuous ones.
 
@@ -345,7 +412,7 @@ CODES = ("decode", "encode", "path")
 """Capabilities of a model needed for moving between codes of images."""
 
 KINDS = {
-    "samples": Kind(samples, 0, (*STILL, FOLDER), ("sample",), ("num",), subjects=SUBJECTS),
+    "samples": Kind(samples, 0, (*STILL, FOLDER), ("sample",), ("num", "rejection", "caption"), subjects=SUBJECTS),
     "interpolation": Kind(interpolation, 1, STILL + MOVING, ("decode", "path"), ("num", "steps"), subjects=DECODED),
     "traversal": Kind(
         traversal, 2, STILL + MOVING, ("decode", "path"), ("num", "steps", "dims", "around"), subjects=DECODED
@@ -358,6 +425,8 @@ KINDS = {
     "attribute": Kind(attribute, 8, STILL + MOVING, CODES, ("num", "steps", "groups"), True, ("A", "B")),
     "codes": Kind(code_blocks, 9, STILL, ("decode", "codes"), ("num",)),
     "completions": Kind(completions, 10, STILL, ("complete",), ("num", "steps")),
+    "captions": Kind(captions, 11, STILL + MOVING, ("between",), ("num", "steps", "caption")),
+    "captioned": Kind(written_captions, 12, STILL, ("write",), ("num",)),
 }
 """Map from the names that `--kind` takes to kinds."""
 

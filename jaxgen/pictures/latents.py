@@ -147,6 +147,11 @@ def logits(model: Model, state: State, entries: Mapping[str, np.ndarray]) -> np.
     return _over_examples(model.predict["label"], state, entries)
 
 
+def captions(model: Model, state: State, entries: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Captions that a model writes of examples, entries [num, ...]: int32 [seeds, num, words]."""
+    return _over_examples(model.predict["caption"], state, entries)
+
+
 def decoded(model: Model, state: State, codes: np.ndarray, condition: Condition) -> np.ndarray:
     """Images or meshes decoded from codes.
 
@@ -165,6 +170,27 @@ def decoded(model: Model, state: State, codes: np.ndarray, condition: Condition)
         for part in (slice(start, start + AT_ONCE) for start in range(0, codes.shape[1], AT_ONCE))
     ]
     return np.concatenate(parts, axis=1)
+
+
+def between(model: Model, state: State, codes: Any, captions: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """Images of codes, given what lies between two captions: uint8 [seeds, num, H, W, C].
+
+    Args:
+        model: one whose latents have `between`.
+        state: the model's, [seeds, ...].
+        codes: [seeds, num, ...].
+        captions: int32 [2, words].
+        shares: of the second caption, [num].
+    """
+
+    def drawn(state, codes, shares):
+        two = ({"caption": jnp.broadcast_to(each, (len(shares), len(each)))} for each in captions)
+        return from_unit(model.latents.between(state, codes, *two, shares)["image"])
+
+    jitted = jax.jit(jax.vmap(drawn, in_axes=(0, 0, None)))
+    starts = range(0, len(shares), AT_ONCE)
+    parts = [(np.float32(codes[:, i : i + AT_ONCE]), np.float32(shares[i : i + AT_ONCE])) for i in starts]
+    return np.concatenate([jax.device_get(jitted(state, *part)) for part in parts], axis=1)
 
 
 def _example(model: Model, state: State, codes: Any, condition: Condition) -> Array:

@@ -2,6 +2,7 @@
 
 import io
 import os
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -13,6 +14,7 @@ import numpy as np
 from jaxgen import models
 from jaxgen.data import Dataset
 from jaxgen.data.readers.image_folder import folder_names
+from jaxgen.data.vocabulary import tokenize
 from jaxgen.drawing import legible_scale, stacked, to_animation, to_png
 from jaxgen.errors import UserError
 from jaxgen.files import check_writable, expanded, write_new
@@ -40,6 +42,11 @@ LACKS: dict[str, tuple[str, Callable[[Model], bool]]] = {
     ),
     "classify": ("does not classify", lambda model: "label" in model.predict),
     "codes": ("infers no codes", lambda model: "code" in model.predict),
+    "between": (
+        "has no images between two captions",
+        lambda model: model.latents is not None and model.latents.between is not None,
+    ),
+    "write": ("writes no captions", lambda model: "caption" in model.predict),
 }
 """Map from a capability that kinds of pictures need to (words for a model that lacks it, test of a model)."""
 
@@ -54,13 +61,18 @@ def sample(
     dims: tuple[int, ...] | None = None,
     around: int | None = None,
     groups: tuple[str, ...] | None = None,
+    rejection: int | None = None,
+    caption: tuple[str, ...] | None = None,
+    captions: str | Path | None = None,
     out: str | Path | None = None,
     progress: bool = False,
 ) -> Path:
     """Writes a picture of every seed of a run; the same call writes the same file.
 
     samples          `num` (64) samples; for a model given labels rounded down to a whole number per class, and sorted
-                     by class; for one given captions the root of `num` of each of as many captions.
+                     by class; for one given captions the root of `num` of each of as many captions, the first
+                     distinct ones of the test images, or `num` (8 of each) of those in `caption`. Of a model given
+                     labels, each can be the best of `rejection` draws, by the dataset's judge.
     interpolation    `num` (8) rows of `steps` (9) images from one draw of the prior to another: along an arc if
                      the prior is Gaussian (`jaxgen.pictures.latents.spherical`), else along the line. Below a row of
                      meshes are those of the straight path of vertices between its ends.
@@ -86,6 +98,11 @@ def sample(
                      it varies while the rest of z is fixed: the categorical code with a column per category and, below,
                      each continuous code in as many even steps from -2 to 2, with row i of category i.
 
+    captions         `num` (8) rows of `steps` (9) images from one caption of `caption` to the other, each row with its
+                     own draw of the prior.
+    captioned        `num` (16) test images, each above the caption that the model writes of it; of scenes of shapes
+                     with whether it is true.
+
     Meshes of paths and reconstructions are seen from two sides.
 
     A conditional model's paths keep one test example's condition: row i that of the i-th example, a traversal that
@@ -95,7 +112,9 @@ def sample(
         run: the run folder.
         kind: one of these.
         checkpoint: as `open_run` takes it.
-        num: as above, as are `steps`, `dims`, `around` and `groups` (the names of classes).
+        num: as above, as are `steps`, `dims`, `around`, `groups` (the names of classes) and `rejection`.
+        caption: captions, of words that the run's captions have; a word that is in none is read as unknown.
+        captions: a text file of captions, one a line, instead.
         out: a .png (the seeds' grids one below the other, small images enlarged) or .npz file, or a .gif or .webp of a
             path, there and back (a frame shows all rows' images of a step), or of training. RUN/KIND.png, or
             RUN/animation.gif, if not given. Samples can also be a folder, FOLDER/: a file seed-SEED-NUMBER.png per
@@ -103,9 +122,10 @@ def sample(
             columns, H, W, C] (reconstructions: [seeds, num, 1 + levels, H, W, C], codes: [seeds, codes, rows, columns,
             H, W, C]), seed int64 [seeds], z and the values of rows and columns; samples: image uint8 [seeds * num, H,
             W, C], seed int64 [seeds * num], and the condition's entries; classified: image uint8 [n, H, W, C], seed
-            int64 [n], label and predicted int32 [n], and the latter's probability float32 [n]. Of meshes it holds mesh
-            float32 [..., V, 3] instead of image, and straight beside an interpolation.
-        progress: whether stderr says what is drawn, if it takes long.
+            int64 [n], label and predicted int32 [n], and the latter's probability float32 [n]; captioned: image uint8
+            [num, H, W, C], caption int32 [seeds, num, words], and true bool [seeds, num] of scenes. Of meshes it holds
+            mesh float32 [..., V, 3] instead of image, and straight beside an interpolation.
+        progress: whether stderr says what is drawn, if it takes long, and which words of `caption` are unknown.
 
     Returns:
         The file, or the folder.
@@ -115,7 +135,9 @@ def sample(
             suffix, or one that exists with other content.
     """
     opened = open_run(run, checkpoint)
-    asked = Asked(num, steps, dims, around, groups)
+    if captions is not None:
+        caption = _lines_of(captions, caption)
+    asked = Asked(num, steps, dims, around, groups, rejection, caption)
     if kind not in KINDS:
         raise UserError(f"unknown kind {kind!r}: there are {', '.join(KINDS)}")
     how = KINDS[kind]
@@ -137,6 +159,9 @@ def sample(
     check_writable(out / "seed" if is_folder else out)
     _check_model(how, opened.plan)
     _check_options(kind, asked, opened.plan)
+    for note in _check_captions(kind, asked, opened.plan):
+        if progress:
+            print(note, file=sys.stderr)
     with Progress(progress) as bar:
         bar.start(f"drawing {kind}")
         drawn = how.draw(opened, asked)
@@ -189,6 +214,51 @@ def _write_folder(out: Path, files: Mapping[str, bytes]) -> None:
         made.rename(out)
 
 
+def _lines_of(file: str | Path, caption: tuple[str, ...] | None) -> tuple[str, ...]:
+    """The captions of a text file; raises UserError if it cannot be read, or if captions are given otherwise too."""
+    if caption:
+        raise UserError("captions are given by --caption or by the file --captions, not by both")
+    try:
+        lines = expanded(file).read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise UserError(f"cannot read {file} ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file} is not UTF-8 text (byte {error.start}): save it as UTF-8") from None
+    if not any(line.strip() for line in lines):
+        raise UserError(f"{file} has no captions: write one a line")
+    return tuple(line.strip() for line in lines if line.strip())
+
+
+def _check_captions(kind: str, asked: Asked, plan: Plan) -> list[str]:
+    """Notes on words that the run's captions do not have.
+
+    Raises UserError for captions without known words, for a model that is given none, and for one or three of a pair.
+    """
+    if kind == "captions" and len(asked.caption or ()) != 2:
+        raise UserError("--kind captions needs two captions, as in --caption 'a red circle' 'a blue square'")
+    if asked.caption is None:
+        return []
+    if "caption" not in plan.model.conditions:
+        able = models.that_can(lambda model: "caption" in model.conditions, plan.dataset.spec)
+        also = f"; models that are: {', '.join(able)}" if able else ""
+        raise UserError(f"{plan.model_name} is given no captions{also}")
+    if not asked.caption:
+        raise UserError("--caption must give at least one caption")
+    if asked.num is not None and kind == "samples" and asked.num < len(asked.caption):
+        raise UserError(f"--num must be at least {len(asked.caption)}, one a caption, not {asked.num}")
+    notes, vocabulary, most = [], plan.dataset.vocabulary, plan.dataset.spec.entries["caption"].shape[0]
+    for caption in asked.caption:
+        words, unknown = tokenize(caption), vocabulary.unknown(caption)
+        if set(unknown) == set(words):
+            known = ", ".join(vocabulary.words[:10])
+            raise UserError(f"caption {caption!r} has no word of the run's captions, such as {known}")
+        if unknown:
+            notes.append(f"caption {caption!r}: not in the vocabulary, so read as unknown: {', '.join(unknown)}")
+        if len(words) > most:
+            notes.append(f"caption {caption!r}: only the first {most} of its {len(words)} words are read")
+    return notes
+
+
 def _check_options(kind: str, asked: Asked, plan: Plan) -> None:
     """Raises UserError for an option that the kind does not take, one that it lacks, or a number that is too small."""
     takes = KINDS[kind].takes
@@ -205,12 +275,16 @@ def _check_options(kind: str, asked: Asked, plan: Plan) -> None:
     if asked.dims == ():
         raise UserError("--dims must name at least one dimension")
     by_class = kind == "samples" and "label" in plan.model.conditions
+    if asked.rejection is not None and not by_class:
+        raise UserError(f"--rejection applies to models given labels, not to {plan.model_name}")
     least = plan.dataset.spec.num_classes if by_class else 1
     if asked.num is not None and asked.num < least:
         raise UserError(f"--num must be at least {least}{', one a class' if least > 1 else ''}, not {asked.num}")
-    for name, value in (("num", asked.num), ("steps", asked.steps)):
+    for name, value in (("num", asked.num), ("steps", asked.steps), ("rejection", asked.rejection)):
         if (value or 0) > MOST:
             raise UserError(f"--{name} must be at most {MOST:,}, not {value}")
+    if asked.rejection is not None and asked.rejection < 1:
+        raise UserError(f"--rejection must be at least 1, not {asked.rejection}")
     if asked.steps is not None and asked.steps < 2:
         raise UserError(f"--steps must be at least 2, not {asked.steps}")
 

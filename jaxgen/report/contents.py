@@ -10,7 +10,8 @@ import numpy as np
 from jaxgen.data import Dataset
 from jaxgen.drawing import spread
 from jaxgen.metrics.neighbors import nearest_distances
-from jaxgen.pictures.kinds import Asked, interpolation
+from jaxgen.model import Condition
+from jaxgen.pictures.kinds import Asked, interpolation, written_captions
 from jaxgen.pictures.latents import PATHS
 from jaxgen.training import Run, engine, folder
 from jaxgen.training.record import GRID, grid_condition, pictured
@@ -39,19 +40,42 @@ def _row(run: Run, dataset: Dataset) -> dict[str, Any]:
     return {
         "progress": _saved(run.path / folder.SAMPLES),
         "columns": columns,
-        "classes": list(dataset.classes) or None if "label" in condition else None,
+        "classes": _words(dataset, condition, columns),
         "interpolation": _interpolation(run),
+        "path_labels": ["decoded", "straight"] * PAIRS if dataset.spec.subject == "mesh" else None,
+        "captioned": _captioned(run) if "caption" in run.plan.model.predict else None,
         "nearest": _nearest(run, dataset) if dataset.spec.subject == "image" else None,
     }
 
 
+def _words(dataset: Dataset, condition: Condition, columns: int) -> list[str] | None:
+    """What each row of a grid of samples is given: its class, or its caption; None if nothing."""
+    if "caption" in condition:
+        return dataset.vocabulary.decode(condition["caption"][::columns])
+    return list(dataset.classes) or None if "label" in condition else None
+
+
 def _interpolation(run: Run) -> dict[int, np.ndarray] | None:
-    """{seed: images uint8 [pairs, steps, H, W, C] between draws of the prior}; None if the model has no such path."""
-    latents = run.plan.model.latents
-    if run.plan.dataset.spec.subject != "image" or latents is None or latents.prior.kind not in PATHS:
+    """{seed: images uint8 [rows, steps, H, W, C] between draws of the prior}; None if the model has no such path.
+
+    Below each row of meshes is that of the straight path of vertices between its ends.
+    """
+    latents, dataset = run.plan.model.latents, run.plan.dataset
+    subject = dataset.spec.subject
+    if subject == "point" or latents is None or latents.prior.kind not in PATHS:
         return None
-    images = interpolation(run, Asked(num=PAIRS, steps=STEPS)).arrays["image"]
+    arrays = interpolation(run, Asked(num=PAIRS, steps=STEPS)).arrays
+    table = arrays[subject]  # [seeds, rows, steps, ...]
+    if subject == "mesh":
+        table = np.stack([table, arrays["straight"]], axis=2).reshape(len(table), -1, *table.shape[2:])
+    images = pictured(dataset, {subject: table.reshape(len(table), -1, *table.shape[3:])})
+    images = images.reshape(*table.shape[:3], *images.shape[2:])
     return dict(zip(run.plan.settings.seeds, images, strict=True))
+
+
+def _captioned(run: Run) -> dict[int, np.ndarray]:
+    """{seed: test images above the captions written of them, one picture uint8 [H, W, C]}."""
+    return dict(zip(run.plan.settings.seeds, written_captions(run, Asked()).grids, strict=True))
 
 
 def _saved(path: Path) -> dict[int, dict[int, Path]]:

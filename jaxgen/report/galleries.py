@@ -103,7 +103,8 @@ def galleries(pictures: dict, diverged: dict, kept: set[int], encode: Callable[[
     def interpolations(name, row):
         for seed, images in (row["interpolation"] or {}).items():
             flat = images.reshape(-1, *images.shape[2:])
-            yield figure(name, seed, [frame(flat, images.shape[1], f"interpolations of {name}, seed {seed}")])
+            alt = f"interpolations of {name}, seed {seed}"
+            yield figure(name, seed, [frame(flat, images.shape[1], alt)], row["path_labels"])
 
     def nearest(name, row):
         for seed, (samples, neighbors) in (row["nearest"] or {}).items():
@@ -115,28 +116,47 @@ def galleries(pictures: dict, diverged: dict, kept: set[int], encode: Callable[[
             pairs = frame(np.concatenate(lines), len(parts[0]), alt)
             yield figure(name, seed, [pairs], ["sample", "nearest"] * len(parts))
 
+    def captioned(name, row):
+        for seed, picture in (row.get("captioned") or {}).items():
+            alt = f"test images above the captions that {name}, seed {seed}, writes"
+            yield figure(name, seed, [{"step": None, "alt": alt, **encode(to_png(picture), 1)}])
+
     samples = arms(progress)
     if has_real:
         columns = next((row["columns"] for row in rows.values()), 8)
         real_images = figure("real", None, [frame(real, columns, f"{len(real)} real images")])
         samples.insert(0, {"name": "real images", "figures": [real_images]})
+    with_paths = any(row["path_labels"] for row in rows.values())
     with_classes = any(row["classes"] for row in rows.values())
     every = [
         (
             "samples",
             "Samples",
             "The same noise at every step: moving the step shows each sample take shape."
-            + (" For models conditioned on classes, a row is a class." if with_classes else ""),
+            + (" A row is a class, or a caption, where the model is given one." if with_classes else ""),
             samples,
         ),
         (
             "strips",
             "From the same noise, step by step",
             "A column is one noise, a row a step: the first samples of the grids above"
-            + (" (the first of each class)." if with_classes else "."),
+            + (" (the first of each class or caption)." if with_classes else "."),
             arms(strips),
         ),
-        ("interpolations", "Interpolations", "A row leads from one latent to another.", arms(interpolations)),
+        (
+            "interpolations",
+            "Interpolations",
+            "A row leads from one latent to another."
+            + (" Below it is the straight path of the vertices between its ends." if with_paths else ""),
+            arms(interpolations),
+        ),
+        (
+            "captioned",
+            "Written captions",
+            "Test images above the captions that the model writes; of scenes of shapes a last line says whether the "
+            "caption is true.",
+            arms(captioned),
+        ),
         (
             "nearest",
             "Nearest training images",

@@ -70,9 +70,10 @@ def write_report(results: dict, pictures: dict, path) -> Path:
         tuning: [{arm, table, metric (title), trials: [{config, value, seconds, steps, chosen}], seconds, runs, split}].
       pictures: {table label: {"real": uint8 [n, H, W, C], "curves": {row name: {metric: {seed: (steps [k], values
         [k])}}}, "rows": {row name: {"progress": {seed: {step: a PNG grid's Path}}, "columns": of the grids, "classes":
-        the names of their rows or None, "interpolation": {seed: uint8 [pairs, steps, H, W, C]} or None, "nearest":
-        {seed: (samples uint8 [k, H, W, C], their nearest training images)} or None}}}}, C 1 or 3. All may be empty.
-        A curve's values may be non-finite.
+        the names of their rows or None, "interpolation": {seed: uint8 [rows, steps, H, W, C]} or None, "path_labels":
+        of those rows or None, "nearest": {seed: (samples uint8 [k, H, W, C], their nearest training images)} or
+        None, "captioned": {seed: a picture uint8 [H, W, C]} or None}}}}, C 1 or 3. All may be empty. A curve's values
+        may be non-finite.
       path: the file; its folder is created if missing, and an existing file is replaced.
 
     Returns:

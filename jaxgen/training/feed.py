@@ -39,6 +39,7 @@ class Feed:
         self.entries = {name: dataset.train[name] for name in needs}
         self._num_examples = dataset.spec.num_examples
         self._anew = "image" in needs and (settings.flip or settings.binarize == "dynamic")
+        self._kept = dataset.kept if settings.labeled_share is not None else None
         self._captions = dataset.captions if "caption" in needs else None
         of_seeds = engine.all_streams(settings.seeds).data
         self._keys = of_seeds if settings.own_order else streams(settings.data_seed).data
@@ -58,14 +59,17 @@ class Feed:
         return hashlib.sha256(self._rows(phase, first, step).tobytes()).hexdigest()
 
     def _rows(self, phase: Phase, first: int, step: int) -> np.ndarray:
-        return chunk_rows(phase, self._keys, self._num_examples, self._settings, first, step, step + 1, 1)[0]
+        return self._chunk_rows(phase, first, step, step + 1, 1)[0]
+
+    def _chunk_rows(self, phase: Phase, first: int, step: int, stop: int, most: int) -> tuple[np.ndarray, np.ndarray]:
+        return chunk_rows(phase, self._keys, self._num_examples, self._settings, first, step, stop, most, self._kept)
 
     @contextmanager
     def phase(self, phase: Phase, first: int, start: int, last: int) -> Iterator[Take]:
         """Yields the `Take` of a phase that begins at step `first`, for the steps from `start` to `last`."""
 
         def rows(step: int, stop: int) -> tuple[np.ndarray, ...]:
-            return chunk_rows(phase, self._keys, self._num_examples, self._settings, first, step, stop, self.most)
+            return self._chunk_rows(phase, first, step, stop, self.most)
 
         captions = {"caption": self._captions.tokens} if self._captions else {}
         captions = engine.placed(self._devices, captions, shared=True)
@@ -124,17 +128,30 @@ class Feed:
 
 
 def chunk_rows(
-    phase: Phase, keys: Array, num_examples: int, settings: Settings, first: int, step: int, stop: int, most: int
+    phase: Phase,
+    keys: Array,
+    num_examples: int,
+    settings: Settings,
+    first: int,
+    step: int,
+    stop: int,
+    most: int,
+    kept: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns (indices int32, weights float32) of the steps from `step` to `stop`, as `chunk_program` takes them.
 
-    Both are [most, batch_size]; indices are [seeds, most, batch_size] if each seed has its own key.
+    Both are [most, batch_size]; indices are [seeds, most, batch_size] if each seed has its own key. `kept`: the rows of
+    which each batch has a `labeled_share`; not of phases with passes, which see every example equally often.
     """
     count, batch = stop - step, settings.batch_size
     indices = np.zeros((*keys.shape, most, batch), np.int32)
     weights = np.ones((most, batch), np.float32)
     for n in np.ndindex(keys.shape):
-        if phase.passes is None:
+        if phase.passes is None and kept is not None:
+            indices[n][:count] = pipeline.mixed(
+                keys[n], num_examples, kept, round(settings.labeled_share * batch), batch, step, count
+            )
+        elif phase.passes is None:
             indices[n][:count] = pipeline.stream(keys[n], num_examples, batch, step, count)
         else:
             all_indices, all_weights = pipeline.passes(keys[n], num_examples, batch, phase.passes)

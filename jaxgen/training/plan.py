@@ -110,11 +110,20 @@ def make_plan(
 
 
 def load(settings: Settings, progress: bool = False) -> data.Dataset:
-    """Loads a run's dataset; raises UserError as `jaxgen.data.load` does, and if streamed data meet `own_order`."""
+    """Loads a run's dataset.
+
+    Raises:
+        UserError: as `jaxgen.data.load` does; streamed data meet `own_order` or `labeled_share`; the latter has no
+            `labels` or `captions`.
+    """
     options = {field.name: getattr(settings, field.name) for field in dataclasses.fields(data.Options)}
     dataset = data.load(options.pop("dataset"), progress=progress, **options)
     if dataset.streamed and settings.own_order:
         raise UserError("own_order needs the data in memory (pipeline memory): what grain reads, all seeds share")
+    if settings.labeled_share is not None and dataset.kept is None:
+        raise UserError("labeled_share only applies with --labels or --captions")
+    if settings.labeled_share is not None and dataset.streamed:
+        raise UserError("labeled_share needs the data in memory (pipeline memory)")
     return dataset
 
 

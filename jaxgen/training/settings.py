@@ -15,6 +15,7 @@ class Training:
     steps: int = 2000  # maximum training steps per seed; a model that only counts ends after one pass
     batch_size: int = 64  # examples per step
     data_seed: int = 0  # seed of the data's order, shared by all seeds of a run
+    labeled_share: float | None = None  # share of a batch from the examples that keep a label or caption, else from all
     own_order: bool = False  # each seed has its own order of the data; data_seed is then unused
     precision: Literal["float32", "bfloat16"] = "float32"  # of layers; parameters, averages, losses stay float32
     seeds_axis: Literal["auto", "vmap", "map"] = "auto"  # by backend; side by side; one after the other
@@ -44,6 +45,10 @@ class Settings(Records, Training, Options):
                 raise UserError(f"{name} must be at least 1, not {value}")
             if value is not None and value >= 2**31:  # steps are counted in int32
                 raise UserError(f"{name} must be below 2^31, not {value}")
+        share = self.labeled_share
+        if share is not None and not (0 < share <= 1 and round(share * self.batch_size)):
+            words = f"at most 1 and at least one example of a batch of {self.batch_size}"
+            raise UserError(f"labeled_share must be {words}, not {share}")
         if not self.seeds:
             raise UserError("seeds must name at least one seed")
         twice = sorted({seed for seed in self.seeds if self.seeds.count(seed) > 1})

@@ -625,6 +625,58 @@ def test_images_of_zero_to_one_are_altered_as_if_signed():
         np.testing.assert_allclose(found[name], value, rtol=1e-5, err_msg=name)
 
 
+@pytest.mark.parametrize("batches", ["separate", "joint"])
+def test_wrong_pairs_and_fakes_have_half_the_weight_each(batches):
+    """D's loss is 2 log 2 at logits of 0, and its derivatives are -1/2, 1/4 and 1/4; G learns nothing of wrong pairs.
+
+    Real examples are 1, fakes 0; the condition says whose it is, and a wrong pair has that of the next example.
+    """
+    batch = {"x": jnp.ones((4, 1)), "own": jnp.arange(4.0)}
+
+    def discriminate(key, params, extra, x, given):
+        wrong = (x[:, 0] == 1) & (given["own"] != jnp.tile(batch["own"], len(x) // 4))
+        kind = jnp.where(x[:, 0] == 1, wrong.astype(jnp.int32), 2)
+        return Judged(params["logit"][kind][:, None] + 0 * x), {}
+
+    def nets(**more):
+        return Nets(
+            init=lambda key: {"generator": {"params": {"g": jnp.zeros(1)}}, "discriminator": {"params": d}},
+            real=lambda batch: batch["x"],
+            draw=lambda key, batch: 3.0,
+            generate=lambda params, extra, z: (jnp.zeros((4, 1)) + params["g"], {}),
+            discriminate=discriminate,
+            sample=lambda variables, z: None,
+            **more,
+        )
+
+    d = {"logit": jnp.zeros(3)}
+    optimizers = dict.fromkeys(("generator", "discriminator"), optax.sgd(1.0))
+    config = AdversarialConfig(batches=batches)
+
+    def played(**more):
+        play = turns(config, nets(**more), optimizers)
+        state = play.init(jax.random.key(0))
+        fakes = play.generate(jax.random.key(1), state, batch)
+        state, of_d = play.discriminator_turn(jax.random.key(2), state, batch, fakes)
+        after, of_g = play.generator_turn(jax.random.key(3), state, batch, fakes)
+        return state.params["discriminator"]["logit"], after.params["generator"]["g"], of_d, of_g
+
+    rolled = {"mismatched": lambda batch: {**batch, "own": jnp.roll(batch["own"], 1)}}
+    logit, g, of_d, of_g = played(**rolled)
+    np.testing.assert_allclose(of_d["discriminator_loss"], 2 * np.log(2), rtol=1e-6)
+    np.testing.assert_allclose(logit, [0.5, -0.25, -0.25], rtol=1e-6)  # against the derivatives, real, wrong, fake
+    assert {name for name in of_d if "wrong" in name} == {"wrong_score", "wrong_accuracy"}
+    np.testing.assert_allclose(of_g["generator_loss"], np.log1p(np.exp(0.25)), rtol=1e-6)
+    assert not g.any()
+    np.testing.assert_allclose(played()[0], [0.5, 0, -0.5], rtol=1e-6)
+
+    # G's own term: its gradient is added, and its metrics.
+    own = {"regularizer": lambda params, z: (z * params["g"].sum(), {"kl": z})}
+    _, g, _, of_g = played(**rolled, **own)
+    np.testing.assert_allclose(g, -3, rtol=1e-6)
+    assert of_g["kl"] == 3
+
+
 @pytest.mark.parametrize(("loss", "boundary"), [("non_saturating", 0), ("least_squares", 0.5), ("hinge", 0)])
 def test_accuracies_are_numpys(loss, boundary):
     play = toy(Toy(loss=loss))

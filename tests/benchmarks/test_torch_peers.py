@@ -46,6 +46,39 @@ def test_a_step_is_jaxgens(name, size, precision, untrained):
         assert apart.max() <= 2.01 * rate
 
 
+SMALL = {
+    "pixelcnn": {"features": 4, "layers": 2, "head_features": 3},
+    "transformer": {"dim": 8, "heads": 2, "layers": 2},
+}
+"""Configs of autoregressive models."""
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_steps_of_autoregressive_models_are_jaxgens(name, untrained):
+    """Losses before and after an update; gradients, by the update of all parameters but those that have none."""
+    module, data = models.load(name), contenders.made_up(32, 6, 1, 8)
+    config = module.Config(**SMALL[name], learning_rate=0.01)
+    training = untrained(module.make(config, data.spec), data)
+    program, (key, state, *arrays, _, weight) = contenders.one_step(training.phase), training.operands
+    before = jax.device_get(state.params)
+    after, first = jax.device_get(program(key, state, *arrays, training.data.rows[0], weight))
+    second = jax.device_get(program(key, after, *arrays, training.data.rows[1], weight))[1]
+    for layout in torch_peers.FORMATS:
+        peer = torch_peers.peer(name, config, data, before, layout)
+        losses = [float(peer.step(torch.from_numpy(data.indices[n].astype(np.int64)))["loss"]) for n in range(2)]
+        np.testing.assert_allclose(losses, [first["loss"], second["loss"]], rtol=1e-4)
+        there = torch_peers.peer(name, config, data, before, layout)
+        there.step(torch.from_numpy(data.indices[0].astype(np.int64)))
+        apart = distances(there.nets, torch_peers.peer(name, config, data, after.params, layout).nets)
+        assert np.mean(apart < 1e-4) > 0.95  # the keys' bias moves no loss, so its gradient is rounding
+
+
+def test_images_of_one_channel_only(untrained):
+    config, data = models.load("pixelcnn").Config(features=4), contenders.made_up(8, 6, 3, 4)
+    with pytest.raises(UserError, match="--channels 1"):
+        torch_peers.peer("pixelcnn", config, data, {}, "contiguous")
+
+
 TOKENS = {
     **{"dim": 32, "depths": (1, 2), "discriminator_dim": 16, "discriminator_depth": 1, "heads": 2, "latent_dim": 3},
     **{"critic_steps": 1, "augment": (), "generator_batch": 6},
@@ -121,11 +154,12 @@ def test_a_step_has_jaxgens_operations(name, untrained, monkeypatch):
         assert counter.get_total_flops() == expected
 
 
-@pytest.mark.parametrize("name", ["dcgan", "vae", "transgan"])
+@pytest.mark.parametrize("name", ["dcgan", "vae", "transgan", *SMALL])
 def test_every_parameter_is_loaded(name, untrained):
     """No parameter keeps PyTorch's initial value."""
-    module, data = models.load(name), contenders.made_up(8, 16, 3, 4)
-    config = transgan.Config(**TOKENS | {"generator_batch": 4}) if name == "transgan" else module.Config(features=4)
+    module, data = models.load(name), contenders.made_up(8, 16, 1 if name in SMALL else 3, 4)
+    small = SMALL | {"transgan": TOKENS | {"generator_batch": 4}}
+    config = module.Config(**small.get(name, {"features": 4}))
     params = untrained(module.make(config, data.spec), data).operands[1].params
     peer = torch_peers.peer(
         name, config, data, jax.tree.map(lambda leaf: np.full(leaf.shape, 7.0), params), "contiguous"

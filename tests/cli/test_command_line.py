@@ -191,6 +191,10 @@ def train_again(*argv) -> tuple:
         (["train", "vae", "--train-split", "train[:5"], "train_split train[:5 of digits"),
         (["train", "vae", "--caption-length", "5"], "dataset digits has no captions"),
         (["train", "vae", "--pipeline", "grain", "--own-order"], "own_order needs the data in memory"),
+        (["train", "vae", "--labels", "5"], "labels must be at least 10, one for each class, not 5"),
+        (["train", "vae", "--labeled-share", "0.5"], "labeled_share only applies with --labels or --captions"),
+        (["train", "vae", "--labeled-share", "nan"], "labeled_share must be at most 1 and at least one example"),
+        (["data", "show", "digits", "--labels", "10"], "Unrecognized options: --labels"),
         (["data", "prepare"], "data prepare needs a dataset first, as in `jaxgen data prepare mnist`"),
         (["data", "prepare", "digit"], "unknown dataset 'digit': did you mean digits?"),
         (["data", "prepare", "image_folder"], "image_folder needs no preparing: --data-from"),
@@ -766,11 +770,13 @@ def test_every_option_of_a_picture_is_handed_on(here, monkeypatch):
     monkeypatch.setattr("jaxgen.pictures.sample", lambda *given, **options: (given, options))
     printed = did("sample", "run", "--kind", "traversal", "--num", 3, "--steps", 5, "--dims", 1, 2, "--around", 4)
     options = {"checkpoint": "newest", "out": None, "progress": True, "num": 3, "steps": 5, "dims": (1, 2), "around": 4}
-    options["groups"] = None
+    options |= {"groups": None, "rejection": None, "caption": None, "captions": None}
     assert printed == f"{(('run', 'traversal'), options)}\n"
     printed = did("sample", "run", "--kind", "arithmetic", "--groups", 7, 1, 4, "--checkpoint", "best")
     options = dict.fromkeys(options) | {"checkpoint": "best", "progress": True, "groups": ("7", "1", "4")}
     assert printed == f"{(('run', 'arithmetic'), options)}\n"
+    options |= {"groups": None, "rejection": 4, "checkpoint": "newest"}
+    assert did("sample", "run", "--rejection", 4) == f"{(('run', 'samples'), options)}\n"
 
 
 def test_an_animation_of_training(run):

@@ -227,7 +227,7 @@ def test_experiments_come_with_the_package():
 
 @pytest.mark.parametrize("name", shipped())
 def test_shipped_experiments_can_be_made(name):
-    """Arms can be made for 28x28 images in ten classes, points, or meshes; docstrings give what a user needs."""
+    """Arms can be made for 28x28 images in ten classes, scenes, points or meshes; docstrings give what a user needs."""
     loaded = load_experiment(name)
     for part in (f"jaxgen compare experiments/{name}.py", "Time: ", "Expected"):
         assert part in loaded.description
@@ -236,7 +236,12 @@ def test_shipped_experiments_can_be_made(name):
         entries = {"point": jax.ShapeDtypeStruct((2,), np.float32)}
     batch_size = loaded.experiment.settings.batch_size
     spec = Spec(entries, 55_000, 10, np.full((28, 28, 1), 0.13), batch_size=batch_size)
-    if loaded.experiment.settings.dataset_name == "bars":
+    if loaded.experiment.settings.dataset_name.startswith("shapes"):
+        side = 32 if loaded.experiment.settings.dataset_name == "shapes_32" else 64
+        images = {"image": ((side, side, 3), np.uint8), "caption": ((26,), np.int32)}
+        entries |= {entry: jax.ShapeDtypeStruct(*of) for entry, of in images.items()}
+        spec = Spec(entries, 20_000, 10, np.full((side, side, 3), 0.5), num_words=40, batch_size=batch_size)
+    if loaded.experiment.settings.dataset_name in ("bars", "mesh_folder"):
         spec = data.load("bars", progress=False).spec
     for arm in loaded.experiment.arms.values():
         module = models.load(arm.model)

@@ -334,6 +334,9 @@ def test_the_table_agrees_with_shapes():
     assert row.shape == (shapes.IMAGE_SIZE, shapes.IMAGE_SIZE, 3)
     assert row.classes == len(shapes.CLASSES)
     assert row.captions
+    small = data.info("shapes_32")
+    assert small.shape == (shapes.SMALL_SIZE, shapes.SMALL_SIZE, 3)
+    assert small._replace(name="shapes", shape=row.shape, what=row.what) == row
 
 
 def test_the_table_has_every_official_dataset_and_no_name_twice():
@@ -443,6 +446,11 @@ def test_a_name_that_cannot_be_loaded(name, message):
         ("max_pixels", 0, "a whole number from 1 on"),
         ("image_bits", 7, "a whole number from 8 on"),
         ("image_bits", 17, "at most 16"),
+        ("labels", 0, "a whole number from 1 on"),
+        ("captions", 0, "a whole number from 1 on"),
+        ("subset", -1, "a whole number from 0 on"),
+        ("max_objects", 0, "a whole number from 1 on"),
+        ("max_objects", 4, "at most 3"),
     ],
 )
 def test_a_number_that_cannot_be(option, value, message):
@@ -495,11 +503,21 @@ def test_a_value_of_another_kind(option, value, words):
             {"skip_bad": True},
             "dataset digits has no files that could be damaged, so skip_bad is not for it",
         ),
+        ("digits", {"captions": 9}, "dataset digits has no captions, so captions is not for it"),
+        ("digits", {"labels": 809}, "labels must be at most 808, the training examples, not 809"),
+        ("digits", {"labels": 9}, "labels must be at least 10, one for each class, not 9"),
+        ("digits", {"subset": 1}, "subset only applies with --labels or --captions"),
         ("digits", {"split_blocks": 4}, "dataset digits has its own splits, so split_blocks is not for it"),
         (
             "digits",
             {"image_bits": 12},
             "dataset digits is not read from image files of yours, so image_bits is not for it",
+        ),
+        ("digits", {"max_objects": 1}, "dataset digits has no scenes of objects, so max_objects is not for it"),
+        (
+            "shapes_32",
+            {"max_objects": 2, "flip": True},
+            "captions of shapes_32 say left and right, which flip would make false: leave it out",
         ),
         ("digits", {"crop": 9}, "crop 9: there is an image of 8x8"),
         (

@@ -21,7 +21,7 @@ def read(folder, content, suffix, vertices=VERTICES, faces=FACES):
     """Asserts that a file holds exactly this mesh."""
     path = folder / f"mesh{suffix}"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    found, triangles = decoded(path)
+    found, triangles = decoded(path)[:2]
     assert (found.dtype, triangles.dtype) == (np.float32, np.int32)
     np.testing.assert_array_equal(found, vertices[None])
     assert triangles.tolist() == np.asarray(faces).tolist()

@@ -141,7 +141,8 @@ def test_what_changes_the_content_has_a_folder_of_its_own(folder):
     ):
         load(reader, **options)
         assert len(list(folder.iterdir())) == n
-    for options in [{"flip": True}, {"workers": 3}, {"caption_length": 4}, {"vocabulary_size": 9}]:
+    hidden = {"labels": 1, "captions": 1, "subset": 1}
+    for options in [{"flip": True}, {"workers": 3}, {"caption_length": 4}, {"vocabulary_size": 9}, hidden]:
         load(reader, **options)
     assert len(list(folder.iterdir())) == 5
     before = set(folder.iterdir())

@@ -50,6 +50,12 @@ def test_ids_by_hand():
     assert vocabulary.encode(np.array(["the red"]), 3).tolist() == [[9, 2, PADDING]]
 
 
+def test_unknown_words_by_hand():
+    vocabulary = Vocabulary(("a", "cat"))
+    assert vocabulary.unknown("A cat, a dog and a DOG") == [",", "dog", "and"]
+    assert vocabulary.unknown("a cat") == vocabulary.unknown("") == []
+
+
 def test_longest():
     assert longest(CAPTIONS) == 5
     assert longest([]) == longest([""]) == 0

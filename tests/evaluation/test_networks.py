@@ -123,6 +123,16 @@ def test_of_other_data_one_is_trained_and_kept(tmp_path, monkeypatch, capfd):
     assert load_classifier(tmp_path / "again.safetensors").digest == first.digest  # the same bits
 
 
+def test_hidden_labels_change_no_network(monkeypatch):
+    asked = []
+    monkeypatch.setattr(networks, "save_classifier", lambda path, *_: asked.append(path))
+    monkeypatch.setattr(networks, "load_classifier", lambda path: networks.Extractor("", "", np.asarray))
+    for options in ({}, {"labels": 20, "subset": 3}):
+        networks.extractors(data.load("digits", crop=6, **options), progress=False)
+    assert len(set(asked)) == 2  # extractor and judge
+    assert asked[:2] == asked[2:]
+
+
 def test_a_changed_or_foreign_file_is_refused(tmp_path):
     good = WEIGHTS / "digits-extractor.safetensors"
     with safetensors.safe_open(good, framework="numpy") as file:
@@ -182,3 +192,16 @@ def test_data_without_labels_have_no_networks_but_a_choice(tmp_path):
     made, judge = networks.extractors(folder, str(tmp_path / "one.safetensors"))
     assert made.name == "digits extractor"
     assert judge is None
+
+
+@pytest.mark.slow
+def test_a_retriever_learns_to_find_captions(monkeypatch):
+    """Its codes of a test image and of its caption are alike far more often than the chance of 1 in 100."""
+    monkeypatch.setattr(networks, "RETRIEVAL_STEPS", 200)
+    dataset, said = data.load("shapes_32", max_objects=1), []
+    captions = dataset.vocabulary.decode(dataset.test["caption"][:100])
+    found = networks.retriever(dataset, said.append)(dataset.test["image"][:100], captions)
+    assert said == ["training a text encoder"]
+    assert found.shape == (100, 100)
+    assert np.abs(found).max() <= 1 + 1e-5
+    assert (found.argmax(1) == np.arange(100)).mean() > 0.1

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -21,6 +22,7 @@ from jaxgen.evaluation.foreign import read_images
 from jaxgen.evaluation.networks import extractors
 from jaxgen.evaluation.scorer import Scorer
 from jaxgen.metrics import frechet_distance
+from jaxgen.metrics.captions import is_true, parse, see_tolerantly
 from jaxgen.model import Sampler, Spec
 from jaxgen.training import Settings, engine, open_run, train
 from tests.models.contract import contracts
@@ -133,8 +135,49 @@ def test_samples_are_asked_for_what_drawn_training_examples_are(runs, digits):
     np.testing.assert_array_equal(label[both["caption"][..., 0] - 100], both["label"])
     np.testing.assert_array_equal(both["label"], found["label"][:2])
     unlabeled = asked([0], conditions=("caption",))["caption"] - 100
+    train["caption"][::4] = 0  # images without a caption
+    assert set((asked([0], conditions=("caption",))["caption"] - 100).ravel()) == set(rows[rows % 4 > 0])
     assert 0.4 < known[unlabeled].mean() < 0.6
     assert asked([0, 1], conditions=()) == {}
+
+
+def test_captions_beside_real_images_shrunk_ones_and_others_captions(runs, monkeypatch):
+    """A model that draws one training image satisfies the captions that are true of it."""
+    monkeypatch.setattr("jaxgen.evaluation.scorer.cached", lambda key, compute: compute())
+    dataset = data.load("shapes_32", max_objects=1)
+    image = dataset.train["image"][0]
+
+    def draw(key, state, num, condition):
+        return {"image": jnp.broadcast_to(image, (num, *image.shape))}
+
+    run = open_run(runs / "nb")
+    plan = run.plan._replace(model=run.plan.model._replace(sampler=Sampler(draw, ("caption",)), likelihood=None))
+    scoring = Scoring(metrics=("captions",), samples=120)
+    with Scorer(dataset, scoring, False) as scorer:
+        rows = {row["name"]: row["values"] for row in scorer.real_rows([plan.model])}
+        given = scorer._conditions(plan, np.arange(len(SEEDS)))["caption"]
+        found = scorer.values(plan, "one image", run.state, set())
+        titles = [metric.title for metric in scorer.requested.columns(set(found))]
+    real, shrunk, others = rows.values()
+    assert list(rows) == ["real against real", "real at 16x16", "real, others' captions"]
+    named = ["satisfied", "one object", "background", "color", "count", "shape", "size"]
+    assert titles == named  # no caption is of two objects, or of a relation
+    assert list(real) == ["satisfied", "satisfied_1", *(f"satisfied_{name}" for name in named[2:])]
+    assert real["satisfied"][0] > 0.99
+    assert 0.5 < shrunk["satisfied"][0] < 0.9 < shrunk["satisfied_color"][0]
+    assert others["satisfied"][0] < 0.1
+    assert 0.3 < others["satisfied_background"][0] < 0.7
+    for tokens, score in zip(given, found["satisfied"], strict=True):
+        texts = dataset.vocabulary.decode(tokens)
+        expected = np.mean([is_true(parse(text), see_tolerantly(image)) for text in texts])
+        assert score == pytest.approx(expected)
+
+
+def test_evaluation_has_the_labels_that_models_do_not_see(digits):
+    hidden = data.load("digits", image_size=16, labels=10)
+    assert (hidden.train["label"] < 0).sum() == 798
+    with Scorer(hidden, Scoring(metrics=("memorization",)), False) as scorer:
+        np.testing.assert_array_equal(scorer.dataset.train["label"], digits.train["label"])
 
 
 def test_images_that_training_draws_as_bits_are_scored_as_bits(digits, blocks):

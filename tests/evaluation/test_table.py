@@ -12,6 +12,7 @@ from sklearn.naive_bayes import BernoulliNB
 from jaxgen import data
 from jaxgen.cli.tables import metrics_table
 from jaxgen.data import pipeline
+from jaxgen.data.vocabulary import Vocabulary
 from jaxgen.evaluation import of_models, of_samples
 from jaxgen.evaluation.extractor import Extractor, batched, fitted, of_classifier
 from jaxgen.evaluation.of_samples import Examples, Sides
@@ -386,13 +387,15 @@ def test_every_score_has_a_column(sides, untrained_vae, digits):
     fake = examples(digits.train["image"], digits.train["label"])
     sides = sides._replace(learned=lambda fake, images: np.zeros(len(images)))
     given = set()
-    of_meshes = ("meshes", "vertex_error", "mesh_paths")
+    elsewhere = ("meshes", "vertex_error", "mesh_paths")  # tests/evaluation/test_mesh_scores.py
+    elsewhere += ("written_captions", "caption_truth")  # tests/metrics/test_written_captions.py
+    elsewhere += ("captions", "r_precision")  # tests/evaluation/test_scorer.py, tests/models/test_text.py
     for family in SAMPLES:
-        if family.name not in of_meshes:
+        if family.name not in elsewhere:
             given |= set(family.score(sides, fake))
     scoring = Scoring(importance_samples=2, examples=20, temperatures=2)
     for family in MODELS:
-        if family.name not in ("accuracy", "codes", "log_prob", *of_meshes):
+        if family.name not in ("accuracy", "codes", "log_prob", *elsewhere):
             given |= set(family.score(*untrained_vae, scoring))
     # of other models, spaces and larger images
     given |= {
@@ -406,7 +409,7 @@ def test_every_score_has_a_column(sides, untrained_vae, digits):
         "psnr",
         "ssim",
     }
-    given |= {column.key for name in of_meshes for column in FAMILIES[name].columns}  # tests/evaluation/test_meshes.py
+    given |= {column.key for name in elsewhere for column in FAMILIES[name].columns}
     given |= {f"{name}_{space}" for name in ("log_prob", "iwae", "ais", "distortion") for space in SPACES}
     found = columns(Context(digits, JUDGE, JUDGE), scoring, 808, given)
     assert {metric.key for metric in found} == given
@@ -422,12 +425,54 @@ def test_bounds_hold_of_what_is_given(sides, untrained_vae, digits):
     for image in (digits.train["image"], np.repeat(digits.train["image"][:1], len(digits.train["image"]), axis=0)):
         fake = examples(image, digits.train["label"])
         for family in SAMPLES:
-            if family.name in ("kid", "parzen", "diversity", "meshes"):
+            if family.name in ("kid", "parzen", "diversity", "meshes", "captions", "r_precision"):
                 continue
             for key, score in family.score(sides, fake).items():
                 least, largest = COLUMNS[key].bounds
                 assert least is None or score >= least - 1e-9, key
                 assert largest is None or score <= largest + 1e-9, key
+
+
+def test_which_captions_are_scored(digits):
+    spec = digits.spec._replace(entries={**digits.spec.entries, "caption": jax.ShapeDtypeStruct((5,), np.int32)})
+    shapes = digits._replace(name="shapes_32", spec=spec)
+    color = shapes._replace(
+        spec=spec._replace(entries={**spec.entries, "image": jax.ShapeDtypeStruct((8, 8, 3), "u1")})
+    )
+    for dataset, *words in (
+        (digits, "the data have no captions", "the data have no captions"),
+        (shapes._replace(name="mine"), "captions can be checked of shapes and shapes_32 only", ""),
+        (shapes, "the images have no colors", ""),
+        (color, "", ""),
+    ):
+        assert [FAMILIES[name].lacks(Context(dataset, None, None)) for name in ("captions", "r_precision")] == words
+    none = Context(color, None, None, captioned=False)
+    assert FAMILIES["captions"].lacks(none) == FAMILIES["r_precision"].lacks(none) == "its samples have no captions"
+
+
+TEST_CAPTIONS = ["a red circle", "a red circle on a black background", "a blue star", "a small blue star"]
+
+
+@pytest.mark.parametrize(("name", "expected"), [("mine", 1 / 3), ("shapes", 2 / 3)])
+def test_r_precision_by_hand(name, expected):
+    """The first of three images is more similar to a caption that is true of it too, the last to a false one.
+
+    Similarities are stated for each image, in the order of own captions and then of the test split's, sorted.
+    """
+    y, x = np.mgrid[:64, :64] - 32
+    disk = (np.hypot(x, y) < 10)[..., None] * np.array([255, 0, 0], np.uint8)
+    vocabulary = Vocabulary.of(TEST_CAPTIONS)
+    test = {"caption": vocabulary.encode(TEST_CAPTIONS, 7)}
+    own = ["a red circle", "a red circle", "a red circle"]
+
+    def similarities(images, captions):
+        np.testing.assert_array_equal(images, [disk] * 3)
+        assert captions == own + sorted(TEST_CAPTIONS)  # a blue star, a red circle, ... background, a small blue star
+        return np.array([[0.5, 0, 0, 0.2, 0.5, 0.9, 0.1], [0, 0.5, 0, 0.2, 0.5, 0.3, 0.1], [0, 0, 0.5, 0.7, 0.5, 0, 0]])
+
+    sides = Sides(SimpleNamespace(name=name, vocabulary=vocabulary, test=test), None, None, None, None, 0, similarities)
+    fake = Examples(np.stack([disk] * 3), None, captions=own)
+    assert of_samples.r_precision(sides, fake) == {"r_precision": pytest.approx(expected)}
 
 
 def test_which_columns_are_averaged_over_datasets():

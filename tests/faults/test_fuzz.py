@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import trimesh
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -24,12 +25,13 @@ from jaxgen.cli import commands
 from jaxgen.comparison.experiment import load_experiment
 from jaxgen.comparison.runs import plans
 from jaxgen.data import image_files
+from jaxgen.data.mesh_files import decoded
 from jaxgen.data.options import Options
 from jaxgen.data.readers import image_folder, mesh_folder
 from jaxgen.errors import UserError
 from jaxgen.evaluation.networks import WEIGHTS, load_classifier
 from jaxgen.training import Settings, loop, open_run, train
-from tests.data.readers.test_mesh_folder import FACES, VERTICES, obj, off, ply
+from tests.data.readers.test_mesh_folder import FACES, VERTICES, as_stl, obj, off, ply
 
 pytestmark = pytest.mark.slow
 
@@ -271,10 +273,12 @@ def test_folders_of_images(tmp_path_factory, files, captions):
 
 
 MESHES = {
-    ".obj": obj().encode(),
-    ".off": off().encode(),
-    ".ply": ply("ascii"),
-    ".PLY": ply("binary_little_endian"),
+    ".obj": lambda vertices: obj(vertices).encode(),
+    ".off": lambda vertices: off(vertices).encode(),
+    ".ply": lambda vertices: ply("ascii", vertices),
+    ".PLY": lambda vertices: ply("binary_little_endian", vertices),
+    ".stl": lambda vertices: as_stl(vertices, FACES),
+    ".glb": lambda vertices: trimesh.Trimesh(vertices, FACES, process=False).export(file_type="glb"),
 }
 
 
@@ -283,14 +287,18 @@ MESHES = {
 def test_meshes(tmp_path_factory, suffix, edits):
     """Accepted meshes have finite vertices, faces with valid indices, and the same connectivity."""
     folder = tmp_path_factory.mktemp("meshes")
-    for name, content in (("a", MESHES[suffix]), ("b", edited(MESHES[suffix], edits)), ("c", MESHES[suffix])):
-        (folder / f"{name}{suffix}").write_bytes(content)
+    for size, name in enumerate("abc", 1):
+        content = MESHES[suffix](np.float32(size) * VERTICES)
+        (folder / f"{name}{suffix}").write_bytes(edited(content, edits) if name == "b" else content)
     source, refused = tried(lambda: mesh_folder.read(Options("mesh_folder", data_from=str(folder))))
     if refused:
         return
-    np.testing.assert_array_equal(source.faces, FACES)
+    first = decoded(folder / f"a{suffix}")
+    np.testing.assert_array_equal(source.faces, first.faces)
+    if suffix != ".stl":
+        np.testing.assert_array_equal(source.faces, FACES)
     for split in source.splits.values():
-        assert split["mesh"].shape == (1, *VERTICES.shape)
+        assert split["mesh"].shape == first.vertices.shape
         assert np.isfinite(split["mesh"]).all()
 
 

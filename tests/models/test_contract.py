@@ -130,6 +130,16 @@ def test_steps_are_finite_pure_and_keep_the_state_a_fixed_point_of_types(name, b
         assert any(moved)
 
 
+@pytest.mark.parametrize("name", ["classifier", "naive_bayes", "cgan"])
+def test_examples_without_a_label_leave_the_state_finite(name, batch, begun):
+    """Models that read labels take -1 for an unknown one, and batches that hold nothing else."""
+    model, _, steps, state = begun(name)
+    assert "label" in model.needs
+    for unknown in (np.arange(32) % 2 == 0, np.full(32, True)):
+        new, metrics = steps[0](jax.random.key(1), state, batch | {"label": np.where(unknown, -1, batch["label"])})
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((new, metrics)))
+
+
 @pytest.mark.parametrize("name", [name for name in ALL if CONTRACTS[name].layers])
 def test_another_key_gives_another_start(name, begun):
     _, init, _, state = begun(name)

@@ -21,3 +21,10 @@ def test_an_lstm_by_hand():
     h, c = recurrent.lstm(jnp.float32([[log3, log3, log3, 1]]), jnp.float32([[2]]))
     expected = 0.75 * 2 + 0.75 * np.tanh(1)
     np.testing.assert_allclose((h[0, 0], c[0, 0]), (0.75 * np.tanh(expected), expected), rtol=1e-6)
+
+
+def test_a_gru_by_hand():
+    """Gates of log 3 open by 3/4: h' = 3/4 h + 1/4 tanh(1 + 3/4 (-2))."""
+    log3 = np.log(3)
+    gates, own = jnp.float32([[log3 - 1, log3 + 2, 1]]), jnp.float32([[1, -2, -2]])
+    np.testing.assert_allclose(recurrent.gru(gates, own, jnp.float32([[5]]))[0, 0], 3.75 - np.tanh(0.5) / 4, rtol=1e-6)

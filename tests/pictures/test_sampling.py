@@ -1,8 +1,10 @@
 """Pictures from small runs, against codes and images computed from the models one seed at a time."""
 
 import io
+import json
 import re
 import shutil
+import textwrap
 import time
 from functools import partial
 from types import SimpleNamespace
@@ -30,6 +32,7 @@ from jaxgen.training.engine import streams
 
 CLOTHES = ("T-shirt/top", "Trouser", "b:c", "d", "e?", "f", "g", "h", "i.", "j")  # Fashion-MNIST's, or harder
 SEEDS = {"vae": (5, 3), "gan": (1,), "bands": (0, 2), "classifier": (4, 2), "infogan": (6, 2), "naive_bayes": (0, 2)}
+SEEDS |= {"talk": (0, 3), "writer": (3, 1)}
 
 # Conditional, with latents: z is the brightness of the row of the class.
 BANDS = """
@@ -65,6 +68,61 @@ def make(config, spec):
                  latents=Latents(decode, Prior(prior, "uniform"), encode))
 """
 
+# Given captions: an image's level is 10 times the id of the second word, plus z; between two captions, of their mean.
+TALK = """
+from dataclasses import dataclass
+import jax, jax.numpy as jnp
+from jaxgen.model import Latents, Model, Phase, Prior, Sampler, State
+
+@dataclass(frozen=True)
+class Config:
+    size: int = 1  # numbers of z
+
+def make(config, spec):
+    spec.entries["caption"]
+    def init(key):
+        return State(jnp.int32(0), jnp.float32(0))
+    def step(key, state, batch):
+        return state._replace(params=state.params + 1), {"words": batch["caption"].sum().astype(jnp.float32)}
+    def prior(key, state, num):
+        return jax.random.normal(key, (num, config.size))
+    def level(z, words):
+        image = (10 * words + z[:, 0]) / 255
+        return {"image": jnp.broadcast_to(image[:, None, None, None], (len(z), 8, 8, 1))}
+    def second(condition):
+        return condition["caption"][:, 1].astype(jnp.float32)
+    def decode(state, z, condition):
+        return level(z, second(condition))
+    def between(state, z, condition, other, share):
+        return level(z, (1 - share) * second(condition) + share * second(other))
+    def draw(key, state, num, condition):
+        return {"image": jnp.round(255 * decode(state, prior(key, state, num), condition)["image"]).astype(jnp.uint8)}
+    return Model(init, (Phase("count", step, passes=1),), ("image", "caption"), Sampler(draw, ("caption",)),
+                 latents=Latents(decode, Prior(prior, "gaussian"), between=between))
+"""
+
+
+# Writes the image's brightness in tens, as words; the second seed one less.
+WRITER = """
+from dataclasses import dataclass
+import jax.numpy as jnp
+from jaxgen.model import Model, Phase, State
+
+@dataclass(frozen=True)
+class Config:
+    pass
+
+def make(config, spec):
+    def init(key):
+        return State(jnp.int32(0), jnp.int32(0))
+    def step(key, state, batch):
+        return state, {}
+    def caption(state, batch):
+        tens = batch["image"][:, 0, 0, 0].astype(jnp.int32) // 10
+        return jnp.where(jnp.arange(3) < tens[:, None], 2, 0) + jnp.where(jnp.arange(3) == 0, 1, 0)
+    return Model(init, (Phase("none", step),), ("image", "caption"), predict={"caption": caption})
+"""
+
 
 def still(make):
     """Makes a model that does not train, with weights 9 times as large: gray images would all look alike."""
@@ -96,9 +154,30 @@ def runs(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(infogan, "make", still(infogan.make))
         train("infogan", small, Settings(seeds=SEEDS["infogan"], **some), out=folder / "infogan")
+    (folder / "talk.py").write_text(TALK)
+    (folder / "told").mkdir()
+    told = [f"a {animal} on the mat" for animal in ("cat", "dog", "eel", "fox") for _ in range(3)]
+    for i, caption in enumerate(told):
+        Image.fromarray(np.full((8, 8), i, np.uint8)).save(folder / "told" / f"{i}.png")
+        with open(folder / "told" / "captions.jsonl", "a") as file:
+            file.write(json.dumps({"file": f"{i}.png", "caption": caption}) + "\n")
+    of_told = Settings(
+        dataset="image_folder", data_from=str(folder / "told"), seeds=SEEDS["talk"], batch_size=2, **some
+    )
+    train(str(folder / "talk.py"), None, of_told, out=folder / "talk")
     train("naive_bayes", None, Settings(seeds=SEEDS["naive_bayes"], **some), out=folder / "naive_bayes")
     logistic = {"network": "logistic", "learning_rate": 0.01}
     train("classifier", logistic, Settings(seeds=SEEDS["classifier"], **some), out=folder / "classifier")
+    lines = []
+    for split, tens in (("train", (1, 2)), ("validation", (1,)), ("test", (1, 2, 3))):
+        (folder / "images" / split).mkdir(parents=True)
+        for n in tens:
+            Image.new("L", (8, 8), 10 * n).save(folder / "images" / split / f"{n}.png")
+            lines.append(json.dumps({"file": f"{split}/{n}.png", "caption": "dark dark very very very gray"}))
+    (folder / "images" / "captions.jsonl").write_text("\n".join(lines))
+    (folder / "writer.py").write_text(WRITER)
+    own = {"dataset": "image_folder", "data_from": str(folder / "images"), "batch_size": 2, "caption_length": 3}
+    train(str(folder / "writer.py"), None, Settings(seeds=SEEDS["writer"], **own, **some), out=folder / "writer")
     return folder
 
 
@@ -153,7 +232,15 @@ def check_decoded(run, images, codes):
 
 
 def key_of(seed, kind):
-    place = {"samples": 0, "interpolation": 1, "traversal": 2, "arithmetic": 3, "reconstructions": 4, "codes": 9}[kind]
+    place = {
+        "captions": 11,
+        "samples": 0,
+        "interpolation": 1,
+        "traversal": 2,
+        "arithmetic": 3,
+        "reconstructions": 4,
+        "codes": 9,
+    }[kind]
     return jax.random.fold_in(streams(seed).sample, 2**31 + place)
 
 
@@ -589,6 +676,46 @@ def test_a_classifier_that_is_always_right(opened, tmp_path, monkeypatch):
     assert (pixels[18 + 92 + 4 + 18 :][:92] == 128).all()
 
 
+# Written captions
+
+
+def test_written_captions_stand_below_their_images(runs, tmp_path):
+    """Ids from 2 on are gray, very, dark by frequency: three of very, two of dark, one of gray in each caption."""
+    with np.load(sample(runs / "writer", "captioned", out=tmp_path / "a.npz")) as file:
+        arrays = dict(file)
+    images = np.stack([np.full((8, 8, 1), 10 * n, np.uint8) for n in (1, 2, 3)])
+    np.testing.assert_array_equal(arrays["image"], images)
+    assert arrays["example"].tolist() == [0, 1, 2]
+    assert arrays["seed"].tolist() == [3, 1]
+    assert "true" not in arrays
+    np.testing.assert_array_equal(arrays["caption"], [[[3, 0, 0], [3, 2, 0], [3, 2, 2]]] * 2)
+    words = open_run(runs / "writer").plan.dataset.vocabulary.words
+    first, second = words[1], words[0]
+    texts = [[first], [f"{first} {second}"], [f"{first} {second} {second}"]]
+    with Image.open(sample(runs / "writer", "captioned", out=tmp_path / "a.png")) as picture:
+        pixels = np.asarray(picture)[:, :, None]
+    cells = labeled(images.repeat(7, 1).repeat(7, 2), texts)
+    grids = [captioned(image_grid(cells, 4), f"seed {seed}") for seed in (3, 1)]
+    np.testing.assert_array_equal(pixels, stacked(grids))
+
+
+def test_captions_of_scenes_are_marked_and_long_ones_are_broken():
+    """The second caption is the first image's: false of its own."""
+    found = data.load("shapes")
+    rows = kinds._spread(SimpleNamespace(plan=SimpleNamespace(dataset=found)), 3)
+    written = found.test["caption"][rows[[0, 0, 2]]]
+    model = Model(None, (), ("image",), predict={"caption": lambda state, batch: jnp.asarray(written)})
+    plan = SimpleNamespace(model=model, dataset=found, settings=SimpleNamespace(seeds=(0,)))
+    drawn = kinds.written_captions(SimpleNamespace(plan=plan, state=jnp.zeros(1)), kinds.Asked(num=3))
+    assert drawn.arrays["true"].tolist() == [[True, False, True]]
+    texts = [textwrap.wrap(text, 28) for text in found.vocabulary.decode(written)]
+    most = max(map(len, texts))
+    assert most > 1
+    lines = [[*t, *[""] * (most - len(t)), m] for t, m in zip(texts, ("true", "FALSE", "true"), strict=True)]
+    cells = labeled(found.test["image"][rows], lines)
+    np.testing.assert_array_equal(drawn.grids[0], captioned(image_grid(cells, 4), "seed 0"))
+
+
 # Inferred codes
 
 
@@ -618,13 +745,13 @@ def test_each_code_moves_along_its_rows(num, runs, opened, tmp_path):
     with Image.open(sample(runs / "infogan", "codes", out=tmp_path / "a.png", **options)) as picture:
         pixels = np.asarray(picture)[:, :, None]
     titles = ("categorical code", "continuous code 1, -2 to 2", "continuous code 2, -2 to 2")
-    tall = 18 + 4 * (9 * rows - 1)  # the words, and the images enlarged
+    tall = 36 + 4 * (9 * rows - 1)  # the words in two lines, and the images enlarged
     assert pixels.shape == (6 * (tall + 4) - 4, 4 * (9 * 4 - 1), 1)
     for i, block in np.ndindex(2, 3):
         shown = pixels[(3 * i + block) * (tall + 4) :][:tall]
         words = captioned(shown[:0], f"seed {SEEDS['infogan'][i]}: {titles[block]}")
-        np.testing.assert_array_equal(shown[:18], words)
-        images = cells(shown[18::4, ::4, 0], 1, rows, 4)[0]
+        np.testing.assert_array_equal(shown[:36], words)
+        images = cells(shown[36::4, ::4, 0], 1, rows, 4)[0]
         np.testing.assert_array_equal(images, arrays["image"][i, block])
 
 
@@ -633,6 +760,7 @@ def test_a_kinds_keys_are_its_own_for_good():
     assert {name: kind.stream for name, kind in KINDS.items()} == {
         "samples": 0, "interpolation": 1, "traversal": 2, "arithmetic": 3, "reconstructions": 4, "animation": 5,
         "manifold": 6, "classified": 7, "attribute": 8, "codes": 9, "completions": 10,
+        "captions": 11, "captioned": 12,
     }  # fmt: skip
 
 
@@ -643,13 +771,19 @@ def test_a_kinds_keys_are_its_own_for_good():
 def test_the_same_call_writes_the_same_file_and_no_other_over_it(kind, runs, tmp_path):
     run = shutil.copytree(
         runs
-        / {"manifold": "bands", "classified": "classifier", "codes": "infogan", "completions": "bands"}.get(
-            kind, "vae"
-        ),
+        / {
+            "captions": "talk",
+            "manifold": "bands",
+            "classified": "classifier",
+            "codes": "infogan",
+            "completions": "bands",
+            "captioned": "writer",
+        }.get(kind, "vae"),
         tmp_path / "run",
     )
     groups = {"arithmetic": ("0", "1", "2"), "attribute": ("0", "1")}
     options = {"groups": groups[kind]} if kind in groups else {}
+    options |= {"caption": ("a cat", "a dog")} if kind == "captions" else {}
     file = sample(run, kind, **options)
     assert file == run / f"{kind}{'.gif' if kind == 'animation' else '.png'}"
     first = file.read_bytes()
@@ -673,10 +807,11 @@ def test_the_same_call_writes_the_same_file_and_no_other_over_it(kind, runs, tmp
          "interpolation can be written as .png, .npz, .gif or .webp, not as 'a.jpg'"),
         ("vae", "interpolation", {"dims": (1,)}, "--dims applies to traversal, not to interpolation"),
         ("vae", "samples", {"steps": 3},
-         "--steps applies to interpolation, traversal, manifold, attribute, completions, not to samples"),
+         "--steps applies to interpolation, traversal, manifold, attribute, completions, captions, not to samples"),
         ("vae", "reconstructions", {"groups": ("1", "2", "3")},
          "--groups applies to arithmetic, attribute, not to reconstructions"),
         ("vae", "animation", {"num": 3}, "not to animation"),
+        ("vae", "samples", {"rejection": 2}, "--rejection applies to models given labels, not to vae"),
         ("vae", "animation", {"out": "a.png"}, "animation can be written as .gif or .webp, not as 'a.png'"),
         ("vae", "arithmetic", {}, "--kind arithmetic needs --groups A B C, three classes of digits"),
         ("vae", "arithmetic", {"groups": ("1", "2")}, "--kind arithmetic needs --groups A B C, three classes"),
@@ -701,7 +836,7 @@ def test_the_same_call_writes_the_same_file_and_no_other_over_it(kind, runs, tmp
         ("vae", "manifold", {"num": 3}, "--num applies to samples, interpolation, traversal, "),
         ("gan", "traversal", {"around": 0}, "gan does not encode images: leave --around out"),
         ("gan", "reconstructions", {},
-         "gan does not encode images; models that can: autoencoder, vae, vqvae, vqvae2, vaegan"),
+         "gan does not encode images; models that can: autoencoder, vae, dgdn, vqvae, vqvae2, vaegan"),
         ("gan", "arithmetic", {"groups": ("1", "2", "3")},
          "gan does not encode images; models that can: autoencoder, vae, vaegan"),
         ("bands", "arithmetic", {"groups": ("1", "2", "3")},
@@ -712,6 +847,22 @@ def test_the_same_call_writes_the_same_file_and_no_other_over_it(kind, runs, tmp
          "infogan has no gaussian or uniform prior to move in; models that can: autoencoder, vae"),
         ("vae", "completions", {},
          "vae does not complete images; models that can: "),
+        ("vae", "samples", {"caption": ("a cat",)}, "vae is given no captions"),
+        ("vae", "interpolation", {"caption": ("a cat",)}, "--caption applies to samples, captions, not to interp"),
+        ("vae", "captions", {"caption": ("a", "b")}, "vae has no images between two captions; models that can: none"),
+        ("talk", "captions", {}, "--kind captions needs two captions, as in --caption 'a red circle' 'a blue square'"),
+        ("talk", "captions", {"caption": ("a cat",)}, "--kind captions needs two captions"),
+        ("talk", "samples", {"caption": ()}, "--caption must give at least one caption"),
+        ("talk", "samples", {"caption": ("a cat", "a dog", "a fox"), "num": 2},
+         "--num must be at least 3, one a caption, not 2"),
+        ("talk", "samples", {"caption": ("a cat", "Zebras!")},
+         "caption 'Zebras!' has no word of the run's captions, such as a, mat, on, the, "),
+        ("talk", "samples", {"caption": (" ",)}, "caption ' ' has no word of the run's captions"),
+        ("talk", "samples", {"captions": "nowhere.txt"}, "cannot read nowhere.txt (No such file or directory)"),
+        ("talk", "samples", {"captions": "nowhere.txt", "caption": ("a cat",)},
+         "captions are given by --caption or by the file --captions, not by both"),
+        ("vae", "captioned", {}, "vae writes no captions; models that can: none"),
+        ("writer", "captioned", {"num": 4}, "--num must be at most 3, the test images of image_folder, not 4"),
         ("vae", "classified", {}, "vae does not classify; models that can: classifier, naive_bayes"),
         ("bands", "samples", {"num": 9}, "--num must be at least 10, one a class, not 9"),
         ("classifier", "interpolation", {}, "classifier does not decode latents; models that can: autoencoder, vae"),
@@ -762,6 +913,76 @@ def test_a_webp_of_many_seeds_that_is_too_large(runs, tmp_path, monkeypatch):
     monkeypatch.setattr("jaxgen.drawing.WEBP_SIDE", 100)
     with pytest.raises(UserError, match=r"a WebP has at most 100 pixels a side, not .*; choose \.gif"):
         sample(runs / "vae", "interpolation", out=tmp_path / "path.webp")
+
+
+CAPTIONS = ("a dog on the mat", "A CAT")
+
+
+def ids(run, captions):
+    return run.plan.dataset.vocabulary.encode(captions, 5)
+
+
+@pytest.mark.parametrize(("num", "columns"), [(None, 8), (7, 3)])
+def test_samples_of_given_captions(num, columns, runs, opened, tmp_path):
+    """As many of each caption, in the order given, below the words as they were given."""
+    out, dataset = tmp_path / "a.npz", opened["talk"].plan.dataset
+    with np.load(sample(runs / "talk", caption=CAPTIONS, num=num, out=out)) as file:
+        arrays = dict(file)
+    encoded = ids(opened["talk"], CAPTIONS)
+    assert dataset.vocabulary.decode(encoded[1:]) == ["a cat"]
+    np.testing.assert_array_equal(arrays["caption"], np.tile(encoded.repeat(columns, axis=0), (2, 1)))
+    assert arrays["seed"].tolist() == [0] * 2 * columns + [3] * 2 * columns
+    levels = arrays["image"][:, 0, 0, 0].astype(float)
+    np.testing.assert_array_less(np.abs(levels - 10 * arrays["caption"][:, 1]), 5)
+    with Image.open(sample(runs / "talk", caption=CAPTIONS, num=num, out=tmp_path / "a.png")) as picture:
+        pixels = np.asarray(picture)[:, :, None]
+    rows = arrays["image"].reshape(2, 2, columns, 8, 8, 1)
+    rows = [[enlarged(image_grid(row, columns), 7) for row in of_seed] for of_seed in rows]
+    grids = [stacked([captioned(*each) for each in zip(of_seed, CAPTIONS, strict=True)]) for of_seed in rows]
+    np.testing.assert_array_equal(pixels, stacked(grids))
+
+
+def test_captions_of_a_file_are_those_of_its_lines(runs, tmp_path):
+    (tmp_path / "a.txt").write_text("a dog on the mat\n\n  A CAT \n", encoding="utf-8-sig")
+    given = sample(runs / "talk", caption=CAPTIONS, out=tmp_path / "a.png").read_bytes()
+    assert sample(runs / "talk", captions=tmp_path / "a.txt", out=tmp_path / "b.png").read_bytes() == given
+    (tmp_path / "a.txt").write_bytes(b"a \xff")
+    for content, words in ((b"a \xff", r"is not UTF-8 text \(byte 2\)"), (b"\n", "has no captions: write one a line")):
+        (tmp_path / "a.txt").write_bytes(content)
+        with pytest.raises(UserError, match=words):
+            sample(runs / "talk", captions=tmp_path / "a.txt", out=tmp_path / "c.png")
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_words_that_are_unknown_or_too_many_are_told(shown, runs, tmp_path, capsys):
+    captions = ("a big cat, big", "a dog on the mat on the mat")
+    sample(runs / "talk", caption=captions, num=2, out=tmp_path / "a.png", progress=shown)
+    expected = (
+        "caption 'a big cat, big': not in the vocabulary, so read as unknown: big, ,\n"
+        "caption 'a dog on the mat on the mat': only the first 5 of its 8 words are read\n"
+    )
+    assert capsys.readouterr().err == (expected if shown else "")
+
+
+def test_between_two_captions_the_noise_stays(runs, opened, tmp_path):
+    """Each row has its own z from the first caption's images to the second's, in even steps."""
+    options = {"caption": ("a cat", "a fox"), "num": 3, "steps": 5}
+    with np.load(sample(runs / "talk", "captions", out=tmp_path / "a.npz", **options)) as file:
+        arrays = dict(file)
+    prior = opened["talk"].plan.model.latents.prior
+    z = np.stack([prior.sample(key_of(seed, "captions"), None, 3) for seed in SEEDS["talk"]])
+    np.testing.assert_array_equal(arrays["z"], z)
+    (cat, fox), shares = ids(opened["talk"], options["caption"])[:, 1], np.array([0, 0.25, 0.5, 0.75, 1])
+    np.testing.assert_array_equal(arrays["share"], shares)
+    expected = 10 * ((1 - shares) * cat + shares * fox) + z  # [seeds, rows, steps]
+    assert np.abs(arrays["image"][..., 0, 0, 0] - expected).max() < 0.501
+    assert arrays["image"].shape == (2, 3, 5, 8, 8, 1)
+    with Image.open(sample(runs / "talk", "captions", out=tmp_path / "a.png", **options)) as picture:
+        pixels = np.asarray(picture)[:, :, None]
+    grids = [enlarged(image_grid(rows.reshape(15, 8, 8, 1), 5), 7) for rows in arrays["image"]]
+    np.testing.assert_array_equal(pixels, stacked([captioned(grid, "a cat -> a fox") for grid in grids]))
+    with Image.open(sample(runs / "talk", "captions", out=tmp_path / "a.gif", **options)) as moving:
+        assert moving.n_frames == 8
 
 
 def test_samples_given_captions_are_rows_below_them():

@@ -46,6 +46,7 @@ def row_pictures(folder, number, name, size, channels, classes):
         "columns": columns,
         "classes": classes,
         "interpolation": paths if number else None,
+        "path_labels": None,
         "nearest": nearest if name != "vae" else None,
     }
 

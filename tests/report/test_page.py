@@ -184,13 +184,16 @@ def pictures(curves, tmp_path):
                     "columns": 3,
                     "classes": None,
                     "interpolation": {10: pairs},
+                    "path_labels": None,
                     "nearest": {10: (images(5, 12), images(6, 12))},
+                    "captioned": {11: images(9, 1)[0]},
                 },
                 "gan": {
                     "progress": {12: progress(12, (0, 700))},
                     "columns": 3,
                     "classes": ["ship", "aeroplane"],
                     "interpolation": None,
+                    "path_labels": None,
                     "nearest": None,
                 },
             },
@@ -409,7 +412,7 @@ def grid(images, columns):
 def test_every_picture(write, pictures):
     page = Page(write())
     shown = {attrs["alt"]: attrs for attrs, _ in page.all("img")}
-    assert len(shown) == len(page.all("img")) == 1 + 3 + 3 + 2 + 3 + 1 + 1
+    assert len(shown) == len(page.all("img")) == 1 + 3 + 3 + 2 + 3 + 1 + 1 + 1
     rows, real = pictures["digits"]["rows"], pictures["digits"]["real"]
     assert shown["7 real images"]["width"] == "112"  # 8 * (3 * 5 - 1): pixels as large as the samples'
     np.testing.assert_array_equal(pixels(shown["7 real images"]), grid(real, 3))
@@ -421,6 +424,9 @@ def test_every_picture(write, pictures):
         assert ("hidden" in attrs) == (step not in (700, 1500))  # without scripts, the last step
     np.testing.assert_array_equal(
         pixels(shown["interpolations of vae, seed 10"]), grid(np.concatenate([images(3, 3), images(4, 3)]), 3)
+    )
+    np.testing.assert_array_equal(
+        pixels(shown["test images above the captions that vae, seed 11, writes"]), images(9, 1)[0, :, :, 0]
     )
     # 12 pairs make ten and two
     samples, neighbors, blank = images(5, 12), images(6, 12), np.full((8, 4, 4, 1), 128, np.uint8)
@@ -502,7 +508,7 @@ def test_html_in_names_is_escaped(write, results, table, pictures):
     assert len(page.all("script")) == 1
     assert not page.all("img", src="x")
     assert page.all("title")[0][1] == bad
-    assert len(page.all("img")) == 14
+    assert len(page.all("img")) == 15
 
 
 def test_the_same_bytes_twice(results, pictures, tmp_path):
@@ -518,7 +524,14 @@ def test_the_size_is_capped(results, monkeypatch, tmp_path):
     files = {step: tmp_path / f"{step}.png" for step in range(0, 100, 10)}
     for file in files.values():  # noise, which WebP cannot compress either
         file.write_bytes(to_png(rng.integers(256, size=(99, 99, 3)).astype(np.uint8)))
-    row = {"progress": {10: files}, "columns": 1, "classes": None, "interpolation": None, "nearest": None}
+    row = {
+        "progress": {10: files},
+        "columns": 1,
+        "classes": None,
+        "interpolation": None,
+        "path_labels": None,
+        "nearest": None,
+    }
     pictures = {"digits": {"rows": {"vae": row}}}
 
     def steps(most):

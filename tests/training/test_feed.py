@@ -16,6 +16,7 @@ from jaxgen import data, dependencies
 from jaxgen.data import pipeline
 from jaxgen.data.vocabulary import Vocabulary
 from jaxgen.errors import UserError
+from jaxgen.model import Phase
 from jaxgen.training import Settings, engine, feed, open_run, train
 from jaxgen.training.checkpoints import Checkpoints
 from jaxgen.training.engine import streams
@@ -253,6 +254,70 @@ def test_a_run_sees_the_captions_that_are_drawn(spy, tmp_path, how):
         weights = np.arange(1, 25)[:, None] * np.arange(1, BATCH + 1)  # by step and place in the batch
         seen = np.tensordot(weights, captions.tokens[rows].astype(int), 2)
         np.testing.assert_array_equal(run.state.params["seen"][n], seen)
+
+
+# Batches of two streams
+
+
+def labeled(share, **changes):
+    return settings(labels=20, subset=1, labeled_share=share, **changes)
+
+
+@pytest.mark.parametrize(("share", "own"), [(0.4, 6), (1.0, 16)])
+def test_a_share_of_each_batch_is_of_labeled_examples(share, own):
+    """The first `own` of 16 are a stream of the 20 kept ones, the others of all 808: each kept one equally often."""
+    found, how, keys = data.load("digits", labels=20, subset=1), labeled(share), streams(0).data
+    phase = Phase("train", None)
+    rows, weights = feed.chunk_rows(phase, keys, 808, how, 0, 40, 80, 50, found.kept)
+    assert rows.shape == (50, BATCH)
+    assert rows.dtype == np.int32
+    assert (weights[:40] == 1).all()
+    rows = rows[:40]
+    kept_key = jax.random.fold_in(keys, pipeline.KEPT)
+    np.testing.assert_array_equal(rows[:, :own], found.kept[pipeline.stream(kept_key, 20, own, 40, 40)])
+    assert np.ptp(np.bincount(rows[:, :own].ravel(), minlength=808)[found.kept]) == 0
+    if own < BATCH:
+        np.testing.assert_array_equal(rows[:, own:], pipeline.stream(keys, 808, BATCH - own, 40, 40))
+    passed, weights = feed.chunk_rows(Phase("count", None, passes=1), keys, 808, how, 0, 0, 51, 51, found.kept)
+    np.testing.assert_array_equal(np.sort(passed.ravel()[:808]), np.arange(808))  # phases of passes are as ever
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_a_run_sees_batches_of_two_streams(spy, tmp_path, resumed):
+    """Each seed's own order has both streams of its own."""
+    if resumed:
+        quiet(spy, None, labeled(0.4, seeds=(4, 9), own_order=True, steps=9), tmp_path / "run")
+    run = quiet(spy, None, labeled(0.4, seeds=(4, 9), own_order=True), tmp_path / "run", resume=resumed)
+    found = data.load("digits", labels=20, subset=1)
+    for n, seed in enumerate((4, 9)):
+        rows = pipeline.mixed(streams(seed).data, 808, found.kept, 6, BATCH, 0, 24)
+        weights = np.arange(1, 25)[:, None] * np.arange(1, BATCH + 1)
+        seen = np.tensordot(weights, found.train["image"][rows].astype(int), 2)
+        np.testing.assert_array_equal(run.state.params["seen"][n], seen)
+    described = json.loads((tmp_path / "run" / "dataset.json").read_text())
+    assert (described["options"]["labels"], described["options"]["subset"]) == (20, 1)
+    assert "labels of 20 of the 808 training examples kept (subset 1, " in described["note"]
+    np.testing.assert_array_equal(open_run(run.path).plan.dataset.train["label"], found.train["label"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"labels": 20, "labeled_share": 0.01},
+            "must be at most 1 and at least one example of a batch of 16",
+        ),
+        (
+            {"labels": 20, "labeled_share": 1.1},
+            "must be at most 1 and at least one example of a batch of 16",
+        ),
+        ({"labeled_share": 0.5}, "labeled_share only applies with --labels or --captions"),
+        ({"labels": 20, "labeled_share": 0.5, "pipeline": "grain"}, "labeled_share needs the data in memory"),
+    ],
+)
+def test_shares_that_cannot_be(spy, tmp_path, changes, words):
+    with pytest.raises(UserError, match=words):
+        quiet(spy, None, settings(**changes), tmp_path / "run")
 
 
 # The table's models

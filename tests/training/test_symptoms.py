@@ -7,6 +7,7 @@ from jaxgen.training.symptoms import symptoms
 WON = "the {}discriminator has won: it tells over 99% of real and of fake examples apart"
 COLLAPSED = "the samples have collapsed: they vary less than a twentieth as much as real ones"
 UNUSED = "the {} codebook has collapsed: a twentieth of its codes or less are used"
+IGNORED = "the discriminator ignores conditions: real examples with those of others pass as well"
 MISSING = "modes are missing: samples fall on fewer than half as many as real examples"
 
 
@@ -25,6 +26,8 @@ MISSING = "modes are missing: samples fall on fewer than half as many as real ex
             {name: 1.0 for head in ("", "manifold_") for name in (f"{head}real_accuracy", f"{head}fake_accuracy")},
             [WON.format(""), WON.format("manifold ")],
         ),
+        ({"real_score": 0.8, "wrong_score": 0.76}, [IGNORED]),
+        ({"real_score": 0.8, "wrong_score": 0.74}, []),
         ({"top_used": 0.05, "bottom_used": 0.051}, [UNUSED.format("top")]),
         ({"spread": 0.049}, [COLLAPSED]),
         ({"spread": 0.05}, []),

@@ -1,4 +1,4 @@
-"""`shapes`: pictures of one to three colored shapes with an English caption each, drawn by rule.
+"""`shapes` and `shapes_32`: pictures of one to three colored shapes with an English caption each, drawn by rule.
 
 A scene has a plain background and one to three objects: circles, squares, triangles and stars that do not
 touch. Objects of one kind form a group. Groups differ in color, so a color identifies a group. A single
@@ -15,7 +15,9 @@ too, and an image alone decides whether a caption is true. The captions are
 
 with the words of BACKGROUNDS, SIZES, COLORS, SHAPES and RELATIONS. A caption is true of an image with the
 named background and sizes (where it names them), with the named objects and no others, and where the first
-group is in the stated relation to the group that follows the relation.
+group is in the stated relation to the group that follows the relation. `jaxgen.metrics.captions` checks it.
+
+The pictures of `shapes_32` are the same scenes, drawn with half as many pixels a side.
 """
 
 from itertools import combinations, pairwise
@@ -27,6 +29,10 @@ from jaxgen.data.options import Options
 from jaxgen.data.source import Source
 
 IMAGE_SIZE = 64
+"""Side of a picture of `shapes`, the unit of all lengths here."""
+
+SMALL_SIZE = 32
+"""Side of a picture of `shapes_32`, in pixels."""
 
 COLORS = {
     "red": (255, 0, 0),
@@ -105,26 +111,30 @@ class Scenes(NamedTuple):
 
 def identity(options: Options) -> str:
     """The version of the rule."""
-    del options  # there is one dataset
+    del options  # it is one rule for all
     return "1"
 
 
 def read(options: Options) -> Source:
-    """The splits, of `image` uint8 [n, 64, 64, 3], `caption` str [n] and `label` int32 [n], an index of CLASSES."""
-    del options
+    """The splits, of `image` uint8 [n, 64, 64, 3], `caption` str [n] and `label` int32 [n], an index of CLASSES.
+
+    `options.max_objects` leaves out scenes of more objects.
+    """
+    size = SMALL_SIZE if options.dataset_name == "shapes_32" else IMAGE_SIZE
     splits = {}
     for seed, (split, num) in enumerate(EXAMPLES.items()):
         rng = np.random.Generator(np.random.PCG64(seed))
-        scenes = draw(rng, num)
-        splits[split] = {"image": render(scenes), "caption": captions(rng, scenes), "label": labels(scenes)}
+        scenes = draw(rng, num, options.max_objects or 3)
+        splits[split] = {"image": render(scenes, size), "caption": captions(rng, scenes), "label": labels(scenes)}
     return Source(
         splits, "pictures and captions drawn by jaxgen's own rule, each split independently of the others", CLASSES
     )
 
 
-def draw(rng: np.random.Generator, num: int) -> Scenes:
-    """Random scenes with equally frequent classes (to within one)."""
-    group = ARRANGEMENTS[rng.integers(len(ARRANGEMENTS), size=num)]
+def draw(rng: np.random.Generator, num: int, most: int = 3) -> Scenes:
+    """Random scenes of at most `most` objects, with equally frequent classes (to within one)."""
+    arrangements = ARRANGEMENTS[(ARRANGEMENTS != NONE).sum(axis=1) <= most]
+    group = arrangements[rng.integers(len(arrangements), size=num)]
     # Attributes are drawn for three groups, then assigned to the objects.
     several = (group > 0).any(axis=1)
     size = np.column_stack([several | (rng.random(num) < 0.5), np.zeros((num, 2), bool)]).astype(int)
@@ -162,31 +172,32 @@ def labels(scenes: Scenes) -> np.ndarray:
     return (scenes.color[:, 0] * len(SHAPES) + scenes.shape[:, 0]).astype(np.int32)
 
 
-def render(scenes: Scenes) -> np.ndarray:
-    """The pictures, uint8 [n, 64, 64, 3]: antialiased, each object in its plain color on the plain background."""
+def render(scenes: Scenes, size: int = IMAGE_SIZE) -> np.ndarray:
+    """The pictures, uint8 [n, size, size, 3]: antialiased, each object in its plain color on the plain background."""
     colors, backgrounds = (np.array(list(x.values()), np.int16) for x in (COLORS, BACKGROUNDS))
     num = len(scenes.background)
-    images = np.empty((num, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
+    images = np.empty((num, size, size, 3), np.uint8)
     for start in range(0, num, CHUNK):
         part = Scenes(*(x[start : start + CHUNK] for x in scenes))
         background = backgrounds[part.background][:, None, None]
-        pixels = np.tile(background, (1, IMAGE_SIZE, IMAGE_SIZE, 1))
+        pixels = np.tile(background, (1, size, size, 1))
         for i in range(3):
             for shape, name in enumerate(SHAPES):
                 (rows,) = np.nonzero((part.group[:, i] != NONE) & (part.shape[:, i] == shape))
-                opacity = _opacity(name, part.center[rows, i], part.side[rows, i])
+                opacity = _opacity(name, part.center[rows, i], part.side[rows, i], size)
                 contrast = colors[part.color[rows, i]][:, None, None] - background[rows]
                 pixels[rows] += opacity[..., None] * (contrast // 255)
         images[start : start + CHUNK] = pixels
     return images
 
 
-def _opacity(shape: str, center: np.ndarray, side: np.ndarray) -> np.ndarray:
-    """Coverage of each pixel by n objects of one shape, int16 [n, 64, 64], 0 to 255.
+def _opacity(shape: str, center: np.ndarray, side: np.ndarray, size: int) -> np.ndarray:
+    """Coverage of each pixel by n objects of one shape, int16 [n, size, size], 0 to 255.
 
     It is approximated as linear in the distance to the outline, over a width of one pixel.
     """
-    pixel = np.arange(IMAGE_SIZE, dtype=np.float32) + np.float32(0.5)
+    center, side = (lengths * (size / IMAGE_SIZE) for lengths in (center, side))
+    pixel = np.arange(size, dtype=np.float32) + np.float32(0.5)
     x, y = np.moveaxis(pixel - center.astype(np.float32)[..., None], 1, 0)
     distance = _distance(shape, x[:, None, :], y[:, :, None], side.astype(np.float32)[:, None, None] / 2)
     return np.rint(255 * np.clip(0.5 - distance, 0, 1)).astype(np.int16)

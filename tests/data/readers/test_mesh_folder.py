@@ -5,8 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.stats
+import trimesh
 
 from jaxgen import data
+from jaxgen.data.mesh_files import decoded
 from jaxgen.data.options import Options
 from jaxgen.data.readers.mesh_folder import identity, read
 from jaxgen.errors import UserError
@@ -46,8 +49,10 @@ def write(folder, contents):
     return Options("mesh_folder", data_from=str(folder))
 
 
-def three(folder, content, suffix):
-    return write(folder, {f"{i}{suffix}": content for i in range(3)})
+def one(folder, content, suffix):
+    """Decodes a file with this content."""
+    write(folder, {f"0{suffix}": content})
+    return decoded(folder / f"0{suffix}")
 
 
 def everything(source):
@@ -93,12 +98,10 @@ FORMATS = {
 
 @pytest.mark.parametrize("form", FORMATS)
 def test_every_format_keeps_vertices_and_faces_exactly(tmp_path, form):
-    source = read(three(tmp_path, *FORMATS[form]))
-    assert source.faces.dtype == np.int32
-    np.testing.assert_array_equal(source.faces, FACES)
-    for entries in source.splits.values():
-        assert entries["mesh"].dtype == np.float32
-        np.testing.assert_array_equal(entries["mesh"], VERTICES[None])
+    found = one(tmp_path, *FORMATS[form])
+    assert (found.vertices.dtype, found.faces.dtype, found.note) == (np.float32, np.int32, "")
+    np.testing.assert_array_equal(found.faces, FACES)
+    np.testing.assert_array_equal(found.vertices, VERTICES[None])
 
 
 def test_ply_with_texture_coordinates(tmp_path):
@@ -108,9 +111,9 @@ def test_ply_with_texture_coordinates(tmp_path):
     lines = rest.splitlines()
     for i in range(len(FACES)):
         lines[len(VERTICES) + i] += f" 6 0 0 {i} 0 {i} {i}"
-    source = read(three(tmp_path, head + "end_header\n" + "\n".join(lines) + "\n", ".ply"))
-    np.testing.assert_array_equal(source.faces, FACES)
-    np.testing.assert_array_equal(everything(source), np.stack([VERTICES] * 3))
+    found = one(tmp_path, head + "end_header\n" + "\n".join(lines) + "\n", ".ply")
+    np.testing.assert_array_equal(found.faces, FACES)
+    np.testing.assert_array_equal(found.vertices, VERTICES[None])
 
 
 @pytest.mark.parametrize(
@@ -119,7 +122,7 @@ def test_ply_with_texture_coordinates(tmp_path):
     + [(ply(kind, faces=[[0, 1, 4, 2]]), ".ply") for kind in ("ascii", "binary_little_endian", "binary_big_endian")],
 )
 def test_a_quadrilateral_is_two_triangles(tmp_path, content, suffix):
-    faces = read(three(tmp_path, content, suffix)).faces
+    faces = one(tmp_path, content, suffix).faces
     # the same corners in the same orientation, two triangles with a common diagonal
     assert faces.tolist() == [[0, 1, 4], [4, 2, 0]]
 
@@ -189,7 +192,6 @@ def test_bad_files_without_which_nothing_is_left(tmp_path):
     (tmp_path / "1.obj").write_text("v 1 2\n")
     with pytest.raises(UserError, match=r"no mesh is left for validation with --skip-bad: .*1\.obj: not readable"):
         read(options)
-    three(tmp_path, "v 1 2\n", ".obj")
     write(tmp_path, {f"{i}.obj": "" for i in range(5)})
     with pytest.raises(
         UserError, match=r"no mesh is left for train with --skip-bad: .*0\.obj: the file is empty; .*1\."
@@ -208,9 +210,9 @@ def test_what_is_passed_over_is_told(tmp_path):
     options = numbered(tmp_path, 4)
     assert "passed over" not in read(options).note
     before = identity(options)
-    write(tmp_path, {"a.stl": "", "b.STL": "", "a.mtl": "", "README": "", ".hidden": ""})
+    write(tmp_path, {"a.fbx": "", "b.FBX": "", "a.mtl": "", "README": "", ".hidden": ""})
     (tmp_path / "more.obj").mkdir()
-    assert read(options).note.endswith("; passed over: 1 without suffix, 1 .mtl, 2 .stl, 1 folder")
+    assert read(options).note.endswith("; passed over: 1 without suffix, 2 .fbx, 1 .mtl, 1 folder")
     assert identity(options) != before
 
 
@@ -221,16 +223,117 @@ def test_meshes_in_folders_inside(tmp_path):
     assert message == f"{tmp_path}: no meshes in it, but in its folder b; one folder is read: name it"
 
 
-def test_copies_in_several_splits_are_told(tmp_path):
+def test_copies_in_several_splits_are_refused(tmp_path):
     options = numbered(tmp_path, 24)
     assert "duplicates" not in read(options).note
-    (tmp_path / "13.obj").write_text(obj(VERTICES + np.float32(12)))  # copies in train and test: 12 is in test
-    (tmp_path / "12.obj").write_text(obj(VERTICES + np.float32(12)))
-    (tmp_path / "11.obj").write_text(off(VERTICES + np.float32(2)))
+    near = VERTICES + np.float32(2) + np.float32(3e-3)  # of a box whose diagonal is 57
+    (tmp_path / "11.obj").write_text(off(near))
     (tmp_path / "11.obj").rename(tmp_path / "11.off")  # in validation; 2 is in test
-    (tmp_path / "21.obj").write_text(obj(VERTICES))
-    assert read(options).note.endswith(
-        "; duplicates: 1 of validation is in train too, 1 of test is in train too, 1 of test is in validation too"
+    (tmp_path / "13.obj").write_text(obj(VERTICES + np.float32(12)))  # in train; 12 is in test
+    (tmp_path / "14.obj").write_text(obj(VERTICES + np.float32(12)))
+    (tmp_path / "23.obj").write_text(obj(VERTICES))  # in train, as 0 is
+    assert refused(options) == (
+        f"{tmp_path}: 11.off (for validation) repeats 2.obj (for test), 3 such in all; "
+        "--drop-duplicates leaves out meshes that repeat an earlier one"
+    )
+    source = read(dataclasses.replace(options, drop_duplicates=True))
+    assert offsets(source) == {
+        "train": [0, *range(3, 11), *range(15, 21)], "validation": [1, 21], "test": [2, 12, 22]
+    }  # fmt: skip
+    assert source.skipped == {"train": 0, "validation": 0, "test": 0}
+    assert "; duplicates left out: 4, the first 11.off, which repeats 2.obj" in source.note
+
+
+def test_copies_within_a_split_are_told(tmp_path):
+    options = numbered(tmp_path, 24)
+    (tmp_path / "23.obj").write_text(obj(VERTICES + np.float32(5)))
+    source = read(options)
+    assert "; duplicates of its own split: 1, the first 23.obj, which repeats 5.obj" in source.note
+    assert len(source.splits["train"]["mesh"]) == 18
+
+
+def test_small_motions_are_no_copies(tmp_path):
+    """Neighbors in an animation differ by little, here by 2e-4 of the diagonal of all meshes' box."""
+    meshes = np.stack([VERTICES + n * np.float32([4e-3, 0, 0]) for n in range(6)])
+    np.savez(tmp_path / "0.npz", verts=meshes, faces=FACES)
+    assert "duplicates" not in read(Options("mesh_folder", data_from=str(tmp_path))).note
+
+
+def test_dropped_copies_leave_nothing(tmp_path):
+    options = write(tmp_path, {f"{i}.obj": obj() for i in range(4)})
+    with pytest.raises(UserError, match=r"no mesh is left for validation without those that repeat an earlier one"):
+        read(dataclasses.replace(options, drop_duplicates=True))
+
+
+def test_vertices_without_a_triangle_are_told(tmp_path):
+    note = read(numbered(tmp_path, 3)).note
+    assert note.endswith("; vertices without a triangle: 1, the first 4")
+
+
+def as_stl(vertices, faces):
+    """A binary STL file, with normals of 0."""
+    rows = [np.concatenate([np.zeros(3), vertices[face].ravel()]).astype("<f4").tobytes() + b"\0\0" for face in faces]
+    return bytes(80) + struct.pack("<I", len(faces)) + b"".join(rows)
+
+
+def test_corners_of_stl_at_one_place_are_one_vertex(tmp_path):
+    """Vertices are numbered by their first corner; the one that is in no triangle is not in the file."""
+    text = "solid\n" + "".join(
+        "facet normal 0 0 0\nouter loop\n"
+        + "".join("vertex " + " ".join(map(repr, VERTICES[i].tolist())) + "\n" for i in face)
+        + "endloop\nendfacet\n"
+        for face in FACES
+    )
+    binary = as_stl(VERTICES, FACES)
+    for content in (binary, text + "endsolid\n"):
+        found = one(tmp_path, content, ".stl")
+        np.testing.assert_array_equal(found.vertices, VERTICES[None, [0, 2, 1, 3]])
+        assert found.faces.tolist() == [[0, 1, 2], [0, 2, 3], [2, 1, 3], [0, 3, 1]]
+    for content in (binary[:-7], binary + b"\0", text, "solid\n"):
+        write(tmp_path, {"0.stl": content})
+        with pytest.raises(UserError, match=r"0\.stl: (not readable as \.stl|no faces)"):
+            decoded(tmp_path / "0.stl")
+
+
+def test_glb_keeps_vertices_and_faces(tmp_path):
+    """Vertices at one place stay two; parts stand at their places."""
+    seam = np.concatenate([VERTICES, VERTICES[:1]])
+    faces = np.concatenate([FACES, [[5, 1, 3]]])
+    found = one(tmp_path, trimesh.Trimesh(seam, faces, process=False).export(file_type="glb"), ".glb")
+    np.testing.assert_array_equal(found.vertices, seam[None])
+    np.testing.assert_array_equal(found.faces, faces)
+    scene = trimesh.Scene()
+    moved = np.eye(4)
+    moved[:3, 3] = 1, 2, 3
+    for name, transform in (("b", moved), ("a", np.eye(4))):
+        part = trimesh.Trimesh(VERTICES, FACES, process=False)
+        scene.add_geometry(part, node_name=name, geom_name=f"of {name}", transform=transform)
+    content = scene.export(file_type="glb")
+    found = one(tmp_path, content, ".glb")
+    np.testing.assert_allclose(found.vertices[0], np.concatenate([VERTICES, VERTICES + np.float32([1, 2, 3])]))
+    np.testing.assert_array_equal(found.faces, np.concatenate([FACES, FACES + 5]))
+    write(tmp_path, {"0.glb": content[:-40]})
+    with pytest.raises(UserError, match=r"0\.glb: not readable as \.glb"):
+        decoded(tmp_path / "0.glb")
+
+
+def test_heads_of_facekit_are_drawn(tmp_path):
+    """Weights are standard normal, so vertices have the mean of the neutral head and the sum of squares as variance."""
+    rng = np.random.default_rng(0)
+    neutral, moves = VERTICES, rng.normal(0, 0.1, (4, *VERTICES.shape))
+    arrays = {"neutral": neutral, "identity": (neutral + moves).astype(np.float32), "faces": FACES}
+    np.savez(tmp_path / "heads.npz", **arrays, expression=arrays["identity"][:1], names=["a"])
+    found = decoded(tmp_path / "heads.npz")
+    assert found.vertices.shape == (250, *VERTICES.shape)
+    away = (found.vertices - neutral).reshape(250, -1)
+    weights, misfit = np.linalg.lstsq(moves.reshape(4, -1).T, away.T, rcond=None)[:2]
+    assert misfit.max() < 1e-9
+    assert scipy.stats.kstest(weights.ravel(), "norm").pvalue > 0.01
+    np.testing.assert_allclose(np.cov(weights), np.eye(4), atol=0.25)
+    source = read(Options("mesh_folder", data_from=str(tmp_path)))
+    assert [len(entries["mesh"]) for entries in source.splits.values()] == [200, 25, 25]
+    assert (
+        "; 250 heads drawn from ICT FaceKit's 4 identities, with standard normal weights; of every ten" in source.note
     )
 
 
@@ -275,7 +378,7 @@ def test_folders_refused(tmp_path):
         with pytest.raises(UserError, match="none: No such file or directory; mesh_folder needs a folder"):
             function(Options("mesh_folder", data_from=str(tmp_path / "none")))
         with pytest.raises(UserError, match=r"no meshes in it; their files end in \.npz, \.obj, \.off, \.ply"):
-            function(write(tmp_path, {"a.stl": ""}))
+            function(write(tmp_path, {"a.fbx": ""}))
     assert "2 meshes in it; at least 3" in refused(write(tmp_path, {"a.obj": obj(), "b.obj": obj()}))
     (tmp_path / "file").write_text("")
     assert "Not a directory" in refused(Options("mesh_folder", data_from=str(tmp_path / "file")))
@@ -395,11 +498,20 @@ def sizes(source):
 
 
 def test_horses(real, tmp_path):
-    source = read(linked(tmp_path, real / "horse-gallop.npz", real / "horse-poses.npz"))
+    """The second half of the gallop repeats the first within 4e-5 of the diagonal."""
+    options = linked(tmp_path, real / "horse-gallop.npz", real / "horse-poses.npz")
+    assert refused(options).startswith(
+        f"{tmp_path}: mesh 25 of horse-gallop.npz (for train) repeats mesh 1 of horse-gallop.npz (for validation), "
+    )
+    source = read(dataclasses.replace(options, drop_duplicates=True))
     gallop, poses = (load(real / f"horse-{name}.npz") for name in ("gallop", "poses"))
-    assert sizes(source) == [46, 6, 6]
+    assert sizes(source) == [26, 4, 4]
     np.testing.assert_array_equal(source.faces, gallop["faces"])
-    np.testing.assert_array_equal(everything(source), np.concatenate([gallop["verts"], poses["verts"]]))
+    distinct = np.concatenate([gallop["verts"][:24], poses["verts"]])
+    np.testing.assert_array_equal(
+        np.sort(np.concatenate([entries["mesh"] for entries in source.splits.values()]).sum((1, 2))),
+        np.sort(distinct.sum((1, 2))),
+    )
 
 
 def test_cows(real, tmp_path):
@@ -408,15 +520,14 @@ def test_cows(real, tmp_path):
     np.testing.assert_array_equal(source.faces, load(real / "pcow.npz")["faces"])
 
 
-def test_faces(real, tmp_path):
+def test_heads(real, tmp_path):
     heads = load(real / "ict_facekit_verts.npz")
-    assert "not verts" in refused(linked(tmp_path, real / "ict_facekit_verts.npz"))  # its parts have names
-    (tmp_path / "ict_facekit_verts.npz").unlink()
-    verts = np.concatenate([heads["neutral"][None], heads["identity"], heads["expression"]])
-    np.savez(tmp_path / "heads.npz", verts=verts, faces=heads["faces"])
-    source = read(Options("mesh_folder", data_from=str(tmp_path)))
-    assert sizes(source) == [126, 16, 16]
+    source = read(linked(tmp_path, real / "ict_facekit_verts.npz"))
+    assert sizes(source) == [200, 25, 25]
     np.testing.assert_array_equal(source.faces, heads["faces"])
+    (tmp_path / "ict_facekit_verts.npz").unlink()
+    np.savez(tmp_path / "heads.npz", verts=heads["expression"], faces=heads["faces"])
+    assert sizes(read(Options("mesh_folder", data_from=str(tmp_path)))) == [45, 6, 6]
 
 
 def test_real_meshes_of_two_kinds_are_refused(real, tmp_path):
@@ -430,6 +541,8 @@ def test_a_real_mesh_through_every_format(real, tmp_path):
     contents = {"0.obj": obj(vertices, faces), "1.off": off(vertices, faces)}
     for i, kind in enumerate(("ascii", "binary_little_endian", "binary_big_endian")):
         contents[f"{i + 2}.ply"] = ply(kind, vertices, faces)
-    source = read(write(tmp_path, contents))
-    np.testing.assert_array_equal(source.faces, faces)
-    np.testing.assert_array_equal(everything(source), np.stack([vertices] * 5))
+    write(tmp_path, contents)
+    for name in contents:
+        found = decoded(tmp_path / name)
+        np.testing.assert_array_equal(found.faces, faces)
+        np.testing.assert_array_equal(found.vertices, vertices[None])
