@@ -17,7 +17,6 @@ from jaxgen.metrics.captions import ATTRIBUTES, DATASETS
 from jaxgen.metrics.frechet import frechet_distance, frechet_distance_infinity
 from jaxgen.metrics.kernel import kernel_distance, subset_size
 from jaxgen.metrics.neighbors import memorization, nearest_neighbor_error, neighbor_scores
-from jaxgen.metrics.sentences import SCENES
 from jaxgen.model import FEW, Model
 
 SPACES = {
@@ -120,11 +119,14 @@ def _captions(context: Context) -> str:
     return "" if context.captioned else "its samples have no captions"
 
 
+def _scenes(context: Context) -> str:
+    known = context.dataset.name in DATASETS
+    return "" if known else f"captions can be checked of {' and '.join(DATASETS)} only"
+
+
 def _checkable_captions(context: Context) -> str:
-    if words := _captions(context):
+    if words := _captions(context) or _scenes(context):
         return words
-    if context.dataset.name not in DATASETS:
-        return f"captions can be checked of {' and '.join(DATASETS)} only"
     return "" if context.dataset.spec.image_shape[2] == 3 else "the images have no colors"
 
 
@@ -184,9 +186,7 @@ def _writes(context: Context) -> str:
 
 
 def _writes_of_scenes(context: Context) -> str:
-    if context.dataset.name not in SCENES:
-        return f"captions are checked of {' and '.join(SCENES)} only"
-    return _writes(context)
+    return _scenes(context) or _writes(context)
 
 
 def _codes(context: Context) -> str:

@@ -7,9 +7,6 @@ import numpy as np
 
 from jaxgen.metrics.captions import Claim, Seen, is_true, parse, see, see_tolerantly
 
-SCENES = ("shapes", "shapes_32")
-"""Datasets whose captions can be checked."""
-
 STRICT = (64, 64, 3)
 """Shape of the pictures of `shapes` as they are drawn, in which `see` counts every pixel."""
 

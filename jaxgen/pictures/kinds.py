@@ -28,7 +28,8 @@ from jaxgen.drawing import (
 from jaxgen.errors import UserError
 from jaxgen.evaluation.networks import extractors
 from jaxgen.evaluation.rejection import rejecting_sampler
-from jaxgen.metrics.sentences import SCENES, scenes, true_of
+from jaxgen.metrics.captions import DATASETS
+from jaxgen.metrics.sentences import scenes, true_of
 from jaxgen.model import SUBJECTS, Array
 from jaxgen.pictures import latents
 from jaxgen.training import engine
@@ -339,7 +340,7 @@ def written_captions(run: Run, asked: Asked) -> Drawn:
     most = max(1, *map(len, lines))
     lines = [each + [""] * (most - len(each)) for each in lines]
     arrays = {"image": entries["image"], "example": rows, "caption": captions, "seed": np.asarray(seeds, np.int64)}
-    if dataset.name in SCENES:
+    if dataset.name in DATASETS:
         true = true_of(scenes(entries["image"]) * len(seeds), texts)
         lines = [[*each, "true" if right else "FALSE"] for each, right in zip(lines, true, strict=True)]
         arrays["true"] = np.reshape(true, captions.shape[:2])
