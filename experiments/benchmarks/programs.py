@@ -192,11 +192,21 @@ CASES = {
         RGB,
     ),
     "stackgan-deep": Case("stackgan", STACKED | {"scale": 4, "halvings": 2, "blocks": 1}, (32, 32, 3)),
-    "transgan": Case("transgan", TOKENS | {"generator_batch": 8, "rematerialize": True}, precision="bfloat16"),
+    "transgan": Case(
+        "transgan", TOKENS | {"generator_batch": 8, "rematerialize": True, "augment": ("color",)}, precision="bfloat16"
+    ),
     "transgan-label": Case(
         "transgan",
         TOKENS
-        | {"conditional": True, "normalization": "pixel", "whole": 8, "window": 4, "beta1": 0.5, "critic_steps": 1},
+        | {
+            "conditional": True,
+            "normalization": "pixel",
+            "whole": 8,
+            "window": 4,
+            "beta1": 0.5,
+            "critic_steps": 1,
+            "augment": (),
+        },
         RGB,
     ),
     "mggan": Case("mggan", CONVOLUTIONAL | GUIDED),
