@@ -170,7 +170,7 @@ def make(config: Config, spec: Spec) -> Model:
     if labels:
         if not spec.num_classes:
             raise KeyError("label")
-        classifier, needs = nn.Dense(spec.num_classes), (*needs, "label")
+        classifier, needs = nn.Dense(spec.num_classes, dtype=spec.compute_dtype), (*needs, "label")
         weights["label"] = pixels / spec.num_classes if config.label_weight is None else config.label_weight
     if captions:
         words, needs = spec.entries["caption"].shape[0], (*needs, "caption")
@@ -216,7 +216,7 @@ def make(config: Config, spec: Spec) -> Model:
         return gaussian_log_prob(x, made, 2 * (params["log_deviation"] if learned else float(np.log(config.deviation))))
 
     def classified(params, s):
-        return classifier.apply({"params": params["label"]}, s.reshape(len(s), -1))
+        return classifier.apply({"params": params["label"]}, s.reshape(len(s), -1)).astype(jnp.float32)
 
     def told(s):
         """Codes as the GRU is given them: [batch, size]."""

@@ -122,7 +122,8 @@ def test_products_are_bfloat16_and_all_that_is_kept_is_float32(name, fields, pha
     with library_promotion():  # JAX's attention in bfloat16 mixes dtypes when it is lowered
         compiled = traced.lower().compile()
     new, metrics = compiled(key, state, batch)
-    assert {leaf.dtype for leaf in jax.tree.leaves((new.params, new.extra, metrics))} == {jnp.dtype(jnp.float32)}
+    kept = {leaf.dtype for leaf in jax.tree.leaves((new.params, new.extra, metrics))}
+    assert {dtype for dtype in kept if jnp.issubdtype(dtype, jnp.floating)} == {jnp.dtype(jnp.float32)}
     assert jax.tree.map(jnp.shape, new) == jax.tree.map(jnp.shape, state)
     assert jax.tree.map(lambda a: a.dtype, new.opt_state) == jax.tree.map(lambda a: a.dtype, state.opt_state)
     # From the same initial state only the layers' rounding differs: 8 bits of mantissa, averaged over a batch.
