@@ -163,7 +163,7 @@ def test_compiled_for_a_tpu(name, compiled):
         assert stated["donated"] == (0 if program == "sample" else stated["padded_state"])
         assert ("all-reduce" in stated["collectives"]) == (case.devices > 1 and program != "sample")
         if case.model != "naive_bayes" and program not in LOOPS.get(case.model, ()):  # its products are of integers
-            # Counted as useful but dropped by the compiler: vaegan's unused gradients, and StackGAN's first stage, which
+            # Counted as useful, but dropped by the compiler: vaegan's unused gradients, and StackGAN's Stage I, which
             # samples name twice. Elementwise operations are not: in dgdn's few maps those of unpooling are the most.
             chips = (
                 min(case.devices, SEEDS) if program == "sample" else case.devices
