@@ -212,24 +212,25 @@ def make(config: Config, spec: Spec) -> Model:
     def part(state, name):
         return State(state.step, state.params[name], state.opt_state[name], state.extra[name])
 
-    def given_to(name, state, code, noise):
-        """Inputs of a stage's generator, by their names in a batch."""
+    def given_to(name, code, noise, first):
+        """Inputs of a stage's generator, by their names in a batch; `first` is Stage I's image, for Stage II."""
+        split = config.latent_dim + config.condition_dim
         if name == "stage1":
-            return {"code": code, "noise": noise[:, : config.latent_dim + config.condition_dim]}
-        own = noise[:, config.latent_dim + config.condition_dim :]
-        return {"code": code, "noise": own, "first": image_of("stage1", state, code, noise)}
+            return {"code": code, "noise": noise[:, :split]}
+        return {"code": code, "noise": noise[:, split:], "first": first}
 
-    def image_of(name, state, code, noise):
+    def image_of(name, state, code, noise, first=None):
         """Images in (-1, 1) of a stage's generator as it is used for samples."""
-        return plays[name].sampled(part(state, name), [*given_to(name, state, code, noise).values()])
+        return plays[name].sampled(part(state, name), [*given_to(name, code, noise, first).values()])
 
     def adversarial(name):
         play = plays[name]
 
         def step(key, state, batch):
             k_noise, k_turns = jax.random.split(key)
-            noise = prior(k_noise, state, len(batch["image"]))
-            given = {**batch, **given_to(name, state, code_of(state, batch), noise)}
+            code, noise = code_of(state, batch), prior(k_noise, state, len(batch["image"]))
+            first = image_of("stage1", state, code, noise) if name == "stage2" else None
+            given = {**batch, **given_to(name, code, noise, first)}
             own = part(state, name)
             own, (k_fakes, k_discriminator, k_generator), given = play.earlier_critic_turns(k_turns, own, given)
             fakes = play.generate(k_fakes, own, given)
@@ -251,11 +252,11 @@ def make(config: Config, spec: Spec) -> Model:
         return jax.random.normal(key, (num, noise_dim))
 
     def images(state, z, code):
-        x = image_of("stage1", state, code, z)
-        x = x.repeat(parts, axis=1).repeat(parts, axis=2)
+        first = image_of("stage1", state, code, z)
+        x = first.repeat(parts, axis=1).repeat(parts, axis=2)
         if "stage2" in plays:
             begun = state.step > config.text_steps + config.stage1_steps
-            x = jnp.where(begun, image_of("stage2", state, code, z), x)
+            x = jnp.where(begun, image_of("stage2", state, code, z, first), x)
         return {"image": (x + 1) / 2}
 
     def decode(state, z, condition):

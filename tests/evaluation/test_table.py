@@ -389,7 +389,7 @@ def test_every_score_has_a_column(sides, untrained_vae, digits):
     given = set()
     elsewhere = ("meshes", "vertex_error", "mesh_paths")  # tests/evaluation/test_mesh_scores.py
     elsewhere += ("written_captions", "caption_truth")  # tests/metrics/test_written_captions.py
-    elsewhere += ("captions", "r_precision")  # tests/evaluation/test_scorer.py, tests/models/test_text.py
+    elsewhere += ("captions", "r_precision")  # test_scorer.py and test_r_precision.py here
     for family in SAMPLES:
         if family.name not in elsewhere:
             given |= set(family.score(sides, fake))
