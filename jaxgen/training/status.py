@@ -10,7 +10,8 @@ from PIL import Image, UnidentifiedImageError
 
 from jaxgen.config import configured
 from jaxgen.errors import UserError
-from jaxgen.training import dataset_file, folder
+from jaxgen.provenance import signature
+from jaxgen.training import dataset_file, folder, signing
 from jaxgen.training.checkpoints import Checkpoints, differences
 from jaxgen.training.lock import is_locked, owner
 from jaxgen.training.plan import Plan, file_digest
@@ -71,11 +72,14 @@ def standing(path: Path) -> Standing:
     return Standing(path, state, step, steps, described, seconds, note)
 
 
-OK, DAMAGED, UNCHECKED = "ok", "DAMAGED", "not checked"
+OK, DAMAGED, UNCHECKED, UNSIGNED = "ok", "DAMAGED", "not checked", "unsigned"
 
 
-def verified(path: Path) -> Iterator[tuple[str, str, str]]:
-    """Reads all files of a run again: yields (part, description, OK, DAMAGED or UNCHECKED) for each part of it.
+def verified(path: Path, root: bytes | None = None) -> Iterator[tuple[str, str, str]]:
+    """Reads all files of a run again: yields (part, description, state) for each part of it.
+
+    `root` is the certificate, in PEM, whose signers are trusted; the signature of anyone else is UNCHECKED, and a run
+    that has none is UNSIGNED.
 
     Checkpoints, the data and a model file are checked by their sha256; rows and pictures for being readable and
     complete up to the newest checkpoint. Data that are missing, or have changed since training, are reported as
@@ -115,6 +119,18 @@ def verified(path: Path) -> Iterator[tuple[str, str, str]]:
         yield part(f"{folder.CHECKPOINTS}/{step}", lambda step=step: _checkpoint(path, step))
     if (path / folder.RESULT).exists():
         yield part(folder.RESULT, lambda: _result(path, plan))
+    yield _signature(path, root)
+
+
+def _signature(path: Path, root: bytes | None) -> tuple[str, str, str]:
+    if not (path / signature.FILE).exists():
+        return signature.FILE, "`jaxgen sign` signs a run", UNSIGNED
+    try:
+        return signature.FILE, signing.check(path, root), OK
+    except signature.ChangedError as error:
+        return signature.FILE, str(error), DAMAGED
+    except UserError as error:
+        return signature.FILE, str(error), UNCHECKED
 
 
 def _steps(described: dict[str, Any] | None) -> int | None:

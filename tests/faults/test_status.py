@@ -150,7 +150,7 @@ def test_a_run_that_is_whole(run, whole, capsys):
             *("config.json", "environment.json", "data", "metrics.jsonl", "samples", "checkpoints/4", "checkpoints/8"),
             "result.json",
         )
-    ]
+    ] + [["unsigned", "model.sig"]]
     assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == files
 
 
@@ -203,7 +203,7 @@ def test_each_other_part_that_is_damaged_is_found(run, capsys):
     assert cli.main(["verify", str(run)]) == 2
     out, err = capsys.readouterr()
     assert out.count("DAMAGED") == 2
-    assert err == f"jaxgen: error: 2 of 7 parts of {run} are not as they were written\n"
+    assert err == f"jaxgen: error: 2 of 8 parts of {run} are not as they were written\n"
     for odd in ({"log_every": 0}, {"log_every": "4"}):
         kept = (run / "config.json").read_text()
         edit(run / "config.json", lambda content, odd=odd: content["settings"].update(odd))
