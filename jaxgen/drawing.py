@@ -83,6 +83,33 @@ def image_grid(images, columns: int) -> np.ndarray:
     return cells.transpose(0, 2, 1, 3, 4).reshape(rows * (height + 1), -1, channels)[:-1, :-1]
 
 
+def cut(picture, shape: tuple[int, int], scale: int, grids: int) -> np.ndarray:
+    """Images of a picture that `image_grid`, `stacked` and `enlarged` made of them.
+
+    Args:
+      picture: uint8 [H, W, C].
+      shape: (height, width) of an image.
+      scale: side of the square that each pixel became; the square's mean is taken.
+      grids: number of grids that were stacked.
+
+    Returns:
+      uint8 [grids, places, height, width, C]; the last places may be gray.
+
+    Raises:
+      ValueError: the picture is of another size than such grids.
+    """
+    picture = np.asarray(picture)
+    height, width = shape
+    tall, wide = picture.shape[0] / scale, picture.shape[1] / scale
+    columns, rows = (wide + 1) / (width + 1), ((tall + GAP) / grids - GAP + 1) / (height + 1)
+    if not (columns.is_integer() and rows.is_integer()):
+        raise ValueError(f"{list(picture.shape[:2])} pixels are no {grids} grids of images {height}x{width}")
+    small = picture.reshape(int(tall), scale, int(wide), scale, -1).mean((1, 3)).round().astype(np.uint8)
+    tops = np.arange(grids)[:, None] * (int(rows) * (height + 1) - 1 + GAP) + np.arange(int(rows)) * (height + 1)
+    lefts = np.arange(int(columns)) * (width + 1)
+    return np.array([[small[y : y + height, x : x + width] for y in of_grid for x in lefts] for of_grid in tops])
+
+
 def to_png(images, scale: int = 1) -> bytes:
     """The bytes of a PNG file; the same pixels always give the same bytes.
 

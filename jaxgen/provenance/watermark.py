@@ -125,15 +125,19 @@ def embed(images: np.ndarray, key: bytes, psnr: float) -> np.ndarray:
     Returns:
         uint8 [num, H, W, C].
     """
-    u = jnp.float32(pattern(key, size_of_band(*images.shape[1:3])))
+    return turned(images, pattern(key, size_of_band(*images.shape[1:3])), psnr)
+
+
+def turned(images: np.ndarray, direction: np.ndarray, psnr: float) -> np.ndarray:
+    """Images uint8 [num, H, W, C] whose f is turned towards a direction [n], as `embed` turns it to the key's."""
     radius = np.float32(255 * 10 ** (-psnr / 20) * np.sqrt(np.prod(images.shape[1:])))
     parts = [images[start : start + AT_ONCE] for start in range(0, len(images), AT_ONCE)]
-    return np.concatenate([jax.device_get(_embedded(part, u, radius)) for part in parts])
+    return np.concatenate([jax.device_get(_turned(part, jnp.float32(direction), radius)) for part in parts])
 
 
 @jax.jit
 @partial(jax.vmap, in_axes=(0, None, None))
-def _embedded(image, u, radius):
+def _turned(image, u, radius):
     """Projected gradient ascent of the cosine in the ball of `radius` around the image, and between 0 and 255."""
     original = image.astype(jnp.float32)
 
@@ -163,9 +167,12 @@ def p_value(images: np.ndarray, key: bytes) -> float:
     f = features(images.astype(np.float64))
     length = np.linalg.norm(f, axis=-1, keepdims=True)
     mean = np.divide(f, length, out=np.zeros_like(f), where=length > FLAT).sum(0)  # constant images have rounding only
-    if not mean.any():
-        return 1.0
-    u = pattern(key, len(mean))
-    cosine = (mean @ u) / (np.linalg.norm(mean) * np.linalg.norm(u))
-    t = cosine * np.sqrt((len(mean) - 1) / max(1 - cosine**2, 1e-15))
-    return float(stdtr(len(mean) - 1, -t))
+    return float(p_of_angle(mean, pattern(key, len(mean)))) if mean.any() else 1.0
+
+
+def p_of_angle(f: np.ndarray, u: np.ndarray) -> np.ndarray:
+    """The p-values of features [..., n], none of them 0, with a key's direction [n]: [...]."""
+    n = len(u)
+    cosine = (f @ u) / (np.linalg.norm(f, axis=-1) * np.linalg.norm(u))
+    t = cosine * np.sqrt((n - 1) / np.maximum(1 - cosine**2, 1e-15))
+    return stdtr(n - 1, -t)
