@@ -75,8 +75,10 @@ def test_the_faults_are_those_that_were_counted():
 
 def test_every_command_has_a_row_and_an_example():
     table = [(row[0].split()[1].strip("`"), row[2].split()[1].strip("`")) for row in rows("README.md", "command")]
-    expected = "models train runs verify digest sample evaluate evaluate metrics compare data data data extractor"
-    assert table == [(name, name) for name in expected.split()]
+    expected = (
+        "models train runs verify sign digest sample verify-image evaluate evaluate metrics compare data data data"
+    )
+    assert table == [(name, name) for name in f"{expected} extractor keys".split()]
     assert {name for name, _ in table} == set(commands.COMMANDS)
 
 
@@ -149,6 +151,9 @@ def parsed(monkeypatch):
     places = {
         "jaxgen.training": "open_run",
         "jaxgen.training.status": "runs_below",
+        "jaxgen.training.signing": "sign",
+        "jaxgen.provenance.keys": "make",
+        "jaxgen.pictures.checking": "check",
         "jaxgen.pictures": "sample",
         "jaxgen.evaluation": "evaluate",
         "jaxgen.comparison": "compare",
@@ -157,6 +162,8 @@ def parsed(monkeypatch):
     }
     for place, name in places.items():
         monkeypatch.setattr(f"{place}.{name}", stop)
+    for name in ("load", "trusted_root"):
+        monkeypatch.setattr(f"jaxgen.provenance.keys.{name}", stop)
     for name in ("metrics_table", "datasets_table"):
         monkeypatch.setattr(f"jaxgen.cli.tables.{name}", stop)
     monkeypatch.setattr("jaxgen.evaluation.evaluate_images", stop)
@@ -180,7 +187,7 @@ def test_a_command_is_understood(example, parsed):
 def test_every_option_is_one():
     known = set(SETTINGS) | {"--out", "--resume", "--deterministic", "--distributed", "--wandb", "--all"}  # commands'
     known |= {"--kind", "--num", "--steps", "--dims", "--around", "--groups", "--checkpoint", "--images", "--from"}
-    known |= {"--caption", "--captions"}
+    known |= {"--caption", "--captions", "--watermark", "--keyed", "--sign", "--trust", "--key", "--run", "--reference"}
     for name in models.MODELS:
         known |= {f"--{field.replace('_', '-')}" for field in models.load(name).Config.__dataclass_fields__}
     others = {
@@ -190,7 +197,15 @@ def test_every_option_is_one():
         "--noise",
         "--signal",
     }  # pytest's, jaxgen's own, the example of a model's, Slurm's
-    others |= {"--xla-force-host-platform-device-count", "--count", "--json", "--against", "--model", "--batch"}
+    others |= {
+        "--xla-force-host-platform-device-count",
+        "--count",
+        "--json",
+        "--against",
+        "--model",
+        "--batch",
+        "--signature",
+    }
     for page, text in PAGES.items():
         unknown = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*(?![\w_])", text)) - known - others
         assert not unknown, page

@@ -168,13 +168,12 @@ def _run(argv: list[str]) -> int:
     if argv[0] not in COMMANDS:
         hint = did_you_mean(argv[0], COMMANDS)
         raise UserError(f"unknown command {argv[0]!r}: {hint}there are {', '.join(COMMANDS)}")
-    COMMANDS[argv[0]](argv[1:])
-    return 0
+    return COMMANDS[argv[0]](argv[1:]) or 0
 
 
 def _overview() -> str:
     docs = {name: inspect.getdoc(command) or "" for name, command in COMMANDS.items()}
-    lines = [f"  {name:10} {doc.partition(chr(10))[0]}".rstrip() for name, doc in docs.items()]
+    lines = [f"  {name:12} {doc.partition(chr(10))[0]}".rstrip() for name, doc in docs.items()]
     if not any(docs.values()):
         lines.append("\nHelp texts are docstrings, which Python leaves out with -OO (PYTHONOPTIMIZE=2).")
     return "\n".join(

@@ -1,10 +1,12 @@
 """The commands: one thin function for each, which imports the heavy packages it needs."""
 
 import inspect
+import itertools
 import os
 import re
 import sys
 from collections.abc import Callable
+from json import dumps
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -152,33 +154,83 @@ def runs_command(argv: list[str]) -> None:
 
 
 def verify_command(argv: list[str]) -> None:
-    """Verify the files of a run: checkpoints, rows, pictures, data, digests.
+    """Verify the files of a run: checkpoints, rows, pictures, data, digests, signature.
 
     Prints a line per part of every run below the folder. Exit status 2 if a part differs from what was written.
     """
     path, rest = _first(argv, "verify", "a run folder", "RUN")
 
-    def verify() -> None:
-        """Verify the files of a run: checkpoints, rows, pictures, data, digests.
+    def verify(trust: Path | None = None) -> None:
+        """Verify the files of a run: checkpoints, rows, pictures, data, digests, signature.
 
         RUN is a run folder, or a folder of runs. Prints a line per part and changes nothing. Exit status 2 if a part
         differs from what was written.
+
+        Args:
+            trust: the root.pem of the keys that `jaxgen sign` used; your own keys' if not given
         """
         _use_cpu()
+        from jaxgen.provenance.keys import trusted_root
         from jaxgen.training.status import DAMAGED, runs_below, verified
 
         found, bad, count = runs_below(path), 0, 0
         if not found:
             raise UserError(f"no run below {path}")
+        root = trusted_root(trust)
         for run in found:
             print(run)
-            for what, words, state in verified(run):
+            for what, words, state in verified(run, root):
                 print(f"  {state:11} {what:20} {words}", flush=True)
                 bad, count = bad + (state == DAMAGED), count + 1
         if bad:
             raise UserError(f"{bad} of {count} parts of {path} are not as they were written")
 
     parse(verify, rest, "jaxgen verify RUN")
+
+
+def sign_command(argv: list[str]) -> None:
+    """Sign a run: its config, checkpoints and rows, by your own key.
+
+    `jaxgen verify RUN` then checks the signature too.
+    """
+    path, rest = _first(argv, "sign", "a run folder", "RUN")
+
+    def sign() -> None:
+        """Sign a run: its config, checkpoints and rows, by your own key.
+
+        Writes RUN/model.sig, a signature as OpenSSF Model Signing defines it, which `jaxgen verify RUN` checks.
+        `jaxgen keys make` makes the key. A run that was resumed must be signed again.
+        """
+        _use_cpu()
+        from jaxgen.provenance.keys import load
+        from jaxgen.training.signing import sign
+
+        print(sign(Path(path), load()))
+
+    parse(sign, rest, "jaxgen sign RUN")
+
+
+def keys_command(argv: list[str]) -> None:
+    """Make the keys with which you sign runs and pictures.
+
+    jaxgen keys make
+    """
+    action, rest = _first(argv, "keys", "an action", "make")
+    if action != "make":
+        raise UserError(f"unknown action {action!r} of `jaxgen keys`: there is make")
+
+    def keys_make() -> None:
+        """Make the keys with which you sign runs and pictures.
+
+        A root, a signer and a watermark's key are written into JAXGEN_KEYS_DIR, or ~/.config/jaxgen/keys if it is not
+        set, for you alone to read.
+        Publish root.pem: who trusts it trusts what you sign. It proves who holds the keys, not who that is.
+        """
+        from jaxgen.provenance.keys import keys_dir, make
+
+        print(*make(keys_dir()), sep="\n")
+
+    parse(keys_make, rest, "jaxgen keys make")
 
 
 def digest_command(argv: list[str]) -> None:
@@ -240,6 +292,9 @@ def sample_command(argv: list[str]) -> None:
         rejection: int | None = None,
         caption: tuple[str, ...] | None = None,
         captions: str | None = None,
+        watermark: float | None = None,
+        keyed: bool = False,
+        sign: bool = False,
         checkpoint: str = "newest",
         out: str | None = None,
     ) -> None:
@@ -267,6 +322,9 @@ def sample_command(argv: list[str]) -> None:
             caption: what samples are to show, for a model given captions, such as 'a red circle' 'a blue square';
                 those of test images if not given; the two of captions
             captions: a text file of captions, one a line
+            watermark: mark samples in their pixels by your key, at this peak signal-to-noise ratio in dB, such as 38
+            keyed: mark samples by the signs of their latents, which your key sets; the images are as likely as others
+            sign: sign the file (PNG, npz, GIF, WebP) by your key, with what it was drawn from
             checkpoint: newest, a step, or best (each seed's own, by the run's keep_best)
             out: the file: .png, .npz (arrays), for paths also .gif and .webp, for the animation only these two; for
                 samples also FOLDER/, a PNG file per image in a folder per class; RUN/KIND.png or RUN/animation.gif if
@@ -279,9 +337,64 @@ def sample_command(argv: list[str]) -> None:
 
         picture: dict[str, Any] = {"num": num, "steps": steps, "dims": dims, "around": around, "groups": groups}
         picture |= {"rejection": rejection, "caption": caption, "captions": captions}
+        picture |= {"watermark": watermark, "keyed": keyed, "sign": sign}
         print(sample(path, kind, checkpoint=checkpoint, out=out, progress=True, **picture))
 
     parse(sample_, rest, "jaxgen sample RUN")
+
+
+def verify_image_command(argv: list[str]) -> int:
+    """Verify image files: signature, watermark, and whether a run draws them.
+
+    Prints a line per file. Exit status 0 if every file is signed by a trusted signer, 2 if one was changed, else 3.
+    """
+    files = list(itertools.takewhile(lambda word: not word.startswith("-"), argv))
+    _, rest = _first(argv, "verify-image", "a file", "FILE...")
+    rest = argv[len(files) :] if files else rest
+
+    def verify_image(
+        trust: Path | None = None,
+        key: Path | None = None,
+        run: Path | None = None,
+        reference: str | None = None,
+        json: bool = False,
+    ) -> int:
+        """Verify image files: signature, watermark, and whether a run draws them.
+
+        Prints a line per file. Exit status 0 if every file is signed by a trusted signer, 2 if one was changed since
+        it was signed, 3 if nothing is known of one. The other tests give p-values and do not change the exit status.
+
+        Args:
+            trust: the root.pem of the keys that `jaxgen sample --sign` used; your own keys' if not given
+            key: the watermark.key that `jaxgen sample` marked with, for the tests of marks
+            run: a run folder, for the tests whether it draws the images, and of the marks in its latents
+            reference: a dataset, for the test whether images are unlike its own
+            json: print one JSON object per file
+        """
+        from jaxgen.cli.lines import verified_line
+        from jaxgen.data import info
+        from jaxgen.pictures.checking import Means, check, status
+        from jaxgen.provenance.keys import trusted_root, watermark_key
+        from jaxgen.training import open_run
+        from jaxgen.training.compiled import keep_compiled
+
+        keep_compiled()
+
+        if reference:
+            info(reference)
+        means = Means(
+            trusted_root(trust),
+            watermark_key(key) if key else None,
+            open_run(run) if run else None,
+            reference,
+        )
+        results, detectors = [], {}
+        for file in files:
+            results.append(check(Path(file), means, detectors))
+            print(dumps(results[-1]) if json else verified_line(results[-1]), flush=True)
+        return status(results)
+
+    return parse(verify_image, rest, "jaxgen verify-image FILE...")
 
 
 def evaluate_command(argv: list[str]) -> None:
@@ -574,16 +687,19 @@ def _dataset(argv: list[str], action: str) -> tuple[str, list[str]]:
     return argv[0], argv[1:]
 
 
-COMMANDS: dict[str, Callable[[list[str]], None]] = {
+COMMANDS: dict[str, Callable[[list[str]], int | None]] = {
     "models": models_command,
     "train": train_command,
     "runs": runs_command,
     "verify": verify_command,
+    "sign": sign_command,
     "digest": digest_command,
     "sample": sample_command,
+    "verify-image": verify_image_command,
     "evaluate": evaluate_command,
     "metrics": metrics_command,
     "compare": compare_command,
     "data": data_command,
     "extractor": extractor_command,
+    "keys": keys_command,
 }

@@ -30,8 +30,9 @@ from jaxgen.evaluation.networks import extractors
 from jaxgen.evaluation.rejection import rejecting_sampler
 from jaxgen.metrics.captions import DATASETS
 from jaxgen.metrics.sentences import scenes, true_of
-from jaxgen.model import SUBJECTS, Array
+from jaxgen.model import SUBJECTS, Array, Condition
 from jaxgen.pictures import latents
+from jaxgen.provenance import latent_marks
 from jaxgen.training import engine
 from jaxgen.training.folder import Run
 from jaxgen.training.record import grid_condition, grid_file, grid_steps, pictured
@@ -66,6 +67,8 @@ class Asked(NamedTuple):
     groups: tuple[str, ...] | None = None
     rejection: int | None = None
     caption: tuple[str, ...] | None = None
+    watermark: Callable[[np.ndarray], np.ndarray] | None = None  # marks images uint8 [num, H, W, C]
+    keyed: bytes | None = None  # the key of the signs of the latents
 
 
 class Drawn(NamedTuple):
@@ -78,16 +81,19 @@ class Drawn(NamedTuple):
     legible: bool = False  # True if the grids already have their final size
 
 
+def scale_of(drawn: Drawn, dataset: Dataset) -> int:
+    """The scale at which a picture's grids are written."""
+    shown = dataset.spec.subject == "image" and not drawn.legible
+    return legible_scale(dataset.spec.image_shape[0]) if shown else 1
+
+
 def samples(run: Run, asked: Asked) -> Drawn:
     """Samples; one row per class, or below each caption, if the model is conditional; points all in one picture."""
-    model, dataset, seeds = run.plan.model, run.plan.dataset, run.plan.settings.seeds
-    num, columns, condition = grid_condition(model, dataset, asked.num)
-    if asked.caption:
-        columns = max(1, (asked.num or ACROSS * len(asked.caption)) // len(asked.caption))
-        num, condition = columns * len(asked.caption), {"caption": _encoded(dataset, asked.caption).repeat(columns, 0)}
-    times = asked.rejection or 1
-    draw = rejecting_sampler(model, extractors(dataset)[1] if times > 1 else None, times)
-    batch = draw(_keys(run, "samples"), run.state, num, engine.alike(condition, len(seeds)))
+    dataset, seeds = run.plan.dataset, run.plan.settings.seeds
+    num, columns, condition = samples_asked(run, asked)
+    batch = drawn_samples(run, asked, _keys(run, "samples"), num, condition)
+    if asked.watermark:
+        batch["image"] = np.stack([asked.watermark(images) for images in batch["image"]])
     arrays = {name: entry.reshape(-1, *entry.shape[2:]) for name, entry in batch.items()}
     arrays["seed"] = np.repeat(np.asarray(seeds, np.int64), num)
     images = pictured(dataset, batch)
@@ -98,6 +104,28 @@ def samples(run: Run, asked: Asked) -> Drawn:
         grids = [stacked([captioned(*each) for each in zip(of_seed, words, strict=True)]) for of_seed in rows]
         return Drawn(grids, arrays, legible=True)
     return Drawn([image_grid(some, columns) for some in images], arrays)
+
+
+def samples_asked(run: Run, asked: Asked) -> tuple[int, int, Condition]:
+    """Returns (number, columns, condition [num]) of the samples of a seed."""
+    if not asked.caption:
+        return grid_condition(run.plan.model, run.plan.dataset, asked.num)
+    columns = max(1, (asked.num or ACROSS * len(asked.caption)) // len(asked.caption))
+    caption = _encoded(run.plan.dataset, asked.caption).repeat(columns, 0)
+    return len(caption), columns, {"caption": caption}
+
+
+def drawn_samples(run: Run, asked: Asked, keys: Array, num: int, condition: Condition) -> dict[str, np.ndarray]:
+    """Draws `num` samples of every seed: entries [seeds, num, ...], those of `condition` [num, ...] among them."""
+    model, seeds = run.plan.model, run.plan.settings.seeds
+    if asked.keyed is not None:
+        codes = latents.drawn(model, keys, run.state, num)
+        codes = np.stack([latent_marks.keyed(z, asked.keyed, seed) for z, seed in zip(codes, seeds, strict=True)])
+        made = latents.decoded(model, run.state, codes, condition)
+        return {**engine.alike(condition, len(seeds)), run.plan.dataset.spec.subject: made}
+    times = asked.rejection or 1
+    draw = rejecting_sampler(model, extractors(run.plan.dataset)[1] if times > 1 else None, times)
+    return draw(keys, run.state, num, engine.alike(condition, len(seeds)))
 
 
 def interpolation(run: Run, asked: Asked) -> Drawn:
@@ -401,6 +429,7 @@ class Kind(NamedTuple):
     unconditional: bool = False  # True if it is for models without conditions only
     groups: tuple[str, ...] = ()  # names of the classes in --groups, if it is taken
     subjects: tuple[str, ...] = ("image",)  # kinds of examples that it can show
+    real: bool = False  # True if it shows examples of the dataset, too
 
 
 STILL, MOVING, FOLDER = (".png", ".npz"), (".gif", ".webp"), "/"
@@ -409,33 +438,41 @@ STILL, MOVING, FOLDER = (".png", ".npz"), (".gif", ".webp"), "/"
 DECODED = ("image", "mesh")
 """Examples that can be decoded from latents."""
 
+SAMPLED = ("num", "rejection", "caption", "watermark", "keyed")
+"""Options of samples."""
+
 CODES = ("decode", "encode", "path")
 """Capabilities of a model needed for moving between codes of images."""
 
 KINDS = {
-    "samples": Kind(samples, 0, (*STILL, FOLDER), ("sample",), ("num", "rejection", "caption"), subjects=SUBJECTS),
+    "samples": Kind(samples, 0, (*STILL, FOLDER), ("sample",), SAMPLED, subjects=SUBJECTS),
     "interpolation": Kind(interpolation, 1, STILL + MOVING, ("decode", "path"), ("num", "steps"), subjects=DECODED),
     "traversal": Kind(
         traversal, 2, STILL + MOVING, ("decode", "path"), ("num", "steps", "dims", "around"), subjects=DECODED
     ),
-    "arithmetic": Kind(arithmetic, 3, STILL, CODES, ("num", "groups"), True, ("A", "B", "C")),
-    "reconstructions": Kind(reconstructions, 4, STILL, ("decode", "encode"), ("num",), subjects=DECODED),
+    "arithmetic": Kind(arithmetic, 3, STILL, CODES, ("num", "groups"), True, ("A", "B", "C"), real=True),
+    "reconstructions": Kind(reconstructions, 4, STILL, ("decode", "encode"), ("num",), subjects=DECODED, real=True),
     "animation": Kind(animation, 5, MOVING, ("sample",), (), subjects=SUBJECTS),
     "manifold": Kind(manifold, 6, STILL, ("decode", "path"), ("steps",), subjects=DECODED),
-    "classified": Kind(classified, 7, STILL, ("classify",), ("num",)),
+    "classified": Kind(classified, 7, STILL, ("classify",), ("num",), real=True),
     "attribute": Kind(attribute, 8, STILL + MOVING, CODES, ("num", "steps", "groups"), True, ("A", "B")),
     "codes": Kind(code_blocks, 9, STILL, ("decode", "codes"), ("num",)),
-    "completions": Kind(completions, 10, STILL, ("complete",), ("num", "steps")),
+    "completions": Kind(completions, 10, STILL, ("complete",), ("num", "steps"), real=True),
     "captions": Kind(captions, 11, STILL + MOVING, ("between",), ("num", "steps", "caption")),
-    "captioned": Kind(written_captions, 12, STILL, ("write",), ("num",)),
+    "captioned": Kind(written_captions, 12, STILL, ("write",), ("num",), real=True),
 }
 """Map from the names that `--kind` takes to kinds."""
 
 
 def _keys(run: Run, kind: str) -> Array:
     """One key per seed; training grids take the sample stream's first folds, and each kind its own late fold."""
+    return stream_keys(run, KINDS[kind].stream)
+
+
+def stream_keys(run: Run, stream: int) -> Array:
+    """One key per seed of a late fold of the sample stream."""
     keys = engine.all_streams(run.plan.settings.seeds).sample
-    return jax.vmap(jax.random.fold_in, (0, None))(keys, 2**31 + KINDS[kind].stream)
+    return jax.vmap(jax.random.fold_in, (0, None))(keys, 2**31 + stream)
 
 
 def _spread(run: Run, num: int) -> np.ndarray:

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from scipy.special import ndtri
 
 from jaxgen.data import pipeline
@@ -20,6 +21,9 @@ AT_ONCE = 256
 
 PARALLEL = 1e-7
 """Sine of the angle between two directions below which the line replaces the arc."""
+
+STARTS, START, DESCENT, DESCENT_STEPS = 3, 0.3, 0.05, 250
+"""Inversion of a decoder: number of starts, their standard deviation, first rate of Adam, and steps."""
 
 RANGE = {"gaussian": 3.0, "uniform": 1.0}
 """Map from kind of prior to how far each number of z moves from 0: three standard deviations; the full range."""
@@ -140,6 +144,49 @@ def reconstructed(
         return _example(model, state, {name: codes[name] for name in levels} if levels else codes, condition)
 
     return _over_examples(reconstruct, state, entries)
+
+
+def inverted(model: Model, state: State, images: np.ndarray, condition: Condition) -> np.ndarray:
+    """Codes whose images come near given ones, by gradient descent from several starts: float32 [seeds, num, ...].
+
+    Of the starts the one is taken that ends nearest. Codes of a uniform prior stay within its range by a tanh.
+
+    Args:
+        model: a model with a Gaussian or uniform prior.
+        state: the model's, [seeds, ...].
+        images: uint8 [num, H, W, C].
+        condition: entries [num, ...], the same for all seeds.
+    """
+    within = jnp.tanh if model.latents.prior.kind == "uniform" else lambda v: v
+    optimizer = optax.adam(optax.cosine_decay_schedule(DESCENT, DESCENT_STEPS))
+    wanted = jnp.float32(images) / 255
+
+    def errors(v, state):
+        made = model.latents.decode(state, within(v), condition)["image"]
+        return ((made - wanted) ** 2).sum((1, 2, 3))
+
+    def descended(start, state):
+        def step(carried, _):
+            v, moments = carried
+            gradient = jax.grad(lambda v: errors(v, state).sum())(v)
+            change, moments = optimizer.update(gradient, moments)
+            return (optax.apply_updates(v, change), moments), None
+
+        (v, _), _ = jax.lax.scan(step, (start, optimizer.init(start)), length=DESCENT_STEPS)
+        return within(v), errors(v, state)
+
+    keys = jax.random.split(jax.random.key(0), STARTS)
+    shape = jax.eval_shape(lambda state: model.latents.prior.sample(keys[0], state, len(images)), of_first(state)).shape
+    starts = START * jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
+    run = jax.jit(jax.vmap(jax.vmap(descended, in_axes=(0, None)), in_axes=(None, 0)))
+    codes, left = jax.device_get(run(starts, state))  # [seeds, starts, num, ...]
+    best = left.argmin(1)
+    return codes[np.arange(len(codes))[:, None], best, np.arange(len(images))]
+
+
+def of_first(state: State) -> State:
+    """The first seed's part of a state."""
+    return jax.tree.map(lambda leaf: leaf[0], state)
 
 
 def logits(model: Model, state: State, entries: Mapping[str, np.ndarray]) -> np.ndarray:

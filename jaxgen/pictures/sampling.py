@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,13 +16,16 @@ from jaxgen import models
 from jaxgen.data import Dataset
 from jaxgen.data.readers.image_folder import folder_names
 from jaxgen.data.vocabulary import tokenize
-from jaxgen.drawing import legible_scale, stacked, to_animation, to_png
+from jaxgen.drawing import stacked, to_animation, to_png
 from jaxgen.errors import UserError
 from jaxgen.files import check_writable, expanded, write_new
 from jaxgen.model import Model
-from jaxgen.pictures import latents
-from jaxgen.pictures.kinds import FOLDER, KINDS, Asked, Drawn, Kind
+from jaxgen.pictures import latents, sealing
+from jaxgen.pictures.kinds import FOLDER, KINDS, Asked, Drawn, Kind, scale_of
 from jaxgen.progress import Progress
+from jaxgen.provenance.credentials import Seal
+from jaxgen.provenance.keys import load
+from jaxgen.provenance.watermark import check, embed
 from jaxgen.training.folder import open_run
 from jaxgen.training.plan import Plan
 
@@ -64,10 +68,13 @@ def sample(
     rejection: int | None = None,
     caption: tuple[str, ...] | None = None,
     captions: str | Path | None = None,
+    watermark: float | None = None,
+    keyed: bool = False,
+    sign: bool = False,
     out: str | Path | None = None,
     progress: bool = False,
 ) -> Path:
-    """Writes a picture of every seed of a run; the same call writes the same file.
+    """Writes a picture of every seed of a run; the same call writes the same file, unless it is signed.
 
     samples          `num` (64) samples; for a model given labels rounded down to a whole number per class, and sorted
                      by class; for one given captions the root of `num` of each of as many captions, the first
@@ -115,6 +122,10 @@ def sample(
         num: as above, as are `steps`, `dims`, `around`, `groups` (the names of classes) and `rejection`.
         caption: captions, of words that the run's captions have; a word that is in none is read as unknown.
         captions: a text file of captions, one a line, instead.
+        watermark: strength in dB of a watermark in the samples, by the user's key (`jaxgen.provenance.watermark`).
+        keyed: whether the signs of the samples' latents are those of the user's key (`jaxgen.provenance.latent_marks`).
+        sign: whether the file is signed by the user's key (`jaxgen.provenance.credentials`); an npz file is then not
+            compressed. A file that holds the same, signed by the same key, is left as it is.
         out: a .png (the seeds' grids one below the other, small images enlarged) or .npz file, or a .gif or .webp of a
             path, there and back (a frame shows all rows' images of a step), or of training. RUN/KIND.png, or
             RUN/animation.gif, if not given. Samples can also be a folder, FOLDER/: a file seed-SEED-NUMBER.png per
@@ -137,7 +148,9 @@ def sample(
     opened = open_run(run, checkpoint)
     if captions is not None:
         caption = _lines_of(captions, caption)
-    asked = Asked(num, steps, dims, around, groups, rejection, caption)
+    keys = load() if sign or keyed or watermark is not None else None
+    marking = None if watermark is None else partial(embed, key=keys.watermark, psnr=watermark)
+    asked = Asked(num, steps, dims, around, groups, rejection, caption, marking, keys.watermark if keyed else None)
     if kind not in KINDS:
         raise UserError(f"unknown kind {kind!r}: there are {', '.join(KINDS)}")
     how = KINDS[kind]
@@ -156,24 +169,38 @@ def sample(
         raise UserError(
             f"samples of {opened.plan.dataset.name} are not images, so they cannot be a folder of files: choose .npz"
         )
+    if is_folder and sign and opened.plan.dataset.spec.subject == "mesh":
+        raise UserError("PLY files cannot be signed: choose .npz or .png, or leave --sign out")
     check_writable(out / "seed" if is_folder else out)
     _check_model(how, opened.plan)
     _check_options(kind, asked, opened.plan)
+    _check_marks(asked, opened.plan, watermark)
     for note in _check_captions(kind, asked, opened.plan):
         if progress:
             print(note, file=sys.stderr)
     with Progress(progress) as bar:
         bar.start(f"drawing {kind}")
         drawn = how.draw(opened, asked)
+    seal = sealing.seal(opened, kind, asked, drawn, suffix, keys, watermark) if sign else None
     if is_folder:
-        _write_folder(out, _files(drawn.arrays, opened.plan.dataset))
+        _write_folder(out, _files(drawn.arrays, opened.plan.dataset), seal)
         return out
-    content = _content(drawn, suffix, opened.plan)
-    write_new(out, content)
+    content = _content(drawn, suffix, opened.plan, compressed=not sign)
+    if seal and out.is_file() and seal.holds(out.read_bytes(), content):
+        return out
+    write_new(out, seal.signed(content) if seal else content)
     return out
 
 
-def _files(arrays: Mapping[str, np.ndarray], dataset: Dataset) -> dict[str, bytes]:
+class File(NamedTuple):
+    """An example of a folder of samples."""
+
+    content: bytes
+    seed: int
+    number: int  # among the seed's
+
+
+def _files(arrays: Mapping[str, np.ndarray], dataset: Dataset) -> dict[str, File]:
     """Map from path to a PNG per image or a PLY per mesh: numbered by seed, in folders of the classes if labeled."""
     if "mesh" in arrays:
         write, suffix, examples = partial(_ply, faces=dataset.spec.faces), "ply", arrays["mesh"]
@@ -183,7 +210,7 @@ def _files(arrays: Mapping[str, np.ndarray], dataset: Dataset) -> dict[str, byte
     place = [f"{names[label]}/" for label in arrays["label"]] if "label" in arrays else [""] * len(arrays["seed"])
     counts, files = Counter(), {}
     for folder, seed, example in zip(place, arrays["seed"].tolist(), examples, strict=True):
-        files[f"{folder}seed-{seed}-{counts[seed]:05}.{suffix}"] = write(example)
+        files[f"{folder}seed-{seed}-{counts[seed]:05}.{suffix}"] = File(write(example), seed, counts[seed])
         counts[seed] += 1
     return files
 
@@ -195,18 +222,25 @@ def _ply(vertices: np.ndarray, faces: np.ndarray) -> bytes:
     return trimesh.exchange.ply.export_ply(trimesh.Trimesh(vertices, faces, process=False))
 
 
-def _write_folder(out: Path, files: Mapping[str, bytes]) -> None:
-    """Writes the files, all or none; raises UserError if the folder has other content."""
+def _write_folder(out: Path, files: Mapping[str, File], seal: Seal | None) -> None:
+    """Writes the files, all or none, signed if there is a seal; raises UserError if the folder has other content."""
+
+    def holds(there: bytes, file: File) -> bool:
+        if seal is None:
+            return there == file.content
+        return seal.holds(there, file.content, seed=file.seed, index=file.number)
+
     if out.exists():
         there = {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*") if path.is_file()}
-        if there == files:
+        if there.keys() == files.keys() and all(holds(there[path], file) for path, file in files.items()):
             return
         if there:
             raise UserError(f"{out} exists with another content; choose another --out")
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f"{out.name}.", dir=out.parent) as temporary:
         made = Path(temporary) / "made"
-        for path, content in files.items():
+        for path, file in files.items():
+            content = seal.signed(file.content, seed=file.seed, index=file.number) if seal else file.content
             (made / path).parent.mkdir(parents=True, exist_ok=True)
             (made / path).write_bytes(content)
         if out.exists():
@@ -289,6 +323,22 @@ def _check_options(kind: str, asked: Asked, plan: Plan) -> None:
         raise UserError(f"--steps must be at least 2, not {asked.steps}")
 
 
+def _check_marks(asked: Asked, plan: Plan, watermark: float | None) -> None:
+    """Raises UserError for marks that the samples cannot have."""
+    spec = plan.dataset.spec
+    if asked.watermark:
+        if spec.subject != "image":
+            raise UserError(f"--watermark is for images, and samples of {plan.dataset.name} are none")
+        check(*spec.image_shape[:2], watermark)
+    if asked.keyed:
+        if asked.rejection:
+            raise UserError("--rejection chooses among draws, and --keyed sets their signs: leave one out")
+        words, has = LACKS["path"]
+        if not has(plan.model):
+            able = models.that_can(lambda model: model.sampler is not None and has(model), spec)
+            raise UserError(f"{plan.model_name} {words}; models that do: {', '.join(able) or 'none'}")
+
+
 def _check_model(how: Kind, plan: Plan) -> None:
     """Raises UserError, naming the models that can, if the run's model does not support the kind."""
     words = _lacks(how, plan.model)
@@ -304,16 +354,14 @@ def _lacks(how: Kind, model: Model) -> str:
     return next((words for name, (words, has) in LACKS.items() if name in how.needs and not has(model)), "")
 
 
-def _content(drawn: Drawn, suffix: str, plan: Plan) -> bytes:
+def _content(drawn: Drawn, suffix: str, plan: Plan, compressed: bool) -> bytes:
     """Content of the file."""
     if suffix == ".npz":
         file = io.BytesIO()
-        np.savez_compressed(file, **drawn.arrays)
+        (np.savez_compressed if compressed else np.savez)(file, **drawn.arrays)
         return file.getvalue()
     if suffix == ".png":
-        images = plan.dataset.spec.subject == "image" and not drawn.legible
-        scale = legible_scale(plan.dataset.spec.image_shape[0]) if images else 1
-        return to_png(stacked(drawn.grids), scale)
+        return to_png(stacked(drawn.grids), scale_of(drawn, plan.dataset))
     try:
         return to_animation(drawn.frames, drawn.milliseconds, suffix)
     except ValueError as error:

@@ -120,8 +120,8 @@ def train_again(*argv) -> tuple:
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        (["trian"], "unknown command 'trian': did you mean train? there are models, train, runs, verify, digest, "
-         "sample, evaluate, metrics, compare, data, extractor"),
+        (["trian"], "unknown command 'trian': did you mean train? there are models, train, runs, verify, sign, "
+         "digest, sample, verify-image, evaluate, metrics, compare, data, extractor, keys"),
         (["evalute"], "unknown command 'evalute': did you mean evaluate?"),
         (["sampel"], "unknown command 'sampel': did you mean sample?"),
         (["dataset"], "unknown command 'dataset': did you mean data?"),
@@ -771,12 +771,17 @@ def test_every_option_of_a_picture_is_handed_on(here, monkeypatch):
     printed = did("sample", "run", "--kind", "traversal", "--num", 3, "--steps", 5, "--dims", 1, 2, "--around", 4)
     options = {"checkpoint": "newest", "out": None, "progress": True, "num": 3, "steps": 5, "dims": (1, 2), "around": 4}
     options |= {"groups": None, "rejection": None, "caption": None, "captions": None}
+    marks = {"watermark": None, "keyed": False, "sign": False}
+    options |= marks
     assert printed == f"{(('run', 'traversal'), options)}\n"
     printed = did("sample", "run", "--kind", "arithmetic", "--groups", 7, 1, 4, "--checkpoint", "best")
-    options = dict.fromkeys(options) | {"checkpoint": "best", "progress": True, "groups": ("7", "1", "4")}
+    options = dict.fromkeys(options) | {"checkpoint": "best", "progress": True, "groups": ("7", "1", "4")} | marks
     assert printed == f"{(('run', 'arithmetic'), options)}\n"
     options |= {"groups": None, "rejection": 4, "checkpoint": "newest"}
     assert did("sample", "run", "--rejection", 4) == f"{(('run', 'samples'), options)}\n"
+    options |= {"rejection": None, "watermark": 38.0, "keyed": True, "sign": True}
+    printed = did("sample", "run", "--watermark", 38, "--keyed", "--sign")
+    assert printed == f"{(('run', 'samples'), options)}\n"
 
 
 def test_an_animation_of_training(run):
