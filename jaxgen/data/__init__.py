@@ -31,8 +31,12 @@ LOOKED_AT = 100
 """Maximum number of training images that are searched for gray levels."""
 
 
-ALL_LABELS = "all_labels"
-"""Entry of a training split with the labels that `labels` hides from models; evaluation uses it."""
+UNSET = (None, False, 0)
+"""Values of the options below that leave a dataset as it is."""
+
+OF_ENTRIES = {"labels": "label", "captions": "caption", "caption_length": "caption", "vocabulary_size": "caption"}
+OF_ENTRIES |= {"flip": "image"}
+"""Map from option to the entry that a dataset needs for it."""
 
 
 class Captions(NamedTuple):
@@ -189,6 +193,16 @@ DATASETS = (
 )
 
 
+OF_SOME = {
+    "data_from": (lambda row: row.comes == "folder", "is not read from a folder of yours"),
+    "split_blocks": (lambda row: row.comes == "folder", "has its own splits"),
+    "image_bits": (lambda row: row.name == "image_folder", "is not read from image files of yours"),
+    "drop_duplicates": (lambda row: row.name == "mesh_folder", "is not read from mesh files of yours"),
+    "max_objects": (lambda row: row.module == "jaxgen.data.readers.shapes", "has no scenes of objects"),
+}
+"""Map from option to whether a dataset, given its row, takes it, and what the others are instead."""
+
+
 def table() -> tuple[Info, ...]:
     """The datasets there are, a row each: jaxgen's own, then TFDS's."""
     return DATASETS + tuple(
@@ -281,60 +295,25 @@ def load(name: str, *, progress: bool = True, **options: Any) -> Dataset:
     from jaxgen.data import subsets
     from jaxgen.data.mesh_features import Meshes, reference_and_target
     from jaxgen.data.store import decoded
-    from jaxgen.data.vocabulary import Vocabulary, longest
 
     chosen = configured(Options, {"dataset": name, **options}, "a dataset")
     chosen.check()
     row = info(name)
-    if chosen.data_from is not None and row.comes != "folder":
-        raise UserError(f"dataset {name} is not read from a folder of yours, so data_from is not for it")
-    if chosen.image_bits and row.name != "image_folder":
-        raise UserError(f"dataset {name} is not read from image files of yours, so image_bits is not for it")
-    if chosen.max_objects and row.module != "jaxgen.data.readers.shapes":
-        raise UserError(f"dataset {name} has no scenes of objects, so max_objects is not for it")
-    if chosen.split_blocks and row.comes != "folder":
-        raise UserError(f"dataset {name} has its own splits, so split_blocks is not for it")
+    for option, (takes, otherwise) in OF_SOME.items():
+        if getattr(chosen, option) not in UNSET and not takes(row):
+            raise UserError(f"dataset {name} {otherwise}, so {option} is not for it")
     manifest, splits, mean, faces = decoded(chosen, _reader(name), progress=progress)
-    vocabulary, captions, reference, note = None, None, None, manifest.note
+    for option, entry in OF_ENTRIES.items():
+        if getattr(chosen, option) not in UNSET and entry not in splits["train"]:
+            raise UserError(f"dataset {name} has no {entry}s, so {option} is not for it")
+    if chosen.skip_bad and not manifest.files and row.comes != "folder":
+        raise UserError(f"dataset {name} has no files that could be damaged, so skip_bad is not for it")
+    reference = None
     if faces is not None:
         reference, target = reference_and_target(splits["train"]["mesh"])
         splits = {split: Meshes(entries, faces, reference, target) for split, entries in splits.items()}
-    train, subset, keeping = splits["train"], chosen.subset or 0, {}
-    for entry, num in (("label", chosen.labels), ("caption", chosen.captions)):
-        if num is not None:
-            if entry not in train:
-                raise UserError(f"dataset {name} has no {entry}s, so {entry}s is not for it")
-            examples = len(train[entry])
-            labels = np.asarray(train[entry]) if entry == "label" else None
-            keeping[entry] = subsets.kept(entry, num, examples, subset, labels)
-            note += subsets.told(entry, keeping[entry], examples, subset)
-    if "caption" in keeping:
-        captioned = np.full(len(train["caption"]), "", object)
-        captioned[keeping["caption"]] = train["caption"][keeping["caption"]]
-        train["caption"] = captioned
-    if "caption" in splits["train"]:
-        of_images = [[each] if isinstance(each, str) else each for each in splits["train"]["caption"]]
-        texts = [text for some in of_images for text in some]
-        vocabulary = Vocabulary.of(texts, chosen.vocabulary_size)
-        if chosen.flip and (sides := {"left", "right"} & set(vocabulary.words)):
-            words = " and ".join(sorted(sides))
-            raise UserError(f"captions of {name} say {words}, which flip would make false: leave it out")
-        length = chosen.caption_length or max(1, longest(texts))
-        if len(texts) > len(of_images):
-            ends = np.cumsum([len(some) for some in of_images])
-            captions = Captions(vocabulary.encode(texts, length), ends)
-        splits = {
-            split: entries | {"caption": vocabulary.encode([_first(each) for each in entries["caption"]], length)}
-            for split, entries in splits.items()
-        }
-    elif chosen.caption_length or chosen.vocabulary_size:
-        raise UserError(f"dataset {name} has no captions, so caption_length and vocabulary_size are not for it")
-    if chosen.flip and "image" not in splits["train"]:
-        raise UserError(f"dataset {name} has no images to flip")
-    if chosen.drop_duplicates and name != "mesh_folder":
-        raise UserError(f"drop_duplicates is for meshes of a folder, not for dataset {name}")
-    if chosen.skip_bad and not manifest.files and row.comes != "folder":
-        raise UserError(f"dataset {name} has no files that could be damaged, so skip_bad is not for it")
+    kept, note = subsets.hide(splits["train"], chosen)
+    splits, vocabulary, captions = _encoded(splits, chosen)
     if manifest.skipped:
         counts = ", ".join(f"{count} of {split}" for split, count in manifest.skipped.items())
         note += f"; left out because they cannot be decoded: {counts}"
@@ -350,24 +329,46 @@ def load(name: str, *, progress: bool = True, **options: Any) -> Dataset:
         _mixture(row.name, chosen),
         chosen.binarize is not None or _binary(splits["train"]),
     )
-    if "label" in keeping:
-        train = splits["train"]
-        train[ALL_LABELS] = train["label"]
-        train["label"] = np.full(len(train["label"]), -1, np.int32)
-        train["label"][keeping["label"]] = train[ALL_LABELS][keeping["label"]]
     return Dataset(
         name=name,
         options=given,
         spec=spec,
         **splits,
         fingerprint=manifest.fingerprint,
-        note=note + ".",
+        note=f"{manifest.note}{note}.",
         classes=manifest.classes,
         vocabulary=vocabulary,
         captions=captions,
         streamed=chosen.pipeline == "grain" or manifest.records is not None,
-        kept=np.unique(np.concatenate(list(keeping.values()))) if keeping else None,
+        kept=kept,
     )
+
+
+def _encoded(splits, options: Options) -> tuple[Any, "Vocabulary | None", Captions | None]:
+    """Splits with the words of captions as numbers, their vocabulary, and all captions where images have several.
+
+    Raises:
+      UserError: mirrored images would make their captions false.
+    """
+    from jaxgen.data.vocabulary import Vocabulary, longest
+
+    if "caption" not in splits["train"]:
+        return splits, None, None
+    of_images = [[each] if isinstance(each, str) else each for each in splits["train"]["caption"]]
+    texts = [text for some in of_images for text in some]
+    vocabulary = Vocabulary.of(texts, options.vocabulary_size)
+    if options.flip and (sides := {"left", "right"} & set(vocabulary.words)):
+        words = " and ".join(sorted(sides))
+        raise UserError(f"captions of {options.dataset} say {words}, which flip would make false: leave it out")
+    length = options.caption_length or max(1, longest(texts))
+    captions = None
+    if len(texts) > len(of_images):
+        captions = Captions(vocabulary.encode(texts, length), np.cumsum([len(some) for some in of_images]))
+    splits = {
+        split: entries | {"caption": vocabulary.encode([_first(each) for each in entries["caption"]], length)}
+        for split, entries in splits.items()
+    }
+    return splits, vocabulary, captions
 
 
 def _first(captions: str | list[str]) -> str:
@@ -394,10 +395,15 @@ def _binary(train: dict[str, Any]) -> bool:
 def _spec(train, classes, mean, faces, reference, vocabulary, mixture, binary) -> "Spec":
     import jax
 
+    from jaxgen.data import subsets
     from jaxgen.data.mesh_features import sizes
     from jaxgen.model import Spec
 
-    entries = {name: jax.ShapeDtypeStruct(entry.shape[1:], entry.dtype) for name, entry in train.items()}
+    entries = {
+        name: jax.ShapeDtypeStruct(entry.shape[1:], entry.dtype)
+        for name, entry in train.items()
+        if name != subsets.ALL_LABELS
+    }
     if faces is not None:
         features = sizes(faces, len(reference))
         entries |= {kind: jax.ShapeDtypeStruct((size,), np.float32) for kind, size in features.items()}

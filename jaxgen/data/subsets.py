@@ -5,10 +5,15 @@ numbers are kept, so that a larger subset holds a smaller one. Of labels, each c
 """
 
 import hashlib
+from typing import Any
 
 import numpy as np
 
+from jaxgen.data.options import Options
 from jaxgen.errors import UserError
+
+ALL_LABELS = "all_labels"
+"""Entry of a training split with the labels that `labels` hides from models; evaluation uses it."""
 
 STREAMS = {"label": 0, "caption": 1}
 """Map from entry to the first word of its hashes' seed."""
@@ -49,3 +54,29 @@ def told(entry: str, rows: np.ndarray, examples: int, subset: int) -> str:
         f"; {entry}s of {len(rows):,} of the {examples:,} training examples kept (subset {subset}, positions' sha256 "
         f"{digest}...)"
     )
+
+
+def hide(train: dict[str, Any], options: Options) -> tuple[np.ndarray | None, str]:
+    """Hides the labels and captions of all training examples but those that `options` keeps, in place.
+
+    A hidden label is -1, a hidden caption has no words.
+
+    Returns:
+      positions of the examples that keep a label or a caption, ascending, or None if nothing is hidden; and what was
+      kept, as a part of a note.
+
+    Raises:
+      UserError: as `kept` does.
+    """
+    every, note = [], ""
+    for entry, num, nothing in (("label", options.labels, -1), ("caption", options.captions, "")):
+        if num is not None:
+            whole = np.asarray(train[entry], np.int32 if entry == "label" else object)
+            rows = kept(entry, num, len(whole), options.subset or 0, whole if entry == "label" else None)
+            train[entry] = np.full_like(whole, nothing)
+            train[entry][rows] = whole[rows]
+            if entry == "label":
+                train[ALL_LABELS] = whole
+            every.append(rows)
+            note += told(entry, rows, len(whole), options.subset or 0)
+    return (np.unique(np.concatenate(every)) if every else None), note

@@ -15,9 +15,10 @@ import numpy as np
 
 from jaxgen import data, models
 from jaxgen.config import given
-from jaxgen.data import ALL_LABELS, Dataset
+from jaxgen.data import Dataset
 from jaxgen.data.images import Transform
 from jaxgen.data.options import Options
+from jaxgen.data.subsets import ALL_LABELS
 from jaxgen.dependencies import function_sources, sources
 from jaxgen.errors import UserError
 from jaxgen.evaluation import networks

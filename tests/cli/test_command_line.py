@@ -181,7 +181,7 @@ def train_again(*argv) -> tuple:
         (["train", "vae", "--dataset", "digits/odd"], "unknown config 'odd' of dataset digits: it has none"),
         (["train", "vae", "--dataset", "gaussians"], "vae needs image, but dataset gaussians has only point, label"),
         (["train", "cgan", "--dataset", "gaussians"], "cgan makes images of classes, from labels: the data have point"),
-        (["train", "vae", "--dataset", "bars", "--flip"], "dataset bars has no images to flip"),
+        (["train", "vae", "--dataset", "bars", "--flip"], "dataset bars has no images, so flip is not for it"),
         (["train", "vae", "--skip-bad"], "dataset digits has no files that could be damaged, so skip_bad is"),
         (["train", "vae", "--dataset", "mnist"], "mnist is not prepared yet: run jaxgen data prepare mnist"),
         (["train", "vae", "--dataset", "tfds:nope"], "tfds:nope is not prepared yet: run jaxgen data prepare"),

@@ -489,15 +489,15 @@ def test_a_value_of_another_kind(option, value, words):
             "dataset tfds:a is not read from a folder of yours, so data_from is not for it",
         ),
         *[
-            ("digits", options, "dataset digits has no captions, so caption_length and vocabulary_size are not for it")
-            for options in ({"caption_length": 3}, {"vocabulary_size": 3})
+            ("digits", {option: 3}, f"dataset digits has no captions, so {option} is not for it")
+            for option in ("caption_length", "vocabulary_size")
         ],
         (
             "gaussians",
             {"crop": 1},
             "dataset gaussians has no images that could be resized, cropped, padded or the like",
         ),
-        ("gaussians", {"flip": True}, "dataset gaussians has no images to flip"),
+        ("gaussians", {"flip": True}, "dataset gaussians has no images, so flip is not for it"),
         (
             "digits",
             {"skip_bad": True},
@@ -512,6 +512,11 @@ def test_a_value_of_another_kind(option, value, words):
             "digits",
             {"image_bits": 12},
             "dataset digits is not read from image files of yours, so image_bits is not for it",
+        ),
+        (
+            "digits",
+            {"drop_duplicates": True},
+            "dataset digits is not read from mesh files of yours, so drop_duplicates is not for it",
         ),
         ("digits", {"max_objects": 1}, "dataset digits has no scenes of objects, so max_objects is not for it"),
         (

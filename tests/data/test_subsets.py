@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from jaxgen import data
-from jaxgen.data import ALL_LABELS, subsets
+from jaxgen.data import subsets
 from jaxgen.errors import UserError
 
 LABELS = np.repeat([4, 0, 7], [50, 30, 20])
@@ -68,7 +68,7 @@ def test_a_dataset_hides_the_other_labels_of_its_training_split(pipeline):
     assert found.train["label"].dtype == np.int32
     np.testing.assert_array_equal(np.bincount(found.train["label"][rows]), np.full(10, 5))
     np.testing.assert_array_equal(found.kept, rows)
-    np.testing.assert_array_equal(found.train[ALL_LABELS], whole.train["label"])
+    np.testing.assert_array_equal(found.train[subsets.ALL_LABELS], whole.train["label"])
     for split in ("validation", "test"):
         np.testing.assert_array_equal(getattr(found, split)["label"], getattr(whole, split)["label"])
     assert found.spec.entries == whole.spec.entries

@@ -471,7 +471,7 @@ def test_own_order_needs_the_data_in_memory(spy, tmp_path):
 
 
 def test_images_only_can_be_flipped(tmp_path):
-    with pytest.raises(UserError, match=r"^dataset gaussians has no images to flip$"):
+    with pytest.raises(UserError, match=r"^dataset gaussians has no images, so flip is not for it$"):
         quiet("vae", None, settings(dataset="gaussians", flip=True), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
