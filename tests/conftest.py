@@ -84,12 +84,13 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture(scope="session", autouse=True)
 def session_data_dir(tmp_path_factory):
-    """Directs prepared data and trained extractors to the session's temporary folder, never to the user's cache."""
+    """Directs prepared data, trained extractors and keys to the session's temporary folder, never to the user's."""
     base = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         base = base.parent  # the workers share one
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAXGEN_DATA_DIR", str(base / "jaxgen-data"))
+        patch.setenv("JAXGEN_KEYS_DIR", str(base / "jaxgen-keys"))
         # The compiled program cache is per worker, or shared by all sessions if the variable names a folder. Workers
         # cannot share one: jax writes an entry in place, and a process reading it then warns of a truncated stream.
         kept = os.environ.get("JAX_COMPILATION_CACHE_DIR", tmp_path_factory.getbasetemp() / "compiled")

@@ -100,7 +100,7 @@ def _latents(shown: Shown, described: Mapping[str, Any], key: bytes, run: Run) -
         raise UserError(f"{run.plan.model_name} has no gaussian or uniform prior")
     _check_shape(shown, run)
     num, _, condition = samples_asked(run, _asked(described, shown))
-    images, places = shown.images[:INVERTED], shown.places
+    images, places = shown.images[: None if model.latents.encode else INVERTED], shown.places
     if places is None and (condition or len(images) > 1):
         raise UserError("which samples of the run the images are is not known")
     places = None if places is None else places[: len(images)]

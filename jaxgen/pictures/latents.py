@@ -15,6 +15,7 @@ from scipy.special import ndtri
 from jaxgen.data import pipeline
 from jaxgen.model import Array, Condition, Model, State
 from jaxgen.nn.image import from_unit
+from jaxgen.nn.optimizer import descend
 
 AT_ONCE = 256
 """Maximum number of a seed's images or codes processed at once."""
@@ -169,8 +170,7 @@ def inverted(model: Model, state: State, images: np.ndarray, condition: Conditio
         def step(carried, _):
             v, moments = carried
             gradient = jax.grad(lambda v: errors(v, state).sum())(v)
-            change, moments = optimizer.update(gradient, moments)
-            return (optax.apply_updates(v, change), moments), None
+            return descend(optimizer, gradient, moments, v), None
 
         (v, _), _ = jax.lax.scan(step, (start, optimizer.init(start)), length=DESCENT_STEPS)
         return within(v), errors(v, state)
