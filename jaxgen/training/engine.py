@@ -7,6 +7,7 @@ several devices first the seeds are divided among them, then each step's batch.
 
 import hashlib
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -29,6 +30,12 @@ a step of three seeds of the VAE of experiments/vae_mnist_nll.py took 6.4 ms map
 COMPILER_OPTIONS = {"cpu": {"xla_backend_optimization_level": 1}}
 """Compiler options of programs that initialize and train, by backend: DCGAN-64's step compiles in a tenth less time and
 runs as fast; the first state of a VQ-VAE-2 takes two fifths of the time, and has the same bits."""
+
+
+def compiler_options(platform: str) -> dict[str, Any]:
+    """The options of `COMPILER_OPTIONS` for a backend, but those that XLA_FLAGS sets."""
+    flags = os.environ.get("XLA_FLAGS", "")
+    return {name: value for name, value in COMPILER_OPTIONS.get(platform, {}).items() if f"--{name}=" not in flags}
 
 
 def axis(choice: str) -> str:
@@ -100,7 +107,7 @@ def blank_batch(spec: Spec, needs: tuple[str, ...], batch_size: int) -> dict[str
 
 def initial_state(model: Model, keys: Array) -> State:
     """State of every seed before training, [seeds, ...]."""
-    init = jax.jit(jax.vmap(model.init), compiler_options=COMPILER_OPTIONS.get(jax.default_backend()))
+    init = jax.jit(jax.vmap(model.init), compiler_options=compiler_options(jax.default_backend()))
     return init(jax.vmap(jax.random.fold_in, (0, None))(keys, 0))
 
 
@@ -194,7 +201,7 @@ def chunk_program(phase: Phase, how: str, devices: Mesh | None = None, own_order
             check_vma=False,  # otherwise a scan in a user's model would have to declare what varies over the seeds
         )
     platform = jax.default_backend() if devices is None else devices.devices.flat[0].platform
-    return jax.jit(chunk, donate_argnums=1, compiler_options=COMPILER_OPTIONS.get(platform))
+    return jax.jit(chunk, donate_argnums=1, compiler_options=compiler_options(platform))
 
 
 def finite(tree: Any) -> Array:

@@ -80,6 +80,20 @@ def test_sums_of_metrics_of_any_kind_are_exact():
     assert {name: total.tolist() for name, total in sums.items()} == {name: [x, x] for name, x in expected.items()}
 
 
+@pytest.mark.parametrize(
+    ("flags", "options"),
+    [
+        ("", {"xla_backend_optimization_level": 1}),
+        ("--xla_force_host_platform_device_count=2", {"xla_backend_optimization_level": 1}),
+        ("--xla_backend_optimization_level=3", {}),
+    ],
+)
+def test_flags_of_the_user_go_before_the_compiler_options(flags, options, monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", flags)
+    assert engine.compiler_options("cpu") == options
+    assert engine.compiler_options("rocm") == {}
+
+
 @pytest.mark.parametrize(("known_to", "compiles"), [("tpu", False), ("cpu", True)])
 def test_a_chunk_is_compiled_with_the_options_of_its_devices(known_to, compiles, monkeypatch):
     """The options are not those of JAX's default backend."""

@@ -244,6 +244,15 @@ def test_a_config_with_a_tuple_is_resumed(model_file, tmp_path):
         quiet(file, {"widths": (2, 4)}, settings(steps=6), tmp_path / "run", resume=True)
 
 
+def test_resumed_with_the_compiler_options_of_users(model_file, tmp_path, monkeypatch):
+    """The tests' own XLA_FLAGS leave them out."""
+    monkeypatch.setenv("XLA_FLAGS", "")
+    file = model_file(KEYS)
+    quiet(file, None, settings(steps=3), tmp_path / "cut")
+    resumed = quiet(file, None, settings(steps=5), tmp_path / "cut", resume=True)
+    assert resumed.digests() == quiet(file, None, settings(steps=5), tmp_path / "whole").digests()
+
+
 def test_another_environment_is_said_and_kept(model_file, tmp_path, capfd):
     file = model_file(PHASES)
     run = quiet(file, None, settings(steps=10), tmp_path / "run")
