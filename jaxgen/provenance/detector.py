@@ -13,7 +13,6 @@ Sources: Bates et al. 2023, Testing for Outliers with Conformal p-values (https:
 images, twice the mean of their p-values, Vovk & Wang 2020 (https://arxiv.org/abs/1212.4966).
 """
 
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -25,8 +24,8 @@ UNLIKE, NOTHING, CANNOT_TELL = "unlike real", "nothing found", "cannot tell"
 LEVEL = 0.01
 """Largest p-value of the answer UNLIKE."""
 
-LEVELS = (0, 1, 4, 16, 64, 128, 192, 240, 255, 256)
-"""Bounds of the classes of gray levels."""
+LEVELS = (0, 1, 4, 16, 64, 128, 192, 240, 255)
+"""Lowest gray level of each class."""
 
 QUANTILES = (0.5, 0.75, 0.9, 0.97)
 
@@ -102,8 +101,9 @@ def features(images: np.ndarray, components: PCA) -> np.ndarray:
 
 def histogram(images: np.ndarray) -> np.ndarray:
     """Shares of the pixels in each class of gray levels: [num, 9]."""
-    bounds = pairwise(LEVELS)
-    return np.stack([((images >= low) & (images < high)).mean((1, 2, 3)) for low, high in bounds], axis=1)
+    of_level = np.searchsorted(LEVELS, np.arange(256), side="right") - 1
+    classes = of_level[images]
+    return np.stack([(classes == each).mean((1, 2, 3)) for each in range(len(LEVELS))], axis=1)
 
 
 def spectrum(images: np.ndarray) -> np.ndarray:
