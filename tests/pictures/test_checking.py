@@ -177,29 +177,30 @@ def make_keys(tmp_path_factory):
 def test_marked_samples_are_in_every_form(runs, own_keys, capsys):
     """The same marked images in a picture, in arrays and in files; a JPEG of the picture still shows the mark."""
     secret = keys.load().watermark
-    options = {"num": 6, "watermark": 38}
+    options = {"num": 7, "watermark": 38}  # two places of each grid are gray
     picture = sample(runs / "vae", out="m.png", **options)
     with np.load(sample(runs / "vae", out="m.npz", **options)) as file:
         images = file["image"]
-    with np.load(sample(runs / "vae", out="p.npz", num=6)) as file:
+    with np.load(sample(runs / "vae", out="p.npz", num=7)) as file:
         plain = file["image"]
     psnr = 10 * np.log10(255**2 / ((images.astype(float) - plain) ** 2).mean((1, 2, 3)))
     np.testing.assert_allclose(psnr, 38, atol=0.3)
     sample(runs / "vae", out="m/", **options)
-    files = [f"seed-{seed}-{i:05}.png" for seed in SEEDS for i in range(6)]
+    files = [f"seed-{seed}-{i:05}.png" for seed in SEEDS for i in range(7)]
     np.testing.assert_array_equal(np.stack([pixels(f"m/{name}") for name in files]), images[..., 0])
-    np.testing.assert_array_equal(cut(pixels(picture)[..., None], (28, 28), 1, 2).reshape(images.shape), images)
+    np.testing.assert_array_equal(cut(pixels(picture)[..., None], (28, 28), 1, 2)[:, :7].reshape(images.shape), images)
     Image.open(picture).save("m.jpg", quality=75)
-    sample(runs / "vae", out="p.png", num=6)
+    sample(runs / "vae", out="p.png", num=7)
     given = ["--key", own_keys / "watermark.key", "--run", runs / "vae"]
-    status, results = verified(capsys, "m.png", "m.npz", "m.jpg", "p.png", f"m/{files[7]}", *given)
+    status, results = verified(capsys, "m.png", "m.npz", "m.jpg", "p.png", f"m/{files[8]}", *given)
     p = {name: result["watermark"]["p"] for name, result in results.items()}
     assert status == 3  # a mark is no signature
     assert p["m.npz"] == p["m.png"] == p_value(images, secret) < 1e-20
     assert p["m.jpg"] < 1e-10
-    assert p[files[7]] < 1e-6
+    assert p[files[8]] < 1e-6
     assert p["p.png"] > 1e-3
-    shown = results[files[7]]["redrawn"]
+    assert [results[name]["redrawn"]["in_place"] for name in ("m.png", "m.npz", "m.jpg", "p.png")] == [True] * 4
+    shown = results[files[8]]["redrawn"]
     assert (shown["places"], shown["p"]) == ([[3, 1]], 0.05)
 
 
