@@ -63,8 +63,8 @@ def check(file: Path, means: Means, detectors: dict[Any, Detector]) -> dict[str,
     """
     try:
         content = file.read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read {file}: {error.strerror}") from None
+    except (OSError, ValueError) as error:  # the latter of a name with a null character
+        raise UserError(f"cannot read {file}: {getattr(error, 'strerror', error)}") from None
     found = credentials.check(content, means.root)
     described = found.described if found.state == credentials.TRUSTED else None  # else a mere claim
     result: dict[str, Any] = {"file": str(file), "signature": {"says": found.state, "reason": found.reason}}

@@ -14,6 +14,7 @@ from jaxgen.provenance.credentials import FORMATS
 from jaxgen.training.folder import Run
 
 UNREADABLE = (OSError, ValueError, KeyError, SyntaxError, EOFError, zipfile.BadZipFile, zlib.error)
+UNREADABLE += (Image.DecompressionBombError,)
 """Errors of Pillow and NumPy on files that are damaged or hold something else."""
 
 

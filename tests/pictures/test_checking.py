@@ -353,6 +353,7 @@ def test_mistakes_are_one_line(runs, own_keys, capsys, tmp_path):
     cases = {
         (): "verify-image needs a file first, as in `jaxgen verify-image FILE...`",
         ("none.png",): "cannot read none.png: No such file or directory",
+        ("a\0b",): "embedded null byte",
         ("x.png", "--key", own_keys / "root.pem"): "is no watermark key",
         ("x.png", "--trust", "x.png"): "x.png is no certificate in PEM",
         ("x.png", "--run", tmp_path): "is no run folder",
