@@ -356,6 +356,7 @@ def verify_image_command(argv: list[str]) -> int:
         trust: Path | None = None,
         key: Path | None = None,
         run: Path | None = None,
+        checkpoint: str = "newest",
         reference: str | None = None,
         json: bool = False,
     ) -> int:
@@ -368,6 +369,7 @@ def verify_image_command(argv: list[str]) -> int:
             trust: the root.pem of the keys that `jaxgen sample --sign` used; your own keys' if not given
             key: the watermark.key that `jaxgen sample` marked with, for the tests of marks
             run: a run folder, for the tests whether it draws the images, and of the marks in its latents
+            checkpoint: the run's newest, a step, or best (each seed's own, by the run's keep_best)
             reference: a dataset, for the test whether images are unlike its own
             json: print one JSON object per file
         """
@@ -385,7 +387,7 @@ def verify_image_command(argv: list[str]) -> int:
         means = Means(
             trusted_root(trust),
             watermark_key(key) if key else None,
-            open_run(run) if run else None,
+            open_run(run, checkpoint) if run else None,
             reference,
         )
         results, detectors = [], {}

@@ -95,6 +95,7 @@ def _watermark(shown: Shown, key: bytes) -> dict[str, Any]:
 
 def _latents(shown: Shown, described: Mapping[str, Any], key: bytes, run: Run) -> dict[str, Any]:
     """The test of the latents' signs: of images at their places or, for one without a place, of all places."""
+    _check_parameters(described, run)
     model, seeds = run.plan.model, run.plan.settings.seeds
     if model.latents is None or model.latents.prior.kind not in latents.PATHS:
         raise UserError(f"{run.plan.model_name} has no gaussian or uniform prior")
@@ -129,6 +130,7 @@ def _latents(shown: Shown, described: Mapping[str, Any], key: bytes, run: Run) -
 
 def _redrawn(shown: Shown, described: Mapping[str, Any], key: bytes | None, run: Run) -> dict[str, Any]:
     """The nearest of the run's own draws, and the rank of its cosine among those of draws under other keys."""
+    _check_parameters(described, run)
     model, seeds, subject = run.plan.model, run.plan.settings.seeds, run.plan.dataset.spec.subject
     if model.sampler is None:
         raise UserError(f"{run.plan.model_name} draws no samples")
@@ -179,6 +181,12 @@ def _asked(described: Mapping[str, Any], shown: Shown) -> Asked:
         options: dict[str, Any] = {name: tuple(of) if isinstance(of, list) else of for name, of in given.items()}
         return Asked(**options)
     return Asked(None if shown.places is None else int(shown.places[:, 1].max()) + 1)
+
+
+def _check_parameters(described: Mapping[str, Any], run: Run) -> None:
+    if described and described["parameters_sha256"] != run.named_digests():
+        steps = described["checkpoint"]
+        raise UserError(f"signed as drawn from other parameters, of {described['model']} at checkpoint {steps}")
 
 
 def _check_shape(shown: Shown, run: Run) -> None:

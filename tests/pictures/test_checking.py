@@ -348,6 +348,34 @@ def test_draws_of_another_run_are_not_found_and_a_real_image_is_not_unlike(runs,
     ]
 
 
+def test_files_of_another_checkpoint_are_not_drawn_again(tmp_path, own_keys, capsys):
+    how = Settings(steps=20, log_every=10, sample_every=10, checkpoint_every=10)
+    run = train("vae", SMALL, how, out=tmp_path / "run", progress=False).path
+    sample(run, num=3, out="early.npz", checkpoint=10, sign=True)
+    _, results = verified(capsys, "early.npz", "--run", run, "--key", own_keys / "watermark.key")
+    words = "signed as drawn from other parameters, of vae at checkpoint 10"
+    assert results["early.npz"]["redrawn"]["reason"] == results["early.npz"]["latents"]["reason"] == words
+    _, results = verified(capsys, "early.npz", "--run", run, "--checkpoint", 10)
+    assert results["early.npz"]["redrawn"]["in_place"]
+
+
+def test_damaged_files_are_never_trusted_and_never_a_traceback(runs, own_keys):
+    """Bytes are flipped, cut off, dropped and repeated at random, outside the statement's padding or in it."""
+    rng, secret, root = np.random.default_rng(0), keys.load().watermark, keys.trusted_root()
+    for name in ("x.png", "x.npz"):
+        whole = sample(runs / "vae", out=name, num=2, sign=True).read_bytes()
+        described = check(Path(name), Means(root), {})["signature"]["described"]
+        for _ in range(60):
+            a, b = np.sort(rng.integers(0, len(whole), 2))
+            flipped = whole[:a] + bytes([whole[a] ^ (1 << rng.integers(8))]) + whole[a + 1 :]
+            changed = [flipped, whole[:a], whole[:a] + whole[b:], whole[:b] + whole[a:]][rng.integers(4)]
+            Path("changed").write_bytes(changed)
+            found = check(Path("changed"), Means(root, secret), {})
+            if found["signature"]["says"] == "trusted":
+                assert found["signature"]["described"] == described
+                assert changed == whole or len(changed) == len(whole)  # a flip in the padding
+
+
 def test_mistakes_are_one_line(runs, own_keys, capsys, tmp_path):
     sample(runs / "vae", out="x.png", num=2)
     cases = {
