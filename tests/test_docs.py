@@ -162,7 +162,7 @@ def parsed(monkeypatch):
     }
     for place, name in places.items():
         monkeypatch.setattr(f"{place}.{name}", stop)
-    for name in ("load", "trusted_root"):
+    for name in ("own_keys", "trusted_root"):
         monkeypatch.setattr(f"jaxgen.provenance.keys.{name}", stop)
     for name in ("metrics_table", "datasets_table"):
         monkeypatch.setattr(f"jaxgen.cli.tables.{name}", stop)

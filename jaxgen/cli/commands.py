@@ -202,10 +202,10 @@ def sign_command(argv: list[str]) -> None:
         `jaxgen keys make` makes the key. A run that was resumed must be signed again.
         """
         _use_cpu()
-        from jaxgen.provenance.keys import load
+        from jaxgen.provenance.keys import own_keys
         from jaxgen.training.signing import sign
 
-        print(sign(Path(path), load()))
+        print(sign(Path(path), own_keys()))
 
     parse(sign, rest, "jaxgen sign RUN")
 

@@ -104,7 +104,10 @@ def _latents(shown: Shown, described: Mapping[str, Any], key: bytes, run: Run) -
     images, places = shown.images[: None if model.latents.encode else INVERTED], shown.places
     if places is None and (condition or len(images) > 1):
         raise UserError("which samples of the run the images are is not known")
-    places = None if places is None else places[: len(images)]
+    if places is not None:
+        places = places[: len(images)]
+        if not (set(places[:, 0].tolist()) <= set(seeds) and places[:, 1].max() < num):
+            raise UserError("the images have other seeds than the run")
     given = {name: entry[places[:, 1]] for name, entry in condition.items()}
     entries = {"image": images, **given}
     if model.latents.encode is None:

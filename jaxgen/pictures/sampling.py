@@ -24,8 +24,8 @@ from jaxgen.pictures import latents, sealing
 from jaxgen.pictures.kinds import FOLDER, KINDS, Asked, Drawn, Kind, scale_of
 from jaxgen.progress import Progress
 from jaxgen.provenance.credentials import Seal
-from jaxgen.provenance.keys import load
-from jaxgen.provenance.watermark import check, embed
+from jaxgen.provenance.keys import own_keys
+from jaxgen.provenance.watermark import check_markable, embed
 from jaxgen.training.folder import open_run
 from jaxgen.training.plan import Plan
 
@@ -148,7 +148,7 @@ def sample(
     opened = open_run(run, checkpoint)
     if captions is not None:
         caption = _lines_of(captions, caption)
-    keys = load() if sign or keyed or watermark is not None else None
+    keys = own_keys() if sign or keyed or watermark is not None else None
     marking = None if watermark is None else partial(embed, key=keys.watermark, psnr=watermark)
     asked = Asked(num, steps, dims, around, groups, rejection, caption, marking, keys.watermark if keyed else None)
     if kind not in KINDS:
@@ -329,7 +329,7 @@ def _check_marks(asked: Asked, plan: Plan, watermark: float | None) -> None:
     if asked.watermark:
         if spec.subject != "image":
             raise UserError(f"--watermark is for images, and samples of {plan.dataset.name} are none")
-        check(*spec.image_shape[:2], watermark)
+        check_markable(*spec.image_shape[:2], watermark)
     if asked.keyed:
         if asked.rejection:
             raise UserError("--rejection chooses among draws, and --keyed sets their signs: leave one out")

@@ -85,7 +85,7 @@ def make(folder: Path) -> list[Path]:
     return [folder / name for name in contents]
 
 
-def load() -> Keys:
+def own_keys() -> Keys:
     """Reads the keys of `keys_dir`; raises UserError if they are missing."""
     folder = keys_dir()
     try:

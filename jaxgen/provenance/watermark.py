@@ -105,7 +105,7 @@ def unable(images: np.ndarray) -> str:
     return ""
 
 
-def check(height: int, width: int, psnr: float) -> None:
+def check_markable(height: int, width: int, psnr: float) -> None:
     """Raises UserError for images too small to be marked, or a strength that cannot be."""
     if size_of_band(height, width) < LEAST:
         reason = f"{size_of_band(height, width)} frequencies in the watermark's band, and {LEAST} are needed"

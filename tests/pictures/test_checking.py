@@ -176,7 +176,7 @@ def make_keys(tmp_path_factory):
 
 def test_marked_samples_are_in_every_form(runs, own_keys, capsys):
     """The same marked images in a picture, in arrays and in files; a JPEG of the picture still shows the mark."""
-    secret = keys.load().watermark
+    secret = keys.own_keys().watermark
     options = {"num": 7, "watermark": 38}  # two places of each grid are gray
     picture = sample(runs / "vae", out="m.png", **options)
     with np.load(sample(runs / "vae", out="m.npz", **options)) as file:
@@ -205,7 +205,7 @@ def test_marked_samples_are_in_every_form(runs, own_keys, capsys):
 
 
 def test_keyed_samples_are_decoded_from_the_priors_draws_with_the_keys_signs(runs, own_keys, capsys):
-    secret, opened = keys.load().watermark, open_run(runs / "vae")
+    secret, opened = keys.own_keys().watermark, open_run(runs / "vae")
     with np.load(sample(runs / "vae", out="k.npz", num=40, keyed=True)) as file:
         images, seeds = file["image"].reshape(2, 40, 28, 28, 1), file["seed"]
     assert seeds.tolist() == [5] * 40 + [3] * 40
@@ -217,9 +217,11 @@ def test_keyed_samples_are_decoded_from_the_priors_draws_with_the_keys_signs(run
     assert 0.55 < agree < 1  # the encoder recovers some of them
 
     sample(runs / "vae", out="s.npz", num=40, keyed=True, sign=True)
+    np.savez("others.npz", image=images[0], seed=np.arange(40))
     sample(runs / "vae", out="p.npz", num=40)
     given = ["--key", own_keys / "watermark.key", "--run", runs / "vae"]
-    _, results = verified(capsys, "s.npz", "k.npz", "p.npz", *given)
+    _, results = verified(capsys, "s.npz", "k.npz", "p.npz", "others.npz", *given)
+    assert results["others.npz"]["latents"]["reason"] == "the images have other seeds than the run"
     assert results["k.npz"]["latents"] == results["s.npz"]["latents"]
     assert results["k.npz"]["latents"]["signs"] == 800
     assert results["k.npz"]["latents"]["p"] < 1e-3 < results["p.npz"]["latents"]["p"]
@@ -241,7 +243,7 @@ def test_one_image_of_an_unknown_place_is_searched_among_all_places(runs, own_ke
 def test_a_decoder_is_inverted_where_there_is_no_encoder(runs):
     """The codes of the VAE's own images come back without its encoder; of 40 images 24 are inverted."""
     opened = open_run(runs / "vae")
-    model, secret = opened.plan.model, keys.load().watermark
+    model, secret = opened.plan.model, keys.own_keys().watermark
     lacking = model._replace(latents=model.latents._replace(encode=None))
     run = opened._replace(plan=opened.plan._replace(model=lacking))
     for keyed in (True, False):
@@ -309,7 +311,8 @@ def test_what_cannot_be_said_has_a_reason(runs, own_keys, capsys):
     sample(runs / "vae", "interpolation", out="path.png", sign=True)
     Image.new("L", (28, 28), 7).save("flat.png")
     Path("text.png").write_text("none")
-    status, results = verified(capsys, "bits.png", "path.png", "flat.png", "text.png", *given)
+    np.savez("words.npz", image=np.zeros((2, 28, 28, 1), np.uint8), seed=["5", "3"])
+    status, results = verified(capsys, "bits.png", "path.png", "flat.png", "text.png", "words.npz", *given)
     assert status == 3
     bits = results["bits.png"]
     assert bits["redrawn"]["in_place"]
@@ -321,6 +324,7 @@ def test_what_cannot_be_said_has_a_reason(runs, own_keys, capsys):
     for name in ("watermark", "latents", "redrawn", "real"):
         assert results["path.png"][name]["reason"] == "a picture of kind interpolation, not of samples"
         assert results["text.png"][name]["reason"].startswith("no images in it: cannot identify image file")
+    assert results["words.npz"]["watermark"]["reason"] == "no images in it: its arrays are not those of samples"
     assert results["flat.png"]["watermark"]["reason"] == "images of at most two levels hold no mark"
     assert results["flat.png"]["redrawn"]["reason"] == "images of 28x28x1, and the run's are 8x8x1"
     assert cli.main(["verify-image", "bits.png", "text.png", *map(str, given[:2])]) == 3
@@ -361,7 +365,7 @@ def test_files_of_another_checkpoint_are_not_drawn_again(tmp_path, own_keys, cap
 
 def test_damaged_files_are_never_trusted_and_never_a_traceback(runs, own_keys):
     """Bytes are flipped, cut off, dropped and repeated at random, outside the statement's padding or in it."""
-    rng, secret, root = np.random.default_rng(0), keys.load().watermark, keys.trusted_root()
+    rng, secret, root = np.random.default_rng(0), keys.own_keys().watermark, keys.trusted_root()
     for name in ("x.png", "x.npz"):
         whole = sample(runs / "vae", out=name, num=2, sign=True).read_bytes()
         described = check(Path(name), Means(root), {})["signature"]["described"]

@@ -22,7 +22,7 @@ def make_keys(tmp_path_factory):
         keys.make(folder)
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("JAXGEN_KEYS_DIR", str(folder))
-            return keys.load()
+            return keys.own_keys()
 
     return made
 

@@ -255,7 +255,7 @@ def test_signing_and_checking_do_without_a_network(tmp_path, signer):
         "try:\n    socket.create_connection(('192.0.2.1', 80), timeout=1)\n"
         "except OSError as error:\n    print(error.errno)\n"
         "keys.make(keys.keys_dir())\n"
-        "own = keys.load()\n"
+        "own = keys.own_keys()\n"
         "content = credentials.signed(to_png(np.zeros((8, 8, 1), np.uint8)), {'model': 'vae'}, own)\n"
         "print(credentials.check(content, own.root).state)\n"
     )

@@ -32,7 +32,7 @@ def test_keys_are_readable_by_the_owner_alone_and_not_overwritten(folder):
 
 def test_the_root_issued_the_signer_whose_key_is_kept_and_the_roots_is_not(folder):
     keys.make(folder)
-    loaded = keys.load()
+    loaded = keys.own_keys()
     root, leaf = (x509.load_pem_x509_certificate(pem) for pem in (loaded.root, loaded.leaf))
     leaf.verify_directly_issued_by(root)
     root.verify_directly_issued_by(root)
@@ -76,7 +76,7 @@ def test_missing_and_damaged_keys_are_one_line(folder, tmp_path):
     with pytest.raises(
         UserError, match=r"^no keys in .* \(No such file or directory\): `jaxgen keys make` makes them$"
     ):
-        keys.load()
+        keys.own_keys()
     assert keys.trusted_root() is None
     keys.make(folder)
     assert keys.trusted_root() == (folder / "root.pem").read_bytes() == keys.trusted_root(folder / "root.pem")

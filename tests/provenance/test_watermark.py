@@ -14,7 +14,7 @@ from jaxgen import data
 from jaxgen.errors import UserError
 from jaxgen.provenance import watermark
 from jaxgen.provenance.watermark import (
-    check,
+    check_markable,
     embed,
     features,
     p_of_angle,
@@ -132,15 +132,15 @@ def test_what_can_say_nothing_says_so():
 
 
 def test_what_cannot_be_marked_is_refused():
-    check(28, 28, 38)
+    check_markable(28, 28, 38)
     words = (
         r"^images of 16x16 pixels are too small for --watermark: they have 136 frequencies in the watermark's band, "
     )
     with pytest.raises(UserError, match=words):
-        check(16, 16, 38)
+        check_markable(16, 16, 38)
     for db in (24.9, 60.1, float("nan")):
         with pytest.raises(UserError, match=r"^--watermark must be from 25 to 60 dB, such as 38, not "):
-            check(28, 28, db)
+            check_markable(28, 28, db)
 
 
 def test_marks_of_images_of_8x8_are_not_found():
