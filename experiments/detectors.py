@@ -28,7 +28,6 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from experiments.watermarks import jpeg
 from jaxgen import data
 from jaxgen.cli import fail
 from jaxgen.cli.parsing import parse
@@ -37,6 +36,8 @@ from jaxgen.pictures import sample
 from jaxgen.provenance import detector
 from jaxgen.training import Settings, train
 from jaxgen.training.folder import write_json
+
+from .watermarks import jpeg
 
 RECIPES: dict[str, dict[str, Any]] = {
     "naive_bayes": {"likelihood": "categorical"},

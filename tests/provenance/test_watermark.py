@@ -1,6 +1,7 @@
 """The watermark in pixels: an exact test over keys, marks that survive compression, and what it cannot do."""
 
 import hashlib
+import json
 from statistics import NormalDist
 
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ import scipy.stats
 from scipy.fft import dctn
 from scipy.ndimage import gaussian_filter
 
+from experiments import watermarks
 from jaxgen import data
 from jaxgen.errors import UserError
 from jaxgen.provenance import watermark
@@ -157,6 +159,18 @@ def test_forging_and_removing_by_averaging_marked_images():
     stolen = (f / np.linalg.norm(f, axis=1, keepdims=True)).mean(0)
     assert found(turned(images[20:], stolen, 38)) == 1
     assert found(turned(marked[10:], -stolen, 38)) == 0
+
+
+def test_the_program_that_measures_marks(tmp_path, monkeypatch, capsys):
+    """Where no other images are there it measures the digits, in which nothing is found."""
+    monkeypatch.setattr(watermarks, "KEYS", 10)
+    monkeypatch.setenv("COLUMNS", "200")
+    watermarks.compare(tmp_path, num=30, out=tmp_path / "new" / "out.json")
+    rows = json.loads((tmp_path / "new" / "out.json").read_text())["rows"]
+    assert [(row["images"], row["size"], row["db"]) for row in rows] == [("digits", 38, 34), ("digits-16", 136, 34)]
+    assert {rows[0][name] for name in (*watermarks.CHANGES, "forged")} == {0}
+    assert rows[0]["removed"] is None  # there was nothing to remove
+    assert "digits-16" in capsys.readouterr().out
 
 
 # Real images
