@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxgen.errors import UserError
-from jaxgen.provenance.keys import Keys, imported
+from jaxgen.provenance.keys import PRIVATE, Keys, imported
 
 FILE = "model.sig"
 """Name of the signature in the folder."""
@@ -45,7 +45,7 @@ def signed(name: str, digests: Mapping[str, str], keys: Keys) -> bytes:
         keys: the signer's.
 
     Raises:
-        UserError: cryptography is not installed.
+        UserError: cryptography is not installed, or the key is of another kind.
     """
     imported("cryptography")
     from cryptography import x509
@@ -54,6 +54,8 @@ def signed(name: str, digests: Mapping[str, str], keys: Keys) -> bytes:
 
     payload = json.dumps(_statement(name, digests)).encode()
     private = serialization.load_pem_private_key(keys.private, None)
+    if not isinstance(private, ec.EllipticCurvePrivateKey):
+        raise UserError(f"{PRIVATE} is no key of an elliptic curve: `jaxgen keys make` makes one")
     signature = private.sign(_authenticated(payload), ec.ECDSA(hashes.SHA256()))
     chain = [x509.load_pem_x509_certificate(pem) for pem in (keys.leaf, keys.root)]
     raw = [{"rawBytes": _base64(each.public_bytes(serialization.Encoding.DER))} for each in chain]

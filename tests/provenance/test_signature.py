@@ -56,6 +56,16 @@ def test_a_signature_that_was_changed(folder, signer):
             check(folder, FILES, signer.root)
 
 
+def test_a_key_of_another_kind_cannot_sign(signer):
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ed25519
+
+    forms = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    private = ed25519.Ed25519PrivateKey.generate().private_bytes(*forms)
+    with pytest.raises(UserError, match=r"^leaf\.key is no key of an elliptic curve: `jaxgen keys make` makes one$"):
+        signed("run", {}, signer._replace(private=private))
+
+
 def test_a_signer_must_be_of_the_trusted_root(folder, signer, other):
     with pytest.raises(UserError, match=r"signed by [0-9a-f]{16}, whom the trusted root did not name$") as raised:
         check(folder, FILES, other.root)
