@@ -10,6 +10,10 @@ other pair, and a pair of two by 0. Relabeling seeds changes neither which seeds
 so choosing the test by the data keeps it exact. Means, differences and their intervals only use the
 seeds that have a score, and state their number.
 
+Means. A permutation test is of equal distributions: with unequal spreads it finds equal means different too often. So
+"better" is said of means only if Welch's test (paired, Student's) is significant as well, and otherwise that the
+distributions differ.
+
 Many tasks. Tests use ranks within each task, since scales may differ, and all tasks have equal weight.
 """
 
@@ -24,7 +28,7 @@ from jaxgen.statistics import intervals, permutations
 LEVEL = 0.05
 """Upper bound of the probability of any false "better" or "worse" among all declared comparisons."""
 
-BETTER, WORSE = "better", "worse"
+BETTER, WORSE, DIFFERENT = "better", "worse", "different distributions"
 UNTOLD, TOO_FEW = "no difference can be told", "not enough seeds to tell"
 
 
@@ -61,9 +65,10 @@ class Verdict(NamedTuple):
     exact: bool  # whether the test enumerated every relabeling
     p: float
     p_holm: float  # adjusted over the declared comparisons
+    p_order: float  # of the means' order, the larger of p and that of Welch's test, adjusted; of ranks, p_holm
     comparisons: int
     seeds_needed: int  # per arm, to be able to find a difference with so many comparisons
-    verdict: str  # BETTER (a than b), WORSE, UNTOLD or TOO_FEW
+    verdict: str  # BETTER (a than b), WORSE, DIFFERENT, UNTOLD or TOO_FEW
 
 
 def verdicts(
@@ -76,7 +81,8 @@ def verdicts(
     """Verdicts of all comparisons of an experiment, corrected for multiple testing.
 
     A comparison is tested by `permutation_test`, or by `sign_flip_test` if paired, and its p is adjusted by
-    Holm's method over the comparisons. The verdict is "better" or "worse" if the adjusted p is at most LEVEL.
+    Holm's method over the comparisons. The verdict is "better" or "worse" if the adjusted p is at most LEVEL and,
+    where means are compared, that of Welch's test is as well; otherwise it is "different distributions".
     If the smallest p that its seeds can reach, times the number of comparisons, is over LEVEL, the verdict
     is "not enough seeds to tell" whatever the scores, even if Holm's factor would be smaller after other
     rejections.
@@ -97,9 +103,10 @@ def verdicts(
     _check(comparisons, scores, seeds or {})
     results = [_compared(c, scores[c.metric][c.a], scores[c.metric][c.b], len(comparisons), seed) for c in comparisons]
     adjusted = permutations.holm([result.p for result, _ in results])
+    of_order = permutations.holm([result.p_order for result, _ in results])
     return [
-        result._replace(p_holm=float(p_holm), verdict=_verdict(result, lead, p_holm))
-        for (result, lead), p_holm in zip(results, adjusted, strict=True)
+        result._replace(p_holm=float(p_holm), p_order=float(p_order), verdict=_verdict(result, lead, p_holm, p_order))
+        for (result, lead), p_holm, p_order in zip(results, adjusted, of_order, strict=True)
     ]
 
 
@@ -136,6 +143,8 @@ def sentence(verdict: Verdict, title: str, digits: int = 2) -> str:
         lead = f"Not enough seeds to tell {v.a} and {v.b} apart by {title} ({_seeds(v)}{missing}; {enough})"
     elif v.verdict == UNTOLD:
         lead = f"No difference between {v.a} and {v.b} can be told by {title} ({_seeds(v)}{missing})"
+    elif v.verdict == DIFFERENT:
+        lead = f"{v.a} and {v.b} differ in the distribution of {title} ({_seeds(v)})"
     elif v.tasks > 1 or v.ranks:
         where = f" over {v.tasks} tasks" if v.tasks > 1 else ""
         lead = f"{v.a} ranks better by {title} ({v.better} is better) than {v.b}{where} ({_seeds(v)}{missing})"
@@ -176,6 +185,7 @@ def _compared(c: Comparison, scores_a, scores_b, comparisons: int, seed: int) ->
         test, lead = permutations.permutation_test(tested_a, tested_b, seed=seed), tested_a.mean() - tested_b.mean()
     nan = float("nan")
     means, difference, hedges_g = (None, None), (nan, nan, nan), nan
+    p_order = test.p if ranks else max(test.p, intervals.welch_p(scores_a, scores_b, paired=c.paired))
     if tasks > 1:
         probability = intervals.probability_of_improvement(scores_a, scores_b, c.better, seed=seed)[:3]
     else:
@@ -205,6 +215,7 @@ def _compared(c: Comparison, scores_a, scores_b, comparisons: int, seed: int) ->
         exact=test.exact,
         p=test.p,
         p_holm=test.p,
+        p_order=p_order,
         comparisons=comparisons,
         seeds_needed=permutations.seeds_needed(comparisons, paired=c.paired, tasks=tasks, level=LEVEL),
         verdict=UNTOLD,
@@ -217,11 +228,13 @@ def _too_few(seeds: tuple[int, int], comparisons: int, paired: bool, tasks: int)
     return permutations.smallest_p(*seeds, paired=paired, tasks=tasks) * comparisons > LEVEL
 
 
-def _verdict(result: Verdict, lead: float, p_holm: float) -> str:
+def _verdict(result: Verdict, lead: float, p_holm: float, p_order: float) -> str:
     if _too_few(result.seeds, result.comparisons, result.paired, result.tasks):
         return TOO_FEW
     if p_holm > LEVEL:
         return UNTOLD
+    if p_order > LEVEL:
+        return DIFFERENT
     return BETTER if lead > 0 else WORSE
 
 
@@ -274,13 +287,11 @@ def _count(number: int, noun: str) -> str:
 
 def _disagreement(v: Verdict) -> str:
     """A sentence about a disagreement of test and interval; "" if they agree."""
-    if v.low is None or v.tasks > 1 or v.verdict == TOO_FEW:
-        return ""
-    excludes = not v.low <= 0 <= v.high
-    if v.verdict == BETTER and not excludes:
-        return " The test finds a difference; the interval of the means' difference reaches 0."
-    if v.verdict == UNTOLD and excludes:
-        corrected = f", corrected for {v.comparisons} comparisons," if v.comparisons > 1 else ""
+    corrected = f", corrected for {v.comparisons} comparisons," if v.comparisons > 1 else ""
+    if v.verdict == DIFFERENT:
+        test = "Student's test of the differences" if v.paired else "Welch's test"
+        return f" No order of the means is claimed: {test}{corrected} tells none (p = {v.p_order:.2g})."
+    if v.verdict == UNTOLD and v.tasks == 1 and v.low is not None and not v.low <= 0 <= v.high:
         return f" The interval of the means' difference excludes 0; the test{corrected} tells no difference."
     return ""
 
@@ -292,7 +303,7 @@ def _seeds(v: Verdict) -> str:
 
 
 def _effect(v: Verdict, digits: int) -> str:
-    if v.tasks > 1 or v.difference is None:
+    if v.ranks or v.difference is None:
         bounds = "" if v.probability_low is None else f" [{v.probability_low:.2f}, {v.probability_high:.2f}]"
         return f"a run of {v.a} is ahead of one of {v.b} with probability {v.probability:.2f}{bounds}"
 
@@ -301,12 +312,8 @@ def _effect(v: Verdict, digits: int) -> str:
         return f"{round(number, digits) + 0.0:.{digits}f}"
 
     a, b = map(shown, v.means)
-    if any(v.diverged):
-        a, b = (
-            f"{mean} ({seeds - diverged} of {seeds})"
-            for mean, seeds, diverged in zip((a, b), v.seeds, v.diverged, strict=True)
-        )
     bounds = "" if v.low is None else f" [{shown(v.low)}, {shown(v.high)}]"
     # a claim states the direction; otherwise the sign has to
-    sign = "" if v.verdict == BETTER and not v.ranks else f" (above 0 favors {v.a})"
-    return f"{a} against {b}, a difference of {shown(v.difference)}{bounds}{sign}"
+    sign = "" if v.verdict == BETTER else f" (above 0 favors {v.a})"
+    ahead = f"; a run of {v.a} is ahead of one of {v.b} with probability {v.probability:.2f}"
+    return f"{a} against {b}, a difference of {shown(v.difference)}{bounds}{sign}{ahead * (v.verdict == DIFFERENT)}"

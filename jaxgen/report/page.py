@@ -30,6 +30,7 @@ GROUPS = {"real": "Real data", "trained": "Trained models", "untrained": "Untrai
 VERDICTS = {
     "better": ("a difference", "there is a difference"),
     "worse": ("a difference", "there is a difference"),
+    "different distributions": ("other distributions", "the distributions differ"),
     "no difference can be told": ("no difference told", "no difference can be told"),
     "not enough seeds to tell": ("too few seeds", "there are not enough seeds to tell"),
 }

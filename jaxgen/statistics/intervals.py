@@ -204,6 +204,36 @@ def probability_of_improvement(
     return Interval(mean, *_percentiles(resampled, confidence), size)
 
 
+def welch_p(a, b, *, paired: bool = False) -> float:
+    """The two-sided p-value of equal means, by Welch's test; paired, by Student's test of the differences.
+
+    It is at most 1 - confidence where `difference_interval` excludes 0. Without any spread it is 0, or 1 if the means
+    are equal; with one score on a side it is 1.
+
+    Args:
+      a: [runs], finite.
+      b: [runs], finite; the same seeds in the same order if paired.
+    """
+    a, b = (np.asarray(scores, np.float64).ravel() for scores in (a, b))
+    parts = (a - b,) if paired else (a, b)
+    difference, error, freedom = float(a.mean() - b.mean()), *_standard_error(*parts)
+    if np.isnan(error):
+        return 1.0
+    if error == 0:
+        return float(difference == 0)
+    return 2 * float(scipy.stats.t.sf(abs(difference) / error, freedom))
+
+
+def _standard_error(*parts: np.ndarray) -> tuple[float, float]:
+    """The standard error of a sum or difference of means, each of one array, and its degrees of freedom by Welch."""
+    if min(map(len, parts)) == 1:
+        return float("nan"), float("nan")
+    squares = [part.var(ddof=1) / len(part) for part in parts]
+    whole = sum(squares)
+    below = sum(square**2 / (len(part) - 1) for square, part in zip(squares, parts, strict=True))
+    return float(np.sqrt(whole)), float(whole**2 / below) if below else float("nan")
+
+
 def difference_interval(a, b, better: str, *, paired: bool = False, confidence: float = 0.95) -> Interval:
     """The difference of the means of `a` and `b` on one task, positive if `a` is better, with its interval.
 
@@ -239,15 +269,9 @@ def difference_interval(a, b, better: str, *, paired: bool = False, confidence: 
             raise ValueError("a difference needs a finite score of both arms in one pair")
         return t_interval(a[both] - b[both], confidence)
     a, b = _finite(a, b)
-    n, m, difference = len(a), len(b), float(a.mean() - b.mean())
-    if min(n, m) == 1:
-        return Interval(difference, float("nan"), float("nan"), n + m)
-    of_a, of_b = a.var(ddof=1) / n, b.var(ddof=1) / m
-    if of_a + of_b == 0:
-        return Interval(difference, difference, difference, n + m)
-    freedom = (of_a + of_b) ** 2 / (of_a**2 / (n - 1) + of_b**2 / (m - 1))
-    half_width = float(scipy.stats.t.ppf((1 + confidence) / 2, freedom) * np.sqrt(of_a + of_b))
-    return Interval(difference, difference - half_width, difference + half_width, n + m)
+    difference, (error, freedom) = float(a.mean() - b.mean()), _standard_error(a, b)
+    half_width = error and float(scipy.stats.t.ppf((1 + confidence) / 2, freedom) * error)  # 0 without any spread
+    return Interval(difference, difference - half_width, difference + half_width, len(a) + len(b))
 
 
 def hedges_g(a, b, better: str) -> float:
