@@ -17,6 +17,7 @@ from jaxgen.errors import UserError
 from jaxgen.evaluation.scorer import Scorer
 from jaxgen.evaluation.table import COLUMNS, FAMILY_OF
 from jaxgen.training import Run, folder, train
+from jaxgen.training.environment import OF_A_CPU
 from jaxgen.training.folder import environment_changes
 from jaxgen.training.plan import Plan, make_plan
 
@@ -51,8 +52,7 @@ def plans(experiment: Experiment) -> Plans:
 
 def changes(path: Path, plan: Plan) -> list[str]:
     """Describes how `plan` differs from the run at `path`: content, sources, versions, kind of device."""
-    # the number of cores changes bits, but not what a result means
-    of_environment = (words for name, words in environment_changes(path, plan).items() if name != "cores")
+    of_environment = (words for name, words in environment_changes(path, plan).items() if name not in OF_A_CPU)
     return folder.differences(path, plan) or list(of_environment)
 
 

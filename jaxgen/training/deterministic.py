@@ -18,7 +18,8 @@ FLAGS = {"gpu": "--xla_gpu_deterministic_ops=true"}
 
 COSTS = {
     "gpu": "scatters and sums run in a fixed order and kernels are not chosen by timing, so steps take longer",
-    "cpu": "a CPU needs nothing for it: the bits are the same for the same number of cores, and no step takes longer",
+    "cpu": "a CPU needs nothing for it: the bits are the same for the same processor and number of cores, and no step "
+    "takes longer",
     "tpu": "a TPU needs nothing for it, and no step takes longer",
 }
 

@@ -46,6 +46,13 @@ RECORDED = ("jax_numpy_dtype_promotion", "jax_numpy_rank_promotion")
 """Settings of JAX under which a program fails or gives the same bits."""
 
 
+OF_A_CPU = ("cores", "processor", "instructions")
+"""Entries of the environment that change the bits of a run on a CPU, not what its results mean."""
+
+VECTORS = ("avx512f", "avx2", "avx", "sse4_2", "sve2", "sve", "asimd")
+"""Vector instructions as Linux names them, those first that XLA prefers: of x86, then of ARM."""
+
+
 def jax_settings(names: tuple[str, ...]) -> dict[str, Any]:
     """Map from these settings to their values; settings that this version of JAX lacks are left out."""
     known = {name: jax.config.values[name] for name in names if name in jax.config.values}
@@ -55,6 +62,20 @@ def jax_settings(names: tuple[str, ...]) -> dict[str, Any]:
 def cores() -> int:
     """Number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def processor() -> dict[str, str]:
+    """The processor's name, and the vector instructions that XLA compiles for; "" where only Linux tells them."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    told = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    flags = (told.get("flags") or told.get("Features", "")).split()
+    return {
+        "processor": told.get("model name") or platform.processor() or platform.machine(),
+        "instructions": next((name for name in VECTORS if name in flags), ""),
+    }
 
 
 def environment(dataset: data.Dataset) -> dict[str, Any]:
@@ -72,6 +93,7 @@ def environment(dataset: data.Dataset) -> dict[str, Any]:
         "devices": jax.device_count(),
         "processes": jax.process_count(),
         "cores": cores(),
+        **processor(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "jax_settings": {name: str(value) for name, value in jax_settings(DEFINING + ROUNDING + RECORDED).items()},
         "dataset": {"name": dataset.name, "options": dataset.options, "fingerprint": dataset.fingerprint},

@@ -33,7 +33,7 @@ from jaxgen.files import write_whole
 from jaxgen.model import State
 from jaxgen.training import dataset_file, engine
 from jaxgen.training.checkpoints import Checkpoints, DamagedError, best_steps
-from jaxgen.training.environment import DEFINING, ROUNDING, jax_settings
+from jaxgen.training.environment import DEFINING, OF_A_CPU, ROUNDING, jax_settings
 from jaxgen.training.plan import Plan, make_plan
 from jaxgen.training.rows import read_rows
 from jaxgen.training.settings import Settings
@@ -166,9 +166,9 @@ def setting_differences(path: Path) -> list[str]:
 def environment_changes(path: Path, plan: Plan) -> dict[str, str]:
     """Map from name to description of differences from the run's recorded environment that can change its bits."""
     old, new = read_environment(path), plan.environment()
-    decisive = ("jaxgen", "jax", "jaxlib", "flax", "optax", "backend", "device", "devices", "mesh", "cores")
-    decisive += ("xla_flags",)
-    found = {name: f"{name}: {old.get(name)} -> {new[name]}" for name in decisive if old.get(name) != new[name]}
+    decisive = ("jaxgen", "jax", "jaxlib", "flax", "optax", "backend", "device", "devices", "mesh", "xla_flags")
+    decisive += OF_A_CPU if new["backend"] == "cpu" else ()
+    found = {name: f"{name}: {old[name]} -> {new[name]}" for name in decisive if old.get(name, new[name]) != new[name]}
     settings = [environment.get("jax_settings", {}) for environment in (old, new)]
     for name in ROUNDING:
         before, now = (of.get(name) for of in settings)

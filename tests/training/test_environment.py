@@ -1,6 +1,7 @@
 """Settings of JAX that change bits: they are recorded, and what differs is refused or told."""
 
 import json
+import platform
 import warnings
 
 import jax
@@ -12,7 +13,7 @@ from jaxgen.comparison.runs import changes
 from jaxgen.errors import UserError
 from jaxgen.pictures import sample
 from jaxgen.training import Settings, open_run, train
-from jaxgen.training.environment import RECORDED, ROUNDING, environment
+from jaxgen.training.environment import OF_A_CPU, RECORDED, ROUNDING, environment, processor
 from jaxgen.training.folder import environment_changes
 
 HOW = Settings(seeds=(0,), steps=1, log_every=1, sample_every=1, checkpoint_every=1)
@@ -104,9 +105,9 @@ def test_a_run_under_another_setting_is_not_read(name, whole, recorded, tmp_path
     assert words in changes(whole.path, whole.plan)
 
 
-@pytest.mark.parametrize("name", [*ROUNDING, "xla_flags", "cores", "devices"])
+@pytest.mark.parametrize("name", [*ROUNDING, "xla_flags", "devices", *OF_A_CPU])
 def test_what_rounds_otherwise_is_told(name, whole, recorded):
-    """A comparison trains such a run anew, but for other cores."""
+    """A comparison trains such a run anew, but for those of another processor."""
     now = environment(whole.plan.dataset)
     if name in ROUNDING and name not in now["jax_settings"]:
         pytest.skip("this version of JAX lacks it")
@@ -114,7 +115,7 @@ def test_what_rounds_otherwise_is_told(name, whole, recorded):
     shown, value = (name.upper(), now["jax_settings"][name]) if name in ROUNDING else (name, now[name])
     assert environment_changes(whole.path, whole.plan) == {name: f"{shown}: other -> {value}"}
     assert open_run(whole.path).digests() == whole.digests()
-    assert changes(whole.path, whole.plan) == ([] if name == "cores" else [f"{shown}: other -> {value}"])
+    assert changes(whole.path, whole.plan) == ([] if name in OF_A_CPU else [f"{shown}: other -> {value}"])
 
 
 @pytest.mark.parametrize("name", RECORDED)
@@ -122,3 +123,30 @@ def test_what_changes_no_bit_is_recorded_only(name, whole, recorded):
     recorded(name, "other")
     assert environment_changes(whole.path, whole.plan) == {}
     assert changes(whole.path, whole.plan) == []
+
+
+X86 = """processor	: 0
+model name	: A Processor @ 2.00GHz
+flags		: fpu sse4_1 sse4_2 avx avx2 avx512_bf16
+
+processor	: 1
+model name	: A Processor @ 2.00GHz
+flags		: fpu sse4_1 sse4_2 avx avx2 avx512_bf16
+"""
+ARM = "processor\t: 0\nBogoMIPS\t: 243.75\nFeatures\t: fp asimd sve\n"
+
+
+@pytest.mark.parametrize(("told", "name", "instructions"), [(X86, "A Processor @ 2.00GHz", "avx2"), (ARM, None, "sve")])
+def test_the_processor_as_linux_tells_it(told, name, instructions, monkeypatch):
+    monkeypatch.setattr("pathlib.Path.read_text", lambda path: {"/proc/cpuinfo": told}[str(path)])
+    found = processor()
+    assert found["instructions"] == instructions
+    assert found["processor"] == (name or platform.processor() or platform.machine())
+
+
+def test_the_processor_elsewhere(monkeypatch):
+    def absent(path):
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr("pathlib.Path.read_text", absent)
+    assert processor() == {"processor": platform.processor() or platform.machine(), "instructions": ""}
