@@ -240,6 +240,15 @@ def test_diverged_seeds_are_the_worst(better):
     assert verdict(ahead[:3], behind, better).verdict == "better"
 
 
+@pytest.mark.parametrize("paired", [False, True])
+def test_a_claim_with_diverged_seeds_has_the_direction_of_the_ranks(paired):
+    # vae's one finite score is the best of all, so its mean is; seven of its eight seeds diverged
+    v = verdict([1] + [np.nan] * 7, [2, 3, 4, 5, 6, 7, 8, 9], "lower", paired)
+    assert v.means == (1, 5.5)
+    assert v.difference > 0
+    assert v.verdict == "worse"
+
+
 def test_the_test_of_diverged_seeds_is_mann_whitney_with_ties():
     a, b = np.array([3.0, np.nan, 8, np.nan, 9]), np.array([1.0, 2, np.nan, 4, 5])
     # tied worst values, as integers
@@ -296,14 +305,15 @@ def test_many_tasks():
     assert f"probability {v.probability:.2f} [{v.probability_low:.2f}, {v.probability_high:.2f}]" in words
 
 
-def test_one_task_does_not_outweigh_the_others():
+@pytest.mark.parametrize("paired", [False, True])
+def test_one_task_does_not_outweigh_the_others(paired):
     # vae is slightly better in four tasks of five, and much worse in one
     a, b = np.zeros((4, 5)), np.ones((4, 5))
     a[:, 4], b[:, 4] = 1e6, 0
-    v = verdict(a, b, "lower")
+    v = verdict(a, b, "lower", paired)
     assert v.verdict == "better"
     assert v.probability == pytest.approx(0.8)
-    assert sentence(verdict(b, a, "lower"), "FD").startswith("dcgan ranks better")
+    assert sentence(verdict(b, a, "lower", paired), "FD").startswith("dcgan ranks better")
 
 
 def test_many_tasks_paired_by_enumeration():

@@ -69,6 +69,13 @@ def test_ties_of_values_large_beside_their_differences():
         assert permutation_test(values[:4], values[4:]).p == pytest.approx(two_sided(sums, row[:4].sum()), rel=1e-12)
 
 
+def test_sums_that_differ_by_a_millionth_are_no_ties():
+    # of the seven splits, the observed one alone is the least: 0 is below 1e-6
+    assert permutation_test([0], [1e-6, 1, 2, 3, 4, 5]).p == pytest.approx(2 / 7, rel=1e-12)
+    # of 16 choices of signs, the observed one alone has the greatest sum
+    assert sign_flip_test([1e-6, 1, 2, 4]).p == 2 / 16
+
+
 def test_tasks_are_split_apart():
     # three tasks of 2 against 2: 6^3 joint splits, by their integer sums
     a, b = np.array([[1, 7, 3], [5, 9, 8]]), np.array([[2, 4, 6], [0, 3, 1]])
