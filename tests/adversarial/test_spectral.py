@@ -68,3 +68,19 @@ def test_the_gradient_is_through_sigma(params):
     g = np.asarray(g, np.float64)
     expected = (g - (g * kernel).sum() / s[0] * np.outer(v[:, 0], u[0])) / s[0]
     np.testing.assert_allclose(gradient, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
+
+
+def test_the_gradient_holds_the_vectors_of_one_step_fixed(params):
+    """Far from convergence, where v and u still move with W: (g - <g, W> u v' / sigma) / sigma, sigma = u' W v."""
+    before = singular_vectors(jax.random.key(1), params)["Dense_0"]["kernel"]
+    kernel = np.asarray(params["Dense_0"]["kernel"], np.float64)
+    g = np.asarray(jax.random.normal(jax.random.key(2), kernel.shape), np.float64)
+    gradient = jax.grad(lambda kernel: (jnp.float32(g) * spectrally_normalized(kernel, before)[0]).sum())(
+        params["Dense_0"]["kernel"]
+    )
+    v = kernel @ np.asarray(before, np.float64)
+    v /= np.linalg.norm(v)
+    u = kernel.T @ v / np.linalg.norm(kernel.T @ v)
+    sigma = v @ kernel @ u
+    expected = (g - (g * kernel).sum() / sigma * np.outer(v, u)) / sigma
+    np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())

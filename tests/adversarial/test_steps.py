@@ -15,7 +15,7 @@ from jaxgen.model import Spec, State
 from jaxgen.models import cgan, dcgan, gan, infogan, mggan
 from tests.models.by_hand import drawn_state
 
-SIZE = 8
+SIZE = 12
 SPECS = {
     "image": Spec(
         {"image": jax.ShapeDtypeStruct((8, 8, 1), np.uint8), "label": jax.ShapeDtypeStruct((), np.int32)},
@@ -136,12 +136,12 @@ def gradients(state, player):
 
 @pytest.mark.parametrize("name", COMPUTED)
 def test_a_step_divides_its_batch_among_the_discriminators_turns(name):
-    """Goodfellow et al., algorithm 1: each of D's turns has half of the batch and its own fakes, all from the same G.
+    """Goodfellow et al., algorithm 1: each of D's turns has a third of the batch and its own fakes, all from one G.
 
     G's turn follows with the last fakes, then the running average of G, including BatchNorm's averages.
     """
     module, subject, _, at_once = CASES[name]
-    config = module.Config(**COMPUTED[name], critic_steps=2, average=0.75)
+    config = module.Config(**COMPUTED[name], critic_steps=3, average=0.75)
     spec, batch = SPECS[subject], BATCHES[subject]
     model, play = module.make(config, spec), module.players(config, spec)
     state, key = drawn_state(model.init), jax.random.key(5)
@@ -156,23 +156,24 @@ def test_a_step_divides_its_batch_among_the_discriminators_turns(name):
     def generators(key, k_drawn, state, part, past):
         return play.generator_turn(key, state, part, play.generate(k_drawn, state, part), past)
 
-    keys = jax.random.split(key, (2, 3))
-    first, last = ({entry: values[i : i + 4] for entry, values in batch.items()} for i in (0, 4))
+    keys = jax.random.split(key, (3, 3))
+    first, second, last = ({entry: values[i : i + 4] for entry, values in batch.items()} for i in (0, 4, 8))
     before, _, _ = discriminators(keys[0, 1], keys[0, 0], state, first)
-    updated, of_d, fakes = discriminators(keys[1, 1], keys[1, 0], before, last)
+    before, _, _ = discriminators(keys[1, 1], keys[1, 0], before, second)
+    updated, of_d, fakes = discriminators(keys[2, 1], keys[2, 0], before, last)
     past, other = (before, updated) if at_once else (updated, before)
-    expected, of_g = generators(keys[1, 2], keys[1, 0], updated, last, past)
-    elsewhere = generators(keys[1, 2], keys[1, 0], updated, last, other)[1]["generator_loss"]
+    expected, of_g = generators(keys[2, 2], keys[2, 0], updated, last, past)
+    elsewhere = generators(keys[2, 2], keys[2, 0], updated, last, other)[1]["generator_loss"]
     assert abs(float(elsewhere - of_g["generator_loss"])) > 1e-3 * abs(float(elsewhere))
 
     # Adam's first steps are only the gradients' signs, which rounding may flip.
-    for player, count in (("generator", 1), ("discriminator", 2)):
+    for player, count in (("generator", 1), ("discriminator", 3)):
         close(gradients(after, player), gradients(expected, player))
         assert {int(value) for _, value in tree_get_all_with_path(after.opt_state[player], "count")} == {count}
     for name, value in (of_d | of_g).items():
         np.testing.assert_allclose(metrics[name], value, rtol=1e-4, err_msg=name)
     assert set(metrics) == {*of_d, *of_g, "spread"}
-    # Spread of the last half's fakes relative to its real examples.
+    # Spread of the last third's fakes relative to its real examples.
     real = last[subject] / (127.5 if subject == "image" else 1)
     spreads = [np.asarray(x, np.float64).reshape(4, -1).var(0).sum() for x in (fakes.x, real)]
     np.testing.assert_allclose(metrics["spread"], spreads[0] / spreads[1], rtol=1e-4)

@@ -325,6 +325,24 @@ def test_annealing_is_its_keys_and_takes_latents_of_any_shape():
     assert (first != other).all()
 
 
+def test_the_run_that_tunes_has_draws_of_its_own():
+    """Step sizes that depended on the counted chains would invalidate the bound: each run has its own latents."""
+    starts = []
+
+    def sample(key, state, num):
+        z = sample_prior(key, state, num)
+        jax.debug.callback(lambda z: starts.append(np.asarray(z)), z)
+        return z
+
+    latents = LATENTS._replace(prior=LATENTS.prior._replace(sample=sample))
+    options = {"temperatures": 1, "chains": 2, "leapfrog_steps": 1}
+    annealed_importance(key(1), latents, SMALL.state(), SMALL_BATCH, **options).block_until_ready()
+    jax.effects_barrier()
+    tuning, counted = starts
+    assert tuning.shape == counted.shape == (40, 3)
+    assert np.abs(np.corrcoef(tuning.ravel(), counted.ravel())[0, 1]) < 5 / np.sqrt(120)
+
+
 # Rate and distortion.
 
 

@@ -50,6 +50,13 @@ def test_each_player_has_its_rate():
         np.testing.assert_allclose(moved, -rate, rtol=1e-5)
 
 
+def test_adam_has_the_betas_asked_for():
+    """Adam's moments after one step from 0: (1 - beta1) g and (1 - beta2) g^2, of g = 5."""
+    for optimizer in dcgan.optimizers(dcgan.Config(beta1=0.25, beta2=0.75)).values():
+        _, state = descend(optimizer, np.float32(5), optimizer.init(np.float32(0)), np.float32(0))
+        assert [float(tree_get(state, name)) for name in ("mu", "nu")] == [0.75 * 5, 0.25 * 25]
+
+
 @pytest.mark.parametrize("side", [4, 5])
 def test_kernels_have_the_side_asked_for(side):
     model = dcgan.make(dcgan.Config(latent_dim=3, features=2, kernel=side), spec(16))

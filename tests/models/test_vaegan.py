@@ -13,7 +13,7 @@ from jaxgen import data
 from jaxgen.errors import UserError
 from jaxgen.model import Spec
 from jaxgen.models import vaegan
-from tests.models.by_hand import drawn_state
+from tests.models.by_hand import anything, drawn_state
 from tests.models.contract import Contract
 
 CONTRACT = Contract({"features": 4, "smallest": 4, "latent_dim": 3}, prior="gaussian", encodes=True)
@@ -191,6 +191,19 @@ def test_losses_equal_scipy(sees, state, x, passing):
     fake = -np.log(scipy.special.expit(-logits[size if sees == "both" else 2 * size :])).mean()
     np.testing.assert_allclose([halves["real"], halves["fake"]], [real, fake], rtol=1e-4)
     np.testing.assert_allclose(values["gan"], real + fake, rtol=1e-4)
+
+
+def test_codes_are_of_one_image_alone(state, batch, x):
+    """The encoder uses the running averages, so an image's code does not depend on the others in its batch."""
+    averages = jax.tree.map(np.abs, anything(state.extra["encoder"], seed=3))
+    state = state._replace(extra={**state.extra, "encoder": averages})
+    encode = jax.jit(vaegan.make(vaegan.Config(**CONFIG), spec()).latents.encode)
+    codes = encode(state, batch)
+    net = vaegan.Encoder(vaegan.Config(**CONFIG), 2, np.float32)
+    expected, _ = net.apply({"params": state.params["encoder"], "batch_stats": averages}, x, training=False)
+    np.testing.assert_allclose(codes, expected, rtol=1e-4, atol=1e-5)
+    others = np.concatenate([batch["image"][:1], 255 - batch["image"][1:]])
+    np.testing.assert_array_equal(encode(state, {"image": others})[0], codes[0])
 
 
 def test_images_that_cannot_be_halved_and_a_gamma_that_is_no_share():
