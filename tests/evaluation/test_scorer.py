@@ -101,6 +101,21 @@ def test_a_run_beside_its_nulls(runs, digits, blocks):
     assert results["extractor"]["digest"] == extractor.digest
 
 
+def test_real_rows_are_of_training_images(digits, monkeypatch):
+    """They are distinct ones, with their labels; none is a test image, which they are scored against."""
+    scored = []
+    monkeypatch.setattr(
+        Scorer, "of_samples", lambda self, name, values, labels, *more, **how: scored.append((values, labels)) or {}
+    )
+    with Scorer(digits, Scoring(metrics=("parzen",), samples=700), False) as scorer:
+        scorer.real_rows([])
+    [(values, labels)] = scored
+    of_training = {image.tobytes(): i for i, image in enumerate(digits.train["image"])}
+    rows = [of_training[image.tobytes()] for image in values]
+    assert len(set(rows)) == 700
+    np.testing.assert_array_equal(labels, digits.train["label"][rows])
+
+
 def test_samples_are_asked_for_what_drawn_training_examples_are(runs, digits):
     """Training images in even places have no label; then half of the remaining threes have none either."""
     label, rows = digits.train["label"], np.arange(808)

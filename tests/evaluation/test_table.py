@@ -85,6 +85,30 @@ def test_distances_are_from_the_test_images(sides, digits):
     assert found == {"precision": 1.0, "recall": 1.0, "density": pytest.approx(1.0, abs=0.5), "coverage": 1.0}
 
 
+def test_the_width_of_parzen_windows_is_chosen_on_the_validation_examples(sides):
+    """One sample: the best width's square is the mean square of the coordinates, .1^2 there, and .5 of the test one."""
+    points = {"validation": [[0.1, 0.1]], "test": [[1.0, 0.0]], "fake": [[0.0, 0.0]]}
+    some = {name: Examples(np.array(values, np.float32), None) for name, values in points.items()}
+    given = sides._replace(validation=some["validation"], test=some["test"])
+    expected = -np.log(2 * np.pi * 0.1**2) - 1 / (2 * 0.1**2)
+    assert of_samples.parzen(given, some["fake"])["parzen"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_inception_score_of_samples_sorted_by_class_is_that_of_shuffled_ones(sides):
+    """A part of 100 of 10 equally frequent classes has an entropy of log 10 - 9 / 200 (Miller 1955)."""
+    certain = Extractor("certain", "", None, lambda images: 100 * np.eye(10)[images[:, 0, 0, 0]])
+    images = np.repeat(np.arange(10, dtype=np.uint8), 100).reshape(-1, 1, 1, 1)
+    found = of_samples.inception(sides, Examples(images, None, certain))["inception_score"]
+    assert found == pytest.approx(10 * np.exp(-9 / 200), abs=0.15)
+
+
+@pytest.mark.parametrize("name", ["kid", "fd_infinity", "two_sample", "inception_score"])
+def test_the_seed_of_scoring_decides_a_metrics_draws(name, sides, digits):
+    fake = Examples(digits.train["image"][:300], None, Extractor("own", "", pixels, brightness))
+    first, again, other = (FAMILIES[name].score(sides._replace(seed=seed), fake) for seed in (0, 0, 1))
+    assert first == again != other
+
+
 def test_copies_of_training_images_are_told(sides, digits):
     copies = FAMILIES["memorization"].score(sides, examples(digits.train["image"][:200]))["memorization"]
     assert copies > 0.99
