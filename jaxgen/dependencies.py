@@ -27,6 +27,9 @@ COMPUTING = (
     "model.py",
     "compatibility.py",
     "likelihoods.py",
+    "heads.py",
+    "autoregressive.py",
+    "deformation.py",
     "models/",
     "nn/",
     "adversarial/",
@@ -35,6 +38,7 @@ COMPUTING = (
     "data/images.py",
     "training/engine.py",
     "training/feed.py",
+    "evaluation/extractor.py",
     "evaluation/inception.py",
 )
 """Files and folders of the package whose code can change a number."""
@@ -78,7 +82,7 @@ def code_digest(source: str) -> str:
 
 
 def function_sources(function: Callable) -> dict[str, str]:
-    """The sha256 (hex) of a function's code and constants, and of the modules in COMPUTING whose functions it calls."""
+    """The sha256 (hex) of a function's code and constants, and of the files in COMPUTING that it takes names from."""
     assert isinstance(function, FunctionType)
     own, modules = hashlib.sha256(), set()
     waiting = [function.__code__]
@@ -91,23 +95,23 @@ def function_sources(function: Callable) -> dict[str, str]:
         waiting += nested
         for named in _named(code, function.__globals__):
             module = getattr(named, "__module__", None)
-            if not isinstance(named, FunctionType):
+            if not isinstance(named, FunctionType | type):
                 own.update(repr(named).encode())
             elif module.startswith("jaxgen.") and _computes(_file(module)):
                 modules.add(module)
-            elif module == function.__module__ and named is not function:
+            elif isinstance(named, FunctionType) and module == function.__module__ and named is not function:
                 own.update(repr(function_sources(named)).encode())
     return {"function": own.hexdigest(), **sources(*modules)}
 
 
 def _named(code: CodeType, scope: dict[str, Any]) -> Iterator[Any]:
-    """Yields functions and constants that code names, from its own module or a jaxgen module that it names."""
+    """Yields functions, classes and constants that code names, from its own module or a jaxgen module that it names."""
     of_jaxgen = [each for name in code.co_names if isinstance(each := scope.get(name), ModuleType)]
     places = [scope, *(vars(module) for module in of_jaxgen if module.__name__.startswith("jaxgen."))]
     for name in code.co_names:
         for place in places:
             named = inspect.unwrap(place[name]) if callable(place.get(name)) else place.get(name)  # unwraps jax.jit
-            if isinstance(named, FunctionType | int | float | str | tuple | np.ndarray):
+            if isinstance(named, FunctionType | type | int | float | str | tuple | np.ndarray):
                 yield named
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 import jaxgen
+from jaxgen import dependencies
 from jaxgen.dependencies import code_digest, function_sources, sources
 
 PACKAGE = Path(jaxgen.__file__).parent
@@ -35,6 +36,16 @@ def test_files_that_only_say_something_are_left_out():
     assert all((PACKAGE.parent / name).exists() for name in words)
     assert not words & set(found)
     assert {"jaxgen/models/dcgan.py", "jaxgen/models/gan.py", "jaxgen/adversarial/turns.py"} <= set(found)
+
+
+def test_of_what_models_and_metrics_import_only_words_are_left_out():
+    """Every file that a model, a metric or an extractor imports counts, but for these, which compute no number."""
+    folders = [PACKAGE / name for name in ("models", "nn", "adversarial", "metrics")]
+    files = [file for folder in folders for file in folder.glob("*.py") if file.name != "__init__.py"]
+    files += [PACKAGE / name for name in ("heads.py", "autoregressive.py", "deformation.py", "evaluation/extractor.py")]
+    imported = {file for path in files for file in dependencies._read(path)[1] if file.name != "__init__.py"}
+    left_out = {file.relative_to(PACKAGE).as_posix() for file in imported if not dependencies._computes(file)}
+    assert left_out == {"config.py", "errors.py"}
 
 
 def test_imports_of_a_users_file_and_inside_functions(tmp_path):
@@ -96,3 +107,9 @@ def test_a_functions_sources_are_its_code_and_what_it_calls(tmp_path):
     assert of(whole.replace("A score.", "Another.")) == first
     for old, new in (("K = 5", "K = 6"), ("x + K", "x - K"), ("helped(x), y", "y, helped(x)")):
         assert of(whole.replace(old, new))["function"] != first["function"]
+
+
+def test_a_class_counts_as_a_function_does():
+    scope = {"__name__": "mine"}
+    exec("from jaxgen.deformation import Deformation\n\ndef score(x):\n    return Deformation(x)\n", scope)
+    assert set(function_sources(scope["score"])) == {"function", *sources("jaxgen.deformation")}

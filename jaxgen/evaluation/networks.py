@@ -21,7 +21,7 @@ import safetensors.numpy
 from jaxgen import data, models
 from jaxgen.config import configured
 from jaxgen.data import pipeline
-from jaxgen.dependencies import sources
+from jaxgen.dependencies import function_sources, sources
 from jaxgen.errors import UserError
 from jaxgen.evaluation.extractor import Extractor, batched, digest, fitted, of_classifier
 from jaxgen.evaluation.inception import load_inception
@@ -152,22 +152,27 @@ def _function(path: Path) -> Extractor:
 
 def _own(network: Network, dataset: data.Dataset, progress: bool) -> Extractor:
     """The dataset's shipped network, or one trained on its training images if the cache has none."""
-    options = dataset.options
     base = SHIPPED.get(dataset.name)
     # with these options, a shipped network may have been trained on test or validation images
-    altered = any(options[name] for name in ("crop", "pad", "channels", "validation_split", "test_split"))
+    altered = any(dataset.options[name] for name in ("crop", "pad", "channels", "validation_split", "test_split"))
     if base and not altered:
         return load_classifier(WEIGHTS / f"{base}-{network.name}.safetensors")
-    # The cache key leaves out how a run is fed, and the commit: the hashed sources say more.
-    options = {name: value for name, value in options.items() if name not in ("labels", "captions", "subset")}
-    options |= {"flip": False, "pipeline": "auto", "workers": 0}
-    described = environment(dataset._replace(options=options)) | {"commit": None}
-    depends = json.dumps([FORMAT, network, described, sources("jaxgen.models.classifier")], sort_keys=True)
-    kept = data.data_dir() / "extractors" / f"{hashlib.sha256(depends.encode()).hexdigest()[:16]}.safetensors"
+    kept = _kept(network, dataset)
     if not kept.exists():
         save_classifier(kept, network, dataset, progress)
     size = "x".join(map(str, dataset.spec.image_shape))
     return load_classifier(kept)._replace(name=f"{dataset.name} {size} {network.name}")
+
+
+def _kept(network: Network, dataset: data.Dataset) -> Path:
+    """Path in the cache of a network that is trained on demand, named by all that its weights depend on."""
+    # The cache key leaves out how a run is fed, and the commit: the hashed sources say more.
+    options = {name: value for name, value in dataset.options.items() if name not in ("labels", "captions", "subset")}
+    options |= {"flip": False, "pipeline": "auto", "workers": 0}
+    described = environment(dataset._replace(options=options)) | {"commit": None}
+    trained_by = [sources("jaxgen.models.classifier"), function_sources(save_classifier)]
+    depends = json.dumps([FORMAT, network, described, trained_by], sort_keys=True)
+    return data.data_dir() / "extractors" / f"{hashlib.sha256(depends.encode()).hexdigest()[:16]}.safetensors"
 
 
 def save_classifier(path: Path, network: Network, dataset: data.Dataset, progress: bool = True) -> None:

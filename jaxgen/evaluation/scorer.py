@@ -237,6 +237,9 @@ class Scorer:
             "split": self.split,
             "networks": sources("jaxgen.models.classifier", "jaxgen.evaluation.inception"),
             "learned": function_sources(networks.learned),
+            "examples": [
+                function_sources(each.func) for each in vars(Examples).values() if isinstance(each, cached_property)
+            ],
             "versions": [importlib.metadata.version(name) for name in PACKAGES],
             "device": [jax.devices()[0].device_kind, jax.device_count()],
             "xla_flags": os.environ.get("XLA_FLAGS", ""),

@@ -11,7 +11,7 @@ import pytest
 import safetensors.numpy
 import scipy.ndimage
 
-from jaxgen import data, progress
+from jaxgen import data, dependencies, progress
 from jaxgen.errors import UserError
 from jaxgen.evaluation import networks
 from jaxgen.evaluation.networks import (
@@ -121,6 +121,16 @@ def test_of_other_data_one_is_trained_and_kept(tmp_path, monkeypatch, capfd):
     assert [file.stat().st_mtime_ns for file in files] == before
     save_classifier(tmp_path / "again.safetensors", small, padded, progress=False)
     assert load_classifier(tmp_path / "again.safetensors").digest == first.digest  # the same bits
+
+
+@pytest.mark.parametrize("changed", ["models/classifier.py", "data/pipeline.py", "fit", "cli/commands.py"])
+def test_a_kept_network_is_of_the_code_that_trained_it(changed, digits, monkeypatch):
+    before, read = networks._kept(EXTRACTOR, digits), dependencies._read
+    if changed == "fit":
+        monkeypatch.setattr(networks, "fit", lambda *given, **options: None)
+    edited = Path(dependencies.PACKAGE, changed)
+    monkeypatch.setattr(dependencies, "_read", lambda path: ("edited", read(path)[1]) if path == edited else read(path))
+    assert (networks._kept(EXTRACTOR, digits) == before) == (changed == "cli/commands.py")
 
 
 def test_hidden_labels_change_no_network(monkeypatch):

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import io
 import json
 from pathlib import Path
@@ -13,9 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxgen import cli, data, models
+from jaxgen import cli, data, dependencies, models
 from jaxgen.cli import tables
 from jaxgen.data.images import Transform
+from jaxgen.data.vocabulary import Vocabulary
 from jaxgen.errors import UserError
 from jaxgen.evaluation import Scoring, evaluate, evaluate_images
 from jaxgen.evaluation.foreign import read_images
@@ -234,6 +236,73 @@ def test_scores_are_kept_by_content(runs, monkeypatch):
     monkeypatch.setattr("jaxgen.evaluation.scorer.sources", lambda *_: "another version")
     with pytest.raises(AssertionError, match="computed again"):
         evaluate(runs / "vae", scoring, progress=False)
+
+
+def keys_of(dataset, scoring, monkeypatch):
+    """Map from metric of samples to the cache key of its scores of 20 training images."""
+    keys = {}
+    monkeypatch.setattr("jaxgen.evaluation.scorer.cached", lambda key, compute: keys.update({key[0]: str(key)}) or {})
+    with Scorer(dataset, scoring, False) as scorer:
+        scorer.of_samples("some", dataset.train["image"][:20], dataset.train["label"][:20], ["a digit"] * 20)
+    return keys
+
+
+@pytest.fixture(scope="module")
+def captioned(digits):
+    entries = digits.spec.entries | {"caption": jax.ShapeDtypeStruct((2,), np.int32)}
+    return digits._replace(spec=digits.spec._replace(entries=entries), vocabulary=Vocabulary(("a", "digit")))
+
+
+EVERY = {"fd", "recognized", "parzen", "classification_accuracy", "r_precision"}
+"""Metrics by the extractor, the judge, pixels, a classifier trained on the samples, and a trained text encoder."""
+
+
+@pytest.mark.parametrize(
+    ("file", "metrics"),
+    [
+        ("models/classifier.py", EVERY),  # loaded by its name, as are the models below
+        ("nn/optimizer.py", EVERY),
+        ("evaluation/extractor.py", EVERY),
+        ("evaluation/inception.py", EVERY),
+        ("models/stackgan.py", {"r_precision"}),
+        ("nn/text.py", {"r_precision"}),
+        ("metrics/frechet.py", {"fd"}),
+        ("metrics/parzen.py", {"parzen"}),
+        ("cli/commands.py", set()),
+    ],
+)
+def test_scores_depend_on_the_files_that_they_are_computed_by(file, metrics, captioned, monkeypatch):
+    scoring, found, read = Scoring(metrics=tuple(EVERY)), {}, dependencies._read
+    for edited in (None, Path(dependencies.PACKAGE, file)):
+        monkeypatch.setattr(
+            dependencies,
+            "_read",
+            lambda path, edited=edited: ("edited", read(path)[1]) if path == edited else read(path),
+        )
+        found[edited] = keys_of(captioned, scoring, monkeypatch)
+    before, after = found.values()
+    assert set(before) == EVERY
+    assert {name for name in EVERY if before[name] != after[name]} == metrics
+
+
+@pytest.mark.parametrize(
+    ("name", "changed", "metrics"),
+    [
+        ("networks.fit", lambda *given, **options: None, EVERY),
+        ("networks.STEPS", 599, EVERY),
+        ("networks.RETRIEVAL_STEPS", 1999, {"r_precision"}),
+        ("of_samples.PARZEN_DEVIATIONS", np.ones(3), {"parzen"}),
+        ("of_samples.Examples.judged", functools.cached_property(lambda examples: None), EVERY),
+    ],
+)
+def test_scores_depend_on_the_code_and_constants_that_they_are_computed_by(
+    name, changed, metrics, captioned, monkeypatch
+):
+    scoring = Scoring(metrics=tuple(EVERY))
+    before = keys_of(captioned, scoring, monkeypatch)
+    monkeypatch.setattr(f"jaxgen.evaluation.{name}", changed)
+    after = keys_of(captioned, scoring, monkeypatch)
+    assert {name for name in EVERY if before[name] != after[name]} == metrics
 
 
 def test_latents_only_where_there_are(runs):
