@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def test_an_installed_package_of_the_same_name_does_not_hide_the_tests(tmp_path):
-    """Of folders in turn, a package with a file of its own is found before one without, wherever it is."""
+    """A package with a file of its own is found before one without, however early that stands in the path."""
     other = tmp_path / "tests" / "__init__.py"
     other.parent.mkdir()
     other.touch()

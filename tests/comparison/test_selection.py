@@ -50,7 +50,7 @@ def state_of(*right):
 
 
 def test_a_seeds_checkpoint_is_the_best_on_the_validation_split(plan, context, monkeypatch, tmp_path):
-    """Of equally good ones it is the first."""
+    """The first is chosen of equally good ones."""
     states = {1: state_of(TEST, VALIDATION), 2: state_of(VALIDATION, TEST), 3: state_of(VALIDATION, VALIDATION)}
     monkeypatch.setattr(runs.folder, "checkpoint_steps", lambda path: list(states))
     monkeypatch.setattr(runs.folder, "restore", lambda path, plan, step: SimpleNamespace(state=states[step]))

@@ -104,7 +104,7 @@ def test_a_run_beside_its_nulls(runs, digits, blocks):
 
 
 def test_real_rows_are_of_training_images(digits, monkeypatch):
-    """They are distinct ones, with their labels; none is a test image, which they are scored against."""
+    """Distinct ones are drawn, with their labels; none is a test image, which they are scored against."""
     scored = []
     monkeypatch.setattr(
         Scorer, "of_samples", lambda self, name, values, labels, *more, **how: scored.append((values, labels)) or {}
