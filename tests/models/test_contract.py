@@ -6,6 +6,7 @@ import inspect
 
 import jax
 import numpy as np
+import optax
 import pytest
 
 from jaxgen import models
@@ -304,6 +305,22 @@ def test_a_batch_that_cannot_be_divided_among_the_discriminators_turns(name, fie
     with pytest.raises(UserError) as raised:
         make(name, digits.spec._replace(batch_size=9), critic_steps=2, **fields)
     assert str(raised.value) == f"batch_size must be a multiple of {parts}, not 9"
+
+
+@pytest.mark.parametrize("name", GANS)
+def test_every_players_adam_has_the_betas_asked_for(name, digits, monkeypatch):
+    asked, adam = [], optax.adam
+
+    def noted(rate, b1=0.9, b2=0.999, **more):
+        asked.append((b1, b2))
+        return adam(rate, b1, b2, **more)
+
+    monkeypatch.setattr(optax, "adam", noted)
+    has_beta2 = "beta2" in {field.name for field in dataclasses.fields(models.load(name).Config)}
+    fields = {"gan": {"optimizer": "adam"}, "cgan": {"network": "conv"}}.get(name, {})
+    make(name, digits.spec, **fields, beta1=0.25, **({"beta2": 0.75} if has_beta2 else {}))
+    of_encoder = {(0.9, 0.999)} if name == "mggan" else set()  # trained first, alone
+    assert set(asked) == {(0.25, 0.75 if has_beta2 else 0.999)} | of_encoder
 
 
 @pytest.mark.parametrize("name", GANS)
