@@ -651,7 +651,7 @@ def _data_show(argv: list[str]) -> None:
         """Write a contact sheet: examples of a dataset, spread over its classes, with their labels and captions.
 
         Args:
-            folder: the folder that image_folder or mesh_folder reads (data_from in `jaxgen train`)
+            folder: the folder that image_folder or mesh_folder reads, or array's file (data_from in `jaxgen train`)
             num: number of examples
             split: the split that examples are from
             out: the PNG file; NAME.png if not given

@@ -80,7 +80,7 @@ class Info(NamedTuple):
     shape: tuple[int | None, ...] = ()  # of an example's image, mesh or points; None where it varies
     classes: int | tuple[int, ...] = 0  # one for each config where they differ
     captions: bool = False
-    comes: Literal["made", "prepared", "folder"] = "made"  # on first use; by `jaxgen data prepare`; a user's own
+    comes: Literal["made", "prepared", "folder"] = "made"  # on first use; by `jaxgen data prepare`; a user's own files
     configs: tuple[str, ...] = ()  # the first is the default of datasets that jaxgen makes
 
     @property
@@ -182,6 +182,15 @@ DATASETS = (
         comes="folder",
     ),
     Info(
+        name="array",
+        what="your images in an npz or npy file, with labels and captions where there are",
+        module="jaxgen.data.readers.array",
+        license="yours",
+        examples=None,
+        shape=(None, None, None),
+        comes="folder",
+    ),
+    Info(
         name="mesh_folder",
         what="your meshes of one connectivity: .obj, .ply, .off or .npz",
         module="jaxgen.data.readers.mesh_folder",
@@ -194,7 +203,7 @@ DATASETS = (
 
 
 OF_SOME = {
-    "data_from": (lambda row: row.comes == "folder", "is not read from a folder of yours"),
+    "data_from": (lambda row: row.comes == "folder", "is not read from files of yours"),
     "split_blocks": (lambda row: row.comes == "folder", "has its own splits"),
     "image_bits": (lambda row: row.name == "image_folder", "is not read from image files of yours"),
     "drop_duplicates": (lambda row: row.name == "mesh_folder", "is not read from mesh files of yours"),
@@ -264,7 +273,7 @@ def prepare(name: str, folder: str | os.PathLike | None = None, *, progress: boo
     """
     row, given = info(name), None if folder is None else Path(folder)
     if row.comes == "folder":
-        raise UserError(f"{name} needs no preparing: --data-from (--from of `jaxgen data show`) names the folder")
+        raise UserError(f"{name} needs no preparing: --data-from (--from of `jaxgen data show`) names its files")
     if row.module == "jaxgen.data.readers.official":
         from jaxgen.data.readers.preparing import prepare as by_tfds
 
@@ -306,7 +315,7 @@ def load(name: str, *, progress: bool = True, **options: Any) -> Dataset:
     for option, entry in OF_ENTRIES.items():
         if getattr(chosen, option) not in UNSET and entry not in splits["train"]:
             raise UserError(f"dataset {name} has no {entry}s, so {option} is not for it")
-    if chosen.skip_bad and not manifest.files and row.comes != "folder":
+    if chosen.skip_bad and not manifest.files and row.name != "mesh_folder":
         raise UserError(f"dataset {name} has no files that could be damaged, so skip_bad is not for it")
     reference = None
     if faces is not None:

@@ -19,7 +19,7 @@ class Options:
     """A dataset and how it is read; every field is recorded in a run's config."""
 
     dataset: str = "digits"  # a name from `jaxgen data list`, with /CONFIG if it has several, or tfds:NAME
-    data_from: str | None = None  # the folder that image_folder or mesh_folder reads
+    data_from: str | None = None  # the folder that image_folder or mesh_folder reads, or array's file
     train_split: str | None = None  # in TFDS's slicing syntax, e.g. train[:10%]; the dataset's own if not given
     validation_split: str | None = None  # the same for the split that selects checkpoints
     test_split: str | None = None  # the same for the split that is scored
