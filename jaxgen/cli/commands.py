@@ -663,7 +663,7 @@ def _data_show(argv: list[str]) -> None:
 
         if num < 1:
             raise UserError(f"num must be at least 1, not {num}")
-        path = out or Path(re.sub(r"\W+", "_", name) + ".png")
+        path = out or Path(re.sub(r"\W+", "_", data.Options(name).shown) + ".png")
         if path.suffix.lower() != ".png":
             raise UserError(f"a contact sheet is written as .png, not as {path.name!r}")
         check_writable(path)

@@ -21,6 +21,7 @@ from jaxgen.data.source import data_dir
 from jaxgen.errors import UserError, suggest
 
 if TYPE_CHECKING:
+    from jaxgen.data.own import Reader
     from jaxgen.data.vocabulary import Vocabulary
     from jaxgen.model import Spec
 
@@ -80,7 +81,9 @@ class Info(NamedTuple):
     shape: tuple[int | None, ...] = ()  # of an example's image, mesh or points; None where it varies
     classes: int | tuple[int, ...] = 0  # one for each config where they differ
     captions: bool = False
-    comes: Literal["made", "prepared", "folder"] = "made"  # on first use; by `jaxgen data prepare`; a user's own files
+    comes: Literal["made", "prepared", "folder", "file"] = (
+        "made"  # on first use; by `jaxgen data prepare`; a user's own files
+    )
     configs: tuple[str, ...] = ()  # the first is the default of datasets that jaxgen makes
 
     @property
@@ -203,7 +206,7 @@ DATASETS = (
 
 
 OF_SOME = {
-    "data_from": (lambda row: row.comes == "folder", "is not read from files of yours"),
+    "data_from": (lambda row: row.comes in ("folder", "file"), "is not read from files of yours"),
     "split_blocks": (lambda row: row.comes == "folder", "has its own splits"),
     "image_bits": (lambda row: row.name == "image_folder", "is not read from image files of yours"),
     "drop_duplicates": (lambda row: row.name == "mesh_folder", "is not read from mesh files of yours"),
@@ -232,18 +235,22 @@ def table() -> tuple[Info, ...]:
 
 
 def info(dataset: str) -> Info:
-    """The row of a dataset, NAME, NAME/CONFIG or tfds:NAME.
+    """The row of a dataset: NAME, NAME/CONFIG, tfds:NAME or a Python file.
 
     Raises:
-      UserError: an unknown name or config.
+      UserError: an unknown name or config, or there is no such file.
     """
+    if dataset.endswith(".py"):
+        if not os.path.isfile(os.path.expanduser(dataset)):
+            raise UserError(f"there is no file {dataset}")
+        return Info(Path(dataset).name, "a file of yours", dataset, "yours", None, comes="file")
     if dataset.startswith("tfds:"):
         return Info(dataset, "", "jaxgen.data.readers.official", "", None, (None, None, None), comes="prepared")
     rows = {row.name: row for row in table()}
     name, _, config = dataset.partition("/")
     if name not in rows:
         hint = suggest(name, rows)
-        others = "" if hint.endswith("?") else ", or tfds:NAME for any other of TFDS that has images"
+        others = "" if hint.endswith("?") else ", tfds:NAME for any other of TFDS that has images, or your own FILE.py"
         raise UserError(f"unknown dataset {dataset!r}: {hint}{others}")
     row = rows[name]
     if "/" in dataset and config not in row.configs:
@@ -279,21 +286,26 @@ def prepare(name: str, folder: str | os.PathLike | None = None, *, progress: boo
 
         return f"{name} is prepared in {by_tfds(name, given, progress)}"
     if row.comes == "prepared":
-        return f"{name} is prepared in {_reader(name).prepare(given)}"
+        return f"{name} is prepared in {importlib.import_module(row.module).prepare(given)}"
     if folder is not None:
         raise UserError(f"{name} is made by jaxgen itself, from no files")
     return f"{name} is made: {load(name, progress=progress).note}"
 
 
-def _reader(name: str) -> ModuleType:
-    return importlib.import_module(info(name).module)
+def _reader(name: str) -> "ModuleType | Reader":
+    row = info(name)
+    if row.comes == "file":
+        from jaxgen.data.own import Reader
+
+        return Reader(Path(row.module).expanduser().absolute())
+    return importlib.import_module(row.module)
 
 
 def load(name: str, *, progress: bool = True, **options: Any) -> Dataset:
     """A dataset by name, decoded into `data_dir()` on first use and checked on every later one.
 
     Args:
-      name: NAME or NAME/CONFIG of `table()`, or tfds:NAME.
+      name: NAME or NAME/CONFIG of `table()`, tfds:NAME, or the path of a Python file (`jaxgen.data.own`).
       progress: show the progress of decoding on stderr.
       **options: the fields of `Options`.
 
@@ -339,7 +351,7 @@ def load(name: str, *, progress: bool = True, **options: Any) -> Dataset:
         chosen.binarize is not None or _binary(splits["train"]),
     )
     return Dataset(
-        name=name,
+        name=chosen.shown,
         options=given,
         spec=spec,
         **splits,
