@@ -53,7 +53,7 @@ def signed(name: str, digests: Mapping[str, str], keys: Keys) -> bytes:
     from cryptography.hazmat.primitives.asymmetric import ec
 
     payload = json.dumps(_statement(name, digests)).encode()
-    private = serialization.load_pem_private_key(keys.private, None)
+    private: Any = serialization.load_pem_private_key(keys.private, None)  # of the curve that `make` chose
     signature = private.sign(_authenticated(payload), ec.ECDSA(hashes.SHA256()))
     chain = [x509.load_pem_x509_certificate(pem) for pem in (keys.leaf, keys.root)]
     raw = [{"rawBytes": _base64(each.public_bytes(serialization.Encoding.DER))} for each in chain]
