@@ -403,7 +403,7 @@ def test_mistakes_are_one_line(runs, own_keys, capsys, tmp_path):
 # Runs
 
 
-def test_a_run_is_signed_and_verified(runs, make_keys, capsys):
+def test_a_run_is_signed_and_verified(runs, own_keys, make_keys, capsys, monkeypatch):
     run = Path(shutil.copytree(runs / "vae", "run"))
 
     def line():
@@ -411,7 +411,14 @@ def test_a_run_is_signed_and_verified(runs, make_keys, capsys):
         status = cli.main(["verify", "run"])
         return status, next(each for each in capsys.readouterr().out.splitlines() if "model.sig" in each).split()
 
+    def trusting(folder):
+        """The exit status, and what is printed to stderr, where a signer of a root is asked for."""
+        capsys.readouterr()
+        return cli.main(["verify", "run", "--trust", str(folder / "root.pem")]), capsys.readouterr().err
+
     assert line() == (0, ["unsigned", "model.sig", "`jaxgen", "sign`", "signs", "a", "run"])
+    told = f"jaxgen: error: 1 of 1 runs are not signed by a signer of {own_keys / 'root.pem'}\n"
+    assert trusting(own_keys) == (2, told)
     capsys.readouterr()
     assert cli.main(["sign", "run"]) == 0
     assert capsys.readouterr().out.startswith("run/model.sig: ")
@@ -419,8 +426,13 @@ def test_a_run_is_signed_and_verified(runs, make_keys, capsys):
     assert (status, words[:2]) == (0, ["ok", "model.sig"])
     sample(run, num=2)  # what is made later is not signed
     assert line()[1][:2] == ["ok", "model.sig"]
-    assert cli.main(["verify", "run", "--trust", str(make_keys / "root.pem")]) == 0
+    assert trusting(own_keys) == (0, "")
+    assert trusting(make_keys) == (2, told.replace(str(own_keys), str(make_keys)))
+    assert cli.main(["verify", "run"]) == 0
+    monkeypatch.setenv("JAXGEN_KEYS_DIR", str(make_keys))
+    assert cli.main(["verify", "run"]) == 0
     assert "not checked model.sig" in " ".join(capsys.readouterr().out.split())
+    monkeypatch.setenv("JAXGEN_KEYS_DIR", str(own_keys))
     newest = max((run / "checkpoints").iterdir(), key=lambda path: int(path.name))
     shutil.copytree(newest, run / "checkpoints" / "99")
     status, words = line()
