@@ -53,9 +53,11 @@ def shown_by(content: bytes, described: Mapping[str, Any], run: Run | None) -> S
         images = None
     if images is None:
         return Shown(pixels[None])
-    num = grid.get("num") or images.shape[1] - _blank(images)
+    num = grid.get("num") or images.shape[1] - _blank(images) or images.shape[1]
     seeds = [int(seed) for seed in described["seeds"].split()] if described else run.plan.settings.seeds
     images = images[:, :num].reshape(-1, *images.shape[2:])
+    if not described and len(images) == 1:  # any sample, not necessarily the first
+        return Shown(images)
     return Shown(images, np.array([(seed, index) for seed in seeds for index in range(num)]))
 
 

@@ -362,6 +362,23 @@ def test_files_of_another_checkpoint_are_not_drawn_again(tmp_path, own_keys, cap
     _, results = verified(capsys, "early.npz", "--run", run, "--checkpoint", 10)
     assert results["early.npz"]["redrawn"]["in_place"]
 
+    # Of a run of one seed, too, an image that is alone may be any sample, in its own size and in the grid's
+    sample(run, num=16, out="grid.png")
+    sample(run, num=16, out="d/")
+    with Image.open("grid.png") as grid:
+        scale = grid.width // 35  # four columns of 8 pixels, 3 lines between them
+        left, top, side = 3 * 9 * scale, 2 * 9 * scale, 8 * scale
+        grid.crop((left, top, left + side, top + side)).save("eleven.png")
+        Image.new("L", grid.size, 128).save("gray.png")  # as a grid of which no place is taken
+    np.testing.assert_array_equal(pixels("eleven.png")[::scale, ::scale], pixels("d/seed-0-00011.png"))
+    _, results = verified(capsys, "grid.png", "eleven.png", "d/seed-0-00011.png", "gray.png", "--run", run)
+    assert results["grid.png"]["redrawn"]["in_place"]
+    assert len(results["gray.png"]["redrawn"]["places"]) == 16
+    for name in ("eleven.png", "seed-0-00011.png"):
+        found = results[name]["redrawn"]
+        assert (found["places"], found["p"], found["in_place"]) == ([[0, 11]], 0.05, False)
+        assert found["cosine"] > 0.99
+
 
 def test_damaged_files_are_never_trusted_and_never_a_traceback(runs, own_keys):
     """Bytes are flipped, cut off, dropped and repeated at random, outside the statement's padding or in it."""
