@@ -164,6 +164,9 @@ def _redrawn(shown: Shown, described: Mapping[str, Any], key: bytes | None, run:
 
 def _real(shown: Shown, reference: str, run: Run | None, detectors: dict[Any, Detector]) -> dict[str, Any]:
     shape = shown.images.shape[1:]
+    if min(shape[:2]) < detector.SMALLEST:
+        reason = f"images of fewer than {detector.SMALLEST} pixels a side have too few statistics"
+        return {"says": detector.CANNOT_TELL, "reason": reason}
     if shape not in detectors:
         own = run is not None and run.plan.dataset.name == reference
         dataset = run.plan.dataset if own else data.load(reference)
