@@ -8,7 +8,10 @@ SHOWN = 3
 
 
 def verified_line(result: Mapping[str, Any]) -> str:
-    """A file's checks, as `jaxgen.pictures.checking.check` gives them, in one line."""
+    """A file's checks, as `jaxgen.pictures.checking.check` gives them, in one line.
+
+    Names and statements may hold what ends a line or moves the cursor: it is shown as Python writes it.
+    """
     parts = [_signature(result["signature"])]
     for name, title in (("watermark", "watermark"), ("latents", "signs of latents"), ("redrawn", "redrawn")):
         if name in result:
@@ -18,8 +21,10 @@ def verified_line(result: Mapping[str, Any]) -> str:
         parts[-1] += f", {_redrawn(result['redrawn'])}"
     if "real" in result:
         test = result["real"]
-        parts.append(f"{test['says']} ({test['reason'] or 'p {:.2g}'.format(test.get('p', 1))})")
-    return f"{result['file']}: {'; '.join(parts)}"
+        title = "comparison: " if test["says"] == "nothing" else ""
+        parts.append(f"{title}{test['says']} ({test['reason'] or 'p {:.2g}'.format(test.get('p', 1))})")
+    line = f"{result['file']}: {'; '.join(parts)}"
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in line)
 
 
 SIGNATURES = {
@@ -33,7 +38,7 @@ SIGNATURES = {
 
 def _signature(signature: Mapping[str, Any]) -> str:
     described = signature["described"] or {}
-    told = ", ".join(described[name] for name in ("model", "kind") if name in described) or signature["reason"]
+    told = ", ".join(str(described[name]) for name in ("model", "kind") if name in described) or signature["reason"]
     return SIGNATURES[signature["says"]] + (f" ({told})" if told else "")
 
 
