@@ -489,7 +489,7 @@ def test_a_line_is_one_line_whatever_the_file_is_called_and_says(own_keys, capsy
 
 
 def test_statements_of_another_version_are_not_read(runs, own_keys, capsys):
-    """They are trusted, and tests that rest on them say nothing."""
+    """Signers of them are trusted, and tests that rest on them say nothing."""
     plain = sample(runs / "vae", out="x.png", num=2).read_bytes()
     described = {"kind": "samples", "options": '{"num": 2}', "seeds": "5 3", "model": "vae", "checkpoint": "60"}
     others = [{"options": '{"later": 1}'}, {"options": "{"}, {"seeds": "a b"}, {"grid": "x"}, {"grid": {"scale": 0}}]

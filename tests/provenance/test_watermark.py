@@ -162,7 +162,7 @@ def test_forging_and_removing_by_averaging_marked_images():
 
 
 def test_the_program_that_measures_marks(tmp_path, monkeypatch, capsys):
-    """Where no other images are there it measures the digits, in which nothing is found."""
+    """Measures the digits where no other images are there, in which nothing is found."""
     monkeypatch.setattr(watermarks, "KEYS", 10)
     monkeypatch.setenv("COLUMNS", "200")
     watermarks.compare(tmp_path, num=30, out=tmp_path / "new" / "out.json")
