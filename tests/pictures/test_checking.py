@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from jaxgen import cli, models
+from jaxgen.cli.lines import verified_line
 from jaxgen.drawing import cut, enlarged, image_grid, stacked
 from jaxgen.errors import UserError
 from jaxgen.pictures import kinds, latents, sample
@@ -486,6 +487,12 @@ def test_a_line_is_one_line_whatever_the_file_is_called_and_says(own_keys, capsy
     assert cli.main(["verify-image", name]) == 0
     said = r"x\ny.png: signature trusted \x1b[31m\udcff\u00e9.png: signature trusted (m, a\nb.png: \x1b[32m)"
     assert capsys.readouterr().out == said.replace(r"\u00e9", "\u00e9") + "\n"
+
+
+def test_a_p_value_is_never_0():
+    found = {"file": "x", "signature": {"says": "none", "reason": "", "described": None}}
+    tests = {"watermark": {"says": "p", "p": 1.24e-9}, "latents": {"says": "p", "p": 0.0}}
+    assert verified_line(found | tests) == "x: no signature; watermark p 1.2e-09; signs of latents p below 1e-300"
 
 
 def test_statements_of_another_version_are_not_read(runs, own_keys, capsys):
