@@ -164,16 +164,17 @@ def verify_command(argv: list[str]) -> None:
         """Verify the files of a run: checkpoints, rows, pictures, data, digests, signature.
 
         RUN is a run folder, or a folder of runs. Prints a line per part and changes nothing. Exit status 2 if a part
-        differs from what was written.
+        differs from what was written or, with --trust, if a run is not signed by a signer of that root.
 
         Args:
             trust: the root.pem of the keys that `jaxgen sign` used; your own keys' if not given
         """
         _use_cpu()
         from jaxgen.provenance.keys import trusted_root
-        from jaxgen.training.status import DAMAGED, runs_below, verified
+        from jaxgen.provenance.signature import FILE
+        from jaxgen.training.status import DAMAGED, OK, runs_below, verified
 
-        found, bad, count = runs_below(path), 0, 0
+        found, signed, bad, count = runs_below(path), 0, 0, 0
         if not found:
             raise UserError(f"no run below {path}")
         root = trusted_root(trust)
@@ -182,8 +183,11 @@ def verify_command(argv: list[str]) -> None:
             for what, words, state in verified(run, root):
                 print(f"  {state:11} {what:20} {words}", flush=True)
                 bad, count = bad + (state == DAMAGED), count + 1
+                signed += (what, state) == (FILE, OK)
         if bad:
             raise UserError(f"{bad} of {count} parts of {path} are not as they were written")
+        if trust and signed < len(found):
+            raise UserError(f"{len(found) - signed} of {len(found)} runs are not signed by a signer of {trust}")
 
     parse(verify, rest, "jaxgen verify RUN")
 
