@@ -164,16 +164,17 @@ def verify_command(argv: list[str]) -> None:
         """Verify the files of a run: checkpoints, rows, pictures, data, digests, signature.
 
         RUN is a run folder, or a folder of runs. Prints a line per part and changes nothing. Exit status 2 if a part
-        differs from what was written.
+        differs from what was written or, with --trust, if a run is not signed by a signer of that root.
 
         Args:
             trust: the root.pem of the keys that `jaxgen sign` used; your own keys' if not given
         """
         _use_cpu()
         from jaxgen.provenance.keys import trusted_root
-        from jaxgen.training.status import DAMAGED, runs_below, verified
+        from jaxgen.provenance.signature import FILE
+        from jaxgen.training.status import DAMAGED, OK, runs_below, verified
 
-        found, bad, count = runs_below(path), 0, 0
+        found, signed, bad, count = runs_below(path), 0, 0, 0
         if not found:
             raise UserError(f"no run below {path}")
         root = trusted_root(trust)
@@ -182,8 +183,11 @@ def verify_command(argv: list[str]) -> None:
             for what, words, state in verified(run, root):
                 print(f"  {state:11} {what:20} {words}", flush=True)
                 bad, count = bad + (state == DAMAGED), count + 1
+                signed += (what, state) == (FILE, OK)
         if bad:
             raise UserError(f"{bad} of {count} parts of {path} are not as they were written")
+        if trust and signed < len(found):
+            raise UserError(f"{len(found) - signed} of {len(found)} runs are not signed by a signer of {trust}")
 
     parse(verify, rest, "jaxgen verify RUN")
 
@@ -651,7 +655,7 @@ def _data_show(argv: list[str]) -> None:
         """Write a contact sheet: examples of a dataset, spread over its classes, with their labels and captions.
 
         Args:
-            folder: the folder that image_folder or mesh_folder reads (data_from in `jaxgen train`)
+            folder: the folder that image_folder or mesh_folder reads, or array's file (data_from in `jaxgen train`)
             num: number of examples
             split: the split that examples are from
             out: the PNG file; NAME.png if not given
@@ -663,7 +667,7 @@ def _data_show(argv: list[str]) -> None:
 
         if num < 1:
             raise UserError(f"num must be at least 1, not {num}")
-        path = out or Path(re.sub(r"\W+", "_", name) + ".png")
+        path = out or Path(re.sub(r"\W+", "_", data.Options(name).shown) + ".png")
         if path.suffix.lower() != ".png":
             raise UserError(f"a contact sheet is written as .png, not as {path.name!r}")
         check_writable(path)

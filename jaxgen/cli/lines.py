@@ -8,18 +8,28 @@ SHOWN = 3
 
 
 def verified_line(result: Mapping[str, Any]) -> str:
-    """A file's checks, as `jaxgen.pictures.checking.check` gives them, in one line."""
+    """A file's checks, as `jaxgen.pictures.checking.check` gives them, in one line.
+
+    Names and statements may hold what ends a line or moves the cursor: it is shown as Python writes it.
+    """
     parts = [_signature(result["signature"])]
     for name, title in (("watermark", "watermark"), ("latents", "signs of latents"), ("redrawn", "redrawn")):
         if name in result:
             test = result[name]
-            parts.append(f"{title} p {test['p']:.2g}" if "p" in test else f"{title}: nothing ({test['reason']})")
+            parts.append(f"{title} {_p(test['p'])}" if "p" in test else f"{title}: nothing ({test['reason']})")
     if "places" in result.get("redrawn", {}):
         parts[-1] += f", {_redrawn(result['redrawn'])}"
     if "real" in result:
         test = result["real"]
-        parts.append(f"{test['says']} ({test['reason'] or 'p {:.2g}'.format(test.get('p', 1))})")
-    return f"{result['file']}: {'; '.join(parts)}"
+        title = "comparison: " if test["says"] == "nothing" else ""
+        parts.append(f"{title}{test['says']} ({test['reason'] or _p(test['p'])})")
+    line = f"{result['file']}: {'; '.join(parts)}"
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in line)
+
+
+def _p(value: float) -> str:
+    """A p-value; one that is below the smallest float is not 0."""
+    return f"p {value:.2g}" if value else "p below 1e-300"
 
 
 SIGNATURES = {
@@ -33,7 +43,7 @@ SIGNATURES = {
 
 def _signature(signature: Mapping[str, Any]) -> str:
     described = signature["described"] or {}
-    told = ", ".join(described[name] for name in ("model", "kind") if name in described) or signature["reason"]
+    told = ", ".join(str(described[name]) for name in ("model", "kind") if name in described) or signature["reason"]
     return SIGNATURES[signature["says"]] + (f" ({told})" if told else "")
 
 

@@ -36,7 +36,7 @@ class Context(NamedTuple):
 def plans(experiment: Experiment) -> Plans:
     """Makes the plans of all runs. Raises UserError, naming arm and table, if an arm cannot run on a dataset."""
     made: Plans = {}
-    for label, differing in (experiment.datasets or {experiment.settings.dataset: {}}).items():
+    for label, differing in (experiment.datasets or {experiment.settings.shown: {}}).items():
         settings = dataclasses.replace(experiment.settings, **differing)
         if experiment.checkpoint:  # any of them may be the best
             settings = dataclasses.replace(settings, keep_checkpoints=None)

@@ -21,6 +21,7 @@ from jaxgen.data.source import data_dir
 from jaxgen.errors import UserError, suggest
 
 if TYPE_CHECKING:
+    from jaxgen.data.own import Reader
     from jaxgen.data.vocabulary import Vocabulary
     from jaxgen.model import Spec
 
@@ -80,7 +81,9 @@ class Info(NamedTuple):
     shape: tuple[int | None, ...] = ()  # of an example's image, mesh or points; None where it varies
     classes: int | tuple[int, ...] = 0  # one for each config where they differ
     captions: bool = False
-    comes: Literal["made", "prepared", "folder"] = "made"  # on first use; by `jaxgen data prepare`; a user's own
+    comes: Literal["made", "prepared", "folder", "file"] = (
+        "made"  # on first use; by `jaxgen data prepare`; a user's own files
+    )
     configs: tuple[str, ...] = ()  # the first is the default of datasets that jaxgen makes
 
     @property
@@ -182,6 +185,15 @@ DATASETS = (
         comes="folder",
     ),
     Info(
+        name="array",
+        what="your images in an npz or npy file, with labels and captions where there are",
+        module="jaxgen.data.readers.array",
+        license="yours",
+        examples=None,
+        shape=(None, None, None),
+        comes="folder",
+    ),
+    Info(
         name="mesh_folder",
         what="your meshes of one connectivity: .obj, .ply, .off or .npz",
         module="jaxgen.data.readers.mesh_folder",
@@ -194,7 +206,7 @@ DATASETS = (
 
 
 OF_SOME = {
-    "data_from": (lambda row: row.comes == "folder", "is not read from a folder of yours"),
+    "data_from": (lambda row: row.comes in ("folder", "file"), "is not read from files of yours"),
     "split_blocks": (lambda row: row.comes == "folder", "has its own splits"),
     "image_bits": (lambda row: row.name == "image_folder", "is not read from image files of yours"),
     "drop_duplicates": (lambda row: row.name == "mesh_folder", "is not read from mesh files of yours"),
@@ -223,18 +235,22 @@ def table() -> tuple[Info, ...]:
 
 
 def info(dataset: str) -> Info:
-    """The row of a dataset, NAME, NAME/CONFIG or tfds:NAME.
+    """The row of a dataset: NAME, NAME/CONFIG, tfds:NAME or a Python file.
 
     Raises:
-      UserError: an unknown name or config.
+      UserError: an unknown name or config, or there is no such file.
     """
+    if dataset.endswith(".py"):
+        if not os.path.isfile(os.path.expanduser(dataset)):
+            raise UserError(f"there is no file {dataset}")
+        return Info(Path(dataset).name, "a file of yours", dataset, "yours", None, comes="file")
     if dataset.startswith("tfds:"):
         return Info(dataset, "", "jaxgen.data.readers.official", "", None, (None, None, None), comes="prepared")
     rows = {row.name: row for row in table()}
     name, _, config = dataset.partition("/")
     if name not in rows:
         hint = suggest(name, rows)
-        others = "" if hint.endswith("?") else ", or tfds:NAME for any other of TFDS that has images"
+        others = "" if hint.endswith("?") else ", tfds:NAME for any other of TFDS that has images, or your own FILE.py"
         raise UserError(f"unknown dataset {dataset!r}: {hint}{others}")
     row = rows[name]
     if "/" in dataset and config not in row.configs:
@@ -264,27 +280,32 @@ def prepare(name: str, folder: str | os.PathLike | None = None, *, progress: boo
     """
     row, given = info(name), None if folder is None else Path(folder)
     if row.comes == "folder":
-        raise UserError(f"{name} needs no preparing: --data-from (--from of `jaxgen data show`) names the folder")
+        raise UserError(f"{name} needs no preparing: --data-from (--from of `jaxgen data show`) names its files")
     if row.module == "jaxgen.data.readers.official":
         from jaxgen.data.readers.preparing import prepare as by_tfds
 
         return f"{name} is prepared in {by_tfds(name, given, progress)}"
     if row.comes == "prepared":
-        return f"{name} is prepared in {_reader(name).prepare(given)}"
+        return f"{name} is prepared in {importlib.import_module(row.module).prepare(given)}"
     if folder is not None:
         raise UserError(f"{name} is made by jaxgen itself, from no files")
     return f"{name} is made: {load(name, progress=progress).note}"
 
 
-def _reader(name: str) -> ModuleType:
-    return importlib.import_module(info(name).module)
+def _reader(name: str) -> "ModuleType | Reader":
+    row = info(name)
+    if row.comes == "file":
+        from jaxgen.data.own import Reader
+
+        return Reader(Path(row.module).expanduser().absolute())
+    return importlib.import_module(row.module)
 
 
 def load(name: str, *, progress: bool = True, **options: Any) -> Dataset:
     """A dataset by name, decoded into `data_dir()` on first use and checked on every later one.
 
     Args:
-      name: NAME or NAME/CONFIG of `table()`, or tfds:NAME.
+      name: NAME or NAME/CONFIG of `table()`, tfds:NAME, or the path of a Python file (`jaxgen.data.own`).
       progress: show the progress of decoding on stderr.
       **options: the fields of `Options`.
 
@@ -306,7 +327,7 @@ def load(name: str, *, progress: bool = True, **options: Any) -> Dataset:
     for option, entry in OF_ENTRIES.items():
         if getattr(chosen, option) not in UNSET and entry not in splits["train"]:
             raise UserError(f"dataset {name} has no {entry}s, so {option} is not for it")
-    if chosen.skip_bad and not manifest.files and row.comes != "folder":
+    if chosen.skip_bad and not manifest.files and row.name != "mesh_folder":
         raise UserError(f"dataset {name} has no files that could be damaged, so skip_bad is not for it")
     reference = None
     if faces is not None:
@@ -330,7 +351,7 @@ def load(name: str, *, progress: bool = True, **options: Any) -> Dataset:
         chosen.binarize is not None or _binary(splits["train"]),
     )
     return Dataset(
-        name=name,
+        name=chosen.shown,
         options=given,
         spec=spec,
         **splits,

@@ -18,8 +18,8 @@ MOST_WORKERS = 256
 class Options:
     """A dataset and how it is read; every field is recorded in a run's config."""
 
-    dataset: str = "digits"  # a name from `jaxgen data list`, with /CONFIG if it has several, or tfds:NAME
-    data_from: str | None = None  # the folder that image_folder or mesh_folder reads
+    dataset: str = "digits"  # a name from `jaxgen data list`, with /CONFIG if it has several, tfds:NAME, or FILE.py
+    data_from: str | None = None  # the folder that image_folder or mesh_folder reads, or array's file
     train_split: str | None = None  # in TFDS's slicing syntax, e.g. train[:10%]; the dataset's own if not given
     validation_split: str | None = None  # the same for the split that selects checkpoints
     test_split: str | None = None  # the same for the split that is scored
@@ -63,13 +63,18 @@ class Options:
 
     @property
     def dataset_name(self) -> str:
-        """The dataset's name, without its config."""
-        return self.dataset.partition("/")[0]
+        """The dataset's name, without its config; of a file, without its folder."""
+        return Path(self.dataset).name if self.dataset.endswith(".py") else self.dataset.partition("/")[0]
 
     @property
     def dataset_config(self) -> str:
         """The config after the name's /; "" if there is none."""
-        return self.dataset.partition("/")[2]
+        return "" if self.dataset.endswith(".py") else self.dataset.partition("/")[2]
+
+    @property
+    def shown(self) -> str:
+        """The dataset in words: its name, with its config."""
+        return f"{self.dataset_name}/{self.dataset_config}".rstrip("/")
 
     @property
     def data_folder(self) -> Path | None:

@@ -168,7 +168,7 @@ def _folders(options: Options, identity: str) -> tuple[Path, Path]:
 
     given = dataclasses.asdict(options) | {"data_from": options.data_folder and str(options.data_folder.absolute())}
     chosen = json.dumps([FORMAT, {name: given[name] for name in given if name not in LEFT_OUT}])
-    words = "".join(letter if letter.isalnum() else "_" for letter in options.dataset)
+    words = "".join(letter if letter.isalnum() else "_" for letter in options.shown)
     stem = f"{words}-{hashlib.sha256(chosen.encode()).hexdigest()[:12]}"
     content = hashlib.sha256(identity.encode()).hexdigest()[:12]
     # Another version of Pillow may decode other pixels, so records need its version in their key.

@@ -8,35 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from jaxgen.data import Dataset
+from jaxgen.data.arrays import NUMPY, ZIP, channels_last, check_numbers, levels, other_file, without_alpha
 from jaxgen.data.image_files import is_image
 from jaxgen.data.readers.image_folder import all_images, folder_names, nfc
 from jaxgen.errors import UserError
 
-NUMPY, ZIP = b"\x93NUMPY", b"PK"
-"""First bytes of npy files, and of zip files (npz among them)."""
-
-OTHERS = (
-    ("an image, alone", "name the folder that it lies in", (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*")),
-    (
-        "a compressed archive",
-        "unpack it, and name the folder",
-        (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf", b"Rar!"),
-    ),
-    ("a PyTorch file", "", (b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19",)),
-    ("a pickle", "", tuple(bytes([0x80, protocol]) for protocol in range(2, 6))),
-    ("an HDF5 file", "", (b"\x89HDF",)),
-    ("a MATLAB file", "", (b"MATLAB ",)),
-    ("a Parquet file", "", (b"PAR1",)),
-)
-"""Kinds of files that are not read: (what it is, advice, possible first bytes)."""
-
 AS_ARRAY = "save its images by numpy.savez(FILE, image=...), uint8 [num, height, width, channels]"
-
-ROUNDING = 1e-3
-"""Tolerance at the ends of a range of floats."""
-
-DARK = 32
-"""Minimum of the largest float for a range of 0 to 255; smaller ones may overshoot another range a little."""
 
 
 def read_images(path: Path, dataset: Dataset) -> tuple[np.ndarray, np.ndarray | None, str]:
@@ -62,7 +39,7 @@ def read_images(path: Path, dataset: Dataset) -> tuple[np.ndarray, np.ndarray | 
     with path.open("rb") as file:
         head = file.read(512)
     if not head.startswith((NUMPY, ZIP)):
-        raise UserError(_other(path, head))
+        raise UserError(other_file(path, head, AS_ARRAY))
     names = _zipped(path) if head.startswith(ZIP) else ()
     if names and (any(map(is_image, names)) or not any(name.endswith(".npy") for name in names)):
         if any(name.endswith("data.pkl") for name in names):
@@ -73,20 +50,6 @@ def read_images(path: Path, dataset: Dataset) -> tuple[np.ndarray, np.ndarray | 
     if labels is not None:
         labels = _checked_labels(labels, len(values), path, dataset)
     return values, labels, ", ".join(["read from an array", *how])
-
-
-def _other(path: Path, head: bytes) -> str:
-    """Error message for a file that is not read: what it is, and what to do."""
-    for what, advice, begins in OTHERS:
-        if head.startswith(begins):
-            return f"{path} is {what}: {advice or AS_ARRAY}"
-    if head[257:262] == b"ustar":
-        return f"{path} is a tar archive: unpack it, and name the folder"
-    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return f"{path} is an image, alone: name the folder that it lies in"
-    if head[8:9] == b"{" and head[4:8] == bytes(4):
-        return f"{path} is a safetensors file: {AS_ARRAY}"
-    return f"{path} is no folder, zip, npz or npy file: {AS_ARRAY}"
 
 
 def _zipped(path: Path) -> list[str]:
@@ -161,16 +124,9 @@ def _checked_labels(labels: np.ndarray, num: int, path: Path, dataset: Dataset) 
     return labels.astype(np.int32)
 
 
-def _check_numbers(values: np.ndarray, path: Path) -> None:
-    if values.dtype.kind not in "fiub":
-        raise UserError(f"{path} holds {values.dtype}, no numbers")
-    if not np.isfinite(values).all():
-        raise UserError(f"{path} holds non-finite values")
-
-
 def _numbers(values: np.ndarray, path: Path, dataset: Dataset) -> np.ndarray:
     """Returns points or meshes as float32, if their shape is the dataset's."""
-    _check_numbers(values, path)
+    check_numbers(values, path)
     subject, wanted = dataset.spec.subject, dataset.spec.entries[dataset.spec.subject].shape
     if values.shape[1:] != wanted or not len(values):
         shape = ", ".join(map(str, ("num", *wanted)))
@@ -180,56 +136,24 @@ def _numbers(values: np.ndarray, path: Path, dataset: Dataset) -> np.ndarray:
 
 def _images(values: np.ndarray, path: Path, dataset: Dataset) -> tuple[np.ndarray, list[str]]:
     """Converts an array in any of the usual forms to (uint8 images as the dataset's, what was done to them)."""
-    _check_numbers(values, path)
+    check_numbers(values, path)
     height, width, _ = dataset.spec.image_shape
-    if values.ndim == 3 and values.shape[1:] == (height, width):
-        values = values[..., None]
-    if values.ndim != 4 or not len(values) or not {values.shape[1], values.shape[3]} & {1, 2, 3, 4}:
+    found = channels_last(values) if values.ndim != 3 or values.shape[1:] == (height, width) else None
+    if found is None:
         raise UserError(
             f"{path} holds {list(values.shape)}, not images [num, height, width, channels] or [num, channels, height, "
             f"width]; those of {dataset.name} are {height}x{width}"
         )
-    how = []
-    if values.shape[3] not in (1, 2, 3, 4):
-        values = values.transpose(0, 2, 3, 1)
-        how.append("channels first")
-    values, words = _levels(values, path)
-    how += words
-    values, words = _channels(values, str(path), dataset)
-    return _sized(values, path, dataset), how + words
-
-
-def _levels(values: np.ndarray, path: Path) -> tuple[np.ndarray, list[str]]:
-    """Converts images of any dtype, in one of the usual ranges, to (uint8 images, what was done)."""
-    low, high = float(values.min()), float(values.max())
-    whole = values.dtype.kind in "iu"
-    if values.dtype.kind == "b" or (not whole and low >= -ROUNDING and high <= 1 + ROUNDING):
-        begin, end = 0, 1
-    elif not whole and -1 - ROUNDING <= low < -0.5 and high <= 1 + ROUNDING:
-        begin, end = -1, 1
-    elif round(low) >= 0 and round(high) <= 255 and (high >= DARK or (whole and high != 1)):
-        begin, end = 0, 255
-    else:
-        raise UserError(
-            f"{path} holds {values.dtype} from {low:g} to {high:g}; images are whole numbers from 0 to 255, or floats "
-            "from 0 to 1 or from -1 to 1: scale and clip them"
-        )
-    if values.dtype == np.uint8:
-        return values, []
-    levels = np.empty(values.shape, np.uint8)
-    for level, value in zip(levels, values, strict=True):  # one by one, since float64 of all may fill the memory
-        level[...] = np.clip(np.rint((value.astype(np.float64) - begin) * (255 / (end - begin))), 0, 255)
-    return levels, [f"{values.dtype} from {begin} to {end} as levels"]
+    values, how = found
+    values, scaled = levels(values, path)
+    values, colored = _channels(values, str(path), dataset)
+    return _sized(values, path, dataset), how + scaled + colored
 
 
 def _channels(values: np.ndarray, name: str, dataset: Dataset) -> tuple[np.ndarray, list[str]]:
     """Converts images, if that loses nothing, to (images with the dataset's channels, what was done)."""
-    how, wanted = [], dataset.spec.image_shape[2]
-    if values.shape[3] in (2, 4):
-        if (values[..., -1] != 255).any():
-            raise UserError(f"{name} is transparent in places: blend it with the ground that it is to stand on")
-        values = values[..., :-1]
-        how.append("opaque")
+    values, how = without_alpha(values, name)
+    wanted = dataset.spec.image_shape[2]
     if values.shape[3] == 3 and wanted == 1:
         if (values != values[..., :1]).any():
             raise UserError(

@@ -69,14 +69,20 @@ def check(file: Path, means: Means, detectors: dict[Any, Detector]) -> dict[str,
     described = found.described if found.state == credentials.TRUSTED else None  # else a mere claim
     result: dict[str, Any] = {"file": str(file), "signature": {"says": found.state, "reason": found.reason}}
     result["signature"]["described"] = described
-    shown = shown_by(content, described or {}, means.run)
+    try:
+        shown = shown_by(content, described or {}, means.run)
+        asked = _asked(described or {}, shown)
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError):
+        if not described:
+            raise
+        shown, asked = Shown(None, reason="this version of jaxgen does not read its signed description"), Asked()
     tests: dict[str, Callable[[], dict[str, Any]]] = {}
     if means.key:
         tests["watermark"] = partial(_watermark, shown, means.key)
     if means.key and means.run:
-        tests["latents"] = partial(_latents, shown, described or {}, means.key, means.run)
+        tests["latents"] = partial(_latents, shown, asked, described or {}, means.key, means.run)
     if means.run:
-        tests["redrawn"] = partial(_redrawn, shown, described or {}, means.key, means.run)
+        tests["redrawn"] = partial(_redrawn, shown, asked, described or {}, means.key, means.run)
     if means.reference:
         tests["real"] = partial(_real, shown, means.reference, means.run, detectors)
     for name, test in tests.items():
@@ -93,14 +99,14 @@ def _watermark(shown: Shown, key: bytes) -> dict[str, Any]:
     return {"says": "p", "p": watermark.p_value(shown.images, key)}
 
 
-def _latents(shown: Shown, described: Mapping[str, Any], key: bytes, run: Run) -> dict[str, Any]:
+def _latents(shown: Shown, asked: Asked, described: Mapping[str, Any], key: bytes, run: Run) -> dict[str, Any]:
     """The test of the latents' signs: of images at their places or, for one without a place, of all places."""
     _check_parameters(described, run)
     model, seeds = run.plan.model, run.plan.settings.seeds
     if model.latents is None or model.latents.prior.kind not in latents.PATHS:
         raise UserError(f"{run.plan.model_name} has no gaussian or uniform prior")
     _check_shape(shown, run)
-    num, _, condition = samples_asked(run, _asked(described, shown))
+    num, _, condition = samples_asked(run, asked)
     images, places = shown.images[: None if model.latents.encode else INVERTED], shown.places
     if places is None and (condition or len(images) > 1):
         raise UserError("which samples of the run the images are is not known")
@@ -131,14 +137,13 @@ def _latents(shown: Shown, described: Mapping[str, Any], key: bytes, run: Run) -
     return {"says": "p", "p": p, "signs": size * len(images)}
 
 
-def _redrawn(shown: Shown, described: Mapping[str, Any], key: bytes | None, run: Run) -> dict[str, Any]:
+def _redrawn(shown: Shown, asked: Asked, described: Mapping[str, Any], key: bytes | None, run: Run) -> dict[str, Any]:
     """The nearest of the run's own draws, and the rank of its cosine among those of draws under other keys."""
     _check_parameters(described, run)
     model, seeds, subject = run.plan.model, run.plan.settings.seeds, run.plan.dataset.spec.subject
     if model.sampler is None:
         raise UserError(f"{run.plan.model_name} draws no samples")
     _check_shape(shown, run)
-    asked = _asked(described, shown)
     if keyed := described.get("keyed"):
         if key is None or key_id(key) != keyed:
             raise UserError(f"its latents have the signs of key {keyed}, which --key must name")
@@ -164,6 +169,9 @@ def _redrawn(shown: Shown, described: Mapping[str, Any], key: bytes | None, run:
 
 def _real(shown: Shown, reference: str, run: Run | None, detectors: dict[Any, Detector]) -> dict[str, Any]:
     shape = shown.images.shape[1:]
+    if min(shape[:2]) < detector.SMALLEST:
+        reason = f"images of fewer than {detector.SMALLEST} pixels a side have too few statistics"
+        return {"says": detector.CANNOT_TELL, "reason": reason}
     if shape not in detectors:
         own = run is not None and run.plan.dataset.name == reference
         dataset = run.plan.dataset if own else data.load(reference)
@@ -187,9 +195,9 @@ def _asked(described: Mapping[str, Any], shown: Shown) -> Asked:
 
 
 def _check_parameters(described: Mapping[str, Any], run: Run) -> None:
-    if described and described["parameters_sha256"] != run.named_digests():
-        steps = described["checkpoint"]
-        raise UserError(f"signed as drawn from other parameters, of {described['model']} at checkpoint {steps}")
+    if described and described.get("parameters_sha256") != run.named_digests():
+        told = [described.get(name, "unknown") for name in ("model", "checkpoint")]
+        raise UserError("signed as drawn from other parameters, of {} at checkpoint {}".format(*told))
 
 
 def _check_shape(shown: Shown, run: Run) -> None:

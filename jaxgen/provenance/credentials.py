@@ -29,7 +29,7 @@ FORMATS = {
     ".jpg": (b"\xff\xd8\xff", "image/jpeg"),
     ".webp": (b"RIFF", "image/webp"),
     ".gif": (b"GIF8", "image/gif"),
-    ".npz": (b"PK", "zip"),
+    ".npz": (b"PK\3\4", "zip"),
 }
 """Map from suffix to (first bytes, media type of the C2PA library) of the formats that can be signed."""
 
@@ -40,8 +40,8 @@ GENERATED = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMe
 COMPOSITE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 """IPTC's terms for media that a trained model made, and for such media beside others."""
 
-RESERVED = "META-INF/"
-"""Folder of the statement inside an npz file."""
+MARKS = b"jumb", b"content_credential.c2pa"
+"""Bytes of which a file with a statement has some: the type of its boxes, and its name in an npz file."""
 
 
 class Checked(NamedTuple):
@@ -122,7 +122,8 @@ def check(content: bytes, root: bytes | None) -> Checked:
             state, read = reader.get_validation_state(), json.loads(reader.json())
     except c2pa.C2paError as error:
         words = " ".join(str(error).split())
-        return Checked(NONE) if words.startswith("ManifestNotFound") else Checked(BROKEN, words)
+        none = words.startswith("ManifestNotFound") or not any(mark in content for mark in MARKS)
+        return Checked(NONE) if none else Checked(BROKEN, words)
     found = read.get("validation_results", {}).get("activeManifest", {}).get("failure", [])
     codes = sorted({each["code"] for each in found})
     return Checked(STATES.get(state, BROKEN), ", ".join(codes), _described(read))

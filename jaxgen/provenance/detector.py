@@ -31,6 +31,9 @@ QUANTILES = (0.5, 0.75, 0.9, 0.97)
 
 COMPONENTS = 60
 
+SMALLEST = 8
+"""Smallest side of an image in pixels: of fewer there are hardly any frequencies and differences."""
+
 MOST = 6000
 """Reference images used."""
 

@@ -14,6 +14,7 @@ import hashlib
 import importlib
 import os
 import secrets
+import ssl
 import tempfile
 from pathlib import Path
 from types import ModuleType
@@ -65,7 +66,8 @@ def make(folder: Path) -> list[Path]:
     Raises:
         UserError: the folder has keys, lies in a run's folder, which is shared as a whole, or cannot be written.
     """
-    if any((above / RUN_FILE).exists() for above in (folder, *folder.parents)):
+    place = folder.resolve()
+    if any((above / RUN_FILE).exists() for above in (place, *place.parents)):
         raise UserError(f"{folder} lies in a run's folder, which may be shared: set JAXGEN_KEYS_DIR to another")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} exists, and keys are not overwritten: set JAXGEN_KEYS_DIR to a new folder")
@@ -86,13 +88,32 @@ def make(folder: Path) -> list[Path]:
 
 
 def own_keys() -> Keys:
-    """Reads the keys of `keys_dir`; raises UserError if they are missing."""
+    """Reads the keys of `keys_dir`; raises UserError if they are missing, damaged, or do not belong together."""
     folder = keys_dir()
     try:
         root, leaf, private = ((folder / name).read_bytes() for name in (ROOT, LEAF, PRIVATE))
+    except FileNotFoundError:
+        raise UserError(f"no keys in {folder}: `jaxgen keys make` makes them") from None
     except OSError as error:
-        raise UserError(f"no keys in {folder} ({error.strerror}): `jaxgen keys make` makes them") from None
+        raise UserError(f"cannot read the keys in {folder} ({error.strerror})") from None
+    if not _belong(root, leaf, private):
+        raise UserError(f"{ROOT}, {LEAF} and {PRIVATE} in {folder} are damaged, or do not belong together")
     return Keys(root, leaf, private, watermark_key(folder / WATERMARK))
+
+
+def _belong(root: bytes, leaf: bytes, private: bytes) -> bool:
+    """True if the root issued the signer's certificate, and the private key is the signer's."""
+    imported("cryptography")
+    from cryptography import x509
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives import serialization
+
+    try:
+        issuer, signer = (x509.load_pem_x509_certificate(pem) for pem in (root, leaf))
+        signer.verify_directly_issued_by(issuer)
+        return serialization.load_pem_private_key(private, None).public_key() == signer.public_key()
+    except (InvalidSignature, ValueError, TypeError):  # the last of a key with a password
+        return False
 
 
 def watermark_key(path: Path) -> bytes:
@@ -114,15 +135,16 @@ def trusted_root(path: Path | None = None) -> bytes | None:
     Raises UserError if the file is missing or no certificate.
     """
     if path is None:
-        own = keys_dir() / ROOT
-        return own.read_bytes() if own.exists() else None
+        path = keys_dir() / ROOT
+        if not path.exists():
+            return None
     try:
         content = path.read_bytes()
-        imported("cryptography.x509").load_pem_x509_certificate(content)
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=content.decode("ascii"))
+    except (ssl.SSLError, ValueError):  # the former is an OSError
+        raise UserError(f"{path} is no certificate in PEM, such as {ROOT}") from None
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
-    except ValueError:
-        raise UserError(f"{path} is no certificate in PEM, such as {ROOT}") from None
     return content
 
 

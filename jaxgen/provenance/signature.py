@@ -96,8 +96,8 @@ def check(folder: Path, names: Iterable[str], root: bytes | None) -> str:
     found = file_digests(folder, names)
     for name in sorted(signed_digests.keys() | found.keys()):
         if signed_digests.get(name) != found.get(name):
-            how = "is not" if name not in signed_digests else "was removed" if name not in found else "was changed"
-            raise ChangedError(f"{folder / name} {how}{' signed' * (how == 'is not')} since `jaxgen sign`")
+            how = "added" if name not in signed_digests else "removed" if name not in found else "changed"
+            raise ChangedError(f"{folder / name} was {how} since `jaxgen sign`")
     return f"{len(found)} files, signed by {_signer(leaf, root)}"
 
 

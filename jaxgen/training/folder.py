@@ -314,7 +314,8 @@ def read_environment(path: Path) -> dict[str, Any]:
     """Reads a run's environment.json; raises UserError if it is missing, damaged, or holds something else."""
     past = read_json(path / ENVIRONMENT)
     named = {"seeds_axis", "jax", "dataset"}
-    if not isinstance(past, dict) or not named <= past.keys() or "fingerprint" not in past["dataset"]:
+    known = isinstance(past, dict) and named <= past.keys() and "fingerprint" in past["dataset"]
+    if not (known and isinstance(past.get("model_imports", {}), dict)):
         raise UserError(f"{path / ENVIRONMENT} does not hold a run's environment")
     return past
 

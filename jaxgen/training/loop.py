@@ -117,7 +117,7 @@ def train(
     began = time.monotonic()
     settings = settings or Settings()
     plan = make_plan(model, config, settings, progress=progress)
-    data_name = re.sub(r"[^\w.-]+", "-", settings.dataset)
+    data_name = re.sub(r"[^\w.-]+", "-", settings.shown)
     out = Path(out) if out else Path("runs") / f"{Path(model).stem}-{data_name}"
     if "[" in str(out.absolute()):
         raise UserError(f"a run cannot be saved in {out.absolute()}: orbax takes [ for a pattern; choose another --out")

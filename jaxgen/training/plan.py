@@ -103,6 +103,8 @@ def make_plan(
     plain(asked if dataclasses.is_dataclass(asked) else config, model)
     if settings.data_folder is not None:  # a run is opened from any folder
         settings = dataclasses.replace(settings, data_from=str(settings.data_folder.absolute()))
+    if settings.dataset.endswith(".py"):
+        settings = dataclasses.replace(settings, dataset=str(Path(settings.dataset).expanduser().absolute()))
     dataset = dataset or load(settings, progress)
     own = model if model.endswith(".py") else ""
     built = build(module, config, dataset, settings, own)

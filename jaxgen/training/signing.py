@@ -35,8 +35,14 @@ def check(path: Path, root: bytes | None) -> str:
 
 
 def files(path: Path) -> list[str]:
-    """The files of a run that are signed, relative to its folder."""
+    """The files of a run that are signed, relative to its folder.
+
+    Raises:
+        UserError: environment.json names a file outside the run.
+    """
     imports = folder.read_environment(path).get("model_imports", {})
+    if outside := [name for name in imports if ".." in Path(name).parts or Path(name).is_absolute()]:
+        raise UserError(f"{path / folder.ENVIRONMENT} names a file outside the run: {outside[0]!r}")
     named = [name for name in (*SIGNED, *imports) if (path / name).is_file()]
     below = [file for file in (path / folder.CHECKPOINTS).rglob("*") if file.is_file()]
     return named + [file.relative_to(path).as_posix() for file in below]

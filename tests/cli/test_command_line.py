@@ -185,7 +185,7 @@ def train_again(*argv) -> tuple:
         (["train", "vae", "--skip-bad"], "dataset digits has no files that could be damaged, so skip_bad is"),
         (["train", "vae", "--dataset", "mnist"], "mnist is not prepared yet: run jaxgen data prepare mnist"),
         (["train", "vae", "--dataset", "tfds:nope"], "tfds:nope is not prepared yet: run jaxgen data prepare"),
-        (["train", "vae", "--data-from", "."], "dataset digits is not read from a folder of yours"),
+        (["train", "vae", "--data-from", "."], "dataset digits is not read from files of yours"),
         (["train", "vae", "--dataset", "image_folder"], "name it by --data-from FOLDER"),
         (["train", "vae", "--train-split", "train+test"], "the splits of digits overlap: train is train+test"),
         (["train", "vae", "--train-split", "train[:5"], "train_split train[:5 of digits"),

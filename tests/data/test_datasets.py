@@ -344,7 +344,7 @@ def test_the_table_has_every_official_dataset_and_no_name_twice():
     assert len(rows) == len(data.table()) == len(data.DATASETS) + len(official.OFFICIAL)
     assert rows["mnist"].examples == (55_000, 5_000, 10_000)
     assert (rows["coco_captions"].captions, rows["mnist"].captions) == (True, False)
-    assert {name for name, row in rows.items() if row.comes == "folder"} == {"image_folder", "mesh_folder"}
+    assert {name for name, row in rows.items() if row.comes == "folder"} == {"image_folder", "array", "mesh_folder"}
     assert {name for name, row in rows.items() if row.comes == "prepared"} == {"nlvr", *official.OFFICIAL}
     assert data.info("gaussians/grid") == rows["gaussians"]
     assert data.info("lsun/cat") == rows["lsun"]
@@ -391,7 +391,7 @@ def test_prepare_by_where_a_dataset_comes_from(tmp_path, monkeypatch):
         (
             "mesh_folder",
             None,
-            "mesh_folder needs no preparing: --data-from (--from of `jaxgen data show`) names the folder",
+            "mesh_folder needs no preparing: --data-from (--from of `jaxgen data show`) names its files",
         ),
         ("digit", None, "unknown dataset 'digit': did you mean digits?"),
     ],
@@ -481,12 +481,12 @@ def test_a_value_of_another_kind(option, value, words):
         (
             "digits",
             {"data_from": "here"},
-            "dataset digits is not read from a folder of yours, so data_from is not for it",
+            "dataset digits is not read from files of yours, so data_from is not for it",
         ),
         (
             "tfds:a",
             {"data_from": "here"},
-            "dataset tfds:a is not read from a folder of yours, so data_from is not for it",
+            "dataset tfds:a is not read from files of yours, so data_from is not for it",
         ),
         *[
             ("digits", {option: 3}, f"dataset digits has no captions, so {option} is not for it")

@@ -204,6 +204,10 @@ def test_each_other_part_that_is_damaged_is_found(run, capsys):
     out, err = capsys.readouterr()
     assert out.count("DAMAGED") == 2
     assert err == f"jaxgen: error: 2 of 8 parts of {run} are not as they were written\n"
+    kept = (run / "environment.json").read_text()
+    edit(run / "environment.json", lambda content: content.update(model_imports=3))
+    assert "does not hold a run's environment" in bad(run)["environment.json"]
+    (run / "environment.json").write_text(kept)
     for odd in ({"log_every": 0}, {"log_every": "4"}):
         kept = (run / "config.json").read_text()
         edit(run / "config.json", lambda content, odd=odd: content["settings"].update(odd))

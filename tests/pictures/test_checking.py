@@ -1,7 +1,10 @@
 """`jaxgen sample --sign` and `jaxgen verify-image`: what is signed, marked and drawn again, and what checks say."""
 
+import io
 import json
+import re
 import shutil
+import zipfile
 from pathlib import Path
 
 import jax
@@ -10,12 +13,14 @@ import pytest
 from PIL import Image
 
 from jaxgen import cli, models
+from jaxgen.cli.lines import verified_line
 from jaxgen.drawing import cut, enlarged, image_grid, stacked
 from jaxgen.errors import UserError
 from jaxgen.pictures import kinds, latents, sample
 from jaxgen.pictures.checking import Means, check
 from jaxgen.pictures.kinds import KINDS
-from jaxgen.provenance import keys, latent_marks
+from jaxgen.pictures.shown import shown_by
+from jaxgen.provenance import credentials, keys, latent_marks
 from jaxgen.provenance.watermark import p_value
 from jaxgen.training import Settings, open_run, train
 from tests.cases import some_slow
@@ -190,16 +195,20 @@ def test_marked_samples_are_in_every_form(runs, own_keys, capsys):
     np.testing.assert_array_equal(np.stack([pixels(f"m/{name}") for name in files]), images[..., 0])
     np.testing.assert_array_equal(cut(pixels(picture)[..., None], (28, 28), 1, 2)[:, :7].reshape(images.shape), images)
     Image.open(picture).save("m.jpg", quality=75)
+    Image.open(picture).save("m.webp", quality=75)  # as RGB, whose channels then differ
+    assert (pixels("m.webp") != pixels("m.webp")[..., :1]).any()
     sample(runs / "vae", out="p.png", num=7)
     given = ["--key", own_keys / "watermark.key", "--run", runs / "vae"]
-    status, results = verified(capsys, "m.png", "m.npz", "m.jpg", "p.png", f"m/{files[8]}", *given)
+    status, results = verified(capsys, "m.png", "m.npz", "m.jpg", "m.webp", "p.png", f"m/{files[8]}", *given)
     p = {name: result["watermark"]["p"] for name, result in results.items()}
     assert status == 3  # a mark is no signature
     assert p["m.npz"] == p["m.png"] == p_value(images, secret) < 1e-20
     assert p["m.jpg"] < 1e-10
     assert p[files[8]] < 1e-6
     assert p["p.png"] > 1e-3
-    assert [results[name]["redrawn"]["in_place"] for name in ("m.png", "m.npz", "m.jpg", "p.png")] == [True] * 4
+    assert [results[name]["redrawn"]["in_place"] for name in ("m.png", "m.npz", "m.jpg", "m.webp", "p.png")] == [
+        True
+    ] * 5
     shown = results[files[8]]["redrawn"]
     assert (shown["places"], shown["p"]) == ([[3, 1]], 0.05)
 
@@ -362,6 +371,23 @@ def test_files_of_another_checkpoint_are_not_drawn_again(tmp_path, own_keys, cap
     _, results = verified(capsys, "early.npz", "--run", run, "--checkpoint", 10)
     assert results["early.npz"]["redrawn"]["in_place"]
 
+    # Of a run of one seed, too, an image that is alone may be any sample, in its own size and in the grid's
+    sample(run, num=16, out="grid.png")
+    sample(run, num=16, out="d/")
+    with Image.open("grid.png") as grid:
+        scale = grid.width // 35  # four columns of 8 pixels, 3 lines between them
+        left, top, side = 3 * 9 * scale, 2 * 9 * scale, 8 * scale
+        grid.crop((left, top, left + side, top + side)).save("eleven.png")
+        Image.new("L", grid.size, 128).save("gray.png")  # as a grid of which no place is taken
+    np.testing.assert_array_equal(pixels("eleven.png")[::scale, ::scale], pixels("d/seed-0-00011.png"))
+    _, results = verified(capsys, "grid.png", "eleven.png", "d/seed-0-00011.png", "gray.png", "--run", run)
+    assert results["grid.png"]["redrawn"]["in_place"]
+    assert len(results["gray.png"]["redrawn"]["places"]) == 16
+    for name in ("eleven.png", "seed-0-00011.png"):
+        found = results[name]["redrawn"]
+        assert (found["places"], found["p"], found["in_place"]) == ([[0, 11]], 0.05, False)
+        assert found["cosine"] > 0.99
+
 
 def test_damaged_files_are_never_trusted_and_never_a_traceback(runs, own_keys):
     """Bytes are flipped, cut off, dropped and repeated at random, outside the statement's padding or in it."""
@@ -378,6 +404,122 @@ def test_damaged_files_are_never_trusted_and_never_a_traceback(runs, own_keys):
             if found["signature"]["says"] == "trusted":
                 assert found["signature"]["described"] == described
                 assert changed == whole or len(changed) == len(whole)  # a flip in the padding
+
+
+def head(shape):
+    """The first bytes of a .npy file of uint8."""
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    return file.getvalue()
+
+
+def archive(image, flag=0, method=0):
+    """An npz file whose member `image` has any content, and says that it is encrypted or compressed somehow."""
+    file, seed = io.BytesIO(), io.BytesIO()
+    np.save(seed, np.arange(2))
+    with zipfile.ZipFile(file, "w") as members:
+        members.writestr("image.npy", image)
+        members.writestr("seed.npy", seed.getvalue())
+    content = bytearray(file.getvalue())
+    central = content.index(b"PK\1\2")
+    for place, value in ((6, flag), (8, method), (central + 8, flag), (central + 10, method)):
+        content[place] |= value
+    return bytes(content)
+
+
+def picture(pixels, mode=None, **how):
+    file = io.BytesIO()
+    Image.fromarray(pixels, mode).save(file, **{"format": "PNG", **how})
+    return file.getvalue()
+
+
+RAMP = np.arange(28 * 28, dtype=np.uint8).reshape(28, 28)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "cannot identify image file as PNG, JPEG"),
+        (b"PK is how this text begins", "cannot identify image file as PNG, JPEG"),
+        (archive(b"text"), "its members are not arrays"),
+        (archive(b"\x93NUMPY\1\0\x14\0" + b"{'a': [" * 3), "Cannot parse header|EOF in multi-line|unexpected EOF"),
+        (archive(head((2**50, 28, 28, 1))), "Unable to allocate"),
+        (archive(head((2, 28, 28, 1)), flag=1), "is encrypted"),
+        (archive(head((2, 28, 28, 1)), method=99), "compression method is not supported"),
+        (picture(RAMP.astype(np.uint16) * 257), "its pixels have more than 8 bits"),
+        (picture(np.stack([RAMP, 255 - RAMP], -1), "LA"), "it is transparent in places"),
+        (picture(RAMP, transparency=0), "it is transparent in places"),
+        (picture(RAMP, format="EPS"), "cannot identify image file as PNG, JPEG"),  # else Pillow runs Ghostscript
+    ],
+)
+def test_files_that_show_no_images_say_why(content, words):
+    Path("x").write_bytes(content)
+    found = check(Path("x"), Means(key=bytes(32)), {})
+    assert found["signature"]["says"] == "none"
+    assert found["watermark"]["says"] == "nothing"
+    assert re.search(f"^no images in it: .*({words})", found["watermark"]["reason"]), found
+    assert "0x" not in found["watermark"]["reason"]
+
+
+def test_channels_that_show_nothing_more_are_left_out():
+    """Pictures of the same gray pixels with color channels, opaque alpha, a palette or more metadata."""
+    Image.fromarray(RAMP).save("gray.png")
+    p = check(Path("gray.png"), Means(key=bytes(32)), {})["watermark"]["p"]
+    for mode in ("RGB", "RGBA", "LA", "P"):
+        Image.fromarray(RAMP).convert(mode).save("x.png")
+        assert check(Path("x.png"), Means(key=bytes(32)), {})["watermark"]["p"] == p, mode
+
+
+def test_seeds_of_every_integer_type_are_places():
+    for kind in (np.uint8, np.int64, np.uint64):
+        file = io.BytesIO()
+        np.savez(file, image=np.stack([RAMP[..., None]] * 3), seed=np.array([5, 3, 5], kind))
+        places = shown_by(file.getvalue(), {}, None).places
+        assert places.dtype == np.int64
+        assert places.tolist() == [[5, 0], [3, 0], [5, 1]]
+
+
+def test_a_line_is_one_line_whatever_the_file_is_called_and_says(own_keys, capsys):
+    """A name and a trusted statement that would end the line and color the terminal."""
+    content = credentials.signed(picture(RAMP), {"model": "m", "kind": "a\nb.png: \x1b[32m"}, keys.own_keys())
+    name = "x\ny.png: signature trusted \x1b[31m\udcff\u00e9.png"
+    Path(name).write_bytes(content)
+    assert cli.main(["verify-image", name]) == 0
+    said = r"x\ny.png: signature trusted \x1b[31m\udcff\u00e9.png: signature trusted (m, a\nb.png: \x1b[32m)"
+    assert capsys.readouterr().out == said.replace(r"\u00e9", "\u00e9") + "\n"
+
+
+def test_a_p_value_is_never_0():
+    found = {"file": "x", "signature": {"says": "none", "reason": "", "described": None}}
+    tests = {"watermark": {"says": "p", "p": 1.24e-9}, "latents": {"says": "p", "p": 0.0}}
+    assert verified_line(found | tests) == "x: no signature; watermark p 1.2e-09; signs of latents p below 1e-300"
+
+
+def test_statements_of_another_version_are_not_read(runs, own_keys, capsys):
+    """Signers of them are trusted, and tests that rest on them say nothing."""
+    plain = sample(runs / "vae", out="x.png", num=2).read_bytes()
+    described = {"kind": "samples", "options": '{"num": 2}', "seeds": "5 3", "model": "vae", "checkpoint": "60"}
+    others = [{"options": '{"later": 1}'}, {"options": "{"}, {"seeds": "a b"}, {"grid": "x"}, {"grid": {"scale": 0}}]
+    for i, other in enumerate(others):
+        Path(f"{i}.png").write_bytes(credentials.signed(plain, {**described, **other}, keys.own_keys()))
+    Path("5.png").write_bytes(credentials.signed(plain, described, keys.own_keys()))
+    status, results = verified(capsys, *(f"{i}.png" for i in range(6)), "--run", runs / "vae")
+    assert status == 0
+    reasons = [results[f"{i}.png"]["redrawn"]["reason"] for i in range(6)]
+    assert set(reasons[:5]) == {"this version of jaxgen does not read its signed description"}
+    assert reasons[5] == "signed as drawn from other parameters, of vae at checkpoint 60"
+
+
+def test_tiny_images_are_not_compared(monkeypatch):
+    """No dataset is prepared in their size."""
+    monkeypatch.setattr("jaxgen.data.load", lambda *args, **more: pytest.fail("the dataset was loaded"))
+    for size in (1, 7):
+        Image.fromarray(RAMP[:size, :size]).save("x.png")
+        found = check(Path("x.png"), Means(reference="digits"), {})["real"]
+        assert found == {
+            "says": "cannot tell",
+            "reason": "images of fewer than 8 pixels a side have too few statistics",
+        }
 
 
 def test_mistakes_are_one_line(runs, own_keys, capsys, tmp_path):
@@ -403,7 +545,7 @@ def test_mistakes_are_one_line(runs, own_keys, capsys, tmp_path):
 # Runs
 
 
-def test_a_run_is_signed_and_verified(runs, make_keys, capsys):
+def test_a_run_is_signed_and_verified(runs, own_keys, make_keys, capsys, monkeypatch):
     run = Path(shutil.copytree(runs / "vae", "run"))
 
     def line():
@@ -411,7 +553,14 @@ def test_a_run_is_signed_and_verified(runs, make_keys, capsys):
         status = cli.main(["verify", "run"])
         return status, next(each for each in capsys.readouterr().out.splitlines() if "model.sig" in each).split()
 
+    def trusting(folder):
+        """The exit status, and what is printed to stderr, where a signer of a root is asked for."""
+        capsys.readouterr()
+        return cli.main(["verify", "run", "--trust", str(folder / "root.pem")]), capsys.readouterr().err
+
     assert line() == (0, ["unsigned", "model.sig", "`jaxgen", "sign`", "signs", "a", "run"])
+    told = f"jaxgen: error: 1 of 1 runs are not signed by a signer of {own_keys / 'root.pem'}\n"
+    assert trusting(own_keys) == (2, told)
     capsys.readouterr()
     assert cli.main(["sign", "run"]) == 0
     assert capsys.readouterr().out.startswith("run/model.sig: ")
@@ -419,8 +568,13 @@ def test_a_run_is_signed_and_verified(runs, make_keys, capsys):
     assert (status, words[:2]) == (0, ["ok", "model.sig"])
     sample(run, num=2)  # what is made later is not signed
     assert line()[1][:2] == ["ok", "model.sig"]
-    assert cli.main(["verify", "run", "--trust", str(make_keys / "root.pem")]) == 0
+    assert trusting(own_keys) == (0, "")
+    assert trusting(make_keys) == (2, told.replace(str(own_keys), str(make_keys)))
+    assert cli.main(["verify", "run"]) == 0
+    monkeypatch.setenv("JAXGEN_KEYS_DIR", str(make_keys))
+    assert cli.main(["verify", "run"]) == 0
     assert "not checked model.sig" in " ".join(capsys.readouterr().out.split())
+    monkeypatch.setenv("JAXGEN_KEYS_DIR", str(own_keys))
     newest = max((run / "checkpoints").iterdir(), key=lambda path: int(path.name))
     shutil.copytree(newest, run / "checkpoints" / "99")
     status, words = line()

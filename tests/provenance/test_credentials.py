@@ -238,8 +238,24 @@ def test_a_signature_ends_with_the_signers_certificate(make_keys, monkeypatch):
 
 def test_files_that_are_none(signer):
     for content in (b"", b"hello", b"\x89PNG", b"PK", b"RIFF....WEBP", FILES[".png"][:100]):
-        assert check(content, signer.root).state in (NONE, BROKEN)
-        assert check(content, signer.root).described is None
+        assert check(content, signer.root) == (NONE, "", None)
+
+
+def test_a_file_that_was_never_signed_is_not_broken(signer):
+    """Only what has a statement can have been changed since; one that lies elsewhere, by its address, is none."""
+    for suffix, content in FILES.items():
+        assert check(content[: len(content) * 2 // 3], signer.root).state == NONE, suffix
+        if suffix != ".npz":  # of which the statement comes last
+            part = signed(content, DESCRIBED, signer)
+            assert check(part[: len(part) * 2 // 3], signer.root).state == BROKEN, suffix
+    address = (
+        b'<rdf:Description xmlns:dcterms="http://purl.org/dc/terms/" dcterms:provenance="http://192.0.2.1/a.c2pa"/>'
+    )
+    rdf = b'<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">' + address + b"</rdf:RDF>"
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/">' + rdf + b"</x:xmpmeta>"
+    first, *rest = chunks(FILES[".png"])
+    remote = joined([first, (b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp), *rest])
+    assert check(remote, signer.root) == (NONE, "", None)
 
 
 def test_signing_and_checking_do_without_a_network(tmp_path, signer):

@@ -58,6 +58,9 @@ def test_keys_are_never_in_the_folder_of_a_run(tmp_path):
     for folder in (tmp_path / "run", tmp_path / "run" / "a" / "keys"):
         with pytest.raises(UserError, match="lies in a run's folder, which may be shared: set JAXGEN_KEYS_DIR"):
             keys.make(folder)
+    (tmp_path / "link").symlink_to(tmp_path / "run")
+    with pytest.raises(UserError, match="lies in a run's folder"):
+        keys.make(tmp_path / "link" / "keys")
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.json"]
 
 
@@ -74,7 +77,7 @@ def test_the_folder_is_where_the_variables_say(tmp_path, monkeypatch):
 
 def test_missing_and_damaged_keys_are_one_line(folder, tmp_path):
     with pytest.raises(
-        UserError, match=r"^no keys in .* \(No such file or directory\): `jaxgen keys make` makes them$"
+        UserError, match=r"^no keys in .*: `jaxgen keys make` makes them$"
     ):
         keys.own_keys()
     assert keys.trusted_root() is None
@@ -91,6 +94,25 @@ def test_missing_and_damaged_keys_are_one_line(folder, tmp_path):
         keys.trusted_root(tmp_path / "x")
     with pytest.raises(UserError, match=r"cannot read .*none: No such file"):
         keys.trusted_root(tmp_path / "none")
+
+
+def test_keys_that_do_not_belong_together_sign_nothing(folder, tmp_path):
+    """A signer's file that is damaged, or another's, would give signatures that nobody can verify."""
+    keys.make(folder)
+    keys.make(tmp_path / "other")
+    for name in ("root.pem", "leaf.pem", "leaf.key"):
+        own = (folder / name).read_bytes()
+        for wrong in (b"\xff none", b"", own[:-40], (tmp_path / "other" / name).read_bytes()):
+            (folder / name).write_bytes(wrong)
+            with pytest.raises(UserError, match=r"^root\.pem, leaf\.pem and leaf\.key in .* are damaged, or do not"):
+                keys.own_keys()
+        if name == "root.pem":
+            for wrong in (b"\xff none", b"", own[:-40], (folder / "leaf.key").read_bytes()):
+                (folder / name).write_bytes(wrong)
+                with pytest.raises(UserError, match=r"root\.pem is no certificate in PEM"):
+                    keys.trusted_root()
+        (folder / name).write_bytes(own)
+    assert keys.own_keys().root == keys.trusted_root()
 
 
 def test_the_name_of_a_key_is_a_hash():

@@ -41,7 +41,7 @@ def test_each_change_is_named(folder, signer):
         with pytest.raises(ChangedError, match=f"{name} was removed since"):
             check(folder, FILES.keys() - {name}, signer.root)
     (folder / "model.py").write_text("")
-    with pytest.raises(ChangedError, match=r"model\.py is not signed since"):
+    with pytest.raises(ChangedError, match=r"model\.py was added since"):
         check(folder, [*FILES, "model.py"], signer.root)
 
 

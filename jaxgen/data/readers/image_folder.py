@@ -12,8 +12,8 @@ counted in the note. Links are followed, except back to a folder they are in. Th
   only subfolder has one. A missing validation or test split is taken from train.
 
 A folder that looks like another layout than it would be read as is refused. Without split folders, a hash of an image's
-path decides its split (`_drawn`), so images added later move no others; with `split_blocks`, the path of the first of
-that many consecutive images in one folder decides. Names are compared in Unicode's composed form (NFC).
+path decides its split (`drawn_splits`), so images added later move no others; with `split_blocks`, the path of the
+first of that many consecutive images in one folder decides. Names are compared in Unicode's composed form (NFC).
 
 `jaxgen.data.captions` reads captions and labels beside the images.
 """
@@ -96,10 +96,10 @@ def read(options: Options) -> Source:
     """
     folder = _folder(options)
     found = _found(folder)
-    images = sorted((file.path for file in found.images), key=_natural)
+    images = sorted((file.path for file in found.images), key=natural)
     told = captions_and_labels(folder, [file.path for file in found.texts], images)
 
-    tops = sorted({path.partition("/")[0] for path in images if "/" in path}, key=_natural)
+    tops = sorted({path.partition("/")[0] for path in images if "/" in path}, key=natural)
     named = [top for top in tops if top.casefold() in SPLIT_FOLDERS]
     depth = int(len(named) > 1 or named == tops != [])
     if depth:
@@ -111,7 +111,7 @@ def read(options: Options) -> Source:
         classes = _common_classes(folder, splits, depth)
         label_of = {path: nfc(path.split("/")[depth]) for path in images} if classes else {}
     else:
-        classes, label_of = tuple(sorted(set(told.labels.values()), key=_natural)), told.labels
+        classes, label_of = tuple(sorted(set(told.labels.values()), key=natural)), told.labels
     how = "in its own split folders" if depth else "split about 80/10/10 by a hash of their paths"
     skipped = {}
     if missing := [split for split in SPLITS if split not in splits]:
@@ -119,11 +119,11 @@ def read(options: Options) -> Source:
             how += f", about a tenth of train for {' and another for '.join(missing)} by a hash of their paths"
         blocks = options.split_blocks or 1
         train = posixpath.dirname(splits["train"][0]).partition("/")[0] if depth else ""
-        drawn = _drawn(folder / train, splits["train"], missing, blocks)
+        drawn = drawn_splits(folder / train, splits["train"], missing, blocks)
         if options.skip_bad and not all(any(_decodes(folder, path, options) for path in drawn[s]) for s in drawn):
             whole = [path for path in splits["train"] if _decodes(folder, path, options)]
             skipped = {"train": len(splits["train"]) - len(whole)}
-            drawn = _drawn(folder / train, whole, missing, blocks)
+            drawn = drawn_splits(folder / train, whole, missing, blocks)
         splits |= drawn
         how += f" in blocks of {blocks}" if blocks > 1 else ""
     elif options.split_blocks:
@@ -168,7 +168,7 @@ def all_images(path: Path, max_pixels: int | None = None) -> tuple[Records, list
       UserError: if the folder or file cannot be read, or holds no image.
     """
     found = _found(path) if path.is_dir() else _found_in_zip(path)
-    paths = sorted((file.path for file in found.images), key=_natural)
+    paths = sorted((file.path for file in found.images), key=natural)
     kind = _Images if path.is_dir() else _Zipped
     return kind(os.fspath(path), paths, max_pixels=max_pixels), paths, _not_read(found)
 
@@ -302,7 +302,7 @@ def _sorted_out(folder: Path, files: list[_File], folders: list[str]) -> _Found:
             holding.add(above)
             above = posixpath.dirname(above)
     bare = [each for each in folders if each not in holding and posixpath.dirname(each) in holding]
-    return _Found(images, texts, others, sorted(bare, key=_natural))
+    return _Found(images, texts, others, sorted(bare, key=natural))
 
 
 def _walk(folder: str, prefix: str, above: frozenset[tuple[int, int]], folders: list[str]) -> Iterator[_File]:
@@ -347,7 +347,7 @@ def _counted(classes: Sequence[str], counts: Counter[str]) -> str:
     return f"{head} of {min(counts.values()):,} to {max(counts.values()):,} images"
 
 
-def _natural(path: str) -> tuple:
+def natural(path: str) -> tuple:
     """A key that sorts by folder, then by name with numbers compared by value."""
     parts = [re.split(r"(\d+)", part) for part in nfc(path).split("/")]  # each text, digits, text, digits, ...
     return [[int(x) if i % 2 else x for i, x in enumerate(part)] for part in parts], path
@@ -395,14 +395,14 @@ def _classes(folder: Path, paths: Sequence[str]) -> tuple[str, ...]:
             f"{folder} mixes loose images ({loose[0]}) and subfolders of images ({min(subfolders)}): "
             "put either all or none of the images into class subfolders"
         )
-    deeper = sorted({path.split("/")[1] for path in paths if path.count("/") > 1}, key=_natural)
+    deeper = sorted({path.split("/")[1] for path in paths if path.count("/") > 1}, key=natural)
     if len(subfolders) == 1 < len(deeper) and all(path.count("/") > 1 for path in paths):
         (only,) = subfolders
         raise UserError(
             f"{folder} has one folder, {only}, and in it the folders {', '.join(map(_shown, deeper[:3]))}, which would "
             f"be one class: move them up into {folder}, or name {folder / only}"
         )
-    return tuple(sorted(subfolders, key=_natural))
+    return tuple(sorted(subfolders, key=natural))
 
 
 def _split_folders(folder: Path, images: Sequence[str], named: Sequence[str]) -> dict[str, list[str]]:
@@ -433,7 +433,7 @@ def _common_classes(folder: Path, splits: dict[str, list[str]], depth: int) -> t
     }
     for split in splits:
         if classes[split] != classes["train"]:
-            (odd, *_) = sorted(set(classes[split]) ^ set(classes["train"]), key=_natural)
+            (odd, *_) = sorted(set(classes[split]) ^ set(classes["train"]), key=natural)
             has, lacks = (split, "train") if odd in classes[split] else ("train", split)
             raise UserError(
                 f"{folder / name_of[has]} has images of the class {odd}, {folder / name_of[lacks]} has not: "
@@ -442,7 +442,7 @@ def _common_classes(folder: Path, splits: dict[str, list[str]], depth: int) -> t
     return classes["train"]
 
 
-def _drawn(folder: Path, images: Sequence[str], missing: Sequence[str], size: int) -> dict[str, list[str]]:
+def drawn_splits(folder: Path, images: Sequence[str], missing: Sequence[str], size: int) -> dict[str, list[str]]:
     """Divides images among train and the missing splits, by hashing the first path of each block of `size` to [0, 1).
 
     Blocks below 0.1 form the last missing split, those below 0.2 the one before. So an image keeps its split when
