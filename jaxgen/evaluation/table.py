@@ -17,6 +17,7 @@ from jaxgen.metrics.captions import ATTRIBUTES, DATASETS
 from jaxgen.metrics.frechet import frechet_distance, frechet_distance_infinity
 from jaxgen.metrics.kernel import kernel_distance, subset_size
 from jaxgen.metrics.neighbors import memorization, nearest_neighbor_error, neighbor_scores
+from jaxgen.metrics.patches import sliced_wasserstein
 from jaxgen.model import FEW, Model
 
 SPACES = {
@@ -277,6 +278,26 @@ SAMPLES = (
         least=2,
         needs="features",
         many=True,
+    ),
+    Family(
+        "sliced_wasserstein",
+        "distance of patches at several scales: sees noise and blur",
+        (
+            Column(
+                "sliced_wasserstein",
+                "SWD",
+                "Sliced Wasserstein distance, times 1,000, of patches of {both}, mean of the levels of a Laplacian "
+                "pyramid. It needs no network and sees noise and blur, which a classifier's features hardly do.",
+                "lower",
+                1,
+                (0.0, None),
+            ),
+        ),
+        lambda sides, fake: {
+            "sliced_wasserstein": sliced_wasserstein(sides.test.values, fake.values, seed=sides.seed).mean()
+        },
+        lambda context: "" if context.dataset.spec.subject == "image" else "the data are no images",
+        needs="samples",
     ),
     Family(
         "neighbors",

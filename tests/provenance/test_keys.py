@@ -76,9 +76,7 @@ def test_the_folder_is_where_the_variables_say(tmp_path, monkeypatch):
 
 
 def test_missing_and_damaged_keys_are_one_line(folder, tmp_path):
-    with pytest.raises(
-        UserError, match=r"^no keys in .*: `jaxgen keys make` makes them$"
-    ):
+    with pytest.raises(UserError, match=r"^no keys in .*: `jaxgen keys make` makes them$"):
         keys.own_keys()
     assert keys.trusted_root() is None
     keys.make(folder)
