@@ -545,6 +545,7 @@ def compare_command(argv: list[str]) -> None:
         out: Path | None = None,
         steps: int | None = None,
         seeds: tuple[int, ...] | None = None,
+        sign: bool = False,
         all: bool = False,
     ) -> None:
         """Train and score every model of an experiment, and write the page.
@@ -555,6 +556,7 @@ def compare_command(argv: list[str]) -> None:
             out: the folder; runs/NAME if not given
             steps: training steps per seed, instead of the experiment's
             seeds: training seeds, instead of the experiment's
+            sign: sign every picture of the page by your key; one saved from the page stays signed
             all: print the untrained models' rows and every seed's value too
         """
         from jaxgen.comparison import compare
@@ -562,7 +564,7 @@ def compare_command(argv: list[str]) -> None:
 
         keep_compiled()
 
-        results = compare(experiment, out=out, steps=steps, seeds=seeds)
+        results = compare(experiment, out=out, steps=steps, seeds=seeds, sign=sign)
         for verdict in results["verdicts"]:
             print(verdict["sentence"])
         for table in results["tables"]:

@@ -10,9 +10,12 @@ from rich.console import Console
 from jaxgen.comparison import verdicts
 from jaxgen.comparison.experiment import Experiment, load_experiment, with_settings
 from jaxgen.comparison.runs import Context, Plans, best_checkpoint, changes, plans, trained, tuned
+from jaxgen.drawing import to_png
 from jaxgen.errors import UserError
 from jaxgen.evaluation.scorer import Scorer
 from jaxgen.evaluation.table import COLUMNS, FAMILY_OF, averaged
+from jaxgen.provenance.credentials import Seal
+from jaxgen.provenance.keys import Keys, own_keys
 from jaxgen.report import contents
 from jaxgen.report.page import write_report
 from jaxgen.statistics import intervals
@@ -28,6 +31,7 @@ def compare(
     out: str | Path | None = None,
     steps: int | None = None,
     seeds: tuple[int, ...] | None = None,
+    sign: bool = False,
     progress: bool = True,
 ) -> dict[str, Any]:
     """Trains and scores every arm of an experiment on its datasets, and writes results.json and report.html.
@@ -40,6 +44,7 @@ def compare(
         experiment: an experiment file, or the name of one that comes with jaxgen.
         out: the folder; runs/NAME if not given. A comparison begun there is resumed.
         steps, seeds: used instead of the experiment's own.
+        sign: sign the page's pictures by the user's own key.
         progress: show progress on stderr.
 
     Returns:
@@ -48,6 +53,7 @@ def compare(
     Raises:
         UserError: a mistake in the experiment or the arguments, before anything is trained.
     """
+    keys = _signing_keys() if sign else None
     loaded = load_experiment(experiment)
     chosen = with_settings(loaded.experiment, steps=steps, seeds=seeds)
     out = Path(out) if out else Path("runs") / loaded.name
@@ -85,7 +91,7 @@ def compare(
         "name": loaded.name,
         "title": chosen.title,
         "description": loaded.description,
-        "command": _command(experiment, out, steps, seeds),
+        "command": _command(experiment, out, steps, seeds, sign),
         "seeds": list(chosen.settings.seeds),
         "checkpoint": _rule(chosen.checkpoint, tables),
         "tables": tables,
@@ -96,11 +102,18 @@ def compare(
         "train_seconds": sum(row.get("seconds") or 0 for table in tables for row in table["rows"]),
     }
     folder.write_json(out / RESULTS, results)
-    report = write_report(results, pictures, out / REPORT)
+    report = write_report(results, pictures, out / REPORT, keys)
     return results | {"report": str(report)}
 
 
 # Before anything is trained
+
+
+def _signing_keys() -> Keys:
+    """The user's keys; raises UserError if they are missing or cannot sign a picture."""
+    keys = own_keys()
+    Seal(keys, {}).signed(to_png(np.zeros((1, 1, 1), np.uint8)))
+    return keys
 
 
 def _place(out: Path, planned: Plans, label: str, name: str) -> Path:
@@ -235,9 +248,9 @@ def _across(tables: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
-def _command(experiment: str | Path, out: Path, steps: int | None, seeds: tuple[int, ...] | None) -> str:
+def _command(experiment: str | Path, out: Path, steps: int | None, seeds: tuple[int, ...] | None, sign: bool) -> str:
     """The command that makes this comparison."""
     words = ["jaxgen", "compare", str(experiment)]
     words += ["--steps", str(steps)] if steps is not None else []
     words += ["--seeds", *map(str, seeds)] if seeds is not None else []
-    return shlex.join([*words, "--out", str(out)])
+    return shlex.join([*words, "--out", str(out), *(["--sign"] if sign else [])])

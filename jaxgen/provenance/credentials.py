@@ -38,7 +38,8 @@ SAMPLE, WATERMARK = "org.jaxgen.sample", "org.jaxgen.watermark.1"
 
 GENERATED = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 COMPOSITE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
-"""IPTC's terms for media that a trained model made, and for such media beside others."""
+MIXED = "http://cv.iptc.org/newscodes/digitalsourcetype/composite"
+"""IPTC's terms for media that a trained model made, for such media beside others, and for several of any origin."""
 
 MARKS = b"jumb", b"content_credential.c2pa"
 """Bytes of which a file with a statement has some: the type of its boxes, and its name in an npz file."""
@@ -62,7 +63,7 @@ class Seal(NamedTuple):
 
     keys: Keys
     described: Mapping[str, Any]  # of every file: strings and numbers, which the C2PA library returns as they are
-    source: str = GENERATED  # or COMPOSITE
+    source: str = GENERATED  # or COMPOSITE or MIXED
 
     def signed(self, content: bytes, **more: Any) -> bytes:
         """Signs a file, described by `more` too."""
@@ -84,7 +85,7 @@ def signed(content: bytes, described: Mapping[str, Any], keys: Keys, source: str
         content: the file, in one of `FORMATS`; an npz file must not be compressed.
         described: statements about the file, strings and numbers; lists of numbers would come back as text.
         keys: the signer's.
-        source: GENERATED or COMPOSITE.
+        source: GENERATED, COMPOSITE or MIXED.
 
     Raises:
         UserError: c2pa-python is not installed, or refuses the file or the keys.
@@ -163,6 +164,6 @@ def _manifest(described: Mapping[str, Any], source: str) -> dict[str, Any]:
         }
     return {
         "claim_generator_info": [generator],
-        "title": f"{described.get('kind', 'picture')} of {described.get('model', 'a model')}",
+        "title": " of ".join(str(described[name]) for name in ("kind", "model") if name in described) or "picture",
         "assertions": [{"label": label, "data": data} for label, data in assertions.items()],
     }

@@ -29,13 +29,15 @@ def thinned(items: list, most: int) -> list:
     return [items[i] for i in np.linspace(0, len(items) - 1, most).round().astype(int)]
 
 
-def source(png: bytes, scale: int, lossless: bool) -> dict:
+def source(png: bytes, scale: int, lossless: bool, sign: Callable[..., bytes] | None = None, **shown) -> dict:
     """Converts a PNG file for the page: {src, width, height}, with its own bytes or WebP's, whichever are fewer.
 
     Args:
       png: the file's bytes.
       scale: the side of a pixel in CSS pixels.
       lossless: keep every pixel as it is.
+      sign: signs the file that is embedded, as `jaxgen.report.sealing.signer` returns it.
+      **shown: what the picture shows, for `sign`: table, gallery, arm, seed and step.
     """
     image = Image.open(io.BytesIO(png))
     kind, data = "png", png
@@ -43,6 +45,8 @@ def source(png: bytes, scale: int, lossless: bool) -> dict:
         file = io.BytesIO()
         image.save(file, format="WEBP", lossless=lossless, quality=80 if lossless else LOSSY)
         kind, data = min((kind, data), ("webp", file.getvalue()), key=lambda of: len(of[1]))
+    if sign:
+        data = sign(data, **shown)
     return {
         "src": f"data:image/{kind};base64,{base64.b64encode(data).decode()}",
         "width": scale * image.width,
@@ -50,7 +54,7 @@ def source(png: bytes, scale: int, lossless: bool) -> dict:
     }
 
 
-def galleries(pictures: dict, diverged: dict, kept: set[int], encode: Callable[[bytes, int], dict]) -> list[dict]:
+def galleries(pictures: dict, diverged: dict, kept: set[int], encode: Callable[..., dict]) -> list[dict]:
     """The galleries of a table, each {key, title, note, arms: [{name, figures}]}.
 
     A figure is {seed, diverged, frames: [{step, src, width, height, alt}], labels}: the frames share one place,
@@ -60,7 +64,7 @@ def galleries(pictures: dict, diverged: dict, kept: set[int], encode: Callable[[
       pictures: the table's pictures, as `write_report` takes them.
       diverged: {row name: its diverged seeds}.
       kept: the steps shown, besides the first and the last of every seed.
-      encode: `source` with its `lossless` bound.
+      encode: `source` with `lossless`, `sign` and `table` bound.
     """
     rows = pictures.get("rows", {})
     real = pictures.get("real")
@@ -73,8 +77,9 @@ def galleries(pictures: dict, diverged: dict, kept: set[int], encode: Callable[[
     def figure(name, seed, frames, labels=None):
         return {"seed": seed, "diverged": seed in diverged.get(name, ()), "frames": frames, "labels": labels}
 
-    def frame(images, columns, alt):
-        return {"step": None, "alt": alt, **encode(to_png(image_grid(images, columns)), legible_scale(images.shape[1]))}
+    def frame(images, columns, alt, **shown):
+        png = to_png(image_grid(images, columns))
+        return {"step": None, "alt": alt, **encode(png, legible_scale(images.shape[1]), **shown)}
 
     def arms(figures_of: Callable[[str, dict], Iterable[dict]]):
         found = ({"name": name, "figures": list(figures_of(name, row))} for name, row in rows.items())
@@ -86,7 +91,8 @@ def galleries(pictures: dict, diverged: dict, kept: set[int], encode: Callable[[
                 {
                     "step": step,
                     "alt": f"samples of {name}, seed {seed}, step {step:,}",
-                    **encode(Path(frames[step]).read_bytes(), 1),  # enlarged when it was written
+                    # enlarged when it was written
+                    **encode(Path(frames[step]).read_bytes(), 1, gallery="samples", arm=name, seed=seed, step=step),
                 }
                 for step in shown[name][seed]
             ]
@@ -97,14 +103,16 @@ def galleries(pictures: dict, diverged: dict, kept: set[int], encode: Callable[[
             steps = thinned(shown[name][seed], STRIP)
             lines = [_line(frames[step], row, real.shape[1:3]) for step in steps] if has_real else []
             if len(lines) > 1 and all(line is not None for line in lines):
-                strip = frame(np.concatenate(lines), len(lines[0]), f"{name}, seed {seed}: the same noise, by step")
+                alt = f"{name}, seed {seed}: the same noise, by step"
+                strip = frame(np.concatenate(lines), len(lines[0]), alt, gallery="strips", arm=name, seed=seed)
                 yield figure(name, seed, [strip], [f"{step:,}" for step in steps])
 
     def interpolations(name, row):
         for seed, images in (row["interpolation"] or {}).items():
             flat = images.reshape(-1, *images.shape[2:])
             alt = f"interpolations of {name}, seed {seed}"
-            yield figure(name, seed, [frame(flat, images.shape[1], alt)], row["path_labels"])
+            paths = frame(flat, images.shape[1], alt, gallery="interpolations", arm=name, seed=seed)
+            yield figure(name, seed, [paths], row["path_labels"])
 
     def nearest(name, row):
         for seed, (samples, neighbors) in (row["nearest"] or {}).items():
@@ -113,18 +121,19 @@ def galleries(pictures: dict, diverged: dict, kept: set[int], encode: Callable[[
             lines = [images[part] for part in parts for images in (samples, neighbors)]
             lines[-2:] = [np.concatenate([line, blank]) for line in lines[-2:]]
             alt = f"samples of {name}, seed {seed}, and below each its nearest training image"
-            pairs = frame(np.concatenate(lines), len(parts[0]), alt)
+            pairs = frame(np.concatenate(lines), len(parts[0]), alt, gallery="nearest", arm=name, seed=seed)
             yield figure(name, seed, [pairs], ["sample", "nearest"] * len(parts))
 
     def captioned(name, row):
         for seed, picture in (row.get("captioned") or {}).items():
             alt = f"test images above the captions that {name}, seed {seed}, writes"
-            yield figure(name, seed, [{"step": None, "alt": alt, **encode(to_png(picture), 1)}])
+            encoded = encode(to_png(picture), 1, gallery="captioned", arm=name, seed=seed)
+            yield figure(name, seed, [{"step": None, "alt": alt, **encoded}])
 
     samples = arms(progress)
     if has_real:
         columns = next((row["columns"] for row in rows.values()), 8)
-        real_images = figure("real", None, [frame(real, columns, f"{len(real)} real images")])
+        real_images = figure("real", None, [frame(real, columns, f"{len(real)} real images", gallery="real")])
         samples.insert(0, {"name": "real images", "figures": [real_images]})
     with_paths = any(row["path_labels"] for row in rows.values())
     with_classes = any(row["classes"] for row in rows.values())

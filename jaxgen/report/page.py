@@ -11,13 +11,15 @@ import hashlib
 import inspect
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import jinja2
 import markupsafe
 
 from jaxgen.errors import UserError
-from jaxgen.report import galleries
+from jaxgen.provenance.keys import Keys
+from jaxgen.report import galleries, sealing
 from jaxgen.report.plots import curve_panel, finite_values, interval_plot, seed_mark
 from jaxgen.statistics.intervals import mean_interval
 
@@ -39,12 +41,12 @@ VERDICTS = {
 FOLDER = Path(__file__).parent
 
 
-def write_report(results: dict, pictures: dict, path) -> Path:
+def write_report(results: dict, pictures: dict, path, keys: Keys | None = None) -> Path:
     """Writes a comparison as one HTML file that needs no other file and no network.
 
-    The same arguments give the same bytes. If the page would be over 20 MB, it shows fewer of the saved steps,
-    evenly chosen, always with the first and the last; if these two are too many, pictures are compressed with loss.
-    The page says so.
+    The same arguments without keys give the same bytes. If the page would be over 20 MB, it shows fewer of the saved
+    steps, evenly chosen, always with the first and the last; if these two are too many, pictures are compressed with
+    loss. The page says so.
 
     Args:
       results: plain Python values, as a JSON file holds them:
@@ -76,22 +78,24 @@ def write_report(results: dict, pictures: dict, path) -> Path:
         None, "captioned": {seed: a picture uint8 [H, W, C]} or None}}}}, C 1 or 3. All may be empty. A curve's values
         may be non-finite.
       path: the file; its folder is created if missing, and an existing file is replaced.
+      keys: the signer's, by which every picture is signed; no picture is signed if not given.
 
     Returns:
       The path.
 
     Raises:
-      UserError: the page would still be over 20 MB.
+      UserError: the page would still be over 20 MB, or a picture cannot be signed.
       ValueError: a row is of another kind, or does not have one value per seed.
     """
-    html = _fitting(_page(results, pictures), pictures)
+    sign = sealing.signer(keys, results) if keys else None
+    html = _fitting(_page(results, pictures), pictures, sign)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(html)
     return path
 
 
-def _fitting(page: dict, pictures: dict) -> bytes:
+def _fitting(page: dict, pictures: dict, sign: Callable[..., bytes] | None) -> bytes:
     """Renders the page with as many of the saved steps as fit into `MAX_BYTES`."""
     templates = jinja2.Environment(
         loader=jinja2.FileSystemLoader(FOLDER),
@@ -103,15 +107,16 @@ def _fitting(page: dict, pictures: dict) -> bytes:
     template = templates.get_template("page.html")
     saved = {label: galleries.saved_steps(of_table) for label, of_table in pictures.items()}
     for lossless in (True, False):
-        encode = functools.cache(functools.partial(galleries.source, lossless=lossless))
+        encode = functools.cache(functools.partial(galleries.source, lossless=lossless, sign=sign))
         most = max([2, *map(len, saved.values())])
         while True:
             for table in page["tables"]:
                 steps = galleries.thinned(saved.get(table["label"], []), most)
                 of_table = pictures.get(table["label"], {})
                 table["saved"], table["steps"] = len(saved.get(table["label"], [])), steps
-                table["galleries"] = galleries.galleries(of_table, table["diverged"], set(steps), encode)
-            html = template.render(page, lossless=lossless).encode()
+                of_this = functools.partial(encode, table=table["label"])
+                table["galleries"] = galleries.galleries(of_table, table["diverged"], set(steps), of_this)
+            html = template.render(page, lossless=lossless, signed=sign is not None).encode()
             if len(html) <= MAX_BYTES:
                 return html
             if most == 2:
@@ -120,7 +125,7 @@ def _fitting(page: dict, pictures: dict) -> bytes:
             most = max(2, min(most - 1, int(most * MAX_BYTES / len(html))))
     raise UserError(
         f"the report would be {len(html) / 1e6:.1f} MB, more than its {MAX_BYTES / 1e6:.0f} MB, with two steps a seed: "
-        "compare fewer arms or seeds, or log the curves less often"
+        f"compare fewer arms or seeds, or log the curves less often{', or leave --sign out' if sign else ''}"
     )
 
 

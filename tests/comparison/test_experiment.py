@@ -1,6 +1,7 @@
 """Experiment files: valid contents, errors that name the field in one line, and candidates of sweeps."""
 
 import importlib
+import sys
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from PIL import Image
 from jaxgen.comparison import LogUniform, Sweep, Uniform, compare
 from jaxgen.comparison.experiment import candidates, load_experiment
 from jaxgen.errors import UserError
+from jaxgen.provenance import keys
 
 FILE = '''"""Two arms."""
 from jaxgen.comparison import Arm, Comparison, Experiment, LogUniform, Scoring, Sweep, Uniform
@@ -210,3 +212,31 @@ def test_lines_about_a_run_begin_with_its_arm(tmp_path, monkeypatch, changes, ex
     monkeypatch.setattr(module.folder, "write_json", lambda *_: None)
     compare(written(tmp_path, changes), out=tmp_path / "out", progress=False)
     assert names == expected
+
+
+def test_signing_is_tried_before_anything_is_trained(tmp_path, monkeypatch):
+    """The keys reach the page, and the page's command signs; without keys or c2pa-python there is one line."""
+    pytest.importorskip("c2pa", reason="c2pa-python comes with the extra provenance")
+    module = importlib.import_module("jaxgen.comparison.compare")
+    trained, given = [], []
+    monkeypatch.setattr("jaxgen.comparison.runs.train", lambda *_, name, **__: trained.append(name))
+    monkeypatch.setattr(module, "_table", lambda *_: {"rows": [], "metrics": []})
+    monkeypatch.setattr(module.contents, "pictures", lambda *_: {})
+    monkeypatch.setattr(module, "write_report", lambda results, *of: given.append((results["command"], of[-1])))
+    monkeypatch.setattr(module.folder, "write_json", lambda *_: None)
+    monkeypatch.setenv("JAXGEN_KEYS_DIR", str(tmp_path / "keys"))
+    file = written(tmp_path, "")
+    with pytest.raises(UserError, match=r"no keys in .*: `jaxgen keys make` makes them"):
+        compare(file, out=tmp_path / "out", sign=True, progress=False)
+    keys.make(tmp_path / "keys")
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "c2pa", None)
+        with pytest.raises(UserError, match="this needs c2pa: pip install"):
+            compare(file, out=tmp_path / "out", sign=True, progress=False)
+    assert trained == []
+    for sign in (True, False):
+        compare(file, out=tmp_path / "out", sign=sign, progress=False)
+    assert trained == ["one", "two"] * 2
+    (signing, used), (plain, unused) = given
+    assert (used, unused) == (keys.own_keys(), None)
+    assert signing == f"{plain} --sign"

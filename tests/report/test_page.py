@@ -14,6 +14,8 @@ from jaxgen import report
 from jaxgen.cli.tables import scores_tables
 from jaxgen.drawing import image_grid, to_png
 from jaxgen.errors import UserError
+from jaxgen.provenance import credentials
+from jaxgen.provenance import keys as signers
 from jaxgen.report import galleries, plots
 from jaxgen.report.page import write_report
 
@@ -516,6 +518,95 @@ def test_the_same_bytes_twice(results, pictures, tmp_path):
         write_report(copy.deepcopy(results), copy.deepcopy(pictures), tmp_path / name) for name in ("a.html", "b.html")
     ]
     assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory):
+    """Keys of a signer."""
+    pytest.importorskip("c2pa", reason="c2pa-python comes with the extra provenance")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAXGEN_KEYS_DIR", str(tmp_path_factory.mktemp("keys") / "own"))
+        signers.make(signers.keys_dir())
+        return signers.own_keys()
+
+
+def files(page):
+    """Content of the pictures of a page, in order."""
+    return [base64.b64decode(attrs["src"].partition(",")[2]) for attrs, _ in page.all("img")]
+
+
+def chunks(riff):
+    """Map from name to content of the chunks of a WebP file."""
+    found, at = {}, 12
+    while at < len(riff):
+        size = int.from_bytes(riff[at + 4 : at + 8], "little")
+        found[riff[at : at + 4]], at = riff[at + 8 : at + 8 + size], at + 8 + size + size % 2
+    return found
+
+
+def webp(found):
+    """A WebP file of these chunks."""
+    parts = [name + len(of).to_bytes(4, "little") + of + bytes(len(of) % 2) for name, of in found.items()]
+    content = b"WEBP" + b"".join(parts)
+    return b"RIFF" + len(content).to_bytes(4, "little") + content
+
+
+def test_every_picture_is_signed(results, pictures, write, keys, tmp_path):
+    """A picture saved from the page is trusted, shows the same, and says which arm, seed and step it is of."""
+    results["tables"][0]["rows"][1] |= {"model": "vae_model", "checkpoints": [500, 1000, 1500, 1500, 1500]}
+    plain = Page(write())
+    assert "is signed" not in plain.all("main")[0][1]
+    page = Page(write_report(results, pictures, tmp_path / "signed.html", keys).read_text())
+    assert "Every picture is signed" in page.all("main")[0][1]
+    checked = [credentials.check(content, keys.root) for content in files(page)]
+    assert {found.state for found in checked} == {credentials.TRUSTED}
+    for one, two in zip(files(plain), files(page), strict=True):
+        assert 2500 < len(two) - len(one) < 4500
+        np.testing.assert_array_equal(*(np.asarray(Image.open(io.BytesIO(of))) for of in (one, two)))
+    described = [found.described for found in checked]
+    names = ("kind", "model", "arm", "seed", "step", "parameters_sha256")
+    assert [tuple(of.get(name) for name in names) for of in described] == [
+        ("page real images", None, None, None, None, None),
+        *(("page samples", "vae_model", "vae", seed, step, None) for seed in (10, 11) for step in (0, 500, 1500)),
+        *(("page samples", "gan", "gan", 12, step, None) for step in (0, 700)),
+        *(("page strips", "vae_model", "vae", seed, None, None) for seed in (10, 11)),
+        ("page strips", "gan", "gan", 12, None, None),
+        ("page interpolations", "vae_model", "vae", 10, 500, "ab12"),
+        ("page captioned", "vae_model", "vae", 11, 1000, "cd34"),
+        ("page nearest", "vae_model", "vae", 10, 500, "ab12"),
+    ]
+    for of in described:
+        assert (of["comparison"], of["dataset"]) == ("digits", {"name": "digits", "fingerprint": "f1f2f3"})
+    made, mixed = b"trainedAlgorithmicMedia", b"compositeWithTrainedAlgorithmicMedia"
+    origin = re.compile(b"digitalsourcetype/(" + b"|".join((mixed, b"composite", made)) + b")")
+    assert [origin.search(content)[1] for content in files(page)] == [b"composite", *[made] * 12, mixed, mixed]
+
+
+def test_one_changed_pixel_breaks_a_picture_of_the_page(results, pictures, keys, tmp_path):
+    content = files(Page(write_report(results, pictures, tmp_path / "signed.html", keys).read_text()))[1]
+    pixels = np.array(Image.open(io.BytesIO(content)).convert("RGB"))
+    assert webp(chunks(content)) == content
+    pixels[0, 0] ^= 1
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "WEBP", lossless=True)
+    forged = webp(chunks(content) | {b"VP8L": chunks(file.getvalue())[b"VP8L"]})
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(forged)).convert("RGB")), pixels)
+    found = credentials.check(forged, keys.root)
+    assert found.state == credentials.BROKEN
+    assert "assertion.dataHash.mismatch" in found.reason
+
+
+def test_a_signed_page_is_capped_too(results, pictures, keys, monkeypatch, tmp_path):
+    """The signatures count: one of the VAE's three steps is left out, and then too many remain."""
+    path = tmp_path / "signed.html"
+    size = write_report(results, pictures, path, keys).stat().st_size
+    monkeypatch.setattr(report.page, "MAX_BYTES", size - 2000)
+    page = Page(write_report(results, pictures, path, keys).read_text())
+    assert len(page.all("img")) == 13
+    assert "3 of the 4 saved steps are shown" in page.all("main")[0][1]
+    monkeypatch.setattr(report.page, "MAX_BYTES", size // 2)
+    with pytest.raises(UserError, match="or leave --sign out"):
+        write_report(results, pictures, path, keys)
 
 
 def test_the_size_is_capped(results, monkeypatch, tmp_path):
