@@ -576,6 +576,31 @@ def compare_command(argv: list[str]) -> None:
     parse(compare_, rest, "jaxgen compare EXPERIMENT")
 
 
+def card_command(argv: list[str]) -> None:
+    """Write a run's model card: use, data, training, scores, verification.
+
+    It is a Markdown file with the YAML header of the Hugging Face hub.
+    """
+    path, rest = _first(argv, "card", "a run folder", "RUN")
+
+    def card(comparison: Path | None = None, out: Path | None = None) -> None:
+        """Write a run's model card: use, data, training, scores, verification.
+
+        It is a Markdown file with the YAML header of the Hugging Face hub. Scores are those of RUN/evaluation.json, if
+        `jaxgen evaluate` wrote one, or of a comparison.
+
+        Args:
+            comparison: results.json of a comparison that trained the run, for its scores
+            out: the file; RUN/README.md if not given
+        """
+        _use_cpu()
+        from jaxgen.report.card import write_card
+
+        print(write_card(path, comparison, out))
+
+    parse(card, rest, "jaxgen card RUN")
+
+
 def data_command(argv: list[str]) -> None:
     """Datasets: list them, prepare one, or show its examples.
 
@@ -707,6 +732,7 @@ COMMANDS: dict[str, Callable[[list[str]], int | None]] = {
     "evaluate": evaluate_command,
     "metrics": metrics_command,
     "compare": compare_command,
+    "card": card_command,
     "data": data_command,
     "extractor": extractor_command,
     "keys": keys_command,

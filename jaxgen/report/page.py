@@ -162,7 +162,7 @@ def _table(table: dict, pictures: dict, seeds: list) -> dict:
     groups = []
     for kind, title in GROUPS.items():
         rows = [row for row in table["rows"] if row["kind"] == kind]
-        shown = [{**row, "cells": [_cell(row, metric, seeds) for metric in table["metrics"]]} for row in rows]
+        shown = [{**row, "cells": [score_cell(row, metric, seeds) for metric in table["metrics"]]} for row in rows]
         groups.append({"kind": kind, "title": title, "rows": shown})
     plots = [interval_plot(metric, i, groups) for i, metric in enumerate(table["metrics"])]
     return {
@@ -189,7 +189,7 @@ def _check_row(row: dict, seeds: list) -> None:
             raise ValueError(f"row {row['name']!r} has {len(values)} values of {key} for {len(seeds)} seeds")
 
 
-def _cell(row: dict, metric: dict, seeds: list) -> dict:
+def score_cell(row: dict, metric: dict, seeds: list) -> dict:
     """Cell of a row and a column: the mean, its interval, and all its values."""
     values, digits = row["values"].get(metric["key"], []), metric["digits"]
     finite, diverged = finite_values(values), row.get("diverged") or []
