@@ -18,7 +18,15 @@ METRICS = [
 
 
 def row(name, model, kind="trained", **values):
-    return {"name": name, "kind": kind, "model": model, "samples": 9, "values": values, "config": {}, "digests": {}}
+    return {
+        "name": name,
+        "kind": kind,
+        "model": model,
+        "samples": 9,
+        "values": values,
+        "config": {},
+        "digests": {"0": "ab"},
+    }
 
 
 def results(*rows, labels=("digits",)):
@@ -33,6 +41,7 @@ def results(*rows, labels=("digits",)):
         for label in labels
     ]
     more = dict.fromkeys(("title", "checkpoint", "verdicts", "tuning", "train_seconds", "environment"))
+    more["environment"] = {"commit": "0123456789"}
     return {"name": "small", "seeds": [0, 1], "description": "long", "tables": tables, **more}
 
 
@@ -53,7 +62,14 @@ def test_what_is_kept():
     assert table["extractor"] == "ab"
     assert table["metrics"][0] == {"key": "fd", "title": "FD-digits", "better": "lower", "digits": 2}
     assert table["rows"] == [
-        {"name": "one", "kind": "trained", "model": "vae", "samples": 9, "values": {"fd": [1.0, None]}}
+        {
+            "name": "one",
+            "kind": "trained",
+            "model": "vae",
+            "samples": 9,
+            "values": {"fd": [1.0, None]},
+            "digests": {"0": "ab"},
+        }
     ]
 
 
@@ -84,6 +100,19 @@ def test_the_readme_is_written_from_what_is_kept(folder):
     assert summary.table(text) == text
     with pytest.raises(UserError, match="the README has no table of models"):
         summary.table("")
+
+
+@pytest.mark.parametrize(
+    ("commit", "words"), [(None, "of no commit"), ("0123456789+", "of 0123456 with changes"), ("", "of no commit")]
+)
+def test_results_of_no_clean_commit_are_refused(folder, commit, words):
+    (folder / "README.md").write_text(f"{summary.FIRST}| old |\n\n")
+    found = results(row("one", "vae", fd=[1.0]), row("other arm", "vae", fd=[9.0]))
+    (folder / "results.json").write_text(json.dumps(found | {"environment": {"commit": commit}}))
+    with pytest.raises(UserError, match=f"was made by code {words}: run it again from a clean checkout"):
+        summary.summarize((folder,))
+    assert not (folder / "small.json").exists()
+    assert "old" in (folder / "README.md").read_text()
 
 
 @pytest.mark.parametrize("change", [{"arm": "two"}, {"column": "kid"}, {"table": "mnist"}, {"experiment": "large"}])
