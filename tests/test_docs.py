@@ -5,6 +5,7 @@ The example of a counting model is also trained, in tests/cli/test_command_line.
 
 import importlib.util
 import inspect
+import json
 import re
 import shlex
 import types
@@ -17,7 +18,7 @@ import pytest
 import scipy.stats
 from PIL import Image
 
-from experiments import summary
+from experiments import detectors, summary
 from jaxgen import data, models
 from jaxgen.cli import commands
 from jaxgen.comparison.experiment import Experiment, load_experiment, shipped
@@ -108,6 +109,22 @@ def test_the_table_of_datasets():
         shown = [counts for name, counts in table.items() if name.partition("/")[0] == row.name]
         if "jaxgen data list" not in shown[0] and row.examples:
             assert set(shown) == {" / ".join(f"{count:,}" for count in row.examples)}, row.name
+
+
+def test_the_table_of_detectors():
+    """The table must be of the results that are kept."""
+    results = json.loads((ROOT / "experiments" / "results" / "detectors.json").read_text())["results"]
+    names, shown = list(detectors.RECIPES), rows("verification.md", "detector")
+    assert len(shown) == 12
+    for detector, change, *aucs, known, found, alarms in shown:
+        one, of = results[change]["one_class"], results[change]["supervised"].get(detector)
+        if of:
+            lowest = min(of[a][b] for a in names for b in names if a != b)
+            assert (aucs, known) == ([f"{of[name][name]:.3f}" for name in names], f"{lowest:.3f}")
+        else:
+            assert aucs == [f"{one['models'][name]['auc']:.3f}" for name in names]
+            assert found == ", ".join(f"{100 * one['models'][name]['found']:.0f}%" for name in names)
+            assert alarms == f"{100 * one['false_alarms']:.1f}%"
 
 
 def test_the_table_of_experiments():
