@@ -133,8 +133,8 @@ def galleries(pictures: dict, diverged: dict, kept: set[int], encode: Callable[.
     samples = arms(progress)
     if has_real:
         columns = next((row["columns"] for row in rows.values()), 8)
-        real_images = figure("real", None, [frame(real, columns, f"{len(real)} real images", gallery="real")])
-        samples.insert(0, {"name": "real images", "figures": [real_images]})
+        real_images = figure("real", None, [frame(real, columns, f"{len(real)} real examples", gallery="real")])
+        samples.insert(0, {"name": "real examples", "figures": [real_images]})
     with_paths = any(row["path_labels"] for row in rows.values())
     with_classes = any(row["classes"] for row in rows.values())
     every = [

@@ -27,7 +27,7 @@ def signer(keys: Keys, results: dict) -> Callable[..., bytes]:
     def sign(content: bytes, table: str, gallery: str, arm: str = "", seed: int | None = None, step: int | None = None):
         of = tables[table]
         described: dict[str, Any] = {
-            "kind": f"page {'real images' if gallery == 'real' else gallery}",
+            "kind": f"page {'real examples' if gallery == 'real' else gallery}",
             "options": json.dumps({}),
             "comparison": results["name"],
             "dataset": {name: of["dataset"][name] for name in ("name", "fingerprint")},

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from jaxgen.experiments.benchmarks import (
     checkpoints,
+    meshes,
     pipeline,
     sampling,
     seeds,
@@ -22,6 +23,7 @@ from jaxgen.experiments.benchmarks import (
 from rich.console import Console
 
 from jaxgen.data.pipeline import stream
+from jaxgen.data.readers import bars
 from jaxgen.model import Model, Phase, State
 from jaxgen.training import engine
 from jaxgen.training.settings import Settings
@@ -167,6 +169,17 @@ def test_sampling(model, goal, measured):
         "goal": goal,
     }
     assert result["images_a_second"] == pytest.approx(4 / np.median(seconds["cached sampling"]))
+
+
+def test_meshes(measured):
+    """Closed surfaces: V - E + F = 2, 3 F = 2 E; gradients give every mesh back."""
+    result = measured(meshes, "--features", "gradients", "--vertices", "1030", "--meshes", "2", "--rounds", "1")
+    vertices, triangles = result["vertices"], result["triangles"]
+    assert (vertices, triangles) == (10 * 103 + 2, 2 * 10 * 103)
+    assert result["numbers"] == 3 * 3 * triangles // 2 + 6 * triangles
+    assert result["headline"]["error_percent"] < 1e-7
+    assert all(part["seconds"] > 0 and part["peak_bytes"] > 2**26 for part in result["parts"].values())
+    assert len(bars.faces()) == 1312  # those of the dataset are as before
 
 
 @pytest.mark.slow

@@ -416,8 +416,8 @@ def test_every_picture(write, pictures):
     shown = {attrs["alt"]: attrs for attrs, _ in page.all("img")}
     assert len(shown) == len(page.all("img")) == 1 + 3 + 3 + 2 + 3 + 1 + 1 + 1
     rows, real = pictures["digits"]["rows"], pictures["digits"]["real"]
-    assert shown["7 real images"]["width"] == "112"  # 8 * (3 * 5 - 1): pixels as large as the samples'
-    np.testing.assert_array_equal(pixels(shown["7 real images"]), grid(real, 3))
+    assert shown["7 real examples"]["width"] == "112"  # 8 * (3 * 5 - 1): pixels as large as the samples'
+    np.testing.assert_array_equal(pixels(shown["7 real examples"]), grid(real, 3))
     for name, seed, step in (("vae", 10, 0), ("vae", 11, 500), ("vae", 10, 1500), ("gan", 12, 700)):
         attrs = shown[f"samples of {name}, seed {seed}, step {step:,}"]
         saved = np.asarray(Image.open(rows[name]["progress"][seed][step]))
@@ -566,7 +566,7 @@ def test_every_picture_is_signed(results, pictures, write, keys, tmp_path):
     described = [found.described for found in checked]
     names = ("kind", "model", "arm", "seed", "step", "parameters_sha256")
     assert [tuple(of.get(name) for name in names) for of in described] == [
-        ("page real images", None, None, None, None, None),
+        ("page real examples", None, None, None, None, None),
         *(("page samples", "vae_model", "vae", seed, step, None) for seed in (10, 11) for step in (0, 500, 1500)),
         *(("page samples", "gan", "gan", 12, step, None) for step in (0, 700)),
         *(("page strips", "vae_model", "vae", seed, None, None) for seed in (10, 11)),

@@ -136,7 +136,7 @@ def shown(page, gallery=0):
 def test_the_slider_moves_every_arm(page):
     at_end = shown(page)
     assert at_end == [
-        "60 real images",
+        "60 real examples",
         "samples of naive_bayes, seed 0, step 1,500",
         "samples of vae, seed 0, step 1,500",
         f"samples of {GAN}, seed 0, step 1,200",
@@ -144,7 +144,7 @@ def test_the_slider_moves_every_arm(page):
     slider = found(page, ".pictures input[type=range]")[0]
     slider.send_keys("\ue011")  # Home
     assert shown(page) == [
-        "60 real images",
+        "60 real examples",
         *(f"samples of {name}, seed 0, step 0" for name in ("naive_bayes", "vae", GAN)),
     ]
     assert found(page, ".pictures output")[0].text == "0"
