@@ -11,13 +11,16 @@ cannot be compared.
 In the middle of a path between two bars, edge lengths and the volume should be those of the ends. Straight paths of
 vertices shrink a bar that bends.
 
-Time: an estimated 45 minutes on 2 CPU cores (4,270 s of processor time, jax 0.10.2). Results of three seeds, in
-percent, and those of PCA with as many components: vertices 4.45 (PCA 5.38) with 2 latents, 1.19 (2.97) with 8, 0.36
-(1.06) with 16; RIMD 1.61, 1.60 and 1.81 (PCA on RIMD 1.81) with 8; gradients 3.41 (PCA on gradients 1.93), of which
-there are 11,808 a bar, and whose loss fell to the last step. In the middle of RIMD's paths edge lengths change
-by 0.7, 0.7 and 3.6% and volumes by 0.6, 0.6 and 5.0%; straight paths of vertices change them by 18 and 54%, and so do
-those of latents of vertices. Samples of RIMD are smooth (0.2% of their triangles are flipped), those of vertices rough
-(2%).
+Time: an estimated 45 minutes on 2 CPU cores (4,270 s of processor time, jax 0.10.2). Expected: vertices below PCA on
+vertices with 2, 8 and 16 latents, RIMD below PCA on RIMD with 8, and paths of RIMD that keep edge lengths within 2% and
+volumes within 5%.
+
+Results of three seeds, in percent, and those of PCA with as many components: vertices 4.45 (PCA 5.38) with 2 latents,
+1.19 (2.97) with 8, 0.36 (1.06) with 16; RIMD 1.61, 1.60 and 1.81 (PCA on RIMD 1.81) with 8; gradients 3.41 (PCA on
+gradients 1.93), of which there are 11,808 a bar, and whose loss fell to the last step. In the middle of RIMD's paths
+edge lengths change by 0.7, 0.7 and 3.6% and volumes by 0.6, 0.6 and 5.0%; straight paths of vertices change them by 18
+and 54%, and so do those of latents of vertices. Samples of RIMD are smooth (0.2% of their triangles are flipped), those
+of vertices rough (2%).
 """
 
 from jaxgen.comparison import Arm, Comparison, Experiment, Scoring
