@@ -81,9 +81,8 @@ class Info(NamedTuple):
     shape: tuple[int | None, ...] = ()  # of an example's image, mesh or points; None where it varies
     classes: int | tuple[int, ...] = 0  # one for each config where they differ
     captions: bool = False
-    comes: Literal["made", "prepared", "folder", "file"] = (
-        "made"  # on first use; by `jaxgen data prepare`; a user's own files
-    )
+    # Made on first use, prepared by `jaxgen data prepare`, a user's own files, or a Python file of a user's own.
+    comes: Literal["made", "prepared", "folder", "file"] = "made"
     configs: tuple[str, ...] = ()  # the first is the default of datasets that jaxgen makes
 
     @property

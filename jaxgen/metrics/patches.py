@@ -54,18 +54,16 @@ def sliced_wasserstein(real, fake, *, seed: int = 0) -> np.ndarray:
         raise ValueError(f"images of {SIDE} pixels a side or more are needed, got {list(real.shape[1:3])}")
     rng = np.random.Generator(np.random.Philox(seed))
     order = rng.permutation(PATCHES)
-    chosen = [np.sort(order % len(images)) for images in (real, fake)]
-    levels = zip(_levels(real, np.unique(chosen[0])), _levels(fake, np.unique(chosen[1])), strict=True)
+    used, which = zip(
+        *(np.unique(np.sort(order % len(images)), return_inverse=True) for images in (real, fake)), strict=True
+    )
     distances = []
-    for level in levels:
+    for level in zip(_levels(real, used[0]), _levels(fake, used[1]), strict=True):
         height, width, channels = level[0].shape[1:]
         rows, columns = (rng.integers(0, side - SIDE + 1, PATCHES) for side in (height, width))
         directions = rng.normal(size=(DIRECTIONS, SIDE * SIDE * channels)).astype(np.float32)
         directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-        of_real, of_fake = (
-            _patches(images, np.searchsorted(np.unique(which), which), rows, columns)
-            for images, which in zip(level, chosen, strict=True)
-        )
+        of_real, of_fake = (_patches(images, of, rows, columns) for images, of in zip(level, which, strict=True))
         distances.append(SCALE * _distance(of_real, of_fake, directions))
     return np.array(distances)
 
