@@ -36,10 +36,11 @@ CONTRACTS = contracts()
 
 @pytest.fixture(scope="module", autouse=True)
 def own_keys(tmp_path_factory):
-    """The user's keys, in a folder of their own."""
+    """The user's keys, in a folder of their own; the secret is always the same, and with it the p-values."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAXGEN_KEYS_DIR", str(tmp_path_factory.mktemp("keys") / "own"))
         keys.make(keys.keys_dir())
+        (keys.keys_dir() / keys.WATERMARK).write_text(bytes(range(32)).hex())
         yield keys.keys_dir()
 
 
@@ -215,25 +216,25 @@ def test_marked_samples_are_in_every_form(runs, own_keys, capsys):
 
 def test_keyed_samples_are_decoded_from_the_priors_draws_with_the_keys_signs(runs, own_keys, capsys):
     secret, opened = keys.own_keys().watermark, open_run(runs / "vae")
-    with np.load(sample(runs / "vae", out="k.npz", num=40, keyed=True)) as file:
-        images, seeds = file["image"].reshape(2, 40, 28, 28, 1), file["seed"]
-    assert seeds.tolist() == [5] * 40 + [3] * 40
-    z = latents.drawn(opened.plan.model, kinds.stream_keys(opened, 0), opened.state, 40)
-    signed = np.stack([np.abs(z[i]) * latent_marks.all_signs(secret, s, 40, 10) for i, s in enumerate(SEEDS)])
+    with np.load(sample(runs / "vae", out="k.npz", num=120, keyed=True)) as file:
+        images, seeds = file["image"].reshape(2, 120, 28, 28, 1), file["seed"]
+    assert seeds.tolist() == [5] * 120 + [3] * 120
+    z = latents.drawn(opened.plan.model, kinds.stream_keys(opened, 0), opened.state, 120)
+    signed = np.stack([np.abs(z[i]) * latent_marks.all_signs(secret, s, 120, 10) for i, s in enumerate(SEEDS)])
     np.testing.assert_array_equal(images, latents.decoded(opened.plan.model, opened.state, signed, {}))
     codes = latents.encoded(opened.plan.model, opened.state, {"image": images[0]})
     agree = (np.sign(codes[0]) == np.sign(signed[0])).mean()
     assert 0.55 < agree < 1  # the encoder recovers some of them
 
-    sample(runs / "vae", out="s.npz", num=40, keyed=True, sign=True)
-    np.savez("others.npz", image=images[0], seed=np.arange(40))
-    sample(runs / "vae", out="p.npz", num=40)
+    sample(runs / "vae", out="s.npz", num=120, keyed=True, sign=True)
+    np.savez("others.npz", image=images[0], seed=np.arange(120))
+    sample(runs / "vae", out="p.npz", num=120)
     given = ["--key", own_keys / "watermark.key", "--run", runs / "vae"]
     _, results = verified(capsys, "s.npz", "k.npz", "p.npz", "others.npz", *given)
     assert results["others.npz"]["latents"]["reason"] == "the images have other seeds than the run"
     assert results["k.npz"]["latents"] == results["s.npz"]["latents"]
-    assert results["k.npz"]["latents"]["signs"] == 800
-    assert results["k.npz"]["latents"]["p"] < 1e-3 < results["p.npz"]["latents"]["p"]
+    assert results["k.npz"]["latents"]["signs"] == 2400
+    assert results["k.npz"]["latents"]["p"] < 1e-6 < 1e-3 < results["p.npz"]["latents"]["p"]
     assert [results[name]["redrawn"]["in_place"] for name in ("s.npz", "k.npz", "p.npz")] == [True, False, True]
     _, results = verified(capsys, "s.npz", "--run", runs / "vae")
     assert "which --key must name" in results["s.npz"]["redrawn"]["reason"]
