@@ -409,8 +409,8 @@ def _dynamic_slice(folder, equation, x, *starts):
 
 def _pad(folder, equation, x, value):
     config = equation.params["padding_config"]
-    if isinstance(value, Value) or any(inner for *_, inner in config):
-        raise NotPortable("padding between elements")
+    if isinstance(value, Value) or not np.isfinite(value) or any(inner for *_, inner in config):
+        raise NotPortable("padding between elements, or of no finite value")
     if any(low < 0 or high < 0 for low, high, _ in config):  # first crop
         start = tuple(max(-low, 0) for low, _, _ in config)
         stop = tuple(n - max(-high, 0) for n, (_, high, _) in zip(x.shape, config, strict=True))

@@ -102,6 +102,8 @@ def live(run: Run) -> dict[str, Any]:
         raise NotLive(f"its decoder has {program.size:,} numbers, {size / 1e6:.1f} MB in a page of at most 3")
     examined = [offered[n % len(offered)].condition for n in range(CHECKED)]
     wanted = [_images(decode, draws, place, examined) for decode, place in zip(decoders, places, strict=True)]
+    if not np.isfinite(wanted).all():
+        raise NotLive("some of its images are not finite")
     for dtype in ("float16", "float32"):
         differences = [
             _difference(_rounded(each, dtype), draws, place, examined, images)
