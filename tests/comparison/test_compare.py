@@ -76,7 +76,7 @@ def test_rows_and_columns(compared):
     assert [row["name"] for row in results["rows"]] == names
     keys = [metric["key"] for metric in results["metrics"]]
     neighbors = ["precision", "recall", "density", "coverage"]
-    assert keys == ["fd", *neighbors, "recognized", "classes", "log_prob_binary", "accuracy"]
+    assert keys == ["fd", "sliced_wasserstein", *neighbors, "recognized", "classes", "log_prob_binary", "accuracy"]
     rows = by_name(results)
     for row in results["rows"][2:]:
         assert all(len(values) == 2 and np.isfinite(values).all() for values in row["values"].values())
