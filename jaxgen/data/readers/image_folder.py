@@ -442,7 +442,7 @@ def _common_classes(folder: Path, splits: dict[str, list[str]], depth: int) -> t
     return classes["train"]
 
 
-def drawn_splits(folder: Path, images: Sequence[str], missing: Sequence[str], size: int) -> dict[str, list[str]]:
+def drawn_splits(folder: Path | str, images: Sequence[str], missing: Sequence[str], size: int) -> dict[str, list[str]]:
     """Divides images among train and the missing splits, by hashing the first path of each block of `size` to [0, 1).
 
     Blocks below 0.1 form the last missing split, those below 0.2 the one before. So an image keeps its split when
