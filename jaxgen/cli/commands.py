@@ -682,7 +682,8 @@ def _data_show(argv: list[str]) -> None:
         """Write a contact sheet: examples of a dataset, spread over its classes, with their labels and captions.
 
         Args:
-            folder: the folder that image_folder or mesh_folder reads, or array's file (data_from in `jaxgen train`)
+            folder: the folder or file of yours that image_folder, array and their like read; data_from in `jaxgen
+                train`
             num: number of examples
             split: the split that examples are from
             out: the PNG file; NAME.png if not given

@@ -194,6 +194,24 @@ DATASETS = (
         comes="folder",
     ),
     Info(
+        name="hf_folder",
+        what="your Hugging Face dataset: Parquet files of images, with labels and captions",
+        module="jaxgen.data.readers.hf_folder",
+        license="yours",
+        examples=None,
+        shape=(None, None, None),
+        comes="folder",
+    ),
+    Info(
+        name="webdataset",
+        what="your WebDataset: tar files of images, with labels and captions",
+        module="jaxgen.data.readers.webdataset",
+        license="yours",
+        examples=None,
+        shape=(None, None, None),
+        comes="folder",
+    ),
+    Info(
         name="mesh_folder",
         what="your meshes of one connectivity: .obj, .ply, .off or .npz",
         module="jaxgen.data.readers.mesh_folder",
@@ -205,10 +223,13 @@ DATASETS = (
 )
 
 
+OF_IMAGE_FILES = ("image_folder", "hf_folder", "webdataset")
+
 OF_SOME = {
     "data_from": (lambda row: row.comes in ("folder", "file"), "is not read from files of yours"),
     "split_blocks": (lambda row: row.comes == "folder", "has its own splits"),
-    "image_bits": (lambda row: row.name == "image_folder", "is not read from image files of yours"),
+    "columns": (lambda row: row.name == "hf_folder", "is not read from Parquet files of yours"),
+    "image_bits": (lambda row: row.name in OF_IMAGE_FILES, "is not read from image files of yours"),
     "drop_duplicates": (lambda row: row.name == "mesh_folder", "is not read from mesh files of yours"),
     "max_objects": (lambda row: row.module == "jaxgen.data.readers.shapes", "has no scenes of objects"),
 }

@@ -23,7 +23,8 @@ class Options:
     """
 
     dataset: str = "digits"  # a name from `jaxgen data list`, with /CONFIG if it has several, tfds:NAME, or FILE.py
-    data_from: str | None = None  # the folder that image_folder or mesh_folder reads, or array's file
+    data_from: str | None = None  # the folder or file of yours that image_folder, array and their like read
+    columns: tuple[str, ...] | None = None  # of hf_folder: the columns to read, if types and names do not tell
     train_split: str | None = None  # in TFDS's slicing syntax, e.g. train[:10%]; the dataset's own if not given
     validation_split: str | None = None  # the same for the split that selects checkpoints
     test_split: str | None = None  # the same for the split that is scored

@@ -141,7 +141,7 @@ def still(make):
 
 @pytest.mark.parametrize("name", ["vae", "gan", "naive_bayes", "bands"])
 def test_samples_as_arrays_are_those_of_the_file(name, opened, tmp_path):
-    """Also of a model given labels, which a number of samples that is a multiple of the classes has all alike."""
+    """Samples of a model given labels are equally many of each class, as the number is a multiple of the classes."""
     with np.load(sample(opened[name].path, num=20, out=tmp_path / "samples.npz")) as file:
         images, seeds = file["image"], file["seed"]
     found = opened[name].sample(20)

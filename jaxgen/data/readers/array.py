@@ -76,7 +76,7 @@ def read(options: Options) -> Source:
         arrays["image"], how = _images(arrays["image"], f"{split} images of {path}", path)
         told |= dict.fromkeys(how)
     _alike(path, given)
-    given, classes = _labeled(path, given)
+    given, classes = labeled(path, given)
     for arrays in given.values():
         if "caption" in arrays:
             arrays["caption"] = arrays["caption"].astype(object)
@@ -196,7 +196,7 @@ def _alike(path: Path | str, given: dict[str, Arrays]) -> None:
                 raise UserError(f"captions in {path} are {array.dtype}, not text")
 
 
-def _labeled(path: Path | str, given: dict[str, Arrays]) -> tuple[dict[str, Arrays], tuple[str, ...]]:
+def labeled(path: Path | str, given: dict[str, Arrays]) -> tuple[dict[str, Arrays], tuple[str, ...]]:
     """Returns (the splits with labels int32, the classes' names)."""
     if "label" not in given["train"]:
         return given, ()
