@@ -47,6 +47,10 @@ experiment = Experiment(
     },
     scoring=Scoring(metrics=("vertex_error", "mesh_paths", "meshes"), samples=200),
     comparisons=(
+        Comparison("vertices_2", "vertex_error_pca", "vertex_error"),
+        Comparison("vertices_8", "vertex_error_pca", "vertex_error"),
+        Comparison("vertices_16", "vertex_error_pca", "vertex_error"),
+        Comparison("rimd_8", "vertex_error_pca_features", "vertex_error"),
         Comparison("vertices_8", "rimd_8", "vertex_error"),
         Comparison("rimd_8", "vertices_8", "path_edges"),
         Comparison("rimd_8", "vertices_8", "path_volume"),

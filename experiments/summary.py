@@ -168,6 +168,25 @@ ROWS = {
         "none of these meshes; aligned vertices have {vertices_8:.2f}%, PCA on RIMD 1.81%, PCA on vertices 2.97%",
         "",
     ),
+    "vqvae": Measured(
+        "vqvae_mnist",
+        "mnist",
+        "vqvae",
+        "bits_per_dimension",
+        "at most {:.2f} bits per dimension of MNIST's gray levels",
+        "4.67 on CIFAR-10, a bound: van den Oord et al. 2017, section 4.1; on MNIST a VAE of the same p(x|z) has at "
+        "most {vae:.2f}",
+        "not comparable: other images",
+    ),
+    "vqvae2": Measured(
+        "vqvae_mnist",
+        "mnist",
+        "vqvae2",
+        "bits_per_dimension",
+        "at most {:.2f} bits per dimension of MNIST's gray levels",
+        "none of the paper's images in this unit; a VAE of the same p(x|z) has at most {vae:.2f}, VQ-VAE {vqvae:.2f}",
+        "",
+    ),
     "transformer": Measured(
         "autoregressive_digits",
         "digits",

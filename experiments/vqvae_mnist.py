@@ -11,8 +11,17 @@ steps.
 Bounds are of the 256 gray levels, in nats; the rate is what the codes of a test image cost by their prior, and the mean
 squared error is that of images decoded from them.
 
-Time: an estimated 40 minutes on 2 CPU cores; not run yet. Expected: nearly all codes used, codes that cost far less
-than ln 128 = 4.85 nats each, and an FD below the VAE's.
+Time: an estimated 55 minutes on 2 otherwise idle CPU cores; 103 minutes of training were measured beside other work.
+Expected: all codes used, codes that cost far less than ln 128 = 4.85 nats each, and an FD below the VAE's.
+
+Results of three seeds: all 128 codes of one level are used, with a perplexity of 111, and 97% and 99% of those of two.
+A code costs 2.29 nats by the Transformer and 2.39 by the PixelCNN, where the codes' frequencies alone give ln 111 =
+4.71. FD-mnist is 193 for one level (PixelCNN's prior: 251), 259 for two, 210 for the VAE and 266 for the DCGAN, which
+all are at the start of what they could learn; with labels it is 105, and of those samples the judge sees 85% as what
+was asked for. The mean squared error of reconstructions is .0090 for the VAE, .0046 for one level and .0011 for two.
+Bounds are 2.39 bits per dimension for one level, 2.64 for two and 2.34 for the VAE: in 1,500 steps the priors of 49 or
+245 codes learn less than the lower distortion saves. Samples of one level are sharp; those of two are sharp and broken,
+since two codes in three of an image's rate are the lower level's.
 """
 
 from jaxgen.comparison import Arm, Comparison, Experiment, Scoring

@@ -8,7 +8,7 @@ import numpy as np
 from rich.console import Console
 
 from jaxgen.comparison import verdicts
-from jaxgen.comparison.experiment import Experiment, load_experiment, with_settings
+from jaxgen.comparison.experiment import Comparison, Experiment, load_experiment, with_settings
 from jaxgen.comparison.runs import Context, Plans, best_checkpoint, changes, plans, trained, tuned
 from jaxgen.drawing import to_png
 from jaxgen.errors import UserError
@@ -139,7 +139,11 @@ def _check_columns(chosen: Experiment, scorers: dict[str, Scorer], planned: Plan
         (f"the sweep of {name}", arm.sweep.metric, (name,), None) for name, arm in chosen.arms.items() if arm.sweep
     ]
     asked += [("checkpoint", chosen.checkpoint, tuple(chosen.arms), None)] if chosen.checkpoint else []
-    asked += [(f"the comparison of {q.a} and {q.b}", q.metric, (q.a, q.b), q.dataset) for q in chosen.comparisons]
+    asked += [
+        (f"the comparison of {q.a} and {q.b}", column, (arm,), q.dataset)
+        for q in chosen.comparisons
+        for arm, column in _sides(q, chosen).values()
+    ]
     for what, key, names, only in asked:
         for label, scorer in scorers.items():
             for name in names if only in (None, label) else ():
@@ -156,9 +160,22 @@ def _check_columns(chosen: Experiment, scorers: dict[str, Scorer], planned: Plan
                 )
 
 
+def _sides(question: Comparison, chosen: Experiment) -> dict[str, tuple[str, str]]:
+    """Map from the names of a comparison's two sides to the arm and the column of their scores."""
+    a, b, metric = question.a, question.b, question.metric
+    return {a: (a, metric)} | ({b: (b, metric)} if b in chosen.arms else {f"{a}'s {COLUMNS[b].title}": (a, b)})
+
+
+def _declared(question: Comparison, key: str, chosen: Experiment) -> verdicts.Comparison:
+    """The question to test, of scores that `key` names; a column is paired with the arm's own."""
+    a, b = _sides(question, chosen)
+    paired = question.paired or question.b not in chosen.arms
+    return verdicts.Comparison(a, b, key, COLUMNS[question.metric].better, paired)
+
+
 def _foretold(chosen: Experiment, tables: int) -> list[str]:
     """A line for each comparison that the seeds are too few for."""
-    asked = [verdicts.Comparison(q.a, q.b, q.metric, "", q.paired) for q in chosen.comparisons]
+    asked = [_declared(question, question.metric, chosen) for question in chosen.comparisons]
     tasks = [1 if question.dataset else tables for question in chosen.comparisons]
     return verdicts.foretold(asked, len(chosen.settings.seeds), tasks)
 
@@ -199,15 +216,15 @@ def _answers(chosen: Experiment, tables: list[dict[str, Any]]) -> list[dict[str,
     for question in chosen.comparisons:
         over = [table for table in tables if question.dataset in (None, table["label"])]
         key = question.metric if question.dataset is None else f"{question.metric} on {question.dataset}"
-        asked.append(verdicts.Comparison(question.a, question.b, key, COLUMNS[question.metric].better, question.paired))
-        for arm in (question.a, question.b):
-            each = [_scores(table, arm, question.metric) for table in over]
-            scores.setdefault(key, {})[arm] = np.array(each, np.float64).T  # [seeds, tables]; None becomes nan
+        asked.append(_declared(question, key, chosen))
+        for name, (arm, column) in _sides(question, chosen).items():
+            each = [_scores(table, arm, column) for table in over]
+            scores.setdefault(key, {})[name] = np.array(each, np.float64).T  # [seeds, tables]; None becomes nan
         named = {m["title"] for table in over for m in table["metrics"] if m["key"] == question.metric}
         titles[key] = " and ".join(sorted(named)) + (f" on {question.dataset}" if question.dataset else "")
     if not asked:
         return []
-    seeds = dict.fromkeys(chosen.arms, chosen.settings.seeds)
+    seeds = dict.fromkeys((name for each in scores.values() for name in each), chosen.settings.seeds)
     found = verdicts.verdicts(asked, scores, seeds)
     return [
         {

@@ -14,7 +14,7 @@ import jaxgen
 from jaxgen.config import configured
 from jaxgen.errors import UserError
 from jaxgen.evaluation.options import Scoring
-from jaxgen.evaluation.table import COLUMNS, check_scoring
+from jaxgen.evaluation.table import COLUMNS, FAMILY_OF, check_scoring
 from jaxgen.training import Settings
 from jaxgen.user_files import load_file
 
@@ -58,10 +58,10 @@ class Arm:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A question declared before there are scores: is arm a better than arm b?"""
+    """A question declared before there are scores: is arm a better than arm b, or than a column of its own row?"""
 
     a: str
-    b: str
+    b: str  # an arm, or a column of the same metric, such as vertex_error_pca, with which a's seeds are pairs
     metric: str  # the key of a column, e.g. fd, iwae, log_prob_binary: `jaxgen metrics` lists them
     dataset: str | None = None  # a name in `datasets`; all of them together if not given
     paired: bool = False  # pair runs by seed, if both arms see a seed's data in the same order
@@ -217,11 +217,14 @@ def _check_questions(path: Path, experiment: Experiment) -> None:
     for i, asked in enumerate(experiment.comparisons, 1):
         if not isinstance(asked, Comparison):
             raise UserError(f"{path}: comparison {i} is no Comparison(a, b, metric)")
-        for arm in (asked.a, asked.b):
+        of_columns = asked.b in FAMILY_OF and asked.b not in experiment.arms
+        for arm in (asked.a,) if of_columns else (asked.a, asked.b):
             if arm not in experiment.arms:
                 raise UserError(f"{path}: comparison {i} names arm {arm!r}; there are {', '.join(experiment.arms)}")
-        if asked.a == asked.b:
-            raise UserError(f"{path}: comparison {i} is of {asked.a} with itself")
+        if asked.b in (asked.a, asked.metric):
+            raise UserError(f"{path}: comparison {i} is of {asked.b} with itself")
+        if of_columns and FAMILY_OF[asked.b] is not FAMILY_OF.get(asked.metric):
+            raise UserError(f"{path}: comparison {i} is of {asked.metric} with {asked.b}, a column of another metric")
         if asked.dataset is not None and asked.dataset not in experiment.datasets:
             known = ", ".join(experiment.datasets) or "none, as datasets names none"
             raise UserError(f"{path}: comparison {i} names dataset {asked.dataset!r}; there are {known}")

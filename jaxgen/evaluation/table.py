@@ -764,7 +764,7 @@ MODELS = (
             ),
             Column(
                 "vertex_error_pca",
-                "of PCA, vertices",
+                "PCA of vertices",
                 "The same of PCA of the training meshes' aligned vertices, with as many components as latents.",
                 None,
                 3,
@@ -772,7 +772,7 @@ MODELS = (
             ),
             Column(
                 "vertex_error_pca_features",
-                "of PCA, features",
+                "PCA of features",
                 "The same of PCA of the features that the model is trained on.",
                 None,
                 3,

@@ -1,5 +1,6 @@
 """A whole small comparison: 200 digits of 8x8 and a few steps of dense networks."""
 
+import dataclasses
 import json
 import shutil
 import signal
@@ -12,11 +13,13 @@ import pytest
 
 from jaxgen import data, models
 from jaxgen.comparison import compare
-from jaxgen.comparison.experiment import load_experiment, shipped
+from jaxgen.comparison.compare import _answers, _foretold
+from jaxgen.comparison.experiment import Arm, Comparison, Experiment, load_experiment, shipped
 from jaxgen.config import configured
 from jaxgen.errors import UserError
 from jaxgen.evaluation import evaluate
 from jaxgen.model import Spec
+from jaxgen.training import Settings
 
 EXPERIMENT = '''
 """Three small models.
@@ -246,3 +249,25 @@ def test_shipped_experiments_can_be_made(name):
     for arm in loaded.experiment.arms.values():
         module = models.load(arm.model)
         assert module.make(configured(module.Config, arm.config, name), spec).needs
+
+
+def test_an_arm_is_compared_with_a_column_of_its_own_by_pairs_of_seeds():
+    """Nine seeds below the column each: sign flips give p = 2 / 2^9 for both questions, and their columns differ."""
+    comparisons = [Comparison(arm, "vertex_error_pca", "vertex_error") for arm in ("small", "large")]
+    settings = Settings(dataset="bars", seeds=tuple(range(9)))
+    chosen = Experiment("Meshes", dict.fromkeys(("small", "large"), Arm("meshvae")), settings, comparisons=comparisons)
+    errors, of_pca = np.linspace(1, 2, 9), {"small": 3.0, "large": 2.5}
+    rows = [
+        {"kind": "trained", "name": arm, "values": {"vertex_error": [*errors], "vertex_error_pca": [pca] * 9}}
+        for arm, pca in of_pca.items()
+    ]
+    titles = [{"key": "vertex_error", "title": "vertex error"}]
+    small, large = _answers(chosen, [{"label": "bars", "rows": rows, "metrics": titles}])
+    for answer, pca in ((small, 3.0), (large, 2.5)):
+        assert (answer["paired"], answer["verdict"], answer["p"]) == (True, "better", pytest.approx(2 / 2**9))
+        assert answer["effect"] == pytest.approx(pca - 1.5)
+    assert large["sentence"].startswith(
+        "large has a lower vertex error than large's PCA of vertices (9 pairs of seeds)"
+    )
+    few = dataclasses.replace(chosen, settings=Settings(dataset="bars", seeds=(0, 1, 2)))
+    assert _foretold(few, 1)[0].endswith("by vertex_error: 3 pairs of seeds; 7 would do for 2 declared comparisons")

@@ -48,6 +48,11 @@ def written(path, changes):
         ("comparisons=[('one', 'two', 'fd')]", "comparison 1 is no Comparison(a, b, metric)"),
         ("comparisons=[Comparison('one', 'three', 'fd')]", "comparison 1 names arm 'three'; there are one, two"),
         ("comparisons=[Comparison('one', 'one', 'fd')]", "comparison 1 is of one with itself"),
+        ("comparisons=[Comparison('one', 'fd', 'fd')]", "comparison 1 is of fd with itself"),
+        (
+            "comparisons=[Comparison('one', 'vertex_error_pca', 'fd')]",
+            "comparison 1 is of fd with vertex_error_pca, a column of another metric",
+        ),
         ("comparisons=[Comparison('one', 'two', 'fid')]", "comparison 1 is by 'fid', no column of the table"),
         ("comparisons=[Comparison('one', 'two', 'fd', 'a')]", "names dataset 'a'; there are none, as datasets names"),
         (
@@ -116,6 +121,11 @@ def test_a_fault_is_one_line_that_names_the_field(tmp_path, changes, words):
         (
             "comparisons=[Comparison('one', 'two', 'kid')]",
             "the comparison of one and two is by kid, but the metrics do not name kid",
+        ),
+        (
+            "comparisons=[Comparison('one', 'vertex_error_pca', 'vertex_error')], "
+            "scoring=Scoring(metrics=('vertex_error',))",
+            "metric vertex_error does not apply to vae and naive_bayes: the data are no meshes",
         ),
         ("checkpoint='accuracy'", "checkpoint is by accuracy, but one (vae) has none: it does not classify"),
         (
