@@ -30,7 +30,7 @@ from jaxgen.evaluation.networks import extractors
 from jaxgen.evaluation.rejection import rejecting_sampler
 from jaxgen.metrics.captions import DATASETS
 from jaxgen.metrics.sentences import scenes, true_of
-from jaxgen.model import SUBJECTS, Array, Condition
+from jaxgen.model import SUBJECTS, Array, Condition, Key
 from jaxgen.pictures import latents
 from jaxgen.provenance import latent_marks
 from jaxgen.training import engine
@@ -472,7 +472,12 @@ def _keys(run: Run, kind: str) -> Array:
 def stream_keys(run: Run, stream: int) -> Array:
     """One key per seed of a late fold of the sample stream."""
     keys = engine.all_streams(run.plan.settings.seeds).sample
-    return jax.vmap(jax.random.fold_in, (0, None))(keys, 2**31 + stream)
+    return jax.vmap(late_fold, (0, None))(keys, stream)
+
+
+def late_fold(key: Key, stream: int) -> Key:
+    """A late fold of a seed's sample stream."""
+    return jax.random.fold_in(key, 2**31 + stream)
 
 
 def _spread(run: Run, num: int) -> np.ndarray:

@@ -121,7 +121,7 @@ def train_again(*argv) -> tuple:
     ("argv", "words"),
     [
         (["trian"], "unknown command 'trian': did you mean train? there are models, train, runs, verify, sign, "
-         "digest, sample, verify-image, evaluate, metrics, compare, card, data, extractor, keys"),
+         "digest, sample, verify-image, evaluate, metrics, compare, card, export, import, data, extractor, keys"),
         (["evalute"], "unknown command 'evalute': did you mean evaluate?"),
         (["sampel"], "unknown command 'sampel': did you mean sample?"),
         (["dataset"], "unknown command 'dataset': did you mean data?"),
