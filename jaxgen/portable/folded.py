@@ -281,6 +281,15 @@ def _elementwise(operation: str) -> Callable:
     return lambda folder, equation, *operands: folder.add(operation, operands, *_out(equation))
 
 
+def _logical(operation: str) -> Callable:
+    def lowered(folder, equation, *operands):
+        if _dtype(_out(equation)[1]) != "bool":
+            raise NotPortable("bits of integers")
+        return folder.add(operation, operands, *_out(equation))
+
+    return lowered
+
+
 def _same(folder, equation, x):
     return x
 
@@ -523,6 +532,7 @@ LOWERED: dict[str, Callable] = {
     **{name: _elementwise(name) for name in (*UNARY, *BINARY)},
     **dict.fromkeys(("reshape", "squeeze", "expand_dims"), _reshape),
     **dict.fromkeys(("copy", "copy_p", "stop_gradient", "optimization_barrier", "reduce_precision"), _same),
+    **{name: _logical(name) for name in ("and", "or", "not")},
     "add_any": _elementwise("add"),
     "round": _round,
     "broadcast_in_dim": _broadcast,

@@ -10,11 +10,11 @@ from jax import lax
 
 from jaxgen import data, models
 from jaxgen.nn.conv import conv, conv_transpose
+from jaxgen.portable.evaluated import evaluated
 from jaxgen.portable.folded import OPERATIONS, NotPortable, folded
 from tests.cases import some_slow
 from tests.models.by_hand import drawn_state
 from tests.models.contract import contracts
-from tests.portable import numpy_programs
 
 CONTRACTS = contracts()
 DECODED = [name for name in models.MODELS if CONTRACTS[name].prior and name != "meshvae"]
@@ -39,7 +39,7 @@ def test_equations_of_known_operands_are_evaluated():
     program = folded(lambda x: x * jnp.exp(w) + 3, jax.ShapeDtypeStruct((1, 2), np.float32))
     assert names(program) == ["mul", "add"]
     np.testing.assert_allclose(np.concatenate([c.ravel() for c in program.constants]), [2, 5, 3], rtol=1e-6)
-    assert numpy_programs.run(program, [[10, 1]]) == pytest.approx(np.array([[23, 8]]))
+    assert evaluated(program, [[10, 1]]) == pytest.approx(np.array([[23, 8]]))
     assert (program.size, program.products) == (3, 0)
 
 
@@ -59,7 +59,7 @@ def test_a_constant_is_not_stored_once_per_pixel():
     bias = jnp.arange(5.0)
     program = folded(lambda x: x - jnp.broadcast_to(bias, (12, 12, 5)), jax.ShapeDtypeStruct((12, 12, 5), np.float32))
     assert program.size == 5
-    assert numpy_programs.run(program, np.ones((12, 12, 5)))[3, 4].tolist() == [1, 0, -1, -2, -3]
+    assert evaluated(program, np.ones((12, 12, 5)))[3, 4].tolist() == [1, 0, -1, -2, -3]
 
 
 def test_products_are_counted_by_hand():
@@ -115,7 +115,7 @@ def test_programs_give_what_jax_gives(name):
     program = folded(function, jax.ShapeDtypeStruct(x.shape, x.dtype))
     assert set(names(program)) <= set(OPERATIONS)
     wanted = np.asarray(function(jnp.asarray(x)))
-    made = numpy_programs.run(program, x)
+    made = evaluated(program, x)
     assert made.shape == wanted.shape == program.output.shape
     np.testing.assert_allclose(made, wanted, rtol=2e-5, atol=2e-6)
 
@@ -154,5 +154,5 @@ def test_decoders_give_what_jax_gives(name):
     program = folded(decode, codes, condition)
     wanted = np.asarray(jax.jit(decode)(codes, condition))
     assert wanted.std() > 0.01
-    made = numpy_programs.run(program, *jax.tree.leaves((codes, condition)))
+    made = evaluated(program, *jax.tree.leaves((codes, condition)))
     np.testing.assert_allclose(made, wanted, atol=2e-6)
