@@ -67,8 +67,9 @@ def save(folder: Path, state: State, described: Mapping[str, Any]) -> None:
     folder.mkdir(parents=True)
     header = {HEADER: json.dumps(described)}  # one entry, since safetensors writes several in any order
     own, every = weights(state), leaves(state)
-    safetensors.numpy.save_file(own, folder / MODEL, header)
-    safetensors.numpy.save_file({n: leaf for n, leaf in every.items() if n not in own}, folder / OPTIMIZER, header)
+    (folder / MODEL).write_bytes(safetensors.numpy.save(own, header))
+    others = {name: leaf for name, leaf in every.items() if name not in own}
+    (folder / OPTIMIZER).write_bytes(safetensors.numpy.save(others, header))
 
 
 def load(folder: Path, files: Sequence[str] = (MODEL, OPTIMIZER)) -> dict[str, np.ndarray]:
