@@ -6,23 +6,35 @@ Source: https://docs.mlcommons.org/croissant/docs/croissant-spec.html.
 from pathlib import Path
 from typing import Any
 
+from jaxgen.data.image_files import SUFFIXES
 from jaxgen.portable import run_files
 from jaxgen.training.plan import Plan, file_digest
 
 CONFORMS_TO = "http://mlcommons.org/croissant/1.0"
+
+TERMS = "citeAs column equivalentProperty extract field fileObject fileProperty fileSet format includes isLiveDataset "
+TERMS += "jsonPath key md5 parentField path recordSet references regex repeated replace samplingRate separator source "
+TERMS += "subField transform"
+"""Croissant's own terms, with spaces between them."""
 
 CONTEXT: dict[str, Any] = {
     "@language": "en",
     "@vocab": "https://schema.org/",
     "sc": "https://schema.org/",
     "cr": "http://mlcommons.org/croissant/",
+    "rai": "http://mlcommons.org/croissant/RAI/",
     "dct": "http://purl.org/dc/terms/",
     "conformsTo": "dct:conformsTo",
-    **{name: f"cr:{name}" for name in ("extract", "field", "fileProperty", "fileSet", "includes", "recordSet")},
-    **{name: f"cr:{name}" for name in ("regex", "source", "transform")},
+    **{name: f"cr:{name}" for name in TERMS.split()},
     "data": {"@id": "cr:data", "@type": "@json"},
     "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
+    "examples": {"@id": "cr:examples", "@type": "@json"},
 }
+"""The context that Croissant prescribes."""
+
+
+IMAGES = ("png", "jpeg", "webp", "tiff")
+"""Kinds of images that folders may hold."""
 
 
 def described(plan: Plan) -> dict[str, Any]:
@@ -39,7 +51,7 @@ def described(plan: Plan) -> dict[str, Any]:
         "description": dataset.note,
         "conformsTo": CONFORMS_TO,
         "identifier": f"sha256:{dataset.fingerprint}",
-        "distribution": [_files(place)],
+        "distribution": [_files(place, "image" in dataset.spec.entries)],
         "recordSet": [],
     }
     if dataset.classes:
@@ -49,10 +61,17 @@ def described(plan: Plan) -> dict[str, Any]:
     return content
 
 
-def _files(place: Path) -> dict[str, Any]:
-    """A folder of files, or one file with its sha256 if it is still there."""
+def _files(place: Path, of_images: bool) -> dict[str, Any]:
+    """A folder of files, which lies beside the description, or one file with its sha256 if it is still there."""
     if not place.is_file():
-        return {"@type": "cr:FileSet", "@id": "files", "name": place.name, "encodingFormat": "*/*", "includes": "**"}
+        suffixes = SUFFIXES if of_images else (".*",)
+        return {
+            "@type": "cr:FileSet",
+            "@id": "files",
+            "name": place.name,
+            "encodingFormat": [f"image/{kind}" for kind in IMAGES] if of_images else "application/octet-stream",
+            "includes": [f"{place.name}/**/*{suffix}" for suffix in suffixes],
+        }
     return {
         "@type": "cr:FileObject",
         "@id": "files",
@@ -75,6 +94,6 @@ def _examples(labeled: bool) -> dict[str, Any]:
     fields = [{"@type": "cr:Field", "@id": "examples/image", "dataType": "sc:ImageObject", "source": image}]
     if labeled:
         above = {"fileSet": {"@id": "files"}, "extract": {"fileProperty": "fullpath"}}
-        above["transform"] = {"regex": "([^/]+)/[^/]+$"}
+        above["transform"] = {"regex": ".*/([^/]+)/[^/]+$"}
         fields.append({"@type": "cr:Field", "@id": "examples/class", "dataType": "sc:Text", "source": above})
     return {"@type": "cr:RecordSet", "@id": "examples", "field": fields}

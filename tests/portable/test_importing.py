@@ -11,6 +11,7 @@ from PIL import Image
 
 from jaxgen import cli
 from jaxgen.errors import UserError
+from jaxgen.evaluation import Scoring, evaluate
 from jaxgen.files import contents
 from jaxgen.pictures import sample
 from jaxgen.portable.exporting import export
@@ -59,6 +60,13 @@ def test_the_run_stands_as_the_original_and_every_part_is_verified(own, imported
     assert not [part for part in parts if part[2] == DAMAGED]
     assert ("samples", "0 sample grids", "ok") in parts
     assert json.loads((imported / "imported.json").read_text())["from"] == "own-export"
+
+
+def test_the_run_scores_as_the_original(own, imported):
+    asked = Scoring(metrics=("sliced_wasserstein",), samples=100)
+    first, again = (evaluate(run, asked)["rows"] for run in (own, imported))
+    assert [row["values"] for row in again] == [row["values"] for row in first]
+    assert len(first[1]["values"]["sliced_wasserstein"]) == 2
 
 
 def test_an_exported_folder_is_no_run(own, exported):
