@@ -62,6 +62,7 @@ def test_the_run_stands_as_the_original_and_every_part_is_verified(own, imported
     assert json.loads((imported / "imported.json").read_text())["from"] == "own-export"
 
 
+@pytest.mark.slow
 def test_the_run_scores_as_the_original(own, imported):
     asked = Scoring(metrics=("sliced_wasserstein",), samples=100)
     first, again = (evaluate(run, asked)["rows"] for run in (own, imported))
