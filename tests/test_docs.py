@@ -74,11 +74,9 @@ def test_the_faults_are_those_that_were_counted():
 
 def test_every_command_has_a_row_and_an_example():
     table = [(row[0].split()[1].strip("`"), row[2].split()[1].strip("`")) for row in rows("README.md", "command")]
-    expected = (
-        "models train runs verify sign digest sample verify-image evaluate evaluate metrics compare card export import "
-        "data data data"
-    )
-    assert table == [(name, name) for name in f"{expected} extractor keys".split()]
+    expected = "models train runs verify sign digest sample explore verify-image evaluate evaluate metrics compare card"
+    expected += " export import data data data extractor keys"
+    assert table == [(name, name) for name in expected.split()]
     assert {name for name, _ in table} == set(commands.COMMANDS)
 
 
@@ -171,6 +169,7 @@ def parsed(monkeypatch):
         "jaxgen.provenance.keys": "make",
         "jaxgen.pictures.checking": "check",
         "jaxgen.pictures": "sample",
+        "jaxgen.portable.explore": "explore",
         "jaxgen.evaluation": "evaluate",
         "jaxgen.comparison": "compare",
         "jaxgen.report.card": "write_card",

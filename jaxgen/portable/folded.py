@@ -26,6 +26,7 @@ written in the few operations of OPERATIONS, which are NumPy's where NumPy has t
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -33,6 +34,7 @@ import jax
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 
+from jaxgen.compatibility import scan_parts
 from jaxgen.model import PyTree
 
 UNARY = ("neg", "exp", "log", "tanh", "logistic", "sqrt", "rsqrt", "abs", "sign", "floor", "ceil", "round", "not",
@@ -156,7 +158,9 @@ class _Folder:
         self.equations: list[Equation] = []
         self.made: dict[int, Equation] = {}  # by the number of the result
         self.constants: dict[int, np.ndarray] = {}
-        self.indices: dict[int, tuple[Any, Value]] = {}  # by identity of an array, which is kept so that none reuses it
+        # By identity of arrays, which are kept so that no other one takes it.
+        self.operands: dict[int, tuple[Any, Value]] = {}
+        self.remembered: dict[tuple, tuple[Sequence[Any], Any]] = {}
 
     def value(self, shape: Sequence[int], dtype) -> Value:
         self.count += 1
@@ -166,12 +170,19 @@ class _Folder:
         """The Value of an array; a known one becomes a constant."""
         if isinstance(x, Value):
             return x
-        if id(x) not in self.indices:
+        if id(x) not in self.operands:
             array = np.asarray(x)
             value = self.value(array.shape, array.dtype)
             self.constants[value.number] = np.ascontiguousarray(array, value.dtype).reshape(value.shape)
-            self.indices[id(x)] = x, value
-        return self.indices[id(x)][1]
+            self.operands[id(x)] = x, value
+        return self.operands[id(x)][1]
+
+    def once(self, what: Any, arrays: Sequence[Any], make: Callable[[], Any]) -> Any:
+        """Result of `make`, the same object for the same arrays: an unrolled loop's constants are stored once."""
+        key = (what, *map(id, arrays))
+        if key not in self.remembered:
+            self.remembered[key] = arrays, make()
+        return self.remembered[key][1]
 
     def add(self, operation: str, operands: Sequence[Any], shape: Sequence[int], dtype=np.float32, **params) -> Value:
         """Appends an equation and returns its result; reshapes that cancel are left out."""
@@ -183,12 +194,20 @@ class _Folder:
             if operation == "reshape" and x.number in self.made and self.made[x.number].operation == "reshape":
                 return self.add("reshape", self.made[x.number].operands, shape, dtype)
         if operation in ELEMENTWISE:
-            operands = _unrepeated(operands, shape)
+            operands = self.unrepeated(operands, shape)
         result = self.value(shape, dtype)
+        params = jax.tree.map(
+            lambda part: part.item() if isinstance(part, np.generic) else part, params
+        )  # plain numbers
         equation = Equation(operation, tuple(map(self.operand, operands)), result, params)
         self.equations.append(equation)
         self.made[result.number] = equation
         return result
+
+    def unrepeated(self, operands: Sequence[Any], shape: tuple[int, ...]) -> Sequence[Any]:
+        """Operands of an elementwise operation, of which known ones lose the axes along which they only repeat."""
+        less = [self.once("first", [x], partial(_first, x)) if _repeats(x) else x for x in operands]
+        return less if np.broadcast_shapes(*map(_shape, less)) == shape else operands
 
     def run(self, jaxpr: Jaxpr, consts: Sequence[Any], inputs: Sequence[Any]) -> list[Any]:
         """Results of a jaxpr, of which those that depend on no Value are known."""
@@ -206,7 +225,7 @@ class _Folder:
             jaxpr, consts = (body.jaxpr, body.consts) if isinstance(body, ClosedJaxpr) else (body, ())
             return self.run(jaxpr, consts, operands)
         if not any(isinstance(x, Value) for x in operands):
-            return _evaluated(equation, operands)
+            return self.once(id(equation), operands, lambda: _evaluated(equation, operands))
         if name not in LOWERED:
             raise NotPortable(f"the primitive {name}")
         made = LOWERED[name](self, equation, *operands)
@@ -233,10 +252,8 @@ def _spread(shape: Sequence[int], axes: Sequence[int], rank: int) -> tuple[int, 
     return tuple(spread)
 
 
-def _unrepeated(operands: Sequence[Any], shape: tuple[int, ...]) -> Sequence[Any]:
-    """Operands of an elementwise operation, of which known ones lose the axes along which they only repeat."""
-    less = [_first(x) if isinstance(x, np.ndarray) and 0 in x.strides else x for x in operands]
-    return less if np.broadcast_shapes(*map(_shape, less)) == shape else operands
+def _repeats(x: Any) -> bool:
+    return isinstance(x, np.ndarray) and 0 in x.strides
 
 
 def _first(x: np.ndarray) -> np.ndarray:
@@ -456,7 +473,7 @@ def _dot_general(folder, equation, a, b):
         rest = int(np.prod([_shape(x)[axis] for axis in free], dtype=int))
         final = (*batch, contracted, rest) if inner_first else (*batch, rest, contracted)
         if not isinstance(x, Value):
-            return np.asarray(x).transpose(axes).reshape(final), rest
+            return folder.once((axes, final), [x], lambda: np.asarray(x).transpose(axes).reshape(final)), rest
         if axes != tuple(range(len(axes))):
             x = folder.add("transpose", [x], moved, dtype, axes=axes)
         return folder.add("reshape", [x], final, dtype), rest
@@ -474,7 +491,9 @@ def _convolution(operation: str) -> Callable:
         if shape[0] != 1:
             raise NotPortable("convolutions of several seeds")
         x, kernel = (
-            folder.add("reshape", [a], a.shape[1:], dtype) if isinstance(a, Value) else np.asarray(a)[0]
+            folder.add("reshape", [a], a.shape[1:], dtype)
+            if isinstance(a, Value)
+            else folder.once("first seed", [a], partial(_row, folder, a, 0))
             for a in (x, kernel)
         )
         params = {"strides": geometry.strides, "padding": geometry.padding}
@@ -490,11 +509,9 @@ def _scan(folder, equation, *operands):
     """A loop, unrolled."""
     params = equation.params
     body, length = params["jaxpr"], params["length"]
-    consts, carry, stacked = (
-        list(operands[: params["num_consts"]]),
-        list(operands[params["num_consts"] : params["num_consts"] + params["num_carry"]]),
-        operands[params["num_consts"] + params["num_carry"] :],
-    )
+    num_consts, num_carry = scan_parts(params)
+    consts, carry = list(operands[:num_consts]), list(operands[num_consts : num_consts + num_carry])
+    stacked = operands[num_consts + num_carry :]
     rows: list[list[Any]] = [[] for _ in range(length)]
     for step in reversed(range(length)) if params["reverse"] else range(length):
         taken = [_row(folder, x, step) for x in stacked]

@@ -121,7 +121,8 @@ def train_again(*argv) -> tuple:
     ("argv", "words"),
     [
         (["trian"], "unknown command 'trian': did you mean train? there are models, train, runs, verify, sign, "
-         "digest, sample, verify-image, evaluate, metrics, compare, card, export, import, data, extractor, keys"),
+         "digest, sample, explore, verify-image, evaluate, metrics, compare, card, export, import, data, extractor, "
+         "keys"),
         (["evalute"], "unknown command 'evalute': did you mean evaluate?"),
         (["sampel"], "unknown command 'sampel': did you mean sample?"),
         (["dataset"], "unknown command 'dataset': did you mean data?"),

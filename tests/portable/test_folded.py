@@ -1,6 +1,7 @@
 """Folded programs, run by NumPy, against JAX; and the equations and constants that they consist of."""
 
 import functools
+import json
 
 import jax
 import jax.numpy as jnp
@@ -62,6 +63,18 @@ def test_a_constant_is_not_stored_once_per_pixel():
     assert evaluated(program, np.ones((12, 12, 5)))[3, 4].tolist() == [1, 0, -1, -2, -3]
 
 
+def test_a_loop_stores_its_constants_once():
+    """h = tanh(h w + x + b exp(b)) of 4 steps, from zeros [2, 3]: 9 numbers of w, 3 of b exp(b), and the 6 zeros."""
+    w, b = jnp.asarray(X[0, :3, :3]), jnp.asarray(X[0, 0, :3])
+
+    def function(x):
+        return lax.scan(lambda h, row: (jnp.tanh(h @ w + row + b * jnp.exp(b)), None), jnp.zeros((2, 3)), x)[0]
+
+    program = folded(function, jax.ShapeDtypeStruct((4, 2, 3), np.float32))
+    assert names(program).count("tanh") == 4
+    assert program.size == 9 + 3 + 6
+
+
 def test_products_are_counted_by_hand():
     """conv: 6x6 pixels, 3x3 places, 4 to 5 channels; its adjoint the same; matmul: 2x3 sums of 7."""
     image, kernel = jax.ShapeDtypeStruct((1, 6, 6, 4), np.float32), jnp.asarray(W)
@@ -114,6 +127,7 @@ def test_programs_give_what_jax_gives(name):
     function, x = FUNCTIONS[name]
     program = folded(function, jax.ShapeDtypeStruct(x.shape, x.dtype))
     assert set(names(program)) <= set(OPERATIONS)
+    assert json.dumps([dict(equation.params) for equation in program.equations])  # plain numbers
     wanted = np.asarray(function(jnp.asarray(x)))
     made = evaluated(program, x)
     assert made.shape == wanted.shape == program.output.shape
