@@ -34,6 +34,7 @@ import jax
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 
+from jaxgen.compatibility import scan_parts
 from jaxgen.model import PyTree
 
 UNARY = ("neg", "exp", "log", "tanh", "logistic", "sqrt", "rsqrt", "abs", "sign", "floor", "ceil", "round", "not",
@@ -508,11 +509,9 @@ def _scan(folder, equation, *operands):
     """A loop, unrolled."""
     params = equation.params
     body, length = params["jaxpr"], params["length"]
-    consts, carry, stacked = (
-        list(operands[: params["num_consts"]]),
-        list(operands[params["num_consts"] : params["num_consts"] + params["num_carry"]]),
-        operands[params["num_consts"] + params["num_carry"] :],
-    )
+    num_consts, num_carry = scan_parts(params)
+    consts, carry = list(operands[:num_consts]), list(operands[num_consts : num_consts + num_carry])
+    stacked = operands[num_consts + num_carry :]
     rows: list[list[Any]] = [[] for _ in range(length)]
     for step in reversed(range(length)) if params["reverse"] else range(length):
         taken = [_row(folder, x, step) for x in stacked]

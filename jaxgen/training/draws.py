@@ -12,7 +12,7 @@ from jaxgen import models
 from jaxgen.data import Dataset
 from jaxgen.data.vocabulary import tokenize
 from jaxgen.errors import UserError, suggest
-from jaxgen.model import SUBJECTS, Array, Condition, Model, Sampler, State
+from jaxgen.model import SUBJECTS, Array, Condition, Key, Model, Sampler, State
 from jaxgen.nn.image import from_unit
 from jaxgen.training import engine
 
@@ -29,7 +29,12 @@ SAMPLES = 0
 def stream_keys(run: "Run", stream: int) -> Array:
     """One key per seed of a late fold of the sample stream, whose first folds are those of training's grids."""
     keys = engine.all_streams(run.plan.settings.seeds).sample
-    return jax.vmap(jax.random.fold_in, (0, None))(keys, 2**31 + stream)
+    return jax.vmap(late_fold, (0, None))(keys, stream)
+
+
+def late_fold(key: Key, stream: int) -> Key:
+    """A late fold of a seed's sample stream."""
+    return jax.random.fold_in(key, 2**31 + stream)
 
 
 def samples(run: "Run", num: int, given: dict[str, Any]) -> np.ndarray:

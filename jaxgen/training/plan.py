@@ -39,6 +39,22 @@ class Plan(NamedTuple):
         parts = {"config": plain(self.config, self.model_name), "settings": plain(self.settings, "settings")}
         return {"model": self.model_name, **parts}
 
+    def shared(self, content: Any) -> Any:
+        """Content of a JSON file, or a text, with the last names of the paths of a user's own data instead of these."""
+        given = (self.settings.data_from, self.dataset.options.get("data_from"), self.settings.dataset)
+        paths = sorted({each for each in given if each and Path(each).is_absolute()}, key=len, reverse=True)
+
+        def renamed(each):
+            if isinstance(each, str):
+                for path in paths:
+                    each = each.replace(path, Path(path).name)
+                return each
+            if isinstance(each, list | tuple):
+                return [renamed(one) for one in each]
+            return {name: renamed(one) for name, one in each.items()} if isinstance(each, dict) else each
+
+        return renamed(content)
+
     def told(self) -> list[str]:
         """Lines that are said before training: what a folder of the user's own holds, what log p(x) is of."""
         own = self.settings.data_from or self.settings.dataset_name == "array"
