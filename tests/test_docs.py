@@ -74,10 +74,8 @@ def test_the_faults_are_those_that_were_counted():
 
 def test_every_command_has_a_row_and_an_example():
     table = [(row[0].split()[1].strip("`"), row[2].split()[1].strip("`")) for row in rows("README.md", "command")]
-    expected = (
-        "models train runs verify sign digest sample verify-image evaluate evaluate metrics compare card data data data"
-    )
-    assert table == [(name, name) for name in f"{expected} extractor keys".split()]
+    expected = "models train runs verify sign digest sample explore verify-image evaluate evaluate metrics compare card"
+    assert table == [(name, name) for name in f"{expected} data data data extractor keys".split()]
     assert {name for name, _ in table} == set(commands.COMMANDS)
 
 
@@ -170,6 +168,7 @@ def parsed(monkeypatch):
         "jaxgen.provenance.keys": "make",
         "jaxgen.pictures.checking": "check",
         "jaxgen.pictures": "sample",
+        "jaxgen.portable.explore": "explore",
         "jaxgen.evaluation": "evaluate",
         "jaxgen.comparison": "compare",
         "jaxgen.report.card": "write_card",

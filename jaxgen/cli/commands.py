@@ -347,6 +347,35 @@ def sample_command(argv: list[str]) -> None:
     parse(sample_, rest, "jaxgen sample RUN")
 
 
+def explore_command(argv: list[str]) -> None:
+    """Write a page in which a run's latents, classes and captions can be changed.
+
+    It is one HTML file that runs the model itself, without a server or a network.
+    """
+    path, rest = _first(argv, "explore", "a run folder", "RUN")
+
+    def explore_(checkpoint: str = "newest", out: Path | None = None) -> None:
+        """Write a page in which a run's latents, classes and captions can be changed.
+
+        It is one HTML file of up to 3 MB that runs the decoder of each seed itself, without a server or a network. If
+        a page cannot run the model, it shows a walk through images computed beforehand.
+
+        Args:
+            checkpoint: newest, a step, or best (each seed's own, by the run's keep_best)
+            out: the .html file; RUN/explore.html if not given
+        """
+        from jaxgen.portable.explore import explore
+        from jaxgen.training.compiled import keep_compiled
+
+        keep_compiled()
+
+        file, words = explore(path, checkpoint=checkpoint, out=out)
+        print(words)
+        print(file)
+
+    parse(explore_, rest, "jaxgen explore RUN")
+
+
 def verify_image_command(argv: list[str]) -> int:
     """Verify image files: signature, watermark, and whether a run draws them.
 
@@ -729,6 +758,7 @@ COMMANDS: dict[str, Callable[[list[str]], int | None]] = {
     "sign": sign_command,
     "digest": digest_command,
     "sample": sample_command,
+    "explore": explore_command,
     "verify-image": verify_image_command,
     "evaluate": evaluate_command,
     "metrics": metrics_command,

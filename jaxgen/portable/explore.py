@@ -1,0 +1,131 @@
+"""The page of `jaxgen explore`: one HTML file in which a run's latents, classes and captions can be changed.
+
+page.html lays the content out, with the style of the report's page, page.css, and the scripts interpreter.js and
+page.js inlined. Nothing is loaded from outside.
+"""
+
+import base64
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import markupsafe
+
+from jaxgen import models
+from jaxgen.errors import UserError
+from jaxgen.files import check_writable, expanded, write_new
+from jaxgen.portable.live import LARGEST, NotLive, finite_seeds, live
+from jaxgen.portable.walks import walk
+from jaxgen.report import page
+from jaxgen.training.folder import Run, open_run
+
+FOLDER = Path(__file__).parent
+PAGE = "explore.html"
+
+
+def explore(run: str | Path, *, checkpoint: str | int = "newest", out: str | Path | None = None) -> tuple[Path, str]:
+    """Writes a page in which a run's model can be explored; the same call writes the same file.
+
+    The decoder of each seed runs in the page itself, if it can: the page is then a program and its weights. Otherwise
+    the page shows images that are computed now: a walk through the latents, or samples. It has as many seeds as fit
+    into 3 MB, or as many images of each.
+
+    Args:
+        run: the run folder.
+        checkpoint: as `open_run` takes it.
+        out: the file, .html; RUN/explore.html if not given.
+
+    Returns:
+        The file, and a sentence about its content.
+
+    Raises:
+        UserError: there is no run, its model makes no images, every seed diverged, or the file cannot be written or
+            exists with other content.
+    """
+    opened = open_run(run, checkpoint)
+    plan = opened.plan
+    out = expanded(out) if out is not None else opened.path / PAGE
+    if out.suffix.lower() not in (".html", ".htm"):
+        raise UserError(f"a page is written as .html, not as {out.name!r}")
+    check_writable(out)
+    if plan.model.sampler is None:
+        able = models.that_can(lambda model: model.sampler is not None, plan.dataset.spec)
+        raise UserError(f"{plan.model_name} makes no images to explore; models that do: {', '.join(able) or 'none'}")
+    if plan.dataset.spec.subject == "point":
+        raise UserError(f"samples of {plan.dataset.name} are points, not images: `jaxgen sample` draws them")
+    if not finite_seeds(opened):
+        raise UserError(f"every seed of {opened.path} diverged: its parameters are not finite")
+    html, words = _fitting(opened)
+    write_new(out, html)
+    return out, words
+
+
+def _fitting(run: Run) -> tuple[bytes, str]:
+    """The page, and a sentence about it."""
+    try:
+        content = live(run)
+    except NotLive as error:
+        reason = str(error)
+    else:
+        seeds = content["seeds"]
+        for count in range(len(seeds), 0, -1):
+            content["seeds"] = seeds[:count]
+            html = _page(run, content, "")
+            if len(html) <= LARGEST:
+                return html, _live_words(content, count, len(seeds), len(html))
+        reason = f"its decoder has {content['numbers']:,} numbers, {len(html) / 1e6:.1f} MB in a page of at most 3"
+    for content in walk(run):
+        html = _page(run, content, reason)
+        if len(html) <= LARGEST:
+            break
+    what = f"{content['count']} images of each seed, computed beforehand"
+    return html, f"{what}, since {run.plan.model_name} cannot run in a page: {reason}; {_size(html)}"
+
+
+def _live_words(content: dict[str, Any], count: int, seeds: int, size: int) -> str:
+    less = f", {count} of {seeds} seeds," if count < seeds else ""
+    return (
+        f"the decoder runs in the page{less} with {content['numbers']:,} numbers a seed as {content['dtype']}; it "
+        f"differs from JAX by at most {content['difference']:.1e}; {size / 1e6:.2f} MB"
+    )
+
+
+def _size(html: bytes) -> str:
+    return f"{len(html) / 1e6:.2f} MB"
+
+
+def _page(run: Run, content: dict[str, Any], reason: str) -> bytes:
+    """The HTML file. `reason`: why the model does not run in it; "" if it does."""
+    templates = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    plan = run.plan
+    style = (page.FOLDER / "page.css").read_text() + (FOLDER / "page.css").read_text()
+    script = (FOLDER / "interpreter.js").read_text() + (FOLDER / "page.js").read_text()
+    # Inside a script element, only these characters could end it.
+    data = json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")
+    html = templates.get_template("page.html").render(
+        title=f"{plan.model_name} on {plan.dataset.name}",
+        heading=models.heading(plan.model_path),
+        step=run.step,
+        seeds=plan.settings.seeds,
+        left_out=len(plan.settings.seeds) - len(content["seeds"]),
+        content=content,
+        reason=reason,
+        style=markupsafe.Markup(style),
+        script=markupsafe.Markup(script),
+        data=markupsafe.Markup(data),
+        hashes={"style": _sha256(style), "script": _sha256(script)},
+    )
+    return html.encode()
+
+
+def _sha256(text: str) -> str:
+    """Hash that identifies an inline style or script in a content security policy."""
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
