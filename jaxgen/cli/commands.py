@@ -722,7 +722,7 @@ def _data_prepare(argv: list[str]) -> None:
     def data_prepare(folder: Annotated[Path | None, tyro.conf.arg(name="from")] = None) -> None:
         """Prepare a TFDS dataset, or nlvr, in the cache folder; the others are made on first use.
 
-        Only this command needs TensorFlow, and only for TFDS's datasets.
+        Only this command needs TensorFlow, and only for TFDS's datasets; mnist, fashion_mnist and kmnist do without.
 
         Args:
             folder: holds files already downloaded, gzipped or not, which are used instead of a download
@@ -768,7 +768,8 @@ def _data_show(argv: list[str]) -> None:
         """Write a contact sheet: examples of a dataset, spread over its classes, with their labels and captions.
 
         Args:
-            folder: the folder that image_folder or mesh_folder reads, or array's file (data_from in `jaxgen train`)
+            folder: the folder or file of yours that image_folder, array and their like read; data_from in `jaxgen
+                train`
             num: number of examples
             split: the split that examples are from
             out: the PNG file; NAME.png if not given

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from jaxgen.config import configured
+from jaxgen.data import given
 from jaxgen.data.options import Options
 from jaxgen.data.readers import official
 from jaxgen.data.source import data_dir
@@ -185,8 +186,26 @@ DATASETS = (
     ),
     Info(
         name="array",
-        what="your images in an npz or npy file, with labels and captions where there are",
+        what="your images in an npz or npy file, or in Python's arrays, with labels and captions",
         module="jaxgen.data.readers.array",
+        license="yours",
+        examples=None,
+        shape=(None, None, None),
+        comes="folder",
+    ),
+    Info(
+        name="hf_folder",
+        what="your Hugging Face dataset: Parquet files of images, with labels and captions",
+        module="jaxgen.data.readers.hf_folder",
+        license="yours",
+        examples=None,
+        shape=(None, None, None),
+        comes="folder",
+    ),
+    Info(
+        name="webdataset",
+        what="your WebDataset: tar files of images, with labels and captions",
+        module="jaxgen.data.readers.webdataset",
         license="yours",
         examples=None,
         shape=(None, None, None),
@@ -204,10 +223,13 @@ DATASETS = (
 )
 
 
+OF_IMAGE_FILES = ("image_folder", "hf_folder", "webdataset")
+
 OF_SOME = {
     "data_from": (lambda row: row.comes in ("folder", "file"), "is not read from files of yours"),
     "split_blocks": (lambda row: row.comes == "folder", "has its own splits"),
-    "image_bits": (lambda row: row.name == "image_folder", "is not read from image files of yours"),
+    "columns": (lambda row: row.name == "hf_folder", "is not read from Parquet files of yours"),
+    "image_bits": (lambda row: row.name in OF_IMAGE_FILES, "is not read from image files of yours"),
     "drop_duplicates": (lambda row: row.name == "mesh_folder", "is not read from mesh files of yours"),
     "max_objects": (lambda row: row.module == "jaxgen.data.readers.shapes", "has no scenes of objects"),
 }
@@ -252,7 +274,7 @@ def info(dataset: str) -> Info:
         others = "" if hint.endswith("?") else ", tfds:NAME for any other of TFDS that has images, or your own FILE.py"
         raise UserError(f"unknown dataset {dataset!r}: {hint}{others}")
     row = rows[name]
-    if "/" in dataset and config not in row.configs:
+    if "/" in dataset and config not in row.configs and name != given.DATASET:
         there = f"there are {', '.join(row.configs)}" if row.configs else "it has none"
         raise UserError(f"unknown config {config!r} of dataset {name}: {there}")
     if (row.module.endswith("official")) and row.configs and not config:
@@ -277,15 +299,15 @@ def prepare(name: str, folder: str | os.PathLike | None = None, *, progress: boo
       UserError: files are missing or not as published, a TFDS dataset needs TensorFlow and it is missing, the dataset
         needs no preparing, or the cache folder cannot be written.
     """
-    row, given = info(name), None if folder is None else Path(folder)
+    row, place = info(name), None if folder is None else Path(folder)
     if row.comes == "folder":
         raise UserError(f"{name} needs no preparing: --data-from (--from of `jaxgen data show`) names its files")
     if row.module == "jaxgen.data.readers.official":
         from jaxgen.data.readers.preparing import prepare as by_tfds
 
-        return f"{name} is prepared in {by_tfds(name, given, progress)}"
+        return f"{name} is prepared in {by_tfds(name, place, progress)}"
     if row.comes == "prepared":
-        return f"{name} is prepared in {importlib.import_module(row.module).prepare(given)}"
+        return f"{name} is prepared in {importlib.import_module(row.module).prepare(place)}"
     if folder is not None:
         raise UserError(f"{name} is made by jaxgen itself, from no files")
     return f"{name} is made: {load(name, progress=progress).note}"
@@ -300,11 +322,12 @@ def _reader(name: str) -> "ModuleType | Reader":
     return importlib.import_module(row.module)
 
 
-def load(name: str, *, progress: bool = True, **options: Any) -> Dataset:
+def load(name: Any, *, progress: bool = True, **options: Any) -> Dataset:
     """A dataset by name, decoded into `data_dir()` on first use and checked on every later one.
 
     Args:
-      name: NAME or NAME/CONFIG of `table()`, tfds:NAME, or the path of a Python file (`jaxgen.data.own`).
+      name: NAME or NAME/CONFIG of `table()`, tfds:NAME, the path of a Python file (`jaxgen.data.own`), or arrays
+        (`jaxgen.data.given`).
       progress: show the progress of decoding on stderr.
       **options: the fields of `Options`.
 
@@ -316,6 +339,7 @@ def load(name: str, *, progress: bool = True, **options: Any) -> Dataset:
     from jaxgen.data.mesh_features import Meshes, reference_and_target
     from jaxgen.data.store import decoded
 
+    name = name if isinstance(name, str) else given.named(name)
     chosen = configured(Options, {"dataset": name, **options}, "a dataset")
     chosen.check()
     row = info(name)
@@ -337,8 +361,8 @@ def load(name: str, *, progress: bool = True, **options: Any) -> Dataset:
     if manifest.skipped:
         counts = ", ".join(f"{count} of {split}" for split, count in manifest.skipped.items())
         note += f"; left out because they cannot be decoded: {counts}"
-    given = dataclasses.asdict(chosen)
-    del given["dataset"]
+    asked = dataclasses.asdict(chosen)
+    del asked["dataset"]
     spec = _spec(
         splits["train"],
         manifest.classes,
@@ -351,7 +375,7 @@ def load(name: str, *, progress: bool = True, **options: Any) -> Dataset:
     )
     return Dataset(
         name=chosen.shown,
-        options=given,
+        options=asked,
         spec=spec,
         **splits,
         fingerprint=manifest.fingerprint,

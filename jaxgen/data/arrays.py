@@ -45,7 +45,7 @@ def other_file(path: Path, head: bytes, as_array: str) -> str:
     return f"{path} is no folder, zip, npz or npy file: {as_array}"
 
 
-def check_numbers(values: np.ndarray, path: Path) -> None:
+def check_numbers(values: np.ndarray, path: Path | str) -> None:
     """Raises UserError for an array at `path` of anything but finite numbers."""
     if values.dtype.kind not in "fiub":
         raise UserError(f"{path} holds {values.dtype}, no numbers")
@@ -76,7 +76,7 @@ def without_alpha(values: np.ndarray, name: str) -> tuple[np.ndarray, list[str]]
     return values[..., :-1], ["opaque"]
 
 
-def levels(values: np.ndarray, path: Path) -> tuple[np.ndarray, list[str]]:
+def levels(values: np.ndarray, path: Path | str) -> tuple[np.ndarray, list[str]]:
     """Converts images of any dtype, in one of the usual ranges, to (uint8 images, what was done)."""
     low, high = float(values.min()), float(values.max())
     whole = values.dtype.kind in "iu"

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from jaxgen.data.given import named
 from jaxgen.errors import UserError
 
 LARGEST = 4096
@@ -16,10 +17,14 @@ MOST_WORKERS = 256
 
 @dataclass(frozen=True)
 class Options:
-    """A dataset and how it is read; every field is recorded in a run's config."""
+    """A dataset and how it is read; every field is recorded in a run's config.
+
+    From Python `dataset` may also be arrays (`jaxgen.data.given`); the field then holds their name.
+    """
 
     dataset: str = "digits"  # a name from `jaxgen data list`, with /CONFIG if it has several, tfds:NAME, or FILE.py
-    data_from: str | None = None  # the folder that image_folder or mesh_folder reads, or array's file
+    data_from: str | None = None  # the folder or file of yours that image_folder, array and their like read
+    columns: tuple[str, ...] | None = None  # of hf_folder: the columns to read, if types and names do not tell
     train_split: str | None = None  # in TFDS's slicing syntax, e.g. train[:10%]; the dataset's own if not given
     validation_split: str | None = None  # the same for the split that selects checkpoints
     test_split: str | None = None  # the same for the split that is scored
@@ -42,6 +47,11 @@ class Options:
     subset: int | None = None  # whose labels and captions are kept: each number chooses others; 0 if not given
     pipeline: Literal["auto", "memory", "grain"] = "auto"  # decoded first, read while training, or by size
     workers: int = 0  # reader processes of pipeline grain; 0 for threads of this process
+
+    def __post_init__(self):
+        """Turns arrays given as the dataset into their name."""
+        if not isinstance(self.dataset, str):
+            object.__setattr__(self, "dataset", named(self.dataset))
 
     def check(self) -> None:
         """Raises UserError for a value out of range."""

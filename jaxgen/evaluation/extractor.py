@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import scipy.special
 
 from jaxgen.data import pipeline
 from jaxgen.data.images import Transform
@@ -26,24 +27,32 @@ class Extractor(NamedTuple):
     resizing: str = "none"  # how images are resized first
     note: str = ""  # how it was trained
     fid: bool = False  # True for the Inception-2015 network, whose Fréchet distance is called FID
+    rejects: bool = False  # True if its logits are log-probabilities, whose remainder is that of no class
     whole: bool = True  # True if `digest` covers all that the features depend on; a user's file may import more
+
+    def log_probabilities(self, images: np.ndarray) -> np.ndarray:
+        """Log-probabilities of the classes, float32 [num, classes]; they sum to less than 1 if images are rejected."""
+        logits = self.logits(images)
+        return logits if self.rejects else scipy.special.log_softmax(logits, axis=-1)
 
     def described(self) -> dict[str, Any]:
         """Description stored in reports and results."""
         return {name: getattr(self, name) for name in ("name", "digest", "accuracy", "resizing", "note")}
 
 
-def of_classifier(model: Model, state: State, **about: Any) -> Extractor:
+def of_classifier(model: Model, state: State, *, rejects: bool = False, **about: Any) -> Extractor:
     """Makes an extractor of a model that predicts labels and features; `state` is one seed's, without a seed axis.
 
+    rejects: the last of the model's classes is that of rejected images.
     about: the other fields of `Extractor`.
     """
     embed, classify = (jax.jit(partial(model.predict[name], state)) for name in ("features", "label"))
-    return Extractor(
-        features=lambda images: batched(embed, {"image": images}),
-        logits=lambda images: batched(classify, {"image": images}),
-        **about,
-    )
+
+    def logits(images: np.ndarray) -> np.ndarray:
+        rows = batched(classify, {"image": images})
+        return scipy.special.log_softmax(rows, axis=-1)[:, :-1] if rejects else rows
+
+    return Extractor(features=lambda images: batched(embed, {"image": images}), logits=logits, rejects=rejects, **about)
 
 
 def fitted(extractor: Extractor, shape: tuple[int, int, int]) -> Extractor:

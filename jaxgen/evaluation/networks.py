@@ -23,6 +23,7 @@ from jaxgen.config import configured
 from jaxgen.data import pipeline
 from jaxgen.dependencies import function_sources, sources
 from jaxgen.errors import UserError
+from jaxgen.evaluation.corruptions import SHARE, rejected
 from jaxgen.evaluation.extractor import Extractor, batched, digest, fitted, of_classifier
 from jaxgen.evaluation.inception import load_inception
 from jaxgen.model import Key, Model, Spec, State
@@ -48,7 +49,7 @@ SHIPPED = {
 STEPS = 600  # training steps of a classifier that is trained on demand
 CHUNK = 100  # steps per dispatch
 HEADER = "jaxgen"
-FORMAT = 2  # version of the files; 2 added the header's own sha256
+FORMAT = 3  # version of the files; 3 added judges that reject images
 
 
 class Network(NamedTuple):
@@ -59,18 +60,22 @@ class Network(NamedTuple):
     seed: int
     steps: int = STEPS
     batch_size: int = 64
+    rejects: bool = False  # True if it also learns to reject images of no class
 
     def described(self) -> str:
         """The recipe, as part of a sentence."""
+        rejects = (
+            f" and, for every {SHARE}, of one of no class (noise, shuffled pixels, blends)" if self.rejects else ""
+        )
         return (
-            f"convolutional classifier, {self.config}, {self.steps:,} steps of {self.batch_size} training images, "
-            f"the learning rate falling to 0 along a cosine, seed {self.seed}"
+            f"convolutional classifier, {self.config}, {self.steps:,} steps of {self.batch_size} training images"
+            f"{rejects}, the learning rate falling to 0 along a cosine, seed {self.seed}"
         )
 
 
 EXTRACTOR = Network("extractor", {"features": 32, "embedding_dim": 64}, seed=0)
 # The judge differs in width, initialization and order of the data, so that the two do not make the same errors.
-JUDGE = Network("judge", {"features": 24, "embedding_dim": 128}, seed=1)
+JUDGE = Network("judge", {"features": 24, "embedding_dim": 128}, seed=1, rejects=True)
 
 
 def extractors(
@@ -170,7 +175,10 @@ def _kept(network: Network, dataset: data.Dataset) -> Path:
     options = {name: value for name, value in dataset.options.items() if name not in ("labels", "captions", "subset")}
     options |= {"flip": False, "pipeline": "auto", "workers": 0}
     described = environment(dataset._replace(options=options)) | {"commit": None}
-    trained_by = [sources("jaxgen.models.classifier"), function_sources(save_classifier)]
+    trained_by = [
+        sources("jaxgen.models.classifier", "jaxgen.evaluation.corruptions"),
+        function_sources(save_classifier),
+    ]
     depends = json.dumps([FORMAT, network, described, trained_by], sort_keys=True)
     return data.data_dir() / "extractors" / f"{hashlib.sha256(depends.encode()).hexdigest()[:16]}.safetensors"
 
@@ -178,9 +186,14 @@ def _kept(network: Network, dataset: data.Dataset) -> Path:
 def save_classifier(path: Path, network: Network, dataset: data.Dataset, progress: bool = True) -> None:
     """Trains a network on a dataset's training images and writes it with its accuracy on the test images."""
     config = network.config | {"decay_steps": network.steps}
-    model = _classifier(config, dataset.spec.entries["image"].shape, dataset.spec.num_classes)
+    model = _classifier(config, dataset.spec.entries["image"].shape, dataset.spec.num_classes + network.rejects)
+    examples = {name: dataset.train[name][:] for name in model.needs}
+    if network.rejects:
+        none = rejected(examples["image"], examples["label"], network.seed)
+        label = np.full(len(none), dataset.spec.num_classes, examples["label"].dtype)
+        examples = {"image": np.concatenate([examples["image"], none]), "label": np.append(examples["label"], label)}
     state = fit(
-        jax.random.key(network.seed), model, dataset.train, network.steps, network.batch_size,
+        jax.random.key(network.seed), model, examples, network.steps, network.batch_size,
         title=f"{dataset.name} {network.name}", progress=progress,
     )  # fmt: skip
     flat = flax.traverse_util.flatten_dict(jax.device_get(state.params), sep="/")
@@ -191,7 +204,8 @@ def save_classifier(path: Path, network: Network, dataset: data.Dataset, progres
         "config": config,
         "image": list(dataset.spec.entries["image"].shape),
         "classes": dataset.spec.num_classes,
-        "accuracy": accuracy(model, _state(flat), dataset.test["image"], dataset.test["label"]),
+        "rejects": network.rejects,
+        "accuracy": accuracy(model, _state(flat), dataset.test["image"], dataset.test["label"], network.rejects),
         "note": f"{network.described()}; {dataset.note}",
         "fingerprint": dataset.fingerprint,
         "sha256": digest(flat),
@@ -213,14 +227,15 @@ def load_classifier(path: Path) -> Extractor:
     """Loads the extractor in a classifier's file. Raises UserError if it is not such a file, or was changed."""
     flat, described = read_weights(path)
     try:
-        model = _classifier(described["config"], tuple(described["image"]), described["classes"])
+        rejects = described.get("rejects", False)
+        model = _classifier(described["config"], tuple(described["image"]), described["classes"] + rejects)
         state = _state(flat)
         like = jax.eval_shape(model.init, jax.random.key(0))
         if jax.tree.map(np.shape, state.params) != jax.tree.map(np.shape, like.params):
             raise ValueError("parameters of other shapes")
         if like.extra:
             raise ValueError("a network with running averages, which such files do not hold")
-        about = {name: described[name] for name in ("name", "accuracy", "note")}
+        about = {name: described[name] for name in ("name", "accuracy", "note")} | {"rejects": rejects}
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} does not hold a classifier of this version of jaxgen: {error}") from None
     return fitted(of_classifier(model, state, digest=described["sha256"], **about), tuple(described["image"]))
@@ -319,9 +334,9 @@ def retriever(dataset: data.Dataset, say: Callable[[str], None]) -> Callable[[np
     return cosines
 
 
-def accuracy(model: Model, state: State, images: np.ndarray, labels: np.ndarray) -> float:
-    """Share of images uint8 [num, H, W, C] that the model classifies as their labels [num]."""
-    logits = of_classifier(model, state, name="", digest="").logits(images)
+def accuracy(model: Model, state: State, images: np.ndarray, labels: np.ndarray, rejects: bool = False) -> float:
+    """Share of images uint8 [num, H, W, C] of whose classes the model finds the label, int [num], most probable."""
+    logits = of_classifier(model, state, rejects=rejects, name="", digest="").logits(images)
     return float((logits.argmax(-1) == labels).mean())
 
 

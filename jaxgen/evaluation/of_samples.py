@@ -64,10 +64,8 @@ class Examples:
 
     @cached_property
     def judged(self) -> np.ndarray:
-        """Class probabilities by the judge: float32 [num, classes]."""
-        logits = self.judge.logits(self.values)
-        probabilities = np.exp(logits - logits.max(1, keepdims=True))
-        return probabilities / probabilities.sum(1, keepdims=True)
+        """Class probabilities by the judge: float32 [num, classes]; what is left of their sum is that of no class."""
+        return np.exp(self.judge.log_probabilities(self.values))
 
 
 class Sides(NamedTuple):

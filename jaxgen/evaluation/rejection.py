@@ -7,7 +7,6 @@ probability that a classifier gives to their class.
 from collections.abc import Callable
 
 import numpy as np
-import scipy.special
 
 from jaxgen.errors import UserError
 from jaxgen.evaluation.extractor import Extractor
@@ -33,8 +32,7 @@ def rejecting_sampler(model: Model, judge: Extractor | None, times: int) -> Call
         asked = {name: np.repeat(entry, times, axis=1) for name, entry in condition.items()}
         drawn = draw(keys, state, num * times, asked)
         images, labels = drawn["image"], drawn["label"].reshape(-1, 1)
-        logits = judge.logits(images.reshape(-1, *images.shape[2:]))
-        sure = np.take_along_axis(scipy.special.log_softmax(logits, axis=-1), labels, axis=-1)
+        sure = np.take_along_axis(judge.log_probabilities(images.reshape(-1, *images.shape[2:])), labels, axis=-1)
         kept = sure.reshape(-1, num, times).argmax(-1)  # [seeds, num]
         return {name: _chosen(entry, kept, times) for name, entry in drawn.items()}
 

@@ -17,7 +17,7 @@ from jaxgen.metrics.captions import ATTRIBUTES, DATASETS
 from jaxgen.metrics.frechet import frechet_distance, frechet_distance_infinity
 from jaxgen.metrics.kernel import kernel_distance, subset_size
 from jaxgen.metrics.neighbors import memorization, nearest_neighbor_error, neighbor_scores
-from jaxgen.metrics.patches import sliced_wasserstein
+from jaxgen.metrics.patches import SIDE, sliced_wasserstein
 from jaxgen.model import FEW, Model
 
 SPACES = {
@@ -82,6 +82,13 @@ class Family(NamedTuple):
 
 WEAK = 0.8
 """Accuracy on real images below which a classifier's features and judgments are doubtful."""
+
+
+def _patches(context: Context) -> str:
+    if context.dataset.spec.subject != "image":
+        return "the data are no images"
+    small = min(context.dataset.spec.image_shape[:2]) < SIDE
+    return f"the images are smaller than {SIDE}x{SIDE}" if small else ""
 
 
 def _judge(context: Context) -> str:
@@ -296,7 +303,9 @@ SAMPLES = (
         lambda sides, fake: {
             "sliced_wasserstein": sliced_wasserstein(sides.test.values, fake.values, seed=sides.seed).mean()
         },
-        lambda context: "" if context.dataset.spec.subject == "image" else "the data are no images",
+        _patches,
+        usual=True,
+        pixelwise=True,
         needs="samples",
     ),
     Family(
@@ -353,8 +362,8 @@ SAMPLES = (
             Column(
                 "recognized",
                 "recognized",
-                "Share of the samples on which {judge} is at least {sure:.0%} sure of the class. It can be sure even "
-                "of images that show no class: read it beside the classes and the distances.",
+                "Share of the samples on which {judge} is at least {sure:.0%} sure of the class. It learned to reject "
+                "noise, shuffled pixels and blends, and can be wrong about other images that show no class.",
                 "higher",
                 3,
                 SHARE,

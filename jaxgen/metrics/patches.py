@@ -18,7 +18,7 @@ SIDE = 7
 COARSEST = 16
 """Least pixels a side of a level made by halving."""
 
-PATCHES, DIRECTIONS = 2**15, 512
+PATCHES, DIRECTIONS = 2**14, 128
 """Patches of a level, over all images, and projections of them."""
 
 AT_ONCE = 32
@@ -98,7 +98,7 @@ def _distance(real: np.ndarray, fake: np.ndarray, directions: np.ndarray) -> flo
     """Mean Wasserstein distance of the projections of equally many patches."""
     total = 0.0
     for start in range(0, len(directions), AT_ONCE):
-        some = directions[start : start + AT_ONCE].T
-        one, other = (np.sort(patches @ some, axis=0) for patches in (real, fake))
+        some = directions[start : start + AT_ONCE]
+        one, other = (np.sort(some @ patches.T, axis=1) for patches in (real, fake))
         total += np.abs(one - other).sum(dtype=np.float64)
     return total / (len(real) * len(directions))

@@ -16,11 +16,12 @@ from jaxgen import data
 from jaxgen.drawing import spread
 from jaxgen.errors import UserError
 from jaxgen.pictures import latents
-from jaxgen.pictures.kinds import KINDS, Asked, drawn_samples, samples_asked, stream_keys
+from jaxgen.pictures.kinds import Asked, drawn_samples, samples_asked
 from jaxgen.pictures.shown import Shown, shown_by
 from jaxgen.provenance import credentials, detector, latent_marks, redraw, watermark
 from jaxgen.provenance.detector import Detector
 from jaxgen.provenance.keys import key_id
+from jaxgen.training.draws import SAMPLES, stream_keys
 from jaxgen.training.folder import Run
 
 OTHERS, OTHER_STREAM = 19, 2**20
@@ -149,7 +150,7 @@ def _redrawn(shown: Shown, asked: Asked, described: Mapping[str, Any], key: byte
             raise UserError(f"its latents have the signs of key {keyed}, which --key must name")
         asked = asked._replace(keyed=key)
     num, _, condition = samples_asked(run, asked)
-    own = drawn_samples(run, asked, stream_keys(run, KINDS["samples"].stream), num, condition)[subject]
+    own = drawn_samples(run, asked, stream_keys(run, SAMPLES), num, condition)[subject]
     many = {name: np.concatenate([entry] * OTHERS) for name, entry in condition.items()}
     others = drawn_samples(run, asked, stream_keys(run, OTHER_STREAM), OTHERS * num, many)[subject]
     others = others.reshape(len(seeds), OTHERS, num, *others.shape[2:]).swapaxes(0, 1)

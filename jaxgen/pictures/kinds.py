@@ -30,10 +30,10 @@ from jaxgen.evaluation.networks import extractors
 from jaxgen.evaluation.rejection import rejecting_sampler
 from jaxgen.metrics.captions import DATASETS
 from jaxgen.metrics.sentences import scenes, true_of
-from jaxgen.model import SUBJECTS, Array, Condition, Key
+from jaxgen.model import SUBJECTS, Array, Condition
 from jaxgen.pictures import latents
 from jaxgen.provenance import latent_marks
-from jaxgen.training import engine
+from jaxgen.training import draws, engine
 from jaxgen.training.folder import Run
 from jaxgen.training.record import grid_condition, grid_file, grid_steps, pictured
 
@@ -111,7 +111,7 @@ def samples_asked(run: Run, asked: Asked) -> tuple[int, int, Condition]:
     if not asked.caption:
         return grid_condition(run.plan.model, run.plan.dataset, asked.num)
     columns = max(1, (asked.num or ACROSS * len(asked.caption)) // len(asked.caption))
-    caption = _encoded(run.plan.dataset, asked.caption).repeat(columns, 0)
+    caption = draws.caption_tokens(run.plan.dataset, asked.caption).repeat(columns, 0)
     return len(caption), columns, {"caption": caption}
 
 
@@ -121,7 +121,7 @@ def drawn_samples(run: Run, asked: Asked, keys: Array, num: int, condition: Cond
     if asked.keyed is not None:
         codes = latents.drawn(model, keys, run.state, num)
         codes = np.stack([latent_marks.keyed(z, asked.keyed, seed) for z, seed in zip(codes, seeds, strict=True)])
-        made = latents.decoded(model, run.state, codes, condition)
+        made = draws.decoded(model, run.state, codes, condition)
         return {**engine.alike(condition, len(seeds)), run.plan.dataset.spec.subject: made}
     times = asked.rejection or 1
     draw = rejecting_sampler(model, extractors(run.plan.dataset)[1] if times > 1 else None, times)
@@ -145,7 +145,8 @@ def captions(run: Run, asked: Asked) -> Drawn:
     """Rows of images between two captions, each row with its own noise, below both captions."""
     model, dataset, seeds = run.plan.model, run.plan.dataset, run.plan.settings.seeds
     num, shares = asked.num or ROWS, np.linspace(0, 1, asked.steps or STEPS)
-    z, encoded = latents.drawn(model, _keys(run, "captions"), run.state, num), _encoded(dataset, asked.caption)
+    z = latents.drawn(model, _keys(run, "captions"), run.state, num)
+    encoded = draws.caption_tokens(dataset, asked.caption)
     every = latents.between(model, run.state, z.repeat(len(shares), axis=1), encoded, np.tile(shares, num))
     table = every.reshape(len(seeds), num, len(shares), *every.shape[2:])
     scale = -(-LABELED_SIDE // table.shape[3])
@@ -158,11 +159,6 @@ def captions(run: Run, asked: Asked) -> Drawn:
     frames = still + still[-2:0:-1]  # there and back
     arrays = _arrays(run, table, {"z": z, "caption": encoded, "share": shares})
     return Drawn(grids, arrays, frames, [ON_PATH] * len(frames), legible=True)
-
-
-def _encoded(dataset: Dataset, captions: Sequence[str]) -> np.ndarray:
-    """Words of captions as the dataset's, int32 [captions, words]."""
-    return dataset.vocabulary.encode(captions, dataset.spec.entries["caption"].shape[0])
 
 
 def traversal(run: Run, asked: Asked) -> Drawn:
@@ -445,7 +441,7 @@ CODES = ("decode", "encode", "path")
 """Capabilities of a model needed for moving between codes of images."""
 
 KINDS = {
-    "samples": Kind(samples, 0, (*STILL, FOLDER), ("sample",), SAMPLED, subjects=SUBJECTS),
+    "samples": Kind(samples, draws.SAMPLES, (*STILL, FOLDER), ("sample",), SAMPLED, subjects=SUBJECTS),
     "interpolation": Kind(interpolation, 1, STILL + MOVING, ("decode", "path"), ("num", "steps"), subjects=DECODED),
     "traversal": Kind(
         traversal, 2, STILL + MOVING, ("decode", "path"), ("num", "steps", "dims", "around"), subjects=DECODED
@@ -465,19 +461,8 @@ KINDS = {
 
 
 def _keys(run: Run, kind: str) -> Array:
-    """One key per seed; training grids take the sample stream's first folds, and each kind its own late fold."""
-    return stream_keys(run, KINDS[kind].stream)
-
-
-def stream_keys(run: Run, stream: int) -> Array:
-    """One key per seed of a late fold of the sample stream."""
-    keys = engine.all_streams(run.plan.settings.seeds).sample
-    return jax.vmap(late_fold, (0, None))(keys, stream)
-
-
-def late_fold(key: Key, stream: int) -> Key:
-    """A late fold of a seed's sample stream."""
-    return jax.random.fold_in(key, 2**31 + stream)
+    """One key per seed, of the kind's own stream."""
+    return draws.stream_keys(run, KINDS[kind].stream)
 
 
 def _spread(run: Run, num: int) -> np.ndarray:
@@ -528,9 +513,9 @@ def _shown(run: Run, table: np.ndarray) -> np.ndarray:
 
 
 def _decoded_table(run: Run, codes: np.ndarray, condition: dict[str, np.ndarray]) -> np.ndarray:
-    """Examples of codes [seeds, rows, columns, ...], as `latents.decoded` gives them: [seeds, rows, columns, ...]."""
+    """Examples of codes [seeds, rows, columns, ...], as `draws.decoded` gives them: [seeds, rows, columns, ...]."""
     flat = codes.reshape(len(codes), -1, *codes.shape[3:])
-    images = latents.decoded(run.plan.model, run.state, flat, condition)
+    images = draws.decoded(run.plan.model, run.state, flat, condition)
     return images.reshape(*codes.shape[:3], *images.shape[2:])
 
 

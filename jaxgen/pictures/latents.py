@@ -16,9 +16,7 @@ from jaxgen.data import pipeline
 from jaxgen.model import Array, Condition, Model, State
 from jaxgen.nn.image import from_unit
 from jaxgen.nn.optimizer import descend
-
-AT_ONCE = 256
-"""Maximum number of a seed's images or codes processed at once."""
+from jaxgen.training.draws import AT_ONCE, example
 
 PARALLEL = 1e-7
 """Sine of the angle between two directions below which the line replaces the arc."""
@@ -142,7 +140,9 @@ def reconstructed(
 
     def reconstruct(state, batch):
         condition, codes = {name: batch[name] for name in model.conditions}, model.latents.encode(state, batch)
-        return _example(model, state, {name: codes[name] for name in levels} if levels else codes, condition)
+        return example(
+            model.latents.decode, state, {name: codes[name] for name in levels} if levels else codes, condition
+        )
 
     return _over_examples(reconstruct, state, entries)
 
@@ -199,26 +199,6 @@ def captions(model: Model, state: State, entries: Mapping[str, np.ndarray]) -> n
     return _over_examples(model.predict["caption"], state, entries)
 
 
-def decoded(model: Model, state: State, codes: np.ndarray, condition: Condition) -> np.ndarray:
-    """Images or meshes decoded from codes.
-
-    Args:
-        model: a model that decodes.
-        state: the model's, [seeds, ...].
-        codes: [seeds, num, ...].
-        condition: entries [num, ...], the same for all seeds; empty if the model is not conditional.
-
-    Returns:
-        Images uint8 [seeds, num, H, W, C], or meshes float32 [seeds, num, V, 3].
-    """
-    decode = jax.jit(jax.vmap(lambda *given: _example(model, *given), in_axes=(0, 0, None)))
-    parts = [
-        jax.device_get(decode(state, jnp.float32(codes[:, part]), {name: e[part] for name, e in condition.items()}))
-        for part in (slice(start, start + AT_ONCE) for start in range(0, codes.shape[1], AT_ONCE))
-    ]
-    return np.concatenate(parts, axis=1)
-
-
 def between(model: Model, state: State, codes: Any, captions: np.ndarray, shares: np.ndarray) -> np.ndarray:
     """Images of codes, given what lies between two captions: uint8 [seeds, num, H, W, C].
 
@@ -238,11 +218,6 @@ def between(model: Model, state: State, codes: Any, captions: np.ndarray, shares
     starts = range(0, len(shares), AT_ONCE)
     parts = [(np.float32(codes[:, i : i + AT_ONCE]), np.float32(shares[i : i + AT_ONCE])) for i in starts]
     return np.concatenate([jax.device_get(jitted(state, *part)) for part in parts], axis=1)
-
-
-def _example(model: Model, state: State, codes: Any, condition: Condition) -> Array:
-    entries = model.latents.decode(state, codes, condition)
-    return from_unit(entries["image"]) if "image" in entries else entries["mesh"]
 
 
 def _over_examples(function: Callable, state: State, entries: Mapping[str, np.ndarray]) -> np.ndarray:

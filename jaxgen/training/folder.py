@@ -32,7 +32,7 @@ from jaxgen.config import configured
 from jaxgen.errors import UserError
 from jaxgen.files import write_whole
 from jaxgen.model import State
-from jaxgen.training import dataset_file, engine
+from jaxgen.training import dataset_file, draws, engine
 from jaxgen.training.checkpoints import Checkpoints, DamagedError, best_steps
 from jaxgen.training.environment import DEFINING, OF_A_CPU, ROUNDING, jax_settings
 from jaxgen.training.plan import Plan, make_plan
@@ -72,6 +72,39 @@ class Run(NamedTuple):
     def digests(self) -> dict[int, str]:
         """sha256 of each seed's parameters and its other model state (averages, codebooks)."""
         return engine.digests(self.plan.settings.seeds, self.state)
+
+    def sample(self, num: int, **condition: Any) -> np.ndarray:
+        """Samples of every seed, the same ones that `jaxgen sample --num NUM --out FILE.npz` writes seed after seed.
+
+        Args:
+            num: samples of each seed.
+            condition: `label`, one or several classes or their numbers, or `caption`, one or several texts, of a model
+                that is given them. Each is for an equal share of the samples, in order: sample(6, label=[3, 8]) draws
+                three of class 3 and three of class 8. Without `label` they are of all classes.
+
+        Returns:
+            Images uint8 [seeds, num, H, W, C], points float32 [seeds, num, 2] or meshes float32 [seeds, num, V, 3]; the
+            seeds are those of `plan.settings.seeds`.
+
+        Raises:
+            UserError: the model does not sample, or is given something else.
+        """
+        return draws.samples(self, num, condition)
+
+    def decode(self, z: Any, **condition: Any) -> np.ndarray:
+        """Examples of latents z, decoded by every seed.
+
+        Args:
+            z: latents [num, ...] that all seeds decode, or [seeds, num, ...], in the form of the model's prior.
+            condition: as `sample` takes it, but without defaults.
+
+        Returns:
+            Images uint8 [seeds, num, H, W, C], points float32 [seeds, num, 2] or meshes float32 [seeds, num, V, 3].
+
+        Raises:
+            UserError: the model does not decode, z is of another form, or the model is given something else.
+        """
+        return draws.decoded_latents(self, z, condition)
 
     def named_digests(self) -> dict[str, str]:
         """Digests as stored in result.json."""

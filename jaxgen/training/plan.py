@@ -57,13 +57,14 @@ class Plan(NamedTuple):
 
     def told(self) -> list[str]:
         """Lines that are said before training: what a folder of the user's own holds, what log p(x) is of."""
-        lines = [self.dataset.note] if self.settings.data_from else []
+        own = self.settings.data_from or self.settings.dataset_name == "array"
+        lines = [self.dataset.note] if own else []
         if self.model.likelihood:
             kind = {"exact": "exact", "bound": "a lower bound"}[self.model.likelihood.kind]
             note = self.model.likelihood.note or f"of {self.model.likelihood.space} examples"
             lines.append(f"{self.model_name}: log p(x), {kind}: {note}")
-        own = self.model_path.endswith(".py") and jax.default_backend() == "cpu"
-        if own and slow_convolutions(self.model, self.dataset.spec, self.settings.batch_size):
+        of_file = self.model_path.endswith(".py") and jax.default_backend() == "cpu"
+        if of_file and slow_convolutions(self.model, self.dataset.spec, self.settings.batch_size):
             lines.append(
                 f"{self.model_name}: its step differentiates JAX's own convolutions, as in flax.linen.Conv; on a CPU "
                 "they can take 36 times as long as those of jaxgen.nn.conv (Conv, ConvTranspose, conv)"

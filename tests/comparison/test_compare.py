@@ -76,12 +76,12 @@ def test_rows_and_columns(compared):
     assert [row["name"] for row in results["rows"]] == names
     keys = [metric["key"] for metric in results["metrics"]]
     neighbors = ["precision", "recall", "density", "coverage"]
-    assert keys == ["fd", *neighbors, "recognized", "classes", "log_prob_binary", "accuracy"]
+    assert keys == ["fd", "sliced_wasserstein", *neighbors, "recognized", "classes", "log_prob_binary", "accuracy"]
     rows = by_name(results)
     for row in results["rows"][2:]:
         assert all(len(values) == 2 and np.isfinite(values).all() for values in row["values"].values())
     assert "log_prob_binary" not in rows["game"]["values"]
-    assert set(rows["latent"]["values"]) == {"fd", *neighbors, "recognized", "classes", "log_prob_binary"}
+    assert set(rows["latent"]["values"]) == {*keys} - {"accuracy"}
     assert {row["samples"] for row in results["rows"]} == {200}
     assert results["extractor"]["name"] == "digits extractor"
     assert "16x16" in results["extractor"]["resizing"]

@@ -344,7 +344,9 @@ def test_the_table_has_every_official_dataset_and_no_name_twice():
     assert len(rows) == len(data.table()) == len(data.DATASETS) + len(official.OFFICIAL)
     assert rows["mnist"].examples == (55_000, 5_000, 10_000)
     assert (rows["coco_captions"].captions, rows["mnist"].captions) == (True, False)
-    assert {name for name, row in rows.items() if row.comes == "folder"} == {"image_folder", "array", "mesh_folder"}
+    assert {name for name, row in rows.items() if row.comes == "folder"} == {
+        *("image_folder", "array", "hf_folder", "webdataset", "mesh_folder")
+    }
     assert {name for name, row in rows.items() if row.comes == "prepared"} == {"nlvr", *official.OFFICIAL}
     assert data.info("gaussians/grid") == rows["gaussians"]
     assert data.info("lsun/cat") == rows["lsun"]

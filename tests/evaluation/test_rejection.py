@@ -82,7 +82,7 @@ def test_samples_of_a_run_are_recognized_more_often(run):
     }
     trained = {times: next(row for row in each["rows"] if row["kind"] == "trained") for times, each in scored.items()}
     before, after = (np.mean(trained[times]["values"]["recognized"]) for times in (1, 8))
-    assert before < 0.95 < 0.99 < after
+    assert before < 0.5 < 0.8 < after
     assert "the best of 8 by the judge" in trained[8]["sampling"]
     assert "judge" not in trained[1]["sampling"]
     assert scored[8]["scoring"]["rejection"] == 8

@@ -335,7 +335,7 @@ def test_images_without_labels_are_scored_by_what_can_be(unlabeled, capsys):
     assert cli.main(["evaluate", str(unlabeled / "run")]) == 0
     results = json.loads((unlabeled / "run" / "evaluation.json").read_text())
     assert [metric["key"] for metric in results["metrics"]] == [
-        "parzen", "memorization", "log_prob_uint8", "bits_per_dimension"
+        "sliced_wasserstein", "parzen", "memorization", "log_prob_uint8", "bits_per_dimension"
     ]  # fmt: skip
     assert np.isfinite(list(rows(results)["run"]["values"].values())).all()
     assert results["left_out"] == {
@@ -354,7 +354,7 @@ def test_images_of_another_system_without_labels_are_scored_too(unlabeled, digit
     results = evaluate_images(
         tmp_path / "theirs.npz", "image_folder", data_from=str(unlabeled / "images"), progress=False
     )
-    assert rows(results)["theirs.npz"]["values"].keys() == {"parzen", "memorization"}
+    assert rows(results)["theirs.npz"]["values"].keys() == {"sliced_wasserstein", "parzen", "memorization"}
     assert set(results["left_out"]) == {"fd", "neighbors", "recognized", "log_prob", "accuracy"}
     assert results["left_out"]["log_prob"] == "a score of models only"
 
@@ -401,7 +401,7 @@ def test_the_accuracy_is_printed_before_the_scores(runs, capsys):
     assert cli.main(["evaluate", str(runs / "nb"), "--metrics", "fd", "--samples", "50"]) == 0
     out = capsys.readouterr().out
     assert out.startswith("extractor: digits extractor, 97.9% of real test images right\n")
-    assert "judge: digits judge, 97.7%" in out.splitlines()[1]
+    assert "judge: digits judge, 98.0%" in out.splitlines()[1]
 
 
 @pytest.fixture

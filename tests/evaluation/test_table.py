@@ -514,6 +514,9 @@ def test_every_metric_says_what_it_needs():
     assert all(needs.values())
     of_features = {name for name, words in needs.items() if words in ("features", "logits")}
     assert of_features == {"fd", "fd_infinity", "kid", "neighbors", "two_sample", "inception_score"}
-    unlabeled = Context(SimpleNamespace(spec=SimpleNamespace(subject="image", mixture=None, entries={})), None, None)
+    spec = SimpleNamespace(subject="image", mixture=None, entries={}, image_shape=(7, 8, 1))
+    unlabeled = Context(SimpleNamespace(spec=spec), None, None)
     possible = {family.name for family in SAMPLES if not family.lacks(unlabeled)}
     assert possible == {name for name, words in needs.items() if words == "samples"}
+    spec.image_shape = (8, 6, 1)
+    assert FAMILIES["sliced_wasserstein"].lacks(unlabeled) == "the images are smaller than 7x7"

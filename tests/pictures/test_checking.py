@@ -16,13 +16,13 @@ from jaxgen import cli, models
 from jaxgen.cli.lines import verified_line
 from jaxgen.drawing import cut, enlarged, image_grid, stacked
 from jaxgen.errors import UserError
-from jaxgen.pictures import kinds, latents, sample
+from jaxgen.pictures import latents, sample
 from jaxgen.pictures.checking import Means, check
 from jaxgen.pictures.kinds import KINDS
 from jaxgen.pictures.shown import shown_by
 from jaxgen.provenance import credentials, keys, latent_marks
 from jaxgen.provenance.watermark import p_value
-from jaxgen.training import Settings, open_run, train
+from jaxgen.training import Settings, draws, open_run, train
 from tests.cases import some_slow
 from tests.models.contract import contracts
 from tests.provenance.changes import jpeg
@@ -219,9 +219,9 @@ def test_keyed_samples_are_decoded_from_the_priors_draws_with_the_keys_signs(run
     with np.load(sample(runs / "vae", out="k.npz", num=120, keyed=True)) as file:
         images, seeds = file["image"].reshape(2, 120, 28, 28, 1), file["seed"]
     assert seeds.tolist() == [5] * 120 + [3] * 120
-    z = latents.drawn(opened.plan.model, kinds.stream_keys(opened, 0), opened.state, 120)
+    z = latents.drawn(opened.plan.model, draws.stream_keys(opened, 0), opened.state, 120)
     signed = np.stack([np.abs(z[i]) * latent_marks.all_signs(secret, s, 120, 10) for i, s in enumerate(SEEDS)])
-    np.testing.assert_array_equal(images, latents.decoded(opened.plan.model, opened.state, signed, {}))
+    np.testing.assert_array_equal(images, draws.decoded(opened.plan.model, opened.state, signed, {}))
     codes = latents.encoded(opened.plan.model, opened.state, {"image": images[0]})
     agree = (np.sign(codes[0]) == np.sign(signed[0])).mean()
     assert 0.55 < agree < 1  # the encoder recovers some of them
@@ -266,7 +266,7 @@ def test_a_decoder_is_inverted_where_there_is_no_encoder(runs):
     first = jax.tree.map(lambda leaf: leaf[:1], opened.state)
     codes = latents.inverted(lacking, first, images, {})
     assert codes.shape == (1, 12, 10)
-    again = latents.decoded(model, first, codes, {})[0]
+    again = draws.decoded(model, first, codes, {})[0]
     assert np.abs(again.astype(int) - images).mean() < 2
 
 

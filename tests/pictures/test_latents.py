@@ -9,7 +9,7 @@ from jaxgen import data
 from jaxgen.model import Latents, Model, Prior, Sampler, State
 from jaxgen.models import gan, vae
 from jaxgen.pictures import latents
-from jaxgen.training import engine
+from jaxgen.training import draws, engine
 
 RNG = np.random.default_rng(0)
 SHARES = np.linspace(0, 1, 9)
@@ -171,11 +171,11 @@ def of_seed(state, i):
     return jax.tree.map(lambda leaf: leaf[i], state)
 
 
-@pytest.mark.parametrize(("name", "num"), [("vae", 7), ("gan", 7), ("vae", latents.AT_ONCE + 3)])
+@pytest.mark.parametrize(("name", "num"), [("vae", 7), ("gan", 7), ("vae", draws.AT_ONCE + 3)])
 def test_images_of_codes_are_the_models(name, num, states):
     model, _, state = states[name]
     codes = RNG.normal(size=(3, num, 5))
-    images = latents.decoded(model, state, codes, {})
+    images = draws.decoded(model, state, codes, {})
     assert images.shape == (3, num, 8, 8, 1)
     for i in range(3):
         decoded = jax.jit(model.latents.decode)(of_seed(state, i), jnp.float32(codes[i]), {})
@@ -195,9 +195,9 @@ def test_draws_of_the_prior_are_each_seeds_own(name, states):
 
 def test_codes_of_images_are_the_models(digits, states):
     model, _, state = states["vae"]
-    entries = {"image": digits.test["image"][: latents.AT_ONCE + 20]}
+    entries = {"image": digits.test["image"][: draws.AT_ONCE + 20]}
     codes = latents.encoded(model, state, entries)
-    assert codes.shape == (3, latents.AT_ONCE + 20, 5)
+    assert codes.shape == (3, draws.AT_ONCE + 20, 5)
     for i in range(3):
         expected = jax.jit(model.latents.encode)(of_seed(state, i), entries)
         np.testing.assert_allclose(codes[i], expected, rtol=1e-4, atol=1e-5)
@@ -234,5 +234,5 @@ def test_conditions_go_with_their_images():
     images = latents.reconstructed(model, state, {"image": image, "label": label})
     np.testing.assert_array_equal(images, np.tile(5 * label, (2, 1)).reshape(2, 300, 1, 1, 1))
     codes = np.full((2, 300, 1, 1, 1), 3.0)
-    images = latents.decoded(model, state, codes, {"label": label})
+    images = draws.decoded(model, state, codes, {"label": label})
     np.testing.assert_array_equal(images, np.tile(3 * label, (2, 1)).reshape(2, 300, 1, 1, 1))

@@ -23,7 +23,7 @@ from jaxgen.data.vocabulary import Vocabulary
 from jaxgen.drawing import captioned, enlarged, image_grid, labeled, spread, stacked
 from jaxgen.errors import UserError
 from jaxgen.evaluation.foreign import read_images
-from jaxgen.model import Model, Phase, Sampler, Spec
+from jaxgen.model import Latents, Model, Phase, Prior, Sampler, Spec, State
 from jaxgen.models import infogan
 from jaxgen.pictures import kinds, latents, sample, sampling
 from jaxgen.pictures.kinds import KINDS
@@ -137,6 +137,118 @@ def still(make):
         return model._replace(init=partial(init, model), phases=(phase,))
 
     return changed
+
+
+@pytest.mark.parametrize("name", ["vae", "gan", "naive_bayes", "bands"])
+def test_samples_as_arrays_are_those_of_the_file(name, opened, tmp_path):
+    """Samples of a model given labels are equally many of each class, as the number is a multiple of the classes."""
+    with np.load(sample(opened[name].path, num=20, out=tmp_path / "samples.npz")) as file:
+        images, seeds = file["image"], file["seed"]
+    found = opened[name].sample(20)
+    assert (found.shape, found.dtype) == ((len(SEEDS[name]), 20, 8, 8, 1), np.uint8)
+    for seed, of_seed in zip(SEEDS[name], found, strict=True):
+        np.testing.assert_array_equal(of_seed, images[seeds == seed])
+
+
+def test_samples_of_captions_are_those_of_the_file(opened, tmp_path):
+    captions = ("a cat on the mat", "the dog")
+    path = sample(opened["talk"].path, num=6, caption=captions, out=tmp_path / "samples.npz")
+    with np.load(path) as file:
+        np.testing.assert_array_equal(opened["talk"].sample(6, caption=captions).reshape(12, 8, 8, 1), file["image"])
+    one = opened["talk"].sample(3, caption=captions[0])
+    np.testing.assert_array_equal(one, opened["talk"].sample(3, caption=[captions[0]] * 3))
+
+
+@pytest.mark.parametrize(
+    ("num", "given", "rows"),
+    [
+        (7, {}, [0, 1, 2, 4, 5, 7, 0]),  # of the ten classes, spread; the row is the label modulo 8
+        (6, {"label": [3, 8]}, [3, 3, 3, 0, 0, 0]),
+        (5, {"label": ["5", 2]}, [5, 5, 5, 2, 2]),
+        (2, {"label": "6"}, [6, 6]),
+        (3, {"label": np.int32([1, 0, 1])}, [1, 0, 1]),
+        (2, {"label": jnp.int32(4)}, [4, 4]),
+    ],
+)
+def test_labels_of_samples(num, given, rows, opened):
+    images = opened["bands"].sample(num, **given)
+    assert images.shape == (2, num, 8, 8, 1)
+    for of_seed in images:
+        assert [np.flatnonzero(image.any((1, 2))).tolist() for image in of_seed] == [[row] for row in rows]
+
+
+def test_decoded_latents(opened):
+    """z and its label are an image's brightness and row; codes are the same for all seeds, or each seed's own."""
+    bands = opened["bands"]
+    images = bands.decode([[0.2, 9], [1, 9]], label=["2", 5])
+    expected = np.zeros((2, 2, 8, 8, 1))
+    expected[:, 0, 2], expected[:, 1, 5] = 153, 255
+    np.testing.assert_array_equal(images, expected)
+    assert images.dtype == np.uint8
+    own = bands.decode(np.array([[[0.2, 0.0]], [[-0.6, 0.0]]]), label=1)
+    assert own[:, 0, 1, 0, 0].tolist() == [153, 51]
+    z = np.random.default_rng(0).normal(size=(2, 5, 10))
+    check_decoded(opened["vae"], opened["vae"].decode(z), z)
+    np.testing.assert_array_equal(opened["vae"].decode(z[0])[0], opened["vae"].decode(z)[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "call", "message"),
+    [
+        ("vae", lambda run: run.sample(0), "the number of samples must be a whole number from 1 on, not 0"),
+        ("vae", lambda run: run.sample(2.0), "the number of samples must be a whole number from 1 on, not 2.0"),
+        ("vae", lambda run: run.sample(2, label=1), "vae is given nothing, not label"),
+        ("bands", lambda run: run.sample(2, lable=1), "./bands.py is given label, not lable"),
+        ("bands", lambda run: run.sample(2, label=10), "a label is a class or its number, 0 to 9, not 10"),
+        ("bands", lambda run: run.sample(2, label=-1), "a label is a class or its number, 0 to 9, not -1"),
+        ("bands", lambda run: run.sample(2, label=1.0), "a label is a class or its number, 0 to 9, not 1.0"),
+        ("bands", lambda run: run.sample(2, label="x"), "dataset digits has no class 'x': there are 0, 1, 2"),
+        ("bands", lambda run: run.sample(2, label=[1, 2, 3]), "3 labels are given for 2: give from 1 to 2"),
+        ("bands", lambda run: run.sample(2, label=[]), "0 labels are given for 2: give from 1 to 2"),
+        ("bands", lambda run: run.decode([[0, 0]]), "./bands.py is given label: name the label, as in label=0"),
+        ("talk", lambda run: run.sample(2), "./talk.py is given caption: name the caption, as in caption='a red cir"),
+        ("talk", lambda run: run.sample(2, caption="Zebra!"), "caption 'Zebra!' has no word of the run's captions, s"),
+        ("talk", lambda run: run.sample(2, caption=3), "a caption is a text, not 3"),
+        ("classifier", lambda run: run.sample(2), "classifier cannot sample; models that can: naive_bayes, "),
+        ("naive_bayes", lambda run: run.decode([[0]]), "naive_bayes does not decode latents; models that can: "),
+        (
+            "vae",
+            lambda run: run.decode(np.zeros((3, 9))),
+            "z of vae is float32 [num, 10], or float32 [2, num, 10] of each seed, not float64 [3, 9]",
+        ),
+        ("vae", lambda run: run.decode(np.zeros((3, 4, 10))), "z of vae is float32 [num, 10], or float32 [2, num, 10]"),
+        ("vae", lambda run: run.decode(np.zeros((0, 10))), "z of vae is float32 [num, 10], or float32 [2, num, 10]"),
+        ("vae", lambda run: run.decode(0), "z of vae is float32 [num, 10], or float32 [2, num, 10]"),
+        ("vae", lambda run: run.decode([["a"] * 10]), "z of vae is float32 [num, 10], or float32 [2, num, 10] of"),
+    ],
+)
+def test_arrays_that_cannot_be_drawn(name, call, message, opened):
+    with pytest.raises(UserError) as caught:
+        call(opened[name])
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+
+
+def test_latents_of_several_arrays(opened):
+    """Codes of integers and of floats stay what they are; an image's level is 10 times the first plus the second."""
+
+    def decode(state, z, condition):
+        level = (10 * z["top"][:, 0].astype(jnp.float32) + z["bottom"][:, 0, 1] + state.params) / 255
+        return {"image": jnp.broadcast_to(level[:, None, None, None], (len(level), 2, 2, 1))}
+
+    def prior(key, state, num):
+        return {"top": jnp.zeros((num, 1), jnp.int32), "bottom": jnp.zeros((num, 3, 2))}
+
+    run = opened["vae"]
+    model = Model(None, (), ("image",), latents=Latents(decode, Prior(prior, "mixed")))
+    run = run._replace(plan=run.plan._replace(model=model), state=State(jnp.zeros(2), jnp.float32([0, 100])))
+    z = {"top": np.array([[3], [7]]), "bottom": np.tile([0.0, 4.0], (2, 3, 1))}
+    assert run.decode(z)[..., 0, 0, 0].tolist() == [[34, 74], [134, 174]]
+    own = z | {"top": np.array([[[3], [7]], [[1], [2]]])}
+    assert run.decode(own)[..., 0, 0, 0].tolist() == [[34, 74], [114, 124]]
+    for wrong in (z | {"top": z["top"] / 1}, {"top": z["top"]}, z["top"], z | {"bottom": z["bottom"][:1]}):
+        with pytest.raises(UserError, match=r"^z of vae is \['bottom'\] float32 \[num, 3, 2\] and \['top'\] int32"):
+            run.decode(wrong)
 
 
 @pytest.fixture(scope="module")

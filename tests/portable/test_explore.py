@@ -80,10 +80,10 @@ def array(text, dtype=np.float32):
 
 
 def in_memory(name, seeds=SEEDS, settings=None, **fields):
-    """A run of a model with parameters drawn, or initial if it has a codebook: no folder, no step."""
+    """A run of a model with parameters drawn, or initial if it infers codes or their range: no folder, no step."""
     config = {**contracts()[name].small, **fields}
     plan = make_plan(name, config, Settings(dataset=contracts()[name].dataset, seeds=seeds, **(settings or {})))
-    if contracts()[name].prior == "discrete":
+    if name in ("autoencoder", "vqvae", "vqvae2"):
         states = [jax.jit(plan.model.init)(jax.random.key(n)) for n in range(len(seeds))]
     else:
         states = [drawn_state(plan.model.init, 7 * n) for n in range(len(seeds))]

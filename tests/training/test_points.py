@@ -60,6 +60,16 @@ def test_training_leaves_a_picture_of_every_sampling_step(run):
         assert picture.n_frames == 2
 
 
+def test_points_as_arrays(run, tmp_path):
+    with np.load(sample(run.path, "samples", out=tmp_path / "a.npz", num=50)) as file:
+        np.testing.assert_array_equal(run.sample(50).reshape(-1, 2), file["point"])
+    z = np.float32(np.random.default_rng(0).normal(size=(7, 2)))
+    for i, found in enumerate(run.decode(z)):
+        state = jax.tree.map(lambda leaf, i=i: leaf[i], run.state)
+        expected = jax.jit(run.plan.model.latents.decode)(state, z, {})["point"]
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
 def test_latents_of_points_make_no_images(run, tmp_path):
     """A GAN of points has latents, but pictures of latents require images."""
     assert open_run(run.path).plan.model.latents is not None

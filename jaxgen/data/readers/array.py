@@ -1,9 +1,9 @@
-"""`array`: images of an npz or npy file, with labels and captions where it has them.
+"""`array`: images of an npz or npy file or of arrays in Python, with labels and captions where there are.
 
-An npy file holds images. An npz file holds images and, if there are any, labels and captions, one a split or one for
-all, under the names that programs give them: x_train, train_images, testLabels, images, y, captions, arr_0. Names are
-split into words; a word names the split (`image_folder`'s words) or the entry (`ENTRIES`). A single array may have any
-name.
+An npy file holds images. An npz file, or a dict in Python (`jaxgen.data.given`), holds images and, if there are any,
+labels and captions, one a split or one for all, under the names that programs give them: x_train, train_images,
+testLabels, images, y, captions, arr_0. Names are split into words; a word names the split (`image_folder`'s words) or
+the entry (`ENTRIES`). A single array may have any name.
 
 Images are [num, H, W], [num, H, W, C] or [num, C, H, W]: uint8, or numbers from 0 to 1, -1 to 1 or 0 to 255. Labels are
 whole numbers from 0 on, which name the classes, or names. What was done to them is told in the note. A missing split is
@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from jaxgen.data.arrays import NUMPY, ZIP, channels_last, check_numbers, levels, other_file, without_alpha
+from jaxgen.data.given import arrays_of
 from jaxgen.data.options import Options
 from jaxgen.data.readers.image_folder import SPLIT_FOLDERS, drawn_splits, natural, nfc
 from jaxgen.data.source import SPLITS, Source
@@ -43,11 +44,13 @@ Arrays = dict[str, np.ndarray]
 
 
 def identity(options: Options) -> str:
-    """The sha256 (hex) of the file's path, size and modification time.
+    """The sha256 (hex) of the file's path, size and modification time; of arrays that of their content.
 
     Raises:
       UserError: if there is no such file.
     """
+    if options.dataset_config:
+        return options.dataset_config
     path = _file(options)
     status = path.stat()
     return hashlib.sha256(f"{path.name} {status.st_size} {status.st_mtime_ns}".encode()).hexdigest()
@@ -59,8 +62,8 @@ def read(options: Options) -> Source:
     Raises:
       UserError: if the file cannot be read, has no array of images, or its arrays are not what their names say.
     """
-    path = _file(options)
-    found, passed = _sorted_out(path, _loaded(path))
+    path, arrays = _content(options)
+    found, passed = _sorted_out(path, arrays)
     given = {split: arrays for split, arrays in found.items() if split}
     if not given:
         given = {"train": found[""]}
@@ -73,22 +76,36 @@ def read(options: Options) -> Source:
         arrays["image"], how = _images(arrays["image"], f"{split} images of {path}", path)
         told |= dict.fromkeys(how)
     _alike(path, given)
-    given, classes = _labeled(path, given)
+    given, classes = labeled(path, given)
     for arrays in given.values():
         if "caption" in arrays:
             arrays["caption"] = arrays["caption"].astype(object)
     splits, how = _split(path, given, options.split_blocks or 1)
     sizes = ", ".join(f"{len(splits[split]['image']):,} {split}" for split in SPLITS)
-    parts = [f"images of the file {path}, {how}: {sizes}", ", ".join(told)]
+    what = "images given as arrays" if options.dataset_config else f"images of the file {path}"
+    parts = [f"{what}, {how}: {sizes}", ", ".join(told)]
     parts.append(f"passed over: {', '.join(passed)}" if passed else "")
     note = "; ".join(filter(None, parts))
     return Source({split: splits[split] for split in SPLITS}, note=note, classes=classes, compared=True)
 
 
+def _content(options: Options) -> tuple[Path | str, Arrays]:
+    """Returns (what the arrays are in, for messages; the arrays by name)."""
+    if not options.dataset_config:
+        path = _file(options)
+        return path, _loaded(path)
+    if options.data_from is not None:
+        raise UserError("arrays given in Python come from no file: leave data_from out")
+    return f"dataset {options.dataset_name}", arrays_of(options.dataset_config)
+
+
 def _file(options: Options) -> Path:
     path = options.data_folder
     if path is None:
-        raise UserError("array needs an npz or npy file: name it by --data-from FILE (--from in `jaxgen data`)")
+        raise UserError(
+            "array needs an npz or npy file: name it by --data-from FILE (--from in `jaxgen data`); in Python, give "
+            "arrays by Settings(dataset=arrays)"
+        )
     if not os.path.isfile(path):
         wrong = f"{path} is a folder (image_folder reads those)" if os.path.isdir(path) else f"there is no file {path}"
         raise UserError(f"{wrong}: --data-from (--from in `jaxgen data`) has to name an npz or npy file")
@@ -114,7 +131,7 @@ def _loaded(path: Path) -> Arrays:
         raise UserError(f"{path} is no npz or npy file that can be read ({words[:200]})") from None
 
 
-def _sorted_out(path: Path, arrays: Arrays) -> tuple[dict[str, Arrays], list[str]]:
+def _sorted_out(path: Path | str, arrays: Arrays) -> tuple[dict[str, Arrays], list[str]]:
     """Returns (map from split, or "" for all, to its arrays by entry; names that say nothing)."""
     found: dict[str, Arrays] = {}
     passed = []
@@ -142,7 +159,7 @@ def _sorted_out(path: Path, arrays: Arrays) -> tuple[dict[str, Arrays], list[str
     return found, passed
 
 
-def _images(values: np.ndarray, name: str, path: Path) -> tuple[np.ndarray, list[str]]:
+def _images(values: np.ndarray, name: str, path: Path | str) -> tuple[np.ndarray, list[str]]:
     check_numbers(values, path)
     found = channels_last(values)
     if found is None:
@@ -156,7 +173,7 @@ def _images(values: np.ndarray, name: str, path: Path) -> tuple[np.ndarray, list
     return np.ascontiguousarray(images), how + scaled + opaque
 
 
-def _alike(path: Path, given: dict[str, Arrays]) -> None:
+def _alike(path: Path | str, given: dict[str, Arrays]) -> None:
     """Raises UserError unless all splits have images of one size and the same entries, one for each image."""
     first, first_split = given["train"], "train"
     for split, arrays in given.items():
@@ -179,7 +196,7 @@ def _alike(path: Path, given: dict[str, Arrays]) -> None:
                 raise UserError(f"captions in {path} are {array.dtype}, not text")
 
 
-def _labeled(path: Path, given: dict[str, Arrays]) -> tuple[dict[str, Arrays], tuple[str, ...]]:
+def labeled(path: Path | str, given: dict[str, Arrays]) -> tuple[dict[str, Arrays], tuple[str, ...]]:
     """Returns (the splits with labels int32, the classes' names)."""
     if "label" not in given["train"]:
         return given, ()
@@ -204,7 +221,7 @@ def _labeled(path: Path, given: dict[str, Arrays]) -> tuple[dict[str, Arrays], t
     return {split: arrays | {"label": made[split]} for split, arrays in given.items()}, classes
 
 
-def _split(path: Path, given: dict[str, Arrays], size: int) -> tuple[dict[str, Any], str]:
+def _split(path: Path | str, given: dict[str, Arrays], size: int) -> tuple[dict[str, Any], str]:
     """Returns (all splits, how they were made)."""
     missing = [split for split in SPLITS if split not in given]
     if not missing:

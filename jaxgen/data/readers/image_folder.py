@@ -58,7 +58,9 @@ SHOWN = 12
 """Largest number of classes whose counts the note lists; for more it gives the least and the greatest count."""
 
 
-class _File(NamedTuple):
+class File(NamedTuple):
+    """A file below a folder."""
+
     path: str  # below the folder, with /
     size: int  # bytes
     modified: int  # nanoseconds
@@ -67,8 +69,8 @@ class _File(NamedTuple):
 class _Found(NamedTuple):
     """Content of a folder, in no order."""
 
-    images: list[_File]
-    texts: list[_File]  # files of captions and labels
+    images: list[File]
+    texts: list[File]  # files of captions and labels
     others: Counter[str]  # number of ignored files by suffix
     bare: list[str]  # the topmost folders without images
 
@@ -132,11 +134,11 @@ def read(options: Options) -> Source:
     splits = {split: splits[split] for split in SPLITS}
     sizes = ", ".join(f"{len(paths):,} {split}" for split, paths in splits.items())
     parts = [f"{len(images):,} images of the folder {folder}, {how}: {sizes}"]
-    parts += [_counted(classes, Counter(label_of.values())), told.words, _not_read(found)]
+    parts += [counted(classes, Counter(label_of.values())), told.words, _not_read(found)]
     label = {name: index for index, name in enumerate(classes)}
     return Source(
         splits={
-            split: _Images(
+            split: ImageFiles(
                 folder=os.path.abspath(folder),
                 paths=tuple(paths),
                 labels=tuple(label[label_of[path]] for path in paths) if classes else None,
@@ -156,7 +158,7 @@ def read(options: Options) -> Source:
 def _decodes(folder: Path, path: str, options: Options) -> bool:
     """True if an image can be decoded."""
     try:
-        return bool(_Images(os.fspath(folder), [path], max_pixels=options.max_pixels, bits=options.image_bits)[0])
+        return bool(ImageFiles(os.fspath(folder), [path], max_pixels=options.max_pixels, bits=options.image_bits)[0])
     except BadExampleError:
         return False
 
@@ -169,7 +171,7 @@ def all_images(path: Path, max_pixels: int | None = None) -> tuple[Records, list
     """
     found = _found(path) if path.is_dir() else _found_in_zip(path)
     paths = sorted((file.path for file in found.images), key=natural)
-    kind = _Images if path.is_dir() else _Zipped
+    kind = ImageFiles if path.is_dir() else _Zipped
     return kind(os.fspath(path), paths, max_pixels=max_pixels), paths, _not_read(found)
 
 
@@ -190,7 +192,7 @@ def folder_names(classes: Sequence[str]) -> list[str]:
 
 
 @dataclass(frozen=True)
-class _Images:
+class ImageFiles:
     """Records of image files."""
 
     folder: str
@@ -220,14 +222,15 @@ class _Images:
         return example
 
     def content(self, index: int) -> bytes:
+        """The bytes of an image's file."""
         with open(self.name(index), "rb") as file:
             return file.read()
 
-    def name(self, index: int) -> str:
+    def name(self, index: int) -> str:  # noqa: D102 - as `Records` has it
         return os.path.join(self.folder, self.paths[index])
 
 
-class _Zipped(_Images):
+class _Zipped(ImageFiles):
     """Records of image files in a zip file."""
 
     @cached_property
@@ -260,7 +263,7 @@ def _found(folder: Path) -> _Found:
     """Lists the content of a folder, at any depth. Raises UserError if there is no image."""
     folders: list[str] = []
     try:
-        files = list(_walk(os.fspath(folder), "", frozenset(), folders))
+        files = list(walk(os.fspath(folder), "", frozenset(), folders))
     except OSError as error:
         raise UserError(
             f"cannot read {error.filename} ({error.strerror}): make it readable, or move it out of {folder}"
@@ -277,7 +280,7 @@ def _found_in_zip(path: Path) -> _Found:
         for name, size in sizes
         if name and not name.startswith("__MACOSX/") and not any(part.startswith(".") for part in name.split("/"))
     ]
-    files = [_File(name, size, 0) for name, size in sizes if not name.endswith("/")]
+    files = [File(name, size, 0) for name, size in sizes if not name.endswith("/")]
     for name, count in Counter(file.path for file in files).items():
         if count > 1:
             raise UserError(f"{path} holds {count} files called {name}: give each a name of its own")
@@ -289,7 +292,7 @@ def _place(info: zipfile.ZipInfo) -> str:
     return re.sub(r"^(\.{0,2}/)+", "", info.filename.replace("\\", "/"))
 
 
-def _sorted_out(folder: Path, files: list[_File], folders: list[str]) -> _Found:
+def _sorted_out(folder: Path, files: list[File], folders: list[str]) -> _Found:
     images = [file for file in files if is_image(file.path)]
     if not images:
         raise UserError(f"{folder} holds no image ({', '.join(SUFFIXES)}), nor do its subfolders")
@@ -305,7 +308,7 @@ def _sorted_out(folder: Path, files: list[_File], folders: list[str]) -> _Found:
     return _Found(images, texts, others, sorted(bare, key=natural))
 
 
-def _walk(folder: str, prefix: str, above: frozenset[tuple[int, int]], folders: list[str]) -> Iterator[_File]:
+def walk(folder: str, prefix: str, above: frozenset[tuple[int, int]], folders: list[str]) -> Iterator[File]:
     """Yields the files below a folder; `above` has its parents (device, inode), and `folders` collects subfolders."""
     status = os.stat(folder)
     here = status.st_dev, status.st_ino
@@ -319,11 +322,11 @@ def _walk(folder: str, prefix: str, above: frozenset[tuple[int, int]], folders: 
             if entry.name.startswith("."):
                 continue
             if entry.is_dir():
-                yield from _walk(entry.path, f"{path}/", above | {here}, folders)
+                yield from walk(entry.path, f"{path}/", above | {here}, folders)
             elif entry.is_file() or is_image(path):
                 status = entry.stat()
                 if stat.S_ISREG(status.st_mode):
-                    yield _File(path, status.st_size, status.st_mtime_ns)
+                    yield File(path, status.st_size, status.st_mtime_ns)
 
 
 def _not_read(found: _Found) -> str:
@@ -337,7 +340,7 @@ def _shown(name: str) -> str:
     return name if name.isprintable() else repr(name)
 
 
-def _counted(classes: Sequence[str], counts: Counter[str]) -> str:
+def counted(classes: Sequence[str], counts: Counter[str]) -> str:
     """The classes and the number of their images, as part of a note."""
     if not classes:
         return "no classes"
@@ -442,7 +445,7 @@ def _common_classes(folder: Path, splits: dict[str, list[str]], depth: int) -> t
     return classes["train"]
 
 
-def drawn_splits(folder: Path, images: Sequence[str], missing: Sequence[str], size: int) -> dict[str, list[str]]:
+def drawn_splits(folder: Path | str, images: Sequence[str], missing: Sequence[str], size: int) -> dict[str, list[str]]:
     """Divides images among train and the missing splits, by hashing the first path of each block of `size` to [0, 1).
 
     Blocks below 0.1 form the last missing split, those below 0.2 the one before. So an image keeps its split when

@@ -1,4 +1,6 @@
-"""Prepares official datasets by TFDS's builders, which need TensorFlow; `jaxgen.data.readers.official` reads them.
+"""Prepares official datasets by TFDS's builders; `jaxgen.data.readers.official` reads them.
+
+The builders need TensorFlow, but for those of MNIST's format, whose files are read here (`IDX`).
 
 A dataset is prepared in a temporary folder, which is renamed when complete. So prepared data are always
 complete, and the next attempt removes what an interrupted one left.
@@ -23,6 +25,7 @@ from urllib.parse import urlparse
 
 import jax
 
+from jaxgen.data.readers import idx
 from jaxgen.data.readers.official import (
     MANIFEST,
     OFFICIAL,
@@ -34,6 +37,9 @@ from jaxgen.data.readers.official import (
 )
 from jaxgen.data.source import data_dir
 from jaxgen.errors import UserError, did_you_mean, suggest
+
+IDX = ("mnist", "fashion_mnist", "kmnist")
+"""Datasets whose idx files are read by `jaxgen.data.readers.idx`; TFDS reads those of the others with TensorFlow."""
 
 CATALOG = "https://www.tensorflow.org/datasets/catalog lists all"
 UNZIPPED = {
@@ -89,7 +95,7 @@ def prepare(name: str, folder: Path | None, progress: bool = True) -> Path:
     if folder is not None and not folder.is_dir():
         raise UserError(f"{folder} is no folder: give the one with the downloaded files of {name}")
     _check_known(tfds_name.partition("/")[0])
-    if importlib.util.find_spec("tensorflow") is None:
+    if tfds_name not in IDX and importlib.util.find_spec("tensorflow") is None:
         raise UserError(
             f'jaxgen data prepare {name} needs TensorFlow, to prepare only: pip install "jaxgen[tensorflow]"'
         )
@@ -169,10 +175,17 @@ def _build(name: str, tfds_name: str, folder: Path | None, work: Path, progress:
         importlib.import_module("tensorflow_io")  # fails now rather than after a download of 46 GB
     if base not in OFFICIAL:
         image_features(tfds_name, builder.info.features)  # raises before anything is downloaded
-    if folder is not None:
-        make_manager = builder._make_download_manager
-        published = builder.url_infos or {}
-        builder._make_download_manager = lambda **options: _Given(make_manager(**options), published, folder, work)
+    make_manager, published = builder._make_download_manager, builder.url_infos or {}
+
+    def manager(**options: Any) -> Any:
+        made = make_manager(**options)
+        if folder is not None:
+            made = _Given(made, published, folder, work)
+        return _Packed(made) if base in IDX else made
+
+    builder._make_download_manager = manager
+    if base in IDX:
+        builder._generate_examples = idx.examples
     tfds.display_progress_bar(progress)
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # no message for every retry
     with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints what it is about to do
@@ -183,6 +196,19 @@ def _build(name: str, tfds_name: str, folder: Path | None, work: Path, progress:
             ),
         )
     return written
+
+
+class _Packed:
+    """A download manager for TFDS that leaves files packed, since TFDS would unpack them with TensorFlow."""
+
+    def __init__(self, manager):
+        self._manager = manager
+
+    def __getattr__(self, name: str):
+        return getattr(self._manager, name)
+
+    def download_and_extract(self, urls):
+        return self._manager.download(urls)
 
 
 class _Given:

@@ -1,10 +1,13 @@
-"""Preparation of a small dataset without TensorFlow, and of real ones if TensorFlow is installed."""
+"""Preparation of small datasets and of real ones, some of which need TensorFlow."""
 
 import fcntl
+import functools
 import gzip
 import hashlib
+import http.server
 import importlib.util
 import io
+import itertools
 import os
 import shutil
 import threading
@@ -17,7 +20,7 @@ from PIL import Image
 
 from jaxgen import data
 from jaxgen.data.options import Options
-from jaxgen.data.readers import official
+from jaxgen.data.readers import official, preparing
 from jaxgen.data.readers.preparing import UNZIPPED, prepare
 from jaxgen.errors import UserError
 
@@ -26,6 +29,13 @@ LABELS = b"".join(b"%d\n" % (x % 3) for x in range(30))  # published uncompresse
 VALUES_GZ = gzip.compress(VALUES, 9, mtime=1)
 URL = "http://files.example/"
 NAME = "tfds:jaxgen_test_stripes"
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    """Serves a folder's files without a word."""
+
+    def log_message(self, *_):
+        pass
 
 
 def digest(content):
@@ -229,9 +239,95 @@ def test_missing_files_are_listed(given):
 
 def test_without_tensorflow(monkeypatch, given):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert error("mnist", given) == (
-        'jaxgen data prepare mnist needs TensorFlow, to prepare only: pip install "jaxgen[tensorflow]"'
+    assert error("cifar10", given) == (
+        'jaxgen data prepare cifar10 needs TensorFlow, to prepare only: pip install "jaxgen[tensorflow]"'
     )
+
+
+@pytest.fixture(scope="module")
+def shades(tmp_path_factory):
+    """A builder as TFDS's of MNIST, which fails where that needs TensorFlow, and the folder of its files.
+
+    Image i of 50 is of level i, with label i % 10; 40 are for training.
+    """
+    import tensorflow_datasets as tfds
+    from tensorflow_datasets.core.download.checksums import UrlInfo
+    from tensorflow_datasets.image_classification.mnist import MNIST
+
+    folder = tmp_path_factory.mktemp("published")
+    for split, levels in (("train", range(40)), ("t10k", range(40, 50))):
+        size = len(levels).to_bytes(4, "big")
+        images = b"".join(bytes([level]) * 784 for level in levels)
+        contents = {
+            "images-idx3": b"\0\0\x08\x03" + size + b"\0\0\0\x1c" * 2 + images,
+            "labels-idx1": b"\0\0\x08\x01" + size + bytes(level % 10 for level in levels),
+        }
+        for name, content in contents.items():
+            (folder / f"{split}-{name}-ubyte.gz").write_bytes(gzip.compress(content, mtime=0))
+
+    class JaxgenTestShades(MNIST):
+        VERSION = tfds.core.Version("3.0.1")
+        url_infos: ClassVar = {}
+
+        def _split_generators(self, manager):
+            generators = super()._split_generators(manager)
+            for generator, num in zip(generators, (40, 10), strict=True):
+                generator.gen_kwargs["num_examples"] = num
+            return generators
+
+        @classmethod
+        def publish(cls, url):
+            cls.URL = url
+            for path in folder.iterdir():
+                cls.url_infos[url + path.name] = UrlInfo(path.stat().st_size, digest(path.read_bytes()), path.name)
+
+    JaxgenTestShades.publish(URL)
+    return JaxgenTestShades, folder
+
+
+def order(split, keys):
+    """TFDS's order of a split: by the md5 of the split's name and the key."""
+    return sorted(keys, key=lambda key: hashlib.md5(f"{split}{key}".encode()).digest())
+
+
+@pytest.mark.parametrize("source", ["files", "download"])
+def test_idx_files_need_no_tensorflow(shades, source, root, monkeypatch):
+    """Files of a folder, or from where TFDS knows them to be published, which is here a server on this machine."""
+    builder, folder = shades
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(preparing, "IDX", ("jaxgen_test_shades",))
+    if source == "files":
+        prepare("tfds:jaxgen_test_shades", folder, progress=False)
+    else:
+        handler = functools.partial(Quiet, directory=str(folder))
+        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            monkeypatch.setattr(builder, "URL", URL)  # restores it
+            builder.publish(f"http://127.0.0.1:{server.server_port}/")
+            prepare("tfds:jaxgen_test_shades", None, progress=False)
+            server.shutdown()
+    splits = official.read(Options("tfds:jaxgen_test_shades")).splits
+    found = {split: [records[i] for i in range(len(records))] for split, records in splits.items()}
+    levels = [int(example["image"][0, 0, 0]) for example in found["train"] + found["validation"]]
+    assert levels == order("train", range(40))
+    assert [int(example["image"][3, 9, 0]) - 40 for example in found["test"]] == order("test", range(10))
+    for example in itertools.chain(*found.values()):
+        level = int(example["image"][0, 0, 0])
+        np.testing.assert_array_equal(example["image"], np.full((28, 28, 1), level))
+        assert example["label"] == level % 10
+
+
+def test_a_changed_idx_file_is_refused(shades, root, monkeypatch, tmp_path):
+    _, folder = shades
+    monkeypatch.setattr(preparing, "IDX", ("jaxgen_test_shades",))
+    name = "t10k-labels-idx1-ubyte.gz"
+    shutil.copytree(folder, tmp_path / "copy")
+    (tmp_path / "copy" / name).write_bytes(b"\0\0\x08\x01\0\0\0\x02\x07\x00")
+    assert error("tfds:jaxgen_test_shades", tmp_path / "copy").startswith(
+        f"{tmp_path / 'copy' / name} is not what was published at {URL}{name}: its sha256 is "
+    )
+    (tmp_path / "copy" / name).unlink()
+    assert error("tfds:jaxgen_test_shades", tmp_path / "copy") == f"{tmp_path / 'copy'} lacks {name} (from {URL}{name})"
 
 
 @pytest.mark.parametrize(
@@ -329,7 +425,7 @@ def test_a_data_folder_that_cannot_be_written(given, monkeypatch, tmp_path):
     )
 
 
-# The real ones, by TFDS's builders.
+# The real ones, by TFDS's builders. TensorFlow is needed for those that are not in MNIST's format.
 
 needs_files = pytest.mark.skipif(
     not os.environ.get("JAXGEN_TEST_DATA"), reason="JAXGEN_TEST_DATA names no folder of test data"
@@ -352,32 +448,51 @@ def test_unzipped_checksums_are_of_the_published_files(files):
     assert found == UNZIPPED
 
 
-@needs_files
-@needs_tensorflow
-@pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "binarized_mnist"])
-def test_real_datasets(files, name, monkeypatch, capfd):
-    """The datasets go to JAXGEN_PREPARED_DIR if it is set; `test_official.py` reads them there without TensorFlow."""
+@pytest.fixture
+def shared(monkeypatch):
+    """Prepared datasets go to JAXGEN_PREPARED_DIR if it is set; `test_official.py` reads them there."""
     if folder := os.environ.get("JAXGEN_PREPARED_DIR"):
         monkeypatch.setenv("JAXGEN_DATA_DIR", folder)
+
+
+@needs_files
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("mnist", "6d526dc62eb80465619905be93813313917eca14099658426b152f49028882f7"),
+        ("fashion_mnist", "9ca430c6fee91666b82d15a456e1f9faff915fe85c7e41223232285f70355aa5"),
+    ],
+)
+def test_real_datasets_of_idx_files(files, name, expected, shared, monkeypatch, capfd):
+    """MNIST's fingerprint is the one that it has if TFDS's builder reads the files with TensorFlow."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     prepare(name, files, progress=False)  # mnist's and fashion_mnist's files have the same names
     assert capfd.readouterr() == ("", "")
-    records = official.read(Options(name)).splits
-    assert tuple(map(len, records.values())) == official.OFFICIAL[name].examples
-    example = records["test"][0]
-    assert (example["image"].shape, example["image"].dtype) == (official.OFFICIAL[name].shape, np.uint8)
+    assert data.load(name, progress=False).fingerprint == expected
 
 
 @needs_files
 @needs_tensorflow
-def test_real_files_unzipped_and_zipped_anew(files, tmp_path, monkeypatch):
-    """TFDS's order of the examples is kept for any compression of the files."""
+def test_a_real_dataset_by_tensorflow(files, shared, capfd):
+    prepare("binarized_mnist", files, progress=False)
+    assert capfd.readouterr() == ("", "")
+    records = official.read(Options("binarized_mnist")).splits
+    assert tuple(map(len, records.values())) == official.OFFICIAL["binarized_mnist"].examples
+    example = records["test"][0]
+    assert (example["image"].shape, example["image"].dtype) == ((28, 28, 1), np.uint8)
+
+
+@needs_files
+@pytest.mark.slow
+def test_real_files_unzipped_and_zipped_anew(files, tmp_path):
+    """The order of the examples is kept for any compression of the files."""
     for number, path in enumerate(sorted((files / "mnist").glob("*.gz"))):
         content = gzip.decompress(path.read_bytes())
         if number % 2:
             (tmp_path / path.stem).write_bytes(content)
         else:
             (tmp_path / path.name).write_bytes(gzip.compress(content, 1, mtime=0))
-    monkeypatch.setenv("JAXGEN_DATA_DIR", str(tmp_path / "data"))
     prepare("mnist", tmp_path, progress=False)
     assert data.load("mnist", progress=False).fingerprint == (
         "6d526dc62eb80465619905be93813313917eca14099658426b152f49028882f7"
