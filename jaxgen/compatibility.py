@@ -23,9 +23,9 @@ def made_varying(a: Array, axes: frozenset[str]) -> Array:
     return lax.pvary(a, tuple(axes))  # before 0.9
 
 
-def scan_parts(params: Mapping[str, Any]) -> tuple[int, int]:
-    """Numbers of a scan's first operands that are constants, and of the next ones that are carried."""
+def scan_counts(params: Mapping[str, Any]) -> tuple[int, int]:
+    """Numbers of constants and of carried arrays, by the parameters of an equation of `lax.scan`."""
     if "ft_in" in params:
-        consts, carry, _ = params["ft_in"].unpack()
-        return len(consts), len(carry)
+        constants, carried, _ = params["ft_in"].unpack()
+        return len(constants), len(carried)
     return params["num_consts"], params["num_carry"]  # before 0.12

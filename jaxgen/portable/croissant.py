@@ -51,7 +51,7 @@ def described(plan: Plan) -> dict[str, Any]:
         "description": dataset.note,
         "conformsTo": CONFORMS_TO,
         "identifier": f"sha256:{dataset.fingerprint}",
-        "distribution": [_files(place, "image" in dataset.spec.entries)],
+        "distribution": [_files(place, plan.settings.dataset == "image_folder")],
         "recordSet": [],
     }
     if dataset.classes:

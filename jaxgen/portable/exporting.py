@@ -206,7 +206,7 @@ def _usage(described: dict[str, Any], run: Run, out: Path) -> str:
         folder=shlex.quote(out.resolve().name),
         title=models.MODELS[plan.model_name].title
         if plan.model_name in models.MODELS
-        else "a model of the author's own",
+        else "A model of the author's own",
         dataset=plan.dataset,
         conditions=plan.model.conditions,
         latents=plan.model.latents,

@@ -34,7 +34,7 @@ import jax
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 
-from jaxgen.compatibility import scan_parts
+from jaxgen.compatibility import scan_counts
 from jaxgen.model import PyTree
 
 UNARY = ("neg", "exp", "log", "tanh", "logistic", "sqrt", "rsqrt", "abs", "sign", "floor", "ceil", "round", "not",
@@ -509,8 +509,8 @@ def _scan(folder, equation, *operands):
     """A loop, unrolled."""
     params = equation.params
     body, length = params["jaxpr"], params["length"]
-    num_consts, num_carry = scan_parts(params)
-    consts, carry = list(operands[:num_consts]), list(operands[num_consts : num_consts + num_carry])
+    num_consts, num_carry = scan_counts(params)
+    consts, carry = operands[:num_consts], list(operands[num_consts : num_consts + num_carry])
     stacked = operands[num_consts + num_carry :]
     rows: list[list[Any]] = [[] for _ in range(length)]
     for step in reversed(range(length)) if params["reverse"] else range(length):

@@ -22,8 +22,7 @@ from jaxgen.errors import UserError
 from jaxgen.model import Condition, Key, Model, PyTree, Spec
 from jaxgen.portable.extra import imported
 from jaxgen.portable.weights import as_state
-from jaxgen.training import engine
-from jaxgen.training.draws import SAMPLES, late_fold
+from jaxgen.training import draws, engine
 from jaxgen.training.plan import Plan
 
 NUMBERS = (1, 64)
@@ -111,7 +110,7 @@ def _words(name: str, shapes: PyTree) -> str:
 
 def sampling_key(seed: Any) -> Key:
     """Key of a seed's samples, as `jaxgen sample` draws them."""
-    own = late_fold(engine.streams(seed).sample, SAMPLES)
+    own = draws.late_fold(engine.streams(seed).sample, draws.SAMPLES)
     return jax.random.fold_in(own, 0)  # of the first part in `engine.sample_parts`
 
 
