@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxgen import data, models
 from jaxgen.config import configured, named, plain
@@ -142,7 +143,7 @@ def build(module: Any, config: Any, dataset: data.Dataset, settings: Settings, o
             model = made(own, module.make, config, spec)
             check_contract(own, model, spec, settings.batch_size)
         else:
-            model = module.make(config, spec)
+            model = _made(module, config, spec)
         missing = [entry for entry in model.needs if entry not in entries]
     except KeyError as error:  # `make` reads an entry's shape
         missing = [str(entry) for entry in error.args]
@@ -152,6 +153,22 @@ def build(module: Any, config: Any, dataset: data.Dataset, settings: Settings, o
         )
     if settings.precision == "bfloat16" and not _has_bfloat16(model, dataset.spec, settings.batch_size):
         raise UserError(f"{name} computes in float32 only, not in bfloat16")
+    return model
+
+
+_MADE: dict[Any, Model] = {}
+"""The newest models of the table, so that a run that is opened again is not compiled again."""
+
+
+def _made(module: Any, config: Any, spec: Spec) -> Model:
+    """Makes a model of the table, or returns the one that was made for the same config and an equal spec."""
+    leaves, structure = jax.tree.flatten(spec)
+    parts = [(leaf.shape, str(leaf.dtype), leaf.tobytes()) if isinstance(leaf, np.ndarray) else leaf for leaf in leaves]
+    key = module.make, config, structure, tuple(parts)
+    model = _MADE.pop(key, None) or module.make(config, spec)
+    _MADE[key] = model  # the newest is last
+    for old in list(_MADE)[: -engine.KEPT]:
+        del _MADE[old]
     return model
 
 
