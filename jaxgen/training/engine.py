@@ -23,7 +23,8 @@ from jaxgen.nn.image import drawn_bits
 
 SAMPLES_AT_ONCE = 512
 
-KEPT = 16  # programs of each kind that a process keeps, so that the same model is not traced and compiled again
+KEPT = 32
+"""Models and programs of each kind that a process keeps: a run that is opened again is not compiled again."""
 
 AXIS = {"cpu": "map", "gpu": "vmap", "tpu": "vmap"}
 """Map from backend to how the seed axis runs. On a CPU one seed's convolutions fill the cores and its maps the cache:
@@ -81,6 +82,18 @@ def placed(devices: Mesh, tree: Any, *, shared: bool = False) -> Any:
     return jax.tree.map(put, tree)
 
 
+@jax.jit
+def of_seed(tree: Any, i: Array) -> Any:
+    """The part of the `i`-th seed of a tree whose leaves have a leading seed axis; one program for all leaves."""
+    return jax.tree.map(lambda leaf: leaf[i], tree)
+
+
+@jax.jit
+def stacked(*trees: Any) -> Any:
+    """Joins trees of one seed each: every leaf gets a leading seed axis."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
 class Streams(NamedTuple):
     """Named keys of one seed, each the root of all randomness for its purpose."""
 
@@ -98,7 +111,7 @@ def streams(seed: int) -> Streams:
 
 def all_streams(seeds: tuple[int, ...]) -> Streams:
     """Named streams of all seeds, each a key array [seeds]."""
-    return jax.tree.map(lambda *keys: jnp.stack(keys), *map(streams, seeds))
+    return stacked(*map(streams, seeds))
 
 
 def blank_batch(spec: Spec, needs: tuple[str, ...], batch_size: int) -> dict[str, Array]:
@@ -119,15 +132,20 @@ def initial_state(model: Model, keys: Array) -> State:
     return init(jax.vmap(jax.random.fold_in, (0, None))(keys, 0))
 
 
+@lru_cache(KEPT)
+def over_seeds(function: Callable, in_axes: tuple[int | None, ...]) -> Callable:
+    """Returns the program of a function of one seed for all seeds; the same one again for the same function."""
+    return jax.jit(jax.vmap(function, in_axes=in_axes))
+
+
 def entered(phase: Phase, index: int, keys: Array, state: State, batches: Callable[[], Any]) -> State:
     """Applies the phase's `enter` to `state` seed by seed, with the init stream's key for phase `index`."""
     if phase.enter is None:
         return state
     states = [
-        phase.enter(jax.random.fold_in(key, 1 + index), jax.tree.map(lambda leaf, i=i: leaf[i], state), batches())
-        for i, key in enumerate(keys)
+        phase.enter(jax.random.fold_in(key, 1 + index), of_seed(state, i), batches()) for i, key in enumerate(keys)
     ]
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+    return stacked(*states)
 
 
 class Anew(NamedTuple):
