@@ -15,7 +15,7 @@ from jaxgen.dependencies import own_code, sources
 from jaxgen.errors import UserError
 from jaxgen.model import Model, Spec
 from jaxgen.training import engine
-from jaxgen.training.contract import check_contract, made, slow_convolutions
+from jaxgen.training.contract import check_contract, equations, made, slow_convolutions
 from jaxgen.training.environment import environment
 from jaxgen.training.settings import Settings
 
@@ -176,4 +176,6 @@ def _has_bfloat16(model: Model, spec: Spec, batch_size: int) -> bool:
     """True if a phase's step has a bfloat16 value: traced, not computed."""
     key, batch = jax.random.key(0), engine.blank_batch(spec, model.needs, batch_size)
     state = jax.eval_shape(model.init, key)
-    return any("bf16[" in str(jax.make_jaxpr(phase.step)(key, state, batch)) for phase in model.phases)
+    steps = (jax.make_jaxpr(phase.step)(key, state, batch) for phase in model.phases)
+    values = (value.aval for step in steps for equation in equations(step.jaxpr) for value in equation.outvars)
+    return any(getattr(value, "dtype", None) == jnp.bfloat16 for value in values)
