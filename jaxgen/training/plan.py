@@ -168,7 +168,7 @@ def _made(module: Any, config: Any, spec: Spec) -> Model:
     model = _MADE.pop(key, None) or module.make(config, spec)
     _MADE[key] = model  # the newest is last
     for old in list(_MADE)[: -engine.KEPT]:
-        del _MADE[old]
+        _MADE.pop(old, None)  # another thread may have been here
     return model
 
 
