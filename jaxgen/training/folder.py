@@ -337,7 +337,7 @@ def restore(path: Path, plan: Plan, step: int) -> Restored:
         UserError: it belongs to another run, or the model's parameters have changed.
     """
     settings = plan.settings
-    like = jax.eval_shape(jax.vmap(plan.model.init), engine.all_streams(settings.seeds).init)
+    like = jax.eval_shape(engine.of_all_seeds(plan.model.init), engine.all_streams(settings.seeds).init)
     with Checkpoints(path / CHECKPOINTS) as checkpoints:
         tree, content = checkpoints.restore(step, like._asdict(), belonging(plan.described(), plan.dataset.fingerprint))
     state = State(**tree)
