@@ -99,6 +99,8 @@ FUNCTIONS = {
     "cut": (lambda x: lax.rev(lax.slice(x, (0, 1, 1), (2, 6, 4), (1, 2, 1)), (0, 2)), X),
     "padded": (lambda x: lax.pad(x, jnp.float32(0.5), [(1, 0, 0), (-2, 3, 0), (0, -1, 0)]), X),
     "split": (lambda x: sum(part * n for n, part in enumerate(jnp.split(x, [1, 3, 4], axis=1)[:1], 2)), X),
+    "unstacked": (lambda x: sum(part * n for n, part in enumerate(jnp.unstack(x, axis=1), 2)), X),
+    "stacked": (lambda x: jnp.stack([x, jnp.ones((2, 6, 4)), 2 * x], axis=1), X),
     "repeated": (lambda x: x.repeat(2, axis=1)[:, :, None] * jnp.ones((1, 3, 1)), X),
     "reduced": (lambda x: jax.nn.softmax(x, axis=1).sum(1) + x.max(1) - x.min(1) + x.mean((0, 1)), X),
     "argmax": (lambda x: x.argmax(1) + jnp.cumsum(x, axis=2).argmax(1), X),
