@@ -133,7 +133,7 @@ def _wanted(asked: Collection[str], run: Run) -> set[str]:
     wanted, plan = {*asked}, run.plan
     if wanted & {"stablehlo", "hub"}:
         wanted.add("safetensors")
-    lacking = programs.lacks(plan)
+    lacking = programs.lacks(plan) if wanted & {"stablehlo", "hub"} else ""
     if "stablehlo" in wanted and lacking:
         raise UserError(f"{plan.model_name} {lacking}, so there is no program of it in stablehlo")
     if "hub" in wanted and not lacking:

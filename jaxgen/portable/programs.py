@@ -3,8 +3,8 @@
 A program is a function of a training seed's weights (`jaxgen.portable.weights`), so that one serves all seeds and is
 small, and of a fixed number of images:
 
-sample-NUM    (weights, seed uint32 []) -> NUM samples. With a training seed's weights and the seed itself they are the
-              first NUM of `jaxgen sample` for it; any other number gives others.
+sample-NUM    (weights, seed uint32 []) -> NUM samples. With a training seed's weights and the seed itself they are
+              those of `jaxgen sample --num NUM` for it; any other number gives others.
 decode-NUM    (weights, z [NUM, ...]) -> what the model decodes from latents z: images in [0, 1].
 
 A conditional model's programs take a dict of conditions as well: {"label": int32 [NUM]} or {"caption": int32 [NUM,
@@ -31,6 +31,7 @@ NUMBERS = (1, 64)
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 NONE: Condition = MappingProxyType({})
+"""The condition of a model that is not conditional."""
 
 FOLDER, SUFFIX = "programs", ".jaxexport"
 

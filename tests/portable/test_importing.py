@@ -124,6 +124,12 @@ def test_data_from_is_for_a_users_own_data(exported, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_name_that_orbax_cannot_save_in_is_refused(exported, tmp_path):
+    with pytest.raises(UserError, match=r"a run cannot be saved in .*a\[b: orbax takes \[ for a pattern"):
+        import_run(exported, tmp_path / "a[b")
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_command(own, exported, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert cli.main(["import", str(exported)]) == 0
