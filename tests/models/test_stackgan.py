@@ -191,7 +191,7 @@ def test_a_stages_step_is_its_turns(stage, start):
     found = start.after[stage]
 
     def close(a, b):
-        largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(b))
+        largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(b))
         jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-4 * largest), a, b)
 
     close(found.extra[stage], own.extra)

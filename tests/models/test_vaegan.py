@@ -95,7 +95,7 @@ def test_whom_a_loss_teaches(name, play, state, x, whole):
 
 
 def check_close(found, expected):
-    largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(expected))
+    largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(expected))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4 * largest), found, expected)
 
 
