@@ -128,7 +128,7 @@ def latents_shapes(model: Model, num: int) -> PyTree:
 
 
 def _sampler(model: Model, spec: Spec, num: int) -> Program:
-    draw, given = engine.sample_program(model), condition_shapes(model, spec, num)
+    draw, given = engine.sample_program(model.sampler), condition_shapes(model, spec, num)
 
     def run(state, seed, condition=NONE):
         of_one = jax.tree.map(lambda leaf: leaf[None], (sampling_key(seed), state, dict(condition)))
