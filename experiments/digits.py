@@ -7,9 +7,21 @@ Bayes (exact) and of the VAE (a bound) are of the 256 levels.
 
     jaxgen compare experiments/digits.py
 
-Time: 3 to 9 minutes on 2 CPU cores, compilation included. Expected: by the Fréchet distance of features and by the
-distance of patches alike, real images are best, then the DCGAN, the VAE, and Naive Bayes' speckled digits, all far
-below the untrained rows.
+Time: 3 to 9 minutes on 2 CPU cores, compilation included (420 s of processor time). Expected: by the Fréchet distance
+of features and by the distance of patches alike, real images are best, then the DCGAN, the VAE, and Naive Bayes'
+speckled digits, all far below the untrained rows.
+
+Measured on a CPU (jax 0.10.2), mean and half of the 95% t interval over the seeds:
+
+    row            FD-digits    SWD         recognized   log p, 256 levels (nats)
+    real             6.1        12.7        0.998
+    naive_bayes    155.9 6.4    104.9 0.9   0.001        -1126.5, exact
+    vae             98.3 13.4    31.9 3.1   0.636         -858.9 2.6, a bound
+    dcgan           29.0 8.6     19.2 1.2   0.796
+
+All three comparisons declared below show a difference (Holm-adjusted p 0.024 each). The judge is sure of none of Naive
+Bayes' samples, whose precision is as high as that of real images all the same: their features are near those of real
+ones.
 """
 
 from jaxgen.comparison import Arm, Comparison, Experiment

@@ -1,5 +1,8 @@
 """Differences between the versions of JAX that jaxgen supports: 0.7.2 (Google Colab's) and later."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from jax import Array, lax, typeof
 
 
@@ -18,3 +21,11 @@ def made_varying(a: Array, axes: frozenset[str]) -> Array:
     if hasattr(lax, "pcast"):
         return lax.pcast(a, tuple(axes), to="varying")
     return lax.pvary(a, tuple(axes))  # before 0.9
+
+
+def scan_counts(params: Mapping[str, Any]) -> tuple[int, int]:
+    """Numbers of constants and of carried arrays, by the parameters of an equation of `lax.scan`."""
+    if "ft_in" in params:
+        constants, carried, _ = params["ft_in"].unpack()
+        return len(constants), len(carried)
+    return params["num_consts"], params["num_carry"]  # before 0.12

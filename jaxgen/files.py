@@ -1,7 +1,10 @@
-"""Files that are written whole, and checked before the work whose result they are to hold."""
+"""Files and folders that are written whole, and checked before the work whose result they are to hold."""
 
+import contextlib
 import errno
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from jaxgen.errors import UserError
@@ -53,6 +56,32 @@ def write_new(path: Path, content: bytes) -> None:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill, which becomes the one at `path` whole or, after an error, not at all.
+
+    Raises UserError if a folder with other content exists; one with the same content is left as it is.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f"{path.name}.", dir=path.parent) as temporary:
+        made = Path(temporary) / "made"
+        made.mkdir()
+        yield made
+        if os.path.lexists(path):
+            there = contents(path)
+            if there == contents(made):
+                return
+            if there or not path.is_dir():
+                raise UserError(f"{path} exists with another content; choose another --out")
+            path.rmdir()
+        made.rename(path)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """The files of a folder, at any depth, by their relative paths."""
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
 def _part(path: Path, content: bytes) -> Path:

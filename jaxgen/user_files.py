@@ -61,11 +61,8 @@ def _sources_below(folder: Path) -> Iterator[None]:
             raise ImportError(f"{path} is not a user's", path=path)
         return machinery.FileFinder(path, *loaders)
 
-    def forget() -> None:  # finders are kept by path
-        for path in [each for each in sys.path_importer_cache if Path(each).resolve().is_relative_to(folder)]:
-            del sys.path_importer_cache[path]
-
-    forget()
+    finders = dict(sys.path_importer_cache)  # kept by path: none of them is used, and none made meanwhile is kept
+    sys.path_importer_cache.clear()
     sys.path_hooks.insert(0, finder)
     sys.path.insert(0, str(folder))
     _EXECUTED.clear()
@@ -74,7 +71,8 @@ def _sources_below(folder: Path) -> Iterator[None]:
     finally:
         sys.path.remove(str(folder))
         sys.path_hooks.remove(finder)
-        forget()
+        sys.path_importer_cache.clear()
+        sys.path_importer_cache.update(finders)
 
 
 def load_file(path: Path, kind: str) -> Loaded:
@@ -105,7 +103,10 @@ def _content(file: Path) -> bytes | None:
 
 def _loaded(path: Path, name: str) -> Loaded:
     folder = path.parent.resolve()
-    others = {each: sys.modules.pop(each) for each in list(sys.modules) if _of_a_user(each, folder)}
+    tops = {each.partition(".")[0] for each in list(sys.modules)}
+    tops = {top for top in tops if (folder / f"{top}.py").exists() or (folder / top).is_dir()}
+    users = [each for each in list(sys.modules) if each.partition(".")[0] in tops and _own(each)]
+    others = {each: sys.modules.pop(each) for each in users}
     earlier = {each: module for each, module in sys.modules.items() if each == name or each.startswith(f"{name}.")}
     before = set(sys.modules)
     loader = _Source(name, str(path))
@@ -160,9 +161,3 @@ def _beside(name: str, folder: Path) -> Path | None:
     """The file of a module, if it is a user's own and lies below `folder`."""
     path = _own(name)
     return path if path and path.is_relative_to(folder) else None
-
-
-def _of_a_user(name: str, folder: Path) -> bool:
-    """True if a module is a user's own and a file below `folder` has its name."""
-    top = folder / name.partition(".")[0]
-    return (top.with_suffix(".py").exists() or top.is_dir()) and _own(name) is not None

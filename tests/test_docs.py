@@ -75,7 +75,8 @@ def test_the_faults_are_those_that_were_counted():
 def test_every_command_has_a_row_and_an_example():
     table = [(row[0].split()[1].strip("`"), row[2].split()[1].strip("`")) for row in rows("README.md", "command")]
     expected = "models train runs verify sign digest sample explore verify-image evaluate evaluate metrics compare card"
-    assert table == [(name, name) for name in f"{expected} data data data extractor keys".split()]
+    expected += " export import data data data extractor keys"
+    assert table == [(name, name) for name in expected.split()]
     assert {name for name, _ in table} == set(commands.COMMANDS)
 
 
@@ -175,6 +176,8 @@ def parsed(monkeypatch):
         "jaxgen.evaluation": "evaluate",
         "jaxgen.comparison": "compare",
         "jaxgen.report.card": "write_card",
+        "jaxgen.portable.exporting": "export",
+        "jaxgen.portable.importing": "import_run",
         "jaxgen.evaluation.inception": "convert",
         "jaxgen.cli.tables": "models_table",
     }
@@ -206,7 +209,7 @@ def test_a_command_is_understood(example, parsed):
 
 def test_every_option_is_one():
     known = set(SETTINGS) | {"--out", "--resume", "--deterministic", "--distributed", "--wandb", "--all"}  # commands'
-    known |= {"--comparison"}
+    known |= {"--comparison", "--to"}
     known |= {"--kind", "--num", "--steps", "--dims", "--around", "--groups", "--checkpoint", "--images", "--from"}
     known |= {"--caption", "--captions", "--watermark", "--keyed", "--sign", "--trust", "--key", "--run", "--reference"}
     for name in models.MODELS:

@@ -13,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PAGE = {f"jaxgen/report/{name}" for name in ("page.html", "page_parts.html", "page.css", "page.js", "card.md")}
+PAGE |= {f"jaxgen/portable/{name}" for name in ("interpreter.js", "page.html", "page.css", "page.js", "usage.md")}
 WEIGHTS = {
     f"jaxgen/evaluation/weights/{name}-{role}.safetensors"
     for name in ("digits", "mnist", "fashion_mnist")

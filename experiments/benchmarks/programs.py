@@ -301,7 +301,7 @@ def programs(case: Case, how: str, devices: Mesh | None = None) -> list[Program]
         useful = SEEDS * useful_flops(draw, key, state, asked, trips=1)  # XLA too counts a loop of unknown length once
         shares = {name: ShapeDtypeStruct((SEEDS, *entry.shape), entry.dtype) for name, entry in asked.items()}
         operands = (sample_keys, states, SAMPLES, _placed(devices, shares, "seeds"))
-        found.append(Program("sample", engine.sample_program(model), operands, states, useful))
+        found.append(Program("sample", engine.sample_program(model.sampler), operands, states, useful))
     return found
 
 

@@ -630,6 +630,63 @@ def card_command(argv: list[str]) -> None:
     parse(card, rest, "jaxgen card RUN")
 
 
+def export_command(argv: list[str]) -> None:
+    """Export a run: weights (safetensors), programs without jaxgen, ONNX, a folder for the hub.
+
+    Each format is read back and compared to the run.
+    """
+    path, rest = _first(argv, "export", "a run folder", "RUN")
+
+    def export_(to: tuple[str, ...] = ("safetensors",), checkpoint: str = "newest", out: Path | None = None) -> None:
+        """Export a run: weights (safetensors), programs without jaxgen, ONNX, a folder for the hub.
+
+        Each format is read back and compared to the run before the folder appears. Nothing uses the network.
+
+        Args:
+            to: safetensors: weights, of which `jaxgen import` makes the run again; stablehlo: also samplers and
+                decoders that need JAX but not jaxgen; onnx: decoders for any ONNX runtime; hub: the first two with a
+                model card for the Hugging Face hub
+            checkpoint: newest, a step, or best (each seed's own, by the run's keep_best)
+            out: the folder; RUN-export if not given
+        """
+        _use_cpu()
+        from jaxgen.portable.exporting import export
+        from jaxgen.training.compiled import keep_compiled
+
+        keep_compiled()
+        print(export(path, to, checkpoint=checkpoint, out=out))
+
+    parse(export_, rest, "jaxgen export RUN")
+
+
+def import_command(argv: list[str]) -> None:
+    """Make a run of an exported folder, which samples and digests as the original.
+
+    The last lines printed are those of `jaxgen digest`.
+    """
+    path, rest = _first(argv, "import", "an exported folder", "FOLDER")
+
+    def import_(data_from: Path | None = None, out: Path | None = None) -> None:
+        """Make a run of an exported folder, which samples and digests as the original.
+
+        Every file is checked against the sha256 that was exported. If the folder has a model.py, it is run: read it
+        first. The last lines printed are those of `jaxgen digest`.
+
+        Args:
+            data_from: where the run's data are here, if they are files of a user's own; only scores need them
+            out: the run folder, which must not exist; runs/NAME, by the exported folder's name, if not given
+        """
+        _use_cpu()
+        from jaxgen.portable.importing import import_run
+        from jaxgen.training import open_run
+
+        run = import_run(path, out, data_from)
+        print(run)
+        _print_digests(open_run(run))
+
+    parse(import_, rest, "jaxgen import FOLDER")
+
+
 def data_command(argv: list[str]) -> None:
     """Datasets: list them, prepare one, or show its examples.
 
@@ -764,6 +821,8 @@ COMMANDS: dict[str, Callable[[list[str]], int | None]] = {
     "metrics": metrics_command,
     "compare": compare_command,
     "card": card_command,
+    "export": export_command,
+    "import": import_command,
     "data": data_command,
     "extractor": extractor_command,
     "keys": keys_command,

@@ -336,7 +336,6 @@ def load(name: Any, *, progress: bool = True, **options: Any) -> Dataset:
         inconsistent or were changed since, or the cache folder cannot be written.
     """
     from jaxgen.data import subsets
-    from jaxgen.data.mesh_features import Meshes, reference_and_target
     from jaxgen.data.store import decoded
 
     name = name if isinstance(name, str) else given.named(name)
@@ -354,6 +353,8 @@ def load(name: Any, *, progress: bool = True, **options: Any) -> Dataset:
         raise UserError(f"dataset {name} has no files that could be damaged, so skip_bad is not for it")
     reference = None
     if faces is not None:
+        from jaxgen.data.mesh_features import Meshes, reference_and_target  # imports much of scipy
+
         reference, target = reference_and_target(splits["train"]["mesh"])
         splits = {split: Meshes(entries, faces, reference, target) for split, entries in splits.items()}
     kept, note = subsets.hide(splits["train"], chosen)
@@ -440,7 +441,6 @@ def _spec(train, classes, mean, faces, reference, vocabulary, mixture, binary) -
     import jax
 
     from jaxgen.data import subsets
-    from jaxgen.data.mesh_features import sizes
     from jaxgen.model import Spec
 
     entries = {
@@ -449,6 +449,8 @@ def _spec(train, classes, mean, faces, reference, vocabulary, mixture, binary) -
         if name != subsets.ALL_LABELS
     }
     if faces is not None:
+        from jaxgen.data.mesh_features import sizes
+
         features = sizes(faces, len(reference))
         entries |= {kind: jax.ShapeDtypeStruct((size,), np.float32) for kind, size in features.items()}
     return Spec(

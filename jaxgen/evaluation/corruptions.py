@@ -101,7 +101,7 @@ REJECTED: tuple[Callable[[Generator, np.ndarray, np.ndarray], np.ndarray], ...] 
     _between(salt_and_pepper, 0.2, 0.5),
     _between(gaussian_noise, 80, 160),
 )
-"""What a judge learns to reject: functions of a generator, images and labels."""
+"""Kinds of images that a judge learns to reject: functions of a generator, images and labels."""
 
 
 def rejected(images: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:

@@ -223,9 +223,20 @@ def write_weights(path: Path, flat: dict[str, np.ndarray], described: dict[str, 
     part.replace(path)
 
 
+_LOADED: dict[str, Extractor] = {}
+"""Extractors by their header, so that a process compiles each one once."""
+
+
 def load_classifier(path: Path) -> Extractor:
     """Loads the extractor in a classifier's file. Raises UserError if it is not such a file, or was changed."""
     flat, described = read_weights(path)
+    content = json.dumps(described, sort_keys=True)  # has the sha256 of the weights
+    if content not in _LOADED:
+        _LOADED[content] = _extractor(path, flat, described)
+    return _LOADED[content]
+
+
+def _extractor(path: Path, flat: dict[str, np.ndarray], described: dict[str, Any]) -> Extractor:
     try:
         rejects = described.get("rejects", False)
         model = _classifier(described["config"], tuple(described["image"]), described["classes"] + rejects)

@@ -5,6 +5,7 @@ returns the scores of all seeds per column.
 """
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -22,8 +23,9 @@ from jaxgen.metrics.diversity import SIDE
 from jaxgen.metrics.mesh_errors import box_diagonal, middle_changes, pca_reconstructed, vertex_errors
 from jaxgen.metrics.reconstruction import reconstruction_errors
 from jaxgen.metrics.sentences import bleu, scenes, truth
-from jaxgen.model import Array, Model, State
+from jaxgen.model import Array, Latents, Model, State
 from jaxgen.nn.image import from_unit, to_binary
+from jaxgen.training.engine import KEPT, of_seed, over_seeds
 
 Scores = dict[str, list[float]]
 
@@ -42,8 +44,7 @@ IN_TURN = 20
 
 def log_prob(model: Model, keys: Array, state: State, dataset: Dataset, scoring: Scoring) -> Scores:
     """Mean log-likelihood, exact or a bound, as the model defines it."""
-    each = jax.vmap(model.likelihood.log_prob, in_axes=(0, 0, None))
-    values = _over_test(each, model, keys, state, dataset).mean(axis=1)
+    values = _over_test(model.likelihood.log_prob, model, keys, state, dataset).mean(axis=1)
     scores = {f"log_prob_{model.likelihood.space}": values.tolist()}
     if model.likelihood.space == "uint8":
         dimensions = int(np.prod(dataset.spec.image_shape))
@@ -54,14 +55,14 @@ def log_prob(model: Model, keys: Array, state: State, dataset: Dataset, scoring:
 
 def accuracy(model: Model, keys: Array, state: State, dataset: Dataset, scoring: Scoring) -> Scores:
     """Share of the test images that are classified correctly."""
-    labels = _over_test(_predicted(model, "label"), model, keys, state, dataset).argmax(-1)
+    labels = _over_test(_keyless(model.predict["label"]), model, keys, state, dataset).argmax(-1)
     known = np.asarray(dataset.test["label"][:]) >= 0
     return {"accuracy": (labels == dataset.test["label"])[:, known].mean(axis=1).tolist()}
 
 
 def codes(model: Model, keys: Array, state: State, dataset: Dataset, scoring: Scoring) -> Scores:
     """Error of the inferred categorical code as a classifier."""
-    infer = _predicted(model, "code")
+    infer = _keyless(model.predict["code"])
     train, test = (_over(infer, model, keys, state, examples).argmax(-1) for examples in (dataset.train, dataset.test))
     labels = dataset.train["label"][:], dataset.test["label"][:]
     return {"code_error": [code_error(a, labels[0], b, labels[1]) for a, b in zip(train, test, strict=True)]}
@@ -70,10 +71,10 @@ def codes(model: Model, keys: Array, state: State, dataset: Dataset, scoring: Sc
 def written_captions(model: Model, keys: Array, state: State, dataset: Dataset, scoring: Scoring) -> Scores:
     """Nats a word and perplexity of the test captions, each caption's end a word, and BLEU-4 of written ones."""
     given = np.asarray(dataset.test["caption"][:])
-    nats = -_over_test(_predicted(model, "word_log_prob"), model, keys, state, dataset)
+    nats = -_over_test(_keyless(model.predict["word_log_prob"]), model, keys, state, dataset)
     each = nats.sum(axis=(1, 2)) / ((given > 0).sum() + given.any(axis=1).sum())
     references = [words[words > 0].tolist() for words in np.where(given == UNKNOWN, NOBODYS, given)]
-    made = _over_test(_predicted(model, "caption"), model, keys, state, dataset)
+    made = _over_test(_keyless(model.predict["caption"]), model, keys, state, dataset)
     texts = [[words[words > 0].tolist() for words in of_seed] for of_seed in made]
     return {
         "caption_nats": each.tolist(),
@@ -84,7 +85,7 @@ def written_captions(model: Model, keys: Array, state: State, dataset: Dataset, 
 
 def caption_truth(model: Model, keys: Array, state: State, dataset: Dataset, scoring: Scoring) -> Scores:
     """Shares of the captions written of test images that are true, distinct and of all detail, and their length."""
-    made = _over_test(_predicted(model, "caption"), model, keys, state, dataset)
+    made = _over_test(_keyless(model.predict["caption"]), model, keys, state, dataset)
     seen = scenes(dataset.test["image"][:])
     found = [truth(seen, dataset.vocabulary.decode(of_seed)) for of_seed in made]
     return {name: [each[name] for each in found] for name in found[0]}
@@ -112,8 +113,7 @@ def ais(model: Model, keys: Array, state: State, dataset: Dataset, scoring: Scor
 
 def active_units(model: Model, keys: Array, state: State, dataset: Dataset, scoring: Scoring) -> Scores:
     """Number of latents whose posterior mean varies over the test images."""
-    encode = jax.vmap(lambda key, state, batch: model.latents.encode(state, batch), in_axes=(0, 0, None))
-    means = _over_test(encode, model, keys, state, dataset)
+    means = _over_test(_keyless(model.latents.encode), model, keys, state, dataset)
     each = [seed.reshape(len(seed), -1) for seed in means]
     active = [evidence.active_units(one).active if np.isfinite(one).all() else np.nan for one in each]
     return {"active_units": [float(number) for number in active]}
@@ -121,22 +121,13 @@ def active_units(model: Model, keys: Array, state: State, dataset: Dataset, scor
 
 def rate_distortion(model: Model, keys: Array, state: State, dataset: Dataset, scoring: Scoring) -> Scores:
     """Mean rate and mean distortion."""
-
-    def both(key, state, batch):
-        return jnp.stack(evidence.rate_distortion(key, model.latents, state, batch), axis=-1)
-
-    values = _over_test(jax.vmap(both, in_axes=(0, 0, None)), model, keys, state, dataset).mean(axis=1)
+    values = _over_test(_rate_and_distortion(model.latents), model, keys, state, dataset).mean(axis=1)
     return {"rate": values[:, 0].tolist(), f"distortion_{model.likelihood.space}": values[:, 1].tolist()}
 
 
 def reconstruction(model: Model, keys: Array, state: State, dataset: Dataset, scoring: Scoring) -> Scores:
     """Mean errors of decoded codes; for a model of bits, against the images as bits."""
-
-    def reconstructed(key, state, batch):
-        asked = {name: batch[name] for name in model.conditions}
-        return from_unit(model.latents.decode(state, model.latents.encode(state, batch), asked)["image"])
-
-    images = _over_test(jax.vmap(reconstructed, in_axes=(0, 0, None)), model, keys, state, dataset)
+    images = _over_test(_reconstruction(model.latents, model.conditions), model, keys, state, dataset)
     real, of = dataset.test["image"][:], ""
     if model.likelihood and model.likelihood.space == "binary":
         real, of = (255 * np.asarray(to_binary(real))).astype(np.uint8), "_binary"
@@ -154,10 +145,10 @@ def vertex_error(model: Model, keys: Array, state: State, dataset: Dataset, scor
         return codes.reshape(len(codes), -1), model.latents.decode(state, codes, asked)["mesh"]
 
     def meshes(*given):
-        return jax.vmap(reconstructed, in_axes=(0, 0, None))(*given)[1]
+        return reconstructed(*given)[1]
 
     first = next(pipeline.batches({name: dataset.test[name] for name in model.needs}, 1))
-    own = jax.tree.map(lambda leaf: leaf[0], state)
+    own = of_seed(state, 0)
     latents = jax.eval_shape(reconstructed, keys[0], own, first)[0].shape[1]
     percent = 100 / box_diagonal(dataset.train["aligned"].mean(0).reshape(-1, 3))
     real, seeds = dataset.test["mesh"][:], len(keys)
@@ -175,8 +166,7 @@ def vertex_error(model: Model, keys: Array, state: State, dataset: Dataset, scor
 
 def mesh_paths(model: Model, keys: Array, state: State, dataset: Dataset, scoring: Scoring) -> Scores:
     """Changes of edge lengths and volumes in the middle of decoded paths, and of straight paths of vertices."""
-    encode = jax.vmap(lambda key, state, batch: model.latents.encode(state, batch), in_axes=(0, 0, None))
-    codes = _over_test(encode, model, keys, state, dataset)
+    codes = _over_test(_keyless(model.latents.encode), model, keys, state, dataset)
     rng = np.random.Generator(np.random.Philox(scoring.sampling_seed))
     num = codes.shape[1]
     pairs = np.stack([rng.permutation(num)[:2] for _ in range(PAIRS)], axis=1)
@@ -195,19 +185,36 @@ def mesh_paths(model: Model, keys: Array, state: State, dataset: Dataset, scorin
     return scores
 
 
-def _predicted(model: Model, name: str) -> Callable:
-    """Function (keys, state, batch) -> logits [seeds, batch, ...] of a prediction."""
-    return jax.vmap(lambda key, state, batch: model.predict[name](state, batch), in_axes=(0, 0, None))
+# Functions (key, state, batch) of one seed: the same one again for the same model, so that they are compiled once
+
+
+@lru_cache(KEPT)
+def _keyless(function: Callable) -> Callable:
+    return lambda key, state, batch: function(state, batch)
+
+
+@lru_cache(KEPT)
+def _rate_and_distortion(latents: Latents) -> Callable:
+    return lambda *given: jnp.stack(evidence.rate_distortion(given[0], latents, *given[1:]), axis=-1)
+
+
+@lru_cache(KEPT)
+def _reconstruction(latents: Latents, conditions: tuple[str, ...]) -> Callable:
+    def reconstructed(key, state, batch):
+        asked = {name: batch[name] for name in conditions}
+        return from_unit(latents.decode(state, latents.encode(state, batch), asked)["image"])
+
+    return reconstructed
 
 
 def _over_test(function: Callable, model: Model, keys: Array, state: State, dataset: Dataset) -> np.ndarray:
-    """Applies `function` (keys, state, batch) -> [seeds, batch, ...] to all test examples: [seeds, num, ...]."""
+    """Applies `function` (key, state, batch) -> [batch, ...] for every seed to all test examples: [seeds, num, ...]."""
     return _over(function, model, keys, state, dataset.test)
 
 
 def _over(function: Callable, model: Model, keys: Array, state: State, examples: Mapping[str, Any]) -> np.ndarray:
     """Applies it to all examples of a split."""
-    jitted = jax.jit(function)
+    jitted = over_seeds(function, (0, 0, None))
     entries = {name: examples[name] for name in model.needs}
     rows = [
         jax.device_get(jitted(jax.vmap(jax.random.fold_in, (0, None))(keys, i), state, batch))
@@ -220,16 +227,15 @@ def _over(function: Callable, model: Model, keys: Array, state: State, examples:
 def _in_turn(
     function: Callable, model: Model, keys: Array, state: State, dataset: Dataset, num: int | None
 ) -> list[float]:
-    """Mean of `function` (key, state, batch) -> [batch] over `num` evenly spaced test examples, seed by seed."""
-    jitted = jax.jit(function)
+    """Mean of a program (key, state, batch) -> [batch] over `num` evenly spaced test examples, seed by seed."""
     total = len(dataset.test[dataset.spec.subject])
     num = min(num or total, total)
     spaced = np.arange(num) * total // num  # the first ones may be unrepresentative: MNIST's are by neater writers
     entries = {name: dataset.test[name][spaced] for name in model.needs}
     means = []
     for seed, key in enumerate(keys):
-        own = jax.tree.map(lambda leaf, seed=seed: leaf[seed], state)
+        own = of_seed(state, seed)
         batches = enumerate(pipeline.batches(entries, IN_TURN))
-        rows = [jax.device_get(jitted(jax.random.fold_in(key, i), own, batch)) for i, batch in batches]
+        rows = [jax.device_get(function(jax.random.fold_in(key, i), own, batch)) for i, batch in batches]
         means.append(float(np.concatenate(rows)[:num].astype(np.float64).mean()))
     return means

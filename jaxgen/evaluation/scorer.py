@@ -382,7 +382,8 @@ class Scorer:
         going = np.flatnonzero([seed not in diverged for seed in seeds])
         if not len(going):
             return {}
-        keys, state = keys[going], jax.tree.map(lambda leaf: leaf[going], state)
+        if diverged:
+            keys, state = engine.of_seed((keys, state), going)
         of_seeds: dict[str, list[float]] = {}
         given = ["label" in plan.model.conditions, "caption" in plan.model.conditions]
         if plan.model.sampler and self.requested.families(SAMPLES, None, *given):

@@ -1,7 +1,6 @@
 """Errors and statistics of meshes of one connectivity, and PCA as the baseline of their reconstruction."""
 
 import numpy as np
-from sklearn.decomposition import PCA
 
 from jaxgen.deformation import aligned, edges, neighbors, polar
 
@@ -56,6 +55,8 @@ def pca_reconstructed(train, test, components: int) -> np.ndarray:
 
     There are at most N - 1 components, and d.
     """
+    from sklearn.decomposition import PCA  # takes long to import
+
     train = np.asarray(train, np.float64)
     components = min(components, len(train) - 1, train.shape[1])
     solver = "arpack" if components < min(train.shape) else "full"

@@ -4,6 +4,7 @@ Paths are taken in float64 with NumPy: they are the same on every device.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -13,10 +14,11 @@ import optax
 from scipy.special import ndtri
 
 from jaxgen.data import pipeline
-from jaxgen.model import Array, Condition, Model, State
+from jaxgen.model import Array, Batch, Condition, Latents, Model, Prior, State
 from jaxgen.nn.image import from_unit
 from jaxgen.nn.optimizer import descend
 from jaxgen.training.draws import AT_ONCE, example
+from jaxgen.training.engine import KEPT, of_seed, over_seeds
 
 PARALLEL = 1e-7
 """Sine of the angle between two directions below which the line replaces the arc."""
@@ -121,8 +123,7 @@ def active_dimensions(codes) -> np.ndarray:
 
 def drawn(model: Model, keys: Array, state: State, num: int) -> np.ndarray:
     """Latents drawn from the prior: float32 [seeds, num, ...]."""
-    draw = jax.jit(jax.vmap(lambda key, state: model.latents.prior.sample(key, state, num)))
-    return jax.device_get(draw(keys, state))
+    return jax.device_get(over_seeds(_prior_draws(model.latents.prior, num), (0, 0))(keys, state))
 
 
 def encoded(model: Model, state: State, entries: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -137,14 +138,7 @@ def reconstructed(
 
     They are decoded from the codes of `levels` alone, if any are given.
     """
-
-    def reconstruct(state, batch):
-        condition, codes = {name: batch[name] for name in model.conditions}, model.latents.encode(state, batch)
-        return example(
-            model.latents.decode, state, {name: codes[name] for name in levels} if levels else codes, condition
-        )
-
-    return _over_examples(reconstruct, state, entries)
+    return _over_examples(_reconstruction(model.latents, model.conditions, tuple(levels)), state, entries)
 
 
 def inverted(model: Model, state: State, images: np.ndarray, condition: Condition) -> np.ndarray:
@@ -176,17 +170,12 @@ def inverted(model: Model, state: State, images: np.ndarray, condition: Conditio
         return within(v), errors(v, state)
 
     keys = jax.random.split(jax.random.key(0), STARTS)
-    shape = jax.eval_shape(lambda state: model.latents.prior.sample(keys[0], state, len(images)), of_first(state)).shape
+    shape = jax.eval_shape(_prior_draws(model.latents.prior, len(images)), keys[0], of_seed(state, 0)).shape
     starts = START * jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
     run = jax.jit(jax.vmap(jax.vmap(descended, in_axes=(0, None)), in_axes=(None, 0)))
     codes, left = jax.device_get(run(starts, state))  # [seeds, starts, num, ...]
     best = left.argmin(1)
     return codes[np.arange(len(codes))[:, None], best, np.arange(len(images))]
-
-
-def of_first(state: State) -> State:
-    """The first seed's part of a state."""
-    return jax.tree.map(lambda leaf: leaf[0], state)
 
 
 def logits(model: Model, state: State, entries: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -220,9 +209,26 @@ def between(model: Model, state: State, codes: Any, captions: np.ndarray, shares
     return np.concatenate([jax.device_get(jitted(state, *part)) for part in parts], axis=1)
 
 
+# Functions of one seed: the same one again for the same model, so that `over_seeds` has its program
+
+
+@lru_cache(KEPT)
+def _prior_draws(prior: Prior, num: int) -> Callable:
+    return lambda key, state: prior.sample(key, state, num)
+
+
+@lru_cache(KEPT)
+def _reconstruction(of: Latents, conditions: tuple[str, ...], levels: tuple[str, ...]) -> Callable:
+    def reconstruct(state: State, batch: Batch) -> Array:
+        condition, codes = {name: batch[name] for name in conditions}, of.encode(state, batch)
+        return example(of.decode, state, {name: codes[name] for name in levels} if levels else codes, condition)
+
+    return reconstruct
+
+
 def _over_examples(function: Callable, state: State, entries: Mapping[str, np.ndarray]) -> np.ndarray:
     """Applies `function` (state, batch) -> [batch, ...] for every seed to all examples: [seeds, num, ...]."""
-    jitted = jax.jit(jax.vmap(function, in_axes=(0, None)))
+    jitted = over_seeds(function, (0, None))
     num = len(next(iter(entries.values())))
     parts = [jax.device_get(jitted(state, batch)) for batch in pipeline.batches(entries, min(num, AT_ONCE))]
     return np.concatenate(parts, axis=1)[:, :num]

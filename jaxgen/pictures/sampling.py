@@ -3,7 +3,6 @@
 import io
 import os
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -18,7 +17,7 @@ from jaxgen.data.readers.image_folder import folder_names
 from jaxgen.data.vocabulary import tokenize
 from jaxgen.drawing import stacked, to_animation, to_png
 from jaxgen.errors import UserError
-from jaxgen.files import check_writable, expanded, write_new
+from jaxgen.files import check_writable, contents, expanded, new_folder, write_new
 from jaxgen.model import Model
 from jaxgen.pictures import latents, sealing
 from jaxgen.pictures.kinds import FOLDER, KINDS, Asked, Drawn, Kind, scale_of
@@ -232,21 +231,14 @@ def _write_folder(out: Path, files: Mapping[str, File], seal: Seal | None) -> No
         return seal.holds(there, file.content, seed=file.seed, index=file.number)
 
     if out.exists():
-        there = {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+        there = contents(out)
         if there.keys() == files.keys() and all(holds(there[path], file) for path, file in files.items()):
             return
-        if there:
-            raise UserError(f"{out} exists with another content; choose another --out")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f"{out.name}.", dir=out.parent) as temporary:
-        made = Path(temporary) / "made"
+    with new_folder(out) as made:
         for path, file in files.items():
             content = seal.signed(file.content, seed=file.seed, index=file.number) if seal else file.content
             (made / path).parent.mkdir(parents=True, exist_ok=True)
             (made / path).write_bytes(content)
-        if out.exists():
-            out.rmdir()
-        made.rename(out)
 
 
 def _lines_of(file: str | Path, caption: tuple[str, ...] | None) -> tuple[str, ...]:

@@ -34,6 +34,7 @@ import jax
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 
+from jaxgen.compatibility import scan_counts
 from jaxgen.model import PyTree
 
 UNARY = ("neg", "exp", "log", "tanh", "logistic", "sqrt", "rsqrt", "abs", "sign", "floor", "ceil", "round", "not",
@@ -390,6 +391,22 @@ def _split(folder, equation, x):
     return parts
 
 
+def _unstack(folder, equation, x):
+    """Parts of length 1 along an axis, without it."""
+    axis = equation.params["axis"]
+    aval = equation.outvars[0].aval
+    parts = [_part(folder, x, axis, n, 1, aval.dtype) for n in range(x.shape[axis])]
+    return [folder.add("reshape", [part], aval.shape, aval.dtype) for part in parts]
+
+
+def _stack(folder, equation, *operands):
+    shape, dtype = _out(equation)
+    axis = equation.params["axis"]
+    each = (*shape[:axis], 1, *shape[axis + 1 :])
+    rows = [folder.add("reshape", [folder.operand(x)], each, dtype) for x in operands]
+    return folder.add("concatenate", rows, shape, dtype, axis=axis)
+
+
 def _part(folder, x, axis, start, size, dtype):
     first, last = [0] * len(x.shape), list(x.shape)
     first[axis], last[axis] = start, start + size
@@ -508,11 +525,9 @@ def _scan(folder, equation, *operands):
     """A loop, unrolled."""
     params = equation.params
     body, length = params["jaxpr"], params["length"]
-    consts, carry, stacked = (
-        list(operands[: params["num_consts"]]),
-        list(operands[params["num_consts"] : params["num_consts"] + params["num_carry"]]),
-        operands[params["num_consts"] + params["num_carry"] :],
-    )
+    num_consts, num_carry = scan_counts(params)
+    consts, carry = operands[:num_consts], list(operands[num_consts : num_consts + num_carry])
+    stacked = operands[num_consts + num_carry :]
     rows: list[list[Any]] = [[] for _ in range(length)]
     for step in reversed(range(length)) if params["reverse"] else range(length):
         taken = [_row(folder, x, step) for x in stacked]
@@ -564,6 +579,8 @@ LOWERED: dict[str, Callable] = {
     "concatenate": _concatenate,
     "slice": _slice,
     "split": _split,
+    "unstack": _unstack,
+    "stack": _stack,
     "dynamic_slice": _dynamic_slice,
     "pad": _pad,
     "rev": _flip,

@@ -13,9 +13,9 @@ from jaxgen import models
 from jaxgen.data import Dataset
 from jaxgen.model import Condition, Model, Part, State
 from jaxgen.pictures import latents
-from jaxgen.pictures.kinds import stream_keys
 from jaxgen.portable.evaluated import evaluated
 from jaxgen.portable.folded import NotPortable, Program, folded
+from jaxgen.training.draws import decoded, stream_keys
 from jaxgen.training.folder import Run
 from jaxgen.training.plan import Plan, build
 
@@ -296,7 +296,7 @@ def _effects(run: Run, model: Model, draws, condition: Condition) -> np.ndarray:
     moved[:, :, np.arange(size), 1, np.arange(size)] = reach
     num = TRIED * size * 2
     given = {name: np.repeat(entry, num, axis=0) for name, entry in condition.items()}
-    images = latents.decoded(model, run.state, moved.reshape(seeds, num, *shape), given)
+    images = decoded(model, run.state, moved.reshape(seeds, num, *shape), given)
     images = images.reshape(seeds, TRIED, size, 2, -1).astype(np.float32)
     return np.abs(images[:, :, :, 1] - images[:, :, :, 0]).mean((1, 3))
 

@@ -9,8 +9,9 @@ import numpy as np
 from jaxgen.drawing import mesh_images, to_png
 from jaxgen.model import Condition
 from jaxgen.pictures import latents
-from jaxgen.pictures.kinds import MESH_SIDE, Asked, drawn_samples, stream_keys
+from jaxgen.pictures.kinds import MESH_SIDE, Asked, drawn_samples
 from jaxgen.portable.live import STREAM, choices, finite_seeds, text_of
+from jaxgen.training.draws import decoded, stream_keys
 from jaxgen.training.folder import Run
 
 STOPS, STEPS = 8, 8
@@ -53,7 +54,7 @@ def _along(run: Run, condition: Condition) -> np.ndarray:
     shares = np.arange(STEPS) / STEPS
     codes = np.stack([path(of_seed, np.roll(of_seed, -1, axis=0), shares) for of_seed in draws])
     codes = codes.reshape(len(codes), STOPS * STEPS, *codes.shape[3:])
-    return latents.decoded(model, run.state, codes, _repeated(condition))
+    return decoded(model, run.state, codes, _repeated(condition))
 
 
 def _drawn(run: Run, condition: Condition) -> np.ndarray:

@@ -4,6 +4,7 @@
 reads it. Nothing here uses the network.
 """
 
+import contextlib
 import json
 import shlex
 from pathlib import Path
@@ -24,7 +25,7 @@ from jaxgen.training import folder, signing
 from jaxgen.training.plan import Plan
 from jaxgen.training.settings import Training
 
-CARD = "README.md"
+CARD, RESULTS = "README.md", "results.json"
 
 TEMPLATE = "card.md"
 
@@ -58,9 +59,19 @@ def write_card(run: str | Path, comparison: str | Path | None = None, out: str |
             parameters, the run was changed since it was signed, or the file exists with other content.
     """
     path = Path(run)
-    plan = folder.planned(path)
+    folder.planned(path)
     file = expanded(out) if out is not None else path / CARD
     check_writable(file)
+    write_new(file, rendered(path, comparison).encode())
+    return file
+
+
+def rendered(path: Path, comparison: str | Path | None = None, usage: str | None = None) -> str:
+    """The model card of a run; raises UserError as `write_card` does.
+
+    usage: the part on files, if the card is that of an exported folder.
+    """
+    plan = folder.planned(path)
     if not (path / folder.RESULT).exists():
         raise UserError(f"{path} has not ended: `jaxgen train --resume` ends it")
     result = folder.read_result(path)
@@ -75,7 +86,7 @@ def write_card(run: str | Path, comparison: str | Path | None = None, out: str |
         keep_trailing_newline=True,
     )
     templates.filters |= {"yaml": _yaml, "cell": _table_cell}
-    content = templates.get_template(TEMPLATE).render(
+    return templates.get_template(TEMPLATE).render(
         name=path.resolve().name,
         run=shlex.quote(path.resolve().name),
         plan=plan,
@@ -89,9 +100,23 @@ def write_card(run: str | Path, comparison: str | Path | None = None, out: str |
         result=result,
         scores=_shown(scores) if scores else None,
         signature=_signature(path),
+        note=plan.shared(plan.dataset.note),
+        usage=usage,
     )
-    write_new(file, content.encode())
-    return file
+
+
+def comparison_of(path: Path) -> Path | None:
+    """results.json of the comparison whose folder a run lies in, if it scores the run."""
+    for above in path.resolve().parents[:2]:
+        with contextlib.suppress(UserError):  # there is none, or a file of the user's own
+            if any(run == path.resolve() for run, _, _ in _compared_runs(above / RESULTS)):
+                return above / RESULTS
+    return None
+
+
+def own_data(plan: Plan) -> bool:
+    """True if a run's data are files of a user's own."""
+    return _data(plan)["own"]
 
 
 # Scores
@@ -108,18 +133,24 @@ def _evaluated(file: Path) -> Scores | None:
 
 def _compared(path: Path, file: Path) -> Scores:
     """Scores of the run at `path` in a comparison; raises UserError if it has none."""
+    runs = _compared_runs(file)
     results = folder.read_json(file)
-    if not isinstance(results, dict) or "tables" not in results:
-        raise UserError(f"{file} is no results.json of `jaxgen compare`")
-    runs = [
-        (file.parent / row["run"], table, row) for table in results["tables"] for row in table["rows"] if row.get("run")
-    ]
     for run, table, row in runs:
-        if run.resolve() == path.resolve():
+        if run == path.resolve():
             asked = [of for of in results["verdicts"] if of["table"] in (table["label"], None)]
             verdicts = [of["sentence"] for of in asked if row["name"] in (of["a"], of["b"])]
             return Scores(table, row, results["seeds"], verdicts)
     raise UserError(f"{file} has no scores of {path}; it has those of {', '.join(str(run) for run, _, _ in runs)}")
+
+
+def _compared_runs(file: Path) -> list[tuple[Path, dict[str, Any], dict[str, Any]]]:
+    """Runs of a comparison, each with its table and its row there; raises UserError if the file is none."""
+    results = folder.read_json(file)
+    if not isinstance(results, dict) or "tables" not in results:
+        raise UserError(f"{file} is no {RESULTS} of `jaxgen compare`")
+    place = file.parent.resolve()
+    rows = [(table, row) for table in results["tables"] for row in table["rows"] if row.get("run")]
+    return [((place / row["run"]).resolve(), table, row) for table, row in rows]
 
 
 def _check_parameters(row: dict[str, Any], result: dict[str, Any], file: str | Path) -> None:

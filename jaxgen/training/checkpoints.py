@@ -174,7 +174,7 @@ class Checkpoints:
             UserError: this checkpoint, or the one before it, which was still being written, cannot be saved.
         """
         tree = jax.tree.map(np.array, tree)  # copied: the next step takes the state's memory
-        leaves = {name: _described(leaf) | {"sha256": _sha256(leaf)} for name, leaf in _named(tree).items()}
+        leaves = {name: _described(leaf) | {"sha256": _sha256(leaf)} for name, leaf in named(tree).items()}
         content = {**content, "step": step, "leaves": leaves}
         self._scores[step] = content.get("scores", {})  # unknown for a damaged checkpoint, which is never deleted
         args = ocp.args.Composite(
@@ -214,7 +214,7 @@ class Checkpoints:
             saved = self._manager.item_metadata(step).state
             like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), saved)
             args = ocp.args.Composite(state=ocp.args.StandardRestore(like))
-            leaves = _named(self._manager.restore(step, args=args).state)
+            leaves = named(self._manager.restore(step, args=args).state)
         except Exception as error:
             raise self._damaged(step, _first_line(error)) from error
         if leaves.keys() != described.keys():
@@ -236,7 +236,7 @@ class Checkpoints:
         if differing := differences(content["belongs"], belongs):
             raise UserError(f"{where} was trained with another {differing[0]}")
         leaves = self._leaves(step, content["leaves"])
-        wanted = _named(like)
+        wanted = named(like)
         for name in sorted(leaves.keys() ^ wanted.keys()):
             raise UserError(f"{where} and the model differ: {name} is only in the {_one_of(name in leaves)}")
         for name, leaf in wanted.items():
@@ -264,8 +264,11 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
-def _named(tree: PyTree) -> dict[str, Any]:
-    """Map from name to leaf, the same for a tree's own containers and the dicts and lists that orbax restores."""
+def named(tree: PyTree) -> dict[str, Any]:
+    """Map from name to leaf of a tree, in the tree's order.
+
+    Names are the same for a tree's own containers and for the dicts and lists that orbax restores.
+    """
 
     def name(key: Any) -> str:
         return str(next(getattr(key, part) for part in ("key", "name", "idx") if hasattr(key, part)))

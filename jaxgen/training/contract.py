@@ -92,7 +92,7 @@ def slow_convolutions(model: Model, spec: Spec, batch_size: int) -> bool:
     batch, key = engine.blank_batch(spec, model.needs, batch_size), jax.random.key(0)
     state = jax.eval_shape(model.init, key)
     steps = (jax.make_jaxpr(phase.step)(key, state, batch) for phase in model.phases)
-    return any(_is_slow(equation) for step in steps for equation in _equations(step.jaxpr))
+    return any(_is_slow(equation) for step in steps for equation in equations(step.jaxpr))
 
 
 def _is_slow(equation: core.JaxprEqn) -> bool:
@@ -103,13 +103,13 @@ def _is_slow(equation: core.JaxprEqn) -> bool:
     return not grouped and given["dimension_numbers"] != FAST
 
 
-def _equations(jaxpr: core.Jaxpr) -> Iterator[core.JaxprEqn]:
+def equations(jaxpr: core.Jaxpr) -> Iterator[core.JaxprEqn]:
     """Equations of a jaxpr and of all jaxprs that it calls."""
     for equation in jaxpr.eqns:
         yield equation
         for part in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda part: hasattr(part, "eqns")):
             if isinstance(part, core.ClosedJaxpr | core.Jaxpr):
-                yield from _equations(getattr(part, "jaxpr", part))
+                yield from equations(getattr(part, "jaxpr", part))
 
 
 def made(path: str, make: Callable, *given: Any) -> Model:

@@ -1,7 +1,7 @@
 """Samples and decoded latents of a run as arrays, for `Run.sample`, `Run.decode` and pictures."""
 
-import functools
 from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -12,7 +12,7 @@ from jaxgen import models
 from jaxgen.data import Dataset
 from jaxgen.data.vocabulary import tokenize
 from jaxgen.errors import UserError, suggest
-from jaxgen.model import SUBJECTS, Array, Condition, Model, Sampler, State
+from jaxgen.model import SUBJECTS, Array, Condition, Key, Model, State
 from jaxgen.nn.image import from_unit
 from jaxgen.training import engine
 
@@ -29,7 +29,12 @@ SAMPLES = 0
 def stream_keys(run: "Run", stream: int) -> Array:
     """One key per seed of a late fold of the sample stream, whose first folds are those of training's grids."""
     keys = engine.all_streams(run.plan.settings.seeds).sample
-    return jax.vmap(jax.random.fold_in, (0, None))(keys, 2**31 + stream)
+    return jax.vmap(late_fold, (0, None))(keys, stream)
+
+
+def late_fold(key: Key, stream: int) -> Key:
+    """A late fold of a seed's sample stream."""
+    return jax.random.fold_in(key, 2**31 + stream)
 
 
 def samples(run: "Run", num: int, given: dict[str, Any]) -> np.ndarray:
@@ -41,7 +46,7 @@ def samples(run: "Run", num: int, given: dict[str, Any]) -> np.ndarray:
     if "label" in model.conditions and "label" not in given:
         given = {**given, "label": _spread(np.arange(spec.num_classes), num)}
     condition = engine.alike(_condition(run, num, given), len(run.plan.settings.seeds))
-    return _sampler(model.sampler.draw)(stream_keys(run, SAMPLES), run.state, num, condition)[spec.subject]
+    return engine.sampler(model)(stream_keys(run, SAMPLES), run.state, num, condition)[spec.subject]
 
 
 def decoded_latents(run: "Run", z: Any, given: dict[str, Any]) -> np.ndarray:
@@ -76,7 +81,7 @@ def decoded(model: Model, state: State, codes: Any, condition: Condition) -> np.
         index = (slice(None),) * axis + (slice(start, start + AT_ONCE),)
         return jax.tree.map(lambda leaf: jnp.float32(leaf[index]) if leaf.dtype.kind == "f" else leaf[index], tree)
 
-    decode, num = _decoder(model.latents.decode), jax.tree.leaves(codes)[0].shape[1]
+    decode, num = engine.over_seeds(_decoder(model.latents.decode), (0, 0, None)), jax.tree.leaves(codes)[0].shape[1]
     parts = [
         jax.device_get(decode(state, part_of(codes, start, 1), part_of(dict(condition), start, 0)))
         for start in range(0, num, AT_ONCE)
@@ -90,14 +95,9 @@ def example(decode: Callable, state: State, codes: Any, condition: Condition) ->
     return from_unit(entries["image"]) if "image" in entries else next(entries[x] for x in SUBJECTS if x in entries)
 
 
-@functools.lru_cache(maxsize=8)  # a later call of the same run compiles nothing
-def _sampler(draw: Callable) -> Callable:
-    return engine.sampler(Model(None, (), (), Sampler(draw)))
-
-
-@functools.lru_cache(maxsize=8)
+@lru_cache(engine.KEPT)  # the same one again for the same model, so that `engine.over_seeds` has its program
 def _decoder(decode: Callable) -> Callable:
-    return jax.jit(jax.vmap(functools.partial(example, decode), in_axes=(0, 0, None)))
+    return partial(example, decode)
 
 
 def caption_tokens(dataset: Dataset, captions: Sequence[str]) -> np.ndarray:

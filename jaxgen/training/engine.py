@@ -9,7 +9,7 @@ import hashlib
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -18,10 +18,13 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxgen.errors import UserError
-from jaxgen.model import Array, Batch, Condition, Key, Model, Phase, Spec, State
+from jaxgen.model import Array, Batch, Condition, Key, Model, Phase, Sampler, Spec, State
 from jaxgen.nn.image import drawn_bits
 
 SAMPLES_AT_ONCE = 512
+
+KEPT = 32
+"""Models and programs of each kind that a process keeps: a run that is opened again is not compiled again."""
 
 AXIS = {"cpu": "map", "gpu": "vmap", "tpu": "vmap"}
 """Map from backend to how the seed axis runs. On a CPU one seed's convolutions fill the cores and its maps the cache:
@@ -79,6 +82,18 @@ def placed(devices: Mesh, tree: Any, *, shared: bool = False) -> Any:
     return jax.tree.map(put, tree)
 
 
+@jax.jit
+def of_seed(tree: Any, i: Array) -> Any:
+    """The part of the `i`-th seed of a tree whose leaves have a leading seed axis; one program for all leaves."""
+    return jax.tree.map(lambda leaf: leaf[i], tree)
+
+
+@jax.jit
+def stacked(*trees: Any) -> Any:
+    """Joins trees of one seed each: every leaf gets a leading seed axis."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
 class Streams(NamedTuple):
     """Named keys of one seed, each the root of all randomness for its purpose."""
 
@@ -96,7 +111,7 @@ def streams(seed: int) -> Streams:
 
 def all_streams(seeds: tuple[int, ...]) -> Streams:
     """Named streams of all seeds, each a key array [seeds]."""
-    return jax.tree.map(lambda *keys: jnp.stack(keys), *map(streams, seeds))
+    return stacked(*map(streams, seeds))
 
 
 def blank_batch(spec: Spec, needs: tuple[str, ...], batch_size: int) -> dict[str, Array]:
@@ -105,10 +120,22 @@ def blank_batch(spec: Spec, needs: tuple[str, ...], batch_size: int) -> dict[str
     return batch | {"weight": jnp.ones(batch_size)}
 
 
+@lru_cache(KEPT)
+def of_all_seeds(init: Callable[[Key], State]) -> Callable[[Array], State]:
+    """Returns the function from the keys [seeds] to the states [seeds, ...]; the same one again for the same `init`."""
+    return jax.vmap(init)
+
+
 def initial_state(model: Model, keys: Array) -> State:
     """State of every seed before training, [seeds, ...]."""
-    init = jax.jit(jax.vmap(model.init), compiler_options=compiler_options(jax.default_backend()))
+    init = jax.jit(of_all_seeds(model.init), compiler_options=compiler_options(jax.default_backend()))
     return init(jax.vmap(jax.random.fold_in, (0, None))(keys, 0))
+
+
+@lru_cache(KEPT)
+def over_seeds(function: Callable, in_axes: tuple[int | None, ...]) -> Callable:
+    """Returns the program of a function of one seed for all seeds; the same one again for the same function."""
+    return jax.jit(jax.vmap(function, in_axes=in_axes))
 
 
 def entered(phase: Phase, index: int, keys: Array, state: State, batches: Callable[[], Any]) -> State:
@@ -116,10 +143,9 @@ def entered(phase: Phase, index: int, keys: Array, state: State, batches: Callab
     if phase.enter is None:
         return state
     states = [
-        phase.enter(jax.random.fold_in(key, 1 + index), jax.tree.map(lambda leaf, i=i: leaf[i], state), batches())
-        for i, key in enumerate(keys)
+        phase.enter(jax.random.fold_in(key, 1 + index), of_seed(state, i), batches()) for i, key in enumerate(keys)
     ]
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+    return stacked(*states)
 
 
 class Anew(NamedTuple):
@@ -150,6 +176,14 @@ def chunk_program(phase: Phase, how: str, devices: Mesh | None = None, own_order
     A seed whose metrics or new state (parameters, optimizer, averages) are not finite is frozen in its state before
     that step, and stays on the axis.
     """
+    platform = jax.default_backend() if devices is None else devices.devices.flat[0].platform
+    return _chunk_program(phase, how, devices, own_order, tuple(compiler_options(platform).items()))
+
+
+@lru_cache(KEPT)
+def _chunk_program(
+    phase: Phase, how: str, devices: Mesh | None, own_order: bool, options: tuple[tuple[str, Any], ...]
+) -> Callable:
     several = devices is not None and devices.size > 1
     share_of_batch = several and NamedSharding(devices, PartitionSpec("batch"))
 
@@ -200,8 +234,7 @@ def chunk_program(phase: Phase, how: str, devices: Mesh | None = None, own_order
             axis_names={"seeds"},
             check_vma=False,  # otherwise a scan in a user's model would have to declare what varies over the seeds
         )
-    platform = jax.default_backend() if devices is None else devices.devices.flat[0].platform
-    return jax.jit(chunk, donate_argnums=1, compiler_options=compiler_options(platform))
+    return jax.jit(chunk, donate_argnums=1, compiler_options=dict(options))
 
 
 def finite(tree: Any) -> Array:
@@ -226,7 +259,8 @@ def finite(tree: Any) -> Array:
     return jax.lax.platform_dependent(jax.tree.leaves(tree), cpu=every(on_cpu), default=every(plain))
 
 
-def sample_program(model: Model) -> Callable:
+@lru_cache(KEPT)
+def sample_program(sampler: Sampler) -> Callable:
     """Returns the jitted program that draws samples of every seed, with `num` static.
 
     (keys [seeds], state, num, condition) -> {"image": uint8 [seeds, num, H, W, C], ...}, the condition's entries
@@ -235,7 +269,7 @@ def sample_program(model: Model) -> Callable:
 
     @partial(jax.jit, static_argnums=2)
     def program(keys, state, num, condition):
-        made = jax.vmap(lambda key, state, asked: model.sampler.draw(key, state, num, asked))(keys, state, condition)
+        made = jax.vmap(lambda key, state, asked: sampler.draw(key, state, num, asked))(keys, state, condition)
         return {**condition, **made}
 
     return program
@@ -248,7 +282,7 @@ def sample_parts(model: Model) -> Callable:
     [seeds, part, H, W, C], ...} on the device: dispatched without waiting, each part with its own key. The
     condition's entries [seeds, num, ...] are among those of the samples.
     """
-    program = sample_program(model)
+    program = sample_program(model.sampler)
 
     def draw(keys: Array, state: State, num: int, condition: Condition) -> Iterator[Batch]:
         for part, start in enumerate(range(0, num, SAMPLES_AT_ONCE)):

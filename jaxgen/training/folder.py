@@ -14,6 +14,7 @@ diverged.json       step and batch (indices of training examples) of seeds that 
 damaged/            damaged checkpoints, moved here on resuming
 lock                the process that trains in the folder, or did last
 result.json         written at the end: step, seconds, diverged seeds, digests
+imported.json       what `jaxgen import` made the run of, if it did; such a run has no grids of before
 """
 
 import errno
@@ -43,7 +44,10 @@ EVENTS, SAMPLES, CHECKPOINTS, MODEL_FILE = "events", "samples", "checkpoints", "
 OWN_NAMES = {MODEL_FILE, EVENTS, SAMPLES, CHECKPOINTS, "damaged", "wandb"}
 """Names in a run's folder that files which a model file imports cannot have."""
 
-DAMAGED, DIVERGED = "damaged", "diverged.json"
+DAMAGED, DIVERGED, IMPORTED = "damaged", "diverged.json", "imported.json"
+
+EXPORT = "export.json"
+"""Description of an exported folder (`jaxgen.portable`), which has most of a run's files but no checkpoints."""
 
 
 class Restored(NamedTuple):
@@ -105,6 +109,18 @@ class Run(NamedTuple):
     def named_digests(self) -> dict[str, str]:
         """Digests as stored in result.json."""
         return {str(seed): digest for seed, digest in self.digests().items()}
+
+
+def check_name(path: Path) -> None:
+    """Raises UserError if orbax cannot save checkpoints below `path`."""
+    if "[" in str(path.absolute()):
+        raise UserError(
+            f"a run cannot be saved in {path.absolute()}: orbax takes [ for a pattern; choose another --out"
+        )
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError:  # orbax takes no others
+        raise UserError(f"a run cannot be saved in {path}: the name is not UTF-8; choose another --out") from None
 
 
 def create(path: Path, plan: Plan) -> None:
@@ -228,7 +244,10 @@ def open_run(path: str | Path, checkpoint: str | int = "newest") -> Run:
         raise UserError(f"{path} was trained with other settings of JAX: {'; '.join(found)}")
     steps = checkpoint_steps(path)
     if not steps:
-        raise UserError(f"{path} has no checkpoint yet")
+        exported = (path / EXPORT).exists()
+        raise UserError(
+            f"{path} {'is exported: `jaxgen import` makes a run of it' if exported else 'has no checkpoint yet'}"
+        )
     best = opened.settings.keep_best
     if checkpoint == "best" and best is None:
         raise UserError(f"{path} was trained without keep_best; it has checkpoints {', '.join(map(str, steps))}")
@@ -318,7 +337,7 @@ def restore(path: Path, plan: Plan, step: int) -> Restored:
         UserError: it belongs to another run, or the model's parameters have changed.
     """
     settings = plan.settings
-    like = jax.eval_shape(jax.vmap(plan.model.init), engine.all_streams(settings.seeds).init)
+    like = jax.eval_shape(engine.of_all_seeds(plan.model.init), engine.all_streams(settings.seeds).init)
     with Checkpoints(path / CHECKPOINTS) as checkpoints:
         tree, content = checkpoints.restore(step, like._asdict(), belonging(plan.described(), plan.dataset.fingerprint))
     state = State(**tree)

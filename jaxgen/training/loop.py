@@ -119,12 +119,7 @@ def train(
     plan = make_plan(model, config, settings, progress=progress)
     data_name = re.sub(r"[^\w.-]+", "-", settings.shown)
     out = Path(out) if out else Path("runs") / f"{Path(model).stem}-{data_name}"
-    if "[" in str(out.absolute()):
-        raise UserError(f"a run cannot be saved in {out.absolute()}: orbax takes [ for a pattern; choose another --out")
-    try:
-        str(out.absolute()).encode()
-    except UnicodeEncodeError:  # orbax takes no others
-        raise UserError(f"a run cannot be saved in {out}: the name is not UTF-8; choose another --out") from None
+    folder.check_name(out)
     if minutes is not None and not 0 < minutes < math.inf:
         raise UserError(f"minutes must be above 0 and finite, not {minutes}")
     if wandb is not None:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxgen import data, models
 from jaxgen.config import configured, named, plain
@@ -14,7 +15,7 @@ from jaxgen.dependencies import own_code, sources
 from jaxgen.errors import UserError
 from jaxgen.model import Model, Spec
 from jaxgen.training import engine
-from jaxgen.training.contract import check_contract, made, slow_convolutions
+from jaxgen.training.contract import check_contract, equations, made, slow_convolutions
 from jaxgen.training.environment import environment
 from jaxgen.training.settings import Settings
 
@@ -38,6 +39,22 @@ class Plan(NamedTuple):
         """Description of the run, as stored in config.json."""
         parts = {"config": plain(self.config, self.model_name), "settings": plain(self.settings, "settings")}
         return {"model": self.model_name, **parts}
+
+    def shared(self, content: Any) -> Any:
+        """Content of a JSON file, or a text, with the last names of the paths of a user's own data instead of these."""
+        given = (self.settings.data_from, self.dataset.options.get("data_from"), self.settings.dataset)
+        paths = sorted({each for each in given if each and Path(each).is_absolute()}, key=len, reverse=True)
+
+        def renamed(each):
+            if isinstance(each, str):
+                for path in paths:
+                    each = each.replace(path, Path(path).name)
+                return each
+            if isinstance(each, list | tuple):
+                return [renamed(one) for one in each]
+            return {name: renamed(one) for name, one in each.items()} if isinstance(each, dict) else each
+
+        return renamed(content)
 
     def told(self) -> list[str]:
         """Lines that are said before training: what a folder of the user's own holds, what log p(x) is of."""
@@ -143,7 +160,7 @@ def build(module: Any, config: Any, dataset: data.Dataset, settings: Settings, o
             model = made(own, module.make, config, spec)
             check_contract(own, model, spec, settings.batch_size)
         else:
-            model = module.make(config, spec)
+            model = _made(module, config, spec)
         missing = [entry for entry in model.needs if entry not in entries]
     except KeyError as error:  # `make` reads an entry's shape
         missing = [str(entry) for entry in error.args]
@@ -156,8 +173,26 @@ def build(module: Any, config: Any, dataset: data.Dataset, settings: Settings, o
     return model
 
 
+_MADE: dict[Any, Model] = {}
+"""The newest models of the table, so that a run that is opened again is not compiled again."""
+
+
+def _made(module: Any, config: Any, spec: Spec) -> Model:
+    """Makes a model of the table, or returns the one that was made for the same config and an equal spec."""
+    leaves, structure = jax.tree.flatten(spec)
+    parts = [(leaf.shape, str(leaf.dtype), leaf.tobytes()) if isinstance(leaf, np.ndarray) else leaf for leaf in leaves]
+    key = module.make, config, structure, tuple(parts)
+    model = _MADE.pop(key, None) or module.make(config, spec)
+    _MADE[key] = model  # the newest is last
+    for old in list(_MADE)[: -engine.KEPT]:
+        _MADE.pop(old, None)  # another thread may have been here
+    return model
+
+
 def _has_bfloat16(model: Model, spec: Spec, batch_size: int) -> bool:
     """True if a phase's step has a bfloat16 value: traced, not computed."""
     key, batch = jax.random.key(0), engine.blank_batch(spec, model.needs, batch_size)
     state = jax.eval_shape(model.init, key)
-    return any("bf16[" in str(jax.make_jaxpr(phase.step)(key, state, batch)) for phase in model.phases)
+    steps = (jax.make_jaxpr(phase.step)(key, state, batch) for phase in model.phases)
+    values = (value.aval for step in steps for equation in equations(step.jaxpr) for value in equation.outvars)
+    return any(getattr(value, "dtype", None) == jnp.bfloat16 for value in values)

@@ -41,7 +41,7 @@ def runs_below(path: str | Path) -> list[Path]:
     if not path.is_dir():
         raise UserError(f"{path} is no folder")
     found = Counter(part.parent for name in parts for part in path.rglob(name))
-    return sorted(run for run, count in found.items() if count > 1)
+    return sorted(run for run, count in found.items() if count > 1 and not (run / folder.EXPORT).exists())
 
 
 def standing(path: Path) -> Standing:
@@ -192,7 +192,7 @@ def _pictures(path: Path, reached: int, plan: Plan | None) -> str:
             raise UserError(f"{file} is no picture") from None
         except (OSError, SyntaxError, ValueError) as error:
             raise UserError(f"{file} cannot be decoded: {error}") from None
-    if plan and plan.model.sampler and reached:
+    if plan and plan.model.sampler and reached and not (path / folder.IMPORTED).exists():
         there, every = grid_steps(path, plan.settings.seeds), plan.settings.sample_every
         if lost := sorted(set(range(0, reached + 1, every)) - set(there)):
             raise UserError(f"{path / folder.SAMPLES} lacks the grids of {len(lost):,} steps, the first {lost[0]}")

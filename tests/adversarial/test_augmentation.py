@@ -112,7 +112,7 @@ def test_gradients_flow_to_the_pixels_that_are_kept(name):
     """A kept pixel has the gradient of its copy in the output; other pixels have none."""
     x, weights = jnp.asarray(images(40, 8, 8, 2)), images(40, 8, 8, 2)
     made = np.asarray(augmented(KEY, x, (name,)))
-    gradient = np.asarray(jax.grad(lambda x: (augmented(KEY, x, (name,)) * weights).sum())(x))
+    gradient = np.asarray(jax.jit(jax.grad(lambda x: (augmented(KEY, x, (name,)) * weights).sum()))(x))
     for image, new, g, w in zip(np.asarray(x), made, gradient, weights, strict=True):
         copies = {value: w[place] for place, value in np.ndenumerate(new) if value}
         expected = [copies.get(value, 0.0) for value in image.ravel()]

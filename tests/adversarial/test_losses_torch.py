@@ -70,8 +70,8 @@ def test_losses_and_their_gradients_equal_pytorchs(name):
 
     params = [jnp.asarray(p) for p in PARAMS]
     values = losses(params, FAKE)
-    of_d = jax.grad(lambda params: losses(params, FAKE)[0])(params)
-    of_g = jax.grad(lambda fake: losses(params, fake)[1])(FAKE)
+    of_d = jax.jit(jax.grad(lambda params: losses(params, FAKE)[0]))(params)
+    of_g = jax.jit(jax.grad(lambda fake: losses(params, fake)[1]))(FAKE)
 
     theirs, fake = torch_params(), torch.tensor(FAKE, requires_grad=True)
     d_loss, g_loss = torch_losses(name, torch_logits(theirs, torch.tensor(REAL)), torch_logits(theirs, fake))
@@ -86,9 +86,9 @@ def test_penalties_and_their_gradients_equal_pytorchs(name, place):
     key = jax.random.key(5)
     at = penalized_at(key, place, jnp.asarray(REAL), jnp.asarray(FAKE))
     params = [jnp.asarray(p) for p in PARAMS]
-    value, gradients = jax.value_and_grad(lambda params: PENALTIES[name](lambda x: logits(params, x), at).mean())(
-        params
-    )
+    value, gradients = jax.jit(
+        jax.value_and_grad(lambda params: PENALTIES[name](lambda x: logits(params, x), at).mean())
+    )(params)
 
     e = torch.tensor(np.asarray(jax.random.uniform(key, (5, 1, 1, 1))))
     real, fake = torch.tensor(REAL), torch.tensor(FAKE)

@@ -61,9 +61,9 @@ def test_the_gradient_is_through_sigma(params):
     kernel = params["Dense_0"]["kernel"]
     g = jax.random.normal(jax.random.key(2), kernel.shape)
     _, vectors = converged(params)
-    gradient = jax.grad(lambda kernel: (g * spectrally_normalized(kernel, vectors["Dense_0"]["kernel"])[0]).sum())(
-        kernel
-    )
+    gradient = jax.jit(
+        jax.grad(lambda kernel: (g * spectrally_normalized(kernel, vectors["Dense_0"]["kernel"])[0]).sum())
+    )(kernel)
     v, s, u = np.linalg.svd(np.asarray(kernel, np.float64))
     g = np.asarray(g, np.float64)
     expected = (g - (g * kernel).sum() / s[0] * np.outer(v[:, 0], u[0])) / s[0]
@@ -75,7 +75,7 @@ def test_the_gradient_holds_the_vectors_of_one_step_fixed(params):
     before = singular_vectors(jax.random.key(1), params)["Dense_0"]["kernel"]
     kernel = np.asarray(params["Dense_0"]["kernel"], np.float64)
     g = np.asarray(jax.random.normal(jax.random.key(2), kernel.shape), np.float64)
-    gradient = jax.grad(lambda kernel: (jnp.float32(g) * spectrally_normalized(kernel, before)[0]).sum())(
+    gradient = jax.jit(jax.grad(lambda kernel: (jnp.float32(g) * spectrally_normalized(kernel, before)[0]).sum()))(
         params["Dense_0"]["kernel"]
     )
     v = kernel @ np.asarray(before, np.float64)

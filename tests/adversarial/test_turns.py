@@ -69,7 +69,7 @@ def changed(before, after):
 def close(actual, expected, rtol=1e-3):
     """Compares trees, each leaf up to rounding relative to its largest value."""
     jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=rtol, atol=1e-5 * float(jnp.abs(b).max()) + 1e-9),
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=rtol, atol=1e-5 * np.abs(b).max() + 1e-9),
         actual,
         expected,
     )
@@ -159,10 +159,14 @@ def played(name):
         later, of_g = play.generator_turn(k_generator, after, batch, fakes)
         return fakes.x, fakes.drawn, after, later, of_d | of_g
 
+    @jax.jit
+    def expected(state, after, real, fake, z):
+        of_d = jax.grad(d_loss, has_aux=True)(state.params["discriminator"], state.extra, real, fake)
+        return of_d, jax.value_and_grad(g_loss)(state.params["generator"], after, z, real)
+
     state, batch = drawn_state(play.init), images()
     fake, z, after, later, metrics = run(state, batch)
-    gradients, parts = jax.grad(d_loss, has_aux=True)(state.params["discriminator"], state.extra, signed(batch), fake)
-    value, of_generator = jax.value_and_grad(g_loss)(state.params["generator"], after, z, signed(batch))
+    (gradients, parts), (value, of_generator) = expected(state, after, signed(batch), fake, z)
     found = {
         **{"state": state, "fake": fake, "after": after, "later": later, "metrics": metrics, "k_turn": k_turn},
         "parts": parts | {"generator_loss": value},
@@ -655,11 +659,16 @@ def test_wrong_pairs_and_fakes_have_half_the_weight_each(batches):
 
     def played(**more):
         play = turns(config, nets(**more), optimizers)
-        state = play.init(jax.random.key(0))
-        fakes = play.generate(jax.random.key(1), state, batch)
-        state, of_d = play.discriminator_turn(jax.random.key(2), state, batch, fakes)
-        after, of_g = play.generator_turn(jax.random.key(3), state, batch, fakes)
-        return state.params["discriminator"]["logit"], after.params["generator"]["g"], of_d, of_g
+
+        @jax.jit
+        def run():
+            state = play.init(jax.random.key(0))
+            fakes = play.generate(jax.random.key(1), state, batch)
+            state, of_d = play.discriminator_turn(jax.random.key(2), state, batch, fakes)
+            after, of_g = play.generator_turn(jax.random.key(3), state, batch, fakes)
+            return state.params["discriminator"]["logit"], after.params["generator"]["g"], of_d, of_g
+
+        return run()
 
     rolled = {"mismatched": lambda batch: {**batch, "own": jnp.roll(batch["own"], 1)}}
     logit, g, of_d, of_g = played(**rolled)

@@ -121,7 +121,8 @@ def train_again(*argv) -> tuple:
     ("argv", "words"),
     [
         (["trian"], "unknown command 'trian': did you mean train? there are models, train, runs, verify, sign, "
-         "digest, sample, verify-image, evaluate, metrics, compare, card, data, extractor, keys"),
+         "digest, sample, explore, verify-image, evaluate, metrics, compare, card, export, import, data, extractor, "
+         "keys"),
         (["evalute"], "unknown command 'evalute': did you mean evaluate?"),
         (["sampel"], "unknown command 'sampel': did you mean sample?"),
         (["dataset"], "unknown command 'dataset': did you mean data?"),
@@ -143,6 +144,10 @@ def train_again(*argv) -> tuple:
         (["train", "--steps", "5", "vae"], "train needs a model first"),
         (["digest"], "digest needs a run folder first"),
         (["compare"], "compare needs an experiment first"),
+        (["export", "--to", "onnx"], "export needs a run folder first, as in `jaxgen export RUN`"),
+        (["export", "RUN", "--to", "pickle"], "unknown format 'pickle': there are safetensors, stablehlo, onnx, hub"),
+        (["import"], "import needs an exported folder first, as in `jaxgen import FOLDER`"),
+        (["import", "nowhere"], "nowhere is no exported folder: it has no export.json"),
         (["data"], "data needs an action first, as in `jaxgen data list`"),
         (["data", "lst"], "unknown action 'lst' of `jaxgen data`: there are list, prepare, show"),
         (["data", "list", "all"], "Unrecognized options: all"),

@@ -123,7 +123,7 @@ def test_each_strength_of_a_fault_is_worse_than_the_one_before(name, digits, jud
 
 
 def test_a_judge_rejects_what_shows_no_class(digits, judged):
-    """Of the real images nearly all are recognized, of noise and others' pixels hardly any, unseen kinds included."""
+    """Nearly all real images are recognized, and hardly any of noise and others' pixels, unseen kinds included."""
     judge = judged[1]
     images, labels = digits.test["image"][:300], digits.test["label"][:300]
     rng = generator()

@@ -406,20 +406,36 @@ def test_what_a_model_cannot_have(digits):
     assert notes["log_prob_binary"].startswith("bound; ELBO")
 
 
-def test_every_score_has_a_column(sides, untrained_vae, digits):
-    """Every key that a metric returns has a column, and every column is returned by a metric."""
-    fake = examples(digits.train["image"], digits.train["label"])
+ELSEWHERE = (
+    *("meshes", "vertex_error", "mesh_paths"),  # tests/evaluation/test_mesh_scores.py
+    *("written_captions", "caption_truth"),  # tests/metrics/test_written_captions.py
+    *("captions", "r_precision"),  # test_scorer.py and test_r_precision.py here
+)
+
+
+@pytest.fixture(scope="module")
+def scored(sides, digits):
+    """Function from images, as many as there are to train on, to their scores by the family's name."""
     sides = sides._replace(learned=lambda fake, images: np.zeros(len(images)))
-    given = set()
-    elsewhere = ("meshes", "vertex_error", "mesh_paths")  # tests/evaluation/test_mesh_scores.py
-    elsewhere += ("written_captions", "caption_truth")  # tests/metrics/test_written_captions.py
-    elsewhere += ("captions", "r_precision")  # test_scorer.py and test_r_precision.py here
-    for family in SAMPLES:
-        if family.name not in elsewhere:
-            given |= set(family.score(sides, fake))
+
+    def of(images, without=ELSEWHERE):
+        fake = examples(images, digits.train["label"])
+        return {family.name: family.score(sides, fake) for family in SAMPLES if family.name not in without}
+
+    return of
+
+
+@pytest.fixture(scope="module")
+def of_train(scored, digits):
+    return scored(digits.train["image"])
+
+
+def test_every_score_has_a_column(of_train, untrained_vae, digits):
+    """Every key that a metric returns has a column, and every column is returned by a metric."""
+    given = {key for scores in of_train.values() for key in scores}
     scoring = Scoring(importance_samples=2, examples=20, temperatures=2)
     for family in MODELS:
-        if family.name not in ("accuracy", "codes", "log_prob", *elsewhere):
+        if family.name not in ("accuracy", "codes", "log_prob", *ELSEWHERE):
             given |= set(family.score(*untrained_vae, scoring))
     # of other models, spaces and larger images
     given |= {
@@ -433,7 +449,7 @@ def test_every_score_has_a_column(sides, untrained_vae, digits):
         "psnr",
         "ssim",
     }
-    given |= {column.key for name in elsewhere for column in FAMILIES[name].columns}
+    given |= {column.key for name in ELSEWHERE for column in FAMILIES[name].columns}
     given |= {f"{name}_{space}" for name in ("log_prob", "iwae", "ais", "distortion") for space in SPACES}
     found = columns(Context(digits, JUDGE, JUDGE), scoring, 808, given)
     assert {metric.key for metric in found} == given
@@ -443,15 +459,13 @@ def test_every_score_has_a_column(sides, untrained_vae, digits):
     assert all("808" in metric.note for metric in fid[:3])
 
 
-def test_bounds_hold_of_what_is_given(sides, untrained_vae, digits):
+def test_bounds_hold_of_what_is_given(scored, of_train, digits):
     """A score lies within its column's bounds, for equal sets and for one repeated image."""
-    sides = sides._replace(learned=lambda fake, images: np.zeros(len(images)))
-    for image in (digits.train["image"], np.repeat(digits.train["image"][:1], len(digits.train["image"]), axis=0)):
-        fake = examples(image, digits.train["label"])
-        for family in SAMPLES:
-            if family.name in ("kid", "parzen", "diversity", "meshes", "captions", "r_precision"):
-                continue
-            for key, score in family.score(sides, fake).items():
+    image = digits.train["image"]
+    without = ("kid", "parzen", "diversity", *ELSEWHERE)
+    for scores in (of_train, scored(np.repeat(image[:1], len(image), axis=0), without)):
+        for name in scores.keys() - set(without):
+            for key, score in scores[name].items():
                 least, largest = COLUMNS[key].bounds
                 assert least is None or score >= least - 1e-9, key
                 assert largest is None or score <= largest + 1e-9, key

@@ -176,7 +176,7 @@ def test_seeds_are_decoded_together_as_one_by_one(data):
     both = decode(states, z)
     assert both.shape == (2, 5, 42, 3)
     for seed in range(2):
-        own = jax.tree.map(lambda leaf, seed=seed: leaf[seed], states)
+        own = jax.tree.map(lambda leaf, seed=seed: np.asarray(leaf)[seed], states)
         np.testing.assert_allclose(model.latents.decode(own, z[seed], {})["mesh"], both[seed], atol=1e-4)
 
 

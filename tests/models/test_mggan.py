@@ -44,6 +44,12 @@ def spec(kind):
     return Spec({"image": image}, num_examples=64, mean=np.full((8, 8, 1), 0.3))
 
 
+def fetched(function):
+    """Compiles a function; its results are NumPy's."""
+    compiled = jax.jit(function)
+    return lambda *given: jax.device_get(compiled(*given))
+
+
 @pytest.fixture(scope="module", params=KINDS)
 def start(request):
     """Model, parts and a batch for a kind of data, with the states before training and after a step of either phase.
@@ -61,12 +67,13 @@ def start(request):
     state = drawn_state(model.init)
     taught, metrics = jax.jit(model.phases[0].step)(jax.random.key(1), state, batch)
     after, _ = jax.jit(model.phases[1].step)(jax.random.key(2), taught, batch)
+    taught, metrics, after = jax.device_get((taught, metrics, after))
     x = batch["image"].astype(np.float32) / 127.5 - 1 if kind == "images" else batch["point"]
     real = x.reshape(3, 2, 2) if kind == "packs" else x  # as D sees them
     play, between = parts.turns, parts.frozen(taught)
     fakes = jax.jit(lambda s: play.generate(jax.random.key(4), s, batch)._replace(pullback=None))(between)
-    told = jax.jit(lambda s, x: play.generator_loss(jax.random.key(5), s, batch, fakes._replace(x=x)))
-    turn = jax.jit(lambda s: play.discriminator_turn(jax.random.key(6), s, batch, fakes))
+    told = fetched(lambda s, x: play.generator_loss(jax.random.key(5), s, batch, fakes._replace(x=x)))
+    turn = fetched(lambda s: play.discriminator_turn(jax.random.key(6), s, batch, fakes))
     return SimpleNamespace(**locals())
 
 
@@ -116,11 +123,11 @@ def test_the_autoencoder_descends_the_absolute_error_of_clean_examples(start):
         return jnp.abs(error).sum() / len(start.x), moved.get("batch_stats", {})
 
     old = {name: params[name] for name in ("encoder", "decoder")}
-    (value, averages), gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))(old)
+    (value, averages), gradients = fetched(jax.value_and_grad(loss, has_aux=True))(old)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), start.taught.extra["encoder"], averages)
     assert bool(averages) == (start.kind == "images")
     np.testing.assert_allclose(start.metrics["reconstruction"], value, rtol=1e-5)
-    largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(gradients))
+    largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(gradients))
     jax.tree.map(
         lambda moment, g: np.testing.assert_allclose(moment, g / 10, rtol=1e-3, atol=1e-5 * largest),
         start.taught.opt_state["autoencoder"][0].mu,
@@ -209,10 +216,10 @@ def test_g_is_told_by_both_discriminators_the_second_at_half_the_weight(start):
         of_examples, of_codes = judged(start, start.taught.params["discriminator"], x)
         return jnp.stack([LOSS.generator(of_examples).mean(), LOSS.generator(of_codes).mean()])
 
-    values, gradients = jax.jit(lambda x: (parts(x), jax.jacrev(parts)(x)))(start.fakes.x)
+    values, gradients = fetched(lambda x: (parts(x), jax.jacrev(parts)(x)))(start.fakes.x)
     np.testing.assert_allclose(value, values[0] + values[1] / 2, rtol=1e-5)
     expected = gradients[0] + gradients[1] / 2
-    np.testing.assert_allclose(cotangent, expected, rtol=1e-3, atol=1e-5 * float(jnp.abs(expected).max()))
+    np.testing.assert_allclose(cotangent, expected, rtol=1e-3, atol=1e-5 * np.abs(expected).max())
     assert np.abs(gradients).max(axis=tuple(range(1, gradients.ndim))).min() > 0  # D_m's gradient passes through E
 
 
@@ -229,7 +236,7 @@ def test_without_the_manifolds_weight_g_is_told_what_the_base_tells_it(start):
         jax.jit(lambda s, play=play: play.generator_loss(jax.random.key(5), s, start.batch, start.fakes))(state)
         for play, state in ((without, start.between), (base, of_base))
     )
-    atol = 1e-6 * float(jnp.abs(expected).max())
+    atol = 1e-6 * np.abs(expected).max()
     np.testing.assert_allclose(value, expected_value, rtol=1e-6)
     np.testing.assert_allclose(cotangent, expected, rtol=1e-5, atol=atol)
     assert not np.allclose(start.told(start.between, start.fakes.x)[1], expected, rtol=1e-5, atol=atol)
@@ -241,7 +248,7 @@ def with_discriminators(state, **params):
 
 def test_codes_are_of_each_example_alone(start):
     """E is in evaluation mode: with D off, changing one example leaves the others' gradients unchanged."""
-    off = jax.tree.map(jnp.zeros_like, start.between.params["discriminator"]["image"])
+    off = jax.tree.map(np.zeros_like, start.between.params["discriminator"]["image"])
     state, x = with_discriminators(start.between, image=off), start.fakes.x
     before, after = (np.asarray(start.told(state, given)[1]) for given in (x, x.at[-1].add(0.5)))
     assert np.abs(before).max(axis=tuple(range(1, x.ndim))).min() > 0
@@ -276,8 +283,8 @@ def test_each_discriminator_learns_from_its_own_loss(start):
         pairs = zip(judged(start, params, jnp.asarray(start.real)), judged(start, params, start.fakes.x), strict=True)
         return sum(LOSS.discriminator(real, fake).mean() for real, fake in pairs)
 
-    gradients = jax.jit(jax.grad(loss))(params)
-    largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(gradients))
+    gradients = fetched(jax.grad(loss))(params)
+    largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(gradients))
     jax.tree.map(
         lambda moment, g: np.testing.assert_allclose(moment, g / 2, rtol=1e-3, atol=1e-5 * largest),
         moments(start.turn(start.between)[0]),

@@ -10,7 +10,7 @@ from jaxgen.nn.conv import conv, conv_transpose
 
 
 def whole(seed, *shape, dtype=np.float32):
-    return jnp.asarray(np.random.default_rng(seed).integers(-4, 5, shape), dtype)
+    return jnp.asarray(np.random.default_rng(seed).integers(-4, 5, shape).astype(dtype))
 
 
 def explicit(case):

@@ -11,6 +11,7 @@ from jaxgen.nn import codebook as cb
 from jaxgen.nn.codebook import Codebook
 
 KEY = jax.random.key(0)
+nearest, perplexity, used = (jax.jit(function) for function in (cb.nearest, cb.perplexity, cb.used))
 
 
 def book(codes, counts):
@@ -22,7 +23,7 @@ def book(codes, counts):
 def test_an_update_worked_by_hand():
     """Codes 0 and 10, vectors 1, 2 and 9: n = (2, 1), sums 3 and 9, N = (1.1, 1), m = (.3, 9.9), e = m / N."""
     before, z = book([[0], [10]], [1, 1]), jnp.array([[1.0], [2.0], [9.0]])
-    index = cb.nearest(before.codes, z)
+    index = nearest(before.codes, z)
     np.testing.assert_array_equal(index, [0, 0, 1])
     after = cb.moved(before, z, index, 0.9, smoothing=0.0)
     np.testing.assert_allclose(after.counts, [1.1, 1.0], rtol=1e-6)
@@ -39,9 +40,9 @@ def test_the_nearest_code_is_the_first_of_several():
     rng = np.random.default_rng(0)
     codes, z = rng.normal(size=(7, 3)), rng.normal(size=(5, 4, 3))
     expected = ((z[..., None, :] - codes) ** 2).sum(-1).argmin(-1)
-    np.testing.assert_array_equal(cb.nearest(jnp.float32(codes), jnp.float32(z)), expected)
-    assert cb.nearest(jnp.array([[1.0], [2.0], [2.0], [1.0]]), jnp.array([1.9])) == 1
-    found = cb.nearest(jnp.array([[0.0], [0.5]]), jnp.array([[1000.2], [1000.3]]) - 1000)
+    np.testing.assert_array_equal(nearest(jnp.float32(codes), jnp.float32(z)), expected)
+    assert nearest(jnp.array([[1.0], [2.0], [2.0], [1.0]]), jnp.array([1.9])) == 1
+    found = nearest(jnp.array([[0.0], [0.5]]), jnp.array([[1000.2], [1000.3]]) - 1000)
     np.testing.assert_array_equal(found, [0, 1])
 
 
@@ -130,10 +131,10 @@ def test_all_codes_come_into_use():
         return jax.lax.fori_loop(0, 100, step, start)
 
     alive, dead = trained(True), trained(False)
-    assert cb.used(dead.counts) == 1 / 16
-    assert cb.perplexity(dead.counts) < 1.01
-    assert cb.used(alive.counts) > 0.8
-    assert cb.perplexity(alive.counts) > 12
+    assert used(dead.counts) == 1 / 16
+    assert perplexity(dead.counts) < 1.01
+    assert used(alive.counts) > 0.8
+    assert perplexity(alive.counts) > 12
 
 
 def test_codes_by_cosine_have_length_1():
@@ -159,14 +160,14 @@ def test_codes_begin_at_vectors_of_the_data():
 
 
 def test_perplexity_and_use_in_closed_form():
-    assert cb.perplexity(jnp.full(8, 3.0)) == pytest.approx(8)
-    assert cb.perplexity(jnp.array([5.0, 0, 0])) == pytest.approx(1)
+    assert perplexity(jnp.full(8, 3.0)) == pytest.approx(8)
+    assert perplexity(jnp.array([5.0, 0, 0])) == pytest.approx(1)
     p = np.array([0.5, 0.25, 0.25])
-    assert cb.perplexity(jnp.float32(4 * p)) == pytest.approx(np.prod(p**-p))
-    assert cb.used(jnp.array([20.0, 20, 0.9, 1.1])) == 0.75  # the mean is 10.5, a tenth of it 1.05
+    assert perplexity(jnp.float32(4 * p)) == pytest.approx(np.prod(p**-p))
+    assert used(jnp.array([20.0, 20, 0.9, 1.1])) == 0.75  # the mean is 10.5, a tenth of it 1.05
     # Of 20 codes one has all vectors, the others were just replaced: they do not count as used.
     collapsed = cb.replaced(KEY, book(np.ones((20, 1)), [1000.0] + [0.0] * 19), jnp.ones((4, 1)))
-    assert cb.used(collapsed.counts) == pytest.approx(1 / 20)
+    assert used(collapsed.counts) == pytest.approx(1 / 20)
 
 
 def test_finite_scalars_are_rounded_and_numbered_in_order():
@@ -186,8 +187,8 @@ def test_finite_scalars_are_rounded_and_numbered_in_order():
     np.testing.assert_array_equal(found.index, distance.sum(-1).argmin(-1))
     np.testing.assert_array_equal(found.code, codebook.codes[found.index])
     assert quantizer.commitment(found) == 0
-    gradient = jax.grad(lambda z: quantizer(codebook, z).code.sum())(z)
-    np.testing.assert_allclose(gradient, jax.grad(lambda z: quantizer.compared(z).sum())(z))
+    gradient = jax.jit(jax.grad(lambda z: quantizer(codebook, z).code.sum()))(z)
+    np.testing.assert_allclose(gradient, jax.jit(jax.grad(lambda z: quantizer.compared(z).sum()))(z))
     assert (gradient > 0).all()
 
     after = quantizer.updated(KEY, codebook, found, True)

@@ -14,6 +14,7 @@ from jax.test_util import check_grads
 
 from jaxgen.nn import conv as conv_module
 from jaxgen.nn.conv import Conv, ConvTranspose, Geometry, conv, conv_transpose
+from tests.cases import some_slow
 from tests.nn.conv_cases import NAMES, SOME, arrays, explicit, operations, output, references, some, whole
 from tests.versions import x64
 
@@ -58,6 +59,7 @@ def conv64(x, w, case):
 
 
 few = pytest.mark.parametrize("case", [SOME[0], SOME[1], SOME[3]], ids=[NAMES[0], NAMES[1], NAMES[3]])
+most_slow = pytest.mark.parametrize("case", some_slow(SOME, quick=[SOME[0], SOME[3], SOME[6]]), ids=NAMES)
 
 
 def with_gradients(f):
@@ -97,14 +99,14 @@ def test_adjoint_identity_against_float64_numpy(case):
     assert np.sum(y * np.float64(g)) == np.sum(np.float64(x) * np.float64(adjoint))
 
 
-@some
+@most_slow
 def test_second_order_gradients_in_both_modes(case):
     x, w, g = arrays(case)
     convolution, transposed = operations(case)
     with x64():
         x, w, g = (jnp.asarray(np.float64(a)) for a in (x, w, g))
-        check_grads(convolution, (x, w), order=2, modes=["fwd", "rev"])
-        check_grads(transposed, (g, w), order=2, modes=["fwd", "rev"])
+        check_grads(jax.jit(convolution), (x, w), order=2, modes=["fwd", "rev"])
+        check_grads(jax.jit(transposed), (g, w), order=2, modes=["fwd", "rev"])
 
 
 @some
@@ -134,7 +136,7 @@ def test_vmap_equals_a_loop(case, axes):
     def stacked(seed, *pair):
         """Stacks three of each operand along its vmapped axis."""
         return [
-            a if axis is None else jnp.stack([whole(seed + n, *a.shape) for n in range(3)], axis)
+            a if axis is None else np.stack([whole(seed + n, *a.shape) for n in range(3)], axis)
             for a, axis in zip(pair, axes, strict=True)
         ]
 
@@ -157,18 +159,18 @@ def test_vmap_equals_a_loop(case, axes):
 def test_nested_vmap_and_gradients_under_vmap_equal_loops(case):
     convolution = jax.jit(operations(case)[0])
     x, w, _ = arrays(case)
-    xs, ws = whole(0, 2, *x.shape), whole(1, 3, *w.shape)  # data for 2 draws, kernels for 3 seeds
-    rows = [jnp.stack([convolution(x, w) for x in xs]) for w in ws]
+    xs, ws = np.asarray(whole(0, 2, *x.shape)), np.asarray(whole(1, 3, *w.shape))  # for 2 draws and 3 seeds
+    rows = [np.stack([convolution(x, w) for x in xs]) for w in ws]
     grid = jax.vmap(jax.vmap(convolution, (0, None)), (None, 0))
-    np.testing.assert_array_equal(jax.jit(grid)(xs, ws), jnp.stack(rows))
-    ws2 = jnp.stack([ws, ws + 1])
+    np.testing.assert_array_equal(jax.jit(grid)(xs, ws), np.stack(rows))
+    ws2 = np.stack([ws, ws + 1])
     seeds = jax.jit(jax.vmap(jax.vmap(convolution, (None, 0)), (0, 0)))(xs, ws2)
-    rows = [jnp.stack([convolution(x, w) for w in ws]) for x, ws in zip(xs, ws2, strict=True)]
-    np.testing.assert_array_equal(seeds, jnp.stack(rows))
+    rows = [np.stack([convolution(x, w) for w in ws]) for x, ws in zip(xs, ws2, strict=True)]
+    np.testing.assert_array_equal(seeds, np.stack(rows))
 
     gradient = jax.jit(jax.grad(lambda w, x: jnp.sum(convolution(x, w) ** 2)))
     got = jax.jit(jax.vmap(gradient, (0, None)))(ws, x)
-    np.testing.assert_array_equal(got, jnp.stack([gradient(w, x) for w in ws]))
+    np.testing.assert_array_equal(got, np.stack([gradient(w, x) for w in ws]))
 
 
 @few
@@ -186,7 +188,7 @@ def test_in_scan_and_jitted_equals_eager(case):
     once = step if case is SOME[0] else jax.jit(step)
     for n in range(2):
         w, expected = once(x, g, w, jnp.float32(n))
-        jax.tree.map(np.testing.assert_array_equal, jax.tree.map(lambda a, n=n: a[n], got), expected)
+        jax.tree.map(np.testing.assert_array_equal, jax.tree.map(lambda a, n=n: np.asarray(a)[n], got), expected)
 
 
 @few
@@ -204,7 +206,7 @@ def test_where_jit_is_disabled_the_operations_are_the_same(case):
         jax.tree.map(np.testing.assert_array_equal, results(x, w, g), expected)
 
 
-@some
+@most_slow
 def test_bfloat16_is_float32_rounded_once(case):
     convolution, transposed = operations(case)
 
@@ -240,7 +242,8 @@ def test_forms_for_a_cpu_equal_those_for_other_platforms(case):
     cpu = partial(forms, conv=conv_module._conv, dx=conv_module._dx, dw=conv_module._dw)
     others = partial(forms, conv=conv_module._lax_conv, dx=conv_module._lax_dx, dw=conv_module._lax_dw)
     expected = jax.jit(jax.vmap(others))(x, w, g)
-    jax.tree.map(lambda e, got: np.testing.assert_array_equal(got, e[1]), expected, jax.jit(cpu)(x[1], w[1], g[1]))
+    found = jax.jit(cpu)(*(np.asarray(a)[1] for a in (x, w, g)))
+    jax.tree.map(lambda e, got: np.testing.assert_array_equal(got, np.asarray(e)[1]), expected, found)
 
 
 @pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
@@ -298,10 +301,11 @@ def test_a_mask_equals_flaxs(shape):
     variables = ours.init(jax.random.key(0), x)
 
     def both(net):
-        return jax.value_and_grad(lambda variables: (net.apply(variables, x) ** 2).sum())(variables)
+        return jax.jit(jax.value_and_grad(lambda variables: (net.apply(variables, x) ** 2).sum()))(variables)
 
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), both(ours), both(flax))
-    kernel = both(ours)[1]["params"]["kernel"]
+    found = both(ours)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), found, both(flax))
+    kernel = np.asarray(found[1]["params"]["kernel"])
     assert not kernel[np.broadcast_to(mask, kernel.shape) == 0].any()
 
 

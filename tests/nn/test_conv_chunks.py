@@ -9,7 +9,7 @@ from jax.sharding import AxisType, PartitionSpec
 
 from jaxgen.nn import conv as conv_module
 from jaxgen.nn.conv import conv
-from tests.nn.conv_cases import SOME, arrays, operations, references, some
+from tests.nn.conv_cases import NAMES, SOME, arrays, operations, references
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -18,15 +18,25 @@ def a_small_cache():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(conv_module, "CACHE", 512)
         patch.setattr(conv_module, "LEAST_PIXELS", 1)
-        jax.clear_caches()  # otherwise programs traced earlier with the usual cache would run
         yield
-    jax.clear_caches()
 
 
-@some
-@pytest.mark.parametrize("batch", [1, 7, 8])
+def unique(case, batch):
+    """The case with sizes that no other test has: programs traced with the usual cache would run."""
+    return case | {"batch": batch, "channels": tuple(5 + number for number in case["channels"])}
+
+
+CASES = [pytest.param(case, 8, id=f"{name}-8") for name, case in zip(NAMES, SOME, strict=True)]
+CASES += [
+    pytest.param(case, batch, id=f"{name}-{batch}", marks=[] if name == "even" else pytest.mark.slow)
+    for name, case in zip(NAMES, SOME, strict=True)
+    for batch in (7, 1)
+]
+
+
+@pytest.mark.parametrize(("case", "batch"), CASES)
 def test_a_batch_in_chunks_equals_a_batch_at_once(case, batch):
-    case = case | {"batch": batch}
+    case = unique(case, batch)
     x, w, g = arrays(case)
 
     def three(convolution, transposed):
@@ -52,11 +62,12 @@ def test_a_batch_in_chunks_equals_a_batch_at_once(case, batch):
 
 def test_shard_map_sums_the_gradient_of_a_replicated_kernel():
     mesh = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,))
-    x, w, _ = arrays(SOME[0] | {"batch": 8})
+    x, w, _ = arrays(unique(SOME[0], 16))
     shards, everywhere = PartitionSpec("data"), PartitionSpec()
 
     def loss(w, x):
         return lax.psum(jnp.sum(conv(x, w, strides=(2, 2)) ** 2), "data")
 
-    got = jax.shard_map(jax.grad(loss), mesh=mesh, in_specs=(everywhere, shards), out_specs=everywhere)(w, x)
-    np.testing.assert_array_equal(got, jax.grad(lambda w: jnp.sum(conv(x, w, strides=(2, 2)) ** 2))(w))
+    sharded = jax.shard_map(jax.grad(loss), mesh=mesh, in_specs=(everywhere, shards), out_specs=everywhere)
+    plain = jax.grad(lambda w, x: jnp.sum(conv(x, w, strides=(2, 2)) ** 2))
+    np.testing.assert_array_equal(*jax.jit(lambda *given: (sharded(*given), plain(*given)))(w, x))

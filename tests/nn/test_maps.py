@@ -41,14 +41,15 @@ def test_windows_are_squares_of_neighbors_and_join_to_the_map():
 def test_the_bias_depends_on_the_offset_alone(height, width):
     """Every entry of the table is used, by as many pairs as there are for its offset; the gradient counts them."""
     table = normal(2 * height - 1, 2 * width - 1, 2)
-    bias, pullback = jax.vjp(relative_bias, table)
+    bias, pullback = jax.vjp(jax.jit(relative_bias), table)
+    bias = np.asarray(bias)
     pixels = list(product(range(height), range(width)))
     assert bias.shape == (2, len(pixels), len(pixels))
     weights, expected = normal(*bias.shape, seed=1), np.zeros_like(table)
     for (query, (i, j)), (key, (k, m)) in product(enumerate(pixels), enumerate(pixels)):
         np.testing.assert_array_equal(bias[:, query, key], table[i - k + height - 1, j - m + width - 1])
         expected[i - k + height - 1, j - m + width - 1] += weights[:, query, key]
-    np.testing.assert_allclose(pullback(weights)[0], expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(jax.jit(pullback)(weights)[0], expected, rtol=1e-5, atol=1e-6)
     assert (expected != 0).all()
 
 
@@ -70,8 +71,9 @@ def test_attention_in_one_window_is_that_of_the_map():
 
 def test_attention_in_windows_is_block_diagonal():
     """No output of a window depends on an input of another, and each depends on all of its own."""
-    x = jnp.asarray(normal(1, 4, 6, 3))
-    slopes = jax.jacrev(lambda x: attended(x, 2).sum(-1)[0])(x)[:, :, 0]  # [row, column, row, column, channels]
+    x = normal(1, 4, 6, 3)
+    slopes = jax.jit(jax.jacrev(lambda x: attended(x, 2).sum(-1)[0]))(x)
+    slopes = np.asarray(slopes)[:, :, 0]  # [row, column, row, column, channels]
     for (i, j), (k, m) in product(product(range(4), range(6)), repeat=2):
         same = (i // 2, j // 2) == (k // 2, m // 2)
         assert (slopes[i, j, k, m] != 0).any() == same
@@ -87,7 +89,7 @@ def test_attention_has_second_derivatives():
         return (jax.grad(lambda x: (attention(x, 2 * x, x, bias) ** 3).sum())(x) ** 2).mean()
 
     toward, step = normal(1, 4, 2, 3, seed=2), 1e-2
-    slope = (jax.grad(penalty)(x) * toward).sum()
+    slope = (np.asarray(jax.jit(jax.grad(penalty))(x)) * toward).sum()
     assert slope == pytest.approx(float(penalty(x + step * toward) - penalty(x - step * toward)) / (2 * step), rel=1e-2)
 
 

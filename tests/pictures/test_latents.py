@@ -168,7 +168,7 @@ def states(digits):
 
 
 def of_seed(state, i):
-    return jax.tree.map(lambda leaf: leaf[i], state)
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[i], state)
 
 
 @pytest.mark.parametrize(("name", "num"), [("vae", 7), ("gan", 7), ("vae", draws.AT_ONCE + 3)])

@@ -50,7 +50,7 @@ def arrays(path):
 
 
 def of_seed(opened, i):
-    return jax.tree.map(lambda leaf: leaf[i], opened.state)
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[i], opened.state)
 
 
 def grids(opened, table):

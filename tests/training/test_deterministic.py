@@ -24,7 +24,7 @@ COUNT = itertools.count()
 
 @dataclass(frozen=True)
 class Config:
-    noisy: bool = True  # or as a program should be
+    noise: str = ""  # counted by the program as it runs, or as it is traced
 
 def make(config, spec):
     def init(key):
@@ -33,8 +33,10 @@ def make(config, spec):
         return state, {"loss": state.params["a"]}
     def noisy(key, state, batch):
         a = state.params["a"] + jax.random.uniform(key)
-        if config.noisy:
+        if config.noise == "running":
             a += jax.pure_callback(lambda _: np.float32(next(COUNT)), jnp.float32(0), state.step)
+        if config.noise == "traced":
+            a += next(COUNT)
         return state._replace(params={"a": a}), {"loss": a}
     return Model(init, (Phase("quiet", quiet, steps=3), Phase("noisy", noisy)), ("image",))
 """
@@ -43,15 +45,16 @@ def make(config, spec):
 def test_what_gives_other_bits_is_refused_and_leaves_nothing(tmp_path, capfd):
     (tmp_path / "other.py").write_text(OTHER)
     model = str(tmp_path / "other.py")
-    with pytest.raises(UserError, match=r"^not deterministic: two runs of the same 8 steps .* bits for seeds 3 5$"):
-        train(model, None, HOW, out=tmp_path / "run", deterministic=True)
-    assert not (tmp_path / "run").exists()
+    for noise in ("running", "traced"):
+        with pytest.raises(UserError, match=r"^not deterministic: two runs of the same 8 steps .* bits for seeds 3 5$"):
+            train(model, {"noise": noise}, HOW, out=tmp_path / "run", deterministic=True)
+        assert not (tmp_path / "run").exists()
     capfd.readouterr()
-    run = train(model, {"noisy": False}, HOW, out=tmp_path / "run", deterministic=True, progress=False)
+    run = train(model, None, HOW, out=tmp_path / "run", deterministic=True, progress=False)
     said = " ".join(capfd.readouterr().err.split())
     assert said.startswith("deterministic: two runs of 8 steps ended with the same bits, in ")
     assert deterministic.COSTS[jax.default_backend()] in said
-    plain = train(model, {"noisy": False}, HOW, out=tmp_path / "plain", progress=False)
+    plain = train(model, None, HOW, out=tmp_path / "plain", progress=False)
     assert run.digests() == plain.digests()  # the short runs leave nothing behind
     assert (run.path / "metrics.jsonl").read_text() == (plain.path / "metrics.jsonl").read_text()
 

@@ -1,6 +1,6 @@
 """Building blocks of the seed axis."""
 
-from types import SimpleNamespace
+from unittest.mock import Mock
 
 import jax
 import jax.numpy as jnp
@@ -98,7 +98,7 @@ def test_flags_of_the_user_go_before_the_compiler_options(flags, options, monkey
 def test_a_chunk_is_compiled_with_the_options_of_its_devices(known_to, compiles, monkeypatch):
     """The options are not those of JAX's default backend."""
     monkeypatch.setattr(engine, "COMPILER_OPTIONS", {known_to: {"no_such_option": 1}})
-    devices = SimpleNamespace(size=1, devices=np.array([[SimpleNamespace(platform="tpu")]]))
+    devices = Mock(size=1, devices=np.array([[Mock(platform="tpu")]]))
     phase = Phase("train", lambda key, state, batch: (state, {"loss": batch["point"].sum()}))
     program = engine.chunk_program(phase, "vmap", devices)
     keys, state = jax.random.split(jax.random.key(0), 1), State(jnp.zeros(1, jnp.int32), jnp.ones((1, 3)))

@@ -44,7 +44,7 @@ def test_samples_are_drawn_in_the_frame_of_real_points(run, tmp_path):
     assert not np.array_equal(first, second)
     opened = open_run(run.path)
     key = jax.random.fold_in(jax.random.fold_in(streams(3).sample, 2**31), 0)
-    state = jax.tree.map(lambda leaf: leaf[0], opened.state)
+    state = jax.tree.map(lambda leaf: np.asarray(leaf)[0], opened.state)
     expected = jax.jit(opened.plan.model.sampler.draw, static_argnums=2)(key, state, 50, {})["point"]
     np.testing.assert_allclose(points[:50], expected, rtol=1e-5, atol=1e-6)
 

@@ -64,7 +64,7 @@ def test_steps_with_slow_convolutions(name, phase):
 
     def step(key, state, batch):
         x = batch["image"].astype(jnp.float32)
-        gradient = jax.grad(lambda kernel: (function(kernel, x) ** 2).sum())(state.params)
+        gradient = jax.jit(jax.grad(lambda kernel: (function(kernel, x) ** 2).sum()))(state.params)
         return state._replace(params=state.params - gradient), {"size": gradient.sum()}
 
     def still(key, state, batch):
@@ -100,7 +100,7 @@ def make(config, spec):
         return State(jnp.int32(0), net.init(key, jnp.zeros((1, *spec.image_shape))))
 
     def step(key, state, batch):
-        gradient = jax.grad(lambda params: net.apply(params, batch["image"] / 255).sum())(state.params)
+        gradient = jax.jit(jax.grad(lambda params: net.apply(params, batch["image"] / 255).sum()))(state.params)
         return state._replace(params=gradient), {}
 
     return Model(init, (Phase("train", step),), needs=("image",))

@@ -144,7 +144,7 @@ def test_small_pictures_are_the_same_scenes():
     assert np.abs(small - means).mean() < 0.5
 
 
-@pytest.mark.parametrize("most", [1, 2])
+@pytest.mark.parametrize("most", some_slow([2, 1]))
 def test_scenes_of_fewer_objects(most):
     """The captions of the sources themselves, and classes that are as frequent as before."""
     found = shapes.read(Options("shapes_32", max_objects=most)).splits["validation"]

@@ -69,6 +69,9 @@ def row_of(example):
 
 
 def test_examples_are_read_as_they_were_written(folder):
+    """Labels and captions of .cls and .txt go before those of .json."""
+    other = b'{"label": 1, "caption": "no"}'
+    save(folder / FILES[0], members_of(ROWS[0]) | {f"{i:04}.json": other for i in ROWS[0]})
     source = webdataset.read(options(folder))
     assert source.classes == ("0", "1", "2")
     assert [row_of(example) for example in source.splits["test"]] == list(range(6, 12))
