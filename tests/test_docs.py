@@ -18,7 +18,7 @@ import pytest
 import scipy.stats
 from PIL import Image
 
-from experiments import detectors, summary
+from experiments import detectors, ladder, summary
 from jaxgen import data, models
 from jaxgen.cli import commands
 from jaxgen.comparison.experiment import Experiment, load_experiment, shipped
@@ -108,6 +108,36 @@ def test_the_table_of_datasets():
         shown = [counts for name, counts in table.items() if name.partition("/")[0] == row.name]
         if "jaxgen data list" not in shown[0] and row.examples:
             assert set(shown) == {" / ".join(f"{count:,}" for count in row.examples)}, row.name
+
+
+def test_what_is_said_of_the_ladder():
+    """Each sentence about what a metric sees holds in the stored scores."""
+    results = json.loads((ROOT / "experiments" / "results" / "ladder.json").read_text())
+    text = " ".join((ROOT / "docs" / "evaluation.md").read_text().split())
+    for name, each in results.items():
+        scores, (rungs, keys, worse) = each["scores"], ladder.distances(each)
+        seen = {rung: dict(zip(keys, row, strict=True)) for rung, row in zip(rungs, worse, strict=True)}
+        for fault, strengths in ladder.RUNGS.items():
+            names = ["real", *(f"{fault}: {strength}" for strength in strengths)]
+            for key in ("fd", "kid"):
+                assert [scores[rung][key] for rung in names] == sorted(scores[rung][key] for rung in names)
+            single = fault not in ("classes left", "different images")
+            for key in ("sliced_wasserstein", "recognized") if single else ():
+                assert [seen[rung][key] for rung in names[1:]] == sorted(seen[rung][key] for rung in names[1:])
+        for key in ("fd", "kid", "sliced_wasserstein"):  # the models are in the order that eyes give them
+            models = [scores[rung][key] for rung in ("real", "dcgan", "vae", "naive_bayes", "uniform noise")]
+            assert models == sorted(models), (name, key)
+        assert seen["naive_bayes"]["recognized"] > 100
+        assert abs(seen["different images: 10%"]["recognized"]) < 10
+        assert seen["different images: 10%"]["recall"] > 30
+        for rung in ("naive_bayes", "blur, deviation of pixels: 0.5"):
+            assert scores[rung]["precision"] > scores["real"]["precision"] - 0.001
+    digits = results["digits"]["scores"]
+    one, noise = digits["classes left: 1"]["fd"], digits["uniform noise"]["fd"]
+    assert f"one class alone has an FD-digits of {one:,.0f}, uniform noise {noise:,.0f}" in text
+    mnist = results["mnist"]["scores"]
+    for rung in ("classes left: 9", "different images: 10%"):
+        assert mnist[rung]["sliced_wasserstein"] < mnist["real"]["sliced_wasserstein"]
 
 
 def test_the_table_of_detectors():
