@@ -20,7 +20,7 @@ with 2 latents, elsewhere PCA wins.
 Results of three seeds with 2, 8 and 16 latents, in percent, and in brackets those of PCA with as many components: horse
 3.18, 2.40, 2.76 (3.37, 1.18, 0.91), cow 4.55, 4.34, 4.00 (4.50, 2.33, 1.41), heads 0.83, 0.86, 0.88 (0.59, 0.35, 0.27).
 PCA wins wherever there is more than the coarsest shape to tell: 26 horses and 162 cows are few for a network's
-parameters, a thousand steps are short (the loss still fell, and with 2 latents the heads' were not used at all), and the
+parameters, a thousand steps are short (the loss still fell, and of the heads 2 latents were not used at all), and the
 heads are linear by construction.
 """
 
