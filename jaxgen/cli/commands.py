@@ -364,6 +364,7 @@ def explore_command(argv: list[str]) -> None:
             checkpoint: newest, a step, or best (each seed's own, by the run's keep_best)
             out: the .html file; RUN/explore.html if not given
         """
+        _use_cpu()
         from jaxgen.portable.explore import explore
         from jaxgen.training.compiled import keep_compiled
 

@@ -109,7 +109,7 @@ def _page(run: Run, content: dict[str, Any], reason: str) -> bytes:
     style = (page.FOLDER / "page.css").read_text() + (FOLDER / "page.css").read_text()
     script = (FOLDER / "interpreter.js").read_text() + (FOLDER / "page.js").read_text()
     # Inside a script element, only these characters could end it.
-    data = json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")
+    data = json.dumps(content, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     html = templates.get_template("page.html").render(
         title=f"{plan.model_name} on {plan.dataset.name}",
         heading=models.heading(plan.model_path),

@@ -109,8 +109,11 @@ def live(run: Run) -> dict[str, Any]:
             _difference(_rounded(each, dtype), draws, place, examined, images)
             for each, place, images in zip(programs, places, wanted, strict=True)
         ]
-        if max(differences) < CLOSE:
+        difference = float(np.max(differences))  # not a number if one of them is not
+        if difference < CLOSE:
             break
+    else:
+        raise NotLive(f"its images differ from JAX's by {difference:.1e}")
     half = ["1" if dtype == "float16" and _is_large(constant) else "0" for constant in program.constants]
     dimensions = _active(run, model, draws, offered[0].condition)
     names = [f"seed {seed}" + (" (diverged)" if seed in run.diverged else "") for seed in plan.settings.seeds]
@@ -120,7 +123,7 @@ def live(run: Run) -> dict[str, Any]:
         "program": _plain(program),
         "half": "".join(half),
         "dtype": dtype,
-        "difference": max(differences),
+        "difference": difference,
         "numbers": program.size,
         "seeds": [
             {

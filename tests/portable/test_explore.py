@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import os
 import re
 
 import jax
@@ -171,16 +172,32 @@ def test_the_page_computes_in_float32_whatever_the_training_did():
     assert content["seeds"][0]["images"] == lives.live(same)["seeds"][0]["images"]
 
 
-def plan_with(parts, decode, encode=None):
-    """A run of one seed whose latents are [num, 6] in parts."""
-    run = in_memory("vae", seeds=(0,))
+def run_with(decode, prior):
+    """A run of one seed, of a model of latents without parameters."""
+    plan = make_plan("gan", contracts()["gan"].small, Settings(dataset=contracts()["gan"].dataset, seeds=(0,)))
+    model = plan.model._replace(latents=Latents(decode, prior), sampler=Sampler(lambda *given: {}))
+    return Run("nowhere", plan._replace(model=model), State(jnp.zeros(1), {}), 12, {})
 
-    def prior(key, state, num):
-        return jax.random.normal(key, (num, 6))
 
-    latents = Latents(decode, Prior(prior, "mixed", parts=parts), encode)
-    model = run.plan.model._replace(latents=latents, sampler=Sampler(lambda *given: {}))
-    return run._replace(plan=run.plan._replace(model=model), state=State(jnp.zeros(1), jnp.ones((1, 6))))
+def levels_of(z):
+    """Gray images of levels z [num]."""
+    return {"image": jnp.broadcast_to(z[:, None, None, None], (len(z), 8, 8, 1))}
+
+
+@pytest.mark.parametrize("error", [0.3, np.nan])
+def test_a_program_that_gives_other_images_than_jax_is_not_written(error, monkeypatch):
+    monkeypatch.setattr(lives, "evaluated", lambda *given: evaluated(*given) + error)
+    prior = Prior(lambda key, state, num: jax.random.uniform(key, (num, 1)) / 2, "uniform")
+    run = run_with(lambda state, z, condition: levels_of(z[:, 0]), prior)
+    with pytest.raises(lives.NotLive, match=rf"^its images differ from JAX's by {error:.1e}$"):
+        lives.live(run)
+
+
+def test_a_page_holds_no_number_that_json_does_not_have():
+    """A browser could not read it, and would show nothing."""
+    content = {"kind": "walk", "continuous": True, "count": np.nan, "choices": [""], "labels": False, "seeds": []}
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        pages._page(run_with(None, None), content, "")
 
 
 def test_codes_come_before_noise_and_categories_have_no_slider():
@@ -189,9 +206,10 @@ def test_codes_come_before_noise_and_categories_have_no_slider():
     parts = (Part("noise", 2, "gaussian"), Part("category", 3, "categorical"), Part("code", 1, "uniform"))
 
     def decode(state, z, condition):
-        return {"image": jnp.broadcast_to(0.5 + (z @ weights)[:, None, None, None] / 100, (len(z), 8, 8, 1))}
+        return levels_of(0.5 + z @ weights / 100)
 
-    content = lives.live(plan_with(parts, decode))
+    prior = Prior(lambda key, state, num: jax.random.normal(key, (num, 6)), "mixed", parts=parts)
+    content = lives.live(run_with(decode, prior))
     assert content["seeds"][0]["dimensions"] == [
         {"dimension": 5, "name": "code 0", "range": 1.0},
         {"dimension": 1, "name": "noise 1", "range": 3.0},
@@ -288,8 +306,11 @@ def test_words_of_the_data_cannot_end_the_script():
 
 
 def test_the_command_prints_the_file_and_mistakes_are_one_line(folder, tmp_path, monkeypatch, capsys):
+    """It runs on the CPU, so that it writes the same file on every device."""
     monkeypatch.chdir(folder)
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
     assert cli.main(["explore", "sum"]) == 0
+    assert os.environ["JAX_PLATFORMS"] == "cpu"
     words, path = capsys.readouterr().out.splitlines()
     assert path == "sum/explore.html"
     assert re.fullmatch(r"the decoder runs in the page with [\d,]+ numbers a seed as float16; .*; 0\.\d+ MB", words)
