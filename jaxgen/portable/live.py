@@ -240,6 +240,8 @@ def _described(model: Model, program: Program, z) -> dict[str, Any]:
     kind = model.latents.prior.kind
     if kind == "discrete":
         named = z if isinstance(z, dict) else {"codes": z}
+        if any(codes.ndim != 3 for codes in named.values()):
+            raise NotLive("its codes are not maps of rows and columns")
         levels = [
             {"name": name, "shape": list(codes.shape[1:]), "codes": _num_codes(program, n)}
             for n, (name, codes) in enumerate(sorted(named.items()))
@@ -252,11 +254,10 @@ def _described(model: Model, program: Program, z) -> dict[str, Any]:
 def _num_codes(program: Program, level: int) -> int:
     """Number of codes of a level: the rows of the table that its map of codes is looked up in."""
     shape = program.inputs[level].shape
-    return next(
-        each.operands[0].shape[0]
-        for each in program.equations
-        if each.operation == "take" and each.operands[1].shape == shape
-    )
+    for each in program.equations:
+        if each.operation == "take" and each.operands[1].shape == shape:
+            return each.operands[0].shape[0]
+    raise NotLive("its decoder does not look codes up in a table")
 
 
 def _active(run: Run, model: Model, draws, condition: Condition) -> list[list[dict[str, Any]]]:

@@ -228,6 +228,24 @@ def test_codes_of_maps_come_with_their_levels():
     assert array(content["seeds"][0]["draws"]).reshape(32, 20).max() < 6
 
 
+TABLE = jnp.arange(5.0) / 5
+
+
+@pytest.mark.parametrize(
+    ("shape", "level", "words"),
+    [
+        ((2, 3), lambda z: jax.nn.one_hot(z, 5) @ TABLE, "its decoder does not look codes up in a table"),
+        ((6,), lambda z: TABLE[z][:, None], "its codes are not maps of rows and columns"),
+    ],
+)
+def test_codes_that_the_page_cannot_show_are_not_live(shape, level, words):
+    """One decoder multiplies a table by one-hot codes, the other one has a row of codes."""
+    prior = Prior(lambda key, state, num: jax.random.randint(key, (num, *shape), 0, 5), "discrete")
+    run = run_with(lambda state, z, condition: levels_of(level(z).mean((1, 2))), prior)
+    with pytest.raises(lives.NotLive, match=f"^{words}$"):
+        lives.live(run)
+
+
 def sprites(content):
     """Images of a walk: [seeds, choices, count, H, W]."""
     found = []
