@@ -16,7 +16,7 @@ import markupsafe
 from jaxgen import models
 from jaxgen.errors import UserError
 from jaxgen.files import check_writable, expanded, write_new
-from jaxgen.portable.live import LARGEST, NotLive, finite_seeds, live
+from jaxgen.portable.live import LARGEST, NotLive, live
 from jaxgen.portable.walks import walk
 from jaxgen.report import page
 from jaxgen.training.folder import Run, open_run
@@ -41,8 +41,8 @@ def explore(run: str | Path, *, checkpoint: str | int = "newest", out: str | Pat
         The file, and a sentence about its content.
 
     Raises:
-        UserError: there is no run, its model makes no images, every seed diverged, or the file cannot be written or
-            exists with other content.
+        UserError: there is no run, its model makes no images, or the file cannot be written or exists with other
+            content.
     """
     opened = open_run(run, checkpoint)
     plan = opened.plan
@@ -55,8 +55,6 @@ def explore(run: str | Path, *, checkpoint: str | int = "newest", out: str | Pat
         raise UserError(f"{plan.model_name} makes no images to explore; models that do: {', '.join(able) or 'none'}")
     if plan.dataset.spec.subject == "point":
         raise UserError(f"samples of {plan.dataset.name} are points, not images: `jaxgen sample` draws them")
-    if not finite_seeds(opened):
-        raise UserError(f"every seed of {opened.path} diverged: its parameters are not finite")
     html, words = _fitting(opened)
     write_new(out, html)
     return out, words

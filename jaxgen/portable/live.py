@@ -65,10 +65,9 @@ def choices(model: Model, dataset: Dataset) -> list[Choice]:
     return [Choice("", {})]
 
 
-def finite_seeds(run: Run) -> list[int]:
-    """Places, among the run's seeds, of those whose parameters are finite."""
-    parameters = [np.asarray(leaf) for leaf in jax.tree.leaves(run.state.params)]
-    return [n for n in range(len(run.plan.settings.seeds)) if all(np.isfinite(leaf[n]).all() for leaf in parameters)]
+def seed_names(run: Run) -> list[str]:
+    """Names of the run's seeds; a diverged one has the parameters from before that step."""
+    return [f"seed {seed}" + (" (diverged)" if seed in run.diverged else "") for seed in run.plan.settings.seeds]
 
 
 def text_of(array: np.ndarray) -> str:
@@ -88,11 +87,10 @@ def live(run: Run) -> dict[str, Any]:
         raise NotLive("it has no latents to move")
     if plan.dataset.spec.subject != "image":
         raise NotLive(f"it makes no images but {plan.dataset.spec.subject}es")
-    places = finite_seeds(run)
     draws = latents.drawn(model, stream_keys(run, STREAM), run.state, DRAWS)
     offered = choices(model, plan.dataset)
-    decoders = [_decoder(model, run.state, place) for place in places]
-    programs = [_program(decode, _of(draws, places[0], 0), offered[0].condition) for decode in decoders]
+    decoders = [_decoder(model, run.state, place) for place in range(len(plan.settings.seeds))]
+    programs = [_program(decode, _of(draws, 0, 0), offered[0].condition) for decode in decoders]
     program = programs[0]
     if any(other._replace(constants=()) != program._replace(constants=()) for other in programs):
         raise NotLive("its seeds have decoders of different steps")
@@ -101,13 +99,13 @@ def live(run: Run) -> dict[str, Any]:
     if (size := program.size * 8 // 3) > LARGEST:
         raise NotLive(f"its decoder has {program.size:,} numbers, {size / 1e6:.1f} MB in a page of at most 3")
     examined = [offered[n % len(offered)].condition for n in range(CHECKED)]
-    wanted = [_images(decode, draws, place, examined) for decode, place in zip(decoders, places, strict=True)]
+    wanted = [_images(decode, draws, place, examined) for place, decode in enumerate(decoders)]
     if not np.isfinite(wanted).all():
         raise NotLive("some of its images are not finite")
     for dtype in ("float16", "float32"):
         differences = [
-            _difference(_rounded(each, dtype), draws, place, examined, images)
-            for each, place, images in zip(programs, places, wanted, strict=True)
+            _difference(_rounded(each, dtype), draws, place, examined, wanted[place])
+            for place, each in enumerate(programs)
         ]
         difference = float(np.max(differences))  # not a number if one of them is not
         if difference < CLOSE:
@@ -116,7 +114,6 @@ def live(run: Run) -> dict[str, Any]:
         raise NotLive(f"its images differ from JAX's by {difference:.1e}")
     half = ["1" if dtype == "float16" and _is_large(constant) else "0" for constant in program.constants]
     dimensions = _active(run, model, draws, offered[0].condition)
-    names = [f"seed {seed}" + (" (diverged)" if seed in run.diverged else "") for seed in plan.settings.seeds]
     return {
         "kind": "live",
         "shape": plan.dataset.spec.image_shape,
@@ -127,15 +124,15 @@ def live(run: Run) -> dict[str, Any]:
         "numbers": program.size,
         "seeds": [
             {
-                "name": names[place],
-                "weights": _weights(each, half),
+                "name": name,
+                "weights": _weights(programs[place], half),
                 "draws": text_of(_flat(draws, place)),
                 "dimensions": dimensions[place],
-                "images": text_of(np.round(images * 65535).astype(np.uint16)),
+                "images": text_of(np.round(wanted[place] * 65535).astype(np.uint16)),
             }
-            for each, place, images in zip(programs, places, wanted, strict=True)
+            for place, name in enumerate(seed_names(run))
         ],
-        "latents": _described(model, program, _of(draws, places[0], 0)),
+        "latents": _described(model, program, _of(draws, 0, 0)),
         "choices": [choice.name for choice in offered],
         "conditions": [
             np.concatenate([[], *map(np.ravel, c.condition.values())]).astype(int).tolist() for c in offered

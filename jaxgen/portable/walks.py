@@ -10,7 +10,7 @@ from jaxgen.drawing import mesh_images, to_png
 from jaxgen.model import Condition
 from jaxgen.pictures import latents
 from jaxgen.pictures.kinds import MESH_SIDE, Asked, drawn_samples
-from jaxgen.portable.live import STREAM, choices, finite_seeds, text_of
+from jaxgen.portable.live import STREAM, choices, seed_names, text_of
 from jaxgen.training.draws import decoded, stream_keys
 from jaxgen.training.folder import Run
 
@@ -24,7 +24,7 @@ def walk(run: Run) -> Iterator[dict[str, Any]]:
     A model with continuous latents gets a closed walk through draws of the prior; another one gets as many samples. A
     conditional model gets them for each class, or for a few captions, in each case from the same draws.
     """
-    plan, places = run.plan, finite_seeds(run)
+    plan = run.plan
     offered = choices(plan.model, plan.dataset)
     continuous = plan.model.latents is not None and plan.model.latents.prior.kind != "discrete"
     make = _along if continuous else _drawn
@@ -39,8 +39,8 @@ def walk(run: Run) -> Iterator[dict[str, Any]]:
             "choices": [choice.name for choice in offered],
             "labels": "label" in plan.model.conditions,
             "seeds": [
-                {"name": f"seed {plan.settings.seeds[place]}", "images": text_of(_sprite(table[place]))}
-                for place in places
+                {"name": name, "images": text_of(_sprite(images))}
+                for name, images in zip(seed_names(run), table, strict=True)
             ],
         }
         table = table[:, :, ::2]

@@ -22,7 +22,7 @@ from jaxgen.portable.explore import explore
 from jaxgen.portable.folded import Equation, Program, Value
 from jaxgen.training import Settings, train
 from jaxgen.training.engine import streams
-from jaxgen.training.folder import Run
+from jaxgen.training.folder import Run, open_run
 from jaxgen.training.plan import make_plan
 from tests.models.by_hand import drawn_state
 from tests.models.contract import contracts
@@ -300,16 +300,13 @@ def test_seeds_that_do_not_fit_are_left_out_and_then_images(folder, tmp_path, mo
     assert content_of(fewer.read_text())["count"] == 32
 
 
-def test_a_diverged_seed_is_left_out(folder, monkeypatch):
-    run = in_memory("vae")
-    weights = jax.tree.map(np.array, run.state.params)
-    jax.tree.leaves(weights)[0][0] = np.nan
-    content = lives.live(run._replace(state=run.state._replace(params=weights)))
-    assert [seed["name"] for seed in content["seeds"]] == ["seed 3"]
-    jax.tree.leaves(weights)[0][:] = np.nan
-    monkeypatch.setattr(pages, "open_run", lambda *_: run._replace(state=run.state._replace(params=weights)))
-    with pytest.raises(pages.UserError, match="every seed of nowhere diverged"):
-        explore("nowhere", out=folder / "diverged.html")
+def test_a_diverged_seed_is_named(folder, tmp_path, monkeypatch):
+    run = open_run(folder / "sum")._replace(diverged={3: 1})
+    monkeypatch.setattr(pages, "open_run", lambda *_: run)
+    for slowest in (lives.SLOWEST, 0):  # the decoder in the page, and a walk
+        monkeypatch.setattr(lives, "SLOWEST", slowest)
+        path, _ = explore("sum", out=tmp_path / f"{slowest}.html")
+        assert [seed["name"] for seed in content_of(path.read_text())["seeds"]] == ["seed 5", "seed 3 (diverged)"]
 
 
 def test_words_of_the_data_cannot_end_the_script():
