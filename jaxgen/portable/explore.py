@@ -29,8 +29,8 @@ def explore(run: str | Path, *, checkpoint: str | int = "newest", out: str | Pat
     """Writes a page in which a run's model can be explored; the same call writes the same file.
 
     The decoder of each seed runs in the page itself, if it can: the page is then a program and its weights. Otherwise
-    the page shows images that are computed now: a walk through the latents, or samples. It has as many seeds as fit
-    into 3 MB, or as many images of each.
+    the page shows images that are computed now: a walk through the latents, or samples. It has as many images of each
+    class, classes and seeds as fit into 3 MB.
 
     Args:
         run: the run folder.
@@ -41,8 +41,8 @@ def explore(run: str | Path, *, checkpoint: str | int = "newest", out: str | Pat
         The file, and a sentence about its content.
 
     Raises:
-        UserError: there is no run, its model makes no images, or the file cannot be written or exists with other
-            content.
+        UserError: there is no run, its model makes no images, two of them do not fit, or the file cannot be written or
+            exists with other content.
     """
     opened = open_run(run, checkpoint)
     plan = opened.plan
@@ -74,12 +74,11 @@ def _fitting(run: Run) -> tuple[bytes, str]:
             if len(html) <= LARGEST:
                 return html, _live_words(content, count, len(seeds), len(html))
         reason = f"its decoder has {content['numbers']:,} numbers, {len(html) / 1e6:.1f} MB in a page of at most 3"
-    for content in walk(run):
+    for content in walk(run, LARGEST):
         html = _page(run, content, reason)
         if len(html) <= LARGEST:
-            break
-    what = f"{content['count']} images of each seed, computed beforehand"
-    return html, f"{what}, since {run.plan.model_name} cannot run in a page: {reason}; {_size(html)}"
+            return html, _walk_words(run, content, reason, len(html))
+    raise UserError(f"{run.plan.model_name} cannot run in a page: {reason}; and two of its images are over 3 MB")
 
 
 def _live_words(content: dict[str, Any], count: int, seeds: int, size: int) -> str:
@@ -90,8 +89,13 @@ def _live_words(content: dict[str, Any], count: int, seeds: int, size: int) -> s
     )
 
 
-def _size(html: bytes) -> str:
-    return f"{len(html) / 1e6:.2f} MB"
+def _walk_words(run: Run, content: dict[str, Any], reason: str, size: int) -> str:
+    kinds = {"seeds": len(run.plan.settings.seeds), "choices": content["offered"]}
+    words = {"seeds": "seeds", "choices": "classes" if content["labels"] else "captions"}
+    fewer = [f"{len(content[k])} of {num} {words[k]}" for k, num in kinds.items() if len(content[k]) < num]
+    what = f"{content['count']} images of each seed, computed beforehand"
+    fitting = f"; only {' and '.join(fewer)} fit" if fewer else ""
+    return f"{what}, since {run.plan.model_name} cannot run in a page: {reason}{fitting}; {size / 1e6:.2f} MB"
 
 
 def _page(run: Run, content: dict[str, Any], reason: str) -> bytes:

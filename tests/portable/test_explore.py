@@ -17,6 +17,7 @@ from jaxgen.model import Latents, Part, Prior, Sampler, State
 from jaxgen.pictures.latents import spherical
 from jaxgen.portable import explore as pages
 from jaxgen.portable import live as lives
+from jaxgen.portable import walks
 from jaxgen.portable.evaluated import evaluated
 from jaxgen.portable.explore import explore
 from jaxgen.portable.folded import Equation, Program, Value
@@ -284,7 +285,7 @@ def test_a_model_without_latents_gets_samples_of_every_class(folder, tmp_path):
     np.testing.assert_array_equal(sprites(content), wanted)
 
 
-def test_seeds_that_do_not_fit_are_left_out_and_then_images(folder, tmp_path, monkeypatch):
+def test_seeds_that_do_not_fit_are_left_out(folder, tmp_path, monkeypatch):
     whole, _ = explore(folder / "sum", out=tmp_path / "whole.html")
     size = len(whole.read_bytes())
     for module in (lives, pages):
@@ -293,11 +294,54 @@ def test_seeds_that_do_not_fit_are_left_out_and_then_images(folder, tmp_path, mo
     assert words.startswith("the decoder runs in the page, 1 of 2 seeds, with")
     assert [seed["name"] for seed in content_of(less.read_text())["seeds"]] == ["seed 5"]
     assert "1 of 2 seeds is left out" in less.read_text()
+
+
+def test_images_classes_and_seeds_that_do_not_fit_are_left_out(folder, tmp_path, monkeypatch):
+    """Nothing is drawn that should not fit, by an estimate of half a byte of a PNG file for a pixel, in base64."""
+    assert [*walks.falling(2, 3)] == [
+        (2, 3, 64), (2, 3, 32), (2, 3, 16), (2, 3, 8), (2, 2, 8), (2, 1, 8), (1, 1, 8), (1, 1, 4), (1, 1, 2)
+    ]  # fmt: skip
+    run, drawn, asked = open_run(folder / "blind"), walks.drawn_samples, []
+    monkeypatch.setattr(walks, "drawn_samples", lambda *given: asked.append(given[3]) or drawn(*given))
+    for numbers in ((2, 10, 32), (2, 5, 8), (1, 1, 8), (1, 1, 2)):
+        asked.clear()
+        largest = np.ceil(np.prod(numbers) * 8 * 8 / 2 * 4 / 3)
+        content = next(walks.walk(run, largest))
+        seeds, classes, count = numbers
+        assert asked == [count] * classes
+        assert [seed["name"] for seed in content["seeds"]] == ["seed 5", "seed 3"][:seeds]
+        assert (content["choices"], content["offered"]) == ([str(label) for label in range(classes)], 10)
+        wanted = np.broadcast_to(20 * np.arange(classes)[:, None, None, None], (seeds, classes, count, 8, 8))
+        np.testing.assert_array_equal(sprites(content), wanted)
+    # Images that are larger than was estimated are left out afterwards.
     whole, _ = explore(folder / "blind", out=tmp_path / "all.html")
+    monkeypatch.setattr(walks, "PACKED", 0)
     monkeypatch.setattr(pages, "LARGEST", len(whole.read_bytes()) - 1)
     fewer, words = explore(folder / "blind", out=tmp_path / "fewer.html")
     assert words.startswith("32 images of each seed")
     assert content_of(fewer.read_text())["count"] == 32
+
+
+def test_the_page_and_the_command_say_what_is_left_out(folder, tmp_path, monkeypatch):
+    run = open_run(folder / "blind")
+    monkeypatch.setattr(pages, "walk", lambda *_: walks.walk(run, 342))  # 8 images of 8x8 pixels, half a byte a pixel
+    path, words = explore(folder / "blind", out=tmp_path / "few.html")
+    assert "; only 1 of 2 seeds and 1 of 10 classes fit; " in words
+    for left_out in (
+        "9 of 10 classes are left out",
+        "1 of 2 seeds is left out",
+        '<select id="choice"><option>0</option>',
+    ):
+        assert left_out in path.read_text()
+
+
+def test_images_of_which_not_even_two_fit_are_refused(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(pages, "LARGEST", 1000)
+    with pytest.raises(
+        pages.UserError, match=r"^\./sums\.py cannot run in a page: it has no latents to move; and two of"
+    ):
+        explore(folder / "blind", out=tmp_path / "none.html")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_diverged_seed_is_named(folder, tmp_path, monkeypatch):
