@@ -136,8 +136,11 @@ def _description(source: Path) -> dict[str, Any]:
 
 
 def _files_of_run(source: Path) -> list[str]:
-    """The files of an exported folder that its run takes over."""
+    """The files of an exported folder that its run takes over; raises UserError for one that no model file imports."""
     imports = folder.read_environment(source).get("model_imports", {}) if (source / folder.ENVIRONMENT).exists() else {}
+    for path in map(Path, imports):
+        if path.suffix != ".py" or path.parts[0] in folder.OWN_NAMES:
+            raise UserError(f"{source / folder.ENVIRONMENT} names {path}, which no model file can import")
     return [name for name in (*OF_RUN, *imports) if (source / name).is_file()]
 
 
