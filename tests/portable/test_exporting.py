@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -174,6 +175,15 @@ def test_the_readmes_example_runs_without_jaxgen(name, exported, own_exported, d
         np.testing.assert_array_equal(made, drawn["image"])
     else:
         assert made.shape == (64, 8, 8, 1)
+
+
+def test_the_readme_says_which_pixels_are_the_same_and_quotes_names(own, own_exported, exported, tmp_path):
+    one, several = ((place / "README.md").read_text() for place in (exported, own_exported))
+    assert "draws what `jaxgen sample` draws for it. Any other number" in one
+    assert "for it, given the same labels in the same order, up to the rounding of rare pixels, as" in several
+    made = export(shutil.copytree(own, tmp_path / "my run"))
+    commands = "jaxgen import 'my run-export' --out 'runs/my run'\njaxgen sample 'runs/my run'\n"
+    assert commands in (made / "README.md").read_text()
 
 
 # ONNX
