@@ -41,7 +41,8 @@ def import_run(source: str | Path, out: str | Path | None = None, data_from: str
         source: the exported folder. Its model.py is executed, if it has one.
         out: the run folder, which must not exist; runs/NAME, by the exported folder's name, if not given.
         data_from: where this machine has the run's data, if they are files of a user's own: the folder or file that the
-            dataset reads, or the dataset's own Python file. They are needed for scores, not for samples.
+            dataset reads, or the dataset's own Python file. Scores, resuming, pictures of test images and
+            `jaxgen explore` need them, samples do not.
 
     Returns:
         The run folder.
