@@ -99,7 +99,7 @@ def test_files_of_the_same_name_in_two_folders_are_two(tmp_path, monkeypatch):
     assert sys.modules["helper"] is helper
 
 
-@pytest.mark.parametrize("name", ["model", "samples/part", "checkpoints/part"])
+@pytest.mark.parametrize("name", ["model", "samples/part", "checkpoints/part", "lock/part"])
 def test_an_import_that_has_a_name_of_the_run_folder(name, tmp_path, capsys):
     imports = f"from {name.replace('/', '.')} import RATE, WIDTH"
     own = write(tmp_path / "mine", imports, {f"{name}.py": "WIDTH, RATE = 3, 2.0"})

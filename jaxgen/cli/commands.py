@@ -364,6 +364,7 @@ def explore_command(argv: list[str]) -> None:
             checkpoint: newest, a step, or best (each seed's own, by the run's keep_best)
             out: the .html file; RUN/explore.html if not given
         """
+        _use_cpu()
         from jaxgen.portable.explore import explore
         from jaxgen.training.compiled import keep_compiled
 
@@ -673,7 +674,7 @@ def import_command(argv: list[str]) -> None:
         first. The last lines printed are those of `jaxgen digest`.
 
         Args:
-            data_from: where the run's data are here, if they are files of a user's own; only scores need them
+            data_from: where the run's data are here, if they are files of a user's own; samples do not need them
             out: the run folder, which must not exist; runs/NAME, by the exported folder's name, if not given
         """
         _use_cpu()

@@ -3,9 +3,11 @@
 Source: https://docs.mlcommons.org/croissant/docs/croissant-spec.html.
 """
 
+import glob
 from pathlib import Path
 from typing import Any
 
+from jaxgen.data.given import DATASET
 from jaxgen.data.image_files import SUFFIXES
 from jaxgen.portable import run_files
 from jaxgen.training.plan import Plan, file_digest
@@ -40,10 +42,12 @@ IMAGES = ("png", "jpeg", "webp", "tiff")
 def described(plan: Plan) -> dict[str, Any]:
     """Description of a run's data: their files, classes and, of a folder of images, records.
 
-    The files themselves are no part of it; `identifier` is the fingerprint of what was decoded from them.
+    The files themselves are no part of it, and arrays given in Python have none; `identifier` is the fingerprint of
+    what was decoded.
     """
     dataset = run_files.dataset_of(plan)
-    place = Path(plan.settings.data_from or plan.settings.dataset)
+    place, pattern = _divided(Path(plan.settings.data_from or plan.settings.dataset))
+    of_images, of_arrays = plan.settings.dataset == "image_folder", plan.settings.dataset_name == DATASET
     content: dict[str, Any] = {
         "@context": CONTEXT,
         "@type": "sc:Dataset",
@@ -51,26 +55,34 @@ def described(plan: Plan) -> dict[str, Any]:
         "description": dataset.note,
         "conformsTo": CONFORMS_TO,
         "identifier": f"sha256:{dataset.fingerprint}",
-        "distribution": [_files(place, plan.settings.dataset == "image_folder")],
+        "distribution": [] if of_arrays else [_files(place, pattern, of_images)],
         "recordSet": [],
     }
     if dataset.classes:
         content["recordSet"].append(_classes(dataset.classes))
-    if plan.settings.dataset == "image_folder" and place.is_dir():
+    if of_images and place.is_dir():
         content["recordSet"].append(_examples(labeled=bool(dataset.classes)))
     return content
 
 
-def _files(place: Path, of_images: bool) -> dict[str, Any]:
+def _divided(place: Path) -> tuple[Path, str]:
+    """The folder above the first part of a path that is a pattern, and the pattern; "" if there is none."""
+    first = next((n for n, part in enumerate(place.parts) if glob.has_magic(part)), None)
+    if first is None or place.exists():
+        return place, ""
+    return Path(*place.parts[:first]), "/".join(place.parts[first:])
+
+
+def _files(place: Path, pattern: str, of_images: bool) -> dict[str, Any]:
     """A folder of files, which lies beside the description, or one file with its sha256 if it is still there."""
     if not place.is_file():
-        suffixes = SUFFIXES if of_images else (".*",)
+        patterns = [pattern] if pattern else [f"**/*{suffix}" for suffix in (SUFFIXES if of_images else (".*",))]
         return {
             "@type": "cr:FileSet",
             "@id": "files",
             "name": place.name,
             "encodingFormat": [f"image/{kind}" for kind in IMAGES] if of_images else "application/octet-stream",
-            "includes": [f"{place.name}/**/*{suffix}" for suffix in suffixes],
+            "includes": [f"{place.name}/{each}" for each in patterns],
         }
     return {
         "@type": "cr:FileObject",

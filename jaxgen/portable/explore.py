@@ -16,7 +16,7 @@ import markupsafe
 from jaxgen import models
 from jaxgen.errors import UserError
 from jaxgen.files import check_writable, expanded, write_new
-from jaxgen.portable.live import LARGEST, NotLive, finite_seeds, live
+from jaxgen.portable.live import LARGEST, NotLive, live
 from jaxgen.portable.walks import walk
 from jaxgen.report import page
 from jaxgen.training.folder import Run, open_run
@@ -29,8 +29,8 @@ def explore(run: str | Path, *, checkpoint: str | int = "newest", out: str | Pat
     """Writes a page in which a run's model can be explored; the same call writes the same file.
 
     The decoder of each seed runs in the page itself, if it can: the page is then a program and its weights. Otherwise
-    the page shows images that are computed now: a walk through the latents, or samples. It has as many seeds as fit
-    into 3 MB, or as many images of each.
+    the page shows images that are computed now: a walk through the latents, or samples. It has as many images of each
+    class, classes and seeds as fit into 3 MB.
 
     Args:
         run: the run folder.
@@ -41,7 +41,7 @@ def explore(run: str | Path, *, checkpoint: str | int = "newest", out: str | Pat
         The file, and a sentence about its content.
 
     Raises:
-        UserError: there is no run, its model makes no images, every seed diverged, or the file cannot be written or
+        UserError: there is no run, its model makes no images, two of them do not fit, or the file cannot be written or
             exists with other content.
     """
     opened = open_run(run, checkpoint)
@@ -55,8 +55,6 @@ def explore(run: str | Path, *, checkpoint: str | int = "newest", out: str | Pat
         raise UserError(f"{plan.model_name} makes no images to explore; models that do: {', '.join(able) or 'none'}")
     if plan.dataset.spec.subject == "point":
         raise UserError(f"samples of {plan.dataset.name} are points, not images: `jaxgen sample` draws them")
-    if not finite_seeds(opened):
-        raise UserError(f"every seed of {opened.path} diverged: its parameters are not finite")
     html, words = _fitting(opened)
     write_new(out, html)
     return out, words
@@ -76,12 +74,11 @@ def _fitting(run: Run) -> tuple[bytes, str]:
             if len(html) <= LARGEST:
                 return html, _live_words(content, count, len(seeds), len(html))
         reason = f"its decoder has {content['numbers']:,} numbers, {len(html) / 1e6:.1f} MB in a page of at most 3"
-    for content in walk(run):
+    for content in walk(run, LARGEST):
         html = _page(run, content, reason)
         if len(html) <= LARGEST:
-            break
-    what = f"{content['count']} images of each seed, computed beforehand"
-    return html, f"{what}, since {run.plan.model_name} cannot run in a page: {reason}; {_size(html)}"
+            return html, _walk_words(run, content, reason, len(html))
+    raise UserError(f"{run.plan.model_name} cannot run in a page: {reason}; and two of its images are over 3 MB")
 
 
 def _live_words(content: dict[str, Any], count: int, seeds: int, size: int) -> str:
@@ -92,8 +89,13 @@ def _live_words(content: dict[str, Any], count: int, seeds: int, size: int) -> s
     )
 
 
-def _size(html: bytes) -> str:
-    return f"{len(html) / 1e6:.2f} MB"
+def _walk_words(run: Run, content: dict[str, Any], reason: str, size: int) -> str:
+    kinds = {"seeds": len(run.plan.settings.seeds), "choices": content["offered"]}
+    words = {"seeds": "seeds", "choices": "classes" if content["labels"] else "captions"}
+    fewer = [f"{len(content[k])} of {num} {words[k]}" for k, num in kinds.items() if len(content[k]) < num]
+    what = f"{content['count']} images of each seed, computed beforehand"
+    fitting = f"; only {' and '.join(fewer)} fit" if fewer else ""
+    return f"{what}, since {run.plan.model_name} cannot run in a page: {reason}{fitting}; {size / 1e6:.2f} MB"
 
 
 def _page(run: Run, content: dict[str, Any], reason: str) -> bytes:
@@ -109,7 +111,7 @@ def _page(run: Run, content: dict[str, Any], reason: str) -> bytes:
     style = (page.FOLDER / "page.css").read_text() + (FOLDER / "page.css").read_text()
     script = (FOLDER / "interpreter.js").read_text() + (FOLDER / "page.js").read_text()
     # Inside a script element, only these characters could end it.
-    data = json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")
+    data = json.dumps(content, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     html = templates.get_template("page.html").render(
         title=f"{plan.model_name} on {plan.dataset.name}",
         heading=models.heading(plan.model_path),

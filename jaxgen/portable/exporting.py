@@ -204,6 +204,7 @@ def _usage(described: dict[str, Any], run: Run, out: Path) -> str:
     return templates.get_template("usage.md").render(
         **described,
         folder=shlex.quote(out.resolve().name),
+        run=shlex.quote(f"runs/{described['name']}"),
         title=models.MODELS[plan.model_name].title
         if plan.model_name in models.MODELS
         else "A model of the author's own",

@@ -41,7 +41,8 @@ def import_run(source: str | Path, out: str | Path | None = None, data_from: str
         source: the exported folder. Its model.py is executed, if it has one.
         out: the run folder, which must not exist; runs/NAME, by the exported folder's name, if not given.
         data_from: where this machine has the run's data, if they are files of a user's own: the folder or file that the
-            dataset reads, or the dataset's own Python file. They are needed for scores, not for samples.
+            dataset reads, or the dataset's own Python file. Scores, resuming, pictures of test images and
+            `jaxgen explore` need them, samples do not.
 
     Returns:
         The run folder.
@@ -136,8 +137,11 @@ def _description(source: Path) -> dict[str, Any]:
 
 
 def _files_of_run(source: Path) -> list[str]:
-    """The files of an exported folder that its run takes over."""
+    """The files of an exported folder that its run takes over; raises UserError for one that no model file imports."""
     imports = folder.read_environment(source).get("model_imports", {}) if (source / folder.ENVIRONMENT).exists() else {}
+    for path in map(Path, imports):
+        if path.suffix != ".py" or path.parts[0] in folder.OWN_NAMES:
+            raise UserError(f"{source / folder.ENVIRONMENT} names {path}, which no model file can import")
     return [name for name in (*OF_RUN, *imports) if (source / name).is_file()]
 
 

@@ -65,10 +65,9 @@ def choices(model: Model, dataset: Dataset) -> list[Choice]:
     return [Choice("", {})]
 
 
-def finite_seeds(run: Run) -> list[int]:
-    """Places, among the run's seeds, of those whose parameters are finite."""
-    parameters = [np.asarray(leaf) for leaf in jax.tree.leaves(run.state.params)]
-    return [n for n in range(len(run.plan.settings.seeds)) if all(np.isfinite(leaf[n]).all() for leaf in parameters)]
+def seed_names(run: Run) -> list[str]:
+    """Names of the run's seeds; a diverged one has the parameters from before that step."""
+    return [f"seed {seed}" + (" (diverged)" if seed in run.diverged else "") for seed in run.plan.settings.seeds]
 
 
 def text_of(array: np.ndarray) -> str:
@@ -88,11 +87,10 @@ def live(run: Run) -> dict[str, Any]:
         raise NotLive("it has no latents to move")
     if plan.dataset.spec.subject != "image":
         raise NotLive(f"it makes no images but {plan.dataset.spec.subject}es")
-    places = finite_seeds(run)
     draws = latents.drawn(model, stream_keys(run, STREAM), run.state, DRAWS)
     offered = choices(model, plan.dataset)
-    decoders = [_decoder(model, run.state, place) for place in places]
-    programs = [_program(decode, _of(draws, places[0], 0), offered[0].condition) for decode in decoders]
+    decoders = [_decoder(model, run.state, place) for place in range(len(plan.settings.seeds))]
+    programs = [_program(decode, _of(draws, 0, 0), offered[0].condition) for decode in decoders]
     program = programs[0]
     if any(other._replace(constants=()) != program._replace(constants=()) for other in programs):
         raise NotLive("its seeds have decoders of different steps")
@@ -101,38 +99,40 @@ def live(run: Run) -> dict[str, Any]:
     if (size := program.size * 8 // 3) > LARGEST:
         raise NotLive(f"its decoder has {program.size:,} numbers, {size / 1e6:.1f} MB in a page of at most 3")
     examined = [offered[n % len(offered)].condition for n in range(CHECKED)]
-    wanted = [_images(decode, draws, place, examined) for decode, place in zip(decoders, places, strict=True)]
+    wanted = [_images(decode, draws, place, examined) for place, decode in enumerate(decoders)]
     if not np.isfinite(wanted).all():
         raise NotLive("some of its images are not finite")
     for dtype in ("float16", "float32"):
         differences = [
-            _difference(_rounded(each, dtype), draws, place, examined, images)
-            for each, place, images in zip(programs, places, wanted, strict=True)
+            _difference(_rounded(each, dtype), draws, place, examined, wanted[place])
+            for place, each in enumerate(programs)
         ]
-        if max(differences) < CLOSE:
+        difference = float(np.max(differences))  # not a number if one of them is not
+        if difference < CLOSE:
             break
+    else:
+        raise NotLive(f"its images differ from JAX's by {difference:.1e}")
     half = ["1" if dtype == "float16" and _is_large(constant) else "0" for constant in program.constants]
     dimensions = _active(run, model, draws, offered[0].condition)
-    names = [f"seed {seed}" + (" (diverged)" if seed in run.diverged else "") for seed in plan.settings.seeds]
     return {
         "kind": "live",
         "shape": plan.dataset.spec.image_shape,
         "program": _plain(program),
         "half": "".join(half),
         "dtype": dtype,
-        "difference": max(differences),
+        "difference": difference,
         "numbers": program.size,
         "seeds": [
             {
-                "name": names[place],
-                "weights": _weights(each, half),
+                "name": name,
+                "weights": _weights(programs[place], half),
                 "draws": text_of(_flat(draws, place)),
                 "dimensions": dimensions[place],
-                "images": text_of(np.round(images * 65535).astype(np.uint16)),
+                "images": text_of(np.round(wanted[place] * 65535).astype(np.uint16)),
             }
-            for each, place, images in zip(programs, places, wanted, strict=True)
+            for place, name in enumerate(seed_names(run))
         ],
-        "latents": _described(model, program, _of(draws, places[0], 0)),
+        "latents": _described(model, program, _of(draws, 0, 0)),
         "choices": [choice.name for choice in offered],
         "conditions": [
             np.concatenate([[], *map(np.ravel, c.condition.values())]).astype(int).tolist() for c in offered
@@ -237,6 +237,8 @@ def _described(model: Model, program: Program, z) -> dict[str, Any]:
     kind = model.latents.prior.kind
     if kind == "discrete":
         named = z if isinstance(z, dict) else {"codes": z}
+        if any(codes.ndim != 3 for codes in named.values()):
+            raise NotLive("its codes are not maps of rows and columns")
         levels = [
             {"name": name, "shape": list(codes.shape[1:]), "codes": _num_codes(program, n)}
             for n, (name, codes) in enumerate(sorted(named.items()))
@@ -249,11 +251,10 @@ def _described(model: Model, program: Program, z) -> dict[str, Any]:
 def _num_codes(program: Program, level: int) -> int:
     """Number of codes of a level: the rows of the table that its map of codes is looked up in."""
     shape = program.inputs[level].shape
-    return next(
-        each.operands[0].shape[0]
-        for each in program.equations
-        if each.operation == "take" and each.operands[1].shape == shape
-    )
+    for each in program.equations:
+        if each.operation == "take" and each.operands[1].shape == shape:
+            return each.operands[0].shape[0]
+    raise NotLive("its decoder does not look codes up in a table")
 
 
 def _active(run: Run, model: Model, draws, condition: Condition) -> list[list[dict[str, Any]]]:

@@ -228,39 +228,26 @@ def _channels_last(graph, x):
     return graph.node("Transpose", x, perm=(0, 2, 3, 1))
 
 
-def _within(equation, sign: int) -> tuple[list[int], list[int]]:
-    """Rows and columns of one sign in the padding, before and after an image: those to add, or those to cut."""
-    (top, bottom), (left, right) = equation.params["padding"]
-    return [max(sign * pads, 0) for pads in (top, left)], [max(sign * pads, 0) for pads in (bottom, right)]
-
-
 def _conv(graph, equation, x, kernel):
-    """Negative padding cuts rows and columns off first."""
-    cut, (low, high) = _within(equation, -1), _within(equation, 1)
-    if any(cut[0] + cut[1]):
-        stop = [size - end for size, end in zip(equation.operands[0].shape[1:3], cut[1], strict=True)]
-        x = graph.node("Slice", x, *map(graph.integers, (cut[0], stop, (1, 2))))
+    (top, bottom), (left, right) = equation.params["padding"]
     weights = graph.node("Transpose", kernel, perm=(3, 2, 0, 1))
-    how = {"strides": equation.params["strides"], "pads": (*low, *high)}
+    how = {"strides": equation.params["strides"], "pads": (top, left, bottom, right)}
     return _channels_last(graph, graph.node("Conv", _channels_first(graph, x), weights, **how))
 
 
 def _conv_transpose(graph, equation, x, kernel):
-    """Rows and columns that negative padding cut off are zeros; `output_padding` are those that no place reached."""
-    zeros, (low, high) = _within(equation, -1), _within(equation, 1)
+    """`output_padding` are rows and columns that no place of the kernel reached."""
+    (top, bottom), (left, right) = equation.params["padding"]
     sizes = equation.params["size"], equation.operands[0].shape[1:3], equation.operands[1].shape[:2]
     beyond = [
-        size - sum(added) - ((small - 1) * stride + side - sum(pads))
-        for size, small, side, stride, pads, added in zip(
-            *sizes, equation.params["strides"], zip(low, high, strict=True), zip(*zeros, strict=True), strict=True
+        size - ((small - 1) * stride + side - sum(pads))
+        for size, small, side, stride, pads in zip(
+            *sizes, equation.params["strides"], equation.params["padding"], strict=True
         )
     ]
     weights = graph.node("Transpose", kernel, perm=(3, 2, 0, 1))
-    how = {"strides": equation.params["strides"], "pads": (*low, *high), "output_padding": beyond}
-    made = _channels_last(graph, graph.node("ConvTranspose", _channels_first(graph, x), weights, **how))
-    if not any(zeros[0] + zeros[1]):
-        return made
-    return graph.node("Pad", made, graph.integers([0, *zeros[0], 0, 0, *zeros[1], 0]))
+    how = {"strides": equation.params["strides"], "pads": (top, left, bottom, right), "output_padding": beyond}
+    return _channels_last(graph, graph.node("ConvTranspose", _channels_first(graph, x), weights, **how))
 
 
 SAME = ("add", "sub", "mul", "div", "max", "min", "pow", "and", "or", "not", "neg", "exp", "log", "tanh", "sqrt", "abs")

@@ -4,7 +4,8 @@ A program is a function of a training seed's weights (`jaxgen.portable.weights`)
 small, and of a fixed number of images:
 
 sample-NUM    (weights, seed uint32 []) -> NUM samples. With a training seed's weights and the seed itself they are
-              those of `jaxgen sample --num NUM` for it; any other number gives others.
+              those of `jaxgen sample --num NUM` for it, given the same conditions in the same order, and up to the
+              rounding of rare pixels if the run has several seeds; any other number gives others.
 decode-NUM    (weights, z [NUM, ...]) -> what the model decodes from latents z: images in [0, 1].
 
 A conditional model's programs take a dict of conditions as well: {"label": int32 [NUM]} or {"caption": int32 [NUM,
@@ -23,6 +24,7 @@ from jaxgen.model import Condition, Key, Model, PyTree, Spec
 from jaxgen.portable.extra import imported
 from jaxgen.portable.weights import as_state
 from jaxgen.training import draws, engine
+from jaxgen.training.contract import equations
 from jaxgen.training.plan import Plan
 
 NUMBERS = (1, 64)
@@ -66,7 +68,8 @@ def lacks(plan: Plan) -> str:
     program = _sampler(model, spec, 1)
     given = jax.eval_shape(model.init, jax.random.key(0))
     called = jax.make_jaxpr(lambda state, *operands: program.run(state, *operands))(given, *program.operands)
-    return "draws with the help of Python on the host" if "callback[" in str(called) else ""
+    on_host = any(each.primitive.name.endswith("callback") for each in equations(called.jaxpr))
+    return "draws with the help of Python on the host" if on_host else ""
 
 
 def described(program: Program, plan: Plan) -> dict[str, Any]:

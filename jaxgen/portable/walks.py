@@ -1,5 +1,6 @@
 """Images computed beforehand, for a page whose model only JAX can run: a walk through the latents, or draws."""
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -7,65 +8,101 @@ import jax
 import numpy as np
 
 from jaxgen.drawing import mesh_images, to_png
-from jaxgen.model import Condition
+from jaxgen.model import Condition, Spec
 from jaxgen.pictures import latents
 from jaxgen.pictures.kinds import MESH_SIDE, Asked, drawn_samples
-from jaxgen.portable.live import STREAM, choices, finite_seeds, text_of
+from jaxgen.portable.live import STREAM, choices, seed_names, text_of
 from jaxgen.training.draws import decoded, stream_keys
 from jaxgen.training.folder import Run
 
 STOPS, STEPS = 8, 8
 """Draws that a walk passes through, and images from each to the next."""
 
+PACKED = 0.5
+"""Bytes of a PNG file for a byte of its pixels, estimated."""
 
-def walk(run: Run) -> Iterator[dict[str, Any]]:
-    """Contents of a page of images made by JAX, as plain values: each one has half as many as the one before.
+
+def walk(run: Run, largest: int) -> Iterator[dict[str, Any]]:
+    """Contents of a page of images made by JAX, as plain values, each one smaller than the one before.
 
     A model with continuous latents gets a closed walk through draws of the prior; another one gets as many samples. A
     conditional model gets them for each class, or for a few captions, in each case from the same draws.
+
+    Args:
+        run: the run.
+        largest: maximum size of the page in bytes; no more images are drawn than should fit into it.
     """
-    plan, places = run.plan, finite_seeds(run)
-    offered = choices(plan.model, plan.dataset)
+    plan, offered = run.plan, choices(run.plan.model, run.plan.dataset)
     continuous = plan.model.latents is not None and plan.model.latents.prior.kind != "discrete"
-    make = _along if continuous else _drawn
-    table = np.stack([make(run, choice.condition) for choice in offered], axis=1)  # [seeds, choices, images, ...]
-    table = _pictured(run, table)
-    while table.shape[2] > 1:
+    numbers = [*falling(len(plan.settings.seeds), len(offered))]
+    fitting = [each for each in numbers if np.prod(each) * _estimated(plan.dataset.spec) <= largest] or numbers[-1:]
+    seeds, classes, count = fitting[0]
+    drawing, make = _of_first(run, seeds), _along if continuous else _drawn
+    made = [make(drawing, _repeated(choice.condition, count), count) for choice in offered[:classes]]
+    table = _pictured(run, np.stack(made, axis=1))  # [seeds, choices, images, ...]
+    for seeds, classes, count in fitting:
+        images = table[:seeds, :classes, :: table.shape[2] // count]
         yield {
             "kind": "walk",
             "continuous": continuous,
-            "shape": table.shape[3:],
-            "count": table.shape[2],
-            "choices": [choice.name for choice in offered],
+            "shape": images.shape[3:],
+            "count": count,
+            "choices": [choice.name for choice in offered[:classes]],
+            "offered": len(offered),
             "labels": "label" in plan.model.conditions,
             "seeds": [
-                {"name": f"seed {plan.settings.seeds[place]}", "images": text_of(_sprite(table[place]))}
-                for place in places
+                {"name": name, "images": text_of(_sprite(of_seed))}
+                for name, of_seed in zip(seed_names(run), images, strict=False)
             ],
         }
-        table = table[:, :, ::2]
 
 
-def _along(run: Run, condition: Condition) -> np.ndarray:
-    """A closed walk of every seed: images or meshes [seeds, STOPS * STEPS, ...]."""
-    model = run.plan.model
-    draws = latents.drawn(model, stream_keys(run, STREAM), run.state, STOPS)
+def falling(seeds: int, classes: int) -> Iterator[tuple[int, int, int]]:
+    """Numbers of seeds, of choices and of images of each, from all of them to two images."""
+    count = STOPS * STEPS
+    yield seeds, classes, count
+    while seeds > 1 or classes > 1 or count > 2:
+        if count > STOPS or seeds == classes == 1:
+            count //= 2
+        elif classes > 1:
+            classes = (classes + 1) // 2
+        else:
+            seeds -= 1
+        yield seeds, classes, count
+
+
+def _estimated(spec: Spec) -> float:
+    """Estimated size of an image in a page, in bytes: three bytes of a PNG file are four of base64."""
+    shape = spec.image_shape if spec.subject == "image" else (MESH_SIDE, MESH_SIDE, 3)
+    return PACKED * np.prod(shape) * 4 / 3
+
+
+def _of_first(run: Run, num: int) -> Run:
+    """The run with its first seeds alone."""
+    settings = dataclasses.replace(run.plan.settings, seeds=run.plan.settings.seeds[:num])
+    return run._replace(
+        plan=run.plan._replace(settings=settings), state=jax.tree.map(lambda leaf: leaf[:num], run.state)
+    )
+
+
+def _along(run: Run, condition: Condition, num: int) -> np.ndarray:
+    """A closed walk of every seed: images or meshes [seeds, num, ...]."""
+    model, stops = run.plan.model, min(STOPS, num)
+    draws = latents.drawn(model, stream_keys(run, STREAM), run.state, stops)
     path = latents.PATHS.get(model.latents.prior.kind, latents.linear)
-    shares = np.arange(STEPS) / STEPS
+    shares = np.arange(num // stops) / (num // stops)
     codes = np.stack([path(of_seed, np.roll(of_seed, -1, axis=0), shares) for of_seed in draws])
-    codes = codes.reshape(len(codes), STOPS * STEPS, *codes.shape[3:])
-    return decoded(model, run.state, codes, _repeated(condition))
+    return decoded(model, run.state, codes.reshape(len(codes), num, *codes.shape[3:]), condition)
 
 
-def _drawn(run: Run, condition: Condition) -> np.ndarray:
-    """Samples of every seed, [seeds, STOPS * STEPS, ...]."""
-    keys = stream_keys(run, STREAM)
-    made = drawn_samples(run, Asked(), keys, STOPS * STEPS, _repeated(condition))
+def _drawn(run: Run, condition: Condition, num: int) -> np.ndarray:
+    """Samples of every seed, [seeds, num, ...]."""
+    made = drawn_samples(run, Asked(), stream_keys(run, STREAM), num, condition)
     return np.asarray(made[run.plan.dataset.spec.subject])
 
 
-def _repeated(condition: Condition) -> Condition:
-    return jax.tree.map(lambda entry: np.repeat(entry, STOPS * STEPS, axis=0), condition)
+def _repeated(condition: Condition, num: int) -> Condition:
+    return jax.tree.map(lambda entry: np.repeat(entry, num, axis=0), condition)
 
 
 def _pictured(run: Run, table: np.ndarray) -> np.ndarray:

@@ -35,13 +35,14 @@ from jaxgen.model import State
 from jaxgen.training import dataset_file, draws, engine
 from jaxgen.training.checkpoints import Checkpoints, DamagedError, best_steps
 from jaxgen.training.environment import DEFINING, OF_A_CPU, ROUNDING, jax_settings
+from jaxgen.training.lock import LOCK
 from jaxgen.training.plan import Plan, make_plan
 from jaxgen.training.rows import read_rows
 from jaxgen.training.settings import Settings
 
 CONFIG, ENVIRONMENT, METRICS, RESULT = "config.json", "environment.json", "metrics.jsonl", "result.json"
 EVENTS, SAMPLES, CHECKPOINTS, MODEL_FILE = "events", "samples", "checkpoints", "model.py"
-OWN_NAMES = {MODEL_FILE, EVENTS, SAMPLES, CHECKPOINTS, "damaged", "wandb"}
+OWN_NAMES = {MODEL_FILE, EVENTS, SAMPLES, CHECKPOINTS, LOCK, "damaged", "wandb"}
 """Names in a run's folder that files which a model file imports cannot have."""
 
 DAMAGED, DIVERGED, IMPORTED = "damaged", "diverged.json", "imported.json"

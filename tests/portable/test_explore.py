@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import os
 import re
 
 import jax
@@ -16,12 +17,13 @@ from jaxgen.model import Latents, Part, Prior, Sampler, State
 from jaxgen.pictures.latents import spherical
 from jaxgen.portable import explore as pages
 from jaxgen.portable import live as lives
+from jaxgen.portable import walks
 from jaxgen.portable.evaluated import evaluated
 from jaxgen.portable.explore import explore
 from jaxgen.portable.folded import Equation, Program, Value
 from jaxgen.training import Settings, train
 from jaxgen.training.engine import streams
-from jaxgen.training.folder import Run
+from jaxgen.training.folder import Run, open_run
 from jaxgen.training.plan import make_plan
 from tests.models.by_hand import drawn_state
 from tests.models.contract import contracts
@@ -171,16 +173,32 @@ def test_the_page_computes_in_float32_whatever_the_training_did():
     assert content["seeds"][0]["images"] == lives.live(same)["seeds"][0]["images"]
 
 
-def plan_with(parts, decode, encode=None):
-    """A run of one seed whose latents are [num, 6] in parts."""
-    run = in_memory("vae", seeds=(0,))
+def run_with(decode, prior):
+    """A run of one seed, of a model of latents without parameters."""
+    plan = make_plan("gan", contracts()["gan"].small, Settings(dataset=contracts()["gan"].dataset, seeds=(0,)))
+    model = plan.model._replace(latents=Latents(decode, prior), sampler=Sampler(lambda *given: {}))
+    return Run("nowhere", plan._replace(model=model), State(jnp.zeros(1), {}), 12, {})
 
-    def prior(key, state, num):
-        return jax.random.normal(key, (num, 6))
 
-    latents = Latents(decode, Prior(prior, "mixed", parts=parts), encode)
-    model = run.plan.model._replace(latents=latents, sampler=Sampler(lambda *given: {}))
-    return run._replace(plan=run.plan._replace(model=model), state=State(jnp.zeros(1), jnp.ones((1, 6))))
+def levels_of(z):
+    """Gray images of levels z [num]."""
+    return {"image": jnp.broadcast_to(z[:, None, None, None], (len(z), 8, 8, 1))}
+
+
+@pytest.mark.parametrize("error", [0.3, np.nan])
+def test_a_program_that_gives_other_images_than_jax_is_not_written(error, monkeypatch):
+    monkeypatch.setattr(lives, "evaluated", lambda *given: evaluated(*given) + error)
+    prior = Prior(lambda key, state, num: jax.random.uniform(key, (num, 1)) / 2, "uniform")
+    run = run_with(lambda state, z, condition: levels_of(z[:, 0]), prior)
+    with pytest.raises(lives.NotLive, match=rf"^its images differ from JAX's by {error:.1e}$"):
+        lives.live(run)
+
+
+def test_a_page_holds_no_number_that_json_does_not_have():
+    """A browser could not read it, and would show nothing."""
+    content = {"kind": "walk", "continuous": True, "count": np.nan, "choices": [""], "labels": False, "seeds": []}
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        pages._page(run_with(None, None), content, "")
 
 
 def test_codes_come_before_noise_and_categories_have_no_slider():
@@ -189,9 +207,10 @@ def test_codes_come_before_noise_and_categories_have_no_slider():
     parts = (Part("noise", 2, "gaussian"), Part("category", 3, "categorical"), Part("code", 1, "uniform"))
 
     def decode(state, z, condition):
-        return {"image": jnp.broadcast_to(0.5 + (z @ weights)[:, None, None, None] / 100, (len(z), 8, 8, 1))}
+        return levels_of(0.5 + z @ weights / 100)
 
-    content = lives.live(plan_with(parts, decode))
+    prior = Prior(lambda key, state, num: jax.random.normal(key, (num, 6)), "mixed", parts=parts)
+    content = lives.live(run_with(decode, prior))
     assert content["seeds"][0]["dimensions"] == [
         {"dimension": 5, "name": "code 0", "range": 1.0},
         {"dimension": 1, "name": "noise 1", "range": 3.0},
@@ -208,6 +227,24 @@ def test_codes_of_maps_come_with_their_levels():
         {"name": "top", "shape": [2, 2], "codes": 6},
     ]
     assert array(content["seeds"][0]["draws"]).reshape(32, 20).max() < 6
+
+
+TABLE = jnp.arange(5.0) / 5
+
+
+@pytest.mark.parametrize(
+    ("shape", "level", "words"),
+    [
+        ((2, 3), lambda z: jax.nn.one_hot(z, 5) @ TABLE, "its decoder does not look codes up in a table"),
+        ((6,), lambda z: TABLE[z][:, None], "its codes are not maps of rows and columns"),
+    ],
+)
+def test_codes_that_the_page_cannot_show_are_not_live(shape, level, words):
+    """One decoder multiplies a table by one-hot codes, the other one has a row of codes."""
+    prior = Prior(lambda key, state, num: jax.random.randint(key, (num, *shape), 0, 5), "discrete")
+    run = run_with(lambda state, z, condition: levels_of(level(z).mean((1, 2))), prior)
+    with pytest.raises(lives.NotLive, match=f"^{words}$"):
+        lives.live(run)
 
 
 def sprites(content):
@@ -248,7 +285,7 @@ def test_a_model_without_latents_gets_samples_of_every_class(folder, tmp_path):
     np.testing.assert_array_equal(sprites(content), wanted)
 
 
-def test_seeds_that_do_not_fit_are_left_out_and_then_images(folder, tmp_path, monkeypatch):
+def test_seeds_that_do_not_fit_are_left_out(folder, tmp_path, monkeypatch):
     whole, _ = explore(folder / "sum", out=tmp_path / "whole.html")
     size = len(whole.read_bytes())
     for module in (lives, pages):
@@ -257,23 +294,63 @@ def test_seeds_that_do_not_fit_are_left_out_and_then_images(folder, tmp_path, mo
     assert words.startswith("the decoder runs in the page, 1 of 2 seeds, with")
     assert [seed["name"] for seed in content_of(less.read_text())["seeds"]] == ["seed 5"]
     assert "1 of 2 seeds is left out" in less.read_text()
+
+
+def test_images_classes_and_seeds_that_do_not_fit_are_left_out(folder, tmp_path, monkeypatch):
+    """Nothing is drawn that should not fit, by an estimate of half a byte of a PNG file for a pixel, in base64."""
+    assert [*walks.falling(2, 3)] == [
+        (2, 3, 64), (2, 3, 32), (2, 3, 16), (2, 3, 8), (2, 2, 8), (2, 1, 8), (1, 1, 8), (1, 1, 4), (1, 1, 2)
+    ]  # fmt: skip
+    run, drawn, asked = open_run(folder / "blind"), walks.drawn_samples, []
+    monkeypatch.setattr(walks, "drawn_samples", lambda *given: asked.append(given[3]) or drawn(*given))
+    for numbers in ((2, 10, 32), (2, 5, 8), (1, 1, 8), (1, 1, 2)):
+        asked.clear()
+        largest = np.ceil(np.prod(numbers) * 8 * 8 / 2 * 4 / 3)
+        content = next(walks.walk(run, largest))
+        seeds, classes, count = numbers
+        assert asked == [count] * classes
+        assert [seed["name"] for seed in content["seeds"]] == ["seed 5", "seed 3"][:seeds]
+        assert (content["choices"], content["offered"]) == ([str(label) for label in range(classes)], 10)
+        wanted = np.broadcast_to(20 * np.arange(classes)[:, None, None, None], (seeds, classes, count, 8, 8))
+        np.testing.assert_array_equal(sprites(content), wanted)
+    # Images that are larger than was estimated are left out afterwards.
     whole, _ = explore(folder / "blind", out=tmp_path / "all.html")
+    monkeypatch.setattr(walks, "PACKED", 0)
     monkeypatch.setattr(pages, "LARGEST", len(whole.read_bytes()) - 1)
     fewer, words = explore(folder / "blind", out=tmp_path / "fewer.html")
     assert words.startswith("32 images of each seed")
     assert content_of(fewer.read_text())["count"] == 32
 
 
-def test_a_diverged_seed_is_left_out(folder, monkeypatch):
-    run = in_memory("vae")
-    weights = jax.tree.map(np.array, run.state.params)
-    jax.tree.leaves(weights)[0][0] = np.nan
-    content = lives.live(run._replace(state=run.state._replace(params=weights)))
-    assert [seed["name"] for seed in content["seeds"]] == ["seed 3"]
-    jax.tree.leaves(weights)[0][:] = np.nan
-    monkeypatch.setattr(pages, "open_run", lambda *_: run._replace(state=run.state._replace(params=weights)))
-    with pytest.raises(pages.UserError, match="every seed of nowhere diverged"):
-        explore("nowhere", out=folder / "diverged.html")
+def test_the_page_and_the_command_say_what_is_left_out(folder, tmp_path, monkeypatch):
+    run = open_run(folder / "blind")
+    monkeypatch.setattr(pages, "walk", lambda *_: walks.walk(run, 342))  # 8 images of 8x8 pixels, half a byte a pixel
+    path, words = explore(folder / "blind", out=tmp_path / "few.html")
+    assert "; only 1 of 2 seeds and 1 of 10 classes fit; " in words
+    for left_out in (
+        "9 of 10 classes are left out",
+        "1 of 2 seeds is left out",
+        '<select id="choice"><option>0</option>',
+    ):
+        assert left_out in path.read_text()
+
+
+def test_images_of_which_not_even_two_fit_are_refused(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(pages, "LARGEST", 1000)
+    with pytest.raises(
+        pages.UserError, match=r"^\./sums\.py cannot run in a page: it has no latents to move; and two of"
+    ):
+        explore(folder / "blind", out=tmp_path / "none.html")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_diverged_seed_is_named(folder, tmp_path, monkeypatch):
+    run = open_run(folder / "sum")._replace(diverged={3: 1})
+    monkeypatch.setattr(pages, "open_run", lambda *_: run)
+    for slowest in (lives.SLOWEST, 0):  # the decoder in the page, and a walk
+        monkeypatch.setattr(lives, "SLOWEST", slowest)
+        path, _ = explore("sum", out=tmp_path / f"{slowest}.html")
+        assert [seed["name"] for seed in content_of(path.read_text())["seeds"]] == ["seed 5", "seed 3 (diverged)"]
 
 
 def test_words_of_the_data_cannot_end_the_script():
@@ -288,8 +365,11 @@ def test_words_of_the_data_cannot_end_the_script():
 
 
 def test_the_command_prints_the_file_and_mistakes_are_one_line(folder, tmp_path, monkeypatch, capsys):
+    """It runs on the CPU, so that it writes the same file on every device."""
     monkeypatch.chdir(folder)
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
     assert cli.main(["explore", "sum"]) == 0
+    assert os.environ["JAX_PLATFORMS"] == "cpu"
     words, path = capsys.readouterr().out.splitlines()
     assert path == "sum/explore.html"
     assert re.fullmatch(r"the decoder runs in the page with [\d,]+ numbers a seed as float16; .*; 0\.\d+ MB", words)

@@ -1,8 +1,10 @@
 """Exported runs: what is written, that it gives the run's own pixels, and what is refused."""
 
+import dataclasses
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -175,6 +177,15 @@ def test_the_readmes_example_runs_without_jaxgen(name, exported, own_exported, d
         assert made.shape == (64, 8, 8, 1)
 
 
+def test_the_readme_says_which_pixels_are_the_same_and_quotes_names(own, own_exported, exported, tmp_path):
+    one, several = ((place / "README.md").read_text() for place in (exported, own_exported))
+    assert "draws what `jaxgen sample` draws for it. Any other number" in one
+    assert "for it, given the same labels in the same order, up to the rounding of rare pixels, as" in several
+    made = export(shutil.copytree(own, tmp_path / "my run"))
+    commands = "jaxgen import 'my run-export' --out 'runs/my run'\njaxgen sample 'runs/my run'\n"
+    assert commands in (made / "README.md").read_text()
+
+
 # ONNX
 
 
@@ -248,6 +259,23 @@ def test_own_data_are_described_without_the_machines_folders(tmp_path):
     assert [field["@id"] for field in examples["field"]] == ["examples/image", "examples/class"]
     (transform,) = [field["source"]["transform"] for field in examples["field"] if "transform" in field["source"]]
     assert re.match(transform["regex"], "my scans/cat/3.png")[1] == "cat"
+
+
+def test_patterns_are_described_by_their_folder_and_arrays_by_no_files(gan):
+    plan = open_run(gan).plan
+
+    def described(**fields):
+        changed = plan._replace(settings=dataclasses.replace(plan.settings, **fields))
+        return exporting.hub.croissant.described(changed)
+
+    for pattern, includes in {"train-*.tar": "birds/train-*.tar", "*/[0-9].tar": "birds/*/[0-9].tar"}.items():
+        shards = described(dataset="webdataset", data_from=f"/nowhere/birds/{pattern}")
+        assert shards["name"] == "birds"
+        assert [each["includes"] for each in shards["distribution"]] == [[includes]]
+    assert described(dataset="webdataset", data_from="/nowhere/birds")["distribution"][0]["includes"] == [
+        "birds/**/*.*"
+    ]
+    assert described(dataset="array/0123456789abcdef")["distribution"] == []
 
 
 @pytest.mark.filterwarnings("ignore")  # the library's own

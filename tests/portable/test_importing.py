@@ -206,6 +206,20 @@ def torn_dataset(place):
     listed(place)
 
 
+def placed(name):
+    """A further file, listed as one that the model file imports."""
+
+    def place_it(place):
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).touch()
+        content = json.loads((place / "environment.json").read_text())
+        content["model_imports"][name] = hashlib.sha256().hexdigest()
+        folder.write_json(place / "environment.json", content)
+        listed(place)
+
+    return place_it
+
+
 BAD = {
     "nothing": (shutil.rmtree, r"bad is no exported folder: it has no export\.json$"),
     "a run": (lambda place: (place / "export.json").unlink(), "it is a run's, which `jaxgen export` exports"),
@@ -230,6 +244,9 @@ BAD = {
     "a further file": (
         lambda place: (place / "diverged.json").write_text("{}"), r"diverged\.json is not a file that was exported"
     ),
+    "a checkpoint's file": (placed("./checkpoints/7.py"), r"environment\.json names checkpoints/7\.py, which no model"),
+    "a lock": (placed("lock/a.py"), r"environment\.json names lock/a\.py, which no model file can import"),
+    "scores": (placed("evaluation.json"), r"environment\.json names evaluation\.json, which no model file can import"),
     "another config": (another_config, r"seed-2 and the model differ in opt_state/moment: float32 .*4, 64. there, flo"),
     "another seed": (another_seed, r"export\.json and config\.json differ in their seeds"),
     "fewer weights": (fewer_weights, "seed-2 and the model differ: params/w is only in the model"),
