@@ -106,8 +106,9 @@ class _Rows(ShardedImages):
 
         path, group, row = self.places[index]
         try:
+            state = os.stat(path)
             with _ALONE:
-                value = _group(path, group, self.column)[row].as_py()
+                value = _group(path, state.st_size, state.st_mtime_ns, group, self.column)[row].as_py()
         except (OSError, pyarrow.ArrowException) as error:
             raise BadExampleError(f"cannot read {self.name(index)} ({_line(error)}): get the file again") from error
         content = value["bytes"] if isinstance(value, dict) else value
@@ -122,8 +123,8 @@ class _Rows(ShardedImages):
 
 
 @functools.lru_cache(maxsize=2)
-def _group(path: str, group: int, column: str) -> Any:
-    """A row group's column of images."""
+def _group(path: str, size: int, modified: int, group: int, column: str) -> Any:
+    """A row group's column of images, of the file of this size and modification time (ns)."""
     import pyarrow.parquet
 
     with pyarrow.parquet.ParquetFile(path) as parquet:

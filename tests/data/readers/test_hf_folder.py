@@ -189,10 +189,15 @@ def test_images_that_cannot_be_decoded(folder):
 
 
 def test_a_changed_file_is_read_anew(folder):
+    def images():
+        return [example["image"] for example in hf_folder.read(options(folder)).splits["test"]]
+
     before = hf_folder.identity(options(folder))
     assert hf_folder.identity(options(folder)) == before
-    save(folder / FILES[1], columns_of(range(5, 7)))
+    np.testing.assert_array_equal(images(), IMAGES[6:])
+    save(folder / FILES[2], columns_of(range(6)))
     assert hf_folder.identity(options(folder)) != before
+    np.testing.assert_array_equal(images(), IMAGES[:6])
 
 
 def without(name):
