@@ -56,8 +56,8 @@ class Dataset(NamedTuple):
     (`jaxgen.data.mesh_features`) are computed when their entry is first read.
     """
 
-    name: str
-    options: dict[str, Any]  # JSON-able; `load(name, **options)` gives the same dataset again
+    name: str  # of a user's own file, without its folder
+    options: dict[str, Any]  # JSON-able; `load(name, **options)`, or of the file's path, gives the same dataset again
     spec: "Spec"  # for models, from the train split
     train: dict[str, Any]
     validation: dict[str, Any]  # selects checkpoints and settings

@@ -289,7 +289,7 @@ def planned(path: Path) -> Plan:
     own = path / MODEL_FILE
     settings = configured(Settings, described["settings"], "settings")
     model = str(own) if own.exists() else described["model"]
-    dataset = dataset_file.restore(path)
+    dataset = dataset_file.restore(path, settings.dataset)
     return make_plan(model, described["config"], settings, dataset=dataset, name=described["model"])
 
 
