@@ -152,7 +152,7 @@ def loaded(folder: Path, content: Mapping[str, Any], asked: str) -> data.Dataset
     except UserError as error:
         raise UserError(f"the data of {folder} cannot be read: {error}") from None
     if found.fingerprint != content["fingerprint"]:
-        raise UserError(f"the data of {folder}, dataset {content['name']}, have changed since it was trained (fingerprint)")
+        raise UserError(f"the data of {folder}, dataset {found.name}, have changed since it was trained (fingerprint)")
     return found
 
 
