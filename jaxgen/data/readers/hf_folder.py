@@ -181,7 +181,7 @@ def _columns(path: Path, schema: Any, chosen: tuple[str, ...] | None) -> dict[st
 
 def _features(schema: Any) -> dict[str, Any]:
     """The features of the `datasets` library by column, {} if the file has none."""
-    with contextlib.suppress(ValueError, LookupError, TypeError):
+    with contextlib.suppress(ValueError, LookupError, TypeError, AttributeError):
         found = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
         return {name: feature for name, feature in found.items() if isinstance(feature, dict)}
     return {}
@@ -227,8 +227,11 @@ def _values(path: Path, parquet: Any, columns: dict[str, Column], entry: str) ->
     if not names:
         return []
     values = parquet.read(columns=names).column(0).to_pylist()
+    none = ([], "") if entry == "label" else ([],)
     lacking = [
-        row for row, value in enumerate(values) if value is None or value == [] or (value == "" and entry == "label")
+        row
+        for row, value in enumerate(values)
+        if value is None or value in none or (isinstance(value, list) and None in value)
     ]
     if lacking:
         raise UserError(f"row {lacking[0]} of {path} has no {entry} in column {names[0]}")

@@ -84,7 +84,7 @@ def found(options: Options, suffix: str) -> Shards:
     folder, files, others = _files(options, suffix)
     tags: dict[str, list[str]] = {}
     for file in files:
-        tags.setdefault(NUMBER.sub("", file.path.removesuffix(suffix)).strip("/"), []).append(file.path)
+        tags.setdefault(NUMBER.sub("", file.path[: -len(suffix)]).strip("/"), []).append(file.path)
     split_of = {tag: _split_of(folder, tag) for tag in tags}
     told = any(split_of.values())
     splits: dict[str, list[str]] = {}
@@ -96,7 +96,7 @@ def found(options: Options, suffix: str) -> Shards:
                 raise UserError(
                     f"{folder} holds {other} and {tag}, which are both for {split}: name one folder, or a pattern"
                 )
-            _check_whole(folder, tag, [path.removesuffix(suffix) for path in paths])
+            _check_whole(folder, tag, [path[: -len(suffix)] for path in paths])
         if split:
             splits.setdefault(split, []).extend(paths)
     if "train" not in splits:

@@ -139,6 +139,11 @@ def test_plain_columns_by_their_names(tmp_path):
     assert [len(records) for records in alone.splits.values()] == [4, 4, 4]
 
 
+def test_metadata_of_another_form_is_no_metadata(tmp_path):
+    save(tmp_path / "all.parquet", columns_of(range(12)), ["image", "label"])
+    assert hf_folder.read(options(tmp_path)).classes == ("0", "1", "2")
+
+
 def test_columns_that_are_named(folder):
     features = {
         "img": {"_type": "Image"},
@@ -254,6 +259,10 @@ def damaged(path):
         (
             lambda path: save(path, without("") | {"text": pa.array(["a", None, "c", "d"])}),
             "row 1 of {path} has no caption in column text",
+        ),
+        (
+            lambda path: save(path, without("") | {"text": pa.array([["a"], ["b"], ["c", None], ["d"]])}),
+            "row 2 of {path} has no caption in column text",
         ),
         (
             lambda path: save(path, without("") | {"image": images_of([encoded(IMAGES[0, :3], "PNG")] * 4)}),
