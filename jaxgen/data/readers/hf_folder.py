@@ -13,7 +13,6 @@ import contextlib
 import functools
 import json
 import os
-import re
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from typing import Any, NamedTuple
 from jaxgen.data.options import Options
 from jaxgen.data.readers import shards
 from jaxgen.data.readers.array import ENTRIES
+from jaxgen.data.readers.image_folder import words_of
 from jaxgen.data.readers.shards import Examples, ShardedImages
 from jaxgen.data.source import BadExampleError, Source
 from jaxgen.errors import UserError, suggest
@@ -212,8 +212,7 @@ def _column(field: Any, feature: dict[str, Any]) -> Column | None:
 
 def _by_name(name: str) -> str:
     """The entry that a word of a column's name tells; "" if none does."""
-    words = [word.casefold() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)]
-    return next((ENTRIES[word] for word in words if word in ENTRIES), "")
+    return next((ENTRIES[word] for word in words_of(name) if word in ENTRIES), "")
 
 
 def _type_name(field: Any, feature: dict[str, Any]) -> str:

@@ -21,7 +21,16 @@ import numpy as np
 
 from jaxgen.data.options import Options
 from jaxgen.data.readers.array import labeled
-from jaxgen.data.readers.image_folder import SPLIT_FOLDERS, File, ImageFiles, counted, drawn_splits, natural, walk
+from jaxgen.data.readers.image_folder import (
+    SPLIT_FOLDERS,
+    File,
+    ImageFiles,
+    counted,
+    drawn_splits,
+    natural,
+    walk,
+    words_of,
+)
 from jaxgen.data.source import SPLITS, Source, passed_over
 from jaxgen.errors import UserError
 
@@ -139,8 +148,7 @@ def _files(options: Options, suffix: str) -> tuple[Path, list[File], Counter[str
 def _split_of(folder: Path, tag: str) -> str:
     """The split that a name without its number tells, by its last part that tells one; "" if none does."""
     for part in reversed(tag.split("/")):
-        words = [word.casefold() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", part)]
-        if splits := list(dict.fromkeys(SPLIT_FOLDERS[word] for word in words if word in SPLIT_FOLDERS)):
+        if splits := list(dict.fromkeys(SPLIT_FOLDERS[word] for word in words_of(part) if word in SPLIT_FOLDERS)):
             if len(splits) > 1:
                 raise UserError(f"{folder / tag} is named after {' and '.join(splits)}: name it after one split")
             return splits[0]
