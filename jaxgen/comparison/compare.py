@@ -210,6 +210,12 @@ def _scores(table: dict[str, Any], arm: str, key: str) -> list[float | None]:
     return values[key]
 
 
+def _whole(baseline: list[float | None]) -> list[float | None]:
+    """A baseline's scores, of which a seed that diverged lacks its own: the mean of the others, as it did not fail."""
+    known = [value for value in baseline if value is not None]
+    return [sum(known) / len(known) if known and value is None else value for value in baseline]
+
+
 def _answers(chosen: Experiment, tables: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The verdict of every declared comparison."""
     asked, scores, titles = [], {}, {}
@@ -219,6 +225,7 @@ def _answers(chosen: Experiment, tables: list[dict[str, Any]]) -> list[dict[str,
         asked.append(_declared(question, key, chosen))
         for name, (arm, column) in _sides(question, chosen).items():
             each = [_scores(table, arm, column) for table in over]
+            each = each if column == question.metric else [_whole(values) for values in each]
             scores.setdefault(key, {})[name] = np.array(each, np.float64).T  # [seeds, tables]; None becomes nan
         named = {m["title"] for table in over for m in table["metrics"] if m["key"] == question.metric}
         titles[key] = " and ".join(sorted(named)) + (f" on {question.dataset}" if question.dataset else "")

@@ -61,7 +61,7 @@ class Comparison:
     """A question declared before there are scores: is arm a better than arm b, or than a column of its own row?"""
 
     a: str
-    b: str  # an arm, or a column of the same metric, such as vertex_error_pca, with which a's seeds are pairs
+    b: str  # an arm, or a baseline among the metric's columns, as vertex_error_pca, with which a's seeds are pairs
     metric: str  # the key of a column, e.g. fd, iwae, log_prob_binary: `jaxgen metrics` lists them
     dataset: str | None = None  # a name in `datasets`; all of them together if not given
     paired: bool = False  # pair runs by seed, if both arms see a seed's data in the same order
@@ -223,8 +223,8 @@ def _check_questions(path: Path, experiment: Experiment) -> None:
                 raise UserError(f"{path}: comparison {i} names arm {arm!r}; there are {', '.join(experiment.arms)}")
         if asked.b in (asked.a, asked.metric):
             raise UserError(f"{path}: comparison {i} is of {asked.b} with itself")
-        if of_columns and FAMILY_OF[asked.b] is not FAMILY_OF.get(asked.metric):
-            raise UserError(f"{path}: comparison {i} is of {asked.metric} with {asked.b}, a column of another metric")
+        if of_columns and (FAMILY_OF[asked.b] is not FAMILY_OF.get(asked.metric) or COLUMNS[asked.b].better):
+            raise UserError(f"{path}: comparison {i} is of {asked.metric} with {asked.b}, which is no baseline of it")
         if asked.dataset is not None and asked.dataset not in experiment.datasets:
             known = ", ".join(experiment.datasets) or "none, as datasets names none"
             raise UserError(f"{path}: comparison {i} names dataset {asked.dataset!r}; there are {known}")

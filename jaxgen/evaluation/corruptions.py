@@ -65,9 +65,13 @@ def shuffled_quarters(rng: Generator, images: np.ndarray) -> np.ndarray:
 def blends(rng: Generator, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Means of each image and one of another class; with one class only, of any other image."""
     partners = rng.integers(0, len(images), (8, len(images)))
-    other = (labels[partners] != labels).argmax(axis=0)  # the first of eight that is of another class
-    partners = partners[other, np.arange(len(images))]
-    return ((images.astype(np.uint16) + images[partners] + 1) // 2).astype(np.uint8)
+    different = labels[partners] != labels
+    chosen = partners[different.argmax(axis=0), np.arange(len(images))]  # the first of eight that is of another class
+    for row in np.flatnonzero(~different.any(axis=0)):
+        others = np.flatnonzero(labels != labels[row])
+        others = others if len(others) else np.delete(np.arange(len(images)), row)
+        chosen[row] = rng.choice(others) if len(others) else row
+    return ((images.astype(np.uint16) + images[chosen] + 1) // 2).astype(np.uint8)
 
 
 def flat(rng: Generator, images: np.ndarray) -> np.ndarray:

@@ -183,15 +183,32 @@ def _kept(network: Network, dataset: data.Dataset) -> Path:
     return data.data_dir() / "extractors" / f"{hashlib.sha256(depends.encode()).hexdigest()[:16]}.safetensors"
 
 
+class Extended(NamedTuple):
+    """Images of a dataset, which may be decoded on access, and further ones after them."""
+
+    first: Any
+    more: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.more)
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        beyond = rows >= len(self.first)
+        images = np.array(self.first[np.where(beyond, 0, rows)])
+        images[beyond] = self.more[rows[beyond] - len(self.first)]
+        return images
+
+
 def save_classifier(path: Path, network: Network, dataset: data.Dataset, progress: bool = True) -> None:
     """Trains a network on a dataset's training images and writes it with its accuracy on the test images."""
     config = network.config | {"decay_steps": network.steps}
     model = _classifier(config, dataset.spec.entries["image"].shape, dataset.spec.num_classes + network.rejects)
-    examples = {name: dataset.train[name][:] for name in model.needs}
+    examples = dataset.train
     if network.rejects:
-        none = rejected(examples["image"], examples["label"], network.seed)
-        label = np.full(len(none), dataset.spec.num_classes, examples["label"].dtype)
-        examples = {"image": np.concatenate([examples["image"], none]), "label": np.append(examples["label"], label)}
+        labels = examples["label"][:]
+        none = rejected(examples["image"], labels, network.seed)
+        label = np.full(len(none), dataset.spec.num_classes, labels.dtype)
+        examples = {"image": Extended(examples["image"], none), "label": np.append(labels, label)}
     state = fit(
         jax.random.key(network.seed), model, examples, network.steps, network.batch_size,
         title=f"{dataset.name} {network.name}", progress=progress,
@@ -346,7 +363,7 @@ def retriever(dataset: data.Dataset, say: Callable[[str], None]) -> Callable[[np
 
 
 def accuracy(model: Model, state: State, images: np.ndarray, labels: np.ndarray, rejects: bool = False) -> float:
-    """Share of images uint8 [num, H, W, C] of whose classes the model finds the label, int [num], most probable."""
+    """Share of images uint8 [num, H, W, C] whose label, int [num], is the most probable of the dataset's classes."""
     logits = of_classifier(model, state, rejects=rejects, name="", digest="").logits(images)
     return float((logits.argmax(-1) == labels).mean())
 

@@ -5,7 +5,6 @@ returns the scores of all seeds per column.
 """
 
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from typing import Any
 
 import jax
@@ -25,7 +24,7 @@ from jaxgen.metrics.reconstruction import reconstruction_errors
 from jaxgen.metrics.sentences import bleu, scenes, truth
 from jaxgen.model import Array, Latents, Model, State
 from jaxgen.nn.image import from_unit, to_binary
-from jaxgen.training.engine import KEPT, of_seed, over_seeds
+from jaxgen.training.engine import kept, of_seed, over_seeds
 
 Scores = dict[str, list[float]]
 
@@ -188,17 +187,17 @@ def mesh_paths(model: Model, keys: Array, state: State, dataset: Dataset, scorin
 # Functions (key, state, batch) of one seed: the same one again for the same model, so that they are compiled once
 
 
-@lru_cache(KEPT)
+@kept
 def _keyless(function: Callable) -> Callable:
     return lambda key, state, batch: function(state, batch)
 
 
-@lru_cache(KEPT)
+@kept
 def _rate_and_distortion(latents: Latents) -> Callable:
     return lambda *given: jnp.stack(evidence.rate_distortion(given[0], latents, *given[1:]), axis=-1)
 
 
-@lru_cache(KEPT)
+@kept
 def _reconstruction(latents: Latents, conditions: tuple[str, ...]) -> Callable:
     def reconstructed(key, state, batch):
         asked = {name: batch[name] for name in conditions}
@@ -232,7 +231,7 @@ def _in_turn(
     num = min(num or total, total)
     spaced = np.arange(num) * total // num  # the first ones may be unrepresentative: MNIST's are by neater writers
     entries = {name: dataset.test[name][spaced] for name in model.needs}
-    means = []
+    means, state = [], jax.device_put(state)  # once, not for each seed
     for seed, key in enumerate(keys):
         own = of_seed(state, seed)
         batches = enumerate(pipeline.batches(entries, IN_TURN))

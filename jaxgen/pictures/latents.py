@@ -4,7 +4,6 @@ Paths are taken in float64 with NumPy: they are the same on every device.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
 from typing import Any
 
 import jax
@@ -18,7 +17,7 @@ from jaxgen.model import Array, Batch, Condition, Latents, Model, Prior, State
 from jaxgen.nn.image import from_unit
 from jaxgen.nn.optimizer import descend
 from jaxgen.training.draws import AT_ONCE, example
-from jaxgen.training.engine import KEPT, of_seed, over_seeds
+from jaxgen.training.engine import kept, of_seed, over_seeds
 
 PARALLEL = 1e-7
 """Sine of the angle between two directions below which the line replaces the arc."""
@@ -212,12 +211,12 @@ def between(model: Model, state: State, codes: Any, captions: np.ndarray, shares
 # Functions of one seed: the same one again for the same model, so that `over_seeds` has its program
 
 
-@lru_cache(KEPT)
+@kept
 def _prior_draws(prior: Prior, num: int) -> Callable:
     return lambda key, state: prior.sample(key, state, num)
 
 
-@lru_cache(KEPT)
+@kept
 def _reconstruction(of: Latents, conditions: tuple[str, ...], levels: tuple[str, ...]) -> Callable:
     def reconstruct(state: State, batch: Batch) -> Array:
         condition, codes = {name: batch[name] for name in conditions}, of.encode(state, batch)

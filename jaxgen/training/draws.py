@@ -2,7 +2,7 @@
 
 import operator
 from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -100,7 +100,7 @@ def example(decode: Callable, state: State, codes: Any, condition: Condition) ->
     return from_unit(entries["image"]) if "image" in entries else next(entries[x] for x in SUBJECTS if x in entries)
 
 
-@lru_cache(engine.KEPT)  # the same one again for the same model, so that `engine.over_seeds` has its program
+@engine.kept  # the same one again for the same model, so that `engine.over_seeds` has its program
 def _decoder(decode: Callable) -> Callable:
     return partial(example, decode)
 

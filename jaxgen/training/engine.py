@@ -9,8 +9,8 @@ import hashlib
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import lru_cache, partial
-from typing import Any, NamedTuple
+from functools import lru_cache, partial, wraps
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -21,10 +21,28 @@ from jaxgen.errors import UserError
 from jaxgen.model import Array, Batch, Condition, Key, Model, Phase, Sampler, Spec, State
 from jaxgen.nn.image import drawn_bits
 
+R = TypeVar("R")
+
 SAMPLES_AT_ONCE = 512
 
 KEPT = 32
 """Models and programs of each kind that a process keeps: a run that is opened again is not compiled again."""
+
+
+def kept(function: Callable[..., R]) -> Callable[..., R]:
+    """Makes a function return the same value again for the same arguments; those that have no hash are not kept."""
+    cached = lru_cache(KEPT)(function)
+
+    @wraps(function)
+    def call(*args):
+        try:
+            hash(args)
+        except TypeError:
+            return function(*args)
+        return cached(*args)
+
+    return call
+
 
 AXIS = {"cpu": "map", "gpu": "vmap", "tpu": "vmap"}
 """Map from backend to how the seed axis runs. On a CPU one seed's convolutions fill the cores and its maps the cache:
@@ -120,7 +138,7 @@ def blank_batch(spec: Spec, needs: tuple[str, ...], batch_size: int) -> dict[str
     return batch | {"weight": jnp.ones(batch_size)}
 
 
-@lru_cache(KEPT)
+@kept
 def of_all_seeds(init: Callable[[Key], State]) -> Callable[[Array], State]:
     """Returns the function from the keys [seeds] to the states [seeds, ...]; the same one again for the same `init`."""
     return jax.vmap(init)
@@ -132,7 +150,7 @@ def initial_state(model: Model, keys: Array) -> State:
     return init(jax.vmap(jax.random.fold_in, (0, None))(keys, 0))
 
 
-@lru_cache(KEPT)
+@kept
 def over_seeds(function: Callable, in_axes: tuple[int | None, ...]) -> Callable:
     """Returns the program of a function of one seed for all seeds; the same one again for the same function."""
     return jax.jit(jax.vmap(function, in_axes=in_axes))
@@ -180,7 +198,7 @@ def chunk_program(phase: Phase, how: str, devices: Mesh | None = None, own_order
     return _chunk_program(phase, how, devices, own_order, tuple(compiler_options(platform).items()))
 
 
-@lru_cache(KEPT)
+@kept
 def _chunk_program(
     phase: Phase, how: str, devices: Mesh | None, own_order: bool, options: tuple[tuple[str, Any], ...]
 ) -> Callable:
@@ -259,7 +277,7 @@ def finite(tree: Any) -> Array:
     return jax.lax.platform_dependent(jax.tree.leaves(tree), cpu=every(on_cpu), default=every(plain))
 
 
-@lru_cache(KEPT)
+@kept
 def sample_program(sampler: Sampler) -> Callable:
     """Returns the jitted program that draws samples of every seed, with `num` static.
 

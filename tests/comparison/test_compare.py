@@ -271,3 +271,10 @@ def test_an_arm_is_compared_with_a_column_of_its_own_by_pairs_of_seeds():
     )
     few = dataclasses.replace(chosen, settings=Settings(dataset="bars", seeds=(0, 1, 2)))
     assert _foretold(few, 1)[0].endswith("by vertex_error: 3 pairs of seeds; 7 would do for 2 declared comparisons")
+
+    # A seed that diverged has neither score, and counts against the arm alone: three of nine signs are not its own
+    for row in rows:
+        row["values"] = {key: [*values[:6], None, None, None] for key, values in row["values"].items()}
+    small, _ = _answers(chosen, [{"label": "bars", "rows": rows, "metrics": titles}])
+    assert small["verdict"] == "no difference can be told"
+    assert "3 of small's and 0 of small's PCA of vertices's diverged" in small["sentence"]

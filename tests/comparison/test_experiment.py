@@ -51,7 +51,11 @@ def written(path, changes):
         ("comparisons=[Comparison('one', 'fd', 'fd')]", "comparison 1 is of fd with itself"),
         (
             "comparisons=[Comparison('one', 'vertex_error_pca', 'fd')]",
-            "comparison 1 is of fd with vertex_error_pca, a column of another metric",
+            "comparison 1 is of fd with vertex_error_pca, which is no baseline of it",
+        ),
+        (
+            "comparisons=[Comparison('one', 'precision', 'recall')]",
+            "comparison 1 is of recall with precision, which is no baseline of it",
         ),
         ("comparisons=[Comparison('one', 'two', 'fid')]", "comparison 1 is by 'fid', no column of the table"),
         ("comparisons=[Comparison('one', 'two', 'fd', 'a')]", "names dataset 'a'; there are none, as datasets names"),

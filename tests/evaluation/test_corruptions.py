@@ -77,12 +77,18 @@ def test_strengths_are_what_they_say():
     np.testing.assert_allclose(blurred[10, 10:13], expected, atol=0.7)
 
 
-def test_blends_are_means_of_two_classes():
-    labels = np.arange(40) % 4
+@pytest.mark.parametrize("labels", [np.arange(40) % 4, np.repeat([0, 1], [39, 1]), np.repeat([2, 3], [20, 20])])
+def test_blends_are_means_of_two_classes(labels):
     images = np.broadcast_to((labels * 40).astype(np.uint8)[:, None, None, None], (40, 2, 2, 1))
     blended = corruptions.blends(generator(), images, labels)
     for label, image in zip(labels, blended, strict=True):
-        assert image[0, 0, 0] in [20 * (label + other) for other in range(4) if other != label]
+        assert image[0, 0, 0] in [20 * (label + other) for other in set(labels) - {label}]
+
+
+def test_blends_of_one_class_are_means_of_two_images():
+    images = (2 ** np.arange(1, 8)).astype(np.uint8)[:, None, None, None]
+    for level, image in zip(images.ravel(), corruptions.blends(generator(), images, np.zeros(7)), strict=True):
+        assert 2 * int(image.item()) - level in set(images.ravel().tolist()) - {level}
 
 
 def test_rejected_images_are_of_every_kind(real):
@@ -156,3 +162,12 @@ def test_distances_are_in_deviations_of_real_scores():
     names, keys, worse = ladder.distances({"scores": scores, "deviations": {"fd": 0.5, "recall": 0.1}})
     assert (names, keys) == (["worse", "models"], ["fd", "recall"])
     np.testing.assert_allclose(worse, [[8, 2], [-4, np.nan]])
+
+
+def test_images_and_further_ones_are_read_by_rows():
+    first, more = np.arange(5)[:, None] * 10, np.arange(3)[:, None] + 100
+    joined = networks.Extended(first, more)
+    assert len(joined) == 8
+    rows = np.array([[0, 7], [5, 4]])
+    np.testing.assert_array_equal(joined[rows][..., 0], [[0, 102], [100, 40]])
+    assert first[0] == 0  # and not written over
