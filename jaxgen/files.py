@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import filecmp
 import os
 import tempfile
 from collections.abc import Iterator
@@ -62,7 +63,7 @@ def write_new(path: Path, content: bytes) -> None:
 def new_folder(path: Path) -> Iterator[Path]:
     """A folder to fill, which becomes the one at `path` whole or, after an error, not at all.
 
-    Raises UserError if a folder with other content exists; one with the same content is left as it is.
+    Raises UserError if something else exists, or a link; a folder with the same content is left as it is.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f"{path.name}.", dir=path.parent) as temporary:
@@ -70,18 +71,28 @@ def new_folder(path: Path) -> Iterator[Path]:
         made.mkdir()
         yield made
         if os.path.lexists(path):
-            there = contents(path)
-            if there == contents(made):
+            if _alike(path, made):
                 return
-            if there or not path.is_dir():
+            if path.is_symlink() or not path.is_dir() or any(path.iterdir()):
                 raise UserError(f"{path} exists with another content; choose another --out")
             path.rmdir()
         made.rename(path)
 
 
+def files_in(folder: Path) -> list[str]:
+    """The relative paths of a folder's files, at any depth, sorted."""
+    return sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     """The files of a folder, at any depth, by their relative paths."""
-    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    return {name: (folder / name).read_bytes() for name in files_in(folder)}
+
+
+def _alike(one: Path, other: Path) -> bool:
+    """True if two folders have the same files, by path and content."""
+    names = files_in(one)
+    return names == files_in(other) and not any(filecmp.cmpfiles(one, other, names, shallow=False)[1:])
 
 
 def _part(path: Path, content: bytes) -> Path:

@@ -118,6 +118,7 @@ class Prior(NamedTuple):
     is a vector of the `parts`."""
     log_prob: Callable[[State, PyTree], Array] | None = None  # (state, z) -> float32 [num], nats
     parts: tuple[Part, ...] = ()
+    num_codes: int | None = None  # of discrete: z are from 0 on, less than this
 
 
 class Latents(NamedTuple):

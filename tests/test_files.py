@@ -10,7 +10,7 @@ from jaxgen import cli
 from jaxgen.comparison import compare
 from jaxgen.errors import UserError
 from jaxgen.evaluation import evaluate, networks
-from jaxgen.files import check_writable, write_new, write_whole
+from jaxgen.files import check_writable, new_folder, write_new, write_whole
 from jaxgen.pictures import sampling
 from jaxgen.training import Settings, folder, train
 
@@ -109,6 +109,34 @@ def test_another_processes_file_is_not_replaced(tmp_path):
     assert (path.read_bytes(), list(path.parent.iterdir())) == (b"first", [path])
     write_whole(path, b"third")
     assert (path.read_bytes(), list(path.parent.iterdir())) == (b"third", [path])
+
+
+def fill(path, content):
+    with new_folder(path) as made:
+        (made / "sub").mkdir()
+        (made / "sub" / "file").write_bytes(content)
+
+
+def test_a_folder_with_other_content_is_not_replaced(tmp_path):
+    """Links and folders of empty folders neither; an empty folder, and one that is missing, become the new one."""
+    (tmp_path / "empty").mkdir()
+    for name in ("new", "empty"):
+        fill(tmp_path / name, b"first")
+        fill(tmp_path / name, b"first")
+        assert (tmp_path / name / "sub" / "file").read_bytes() == b"first"
+    (tmp_path / "bare" / "sub").mkdir(parents=True)
+    (tmp_path / "nothing").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "nothing")
+    (tmp_path / "lost").symlink_to(tmp_path / "absent")
+    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "file").write_bytes(b"first")
+    before = sorted(tmp_path.rglob("*"))
+    for name in ("bare", "link", "lost", "file", "more", "new"):
+        with pytest.raises(UserError, match=rf"{name} exists with another content; choose another --out$"):
+            fill(tmp_path / name, b"other")
+    assert sorted(tmp_path.rglob("*")) == before
+    assert (tmp_path / "new" / "sub" / "file").read_bytes() == b"first"
 
 
 def test_of_many_at_once_one_writes(tmp_path, monkeypatch):

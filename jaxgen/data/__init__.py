@@ -56,8 +56,8 @@ class Dataset(NamedTuple):
     (`jaxgen.data.mesh_features`) are computed when their entry is first read.
     """
 
-    name: str
-    options: dict[str, Any]  # JSON-able; `load(name, **options)` gives the same dataset again
+    name: str  # of a user's own file, without its folder
+    options: dict[str, Any]  # JSON-able; `load(name, **options)`, or of the file's path, gives the same dataset again
     spec: "Spec"  # for models, from the train split
     train: dict[str, Any]
     validation: dict[str, Any]  # selects checkpoints and settings
@@ -346,6 +346,8 @@ def load(name: Any, *, progress: bool = True, **options: Any) -> Dataset:
         if getattr(chosen, option) not in UNSET and not takes(row):
             raise UserError(f"dataset {name} {otherwise}, so {option} is not for it")
     manifest, splits, mean, faces = decoded(chosen, _reader(name), progress=progress)
+    if row.name == given.DATASET and chosen.dataset_config:
+        given.release(chosen.dataset_config)
     for option, entry in OF_ENTRIES.items():
         if getattr(chosen, option) not in UNSET and entry not in splits["train"]:
             raise UserError(f"dataset {name} has no {entry}s, so {option} is not for it")

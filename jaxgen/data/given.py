@@ -1,7 +1,8 @@
 """Arrays that a program gives in place of a dataset's name, `Settings(dataset=arrays)`.
 
 Their content names them: array/DIGEST is the same for the same arrays in every process. `jaxgen.data.readers.array`
-reads them by that name once; from then on the cache of decoded data has them.
+reads them by that name once for each choice of options; from then on the cache of decoded data has them. A process
+keeps the arrays until they are loaded, and those that were loaded last, for loading with other options.
 """
 
 import hashlib
@@ -14,8 +15,14 @@ from jaxgen.errors import UserError
 
 DATASET = "array"
 
+KEPT = 2
+"""Number of datasets whose arrays are kept after loading."""
+
 _GIVEN: dict[str, dict[str, np.ndarray]] = {}
 """Map from digest to the arrays, of this process."""
+
+_LOADED: list[str] = []
+"""Digests of those that are in the cache, the newest last."""
 
 
 def named(arrays: Any) -> str:
@@ -42,12 +49,22 @@ def arrays_of(digest: str) -> dict[str, np.ndarray]:
     """
     if digest not in _GIVEN:
         raise UserError(
-            f"{DATASET}/{digest} is of arrays given in Python, and no longer in the cache folder: give them again, by "
-            "Settings(dataset=arrays)"
+            f"{DATASET}/{digest} is of arrays given in Python, and is not in the cache folder with these options: give "
+            "them again, by Settings(dataset=arrays)"
         )
     if _digest(_GIVEN[digest]) != digest:
         raise UserError(f"the arrays of dataset {DATASET}/{digest} were changed since they were given: give them again")
     return _GIVEN[digest]
+
+
+def release(digest: str) -> None:
+    """Drops the arrays of datasets that are in the cache, as `digest` now is, but for the newest."""
+    if digest in _LOADED:
+        _LOADED.remove(digest)
+    _LOADED.append(digest)
+    for old in _LOADED[:-KEPT]:
+        _LOADED.remove(old)
+        _GIVEN.pop(old, None)
 
 
 def _flat(arrays: Any, names: tuple[str, ...]) -> dict[str, np.ndarray] | None:

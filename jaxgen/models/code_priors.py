@@ -174,6 +174,7 @@ def pixelcnn_prior(
 class Priors(NamedTuple):
     """Priors of all levels, and the scale of p(x|codes): what the second phase trains."""
 
+    num_codes: int  # of each level
     levels: Mapping[str, LevelPrior]  # from the top down
     sizes: Mapping[str, int]  # numbers of pixels and channels, as "reconstruction", and of each level's codes
     given: Given
@@ -244,5 +245,5 @@ def make_priors(config: Any, spec: Spec, num: int, grids: Mapping[str, tuple[int
     rate = decaying_rate(pixelcnn.Config(learning_rate=config.prior_learning_rate, decay_steps=config.decay_steps))
     sizes = {"reconstruction": math.prod(spec.image_shape), **{name: math.prod(grid) for name, grid in grids.items()}}
     return Priors(
-        levels, sizes, given, head.sampling, optax.chain(optax.clip_by_global_norm(config.clip), optax.adam(rate))
+        num, levels, sizes, given, head.sampling, optax.chain(optax.clip_by_global_norm(config.clip), optax.adam(rate))
     )

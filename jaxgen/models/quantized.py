@@ -168,7 +168,7 @@ def abilities(
             to_unit(batch["image"]), decoded(state, codes), state.params["prior"]["log_scale"]
         )
 
-    prior = Prior(sample_prior, "discrete")
+    prior = Prior(sample_prior, "discrete", num_codes=priors.num_codes)
     latents = Latents(decode, prior, encode, levels=tuple(priors.levels))
     if not conditions:
         prior = prior._replace(log_prob=log_prior)

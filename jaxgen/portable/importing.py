@@ -87,10 +87,8 @@ def _place(made: Path, plan: Plan, place: Path) -> None:
     described = folder.read_config(made)
     described["settings"][field] = str(place)
     folder.write_json(made / folder.CONFIG, described)
-    dataset = dataset_file.restore(made)
-    if field == "dataset":
-        dataset_file.save(made, dataset._replace(name=str(place)))
-    else:
+    if field == "data_from":
+        dataset = dataset_file.restore(made, plan.settings.dataset)
         dataset_file.save(made, dataset._replace(options=dataset.options | {field: str(place)}))
 
 

@@ -79,8 +79,8 @@ def save(folder: Path, dataset: data.Dataset) -> None:
         dataset.vocabulary.save(folder / VOCABULARY)
 
 
-def restore(folder: Path) -> data.Dataset:
-    """Restores the dataset from the files in `folder`; its examples are loaded on first use.
+def restore(folder: Path, asked: str) -> data.Dataset:
+    """Restores the dataset from the files in `folder`; its examples are loaded on first use, by the name `asked`.
 
     Raises:
         UserError: the files are missing or were changed; later, on use of an example: the data can no longer be
@@ -111,7 +111,7 @@ def restore(folder: Path) -> data.Dataset:
             bounds=arrays.get("bounds"),
             mixture=None if deviation is None else (arrays["centers"], deviation),
         )
-        names, load = tuple(content["entries"]), cache(partial(loaded, folder, content))
+        names, load = tuple(content["entries"]), cache(partial(loaded, folder, content, asked))
         splits: dict[str, Any] = {split: LaterSplit(names, partial(_split, load, split)) for split in SPLITS}
         return data.Dataset(
             name=content["name"],
@@ -136,15 +136,23 @@ def described(folder: Path) -> dict[str, Any]:
         raise UserError(f"cannot read {folder / DESCRIPTION}: {error}") from None
 
 
-def loaded(folder: Path, content: Mapping[str, Any]) -> data.Dataset:
-    """Loads the run's dataset with its examples; raises UserError if they are lost or have changed."""
-    name = content["name"]
+def loaded(folder: Path, content: Mapping[str, Any], asked: str) -> data.Dataset:
+    """Loads the run's dataset with its examples.
+
+    Args:
+        folder: the run's.
+        content: that of dataset.json.
+        asked: the dataset as the run's settings name it: of a user's own Python file, with its folder.
+
+    Raises:
+        UserError: the examples are lost or have changed.
+    """
     try:
-        found = data.load(name, progress=False, **content["options"])
+        found = data.load(asked, progress=False, **content["options"])
     except UserError as error:
         raise UserError(f"the data of {folder} cannot be read: {error}") from None
     if found.fingerprint != content["fingerprint"]:
-        raise UserError(f"the data of {folder}, dataset {name}, have changed since it was trained (fingerprint)")
+        raise UserError(f"the data of {folder}, dataset {found.name}, have changed since it was trained (fingerprint)")
     return found
 
 

@@ -1,5 +1,6 @@
 """Samples and decoded latents of a run as arrays, for `Run.sample`, `Run.decode` and pictures."""
 
+import operator
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -37,12 +38,13 @@ def late_fold(key: Key, stream: int) -> Key:
     return jax.random.fold_in(key, 2**31 + stream)
 
 
-def samples(run: "Run", num: int, given: dict[str, Any]) -> np.ndarray:
+def samples(run: "Run", num: Any, given: dict[str, Any]) -> np.ndarray:
     """Samples of every seed, as `Run.sample` describes them."""
     model, spec = run.plan.model, run.plan.dataset.spec
     _check_able(run, lambda model: model.sampler is not None, "cannot sample")
-    if not isinstance(num, int) or isinstance(num, bool) or num < 1:
-        raise UserError(f"the number of samples must be a whole number from 1 on, not {num!r}")
+    asked, num = num, _whole(num)
+    if num is None or num < 1:
+        raise UserError(f"the number of samples must be a whole number from 1 on, not {asked!r}")
     if "label" in model.conditions and "label" not in given:
         given = {**given, "label": _spread(np.arange(spec.num_classes), num)}
     condition = engine.alike(_condition(run, num, given), len(run.plan.settings.seeds))
@@ -60,7 +62,10 @@ def decoded_latents(run: "Run", z: Any, given: dict[str, Any]) -> np.ndarray:
     if codes is None:
         forms = [_form(like, ("num",)), _form(like, (str(num_seeds), "num"))]
         raise UserError(f"z of {run.plan.model_name} is {forms[0]}, or {forms[1]} of each seed, not {_form(z)}")
-    num = jax.tree.leaves(codes)[0].shape[1]
+    num, num_codes = jax.tree.leaves(codes)[0].shape[1], model.latents.prior.num_codes
+    for leaf in jax.tree.leaves(z) if num_codes else ():
+        if (wrong := leaf[(leaf < 0) | (leaf >= num_codes)]).size:
+            raise UserError(f"codes of {run.plan.model_name} are 0 to {num_codes - 1}, not {wrong[0]}")
     return decoded(model, run.state, codes, _condition(run, num, given))
 
 
@@ -139,13 +144,23 @@ def _condition(run: "Run", num: int, given: dict[str, Any]) -> dict[str, np.ndar
 
 def _labels(dataset: Dataset, values: Sequence[Any]) -> np.ndarray:
     """Labels by number or by the classes' names, int32."""
+    found = []
     for value in values:
         if isinstance(value, str) and value not in dataset.classes:
             raise UserError(f"dataset {dataset.name} has no class {value!r}: {suggest(value, dataset.classes)}")
-        number = isinstance(value, int) and not isinstance(value, bool)
-        if not isinstance(value, str) and not (number and 0 <= value < dataset.spec.num_classes):
+        label = dataset.classes.index(value) if isinstance(value, str) else _whole(value)
+        if label is None or not 0 <= label < dataset.spec.num_classes:
             raise UserError(f"a label is a class or its number, 0 to {dataset.spec.num_classes - 1}, not {value!r}")
-    return np.array([dataset.classes.index(x) if isinstance(x, str) else x for x in values], np.int32)
+        found.append(label)
+    return np.array(found, np.int32)
+
+
+def _whole(value: Any) -> int | None:
+    """An integer of Python, NumPy or JAX as an int; None if it is none."""
+    try:
+        return None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        return None
 
 
 def _captions(dataset: Dataset, values: Sequence[Any]) -> np.ndarray:

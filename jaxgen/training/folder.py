@@ -77,6 +77,9 @@ class Run(NamedTuple):
     def sample(self, num: int, **condition: Any) -> np.ndarray:
         """Samples of every seed, the same ones that `jaxgen sample --num NUM --out FILE.npz` writes seed after seed.
 
+        For a model given labels this holds if num is a multiple of the number of classes: the command draws as many of
+        each class, and rounds NUM down.
+
         Args:
             num: samples of each seed.
             condition: `label`, one or several classes or their numbers, or `caption`, one or several texts, of a model
@@ -103,7 +106,8 @@ class Run(NamedTuple):
             Images uint8 [seeds, num, H, W, C], points float32 [seeds, num, 2] or meshes float32 [seeds, num, V, 3].
 
         Raises:
-            UserError: the model does not decode, z is of another form, or the model is given something else.
+            UserError: the model does not decode, z is of another form or holds a code that there is not, or the model
+                is given something else.
         """
         return draws.decoded_latents(self, z, condition)
 
@@ -290,7 +294,7 @@ def planned(path: Path) -> Plan:
     own = path / MODEL_FILE
     settings = configured(Settings, described["settings"], "settings")
     model = str(own) if own.exists() else described["model"]
-    dataset = dataset_file.restore(path)
+    dataset = dataset_file.restore(path, settings.dataset)
     return make_plan(model, described["config"], settings, dataset=dataset, name=described["model"])
 
 

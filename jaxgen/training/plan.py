@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,12 +45,13 @@ class Plan(NamedTuple):
         """Content of a JSON file, or a text, with the last names of the paths of a user's own data instead of these."""
         given = (self.settings.data_from, self.dataset.options.get("data_from"), self.settings.dataset)
         paths = sorted({each for each in given if each and Path(each).is_absolute()}, key=len, reverse=True)
+        if not paths:
+            return content
+        whole = re.compile(rf"(?<![\w.~-])({'|'.join(map(re.escape, paths))})(?![\w-]|\.\w)")  # /data, not /database
 
         def renamed(each):
             if isinstance(each, str):
-                for path in paths:
-                    each = each.replace(path, Path(path).name)
-                return each
+                return whole.sub(lambda match: Path(match[0]).name, each)
             if isinstance(each, list | tuple):
                 return [renamed(one) for one in each]
             return {name: renamed(one) for name, one in each.items()} if isinstance(each, dict) else each

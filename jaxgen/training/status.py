@@ -108,7 +108,7 @@ def verified(path: Path, root: bytes | None = None) -> Iterator[tuple[str, str, 
     if plan is None:
         yield planned
     else:
-        yield part("data", lambda: _data(path), UNCHECKED)
+        yield part("data", lambda: _data(path, plan.settings.dataset), UNCHECKED)
     if (path / folder.MODEL_FILE).exists():
         yield part(folder.MODEL_FILE, lambda: _model_file(path))
     yield part(folder.METRICS, lambda: _rows(path, reached))
@@ -146,8 +146,8 @@ def _diverged(path: Path) -> dict[int, int]:
         return {}
 
 
-def _data(path: Path) -> str:
-    found = dataset_file.loaded(path, dataset_file.described(path))
+def _data(path: Path, asked: str) -> str:
+    found = dataset_file.loaded(path, dataset_file.described(path), asked)
     return f"{found.name}, fingerprint {found.fingerprint[:12]}"
 
 

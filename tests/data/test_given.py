@@ -43,6 +43,7 @@ def fresh(tmp_path, monkeypatch):
     """A cache folder of the test's own, and a process that was given no arrays yet."""
     monkeypatch.setenv("JAXGEN_DATA_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(data.given, "_GIVEN", {})
+    monkeypatch.setattr(data.given, "_LOADED", [])
 
 
 def nested(parts):
@@ -95,7 +96,7 @@ def test_a_run_keeps_what_it_needs(tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("JAXGEN_DATA_DIR", str(tmp_path / "empty"))
     opened = open_run(run.path)
     assert opened.digests() == run.digests()
-    with pytest.raises(UserError, match=r"array/\w{16} is of arrays given in Python, and no longer in the cache"):
+    with pytest.raises(UserError, match=r"array/\w{16} is of arrays given in Python, and is not in the cache f"):
         opened.plan.dataset.train["image"]
     with pytest.raises(UserError, match=r"give them again, by Settings\(dataset=arrays\)$"):
         train("naive_bayes", None, Settings(**vars(how)), out=run.path, resume=True, progress=False)
@@ -104,6 +105,21 @@ def test_a_run_keeps_what_it_needs(tmp_path, monkeypatch, capfd):
     other = Settings(**{**vars(how), "dataset": arrays | {"labels": LABELS[::-1]}})
     with pytest.raises(UserError, match=r"belongs to another run; what differs: dataset: 'array/"):
         train("naive_bayes", None, other, out=run.path, resume=True, progress=False)
+
+
+def test_arrays_are_kept_until_others_are_loaded():
+    """The two loaded last can be loaded with other options; those that were never loaded are kept."""
+    names = [Options({"images": TRAIN ^ number}).dataset for number in range(5)]
+    for name in names[:3]:
+        data.load(name, progress=False)
+    assert data.load(names[1], image_size=4, progress=False).train["image"].shape[1:] == (4, 4, 1)
+    data.load(names[3], progress=False)
+    assert [f"array/{digest}" for digest in data.given._GIVEN] == [names[1], *names[3:]]
+    with pytest.raises(UserError, match="give them again"):
+        data.load(names[2], image_size=4, progress=False)
+    whole = data.load(names[2], progress=False)  # from the cache
+    rows = np.concatenate([split["image"] for split in (whole.train, whole.validation, whole.test)])
+    assert sorted(image.tobytes() for image in rows) == sorted(image.tobytes() for image in TRAIN ^ 2)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from jaxgen.data.options import Options
 from jaxgen.errors import UserError
 from jaxgen.evaluation import networks
 from jaxgen.training import Settings, open_run, train
+from jaxgen.training.status import verified
 
 WHOLE = """
 import numpy as np
@@ -45,7 +46,13 @@ def test_a_run_is_opened_from_any_folder(file, tmp_path, monkeypatch):
     path = run.path.absolute()
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    assert open_run(path).digests() == run.digests()
+    opened = open_run(path)
+    assert opened.digests() == run.digests()
+    (tmp_path / "elsewhere" / "digits.py").write_text(WHOLE.replace("default_rng(seed)", "default_rng(7)"))
+    expected = np.random.default_rng(2).integers(0, 256, (9, 8, 8, 1), np.uint8)
+    np.testing.assert_array_equal(opened.plan.dataset.test["image"], expected)
+    assert opened.plan.dataset.name == "digits.py"
+    assert ("data", f"digits.py, fingerprint {run.plan.dataset.fingerprint[:12]}", "ok") in verified(path)
     train("naive_bayes", None, Settings(**{**vars(how), "dataset": str(file)}), out=path, resume=True, progress=False)
     file.write_text(WHOLE.replace("% 3", "% 2"))
     changed = Settings(**{**vars(how), "dataset": str(file), "steps": 4})

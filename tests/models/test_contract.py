@@ -259,6 +259,7 @@ def test_models_with_latents_are_tested_for_them(name, digits):
         assert [density is not None for density in densities] == [CONTRACTS[name].densities] * 3
         assert (latents.encode is not None) == CONTRACTS[name].encodes
         assert bool(latents.prior.parts) == (latents.prior.kind == "mixed")
+        assert bool(latents.prior.num_codes) == (latents.prior.kind == "discrete")
 
 
 @pytest.mark.parametrize("name", CONTINUOUS)

@@ -22,7 +22,7 @@ def a_small_cache():
 
 
 def unique(case, batch):
-    """The case with sizes that no other test has: programs traced with the usual cache would run."""
+    """The case with sizes that no other test has: programs traced with the usual cache would run, without loops."""
     return case | {"batch": batch, "channels": tuple(5 + number for number in case["channels"])}
 
 
@@ -70,4 +70,6 @@ def test_shard_map_sums_the_gradient_of_a_replicated_kernel():
 
     sharded = jax.shard_map(jax.grad(loss), mesh=mesh, in_specs=(everywhere, shards), out_specs=everywhere)
     plain = jax.grad(lambda w, x: jnp.sum(conv(x, w, strides=(2, 2)) ** 2))
+    for each in (sharded, plain):
+        assert "stablehlo.while" in jax.jit(each).lower(w, x).as_text()
     np.testing.assert_array_equal(*jax.jit(lambda *given: (sharded(*given), plain(*given)))(w, x))

@@ -168,6 +168,7 @@ def test_samples_of_captions_are_those_of_the_file(opened, tmp_path):
         (2, {"label": "6"}, [6, 6]),
         (3, {"label": np.int32([1, 0, 1])}, [1, 0, 1]),
         (2, {"label": jnp.int32(4)}, [4, 4]),
+        (np.int64(2), {"label": [np.int64(7), np.uint8(3)]}, [7, 3]),
     ],
 )
 def test_labels_of_samples(num, given, rows, opened):
@@ -201,6 +202,8 @@ def test_decoded_latents(opened):
         ("bands", lambda run: run.sample(2, lable=1), "./bands.py is given label, not lable"),
         ("bands", lambda run: run.sample(2, label=10), "a label is a class or its number, 0 to 9, not 10"),
         ("bands", lambda run: run.sample(2, label=-1), "a label is a class or its number, 0 to 9, not -1"),
+        ("vae", lambda run: run.sample(True), "the number of samples must be a whole number from 1 on, not True"),
+        ("bands", lambda run: run.sample(2, label=[True, 1]), "a label is a class or its number, 0 to 9, not True"),
         ("bands", lambda run: run.sample(2, label=1.0), "a label is a class or its number, 0 to 9, not 1.0"),
         ("bands", lambda run: run.sample(2, label="x"), "dataset digits has no class 'x': there are 0, 1, 2"),
         ("bands", lambda run: run.sample(2, label=[1, 2, 3]), "3 labels are given for 2: give from 1 to 2"),
@@ -249,6 +252,21 @@ def test_latents_of_several_arrays(opened):
     for wrong in (z | {"top": z["top"] / 1}, {"top": z["top"]}, z["top"], z | {"bottom": z["bottom"][:1]}):
         with pytest.raises(UserError, match=r"^z of vae is \['bottom'\] float32 \[num, 3, 2\] and \['top'\] int32"):
             run.decode(wrong)
+
+
+def test_codes_that_there_are_not(opened):
+    """An index beyond the codebook would be clamped; one beyond int32 would wrap around."""
+
+    def decode(state, z, condition):
+        return {"image": jnp.broadcast_to((z[:, :, None, None] / 255).astype(jnp.float32), (len(z), 2, 2, 1))}
+
+    prior = Prior(lambda key, state, num: jnp.zeros((num, 2), jnp.int32), "discrete", num_codes=8)
+    model, run = Model(None, (), ("image",), latents=Latents(decode, prior)), opened["vae"]
+    run = run._replace(plan=run.plan._replace(model=model), state=State(jnp.zeros(2), jnp.zeros(2)))
+    assert run.decode([[0, 7]])[..., 0, 0].tolist() == [[[0, 7]]] * 2
+    for wrong in (8, -1, 2**32):
+        with pytest.raises(UserError, match=f"^codes of vae are 0 to 7, not {wrong}$"):
+            run.decode([[7, wrong]])
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,15 @@ from tests.portable.runs import STEP, ended, labeled
 
 DENSE = {"generator_units": 16, "discriminator_units": 8, "pieces": 2, "latent_dim": 5, "optimizer": "adam"}
 
+NOISE = """
+import numpy as np
+from jaxgen.data.source import Source
+
+def read(options):
+    images = np.random.default_rng(0).integers(0, 256, (9, 8, 8, 1)).astype(np.uint8)
+    return Source({split: {"image": images} for split in ("train", "validation", "test")}, note="noise")
+"""
+
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory):
@@ -116,6 +125,19 @@ def test_own_data_are_found_where_they_are_on_this_machine(tmp_path, monkeypatch
     assert open_run(lost).digests() == open_run(found).digests()
     with pytest.raises(UserError, match=r"the data of .*lost cannot be read"):
         open_run(lost).plan.dataset.test["image"]
+
+
+def test_an_own_dataset_file_is_found_where_it_is_on_this_machine(tmp_path, monkeypatch):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "noise.py").write_text(NOISE)
+    run = ended(tmp_path / "run", "gan", DENSE, Settings(dataset=str(tmp_path / "there" / "noise.py"), seeds=(0,)))
+    made = export(run)
+    (tmp_path / "there").rename(tmp_path / "here")
+    found = import_run(made, tmp_path / "found", data_from=tmp_path / "here" / "noise.py")
+    monkeypatch.chdir(found)
+    dataset = open_run(found).plan.dataset
+    np.testing.assert_array_equal(dataset.test["image"], np.random.default_rng(0).integers(0, 256, (9, 8, 8, 1)))
+    assert dataset.name == "noise.py"
 
 
 def test_data_from_is_for_a_users_own_data(exported, tmp_path):

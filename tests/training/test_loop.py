@@ -1,5 +1,6 @@
 """The loop: keys, phases, resuming, diverging seeds; with small test models and the table's."""
 
+import dataclasses
 import functools
 import json
 import math
@@ -545,6 +546,21 @@ def test_batches_larger_than_the_data_are_told_of(model_file, tmp_path, capfd):
 )
 def test_what_a_likelihood_is_of_is_said_before_training(model, config, options, expected):
     assert make_plan(model, config, settings(**options)).told() == expected
+
+
+def test_paths_are_shared_by_their_last_names():
+    """Only whole ones: not a path that begins or ends like another."""
+    plan = make_plan("naive_bayes", None, settings())
+    dataset = plan.dataset._replace(options={"data_from": "/data/my (scans)"})
+    plan = plan._replace(settings=dataclasses.replace(plan.settings, data_from="/data"), dataset=dataset)
+    content = {
+        "renamed": ["/data", "/data/", "/data/my (scans)", "/data/my (scans)/a.png"],
+        "kept": ["/database/x", "/data-2", "/data_2", "/data.zip", "/mnt/data", "x/data", "./data", 7, None],
+    }
+    assert plan.shared(content) == content | {
+        "renamed": ["data", "data/", "my (scans)", "my (scans)/a.png"],
+    }
+    assert plan.shared("7 images of '/data', of /data. And /database") == "7 images of 'data', of data. And /database"
 
 
 def test_a_model_made_again_shares_programs_but_only_of_equal_data():

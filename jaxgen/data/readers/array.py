@@ -12,7 +12,6 @@ taken from train by a hash of the position (`drawn_splits`), so images appended 
 
 import hashlib
 import os
-import re
 import zipfile
 import zlib
 from pathlib import Path
@@ -23,7 +22,7 @@ import numpy as np
 from jaxgen.data.arrays import NUMPY, ZIP, channels_last, check_numbers, levels, other_file, without_alpha
 from jaxgen.data.given import arrays_of
 from jaxgen.data.options import Options
-from jaxgen.data.readers.image_folder import SPLIT_FOLDERS, drawn_splits, natural, nfc
+from jaxgen.data.readers.image_folder import SPLIT_FOLDERS, drawn_splits, natural, nfc, words_of
 from jaxgen.data.source import SPLITS, Source
 from jaxgen.errors import UserError
 
@@ -136,7 +135,7 @@ def _sorted_out(path: Path | str, arrays: Arrays) -> tuple[dict[str, Arrays], li
     found: dict[str, Arrays] = {}
     passed = []
     for name, array in arrays.items():
-        words = [word.casefold() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)]
+        words = words_of(name)
         entries = {ENTRIES[word] for word in words if word in ENTRIES} or ({"image"} if len(arrays) == 1 else set())
         if not entries and words == ["arr"] and array.ndim > 2:
             entries = {"image"}

@@ -13,7 +13,6 @@ import contextlib
 import functools
 import json
 import os
-import re
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from typing import Any, NamedTuple
 from jaxgen.data.options import Options
 from jaxgen.data.readers import shards
 from jaxgen.data.readers.array import ENTRIES
+from jaxgen.data.readers.image_folder import words_of
 from jaxgen.data.readers.shards import Examples, ShardedImages
 from jaxgen.data.source import BadExampleError, Source
 from jaxgen.errors import UserError, suggest
@@ -106,8 +106,9 @@ class _Rows(ShardedImages):
 
         path, group, row = self.places[index]
         try:
+            state = os.stat(path)
             with _ALONE:
-                value = _group(path, group, self.column)[row].as_py()
+                value = _group(path, state.st_size, state.st_mtime_ns, group, self.column)[row].as_py()
         except (OSError, pyarrow.ArrowException) as error:
             raise BadExampleError(f"cannot read {self.name(index)} ({_line(error)}): get the file again") from error
         content = value["bytes"] if isinstance(value, dict) else value
@@ -122,8 +123,8 @@ class _Rows(ShardedImages):
 
 
 @functools.lru_cache(maxsize=2)
-def _group(path: str, group: int, column: str) -> Any:
-    """A row group's column of images."""
+def _group(path: str, size: int, modified: int, group: int, column: str) -> Any:
+    """A row group's column of images, of the file of this size and modification time (ns)."""
     import pyarrow.parquet
 
     with pyarrow.parquet.ParquetFile(path) as parquet:
@@ -180,7 +181,7 @@ def _columns(path: Path, schema: Any, chosen: tuple[str, ...] | None) -> dict[st
 
 def _features(schema: Any) -> dict[str, Any]:
     """The features of the `datasets` library by column, {} if the file has none."""
-    with contextlib.suppress(ValueError, LookupError, TypeError):
+    with contextlib.suppress(ValueError, LookupError, TypeError, AttributeError):
         found = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
         return {name: feature for name, feature in found.items() if isinstance(feature, dict)}
     return {}
@@ -211,8 +212,7 @@ def _column(field: Any, feature: dict[str, Any]) -> Column | None:
 
 def _by_name(name: str) -> str:
     """The entry that a word of a column's name tells; "" if none does."""
-    words = [word.casefold() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)]
-    return next((ENTRIES[word] for word in words if word in ENTRIES), "")
+    return next((ENTRIES[word] for word in words_of(name) if word in ENTRIES), "")
 
 
 def _type_name(field: Any, feature: dict[str, Any]) -> str:
@@ -226,8 +226,11 @@ def _values(path: Path, parquet: Any, columns: dict[str, Column], entry: str) ->
     if not names:
         return []
     values = parquet.read(columns=names).column(0).to_pylist()
+    none = ([], "") if entry == "label" else ([],)
     lacking = [
-        row for row, value in enumerate(values) if value is None or value == [] or (value == "" and entry == "label")
+        row
+        for row, value in enumerate(values)
+        if value is None or value in none or (isinstance(value, list) and None in value)
     ]
     if lacking:
         raise UserError(f"row {lacking[0]} of {path} has no {entry} in column {names[0]}")

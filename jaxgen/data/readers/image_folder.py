@@ -356,10 +356,15 @@ def natural(path: str) -> tuple:
     return [[int(x) if i % 2 else x for i, x in enumerate(part)] for part in parts], path
 
 
+def words_of(name: str) -> list[str]:
+    """The words of a name in lower case: train, images and x of train_imagesX."""
+    return [word.casefold() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)]
+
+
 def _split_word(name: str) -> str | None:
     """The word of `SPLIT_WORDS` that a name begins or ends with, as trainA, Test_Set and x-val do."""
-    words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name) or [""]
-    ends = [re.sub("(set|data|images?)$", "", words[i].casefold()) for i in (0, -1)]
+    words = words_of(name) or [""]
+    ends = [re.sub("(set|data|images?)$", "", words[i]) for i in (0, -1)]
     return next((word for word in ends if word in SPLIT_WORDS), None)
 
 

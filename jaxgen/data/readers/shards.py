@@ -21,7 +21,16 @@ import numpy as np
 
 from jaxgen.data.options import Options
 from jaxgen.data.readers.array import labeled
-from jaxgen.data.readers.image_folder import SPLIT_FOLDERS, File, ImageFiles, counted, drawn_splits, natural, walk
+from jaxgen.data.readers.image_folder import (
+    SPLIT_FOLDERS,
+    File,
+    ImageFiles,
+    counted,
+    drawn_splits,
+    natural,
+    walk,
+    words_of,
+)
 from jaxgen.data.source import SPLITS, Source, passed_over
 from jaxgen.errors import UserError
 
@@ -84,7 +93,7 @@ def found(options: Options, suffix: str) -> Shards:
     folder, files, others = _files(options, suffix)
     tags: dict[str, list[str]] = {}
     for file in files:
-        tags.setdefault(NUMBER.sub("", file.path.removesuffix(suffix)).strip("/"), []).append(file.path)
+        tags.setdefault(NUMBER.sub("", file.path[: -len(suffix)]).strip("/"), []).append(file.path)
     split_of = {tag: _split_of(folder, tag) for tag in tags}
     told = any(split_of.values())
     splits: dict[str, list[str]] = {}
@@ -96,7 +105,7 @@ def found(options: Options, suffix: str) -> Shards:
                 raise UserError(
                     f"{folder} holds {other} and {tag}, which are both for {split}: name one folder, or a pattern"
                 )
-            _check_whole(folder, tag, [path.removesuffix(suffix) for path in paths])
+            _check_whole(folder, tag, [path[: -len(suffix)] for path in paths])
         if split:
             splits.setdefault(split, []).extend(paths)
     if "train" not in splits:
@@ -139,8 +148,7 @@ def _files(options: Options, suffix: str) -> tuple[Path, list[File], Counter[str
 def _split_of(folder: Path, tag: str) -> str:
     """The split that a name without its number tells, by its last part that tells one; "" if none does."""
     for part in reversed(tag.split("/")):
-        words = [word.casefold() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", part)]
-        if splits := list(dict.fromkeys(SPLIT_FOLDERS[word] for word in words if word in SPLIT_FOLDERS)):
+        if splits := list(dict.fromkeys(SPLIT_FOLDERS[word] for word in words_of(part) if word in SPLIT_FOLDERS)):
             if len(splits) > 1:
                 raise UserError(f"{folder / tag} is named after {' and '.join(splits)}: name it after one split")
             return splits[0]

@@ -165,7 +165,10 @@ def _told(where: str, texts: Mapping[str, str]) -> tuple[int | str | None, str |
         given = [content[name] for name in ("caption", "text") if content.get(name) is not None]
         caption = given[0] if caption is None and given else caption
     if isinstance(label, str) and label.removeprefix("-").isdecimal():
-        label = int(label)
+        try:
+            label = int(label)
+        except ValueError:  # int takes at most 4,300 digits
+            raise UserError(f"the label of {where} is a number of {len(label):,} digits") from None
     if label is not None and (isinstance(label, bool) or not isinstance(label, int | str) or label == ""):
         raise UserError(f"the label of {where} is {json.dumps(label)[:40]}, neither a whole number nor a name")
     several = caption if isinstance(caption, list) else [caption]

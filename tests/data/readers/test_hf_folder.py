@@ -139,6 +139,11 @@ def test_plain_columns_by_their_names(tmp_path):
     assert [len(records) for records in alone.splits.values()] == [4, 4, 4]
 
 
+def test_metadata_of_another_form_is_no_metadata(tmp_path):
+    save(tmp_path / "all.parquet", columns_of(range(12)), ["image", "label"])
+    assert hf_folder.read(options(tmp_path)).classes == ("0", "1", "2")
+
+
 def test_columns_that_are_named(folder):
     features = {
         "img": {"_type": "Image"},
@@ -189,10 +194,15 @@ def test_images_that_cannot_be_decoded(folder):
 
 
 def test_a_changed_file_is_read_anew(folder):
+    def images():
+        return [example["image"] for example in hf_folder.read(options(folder)).splits["test"]]
+
     before = hf_folder.identity(options(folder))
     assert hf_folder.identity(options(folder)) == before
-    save(folder / FILES[1], columns_of(range(5, 7)))
+    np.testing.assert_array_equal(images(), IMAGES[6:])
+    save(folder / FILES[2], columns_of(range(6)))
     assert hf_folder.identity(options(folder)) != before
+    np.testing.assert_array_equal(images(), IMAGES[:6])
 
 
 def without(name):
@@ -249,6 +259,10 @@ def damaged(path):
         (
             lambda path: save(path, without("") | {"text": pa.array(["a", None, "c", "d"])}),
             "row 1 of {path} has no caption in column text",
+        ),
+        (
+            lambda path: save(path, without("") | {"text": pa.array([["a"], ["b"], ["c", None], ["d"]])}),
+            "row 2 of {path} has no caption in column text",
         ),
         (
             lambda path: save(path, without("") | {"image": images_of([encoded(IMAGES[0, :3], "PNG")] * 4)}),

@@ -135,6 +135,19 @@ def test_natural_order_of_paths(tmp_path):
     assert order == ["09.png", "9.png", "10.png", "a9.png", "a10b2.png", "a10b10.png", "b/1.png", "b!.png"]
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("train_imagesX", ["train", "images", "x"]),
+        ("testLabels-00001-of-2", ["test", "labels", "of"]),
+        ("IMG_7", ["img"]),
+        ("7", []),
+    ],
+)
+def test_words_of_names(name, words):
+    assert image_folder.words_of(name) == words
+
+
 def test_a_class_may_be_called_as_a_split(tmp_path):
     save(tmp_path, "car/a.png", "plane/b.png", "train/c.png")
     assert source(tmp_path).classes == ("car", "plane", "train")

@@ -152,6 +152,7 @@ def test_an_example_keeps_its_split_when_others_come(tmp_path):
         (("a-Training-1.tar", "b_dev.tar", "testing.tar"), [0], [1], [2]),
         (("test/x-0.tar", "train/x-0.tar", "x-valid-00.tar"), [1], [2], [0]),
         (("train-0.tar", "extra-0.tar", "train-1.tar", "validation-0.tar", "test-0.tar"), [0, 2], [3], [4]),
+        (("train-0-of-2.TAR", "train-1-of-2.tar", "val.tar", "test-0.TAR", "test-1.Tar"), [0, 1], [2], [3, 4]),
     ],
 )
 def test_splits_by_names_of_shards(files, train, validation, test, tmp_path):
@@ -230,6 +231,7 @@ def leave_out(name):
         (add(**{"0001_jpg": PNGS[1]}), "0001 of {path} has two images"),
         (add(**{"0001_cls": b"-1"}), "labels in {folder} are from -1 to 2, not from 0 to 99,999"),
         (add(**{"0001_cls": b"  "}), 'the label of 0001 of {path} is "", neither a whole number nor a name'),
+        (add(**{"0001_cls": b"1" * 5000}), "the label of 0001 of {path} is a number of 5,000 digits"),
         (add(**{"0001_txt": b"\xff\xfe"}), "0001.txt of {path} is no UTF-8 text"),
         (add(**{"0001_json": b"{"}), "the .json of 0001 of {path} is no JSON"),
         (add(**{"0001_json": b"[]"}), 'the .json of 0001 of {path} is no object, as in {{"caption": "a cat"}}'),
