@@ -36,7 +36,7 @@ CODES |= {"code_steps": 1500, "dropout": 0.3, "prior_learning_rate": 2e-3, "deca
 
 
 class Sheet(NamedTuple):
-    """What is trained and drawn of a model."""
+    """The run of a model that is trained, and the picture that is drawn of it."""
 
     config: dict[str, Any]
     settings: dict[str, Any]

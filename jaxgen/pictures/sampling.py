@@ -25,12 +25,9 @@ from jaxgen.progress import Progress
 from jaxgen.provenance.credentials import Seal
 from jaxgen.provenance.keys import own_keys
 from jaxgen.provenance.watermark import check_markable, embed
-from jaxgen.training.draws import caption_tokens
+from jaxgen.training.draws import MOST, caption_tokens
 from jaxgen.training.folder import open_run
 from jaxgen.training.plan import Plan
-
-MOST = 1_000_000
-"""Maximum of --num and --steps; more is a mistake."""
 
 LACKS: dict[str, tuple[str, Callable[[Model], bool]]] = {
     "sample": ("cannot sample", lambda model: model.sampler is not None),

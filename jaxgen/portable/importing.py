@@ -1,5 +1,6 @@
 """Runs made of exported folders, `jaxgen import`: they sample, evaluate and digest as the runs that were exported."""
 
+import glob
 import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -63,6 +64,8 @@ def import_run(source: str | Path, out: str | Path | None = None, data_from: str
         raise UserError(
             f"dataset {found.plan.dataset.name} is not read from files of yours, so data_from is not for it"
         )
+    if data_from is not None and not glob.glob(str(expanded(data_from))):
+        raise UserError(f"there is no file or folder {data_from}, where --data-from says that the data are")
     with new_folder(out) as made:
         for name in _files_of_run(source):
             (made / name).parent.mkdir(parents=True, exist_ok=True)

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 AT_ONCE = 256
 """Maximum number of a seed's images or codes processed at once."""
 
+MOST = 1_000_000
+"""Maximum number of samples and of --steps; more is a mistake."""
+
 SAMPLES = 0
 """The stream of the keys of samples."""
 
@@ -43,8 +46,8 @@ def samples(run: "Run", num: Any, given: dict[str, Any]) -> np.ndarray:
     model, spec = run.plan.model, run.plan.dataset.spec
     _check_able(run, lambda model: model.sampler is not None, "cannot sample")
     asked, num = num, _whole(num)
-    if num is None or num < 1:
-        raise UserError(f"the number of samples must be a whole number from 1 on, not {asked!r}")
+    if num is None or not 1 <= num <= MOST:
+        raise UserError(f"the number of samples must be a whole number from 1 to {MOST:,}, not {asked!r}")
     if "label" in model.conditions and "label" not in given:
         given = {**given, "label": _spread(np.arange(spec.num_classes), num)}
     condition = engine.alike(_condition(run, num, given), len(run.plan.settings.seeds))
@@ -57,11 +60,16 @@ def decoded_latents(run: "Run", z: Any, given: dict[str, Any]) -> np.ndarray:
     _check_able(run, lambda model: model.latents is not None, "does not decode latents")
     first = jax.tree.map(lambda leaf: leaf[0], run.state)
     like = jax.eval_shape(lambda state: model.latents.prior.sample(jax.random.key(0), state, 1), first)
-    z = np.asarray(z) if isinstance(like, jax.ShapeDtypeStruct) else jax.tree.map(np.asarray, z)
+    try:
+        z = np.asarray(z) if isinstance(like, jax.ShapeDtypeStruct) else jax.tree.map(np.asarray, z)
+    except ValueError as error:
+        raise UserError(f"z is no array: {' '.join(str(error).split())[:200]}") from None
     codes = _of_each_seed(z, like, num_seeds)
     if codes is None:
         forms = [_form(like, ("num",)), _form(like, (str(num_seeds), "num"))]
         raise UserError(f"z of {run.plan.model_name} is {forms[0]}, or {forms[1]} of each seed, not {_form(z)}")
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(codes)):
+        raise UserError("z has numbers that are not finite")
     num, num_codes = jax.tree.leaves(codes)[0].shape[1], model.latents.prior.num_codes
     for leaf in jax.tree.leaves(z) if num_codes else ():
         if (wrong := leaf[(leaf < 0) | (leaf >= num_codes)]).size:

@@ -196,13 +196,21 @@ def test_decoded_latents(opened):
 @pytest.mark.parametrize(
     ("name", "call", "message"),
     [
-        ("vae", lambda run: run.sample(0), "the number of samples must be a whole number from 1 on, not 0"),
-        ("vae", lambda run: run.sample(2.0), "the number of samples must be a whole number from 1 on, not 2.0"),
+        ("vae", lambda run: run.sample(0), "the number of samples must be a whole number from 1 to 1,000,000, not 0"),
+        (
+            "vae",
+            lambda run: run.sample(2.0),
+            "the number of samples must be a whole number from 1 to 1,000,000, not 2.0",
+        ),
         ("vae", lambda run: run.sample(2, label=1), "vae is given nothing, not label"),
         ("bands", lambda run: run.sample(2, lable=1), "./bands.py is given label, not lable"),
         ("bands", lambda run: run.sample(2, label=10), "a label is a class or its number, 0 to 9, not 10"),
         ("bands", lambda run: run.sample(2, label=-1), "a label is a class or its number, 0 to 9, not -1"),
-        ("vae", lambda run: run.sample(True), "the number of samples must be a whole number from 1 on, not True"),
+        (
+            "vae",
+            lambda run: run.sample(True),
+            "the number of samples must be a whole number from 1 to 1,000,000, not True",
+        ),
         ("bands", lambda run: run.sample(2, label=[True, 1]), "a label is a class or its number, 0 to 9, not True"),
         ("bands", lambda run: run.sample(2, label=1.0), "a label is a class or its number, 0 to 9, not 1.0"),
         ("bands", lambda run: run.sample(2, label="x"), "dataset digits has no class 'x': there are 0, 1, 2"),
@@ -221,6 +229,13 @@ def test_decoded_latents(opened):
         ),
         ("vae", lambda run: run.decode(np.zeros((3, 4, 10))), "z of vae is float32 [num, 10], or float32 [2, num, 10]"),
         ("vae", lambda run: run.decode(np.zeros((0, 10))), "z of vae is float32 [num, 10], or float32 [2, num, 10]"),
+        (
+            "vae",
+            lambda run: run.sample(10**9),
+            "the number of samples must be a whole number from 1 to 1,000,000, not 1000",
+        ),
+        ("vae", lambda run: run.decode([[0.0] * 9 + [np.nan]]), "z has numbers that are not finite"),
+        ("vae", lambda run: run.decode([[0, 0], [1]]), "z is no array: "),
         ("vae", lambda run: run.decode(0), "z of vae is float32 [num, 10], or float32 [2, num, 10]"),
         ("vae", lambda run: run.decode([["a"] * 10]), "z of vae is float32 [num, 10], or float32 [2, num, 10] of"),
     ],

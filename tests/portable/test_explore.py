@@ -365,7 +365,7 @@ def test_words_of_the_data_cannot_end_the_script():
 
 
 def test_the_command_prints_the_file_and_mistakes_are_one_line(folder, tmp_path, monkeypatch, capsys):
-    """It runs on the CPU, so that it writes the same file on every device."""
+    """The command runs on the CPU, so that it writes the same file on every device."""
     monkeypatch.chdir(folder)
     monkeypatch.setenv("JAX_PLATFORMS", "cuda")
     assert cli.main(["explore", "sum"]) == 0

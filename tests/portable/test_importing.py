@@ -118,6 +118,10 @@ def test_own_data_are_found_where_they_are_on_this_machine(tmp_path, monkeypatch
     wanted = np.asarray(open_run(run).plan.dataset.test["image"][:])
     made = export(run)
     (tmp_path / "there").rename(tmp_path / "here")
+    with pytest.raises(
+        UserError, match=r"^there is no file or folder .*nowhere, where --data-from says that the data "
+    ):
+        import_run(made, tmp_path / "found", data_from=tmp_path / "nowhere")
     found = import_run(made, tmp_path / "found", data_from=tmp_path / "here")
     np.testing.assert_array_equal(open_run(found).plan.dataset.test["image"][:], wanted)
     assert open_run(found).plan.settings.data_from == str(tmp_path / "here")

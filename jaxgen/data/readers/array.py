@@ -203,7 +203,7 @@ def labeled(path: Path | str, given: dict[str, Arrays]) -> tuple[dict[str, Array
     kinds = {each.dtype.kind for each in labels.values()}
     if kinds <= {"U", "S"}:
         texts = {
-            split: [nfc(str(x, "utf-8") if isinstance(x, bytes) else str(x)) for x in each]
+            split: [nfc(str(x, "utf-8", "replace") if isinstance(x, bytes) else str(x)) for x in each]
             for split, each in labels.items()
         }
         classes = tuple(sorted({text for each in texts.values() for text in each}, key=natural))

@@ -201,7 +201,10 @@ def _column(field: Any, feature: dict[str, Any]) -> Column | None:
     if types.is_binary(plain) or types.is_large_binary(plain):
         return Column(field.name, "image", sure=not feature)
     if kind == "ClassLabel" and types.is_integer(plain):
-        return Column(field.name, "label", True, tuple(map(str, feature.get("names") or ())))
+        names = tuple(map(str, feature.get("names") or ()))
+        if len(set(names)) < len(names):
+            raise UserError(f"column {field.name} has several classes of one name, {max(names, key=names.count)!r}")
+        return Column(field.name, "label", True, names)
     if types.is_integer(plain):
         return Column(field.name, "label", sure=False)
     if is_text:

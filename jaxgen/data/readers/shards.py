@@ -8,6 +8,7 @@ validation or test split is taken from train, by a hash of the examples' names (
 
 import glob
 import hashlib
+import itertools
 import os
 import posixpath
 import re
@@ -156,11 +157,17 @@ def _split_of(folder: Path, tag: str) -> str:
 
 
 def _check_whole(folder: Path, tag: str, stems: list[str]) -> None:
-    """Raises UserError unless shards that are numbered as of how many they are, are all there."""
-    numbers = [
-        (int(match["part"]), int(match["parts"])) for stem in stems if (match := NUMBER.search(stem)) and match["parts"]
-    ]
+    """Raises UserError unless numbered shards are all there: of as many as they say, or without a gap."""
+    found = [match for stem in stems if (match := NUMBER.search(stem))]
+    numbers = [(int(match["part"]), int(match["parts"])) for match in found if match["parts"]]
     if not numbers:
+        there = sorted({int(match["part"]) for match in found})
+        gaps = [low + 1 for low, high in itertools.pairwise(there) if high > low + 1]
+        if gaps and there[0] in (0, 1):
+            raise UserError(
+                f"{folder} lacks number {gaps[0]} of the shards {tag or 'in it'}, which end with {there[-1]}: get it, "
+                "or name those that there are by a pattern"
+            )
         return
     totals, parts = {total for _, total in numbers}, {part for part, _ in numbers}
     if len(totals) > 1 or len(numbers) > len(parts) or len(numbers) < len(stems):

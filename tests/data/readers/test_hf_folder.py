@@ -245,6 +245,12 @@ def damaged(path):
             "{other} has other columns or classes than {path}",
         ),
         (
+            lambda path: save(
+                path, without(""), FEATURES | {"label": {"names": ["a", "b", "a"], "_type": "ClassLabel"}}
+            ),
+            "column label has several classes of one name, 'a'",
+        ),
+        (
             lambda path: save(path, without("") | {"label": pa.array([0, 1, -1, 0])}),
             "{folder} has the label -1, which is of no class, for train: leave labels out, by --columns image text, or",
         ),

@@ -251,6 +251,10 @@ def leave_out(name):
             lambda path: save(path.with_name("b-train-0.tar"), members_of(range(4))),
             "{folder} holds b-train and toy-train, which are both for train: name one folder, or a pattern",
         ),
+        (
+            lambda path: save(path.with_name("toy-train-000003.tar"), members_of(range(4))),
+            "{folder} lacks number 2 of the shards toy-train, which end with 3: get it, or name those that there are",
+        ),
         (add(**{"0001_png": encoded(IMAGES[0, :3], "PNG")}), "webdataset, "),
     ],
 )
