@@ -118,7 +118,10 @@ def check_likelihoods(notebook, settings) -> None:
     for _, _, nats, bits in rows:  # 64 log 2 = 44.3614
         assert float(bits) == pytest.approx(-float(nats) / 44.3614, abs=0.01)
     scores = {name: float(nats) for name, _, nats, _ in rows}
-    assert scores["naive_bayes"] == pytest.approx(-116.4, abs=0.1)  # it only counts, for any settings
+    if steps * 32 >= 808:  # it only counts, and has counted each image
+        assert scores["naive_bayes"] == pytest.approx(-116.4, abs=0.1)
+    else:
+        assert -130 < scores["naive_bayes"] < -116.4
     assert all(scores[name] > scores[f"{name}, untrained"] for name in ("vae", "pixelcnn", "transformer"))
     assert "difference: 354.6" in text  # 64 log 255
     assert picture_sizes(notebook)[1:] == [grid_size(5, 16, side=8, scale=3)]
