@@ -4,13 +4,10 @@ page.html lays the content out, with the style of the report's page, page.css, a
 page.js inlined. Nothing is loaded from outside.
 """
 
-import base64
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import markupsafe
 
 from jaxgen import models
@@ -19,6 +16,7 @@ from jaxgen.files import check_writable, expanded, write_new
 from jaxgen.portable.live import LARGEST, NotLive, live
 from jaxgen.portable.walks import walk
 from jaxgen.report import page
+from jaxgen.report.templates import sha256, templates
 from jaxgen.training.folder import Run, open_run
 
 FOLDER = Path(__file__).parent
@@ -100,19 +98,13 @@ def _walk_words(run: Run, content: dict[str, Any], reason: str, size: int) -> st
 
 def _page(run: Run, content: dict[str, Any], reason: str) -> bytes:
     """The HTML file. `reason`: why the model does not run in it; "" if it does."""
-    templates = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(FOLDER),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    template = templates(FOLDER, html=True).get_template("page.html")
     plan = run.plan
     style = (page.FOLDER / "page.css").read_text() + (FOLDER / "page.css").read_text()
     script = (FOLDER / "interpreter.js").read_text() + (FOLDER / "page.js").read_text()
     # Inside a script element, only these characters could end it.
     data = json.dumps(content, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-    html = templates.get_template("page.html").render(
+    html = template.render(
         title=f"{plan.model_name} on {plan.dataset.name}",
         heading=models.heading(plan.model_path),
         step=run.step,
@@ -123,11 +115,6 @@ def _page(run: Run, content: dict[str, Any], reason: str) -> bytes:
         style=markupsafe.Markup(style),
         script=markupsafe.Markup(script),
         data=markupsafe.Markup(data),
-        hashes={"style": _sha256(style), "script": _sha256(script)},
+        hashes={"style": sha256(style), "script": sha256(script)},
     )
     return html.encode()
-
-
-def _sha256(text: str) -> str:
-    """Hash that identifies an inline style or script in a content security policy."""
-    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

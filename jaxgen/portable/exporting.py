@@ -19,15 +19,15 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jinja2
 import numpy as np
 
 import jaxgen
 from jaxgen import models
 from jaxgen.errors import UserError, suggest
-from jaxgen.files import contents, expanded, new_folder
+from jaxgen.files import expanded, files_in, new_folder
 from jaxgen.portable import hub, importing, onnx_files, programs, run_files, weights
 from jaxgen.portable.extra import imported
+from jaxgen.report.templates import templates
 from jaxgen.training import folder, open_run
 from jaxgen.training.checkpoints import Checkpoints
 from jaxgen.training.folder import Run
@@ -110,7 +110,7 @@ def export(
             hub.save(made, opened, usage)
         else:
             (made / README).write_text(f"# {described['name']}\n\n{usage}")
-        described["files"] = {name: file_digest(made / name) for name in sorted(contents(made))}
+        described["files"] = {name: file_digest(made / name) for name in files_in(made)}
         folder.write_json(made / folder.EXPORT, described)
         if "safetensors" in wanted:
             _check_run(made, opened)
@@ -193,15 +193,9 @@ def _check_run(made: Path, run: Run) -> None:
 
 def _usage(described: dict[str, Any], run: Run, out: Path) -> str:
     """The part of the README on how the files are used."""
-    templates = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    template = templates(Path(__file__).parent, html=False).get_template("usage.md")
     plan = run.plan
-    return templates.get_template("usage.md").render(
+    return template.render(
         **described,
         folder=shlex.quote(out.resolve().name),
         run=shlex.quote(f"runs/{described['name']}"),

@@ -10,8 +10,6 @@ import shlex
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jinja2
-
 from jaxgen import data, models
 from jaxgen.config import given
 from jaxgen.data.options import Options
@@ -21,6 +19,7 @@ from jaxgen.files import check_writable, expanded, write_new
 from jaxgen.provenance import signature
 from jaxgen.provenance.keys import trusted_root
 from jaxgen.report.page import score_cell
+from jaxgen.report.templates import templates
 from jaxgen.training import folder, signing
 from jaxgen.training.plan import Plan
 from jaxgen.training.settings import Training
@@ -78,15 +77,9 @@ def rendered(path: Path, comparison: str | Path | None = None, usage: str | None
     scores = _compared(path, Path(comparison)) if comparison else _evaluated(path / EVALUATION)
     if scores:
         _check_parameters(scores.row, result, comparison or path / EVALUATION)
-    templates = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    templates.filters |= {"yaml": _yaml, "cell": _table_cell}
-    return templates.get_template(TEMPLATE).render(
+    made = templates(Path(__file__).parent, html=False)
+    made.filters |= {"yaml": _yaml, "cell": _table_cell}
+    return made.get_template(TEMPLATE).render(
         name=path.resolve().name,
         run=shlex.quote(path.resolve().name),
         plan=plan,

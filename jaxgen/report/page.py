@@ -5,22 +5,20 @@ inlined. The page runs no tests itself: it shows the verdicts of the comparisons
 beforehand, every seed's value, and the interval of each mean.
 """
 
-import base64
 import functools
-import hashlib
 import inspect
 import json
 import math
 from collections.abc import Callable
 from pathlib import Path
 
-import jinja2
 import markupsafe
 
 from jaxgen.errors import UserError
 from jaxgen.provenance.keys import Keys
 from jaxgen.report import galleries, sealing
 from jaxgen.report.plots import curve_panel, finite_values, interval_plot, seed_mark
+from jaxgen.report.templates import sha256, templates
 from jaxgen.statistics.intervals import mean_interval
 
 MAX_BYTES = 20_000_000
@@ -97,14 +95,7 @@ def write_report(results: dict, pictures: dict, path, keys: Keys | None = None) 
 
 def _fitting(page: dict, pictures: dict, sign: Callable[..., bytes] | None) -> bytes:
     """Renders the page with as many of the saved steps as fit into `MAX_BYTES`."""
-    templates = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(FOLDER),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    template = templates.get_template("page.html")
+    template = templates(FOLDER, html=True).get_template("page.html")
     saved = {label: galleries.saved_steps(of_table) for label, of_table in pictures.items()}
     for lossless in (True, False):
         encode = functools.cache(functools.partial(galleries.source, lossless=lossless, sign=sign))
@@ -146,7 +137,7 @@ def _page(results: dict, pictures: dict) -> dict:
         "marks": {seed: seed_mark(i) for i, seed in enumerate(seeds)},
         "style": style,
         "script": script,
-        "hashes": {"style": _sha256(style), "script": _sha256(script)},
+        "hashes": {"style": sha256(style), "script": sha256(script)},
         "join": _join,
         "duration": _duration,
         "plain": _plain,
@@ -300,8 +291,3 @@ def _plain(value) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(map(_plain, value)) or "—"
     return "—" if value is None or value == "" else str(value)
-
-
-def _sha256(text: str) -> str:
-    """Hash that identifies an inline style or script in a content security policy."""
-    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
