@@ -71,6 +71,11 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 gc.set_threshold(50_000, 20, 50)
 
 
+def pytest_make_parametrize_id(val):
+    """Names bytes by their number: written out, a compressed file's would hold the time, which workers differ in."""
+    return f"{len(val)} bytes" if isinstance(val, bytes) else None
+
+
 def pytest_addoption(parser):
     parser.addoption("--slow", action="store_true", help="run the slow tests too")
 

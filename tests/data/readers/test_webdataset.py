@@ -208,7 +208,7 @@ def leave_out(name):
         (lambda path: path.write_bytes(b""), "{path} is no tar file: it is empty"),
         (lambda path: path.write_bytes(PNGS[0] * 9), "{path} is no tar file: it is of another format or damaged"),
         (
-            lambda path: path.write_bytes(gzip.compress(path.read_bytes())),
+            lambda path: path.write_bytes(gzip.compress(path.read_bytes(), mtime=0)),
             "{path} is compressed, so images cannot be read from their places: decompress it to a plain tar",
         ),
         (
