@@ -723,7 +723,7 @@ def _data_prepare(argv: list[str]) -> None:
     def data_prepare(folder: Annotated[Path | None, tyro.conf.arg(name="from")] = None) -> None:
         """Prepare a TFDS dataset, or nlvr, in the cache folder; the others are made on first use.
 
-        Only this command needs TensorFlow, and only for TFDS's datasets; mnist, fashion_mnist and kmnist do without.
+        Only this command needs TensorFlow, and only for TFDS's datasets; mnist, its kin and binarized_mnist do without.
 
         Args:
             folder: holds files already downloaded, gzipped or not, which are used instead of a download

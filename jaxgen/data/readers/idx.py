@@ -47,13 +47,18 @@ def examples(num_examples: int, data_path: Path, label_path: Path) -> Iterator[t
     Raises:
       UserError: as `read` does, or there are other numbers of images and labels.
     """
-    from PIL import Image
-
     images, labels = read(data_path), read(label_path)
     if images.shape != (num_examples, 28, 28) or labels.shape != (num_examples,):
         found = [" x ".join(map(str, array.shape)) for array in (images, labels)]
         raise UserError(f"{data_path} has {found[0]} bytes, {label_path} {found[1]}: not {num_examples:,} of 28 x 28")
     for key, (image, label) in enumerate(zip(images, labels.tolist(), strict=True)):
-        file = io.BytesIO()
-        Image.fromarray(image).save(file, "PNG")
-        yield key, {"image": file.getvalue(), "label": label}
+        yield key, {"image": png(image), "label": label}
+
+
+def png(image: np.ndarray) -> bytes:
+    """A PNG file of a gray image, uint8 [H, W] or [H, W, 1]."""
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(image.reshape(image.shape[:2])).save(file, "PNG")
+    return file.getvalue()

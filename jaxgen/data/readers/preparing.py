@@ -1,6 +1,6 @@
 """Prepares official datasets by TFDS's builders; `jaxgen.data.readers.official` reads them.
 
-The builders need TensorFlow, but for those of MNIST's format, whose files are read here (`IDX`).
+The builders need TensorFlow, but for those of MNIST and its kin, whose files jaxgen reads (`READERS`).
 
 A dataset is prepared in a temporary folder, which is renamed when complete. So prepared data are always
 complete, and the next attempt removes what an interrupted one left.
@@ -18,14 +18,14 @@ import os
 import shutil
 import sys
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
 import jax
 
-from jaxgen.data.readers import idx
+from jaxgen.data.readers import bits, idx
 from jaxgen.data.readers.official import (
     MANIFEST,
     OFFICIAL,
@@ -38,8 +38,13 @@ from jaxgen.data.readers.official import (
 from jaxgen.data.source import data_dir
 from jaxgen.errors import UserError, did_you_mean, suggest
 
-IDX = ("mnist", "fashion_mnist", "kmnist")
-"""Datasets whose idx files are read by `jaxgen.data.readers.idx`; TFDS reads those of the others with TensorFlow."""
+READERS: dict[str, Callable[..., Iterator[tuple[int, dict[str, Any]]]]] = {
+    "mnist": idx.examples,
+    "fashion_mnist": idx.examples,
+    "kmnist": idx.examples,
+    "binarized_mnist": bits.examples,
+}
+"""What reads the files of a dataset in place of TFDS's builder, which needs TensorFlow to read those of the others."""
 
 CATALOG = "https://www.tensorflow.org/datasets/catalog lists all"
 UNZIPPED = {
@@ -95,7 +100,7 @@ def prepare(name: str, folder: Path | None, progress: bool = True) -> Path:
     if folder is not None and not folder.is_dir():
         raise UserError(f"{folder} is no folder: give the one with the downloaded files of {name}")
     _check_known(tfds_name.partition("/")[0])
-    if tfds_name not in IDX and importlib.util.find_spec("tensorflow") is None:
+    if tfds_name not in READERS and importlib.util.find_spec("tensorflow") is None:
         raise UserError(
             f'jaxgen data prepare {name} needs TensorFlow, to prepare only: pip install "jaxgen[tensorflow]"'
         )
@@ -181,11 +186,11 @@ def _build(name: str, tfds_name: str, folder: Path | None, work: Path, progress:
         made = make_manager(**options)
         if folder is not None:
             made = _Given(made, published, folder, work)
-        return _Packed(made) if base in IDX else made
+        return _Packed(made) if base in READERS else made
 
     builder._make_download_manager = manager
-    if base in IDX:
-        builder._generate_examples = idx.examples
+    if base in READERS:
+        builder._generate_examples = READERS[base]
     tfds.display_progress_bar(progress)
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # no message for every retry
     with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints what it is about to do

@@ -20,7 +20,7 @@ from PIL import Image
 
 from jaxgen import data
 from jaxgen.data.options import Options
-from jaxgen.data.readers import official, preparing
+from jaxgen.data.readers import idx, official, preparing
 from jaxgen.data.readers.preparing import UNZIPPED, prepare
 from jaxgen.errors import UserError
 
@@ -295,7 +295,7 @@ def test_idx_files_need_no_tensorflow(shades, source, root, monkeypatch):
     """Files of a folder, or from where TFDS knows them to be published, which is here a server on this machine."""
     builder, folder = shades
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    monkeypatch.setattr(preparing, "IDX", ("jaxgen_test_shades",))
+    monkeypatch.setitem(preparing.READERS, "jaxgen_test_shades", idx.examples)
     if source == "files":
         prepare("tfds:jaxgen_test_shades", folder, progress=False)
     else:
@@ -319,7 +319,7 @@ def test_idx_files_need_no_tensorflow(shades, source, root, monkeypatch):
 
 def test_a_changed_idx_file_is_refused(shades, root, monkeypatch, tmp_path):
     _, folder = shades
-    monkeypatch.setattr(preparing, "IDX", ("jaxgen_test_shades",))
+    monkeypatch.setitem(preparing.READERS, "jaxgen_test_shades", idx.examples)
     name = "t10k-labels-idx1-ubyte.gz"
     shutil.copytree(folder, tmp_path / "copy")
     (tmp_path / "copy" / name).write_bytes(b"\0\0\x08\x01\0\0\0\x02\x07\x00")
@@ -430,6 +430,9 @@ def test_a_data_folder_that_cannot_be_written(given, monkeypatch, tmp_path):
 needs_files = pytest.mark.skipif(
     not os.environ.get("JAXGEN_TEST_DATA"), reason="JAXGEN_TEST_DATA names no folder of test data"
 )
+BINARIZED = "d28d18c2d3bdcfd459943a645780d75f77556e4bfadf463bc9c272e9fc5fea87"
+"""Fingerprint of binarized_mnist."""
+
 needs_tensorflow = pytest.mark.skipif(
     importlib.util.find_spec("tensorflow") is None, reason="TensorFlow, with which TFDS prepares, is not installed"
 )
@@ -462,10 +465,11 @@ def shared(monkeypatch):
     [
         ("mnist", "6d526dc62eb80465619905be93813313917eca14099658426b152f49028882f7"),
         ("fashion_mnist", "9ca430c6fee91666b82d15a456e1f9faff915fe85c7e41223232285f70355aa5"),
+        ("binarized_mnist", BINARIZED),
     ],
 )
-def test_real_datasets_of_idx_files(files, name, expected, shared, monkeypatch, capfd):
-    """MNIST's fingerprint is the one that it has if TFDS's builder reads the files with TensorFlow."""
+def test_real_datasets_without_tensorflow(files, name, expected, shared, monkeypatch, capfd):
+    """The fingerprints are those that they have if TFDS's builder reads the files with TensorFlow."""
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     prepare(name, files, progress=False)  # mnist's and fashion_mnist's files have the same names
     assert capfd.readouterr() == ("", "")
@@ -474,13 +478,16 @@ def test_real_datasets_of_idx_files(files, name, expected, shared, monkeypatch, 
 
 @needs_files
 @needs_tensorflow
-def test_a_real_dataset_by_tensorflow(files, shared, capfd):
+def test_a_real_dataset_by_tensorflow(files, monkeypatch, capfd):
+    """The fingerprint of the binarized MNIST as TFDS's builder reads its files with TensorFlow."""
+    monkeypatch.delitem(preparing.READERS, "binarized_mnist")
     prepare("binarized_mnist", files, progress=False)
     assert capfd.readouterr() == ("", "")
     records = official.read(Options("binarized_mnist")).splits
     assert tuple(map(len, records.values())) == official.OFFICIAL["binarized_mnist"].examples
     example = records["test"][0]
     assert (example["image"].shape, example["image"].dtype) == ((28, 28, 1), np.uint8)
+    assert data.load("binarized_mnist", progress=False).fingerprint == BINARIZED
 
 
 @needs_files
