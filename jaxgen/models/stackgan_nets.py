@@ -2,7 +2,8 @@
 
 Convolutions without biases, BatchNorm, weights N(0, .02); Stage I has residual blocks of 1x1, 3x3 and 3x3 kernels at
 its two smallest sizes, Stage II `blocks` of two 3x3 ones. Different here: leaky ReLU after each layer of D; no maps of
-D with more than 8 times `features` channels; mu and log sigma^2 linear, the latter bounded to (-8, 8).
+D with more than 8 times `features` channels; mu and log sigma^2 linear, the latter bounded to (-8, 8); weights of dense
+layers N(0, 1 / inputs), since with .02 mu is all but 0 beside sigma, and for a thousand steps c tells G no caption.
 
 `config` is a `jaxgen.models.stackgan.Config`.
 """
@@ -27,7 +28,7 @@ SMALLEST = 4
 """Side that maps are halved to."""
 
 DEVIATION = 0.02
-"""Standard deviation of initial kernels, around 0, and of BatchNorm's initial gains, around 1."""
+"""Standard deviation of convolutions' initial kernels, around 0, and of BatchNorm's initial gains, around 1."""
 
 leaky = partial(nn.leaky_relu, negative_slope=0.2)
 
@@ -74,6 +75,8 @@ def drawn(key: Key, init: Callable[[Key], PyTree]) -> PyTree:
         nonlocal taken
         part, taken = normal[taken : taken + leaf.size].reshape(leaf.shape), taken + leaf.size
         name = path[-1].key
+        if name == "kernel" and len(leaf.shape) == 2:
+            part /= DEVIATION * leaf.shape[0] ** 0.5
         return {"kernel": part, "scale": 1 + part, "var": jnp.ones_like(part)}.get(name, jnp.zeros_like(part))
 
     return jax.tree.map_with_path(of, shapes)

@@ -70,9 +70,13 @@ class Matching(nn.Module):
         self.forward, self.backward = (Recurrent(self.text_dim // 2, self.dtype) for _ in range(2))
 
     def text(self, caption: Array) -> Array:
-        """Captions int32 [batch, words], 0 for padding -> codes in (-1, 1), float32 [batch, text_dim]."""
+        """Captions int32 [batch, words], 0 for padding -> codes float32 [batch, text_dim], of mean square 1.
+
+        The matching loss is of directions alone; a code of no words is 0.
+        """
         x, known = self.word(caption), caption > 0
-        return jnp.concatenate([self.forward(x, known, False), self.backward(x, known, True)], axis=-1)
+        code = jnp.concatenate([self.forward(x, known, False), self.backward(x, known, True)], axis=-1)
+        return code * lax.rsqrt((code**2).mean(-1, keepdims=True) + 1e-12)
 
     @nn.compact
     def image(self, x: Array) -> Array:

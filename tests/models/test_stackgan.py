@@ -56,16 +56,19 @@ def test_networks_have_the_papers_sizes():
     assert kernels(params) == sorted(expected)
 
 
-def test_initial_weights_are_the_papers():
-    """Kernels are N(0, .02), gains N(1, .02), within 5 standard errors; biases 0, running averages 0 and 1."""
+def test_initial_weights():
+    """The paper's but for dense layers', within 5 standard errors; biases are 0, running averages 0 and 1.
+
+    Convolutions' kernels are N(0, .02), gains N(1, .02), and those of D's only dense layer, of 8 inputs, N(0, 1 / 8).
+    """
     net = Discriminator(stackgan.Config(features=16), np.float32)
     init = partial(net.init, x=jnp.zeros((1, 16, 16, 3)), code=jnp.zeros((1, 8)), training=False)
     found = jax.jit(lambda key: drawn(key, init))(jax.random.key(0))
     leaves = jax.tree_util.tree_leaves_with_path(found["params"])
-    for name, mean in (("kernel", 0), ("scale", 1)):
-        values = np.concatenate([np.ravel(leaf) for path, leaf in leaves if path[-1].key == name])
-        assert abs(values.mean() - mean) < 5 * 0.02 / np.sqrt(len(values))
-        assert abs(values.std() - 0.02) < 5 * 0.02 / np.sqrt(2 * len(values))
+    for name, axes, mean, deviation in (("kernel", 4, 0, 0.02), ("scale", 1, 1, 0.02), ("kernel", 2, 0, 8**-0.5)):
+        values = np.concatenate([np.ravel(leaf) for path, leaf in leaves if (path[-1].key, leaf.ndim) == (name, axes)])
+        assert abs(values.mean() - mean) < 5 * deviation / np.sqrt(len(values))
+        assert abs(values.std() - deviation) < 5 * deviation / np.sqrt(2 * len(values))
         assert len(np.unique(values)) > 0.9 * len(values)
     assert not any(leaf.any() for path, leaf in leaves if path[-1].key == "bias")
     assert all(
@@ -73,6 +76,22 @@ def test_initial_weights_are_the_papers():
         for path, leaf in jax.tree_util.tree_leaves_with_path(found["batch_stats"])
     )
     assert jax.tree.structure(found) == jax.tree.structure(jax.eval_shape(init, jax.random.key(0)))
+
+
+def test_the_condition_tells_captions_apart_before_training():
+    """Mu of codes of mean square 1 varies as N(0, 1): it is not drowned by sigma^2, whose logarithm does too."""
+    net = Augmentation(400, np.float32)
+    codes = jax.random.normal(jax.random.key(1), (64, 100))
+    codes /= jnp.sqrt((codes**2).mean(-1, keepdims=True))
+    mean, log_variance = net.apply(drawn(jax.random.key(0), partial(net.init, code=codes)), codes)
+    for values in (mean, log_variance):
+        assert abs(values.std() - 1) < 5 / np.sqrt(2 * 400 * 64) + 5 / np.sqrt(2 * 400 * 100)
+
+
+def test_codes_of_captions_have_mean_square_1():
+    net, captions = Matching(9, 3, 6, 4, np.dtype("float32")), jnp.asarray([[3, 2, 1, 0], [4, 0, 0, 0], [0, 0, 0, 0]])
+    codes, _ = net.init_with_output(jax.random.key(0), captions, jnp.zeros((3, 8, 8, 3)))[0]
+    np.testing.assert_allclose((codes**2).mean(-1), [1, 1, 0], atol=1e-5)
 
 
 def test_the_divergence_of_the_condition():
