@@ -23,7 +23,7 @@ from jaxgen.comparison import Arm, Comparison, Experiment, Scoring
 from jaxgen.training import Settings
 
 TEXT = {"text_steps": 500, "word_dim": 32, "text_dim": 64, "latent_dim": 32, "condition_dim": 32}
-NETS = {**TEXT, "features": 16, "learning_rate": 4e-4, "average": 0.99}
+NETS = {**TEXT, "features": 16, "generator_learning_rate": 4e-4, "discriminator_learning_rate": 4e-4, "average": 0.99}
 ONE = {**NETS, "stages": "one"}
 
 experiment = Experiment(

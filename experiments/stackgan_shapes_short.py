@@ -29,7 +29,7 @@ experiment = Experiment(
         "stackgan": Arm(
             "stackgan",
             {"stages": "one", "text_steps": 400, "word_dim": 32, "text_dim": 64, "latent_dim": 32, "condition_dim": 32}
-            | {"features": 16, "learning_rate": 4e-4, "average": 0.99},
+            | {"features": 16, "generator_learning_rate": 4e-4, "discriminator_learning_rate": 4e-4, "average": 0.99},
         )
     },
     scoring=Scoring(metrics=("captions",), samples=2000),

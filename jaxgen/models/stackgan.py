@@ -15,8 +15,9 @@ numbers, is 1/64 on their sum.
 
 The paper's sizes, for images of 256x256 with captions in FOLDER:
 
-    jaxgen train stackgan --dataset image_folder --data-from FOLDER --image-size 256 --features 128 --scale 4
-        --word-dim 300 --blocks 4 --halvings 2 --batch-size 64 --steps 500000 --stage1-steps 80000 --halve-every 7000
+    jaxgen train stackgan --dataset image_folder --data-from FOLDER --image-size 256 --features 128
+        --discriminator-features 64 --scale 4 --word-dim 300 --blocks 4 --halvings 2 --batch-size 64 --steps 500000
+        --stage1-steps 80000 --halve-every 7000
 """
 
 from dataclasses import dataclass
@@ -65,12 +66,14 @@ class Config(AdversarialConfig):
     augmentation: Literal["always", "training", "none"] = "always"  # c drawn; drawn in training only; or mu(t) itself
     kl: float = 1 / 64  # weight of c's divergence from N(0, I), per nat
     wrong_pairs: Literal["half", "none"] = "half"  # real images with captions of others, among those D is to reject
-    features: int = 32  # least channels of G's maps but for the last, and channels of D's largest map
+    features: int = 32  # least channels of G's maps but for the last; 128 in the paper
+    discriminator_features: int | None = None  # channels of D's largest map; as many if not given, 64 in the paper
     blocks: int = 2  # residual, of Stage II; 4 in the paper
     halvings: int = 1  # of Stage I's image in Stage II, before the blocks; 2 in the paper
     normalization: NormalizationName = "batch"  # of D's inner layers; G's is BatchNorm
-    learning_rate: float = 2e-4  # of Adam, for both players
-    halve_every: int | None = None  # steps of a stage after which its learning rate is halved, again and again
+    generator_learning_rate: float = 2e-4  # of Adam
+    discriminator_learning_rate: float = 2e-4  # of Adam
+    halve_every: int | None = None  # steps of a stage after which its learning rates are halved, again and again
     beta1: float = 0.5  # of Adam
     beta2: float = 0.999  # of Adam
 
@@ -127,17 +130,21 @@ def stage(config: Config, spec: Spec, shape: tuple[int, int, int], given: tuple[
         mismatched=mismatched if config.wrong_pairs == "half" else None,
         regularizer=None if config.augmentation == "none" else regularizer,
     )
-    rate = config.learning_rate
-    if config.halve_every:
-        rate = optax.exponential_decay(rate, config.halve_every, 0.5, staircase=True)
-    adam = optax.adam(rate, config.beta1, config.beta2)
-    return turns(config, nets, {"generator": adam, "discriminator": adam})
+
+    def adam(rate):
+        if config.halve_every:
+            rate = optax.exponential_decay(rate, config.halve_every, 0.5, staircase=True)
+        return optax.adam(rate, config.beta1, config.beta2)
+
+    rates = {"generator": config.generator_learning_rate, "discriminator": config.discriminator_learning_rate}
+    return turns(config, nets, {player: adam(rate) for player, rate in rates.items()})
 
 
 def check(config: Config, spec: Spec) -> None:
     """Raises UserError for invalid values, and for images and batches that they do not fit."""
     check_positive(config, "scale", "text_steps", "stage1_steps", "word_dim", "text_dim", "text_learning_rate")
-    check_positive(config, "latent_dim", "condition_dim", "features", "blocks", "learning_rate", "halve_every")
+    check_positive(config, "latent_dim", "condition_dim", "features", "discriminator_features", "blocks", "halve_every")
+    check_positive(config, "generator_learning_rate", "discriminator_learning_rate")
     check_not_negative(config, "kl", "halvings")
     check_share(config, "beta1", "beta2")
     check_idle(config, "stages", {"two": ("scale", "stage1_steps", "blocks", "halvings"), "first": ("scale",)})

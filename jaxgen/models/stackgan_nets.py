@@ -2,8 +2,8 @@
 
 Convolutions without biases, BatchNorm, weights N(0, .02); Stage I has residual blocks of 1x1, 3x3 and 3x3 kernels at
 its two smallest sizes, Stage II `blocks` of two 3x3 ones. Different here: leaky ReLU after each layer of D; no maps of
-D with more than 8 times `features` channels; mu and log sigma^2 linear, the latter bounded to (-8, 8); weights of dense
-layers N(0, 1 / inputs), since with .02 mu is all but 0 beside sigma, and for a thousand steps c tells G no caption.
+D with more than 8 times its first one's channels; mu and log sigma^2 linear, the latter bounded to (-8, 8); weights of
+dense layers N(0, 1 / inputs), since with .02 mu is all but 0 beside sigma, and c tells G no caption for long.
 
 `config` is a `jaxgen.models.stackgan.Config`.
 """
@@ -153,9 +153,10 @@ class Discriminator(nn.Module):
         config = self.config
         layer = partial(convolved, training=training, dtype=self.dtype)
         size, depth = pyramid(x.shape[1:], SMALLEST, "stackgan")
+        features = config.discriminator_features or config.features
         for level in range(depth):
             norm: NormalizationName = config.normalization if level else "none"
-            x = leaky(layer(x, config.features << min(level, 3), 4, stride=2, norm=norm))
+            x = leaky(layer(x, features << min(level, 3), 4, stride=2, norm=norm))
         layer = partial(layer, norm=config.normalization)
         x = bottleneck(layer, x, leaky)
         text = leaky(nn.Dense(config.condition_dim, dtype=self.dtype)(code))

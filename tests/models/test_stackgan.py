@@ -36,7 +36,7 @@ def kernels(params):
 
 def test_networks_have_the_papers_sizes():
     """G of 128 channels for 64x64 and then 256x256 pixels, with four blocks on maps of 16x16; D of 64 channels."""
-    config = stackgan.Config(features=128, scale=4, blocks=4, halvings=2)
+    config = stackgan.Config(features=128, discriminator_features=64, scale=4, blocks=4, halvings=2)
     augmentation = [(128, 128)] * 2
     code, noise = jnp.zeros((1, 128)), jnp.zeros((1, 228))
     first = partial(Generator(config, (64, 64, 3), np.float32).init, training=False)
@@ -49,7 +49,7 @@ def test_networks_have_the_papers_sizes():
     expected = [*augmentation, (3, 3, 3, 128), (4, 4, 128, 256), (4, 4, 256, 512), (3, 3, 512 + 128, 512)]
     expected += [*8 * [(3, 3, 512, 512)], (3, 3, 512, 256), (3, 3, 256, 128), (3, 3, 128, 64), (3, 3, 64, 32)]
     assert kernels(params) == sorted([*expected, (3, 3, 32, 3)])
-    judge = partial(Discriminator(stackgan.Config(features=64), np.float32).init, training=False)
+    judge = partial(Discriminator(config, np.float32).init, training=False)
     params = jax.eval_shape(judge, jax.random.key(0), jnp.zeros((1, 64, 64, 3)), code)["params"]
     expected = [(4, 4, 3, 64), (4, 4, 64, 128), (4, 4, 128, 256), (4, 4, 256, 512), (1, 1, 512, 128)]
     expected += [(3, 3, 128, 128), (3, 3, 128, 512), (128, 128), (1, 1, 512 + 128, 512), (4, 4, 512, 1)]
@@ -367,7 +367,8 @@ def test_samples_obey_their_captions():
     """Images are of one color each, with gray pixels, and captions name the color: samples have it."""
     colors = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255]], np.uint8)
     fields = {**SINGLE, "features": 8, "text_dim": 16, "condition_dim": 8, "stages": "one", "text_steps": 60}
-    model = stackgan.make(stackgan.Config(**fields, learning_rate=2e-3), spec(side=8, batch_size=24))
+    rates = {f"{player}_learning_rate": 2e-3 for player in ("generator", "discriminator")}
+    model = stackgan.make(stackgan.Config(**fields, **rates), spec(side=8, batch_size=24))
 
     def batch_of(key):
         k_label, k_gray = jax.random.split(key)

@@ -44,7 +44,7 @@ READERS: dict[str, Callable[..., Iterator[tuple[int, dict[str, Any]]]]] = {
     "kmnist": idx.examples,
     "binarized_mnist": bits.examples,
 }
-"""What reads the files of a dataset in place of TFDS's builder, which needs TensorFlow to read those of the others."""
+"""Readers of a dataset's files in place of TFDS's builder, which needs TensorFlow for the files of other datasets."""
 
 CATALOG = "https://www.tensorflow.org/datasets/catalog lists all"
 UNZIPPED = {
