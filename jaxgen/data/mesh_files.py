@@ -62,10 +62,14 @@ class UnreadError(ValueError):
     """A file with unsupported content; the message names it."""
 
 
+LARGEST = 1e12
+"""Largest absolute coordinate: float32 holds volumes, products of three."""
+
+
 class Meshes(NamedTuple):
     """The meshes of a file."""
 
-    vertices: np.ndarray  # finite float32 [meshes, V, 3]
+    vertices: np.ndarray  # float32 [meshes, V, 3], within +-LARGEST
     faces: np.ndarray  # int32 [F, 3], the vertices of each triangle
     note: str = ""  # how they were made, if the file does not hold the meshes themselves
 
@@ -100,12 +104,12 @@ def decoded(path: Path) -> Meshes:
         )
     with np.errstate(over="ignore"):  # values too large for float32 become infinite, and are reported below
         vertices = vertices.astype(np.float32)
-    bad = np.argwhere(~np.isfinite(vertices).all(2))
+    bad = np.argwhere(~(np.abs(vertices) <= LARGEST).all(2))
     if len(bad):
         mesh, vertex = bad[0]
-        raise BadExampleError(
-            f"{path}: vertex {vertex} of mesh {mesh} is not finite: {vertices[mesh, vertex].tolist()}"
-        )
+        found = vertices[mesh, vertex]
+        what = f"has coordinates beyond {LARGEST:g}" if np.isfinite(found).all() else "is not finite"
+        raise BadExampleError(f"{path}: vertex {vertex} of mesh {mesh} {what}: {found.tolist()}")
     return Meshes(vertices, faces.astype(np.int32), *notes)
 
 

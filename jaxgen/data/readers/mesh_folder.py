@@ -43,8 +43,8 @@ def read(options: Options) -> Source:
 
     Raises:
       UserError: no such folder, fewer than three meshes or blocks in it, a file that cannot be read, vertices that are
-        not finite, no faces, a face with a vertex out of range, a mesh with another connectivity than the first, or
-        one that repeats a mesh of another split.
+        not finite or beyond 1e12, no faces, a face with a vertex out of range, a mesh with another connectivity than
+        the first, or one that repeats a mesh of another split.
     """
     folder, blocks, (files, others) = options.data_folder, options.split_blocks or 1, _files(options.data_folder)
     meshes, names, first, bad, notes = [], [], None, [], []

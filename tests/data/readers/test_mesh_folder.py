@@ -404,6 +404,7 @@ BAD = {
         r"triangle 4 has the vertices \[0, -1, 1\], counted from 0, of 5",
     ),
     "nan": ("a.obj", obj(NAN), "vertex 3 of mesh 0 is not finite"),
+    "far": ("a.obj", obj(2e12 * VERTICES), r"vertex 1 of mesh 0 has coordinates beyond 1e\+12: \[1999999991808.0"),
     "huge": ("a.obj", obj(HUGE), r"vertex 1 of mesh 0 is not finite: \[inf, 0.0, 0.0\]"),
     "half an off": ("a.off", off()[:40], r"not readable as \.off \(cut short or damaged at line 5\)"),
     "half a face of an off": ("a.off", off()[:-3], r"\(cut short or damaged at line 12\)"),
