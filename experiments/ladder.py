@@ -44,7 +44,10 @@ from .digits import experiment
 SIZES = {"digits": 16, "mnist": None}
 """Map from dataset to pixels a side; None for its own."""
 
-METRICS = ("fd", "kid", "sliced_wasserstein", "neighbors", "inception_score", "recognized", "agreement", "two_sample")
+METRICS = (
+    *("fd", "kid", "mmd", "sliced_wasserstein", "neighbors", "clipped", "vendi"),
+    *("inception_score", "recognized", "agreement", "two_sample"),
+)
 
 MOST, HALVES, SEED = 5_000, 8, 0
 
