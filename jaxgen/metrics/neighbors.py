@@ -171,8 +171,8 @@ def clipped_scores(real, fake, k: int = 5) -> ClippedScores:
     density = min(1.0, float(dense / len(fake) / (own / len(real))))
     share = np.minimum(covered, k).sum() / (k * len(real))
     expected = _expected_coverage(len(real), len(fake), k)
-    # a share that equals one of them must not be above it by rounding
-    return ClippedScores(density, float(np.mean(expected < share * (1 - 1e-12))))
+    # f(m) equal to the share must not be below it by rounding
+    return ClippedScores(density, float(np.mean(expected < share - 1e-13)))
 
 
 def nearest_distances(queries, references) -> Nearest:
