@@ -13,7 +13,7 @@ The figure shows how far each score is from that of real images, in deviations o
 `pip install ".[notebook]"`.
 
 Time: 195 s of processor time for digits, and an estimated 10 minutes for mnist (jax 0.10.2). What was found is in
-docs/evaluation.md, the scores are in experiments/results/ladder.json: of mnist, those of all but mmd, clipped and vendi.
+docs/evaluation.md, the scores are in experiments/results/ladder.json; mnist's are without mmd, clipped and vendi.
 """
 
 import sys

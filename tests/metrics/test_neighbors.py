@@ -337,6 +337,15 @@ def test_clipped_scores_by_hand():
     assert clipped_scores(real, [[9.5], [90.0], [200.0], [201.0]], k=1) == (0, 3 / 5)
 
 
+def test_the_median_radius_of_clipped_density():
+    # radii 1, 1, 3 and 3: the median is 2, the root of their mean square 2.24. 8 is on the border of 10's ball; of the
+    # real samples, 0 and 1 are in each other's
+    real = [[0.0], [1.0], [10.0], [13.0]]
+    assert clipped_scores(real, [[7.9], [8.0], [100.0], [200.0]], k=1).clipped_density == (1 / 4) / (2 / 4)
+    # all radii are the root of 13, whose square in float64 is less than 13, and all neighbors are on the border
+    assert clipped_scores([[0, 0], [2, 3], [4, 6]], [[-2, -3], [9, 9]], k=1).clipped_density == 1 / 2
+
+
 @settings(deadline=None, max_examples=150)
 @given(
     sets=points,
