@@ -38,6 +38,7 @@ TESTS = {
         for file in sorted((ROOT / "jaxgen" / "metrics").glob("[a-z]*.py"))
     },
     "jaxgen/metrics/checks.py": ("tests/metrics/test_frechet.py", "tests/metrics/test_kernel.py"),
+    "jaxgen/metrics/distances.py": ("tests/metrics/test_neighbors.py",),
     "jaxgen/metrics/codes.py": ("tests/evaluation/test_table.py",),
     "jaxgen/metrics/sentences.py": ("tests/metrics/test_written_captions.py",),
     "jaxgen/pictures/sampling.py": ("tests/pictures/test_sampling.py",),

@@ -135,6 +135,23 @@ def test_what_is_said_of_the_ladder():
     digits = results["digits"]["scores"]
     one, noise = digits["classes left: 1"]["fd"], digits["uniform noise"]["fd"]
     assert f"one class alone has an FD-digits of {one:,.0f}, uniform noise {noise:,.0f}" in text
+    five = digits["classes left: 5"]["clipped_coverage"]
+    assert f"`clipped_coverage` is {five:.2f} for five of ten classes" in text
+    found = [digits["uniform noise"][key] for key in ("clipped_density", "clipped_coverage", "precision")]
+    assert "Uniform noise scores {:.2f} and {:.2f}, where `precision` is {:.2f}.".format(*found) in text
+    rungs, keys, worse = ladder.distances(results["digits"])
+    mmd = dict(zip(rungs, worse[:, keys.index("mmd")], strict=True))
+    for fault, strengths in ladder.RUNGS.items():
+        names = [f"{fault}: {strength}" for strength in strengths]
+        for key, sign in (("vendi", -1), ("mmd", 1)):
+            ordered = [sign * digits[rung][key] for rung in ("real", *names)]
+            assert ordered == sorted(set(ordered)), (fault, key)
+        if fault == "classes left":
+            assert all(digits[rung]["clipped_density"] == 1 for rung in names)
+        elif fault != "different images":
+            assert digits[names[0]]["clipped_density"] == digits[names[0]]["clipped_coverage"] == 1
+        assert fault == "classes left" or mmd[names[0]] < 3
+        assert mmd[names[-1]] > 4
     mnist = results["mnist"]["scores"]
     for rung in ("classes left: 9", "different images: 10%"):
         assert mnist[rung]["sliced_wasserstein"] < mnist["real"]["sliced_wasserstein"]

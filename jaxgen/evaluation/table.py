@@ -15,9 +15,10 @@ from jaxgen.evaluation.extractor import Extractor
 from jaxgen.evaluation.options import Scoring
 from jaxgen.metrics.captions import ATTRIBUTES, DATASETS
 from jaxgen.metrics.frechet import frechet_distance, frechet_distance_infinity
-from jaxgen.metrics.kernel import kernel_distance, subset_size
-from jaxgen.metrics.neighbors import memorization, nearest_neighbor_error, neighbor_scores
+from jaxgen.metrics.kernel import gaussian_mmd, kernel_distance, subset_size
+from jaxgen.metrics.neighbors import clipped_scores, memorization, nearest_neighbor_error, neighbor_scores
 from jaxgen.metrics.patches import SIDE, sliced_wasserstein
+from jaxgen.metrics.vendi import vendi_score
 from jaxgen.model import FEW, Model
 
 SPACES = {
@@ -216,6 +217,8 @@ NEIGHBORS = (
     "; balls reach to the {k}th nearest neighbor, in {network}, of {both}. Read it beside the row of real images."
 )
 
+CLIPPED = "; the score reads as the share of good samples" + NEIGHBORS
+
 SAMPLES = (
     Family(
         "fd",
@@ -287,6 +290,25 @@ SAMPLES = (
         many=True,
     ),
     Family(
+        "mmd",
+        "CMMD's distance on features of any network: Gaussian kernel",
+        (
+            Column(
+                "mmd",
+                "MMD{short}",
+                "Unbiased squared MMD, times 1,000, of {network}, scaled to length 1, of {both}, with a Gaussian "
+                "kernel of width 10. It is CMMD only by CLIP's features, and sees little more than their mean.",
+                "lower",
+                4,
+            ),
+        ),
+        lambda sides, fake: {"mmd": gaussian_mmd(sides.test.features, fake.features)},
+        _features,
+        networks=True,
+        least=2,
+        needs="features",
+    ),
+    Family(
         "sliced_wasserstein",
         "distance of patches at several scales: sees noise and blur",
         (
@@ -333,6 +355,54 @@ SAMPLES = (
         usual=True,
         networks=True,
         least=of_samples.K + 1,
+        needs="features",
+    ),
+    Family(
+        "clipped",
+        "density, coverage calibrated to shares of good samples",
+        (
+            Column(
+                "clipped_density",
+                "clipped density",
+                "Mean number of real balls a sample lies in, of balls no wider than the median one and of {k} at most, "
+                "over that of the real ones; 1 at most" + CLIPPED,
+                "higher",
+                3,
+                SHARE,
+            ),
+            Column(
+                "clipped_coverage",
+                "clipped coverage",
+                "Share of {num:,} samples that, drawn from the real distribution, would fill the real balls, of {k} "
+                "samples each, as these do" + CLIPPED,
+                "higher",
+                3,
+                SHARE,
+            ),
+        ),
+        lambda sides, fake: clipped_scores(sides.test.features, fake.features, of_samples.K)._asdict(),
+        _features,
+        networks=True,
+        least=of_samples.K + 1,
+        needs="features",
+    ),
+    Family(
+        "vendi",
+        "effective number of different samples",
+        (
+            Column(
+                "vendi",
+                "Vendi{short}",
+                "Vendi score: effective number of different samples among {num:,}, by the cosines of {network}. It "
+                "uses no real images, and noise may have more: compare it with that of real ones.",
+                "higher",
+                2,
+                (1.0, None),
+            ),
+        ),
+        lambda sides, fake: {"vendi": vendi_score(fake.features)},
+        _features,
+        networks=True,
         needs="features",
     ),
     Family(

@@ -11,10 +11,11 @@ from jaxgen.metrics.evidence import (
 )
 from jaxgen.metrics.frechet import frechet_distance, frechet_distance_infinity
 from jaxgen.metrics.inception_score import inception_score
-from jaxgen.metrics.kernel import kernel_distance, squared_mmd
+from jaxgen.metrics.kernel import gaussian_mmd, kernel_distance, squared_mmd
 from jaxgen.metrics.mesh_errors import flipped_share, rigid_distances, vertex_errors
 from jaxgen.metrics.modes import class_modes, point_modes
 from jaxgen.metrics.neighbors import (
+    clipped_scores,
     density_coverage,
     memorization,
     nearest_distances,
@@ -25,6 +26,7 @@ from jaxgen.metrics.neighbors import (
 from jaxgen.metrics.parzen import choose_deviation, parzen_log_likelihood
 from jaxgen.metrics.reconstruction import reconstruction_errors
 from jaxgen.metrics.two_sample import two_sample_test
+from jaxgen.metrics.vendi import vendi_score
 
 __all__ = [
     "active_units",
@@ -33,11 +35,13 @@ __all__ = [
     "choose_deviation",
     "class_modes",
     "class_recall",
+    "clipped_scores",
     "density_coverage",
     "feature_diversity",
     "flipped_share",
     "frechet_distance",
     "frechet_distance_infinity",
+    "gaussian_mmd",
     "importance_bound",
     "inception_score",
     "kernel_distance",
@@ -56,6 +60,7 @@ __all__ = [
     "squared_mmd",
     "ssim",
     "two_sample_test",
+    "vendi_score",
     "vertex_errors",
     "within_class_diversity",
 ]

@@ -28,6 +28,16 @@ def same_dimensions(real: np.ndarray, fake: np.ndarray) -> None:
         raise ValueError(f"real features have {real.shape[1]} dimensions, fake ones {fake.shape[1]}")
 
 
+def directions(features: np.ndarray) -> np.ndarray:
+    """Features [samples, dimensions] scaled to length 1, and a last dimension that is 1 for those that are 0.
+
+    So every sample has a direction, and zeros are alike and at right angles to all others.
+    """
+    largest = np.abs(features).max(axis=1, keepdims=True)  # a square neither overflows nor vanishes beside 1
+    scaled = np.concatenate([features / np.where(largest == 0, 1, largest), largest == 0], axis=1)
+    return scaled / np.linalg.norm(scaled, axis=1, keepdims=True)
+
+
 def labels(values, name: str, num: int, num_classes: int | None = None) -> np.ndarray:
     """Returns labels as int64 [num], at least 0, and at most num_classes - 1 if that is given.
 

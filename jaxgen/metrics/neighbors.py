@@ -1,18 +1,12 @@
 """Scores from nearest neighbors: precision and recall, density and coverage, copies of training images, 1-NN error."""
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 import scipy
 
 from jaxgen.metrics import checks
-
-BLOCK = 2**25
-"""Distances held at once (128 MiB in float32, and three times that for intermediate results)."""
-
-PAIRS = 2**20
-"""Features of pairs held at once (8 MiB of differences)."""
+from jaxgen.metrics.distances import blocks, closer, nearest, radii
 
 
 class PrecisionRecall(NamedTuple):
@@ -36,6 +30,13 @@ class NeighborScores(NamedTuple):
     recall: float
     density: float
     coverage: float
+
+
+class ClippedScores(NamedTuple):
+    """Shares, 0 to 1: read as the share of good samples."""
+
+    clipped_density: float
+    clipped_coverage: float
 
 
 class Nearest(NamedTuple):
@@ -65,7 +66,7 @@ def density_coverage(real, fake, k: int = 5) -> DensityCoverage:
     _check_neighbors(k)
     real, fake = _features(real=(real, k + 1), fake=(fake, 1))
     no_balls = np.zeros(len(fake))  # recall is not used
-    _, _, density, coverage = _scores(real, fake, k, _radii(real, k), no_balls)
+    _, _, density, coverage = _scores(real, fake, k, radii(real, k), no_balls)
     return DensityCoverage(density, coverage)
 
 
@@ -109,7 +110,69 @@ def neighbor_scores(real, fake, k: int = 5) -> NeighborScores:
     """
     _check_neighbors(k)
     real, fake = _features(real=(real, k + 1), fake=(fake, k + 1))
-    return _scores(real, fake, k, _radii(real, k), _radii(fake, k))
+    return _scores(real, fake, k, radii(real, k), radii(fake, k))
+
+
+def clipped_scores(real, fake, k: int = 5) -> ClippedScores:
+    """Clipped density and clipped coverage: calibrated so that a share s of good fakes, the others far off, scores s.
+
+    With N real and M fake samples, r_i the distance of the real x_i to the k-th nearest of the others, and R_i the
+    smaller of r_i and the median of all r,
+
+        D(y)     = min(k, number of i with |y - x_i| <= R_i) / k, where a real y does not count in its own ball
+        density  = min(1, mean of D over the fakes / mean of D over the real samples)
+        C        = mean over i of min(k, number of fakes y with |y - x_i| < r_i) / k
+        coverage = share of the m in 0, ..., M with f(m) < C.
+
+    f(m) is the expectation of C for m fakes of the real samples' distribution, whatever that is: by distance from x_i,
+    the m fakes and N - 1 other real samples come in any order equally likely. With binomial coefficients (a over b)
+
+        f(m) = 1 - sum_{j<k} (1 - j / k) P(j),   P(j) = (k-1+j over j) (N-1-k+m-j over m-j) / (N-1+m over m),
+
+    where P(j) is the probability that j fakes are closer than the k-th real sample. Density has no such formula and is
+    calibrated by the real samples themselves.
+
+    The balls of outliers are cut to the median, no fake counts more than once, and no ball more than once: outliers do
+    not raise density, nor many fakes in one place coverage. Far fakes score 0. A perfect generator scores a little less
+    than 1, since what chance puts above 1 is cut off: 0.98 to 0.99 on average of either at N = M = 1,000 and k = 5.
+
+    The border belongs to the balls of density, since the k-th neighbor lies on it, and not to those of coverage. This
+    matters if samples are equal. Where most real samples have k copies, only fakes equal to one have a density, and
+    the coverage of those real samples is 0: remove duplicates first.
+
+    The authors' code differs in two cases. If real samples are equally far, it counts k of them in a ball and here all
+    up to the border count. It takes f(m) as 0 for m < k, so a coverage from 0 to k / (M + 1) is k / (M + 1) there.
+
+    Args:
+      real: [samples, dimensions], any real dtype, more than k samples.
+      fake: [samples, dimensions], 1 sample or more.
+      k: which nearest neighbor gives the radius, 1 or more.
+
+    Returns:
+      Both scores.
+
+    Raises:
+      ValueError: as `density_coverage`.
+
+    Source: Salvy, Talbot & Thirion 2025, "Enhanced generative model evaluation with clipped density and coverage"
+    (https://arxiv.org/abs/2507.01761).
+    """
+    _check_neighbors(k)
+    real, fake = _features(real=(real, k + 1), fake=(fake, 1))
+    squared = radii(real, k)
+    closed = np.nextafter(np.minimum(squared, _squared_median(squared)), np.inf)  # < the next number is <= this one
+    dense = own = 0
+    covered = np.zeros(len(real), np.int64)
+    for block in blocks(fake, real):
+        dense += np.minimum(closer(block, closed).sum(axis=1), k).sum()
+        covered += closer(block, squared).sum(axis=0)
+    for block in blocks(real, real):
+        own += np.minimum(closer(block, closed).sum(axis=1) - 1, k).sum()  # less the ball of its own
+    density = min(1.0, float(dense / len(fake) / (own / len(real))))
+    share = np.minimum(covered, k).sum() / (k * len(real))
+    expected = _expected_coverage(len(real), len(fake), k)
+    # f(m) equal to the share must not be below it by rounding
+    return ClippedScores(density, float(np.mean(expected < share - 1e-13)))
 
 
 def nearest_distances(queries, references) -> Nearest:
@@ -129,7 +192,7 @@ def nearest_distances(queries, references) -> Nearest:
         the dimensions differ.
     """
     queries, references = _features(query=(queries, 1), reference=(references, 1))
-    squared, indices = _nearest(queries, references, 1)
+    squared, indices = nearest(queries, references, 1)
     return Nearest(np.sqrt(squared[:, 0]), indices[:, 0])
 
 
@@ -162,7 +225,7 @@ def memorization(train, test, fake) -> Memorization:
     generative models" (https://arxiv.org/abs/2004.05675), section 3, its global form.
     """
     train, test, fake = _features(train=(train, 1), test=(test, 1), fake=(fake, 1))
-    test_squared, fake_squared = (_nearest(queries, train, 1)[0][:, 0] for queries in (test, fake))
+    test_squared, fake_squared = (nearest(queries, train, 1)[0][:, 0] for queries in (test, fake))
     ranks = scipy.stats.mannwhitneyu(test_squared, fake_squared)
     tied = np.ptp(np.concatenate([test_squared, fake_squared])) == 0  # SciPy's p is 1 or nan then, by its version
     return Memorization(
@@ -199,7 +262,7 @@ def nearest_neighbor_error(real, real_labels, fake, fake_labels) -> float:
     real, fake = _features(real=(real, 1), fake=(fake, 1))
     real_labels = checks.labels(real_labels, "real", len(real))
     fake_labels = checks.labels(fake_labels, "fake", len(fake))
-    _, indices = _nearest(real, fake, 1)
+    _, indices = nearest(real, fake, 1)
     return float(np.mean(fake_labels[indices[:, 0]] != real_labels))
 
 
@@ -221,9 +284,22 @@ def _features(**sets) -> list[np.ndarray]:
     return checked
 
 
-def _radii(features: np.ndarray, k: int) -> np.ndarray:
-    """Squared distance of every sample to the k-th nearest of the others, float64 [samples]."""
-    return _nearest(features, features, k, own=True)[0][:, -1]
+def _squared_median(squared: np.ndarray) -> float:
+    """Square of the median of distances, given their squares; of an odd number exactly one of these."""
+    low, high = np.sort(squared)[[(len(squared) - 1) // 2, len(squared) // 2]]
+    return low if low == high else np.square((np.sqrt(low) + np.sqrt(high)) / 2)
+
+
+def _expected_coverage(num_real: int, num_fake: int, k: int) -> np.ndarray:
+    """f(m) of `clipped_scores` for m = 0, ..., num_fake: float64 [num_fake + 1], ascending."""
+    m = np.arange(num_fake + 1)
+    probability = np.prod([(num_real - i) / (num_real + m - i) for i in range(1, k + 1)], axis=0)  # of j = 0
+    missing = np.zeros(num_fake + 1)
+    for j in range(k):
+        missing += (1 - j / k) * probability
+        left = np.maximum(m - j, 0)
+        probability = probability * (k + j) / (j + 1) * left / np.maximum(num_real - 1 - k + left, 1)
+    return 1 - missing
 
 
 def _scores(
@@ -232,141 +308,11 @@ def _scores(
     """Scores with these squared radii."""
     precise, balls = 0, 0
     recalled, covered = np.zeros(len(real), bool), np.zeros(len(real), bool)
-    for block in _blocks(fake, real):
-        in_real = _closer(block, real_radii)
+    for block in blocks(fake, real):
+        in_real = closer(block, real_radii)
         precise += np.count_nonzero(in_real.any(axis=1))
         balls += np.count_nonzero(in_real)
         covered |= in_real.any(axis=0)
-        recalled |= _closer(block, fake_radii[block.rows, None]).any(axis=0)
+        recalled |= closer(block, fake_radii[block.rows, None]).any(axis=0)
     recall, coverage = float(recalled.mean()), float(covered.mean())
     return NeighborScores(float(precise / len(fake)), recall, float(balls / (k * len(fake))), coverage)
-
-
-# Distances. The matrix product in |a|^2 + |b|^2 - 2ab is fast but cancels if a and b are close, and its rounding
-# depends on a pair's place in the matrix: copies would be neither at 0 nor equally far. Here it gives lower bounds,
-# which rule out all but few pairs. Those are decided by the sum of (a - b)^2 in float64: the same bits in any place.
-
-
-class _Block(NamedTuple):
-    """All pairs of some queries with all references."""
-
-    rows: slice  # of the queries
-    queries: np.ndarray  # [rows, dimensions]
-    references: np.ndarray  # [columns, dimensions]
-    lower: np.ndarray  # [rows, columns], bounds on the squared distances, in the unit
-    query_rounding: np.ndarray  # [rows]; the bounds are loose by twice the pair's sum of both at most
-    reference_rounding: np.ndarray  # [columns]
-    unit: np.float64  # a squared length
-
-
-def _blocks(queries: np.ndarray, references: np.ndarray) -> Iterator[_Block]:
-    """The pairs of every query with every reference, by blocks of queries."""
-    center = references.mean(axis=0, dtype=np.float64)
-    # scales the largest coordinate to 1, so that float32 products neither overflow nor vanish
-    scale = max(np.maximum(x.max(axis=0) - center, center - x.min(axis=0)).max() for x in (queries, references)) or 1.0
-    right, reference_rounding = _bounding(references, center, scale)
-    num = max(1, BLOCK // len(references))
-    for start in range(0, len(queries), num):
-        rows = slice(start, start + num)
-        left, query_rounding = _bounding(queries[rows], center, scale)
-        left[:, :-2] *= -2
-        left[:, -2:] = left[:, :-3:-1]  # each side's square meets the other's 1
-        lower = left @ right.T
-        yield _Block(rows, queries[rows], references, lower, query_rounding, reference_rounding, np.square(scale))
-
-
-def _bounding(features: np.ndarray, center: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
-    """[samples, dimensions + 2]: centered features a, |a|^2 less what rounding may add to a distance, and 1.
-
-    The rounding, [samples], plus that of the other sample bounds all rounding errors from the
-    features to a comparison: of centering, of a product of dimensions + 2 terms (at most that many
-    half-units in the last place of |a|^2 + |b|^2 + 2 |a| |b|), of the limit compared with, and of
-    the direct sum in float64.
-    """
-    num, dimensions = features.shape
-    bounding = np.ones((num, dimensions + 2), features.dtype)
-    centered = bounding[:, :dimensions]
-    np.subtract(features, center, out=centered, casting="same_kind")
-    centered /= scale
-    squares = np.einsum("nd,nd->n", centered, centered, dtype=np.float64)
-    of_type, of_double = np.finfo(features.dtype), np.finfo(np.float64)
-    share = (dimensions + 16) * of_type.eps + 2 * dimensions * of_double.eps
-    rounding = share * squares + dimensions * of_type.tiny
-    bounding[:, dimensions] = squares - rounding
-    return bounding, rounding.astype(features.dtype)
-
-
-def _limits(block: _Block, squared: np.ndarray) -> np.ndarray:
-    """Converts squared distances to limits for the lower bounds; nothing is closer than 0."""
-    return np.where(squared > 0, squared / block.unit, -np.inf).astype(block.lower.dtype)
-
-
-def _closer(block: _Block, squared: np.ndarray) -> np.ndarray:
-    """Mask of pairs closer than these squared distances, [columns] or [rows, 1]: bool [rows, columns]."""
-    limits = _limits(block, squared)
-    closer = block.lower < limits
-    loose = 2 * np.add.outer(block.query_rounding, block.reference_rounding)
-    row, column = _pairs(closer & (block.lower >= limits - loose))
-    closer[row, column] = _squared(block, row, column) < np.broadcast_to(squared, closer.shape)[row, column]
-    return closer
-
-
-def _nearest(queries: np.ndarray, references: np.ndarray, k: int, own: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """The k nearest references of every query, the nearest first: squared distances [queries, k] and indices.
-
-    With `own` the queries are the references, and none is its own neighbor.
-    """
-    found = []
-    for block in _blocks(queries, references):
-        rows = np.arange(len(block.lower))
-        itself = (rows, block.rows.start + rows) if own else ([], [])
-        near = block.lower <= _small(block.lower, k + own)
-        near[itself] = False
-        # any k of these give an upper limit of the k-th nearest distance; bounds beyond it are ruled out
-        row, column = _pairs(near)
-        some = np.searchsorted(row, rows)[:, None] + np.arange(k)
-        limits = _squared(block, row[some].ravel(), column[some].ravel()).reshape(-1, k).max(axis=1, keepdims=True)
-        near = block.lower < _limits(block, limits)
-        near[itself] = False
-        near[row[some], column[some]] = True
-        found.append(_smallest(block, near, k))
-    squared, indices = zip(*found, strict=True)
-    return np.concatenate(squared), np.concatenate(indices)
-
-
-def _small(lower: np.ndarray, k: int) -> np.ndarray:
-    """Value [rows, 1] that k or a few more entries of each row do not exceed.
-
-    It is the k-th smallest of the minima of 256 k groups of columns: far fewer to sort.
-    """
-    rows, columns = lower.shape
-    size = max(1, columns // (256 * k))
-    groups = columns // size
-    minima = lower[:, : size * groups].reshape(rows, size, groups).min(axis=1)
-    return np.partition(minima, k - 1, axis=1)[:, k - 1 : k]
-
-
-def _smallest(block: _Block, near: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k smallest squared distances of each row and their columns, [rows, k], among the pairs marked by `near`."""
-    row, column = _pairs(near)
-    squared = _squared(block, row, column)
-    order = np.lexsort((squared, row))  # stable: of equal distances the first column
-    first = np.searchsorted(row, np.arange(len(near)))
-    chosen = order[first[:, None] + np.arange(k)]
-    return squared[chosen], column[chosen]
-
-
-def _pairs(marked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns of a matrix's true entries: twenty times as fast as np.nonzero."""
-    return np.divmod(np.flatnonzero(marked), marked.shape[1])
-
-
-def _squared(block: _Block, row: np.ndarray, column: np.ndarray) -> np.ndarray:
-    """Squared distances of these pairs, float64 [pairs]."""
-    squared = np.empty(len(row))
-    num = max(1, PAIRS // block.references.shape[1])
-    for start in range(0, len(row), num):
-        some = slice(start, start + num)
-        difference = np.subtract(block.queries[row[some]], block.references[column[some]], dtype=np.float64)
-        np.einsum("nd,nd->n", difference, difference, out=squared[some])
-    return squared

@@ -359,7 +359,9 @@ def test_images_of_another_system_without_labels_are_scored_too(unlabeled, digit
     assert results["left_out"]["log_prob"] == "a score of models only"
 
 
-@pytest.mark.parametrize("name", ["fd", "fd_infinity", "kid", "neighbors", "two_sample", "inception_score"])
+@pytest.mark.parametrize(
+    "name", ["fd", "fd_infinity", "kid", "mmd", "neighbors", "clipped", "vendi", "two_sample", "inception_score"]
+)
 def test_a_metric_of_features_that_is_asked_for_names_itself(unlabeled, name):
     line = refused("evaluate", unlabeled / "run", "--metrics", name, "--samples", 40)
     assert line == f"metric {name} does not apply to vae: {NO_LABELS}"

@@ -28,7 +28,7 @@ from jaxgen.evaluation.table import (
     columns,
     likelihood_notes,
 )
-from jaxgen.metrics import frechet_distance
+from jaxgen.metrics import clipped_scores, frechet_distance, gaussian_mmd, vendi_score
 from jaxgen.metrics.codes import code_error
 from jaxgen.model import Latents, Likelihood, Model, Prior, Sampler, State
 from jaxgen.models import classifier, dcgan, infogan, naive_bayes, vae
@@ -83,6 +83,23 @@ def test_distances_are_from_the_test_images(sides, digits):
     assert abs(same) < 1e-6
     found = FAMILIES["neighbors"].score(sides, examples(digits.test["image"]))
     assert found == {"precision": 1.0, "recall": 1.0, "density": pytest.approx(1.0, abs=0.5), "coverage": 1.0}
+
+
+def test_calibrated_and_kernel_scores_take_the_test_images_first_and_vendi_the_samples(sides, digits):
+    fake = digits.train["image"][:300]
+    real, features = pixels(digits.test["image"]), pixels(fake)
+    found = {}
+    for name in ("mmd", "clipped", "vendi"):
+        found |= FAMILIES[name].score(sides, examples(fake))
+    density, coverage = clipped_scores(real, features, 5)
+    assert found == {
+        "mmd": gaussian_mmd(real, features),
+        "clipped_density": density,
+        "clipped_coverage": coverage,
+        "vendi": vendi_score(features),
+    }
+    assert clipped_scores(features, real, 5) != (density, coverage)
+    assert not any(FAMILIES[name].usual for name in ("mmd", "clipped", "vendi"))
 
 
 def test_the_width_of_parzen_windows_is_chosen_on_the_validation_examples(sides):
@@ -516,7 +533,9 @@ def test_r_precision_by_hand(name, expected):
 def test_which_columns_are_averaged_over_datasets():
     shares = {key for key, column in COLUMNS.items() if averaged(column)}
     assert {"precision", "recall", "coverage", "recognized", "agreement", "accuracy", "code_error"} <= shares
+    assert {"clipped_density", "clipped_coverage"} <= shares
     assert not {"fd", "density", "modes", "collapsed", "two_sample_p", "memorization", "log_prob_binary"} & shares
+    assert not {"mmd", "vendi"} & shares
 
 
 def test_every_metric_says_what_it_needs():
@@ -527,7 +546,8 @@ def test_every_metric_says_what_it_needs():
     assert needs.keys() == FAMILIES.keys()
     assert all(needs.values())
     of_features = {name for name, words in needs.items() if words in ("features", "logits")}
-    assert of_features == {"fd", "fd_infinity", "kid", "neighbors", "two_sample", "inception_score"}
+    neighbors, others = {"neighbors", "clipped"}, {"vendi", "two_sample", "inception_score"}
+    assert of_features == {"fd", "fd_infinity", "kid", "mmd"} | neighbors | others
     spec = SimpleNamespace(subject="image", mixture=None, entries={}, image_shape=(7, 8, 1))
     unlabeled = Context(SimpleNamespace(spec=spec), None, None)
     possible = {family.name for family in SAMPLES if not family.lacks(unlabeled)}

@@ -2,10 +2,10 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from sklearn.metrics.pairwise import polynomial_kernel
+from sklearn.metrics.pairwise import polynomial_kernel, rbf_kernel
 
 from jaxgen.metrics import kernel
-from jaxgen.metrics.kernel import kernel_distance, squared_mmd
+from jaxgen.metrics.kernel import gaussian_mmd, kernel_distance, squared_mmd
 
 
 def normal(seed, n, dimensions):
@@ -110,6 +110,107 @@ def test_the_seed_decides():
     same = [kernel_distance(real, fake, subsets=3, subset_size=20, seed=5) for _ in range(2)]
     assert same[0] == same[1]
     assert kernel_distance(real, fake, subsets=3, subset_size=20, seed=6).value != same[0].value
+
+
+# CMMD's Gaussian kernel
+
+
+def unit(x):
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+def gaussian_by_scikit_learn(real, fake, diagonals=False):
+    """1,000 times the squared MMD of unit vectors, gamma 1 / (2 * 10^2), with or without the means' diagonals."""
+    real, fake = unit(real), unit(fake)
+
+    def mean(x):
+        return rbf_kernel(x, gamma=1 / 200)[np.full(2 * [len(x)], diagonals) | ~np.eye(len(x), dtype=bool)].mean()
+
+    return 1000 * (mean(real) + mean(fake) - 2 * rbf_kernel(real, fake, gamma=1 / 200).mean())
+
+
+def test_gaussian_mmd_by_hand():
+    # right angles are sqrt 2 apart and opposites 2, so their kernels are e^-.01 and e^-.02: the first among real, the
+    # second among fake, and between the sets 1, e^-.02, and e^-.01 twice
+    real, fake = [[2, 0], [0, 3]], [[5, 0], [-1, 0]]
+    near, far = np.exp(-0.01), np.exp(-0.02)
+    between = (1 + far + 2 * near) / 4
+    assert gaussian_mmd(real, fake) == pytest.approx(1000 * (near + far - 2 * between), rel=1e-12)
+
+
+@pytest.mark.parametrize("block", [2**24, 1, 100])
+@pytest.mark.parametrize(("n", "m", "dimensions"), [(40, 57, 16), (2, 30, 3), (33, 2, 2)])
+def test_gaussian_mmd_against_scikit_learn(n, m, dimensions, block, monkeypatch):
+    monkeypatch.setattr(kernel, "BLOCK", block)
+    real, fake = 1 + normal(20, n, dimensions), 2 * normal(21, m, dimensions)
+    found = gaussian_mmd(real, fake)
+    assert found == pytest.approx(gaussian_by_scikit_learn(real, fake), rel=1e-10)
+    assert found == pytest.approx(gaussian_mmd(fake, real), rel=1e-12)
+    assert abs(found) > 0.1
+
+
+def test_gaussian_mmd_with_diagonals_is_that_of_the_authors_code():
+    """A value of the formula in google-research/cmmd/distance.py, at 4c42994, in float64."""
+    grid = np.arange(1, 61, dtype=np.int64)
+    real, fake = (unit((grid * grid * step % 101).reshape(20, 3) / 101 - 0.4) for step in (7, 13))
+    with_diagonals = gaussian_by_scikit_learn(real, fake, diagonals=True)
+    assert with_diagonals == pytest.approx(0.12446438933189086, rel=1e-10)
+    for x in (real, fake):  # the mean with the diagonal of ones is 1 / n of it, and the rest of the mean without
+        off = rbf_kernel(x, gamma=1 / 200)[~np.eye(len(x), dtype=bool)].mean()
+        with_diagonals -= 1000 * (1 - off) / len(x)
+    assert gaussian_mmd(real, fake) == pytest.approx(with_diagonals, rel=1e-10)
+
+
+def test_gaussian_mmd_is_almost_the_distance_of_the_means():
+    """9.9 |mean x - mean y|^2 and at most 0.1 more, of distributions: with many copies, diagonals hardly matter."""
+    copies = 300
+    one, other = np.repeat([[1.0, 0]], copies, axis=0), np.repeat([[0.6, 0.8]], copies, axis=0)
+    means = 9.9 * (0.4**2 + 0.8**2)
+    assert means < gaussian_mmd(one, other) < means + 0.1
+    assert gaussian_mmd(one, other) == pytest.approx(2000 * (1 - np.exp(-0.8 / 200)), rel=1e-12)
+    # e and -e on one axis against those on the other: the means are equal, x x^T differ by [[1, 0], [0, -1]]
+    axis = np.repeat([[1.0, 0], [-1.0, 0]], copies, axis=0)
+    found, n = gaussian_mmd(axis, axis[:, ::-1]), 2 * copies
+    within = ((n / 2 - 1) + n / 2 * np.exp(-0.02)) / (n - 1)
+    assert found == pytest.approx(2000 * (within - np.exp(-0.01)), rel=1e-9)
+    assert found + 20 / n == pytest.approx(0.0495 * 2, abs=0.001)
+
+
+def test_gaussian_mmd_has_no_bias_and_no_unit():
+    rng = np.random.default_rng(22)
+    estimates = [gaussian_mmd(1 + rng.normal(size=(6, 3)), 1 + rng.normal(size=(9, 3))) for _ in range(800)]
+    error = np.std(estimates) / np.sqrt(800)
+    assert np.mean(estimates) == pytest.approx(0, abs=4 * error)  # the diagonals would add 1.3
+    assert error < 0.05
+    real, fake = 1 + normal(23, 30, 5), normal(24, 20, 5)
+    turn, _ = np.linalg.qr(normal(25, 5, 5))
+    lengths = np.random.default_rng(26).uniform(0.1, 10, (30, 1))
+    for alike in ((lengths * real, 1e200 * fake), (real @ turn, fake @ turn), (real[::-1], fake[::-1])):
+        assert gaussian_mmd(*alike) == pytest.approx(gaussian_mmd(real, fake), rel=1e-10)
+
+
+def test_gaussian_mmd_of_zeros():
+    """Zeros are alike, and at right angles to the rest, in float32 too."""
+    zeros, ones = np.zeros((3, 2), np.float32), np.ones((4, 2), np.float32)
+    assert gaussian_mmd(zeros, zeros) == 0
+    assert gaussian_mmd(ones, zeros) == pytest.approx(2000 * (1 - np.exp(-0.01)), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("real", "fake", "message"),
+    [
+        (np.ones((1, 2)), np.ones((2, 2)), "2 samples or more are needed; real features have 1$"),
+        (np.ones((2, 2)), np.ones((1, 2)), "2 samples or more are needed; fake features have 1$"),
+        (np.ones((2, 2)), np.ones((2, 3)), "real features have 2 dimensions, fake ones 3$"),
+        (np.ones((2, 2)), np.full((2, 2), np.inf), "fake features have non-finite values$"),
+    ],
+)
+def test_gaussian_mmd_refuses(real, fake, message):
+    with pytest.raises(ValueError, match=message):
+        gaussian_mmd(real, fake)
+
+
+# Errors
 
 
 @pytest.mark.parametrize(
