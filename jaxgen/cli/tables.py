@@ -188,9 +188,14 @@ def _compact(results: dict, rows: list[dict], names: dict[str, str]) -> Table:
     for row in rows:
         table.add_column("\n".join(textwrap.wrap(names[row["name"]], NAME_WIDTH)), justify="right", no_wrap=True)
     for metric in results["metrics"]:
-        cells = [_short_cell(row["values"].get(metric["key"]), metric) for row in rows]
+        cells = [_short_cell(row["values"].get(metric["key"]), metric) + _mark(row, metric) for row in rows]
         table.add_row(f"{metric['title']}{ARROWS[metric['better']]}", *cells)
     return table
+
+
+def _mark(row: dict, metric: dict) -> str:
+    """A mark on numbers that mislead; a warning below the table says why."""
+    return "*" if metric["key"] in row.get("doubts", {}) else ""
 
 
 def _short_cell(values: list[float | None] | None, metric: dict) -> str:
@@ -272,21 +277,21 @@ def _scores(results: dict, metrics: list[dict]) -> Table:
         if last not in (None, row["kind"]):
             table.add_section()
         last = row["kind"]
-        cells = [_cell(row["values"].get(metric["key"]), metric) for metric in metrics]
+        cells = [_cell(row["values"].get(metric["key"]), metric, _mark(row, metric)) for metric in metrics]
         notes = [f"{row['samples']:,} samples"] if row.get("samples") not in (None, results["samples"]) else []
         notes += [f"{len(row['diverged'])} diverged"] if row.get("diverged") else []
         table.add_row("\n".join([row["name"], *notes]), *cells)
     return table
 
 
-def _cell(values: list[float | None] | None, metric: dict) -> Text:
+def _cell(values: list[float | None] | None, metric: dict, mark: str) -> Text:
     digits = metric["digits"]
     known = _finite(values)
     if not known:
         return Text("-" if not values else "not finite")
     if len(values) == 1:
-        return Text(f"{known[0]:.{digits}f}")
+        return Text(f"{known[0]:.{digits}f}{mark}")
     interval = mean_interval(known, rate=metric.get("rate", False), bounds=metric.get("bounds", (None, None)))
     each = " ".join("none" if value is None else f"{value:.{digits}f}" for value in values)
     bounds = f" [{interval.low:.{digits}f}, {interval.high:.{digits}f}]" if interval.n > 1 else ""
-    return Text.assemble((f"{interval.mean:.{digits}f}", "bold"), bounds, "\n", (each, "dim"))
+    return Text.assemble((f"{interval.mean:.{digits}f}{mark}", "bold"), bounds, "\n", (each, "dim"))

@@ -101,13 +101,16 @@ def iwae(model: Model, keys: Array, state: State, dataset: Dataset, scoring: Sco
 
 
 def ais(model: Model, keys: Array, state: State, dataset: Dataset, scoring: Scoring) -> Scores:
-    """Mean log-likelihood by annealed importance sampling."""
+    """Mean log-likelihood by annealed importance sampling, and mean effective number of chains."""
 
     def bound(key, state, batch):
         return evidence.annealed_importance(key, model.latents, state, batch, temperatures=scoring.temperatures)
 
     means = _in_turn(bound, model, keys, state, dataset, scoring.examples or AIS_EXAMPLES)
-    return {f"ais_{model.likelihood.space}": means}
+    return {
+        f"ais_{model.likelihood.space}": [each.log_prob for each in means],
+        "ais_chains": [each.effective for each in means],
+    }
 
 
 def active_units(model: Model, keys: Array, state: State, dataset: Dataset, scoring: Scoring) -> Scores:
@@ -225,8 +228,11 @@ def _over(function: Callable, model: Model, keys: Array, state: State, examples:
 
 def _in_turn(
     function: Callable, model: Model, keys: Array, state: State, dataset: Dataset, num: int | None
-) -> list[float]:
-    """Mean of a program (key, state, batch) -> [batch] over `num` evenly spaced test examples, seed by seed."""
+) -> list[Any]:
+    """Means of a program (key, state, batch) -> [batch], or a tuple of them, over `num` evenly spaced test examples.
+
+    Seed by seed, each a float or such a tuple.
+    """
     total = len(dataset.test[dataset.spec.subject])
     num = min(num or total, total)
     spaced = np.arange(num) * total // num  # the first ones may be unrepresentative: MNIST's are by neater writers
@@ -236,5 +242,5 @@ def _in_turn(
         own = of_seed(state, seed)
         batches = enumerate(pipeline.batches(entries, IN_TURN))
         rows = [jax.device_get(function(jax.random.fold_in(key, i), own, batch)) for i, batch in batches]
-        means.append(float(np.concatenate(rows)[:num].astype(np.float64).mean()))
+        means.append(jax.tree.map(lambda *parts: float(np.concatenate(parts)[:num].astype(np.float64).mean()), *rows))
     return means

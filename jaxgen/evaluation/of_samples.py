@@ -13,6 +13,7 @@ from jaxgen.evaluation.extractor import Extractor
 from jaxgen.metrics import captions
 from jaxgen.metrics.agreement import class_recall, label_agreement
 from jaxgen.metrics.diversity import SIDE, feature_diversity, within_class_diversity
+from jaxgen.metrics.frechet import frechet_distance_infinity
 from jaxgen.metrics.inception_score import inception_score
 from jaxgen.metrics.mesh_errors import box_diagonal, flipped_share, rigid_distances
 from jaxgen.metrics.modes import class_modes, point_modes
@@ -79,6 +80,24 @@ class Sides(NamedTuple):
     seed: int
     similarities: Callable[[np.ndarray, Sequence[str]], np.ndarray] | None = None
     """(images [n, H, W, C], captions [m]) -> cosines of their codes [n, m], by a text encoder of its own training."""
+
+
+def spread(sides: Sides, fake: Examples) -> float:
+    """Variance of the samples over that of the test examples: 0 if all are alike; nan if the test examples are."""
+    of_fake, of_real = (_variance(each.values) for each in (fake, sides.test))
+    return of_fake / of_real if of_real else math.nan
+
+
+def _variance(values: np.ndarray) -> float:
+    """Sum of the variances of all pixels or coordinates, without a copy of the values in floats."""
+    squares = np.einsum("n...,n...->...", values, values, dtype=np.float64, casting="safe")
+    return float((squares / len(values) - values.mean(axis=0, dtype=np.float64) ** 2).sum())
+
+
+def fd_infinity(sides: Sides, fake: Examples) -> dict[str, float]:
+    """Fréchet distance for infinitely many samples, and its standard error."""
+    line = frechet_distance_infinity(sides.test.features, fake.features, seed=sides.seed)
+    return {"fd_infinity": line.value, "fd_infinity_error": line.error}
 
 
 def inception(sides: Sides, fake: Examples) -> dict[str, float]:

@@ -9,6 +9,7 @@ from jaxgen.errors import UserError
 from jaxgen.evaluation.extractor import Extractor
 from jaxgen.evaluation.options import Scoring
 from jaxgen.evaluation.table import (
+    DOUBTS,
     FAMILIES,
     FAMILY_OF,
     MODELS,
@@ -138,6 +139,29 @@ class Requested(NamedTuple):
     def columns(self, keys: set[str]) -> list[Column]:
         """Columns of these keys, in the order of a table."""
         return columns(self.context(), self.scoring, self.num, keys)
+
+    def doubts(self, row: dict[str, Any], seeds: Sequence[int]) -> dict[str, str]:
+        """Map from column to the reason why a row's numbers mislead, with the seeds that it is about if not all are."""
+        found: dict[str, str] = {}
+        for doubt in DOUBTS:
+            values = row["values"].get(doubt.key, [])
+            low = [value is not None and value < doubt.limit for value in values]
+            if any(low):
+                every = sum(low) == sum(value is not None for value in values)
+                meant = [str(seed) for seed, is_low in zip(seeds, low, strict=False) if is_low]
+                words = doubt.words if every else f"{doubt.words} (seed{'s'[: len(meant) > 1]} {' '.join(meant)})"
+                found |= {key: words for key in doubt.columns if key in row["values"]}
+        return found
+
+    def doubtful(self, rows: Sequence[dict[str, Any]]) -> list[str]:
+        """Sentences on the numbers that mislead."""
+        sentences = []
+        for row in rows:
+            doubts = row.get("doubts", {})
+            for words in dict.fromkeys(doubts.values()):
+                titles = [column.title for column in self.columns({key for key in doubts if doubts[key] == words})]
+                sentences.append(f"{row['name']}: {', '.join(titles)}: {words}")
+        return sentences
 
     def warnings(self, keys: set[str]) -> list[str]:
         """Sentences on columns whose numbers are of too few examples."""

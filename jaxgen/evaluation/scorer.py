@@ -25,13 +25,14 @@ from jaxgen.evaluation import networks
 from jaxgen.evaluation.cache import cached, content
 from jaxgen.evaluation.extractor import Extractor
 from jaxgen.evaluation.foreign import read_images
-from jaxgen.evaluation.of_samples import Examples, Sides
+from jaxgen.evaluation.of_samples import Examples, Sides, spread
 from jaxgen.evaluation.options import Scoring
 from jaxgen.evaluation.rejection import rejecting_sampler, rejection_note
 from jaxgen.evaluation.requested import Requested
 from jaxgen.evaluation.table import (
     FAMILIES,
     FAMILY_OF,
+    MISLED,
     MODELS,
     SAMPLES,
     Family,
@@ -257,6 +258,8 @@ class Scorer:
     ) -> dict[str, float]:
         """Scores of examples, images uint8 [num, H, W, C] or points of any origin.
 
+        With scores that equal samples can mislead comes `spread`, which has no column.
+
         without: a metric that is left out. only: the one metric that is not.
         """
         fake = Examples(values, labels, self.extractor, self.judge, captions)
@@ -276,6 +279,10 @@ class Scorer:
                     key.append([sources("jaxgen.models.stackgan"), function_sources(networks.retriever)])
                 scores |= cached(key, partial(self._scored, row, fake))
             self._bar.advance()
+        if any(key in scores for key in MISLED):
+            scores |= cached(
+                ["spread", own, function_sources(spread), self._depends], lambda: {"spread": spread(self.sides, fake)}
+            )
         return scores
 
     def _scored(self, family: Family, fake: Examples) -> dict[str, float]:
@@ -435,7 +442,9 @@ class Scorer:
             "warnings": sentences}; rows
             as `jaxgen.report.page.write_report` describes them.
         """
-        keys = {key for row in rows for key in row["values"]}
+        keys = {key for row in rows for key in row["values"] if key in FAMILY_OF}
+        doubts = [self.requested.doubts(row, seeds) for row in rows]
+        rows = [row | {"doubts": found} if found else row for row, found in zip(rows, doubts, strict=True)]
         return {
             "seeds": list(seeds),
             "metrics": [metric._asdict() | {"bounds": list(metric.bounds)} for metric in self.requested.columns(keys)],
@@ -453,7 +462,7 @@ class Scorer:
             "scoring": dataclasses.asdict(self.scoring) | {"metrics": list(self.requested.names)},
             "extractor": self.extractor and self.extractor.described(),
             "judge": self.judge and self.judge.described(),
-            "warnings": self.requested.warnings(keys),
+            "warnings": [*self.requested.warnings(keys), *self.requested.doubtful(rows)],
         }
 
 

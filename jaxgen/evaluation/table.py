@@ -14,12 +14,14 @@ from jaxgen.evaluation import of_models, of_samples
 from jaxgen.evaluation.extractor import Extractor
 from jaxgen.evaluation.options import Scoring
 from jaxgen.metrics.captions import ATTRIBUTES, DATASETS
-from jaxgen.metrics.frechet import frechet_distance, frechet_distance_infinity
+from jaxgen.metrics.evidence import CHAINS, FEW_CHAINS
+from jaxgen.metrics.frechet import frechet_distance
 from jaxgen.metrics.kernel import gaussian_mmd, kernel_distance, subset_size
 from jaxgen.metrics.neighbors import clipped_scores, memorization, nearest_neighbor_error, neighbor_scores
 from jaxgen.metrics.patches import SIDE, sliced_wasserstein
 from jaxgen.metrics.vendi import vendi_score
 from jaxgen.model import FEW, Model
+from jaxgen.training.symptoms import ALIKE
 
 SPACES = {
     "binary": "of the test images as bits (pixels >= 128)",
@@ -80,6 +82,28 @@ class Family(NamedTuple):
     least: int = 1  # minimum number of samples
     needs: str = ""  # in a word or two, for `jaxgen metrics`
 
+
+class Doubt(NamedTuple):
+    """A value below which other scores of the same samples or model mislead."""
+
+    key: str  # of the value; it may have no column
+    limit: float
+    columns: tuple[str, ...]  # keys of the scores
+    words: str
+
+
+MISLED = ("precision", "density", "recognized")
+"""Columns that can be perfect for samples that are all alike."""
+
+DOUBTS = (
+    Doubt("spread", ALIKE, MISLED, "says nothing, as the samples are nearly all alike"),
+    Doubt(
+        "ais_chains",
+        FEW_CHAINS,
+        tuple(f"ais_{space}" for space in SPACES),
+        f"nats too low, as fewer than {FEW_CHAINS} chains carry it: raise --temperatures",
+    ),
+)
 
 WEAK = 0.8
 """Accuracy on real images below which a classifier's features and judgments are doubtful."""
@@ -253,10 +277,16 @@ SAMPLES = (
                 "lower",
                 2,
             ),
+            Column(
+                "fd_infinity_error",
+                "its error",
+                "Standard error of that, over draws of the samples; {real} count as fixed.",
+                None,
+                2,
+                (0.0, None),
+            ),
         ),
-        lambda sides, fake: {
-            "fd_infinity": frechet_distance_infinity(sides.test.features, fake.features, seed=sides.seed).value
-        },
+        of_samples.fd_infinity,
         _features,
         networks=True,
         least=30,
@@ -770,13 +800,24 @@ MODELS = (
     Family(
         "ais",
         "log-likelihood by annealed importance sampling",
-        _by_space(
-            "ais",
-            "AIS, SHORT",
-            "Mean log-likelihood in nats, SPACE, by annealed importance sampling with {temperatures:,} temperatures: a "
-            "stochastic lower bound, on {annealed} ones.",
-            "higher",
-            2,
+        (
+            *_by_space(
+                "ais",
+                "AIS, SHORT",
+                "Mean log-likelihood in nats, SPACE, by annealed importance sampling with {temperatures:,} "
+                "temperatures: a stochastic lower bound, on {annealed} ones.",
+                "higher",
+                2,
+            ),
+            Column(
+                "ais_chains",
+                "AIS chains",
+                "Chains that AIS rests on, in effect, of {chains}: (sum w)^2 / sum w^2 by their weights w, mean over "
+                "the test images. Below {few_chains} it is nats too low: raise --temperatures.",
+                None,
+                1,
+                (1.0, float(CHAINS)),
+            ),
         ),
         of_models.ais,
         _annealed,
@@ -1061,6 +1102,8 @@ def placeholders(context: Context, scoring: Scoring, num: int) -> dict[str, Any]
         "by": "coordinates" if points else "pixels",
         "importance": scoring.importance_samples,
         "temperatures": scoring.temperatures,
+        "chains": CHAINS,
+        "few_chains": FEW_CHAINS,
         "some": f"{scoring.examples:,} evenly spaced" if (scoring.examples or tested) < tested else "all",
         "annealed": f"{min(scoring.examples or of_models.AIS_EXAMPLES, tested):,} evenly spaced",
     }

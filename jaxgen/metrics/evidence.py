@@ -70,6 +70,24 @@ def importance_bound(key: Key, latents: Latents, state: State, batch: Batch, *, 
     return _finite(largest) + (jnp.log(total) - math.log(samples))
 
 
+CHAINS = 16
+"""Default number of chains per example in annealed importance sampling."""
+
+FEW_CHAINS = 3
+"""Effective number of `CHAINS` chains below which an annealed estimate is nats too low.
+
+On Gaussian models with a known p(x) it was 2.7 or less where the estimate was 3.5 to 7,000 nats too low, and 3.1 or
+more where it was at most 0.8 nats too low. The acceptance rate was 64% in both, as step sizes are tuned toward 65%.
+"""
+
+
+class Annealed(NamedTuple):
+    """Estimate of the log-likelihood, and how many chains it rests on."""
+
+    log_prob: Array  # float32 [batch], nats
+    effective: Array  # float32 [batch], from 1 to the number of chains
+
+
 @partial(jax.jit, static_argnames=("latents", "temperatures", "chains", "leapfrog_steps"))
 def annealed_importance(
     key: Key,
@@ -78,9 +96,9 @@ def annealed_importance(
     batch: Batch,
     *,
     temperatures: int = 1000,
-    chains: int = 16,
+    chains: int = CHAINS,
     leapfrog_steps: int = 10,
-) -> Array:
+) -> Annealed:
     """Annealed importance sampling of log p(x), from the prior to the posterior; needs no q(z|x).
 
     For f_t(z) = p(z) p(x|z)^beta_t, with 0 = beta_0 < ... < beta_T = 1 evenly spaced through a sigmoid,
@@ -89,8 +107,10 @@ def annealed_importance(
 
     and the estimate is the log of the mean weight over `chains`. That mean's expectation is p(x) for any
     T and moves, so the estimate is a stochastic lower bound of log p(x), tighter with more
-    temperatures and chains. If it is not tight it is too low by an amount that depends on the model: raise
-    `temperatures` until the numbers no longer change.
+    temperatures and chains. If it is not tight it is too low by an amount that depends on the model, and the
+    weights tell: where they differ much between the chains, few chains make up the mean, in effect
+    (sum w)^2 / sum w^2 of them (Kong 1992). Below `FEW_CHAINS` raise `temperatures`. Chains that all miss the same
+    mode of the posterior have equal weights and go unnoticed.
 
     The moves are Hamiltonian Monte Carlo with unit masses. A separate run of the same length, with its own key,
     tunes a step size for each example and temperature, toward 65% acceptance; the run that counts keeps them
@@ -109,7 +129,8 @@ def annealed_importance(
       leapfrog_steps: leapfrog steps per move.
 
     Returns:
-      float32 [batch], nats, in the space of the model's `likelihood`.
+      The estimate, float32 [batch], nats, in the space of the model's `likelihood`, and the effective number of chains,
+      float32 [batch].
 
     Raises:
       ValueError: `latents` lack one of them, its densities are not [batch], or a number is not 1 or more.
@@ -153,7 +174,9 @@ def annealed_importance(
     annealed = (start(k_start), jnp.zeros((chains, num)))
     inputs = (jax.random.split(k_anneal, temperatures), beta, difference, step_sizes)
     (_, log_weights), _ = jax.lax.scan(anneal, annealed, inputs)
-    return jax.nn.logsumexp(log_weights, 0) - math.log(chains)
+    weights = jnp.exp(log_weights - _finite(log_weights.max(0)))  # of the heaviest chain 1
+    effective = weights.sum(0) ** 2 / (weights**2).sum(0)
+    return Annealed(jax.nn.logsumexp(log_weights, 0) - math.log(chains), jnp.clip(effective, 1, chains))
 
 
 FIRST_STEP_SIZE = 0.5

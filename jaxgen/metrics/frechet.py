@@ -1,5 +1,6 @@
 """The Fréchet distance between two sets of features, each modeled as a Gaussian."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -52,6 +53,7 @@ class FrechetExtrapolation(NamedTuple):
     """Line fitted to the distances of subsets of the fake samples."""
 
     value: float  # its height at 1 / N = 0
+    error: float  # standard error of `value`, over draws of the fake samples and of the subsets
     slope: float  # by 1 / N: N times the bias of N fake samples
     sizes: np.ndarray  # int64 [points], N ascending; the last is all samples
     distances: np.ndarray  # float64 [points]
@@ -67,8 +69,16 @@ def frechet_distance_infinity(real, fake, *, points: int = 15, seed: int = 0) ->
 
     The bias of the finite real set remains: real against real converges to that, not to 0, and only
     values with the same real set are comparable. The bias is not quite linear in 1 / N when N is
-    near the dimensions. Subsets overlap, so the scatter around the line understates the error:
-    estimate that from several seeds, or several sets of samples.
+    near the dimensions.
+
+    Subsets overlap, so the scatter around the line understates the error of its height, by half for normal samples.
+    `error` adds to its square that of the distance itself, from the derivative of the distance by the weight of a
+    sample x (delta method): with T the map that transports the fitted fake Gaussian to the real one,
+
+        |x - m2|^2 - (x - m2)^T T (x - m2) - 2 (m1 - m2)^T (x - m2),
+        T = S1^(1/2) (S1^(1/2) S2 S1^(1/2))^(-1/2) S1^(1/2),
+
+    whose variance over the samples, divided by their number, is that of the distance. The real samples count as fixed.
 
     Args:
       real: [samples, dimensions], any real dtype; computed in float64 on the host.
@@ -98,8 +108,36 @@ def frechet_distance_infinity(real, fake, *, points: int = 15, seed: int = 0) ->
     fitted_real = _fitted(real)
     subsets = (fake[rng.choice(num, size, replace=False)] for size in sizes)
     distances = np.array([_distance(fitted_real, _fitted(subset)) for subset in subsets])
-    slope, value = np.polyfit(1 / sizes, distances, 1)
-    return FrechetExtrapolation(float(value), float(slope), sizes, distances)
+    (slope, value), scatter = _line(1 / sizes, distances)
+    error = math.hypot(scatter, _influences(real, fake).std(ddof=1) / math.sqrt(num))
+    return FrechetExtrapolation(float(value), error, float(slope), sizes, distances)
+
+
+def _line(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, float]:
+    """Slope and height at 0 of the least squares line, and the height's standard error; nan if there are two points."""
+    line, center = np.polyfit(x, y, 1), x.mean()
+    squares = np.square(y - np.polyval(line, x)).sum()
+    freedom, spread = len(x) - 2, np.square(x - center).sum()
+    return line, math.sqrt(squares / freedom * (1 / len(x) + center**2 / spread)) if freedom else math.nan
+
+
+def _influences(real: np.ndarray, fake: np.ndarray) -> np.ndarray:
+    """Derivatives of the distance by the weight of each fake sample, [fakes], up to a constant."""
+    root = _power(np.cov(real, rowvar=False).reshape(real.shape[1], -1), 0.5)
+    covariance = np.cov(fake, rowvar=False).reshape(fake.shape[1], -1)
+    transport = root @ _power(root @ covariance @ root, -0.5) @ root
+    x = fake - fake.mean(axis=0)
+    return (
+        np.square(x).sum(1) - np.einsum("nd,nd->n", x @ transport, x) - 2 * x @ (real.mean(axis=0) - fake.mean(axis=0))
+    )
+
+
+def _power(matrix: np.ndarray, exponent: float) -> np.ndarray:
+    """A power of a positive semi-definite matrix; directions without variance stay without it."""
+    values, vectors = np.linalg.eigh(matrix)
+    kept = values > len(values) * np.finfo(np.float64).eps * values[-1]
+    powers = np.where(kept, np.where(kept, values, 1) ** exponent, 0)
+    return (vectors * powers) @ vectors.T
 
 
 def _fitted(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -202,6 +202,7 @@ def score_cell(row: dict, metric: dict, seeds: list) -> dict:
             for seed, value in zip(labels, values, strict=False)
         ],
         "note": row.get("notes", {}).get(metric["key"], ""),
+        "doubt": row.get("doubts", {}).get(metric["key"], ""),
     }
 
 
@@ -229,6 +230,7 @@ def _across_cell(row: dict | None) -> dict:
         "n": row["n_runs"] * row["n_tasks"] if bounded else 0,
         "values": [],
         "note": f"{row['n_runs']} seeds, {row['n_tasks']} datasets" if row else "",
+        "doubt": "",
     }
 
 

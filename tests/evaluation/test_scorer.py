@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from jaxgen import cli, data, dependencies, models
 from jaxgen.cli import tables
@@ -190,6 +191,78 @@ def test_captions_beside_real_images_shrunk_ones_and_others_captions(runs, monke
         assert score == pytest.approx(expected)
 
 
+ALIKE = "says nothing, as the samples are nearly all alike"
+
+
+@pytest.mark.parametrize(("noise", "alike"), [(0, True), (2, True), (60, False)])
+def test_samples_that_are_all_alike_are_marked(runs, digits, noise, alike, capsys):
+    """One seed draws a test image again and again, with noise in gray levels; the other draws all of them."""
+    images = digits.test["image"]
+
+    def draw(key, state, num, condition):
+        first = jnp.where(jax.tree.leaves(state.params)[0].sum() == one, num, 0)  # the seed's own parameters
+        some = jnp.asarray(images)[jnp.where(first, 5, jnp.arange(num))]
+        noisy = some.astype(jnp.float32) + jax.random.normal(key, some.shape) * noise
+        return {"image": jnp.clip(noisy, 0, 255).astype(jnp.uint8)}
+
+    run = open_run(runs / "vae")
+    one = jax.tree.leaves(run.state.params)[0][1].sum()
+    plan = run.plan._replace(model=run.plan.model._replace(sampler=Sampler(draw, ("image",))))
+    with Scorer(digits, Scoring(metrics=("neighbors", "recognized"), samples=100), False) as scorer:
+        made = scorer.model_rows("vae", run._replace(plan=plan))
+        results = scorer.results([*scorer.real_rows([]), *made], SEEDS)
+    real, trained, untrained = results["rows"]
+    assert "doubts" not in real
+    assert "doubts" not in untrained
+    assert trained["values"]["spread"][0] > 0.5
+    if not alike:
+        assert "doubts" not in trained
+        assert results["warnings"] == []
+        return
+    assert trained["values"]["precision"][1] == trained["values"]["recognized"][1] == 1
+    assert trained["values"]["spread"][1] < 0.01
+    words = f"{ALIKE} (seed 1)"
+    assert trained["doubts"] == {"precision": words, "density": words, "recognized": words}
+    assert results["warnings"] == [f"vae: precision, density, recognized: {words}"]
+    for show in (tables.compact_tables, tables.scores_tables):
+        console = Console(width=200, file=io.StringIO())
+        console.print(*show(results, console))
+        shown = " ".join(console.file.getvalue().split())
+        assert shown.count("*") == 3
+        assert f"warning: vae: precision, density, recognized: {words}" in shown
+
+
+def test_a_generator_of_one_image_is_marked(digits, tmp_path):
+    np.save(tmp_path / "one.npy", np.repeat(digits.test["image"][5:6], 40, axis=0))
+    results = evaluate_images(tmp_path / "one.npy", "digits", image_size=16, progress=False)
+    given = results["rows"][-1]
+    assert given["values"]["precision"] == given["values"]["recognized"] == [1.0]
+    assert given["values"]["spread"] == [0.0]
+    assert given["doubts"] == dict.fromkeys(("precision", "density", "recognized"), ALIKE)
+    assert f"one.npy: precision, density, recognized: {ALIKE}" in results["warnings"]
+
+
+def test_an_annealed_estimate_of_few_chains_is_marked(runs):
+    """The first seed's chains have all of the weight on one; the second's are even."""
+    run = open_run(runs / "vae")
+    with Scorer(run.plan.dataset, Scoring(metrics=("ais",)), False) as scorer:
+        rows = [
+            {
+                "name": name,
+                "kind": "trained",
+                "notes": {},
+                "values": {"ais_binary": [-90.0, -80.0], "ais_chains": chains},
+            }
+            for name, chains in (("short", [2.9, 3.0]), ("shorter", [1.0, None]), ("long", [3.0, 16.0]))
+        ]
+        results = scorer.results(rows, SEEDS)
+    words = "nats too low, as fewer than 3 chains carry it: raise --temperatures"
+    assert [row.get("doubts") for row in results["rows"]] == [
+        {"ais_binary": f"{words} (seed 0)"}, {"ais_binary": words}, None,
+    ]  # fmt: skip
+    assert results["warnings"] == [f"short: AIS, bits: {words} (seed 0)", f"shorter: AIS, bits: {words}"]
+
+
 def test_evaluation_has_the_labels_that_models_do_not_see(digits):
     hidden = data.load("digits", image_size=16, labels=10)
     assert (hidden.train["label"] < 0).sum() == 798
@@ -311,6 +384,7 @@ def test_latents_only_where_there_are(runs):
     values = rows(results)["vae"]["values"]
     assert len(values["iwae_binary"]) == len(values["ais_binary"]) == 2
     assert np.isfinite([*values["iwae_binary"], *values["ais_binary"]]).all()
+    assert all(1 <= chains <= 16 for chains in values["ais_chains"])
     assert rows(results)["real against real"]["values"] == {}
     assert "K = 5" in results["metrics"][0]["note"]
 

@@ -13,6 +13,7 @@ import scipy.special
 import scipy.stats
 
 from jaxgen.metrics.evidence import (
+    FEW_CHAINS,
     active_units,
     annealed_importance,
     bits_per_dimension,
@@ -254,8 +255,8 @@ def test_annealed_weights_average_to_the_likelihood():
     pca = Pca(3, 2, noise=1.0, scale=0.7)
     for x in pca.draw(3):
         batch = as_batch(np.tile(x, (20_000, 1)))
-        estimate = annealed_importance(key(11), LATENTS, pca.state(), batch, temperatures=8, chains=2, leapfrog_steps=3)
-        ratio, error = mean_and_error(np.exp(np.asarray(estimate, np.float64) - pca.log_prob(x)))
+        annealed = annealed_importance(key(11), LATENTS, pca.state(), batch, temperatures=8, chains=2, leapfrog_steps=3)
+        ratio, error = mean_and_error(np.exp(np.asarray(annealed.log_prob, np.float64) - pca.log_prob(x)))
         assert error < 0.02
         assert abs(ratio - 1) < 3 * error
 
@@ -281,7 +282,7 @@ def test_annealing_is_tighter_with_more_temperatures_and_chains_and_never_above(
         estimate = annealed_importance(
             key(1), LATENTS, pca.state(), as_batch(x), temperatures=temperatures, chains=chains
         )
-        return pca.log_prob(x) - np.asarray(estimate, np.float64)
+        return pca.log_prob(x) - np.asarray(estimate.log_prob, np.float64)
 
     one, more_temperatures, more_chains = below(30, 1), below(300, 1), below(30, 8)
     for gains in (one - more_temperatures, one - more_chains):
@@ -300,7 +301,7 @@ def test_annealing_beats_importance_sampling_from_a_bad_q():
     x = pca.draw(200)
     given = LATENTS, pca.state(), as_batch(x)
     importance = np.asarray(importance_bound(key(0), *given, samples=5000), np.float64)
-    annealed = np.asarray(annealed_importance(key(0), *given, temperatures=300, chains=1), np.float64)
+    annealed = np.asarray(annealed_importance(key(0), *given, temperatures=300, chains=1).log_prob, np.float64)
     gain, error = mean_and_error(annealed - importance)
     assert gain > 3 * error
     above, error = mean_and_error(annealed - pca.log_prob(x))
@@ -320,9 +321,41 @@ def test_annealing_is_its_keys_and_takes_latents_of_any_shape():
     )
     pca = Pca(16, 4, noise=0.5)
     given, options = (pca.state(), as_batch(pca.draw(200))), {"temperatures": 30, "chains": 8}
-    first, other = (np.asarray(annealed_importance(key(seed), LATENTS, *given, **options)) for seed in (1, 2))
-    np.testing.assert_allclose(annealed_importance(key(1), square, *given, **options), first, rtol=1e-4)
+    first, other = (annealed_importance(key(seed), LATENTS, *given, **options).log_prob for seed in (1, 2))
+    np.testing.assert_allclose(annealed_importance(key(1), square, *given, **options).log_prob, first, rtol=1e-4)
     assert (first != other).all()
+
+
+@pytest.mark.parametrize(
+    ("data_dim", "latent_dim", "noise", "scale", "temperatures", "least", "most"),
+    [
+        (784, 16, 0.05, 0.1, 30, 100, 2000),  # the issue's size and deviation
+        (64, 5, 1.0, 1.0, 10, 3, 300),
+        (64, 5, 1.0, 1.0, 400, -0.3, 0.3),
+        (64, 2, 1.0, 0.2, 20, -0.3, 0.3),
+    ],
+)
+def test_an_annealed_estimate_that_is_far_too_low_rests_on_few_chains(
+    data_dim, latent_dim, noise, scale, temperatures, least, most
+):
+    pca = Pca(data_dim, latent_dim, noise=noise, scale=scale)
+    x = pca.draw(8)
+    found = annealed_importance(key(1), LATENTS, pca.state(), as_batch(x), temperatures=temperatures)
+    gap = (pca.log_prob(x) - np.asarray(found.log_prob, np.float64)).mean()
+    assert least < gap < most
+    assert (found.effective.mean() < FEW_CHAINS) == (gap > 1)
+
+
+def test_the_effective_number_of_chains_by_hand():
+    """At one temperature the weights are p(x|z) of latents from the prior; here they are 1, 1, 3 and 3."""
+    latents = Latents(
+        decode=None,
+        prior=Prior(lambda key, state, num: jnp.arange(float(num)), "gaussian", lambda state, z: jnp.zeros_like(z)),
+        log_likelihood=lambda state, batch, z: jnp.where(z < 2, 0, jnp.log(3.0)),
+    )
+    found = annealed_importance(key(0), latents, {}, {"x": jnp.zeros(1)}, temperatures=1, chains=4, leapfrog_steps=1)
+    np.testing.assert_allclose(found.effective, [8**2 / 20], rtol=1e-6)
+    np.testing.assert_allclose(found.log_prob, [np.log(2)], rtol=1e-6)
 
 
 def test_the_run_that_tunes_has_draws_of_its_own():
@@ -336,7 +369,7 @@ def test_the_run_that_tunes_has_draws_of_its_own():
 
     latents = LATENTS._replace(prior=LATENTS.prior._replace(sample=sample))
     options = {"temperatures": 1, "chains": 2, "leapfrog_steps": 1}
-    annealed_importance(key(1), latents, SMALL.state(), SMALL_BATCH, **options).block_until_ready()
+    jax.block_until_ready(annealed_importance(key(1), latents, SMALL.state(), SMALL_BATCH, **options))
     jax.effects_barrier()
     tuning, counted = starts
     assert tuning.shape == counted.shape == (40, 3)

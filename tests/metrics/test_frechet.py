@@ -3,7 +3,7 @@ import pytest
 import scipy.linalg
 import scipy.stats
 
-from jaxgen.metrics.frechet import frechet_distance, frechet_distance_infinity
+from jaxgen.metrics.frechet import _influences, frechet_distance, frechet_distance_infinity
 
 
 def normal(seed, n, dimensions):
@@ -136,6 +136,34 @@ def test_the_extrapolation_of_a_shift():
     assert line.value == pytest.approx(8 * 9, rel=0.02)
 
 
+@pytest.mark.parametrize(("shift", "scale", "dimensions"), [(0.0, 1.0, 8), (0.5, 1.5, 8), (0.3, 0.8, 20)])
+def test_the_extrapolations_error_is_the_spread_over_sets_of_samples(shift, scale, dimensions):
+    real, lines = normal(60, 500, dimensions), []
+    for seed in range(60):
+        fake = shift + scale * np.linspace(0.5, 1.5, dimensions) * normal(300 + seed, 600, dimensions)
+        lines.append(frechet_distance_infinity(real, fake, seed=seed))
+    spread = np.std([line.value for line in lines], ddof=1)  # itself known to 9%
+    assert np.mean([line.error for line in lines]) == pytest.approx(spread, rel=0.25)
+
+
+def test_influences_are_derivatives_of_the_distance():
+    """Weighting a sample up by h moves the distance between the weighted Gaussians by h times its influence."""
+    real, fake = normal(50, 30, 3), 0.3 + 1.5 * normal(51, 400, 3)
+
+    def distance(weights):
+        weights = weights / weights.sum()
+        mean = weights @ fake
+        covariance = (weights[:, None] * (fake - mean)).T @ (fake - mean) * 400 / 399
+        product = np.linalg.eigvals(np.cov(real, rowvar=False) @ covariance)
+        trace = np.trace(np.cov(real, rowvar=False)) + np.trace(covariance) - 2 * np.sqrt(product.real).sum()
+        return np.square(real.mean(0) - mean).sum() + trace
+
+    h, uniform = 1e-5, np.full(400, 1 / 400)
+    found = [(distance(uniform + h * row) - distance(uniform - h * row)) / (2 * h) for row in np.eye(400)]
+    influences = _influences(real, fake)
+    np.testing.assert_allclose(influences - influences.mean(), found, atol=0.02 * np.std(found))  # 400 / 399
+
+
 def test_the_line_and_its_points():
     real, fake = normal(42, 300, 6), 2 * normal(43, 400, 6)
     line = frechet_distance_infinity(real, fake, points=5, seed=1)
@@ -143,6 +171,7 @@ def test_the_line_and_its_points():
     assert line.distances[-1] == pytest.approx(frechet_distance(real, fake), rel=1e-12)
     fit = scipy.stats.linregress(1 / line.sizes, line.distances)
     assert (line.value, line.slope) == pytest.approx((fit.intercept, fit.slope), rel=1e-9)
+    assert line.error == pytest.approx(np.hypot(fit.intercept_stderr, _influences(real, fake).std(ddof=1) / 20))
 
 
 def test_no_point_has_a_singular_covariance():

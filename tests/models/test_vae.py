@@ -258,7 +258,7 @@ def test_estimates_average_to_the_integral_over_one_latent(spec):
         importance = importance_bound(jax.random.key(1), model.latents, state, batch, samples=200)
         annealed = annealed_importance(
             jax.random.key(2), model.latents, state, batch, temperatures=50, chains=1, leapfrog_steps=3
-        )
+        ).log_prob
         for estimate in (importance, annealed):
             ratio = np.exp(np.asarray(estimate, np.float64) - exact)
             error = ratio.std() / 20

@@ -237,6 +237,17 @@ def test_diverged_and_missing_seeds(write):
     assert "2 of 5 seeds diverged†" in text
 
 
+def test_numbers_that_mislead_are_marked(write, table):
+    table["rows"][1]["doubts"] = {"fd": "too low (seed 12)"}
+    table["warnings"] = ["vae: FD-digits: too low (seed 12)"]
+    page = Page(write())
+    fd, log_prob = page.cells("vae", 0)
+    assert fd.startswith("3.00* [")
+    assert fd.endswith("*too low (seed 12)")
+    assert "*" not in log_prob
+    assert "Warning: vae: FD-digits: too low (seed 12)." in page.all("main")[0][1]
+
+
 def test_references_are_set_apart(write):
     page = Page(write())
     assert page.cells("real against real") == ["0.12", "— not measured"]  # no interval without seeds
