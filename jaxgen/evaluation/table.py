@@ -92,7 +92,7 @@ class Doubt(NamedTuple):
     words: str
 
 
-MISLED = ("precision", "density", "recognized")
+MISLED = ("precision", "density", "clipped_density", "recognized")
 """Columns that can be perfect for samples that are all alike."""
 
 DOUBTS = (

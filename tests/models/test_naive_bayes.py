@@ -185,6 +185,15 @@ def test_log_prob_is_the_joint_summed_over_the_classes(digits):
     np.testing.assert_allclose(actual, expected, rtol=1e-5)
 
 
+def test_bins_and_levels_are_of_different_keys():
+    """JAX's checker of used keys finds none that is used twice, by the trace alone."""
+    model, state, _ = of_two_pixels(4)
+    with jax.debug_key_reuse(True):
+        jax.eval_shape(
+            jax.jit(lambda key: model.sampler.draw(key, state, 5, {"label": np.full(5, 1)})), jax.random.key(0)
+        )
+
+
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
 def test_samples_have_the_moments_of_their_class(digits, likelihood):
     """Pixel means of 4,000 samples of a class, and for Gaussians deviations, within 5 standard errors."""
