@@ -280,7 +280,7 @@ SAMPLES = (
             Column(
                 "fd_infinity_error",
                 "its error",
-                "Standard error of that, over draws of the samples; {real} count as fixed.",
+                "Standard error of that, over draws of {num:,} samples; {real} count as fixed.",
                 None,
                 2,
                 (0.0, None),

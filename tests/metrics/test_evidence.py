@@ -347,7 +347,7 @@ def test_an_annealed_estimate_that_is_far_too_low_rests_on_few_chains(
 
 
 def test_the_effective_number_of_chains_by_hand():
-    """At one temperature the weights are p(x|z) of latents from the prior; here they are 1, 1, 3 and 3."""
+    """Weights at one temperature are p(x|z) of latents from the prior; here they are 1, 1, 3 and 3."""
     latents = Latents(
         decode=None,
         prior=Prior(lambda key, state, num: jnp.arange(float(num)), "gaussian", lambda state, z: jnp.zeros_like(z)),
