@@ -66,16 +66,26 @@ def cores() -> int:
 
 def processor() -> dict[str, str]:
     """The processor's name, and the vector instructions that XLA compiles for; "" where only Linux tells them."""
+    return {
+        "processor": _told().get("model name") or platform.processor() or platform.machine(),
+        "instructions": next(iter(instruction_sets()), ""),
+    }
+
+
+def instruction_sets() -> tuple[str, ...]:
+    """All of `VECTORS` that the processor has; none where only Linux tells them."""
+    told = _told()
+    flags = (told.get("flags") or told.get("Features", "")).split()
+    return tuple(name for name in VECTORS if name in flags)
+
+
+def _told() -> dict[str, str]:
+    """The processor's entries in /proc/cpuinfo; none where there is no such file."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
-        lines = []
-    told = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    flags = (told.get("flags") or told.get("Features", "")).split()
-    return {
-        "processor": told.get("model name") or platform.processor() or platform.machine(),
-        "instructions": next((name for name in VECTORS if name in flags), ""),
-    }
+        return {}
+    return {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
 
 def environment(dataset: data.Dataset) -> dict[str, Any]:
