@@ -2,9 +2,9 @@
 
     python -m experiments.benchmarks.bits --out experiments/results/bits-cpu.json
 
-A few steps of small models on digits are trained in a new process for each surrounding: other numbers of cores, other
-vector instructions, another hash seed, locale and folder, and other load. Their digests are compared with those of a
-reference process. `docs/runs.md` promises what `SURROUNDINGS` says, and a test reads the kept result.
+A few steps of small models on 16x16 digits are trained in a new process for each surrounding: other numbers of cores,
+other vector instructions, another hash seed, locale and folder, and other load. Their digests are compared with those
+of a reference process. `docs/runs.md` promises what `SURROUNDINGS` says, and a test reads the kept result.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "vae": ("vae", {}),
     "dcgan": ("dcgan", {"features": 32}),
-    "transformer": ("transformer", {"likelihood": "logistic", "dim": 32, "layers": 2}),
+    "transformer": ("transformer", {"likelihood": "logistic", "dim": 32, "layers": 1}),
     "matrix products": ("gan", {"generator_units": 256, "discriminator_units": 64}),
 }
 """Map from a row's name to the model and its config."""
@@ -80,16 +80,34 @@ import json, os, sys
 cores, steps, batch, models = json.loads(sys.argv[1])
 if hasattr(os, "sched_setaffinity"):  # before JAX counts the cores
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
-from jaxgen.training import Settings, train
+import jax
+import numpy as np
+from jaxgen.training import Settings, engine
 from jaxgen.training.environment import cores as usable, processor
-settings = Settings(dataset="digits", seeds=(0,), steps=steps, batch_size=batch, log_every=steps, sample_every=steps,
-                    checkpoint_every=steps)
-digests = {}
-for name, (model, config) in models.items():
-    digests[name] = train(model, config, settings, out=name, progress=False).digests()[0]
+from jaxgen.training.plan import make_plan
+
+def trained(name, config):
+    data = {"dataset": "digits", "image_size": 16, "batch_size": batch}
+    plan = make_plan(name, config, Settings(**data, seeds=(0,), steps=steps))
+    rows = plan.dataset.train
+    batches = {name: rows[name][: steps * batch] for name in plan.model.needs}
+    batches = {name: entry.reshape(steps, batch, *entry.shape[1:]) for name, entry in batches.items()}
+    batches["weight"] = np.ones((steps, batch), np.float32)
+    keys = engine.all_streams((0,))
+    state = engine.initial_state(plan.model, keys.init)
+
+    def step(state, batch):
+        new, _ = plan.model.phases[0].step(jax.random.fold_in(keys.train[0], state.step), state, batch)
+        return new._replace(step=state.step + 1), None
+
+    train = jax.jit(lambda *given: jax.lax.scan(step, *given), compiler_options=engine.compiler_options("cpu"))
+    end, _ = train(engine.of_seed(state, 0), batches)
+    return engine.digests((0,), jax.tree.map(lambda leaf: leaf[None], end))[0]
+
+digests = {row: trained(name, config) for row, (name, config) in models.items()}
 print(json.dumps({"digests": digests, "cores": usable(), **processor()}))
 """
-"""Trains the models in the folder where it is started, and prints their digests and what the process runs on."""
+"""Trains the models with the steps of `jaxgen train`, and prints their digests and what the process runs on."""
 
 BUSY = """
 import os, sys
