@@ -73,9 +73,10 @@ SHEETS |= {
         {"kind": "captioned", "num": 12},
     ),
     "stackgan": Sheet(
-        {"stages": "one", "text_steps": 400, "word_dim": 32, "text_dim": 64, "latent_dim": 32, "condition_dim": 32}
-        | {"features": 16, "generator_learning_rate": 4e-4, "discriminator_learning_rate": 4e-4, "average": 0.99},
-        {**SHAPES, "steps": 3000},
+        {"stages": "one", "text_steps": 2000, "word_dim": 32, "text_dim": 64, "latent_dim": 32, "condition_dim": 32}
+        | {"features": 16, "discriminator_features": 32, "average": 0.99, "loss": "hinge", "normalization": "none"}
+        | {"spectral_norm": True, "generator_learning_rate": 4e-4, "discriminator_learning_rate": 8e-4},
+        {**SHAPES, "steps": 8000},
         {"num": 24, "caption": CAPTIONS},
     ),
 }

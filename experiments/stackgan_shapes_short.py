@@ -6,8 +6,12 @@ rows of real images are 99.8% for the pictures, 72% if they are shrunk to 16x16,
 
     jaxgen compare experiments/stackgan_shapes_short.py
 
-Time: an estimated 35 minutes on 2 CPU cores, by the processor time of single steps; not run yet. Expected: at least 95%
-of the captions satisfied in the median of the three seeds.
+The text encoder gets a quarter of the steps. After 400 steps the codes of "circle" and "square" still had a cosine of
+.97 (after 2,000: .60), and no generator can draw what they do not tell.
+
+Time: an estimated 40 minutes on 2 CPU cores, by the time of one seed on one core; not run yet with three seeds. One
+seed had 29% of the captions satisfied (of 500 samples): backgrounds 98%, colors and counts 94%, sizes 76%, shapes 30%,
+where captions of others have 22%. Shapes are learned last: 2,000 steps earlier no corners were seen.
 """
 
 from jaxgen.comparison import Arm, Experiment, Scoring
@@ -19,7 +23,7 @@ experiment = Experiment(
         dataset="shapes_32",
         max_objects=1,
         seeds=(0, 1, 2),
-        steps=5500,
+        steps=8000,
         batch_size=64,
         log_every=250,
         sample_every=500,
@@ -28,8 +32,9 @@ experiment = Experiment(
     arms={
         "stackgan": Arm(
             "stackgan",
-            {"stages": "one", "text_steps": 400, "word_dim": 32, "text_dim": 64, "latent_dim": 32, "condition_dim": 32}
-            | {"features": 16, "generator_learning_rate": 4e-4, "discriminator_learning_rate": 4e-4, "average": 0.99},
+            {"stages": "one", "text_steps": 2000, "word_dim": 32, "text_dim": 64, "latent_dim": 32, "condition_dim": 32}
+            | {"features": 16, "discriminator_features": 32, "average": 0.99, "loss": "hinge", "normalization": "none"}
+            | {"spectral_norm": True, "generator_learning_rate": 4e-4, "discriminator_learning_rate": 8e-4},
         )
     },
     scoring=Scoring(metrics=("captions",), samples=2000),

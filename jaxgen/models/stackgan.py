@@ -56,7 +56,7 @@ class Config(AdversarialConfig):
 
     stages: Literal["two", "first", "one"] = "two"  # both; Stage I alone, its images enlarged; one, of whole images
     scale: int = 2  # of Stage II: pixels a side for each of Stage I's; 4 in the paper
-    text_steps: int = 1000  # of the text encoder, before the stages
+    text_steps: int = 2000  # of the text encoder, before the stages
     stage1_steps: int = 10_000  # of stages two: of Stage I, before Stage II
     word_dim: int = 64  # of an embedded word
     text_dim: int = 128  # of a caption's code
