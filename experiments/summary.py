@@ -187,6 +187,15 @@ ROWS = {
         "none of the paper's images in this unit; a VAE of the same p(x|z) has at most {vae:.2f}, VQ-VAE {vqvae:.2f}",
         "",
     ),
+    "transgan": Measured(
+        "transgan_digits",
+        "digits",
+        "transgan",
+        "fd",
+        "FD-digits {:.1f}",
+        "FID 9.26 on CIFAR-10: Jiang et al. 2021; a DCGAN trained as long has FD-digits {dcgan:.1f}",
+        "not comparable: other images and features; 80 seconds a seed on a CPU",
+    ),
     "transformer": Measured(
         "autoregressive_digits",
         "digits",

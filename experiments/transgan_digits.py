@@ -4,8 +4,9 @@
 
 Each arm trains its three seeds for four minutes on 808 images of 8x8 pixels. TransGAN's first map has 2x2 tokens.
 
-Time: an estimated 10 minutes on 2 CPU cores; not run yet. Expected: digits of all ten classes from both, and an
-FD-digits far below the untrained rows.
+Time: 10 minutes on 2 CPU cores. Measured (jax 0.10.2 on a CPU, 3 seeds, 1,300 steps of TransGAN and 58,550 of
+DCGAN): FD-digits 52.2, 31.6, 35.4 against 20.4, 19.4, 15.1 (untrained 569 and 2,014; real images 6.1), and the judge
+is sure of 65% of the samples against 89%. Both make all ten classes. TransGAN was still learning.
 """
 
 from dataclasses import replace
