@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from jaxgen.config import configured, plain
-from jaxgen.errors import UserError
+from jaxgen.errors import UserError, did_you_mean
 
 
 class Mode(enum.Enum):
@@ -147,3 +147,8 @@ def test_fields_that_are_valid_only_together_are_kept():
     config = Together(use=2, limit=3)
     assert plain(config, "mine") == {"use": 2, "limit": 3, "sizes": [1, 2]}
     assert configured(Together, plain(config, "mine"), "mine") == config
+
+
+def test_names_that_end_with_the_unknown_one_are_meant():
+    assert did_you_mean("rate", ["text_rate", "rats", "own_rate"]) == "did you mean text_rate or own_rate? "
+    assert did_you_mean("rate", ["rats", "operate"]) == "did you mean rats? "

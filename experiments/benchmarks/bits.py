@@ -163,7 +163,8 @@ def digests(options: Options, surrounding: Surrounding) -> dict[str, Any]:
             text=True,
         )
     if done.returncode:
-        raise UserError(f"training failed: {done.stderr.strip().splitlines()[-1:]}")
+        last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+        raise UserError(f"training failed: {last}")
     return json.loads(done.stdout.splitlines()[-1])
 
 

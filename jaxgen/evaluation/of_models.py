@@ -101,15 +101,19 @@ def iwae(model: Model, keys: Array, state: State, dataset: Dataset, scoring: Sco
 
 
 def ais(model: Model, keys: Array, state: State, dataset: Dataset, scoring: Scoring) -> Scores:
-    """Mean log-likelihood by annealed importance sampling, and mean effective number of chains."""
+    """Mean log-likelihood by annealed importance sampling, and harmonic mean of the effective number of chains.
+
+    It is low if the chains of some images fail, which are those that lower the mean log-likelihood.
+    """
 
     def bound(key, state, batch):
-        return evidence.annealed_importance(key, model.latents, state, batch, temperatures=scoring.temperatures)
+        found = evidence.annealed_importance(key, model.latents, state, batch, temperatures=scoring.temperatures)
+        return found._replace(effective=1 / found.effective)
 
     means = _in_turn(bound, model, keys, state, dataset, scoring.examples or AIS_EXAMPLES)
     return {
         f"ais_{model.likelihood.space}": [each.log_prob for each in means],
-        "ais_chains": [each.effective for each in means],
+        "ais_chains": [1 / each.effective for each in means],
     }
 
 

@@ -143,7 +143,7 @@ class Requested(NamedTuple):
     def doubts(self, row: dict[str, Any], seeds: Sequence[int]) -> dict[str, str]:
         """Map from column to the reason why a row's numbers mislead, with the seeds that it is about if not all are."""
         found: dict[str, str] = {}
-        for doubt in DOUBTS:
+        for doubt in DOUBTS if row["kind"] != "untrained" else ():  # nobody takes an untrained model's for good
             values = row["values"].get(doubt.key, [])
             low = [value is not None and value < doubt.limit for value in values]
             if any(low):

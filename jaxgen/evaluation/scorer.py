@@ -439,8 +439,7 @@ class Scorer:
 
         Returns:
             {"seeds", "metrics": the columns, "rows", "dataset", "samples", "scoring", "extractor", "judge",
-            "warnings": sentences}; rows
-            as `jaxgen.report.page.write_report` describes them.
+            "warnings": sentences}; rows as `jaxgen.report.page.write_report` describes them.
         """
         keys = {key for row in rows for key in row["values"] if key in FAMILY_OF}
         doubts = [self.requested.doubts(row, seeds) for row in rows]

@@ -96,12 +96,12 @@ MISLED = ("precision", "density", "clipped_density", "recognized")
 """Columns that can be perfect for samples that are all alike."""
 
 DOUBTS = (
-    Doubt("spread", ALIKE, MISLED, "says nothing, as the samples are nearly all alike"),
+    Doubt("spread", ALIKE, MISLED, "no sign of quality, as the samples are nearly all alike"),
     Doubt(
         "ais_chains",
         FEW_CHAINS,
         tuple(f"ais_{space}" for space in SPACES),
-        f"nats too low, as fewer than {FEW_CHAINS} chains carry it: raise --temperatures",
+        f"may be nats too low, as fewer than {FEW_CHAINS} chains carry it: raise --temperatures",
     ),
 )
 
@@ -279,7 +279,7 @@ SAMPLES = (
             ),
             Column(
                 "fd_infinity_error",
-                "its error",
+                "FD{short} ∞ error",
                 "Standard error of that, over draws of {num:,} samples; {real} count as fixed.",
                 None,
                 2,
@@ -812,8 +812,8 @@ MODELS = (
             Column(
                 "ais_chains",
                 "AIS chains",
-                "Chains that AIS rests on, in effect, of {chains}: (sum w)^2 / sum w^2 by their weights w, mean over "
-                "the test images. Below {few_chains} it is nats too low: raise --temperatures.",
+                "Chains that AIS rests on, in effect, of {chains}: (sum w)^2 / sum w^2 by their weights w, harmonic "
+                "mean over the test images. Below {few_chains} it may be nats too low: raise --temperatures.",
                 None,
                 1,
                 (1.0, float(CHAINS)),

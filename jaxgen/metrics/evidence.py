@@ -74,10 +74,10 @@ CHAINS = 16
 """Default number of chains per example in annealed importance sampling."""
 
 FEW_CHAINS = 3
-"""Effective number of `CHAINS` chains below which an annealed estimate is nats too low.
+"""Effective number of `CHAINS` chains below which an annealed estimate may be a nat or more too low.
 
-On Gaussian models with a known p(x) it was 2.7 or less where the estimate was 3.5 to 7,000 nats too low, and 3.1 or
-more where it was at most 0.8 nats too low. The acceptance rate was 64% in both, as step sizes are tuned toward 65%.
+On Gaussian models with a known p(x) estimates that were 1.5 to 7,000 nats too low had 2.7 or less, and those with 3.1
+or more were at most 0.8 nats too low. The acceptance rate was 64% in both, as step sizes are tuned toward 65%.
 """
 
 

@@ -10,6 +10,9 @@ from jaxgen.metrics import checks
 BLOCK = 2**24
 """Kernel values held at once (128 MiB)."""
 
+WIDTH = 10
+"""Width of CMMD's Gaussian kernel."""
+
 
 class KernelDistance(NamedTuple):
     """The estimates of the subsets."""
@@ -94,10 +97,6 @@ def squared_mmd(real, fake) -> float:
     fake = checks.features(fake, "fake", 2)
     checks.same_dimensions(real, fake)
     return _unbiased(real, fake, lambda products: _cube(products / real.shape[1] + 1))
-
-
-WIDTH = 10
-"""Width of CMMD's Gaussian kernel."""
 
 
 def gaussian_mmd(real, fake) -> float:

@@ -15,8 +15,8 @@ def vendi_score(features) -> float:
 
     It is of order q = 1. It uses no real samples: noise can score more than real images, and copies of few images less.
     The value depends on the kernel and on the features: those of a network after a ReLU have no negative entry, so no
-    cosine is below 0 and the score is small; and with fewer dimensions than samples it cannot exceed them. So it says
-    something only beside that of as many real samples.
+    cosine is below 0 and the score is small; and with fewer dimensions than samples it cannot exceed them. So compare
+    it only with that of as many real samples.
 
     Args:
       features: [samples, dimensions], any real dtype; computed in float64 on the host. A feature of 0 has a direction

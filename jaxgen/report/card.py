@@ -166,12 +166,14 @@ def _shown(scores: Scores) -> dict[str, Any]:
         if cells[0]["order"] is not None:
             low, _, high = cells[0]["bounds"] or (None, None, None)
             metrics.append({"metric": metric, "mean": cells[0]["order"], "low": low, "high": high, "n": cells[0]["n"]})
+    elsewhere = tuple(f"{row['name']}: " for row in scores.table["rows"] if row not in rows)
     chosen = scores.row["checkpoints"] or [scores.row["steps"]]
     return {
         **scores._asdict(),
         "columns": ["this model", *(row["name"] for row in others)],
         "lines": lines,
         "metrics": metrics,
+        "warnings": [words for words in scores.table.get("warnings", []) if not words.startswith(elsewhere)],
         "checkpoints": sorted(set(chosen)),
     }
 

@@ -59,10 +59,12 @@ def write_report(results: dict, pictures: dict, path, keys: Keys | None = None) 
           rows: [{name, kind: "real" | "trained" | "untrained", values: {metric key: list}, and optionally: title
             (the paper), model, steps, seconds, diverged (seeds), digests ({seed: digest}), notes ({metric key:
             note on this row's number, or the reason why there is none}), sampling, config, given (the fields
-            of config that are not its defaults), note, samples, run (its folder)}]. The values of a trained
+            of config that are not its defaults), note, samples, run (its folder), doubts ({metric key: why
+            this row's number misleads})}]. The values of a trained
             or untrained row are in the order of `seeds`, None if a seed has none; a real row has as many
             values as were measured. A row without a number has no entry, or an empty list.
-          extractor, judge: the networks used by metrics, {name, accuracy (or None), digest, note}, or None},
+          extractor, judge: the networks used by metrics, {name, accuracy (or None), digest, note}, or None;
+            and optionally warnings: sentences},
         verdicts: of the declared comparisons, in order, [{a, b, metric (title), table (label, or None if it
           is over all tables), paired, verdict (a key of VERDICTS, of a), sentence, p, p_holm, effect, low,
           high, needed (seeds)}],

@@ -19,7 +19,7 @@ def read(path: Path) -> np.ndarray:
     Raises:
       UserError: a line does not hold 784 bits, or the file has no line.
     """
-    lines = path.read_bytes().replace(b" ", b"").splitlines()
+    lines = path.read_bytes().replace(b" ", b"").rstrip().splitlines()
     for number, line in enumerate(lines, 1):
         if len(line) != SIZE * SIZE or line.strip(b"01"):
             raise UserError(f"line {number} of {path} does not hold {SIZE * SIZE} bits")

@@ -22,9 +22,9 @@ def file(tmp_path):
     return write
 
 
-@pytest.mark.parametrize("end", ["\n", " \n", "\r\n", ""])
+@pytest.mark.parametrize("end", ["\n", " \n", "\r\n", "", "\n\n"])
 def test_images_are_in_the_files_order(file, end):
-    path = file((end or "\n").join(LINES) + end)
+    path = file((end.replace("\n\n", "\n") or "\n").join(LINES) + end)
     np.testing.assert_array_equal(bits.read(path), np.loadtxt(path, dtype=np.uint8).reshape(3, 28, 28, 1))
     found = list(bits.examples(path))
     assert [key for key, _ in found] == [0, 1, 2]
