@@ -12,12 +12,12 @@ class UserError(Exception):
 def did_you_mean(name: str, known: Iterable[str], most: int = 1, prefix: str = "") -> str:
     """Hint with at most `most` known names close to `name`, in any case, as "did you mean vae? "; "" if none is.
 
-    Names that end with `name` as a word, as text_rate does with rate, come first, three at most. The names are shown
-    with `prefix`.
+    Names that end with `name` as a word, as text_rate does with rate, come before other close ones, three at most. The
+    names are shown with `prefix`.
     """
-    names = {each.casefold(): prefix + each for each in known}
-    ending = [each for each in names if each.endswith(f"_{name.casefold()}")][:3]
-    close = ending or difflib.get_close_matches(name.casefold(), names, most)
+    names, name = {each.casefold(): prefix + each for each in known}, name.casefold()
+    ending = [each for each in names if each.endswith(f"_{name}") and name not in names][:3]
+    close = ending or difflib.get_close_matches(name, names, most)
     return f"did you mean {' or '.join(names[each] for each in close)}? " if close else ""
 
 

@@ -279,7 +279,7 @@ SAMPLES = (
             ),
             Column(
                 "fd_infinity_error",
-                "FD{short} ∞ error",
+                "{fd} ∞ error",
                 "Standard error of that, over draws of {num:,} samples; {real} count as fixed.",
                 None,
                 2,

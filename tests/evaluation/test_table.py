@@ -472,7 +472,7 @@ def test_every_score_has_a_column(of_train, untrained_vae, digits):
     assert {metric.key for metric in found} == given
     assert found[0].title == "FD-brightness"
     fid = columns(Context(digits, JUDGE._replace(fid=True), JUDGE), scoring, 808, given)
-    assert [metric.title for metric in fid][:4] == ["FID", "FID ∞", "its error", "KID"]
+    assert [metric.title for metric in fid][:4] == ["FID", "FID ∞", "FID ∞ error", "KID"]
     assert all("808" in metric.note for metric in fid[:4])
 
 

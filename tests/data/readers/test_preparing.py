@@ -336,7 +336,7 @@ def test_a_changed_idx_file_is_refused(shades, root, monkeypatch, tmp_path):
         ("mnits", "unknown dataset mnits: did you mean mnist"),
         ("tfds:emnits", "TFDS has no dataset emnits: did you mean tfds:emnist"),
         ("tfds:qqqqqqqq", "TFDS has no dataset qqqqqqqq: https://www.tensorflow.org/datasets/catalog lists all"),
-        ("tfds:dogs", "TFDS has no dataset dogs: https://www.tensorflow.org/datasets/catalog lists all"),
+        ("tfds:dogs", "TFDS has no dataset dogs: did you mean tfds:cats_vs_dogs or tfds:stanford_dogs?"),
         ("tfds:emnist", "tfds:emnist has configs: give one, as tfds:emnist/byclass; there are byclass, bymerge"),
         ("tfds:emnist/leters", "tfds:emnist has no config leters: did you mean letters?"),
         (NAME + "/x", f"{NAME} has no config x: it is {NAME}"),
