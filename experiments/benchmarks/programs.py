@@ -188,7 +188,9 @@ CASES = {
     ),
     "stackgan-one": Case(
         "stackgan",
-        STACKED | {"stages": "one", "augmentation": "none", "normalization": "none", "wrong_pairs": "none"},
+        STACKED
+        | {"stages": "one", "augmentation": "none", "normalization": "none", "wrong_pairs": "none"}
+        | {"discriminator_features": 6},
         RGB,
     ),
     "stackgan-deep": Case("stackgan", STACKED | {"scale": 4, "halvings": 2, "blocks": 1}, (32, 32, 3)),

@@ -81,7 +81,7 @@ def test_rows_and_columns(compared):
     for row in results["rows"][2:]:
         assert all(len(values) == 2 and np.isfinite(values).all() for values in row["values"].values())
     assert "log_prob_binary" not in rows["game"]["values"]
-    assert set(rows["latent"]["values"]) == {*keys} - {"accuracy"}
+    assert set(rows["latent"]["values"]) == {*keys, "spread"} - {"accuracy"}
     assert {row["samples"] for row in results["rows"]} == {200}
     assert results["extractor"]["name"] == "digits extractor"
     assert "16x16" in results["extractor"]["resizing"]
