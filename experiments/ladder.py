@@ -124,7 +124,8 @@ def measure(name: str, runs: Path) -> dict[str, Any]:
     with Scorer(dataset, Scoring(metrics=METRICS, samples=num), progress=True) as scorer:
 
         def scores(rung: str, some: np.ndarray, of: np.ndarray) -> dict[str, float]:
-            return scorer.of_samples(f"{name}, {rung}", some, of if (of >= 0).all() else None)
+            found = scorer.of_samples(f"{name}, {rung}", some, of if (of >= 0).all() else None)
+            return {key: value for key, value in found.items() if key in COLUMNS}
 
         found = {rung: scores(rung, *pair) for rung, pair in (rungs(images, labels) | drawn(name, num, runs)).items()}
         rng, halves = np.random.Generator(np.random.Philox(SEED)), []
