@@ -127,6 +127,11 @@ def test_what_is_said_of_the_ladder():
         for key in ("fd", "kid", "sliced_wasserstein"):  # the models are in the order that eyes give them
             models = [scores[rung][key] for rung in ("real", "dcgan", "vae", "naive_bayes", "uniform noise")]
             assert models == sorted(models), (name, key)
+        for fault, strengths in ladder.RUNGS.items():
+            effective = [
+                scores[rung]["vendi"] for rung in ("real", *(f"{fault}: {strength}" for strength in strengths))
+            ]
+            assert effective == sorted(set(effective), reverse=True)
         assert seen["naive_bayes"]["recognized"] > 100
         assert abs(seen["different images: 10%"]["recognized"]) < 10
         assert seen["different images: 10%"]["recall"] > 30
