@@ -1,8 +1,10 @@
 """Differences between the versions of JAX that jaxgen supports: 0.7.2 (Google Colab's) and later."""
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
+import jax
 from jax import Array, lax, typeof
 
 
@@ -29,3 +31,13 @@ def scan_counts(params: Mapping[str, Any]) -> tuple[int, int]:
         constants, carried, _ = params["ft_in"].unpack()
         return len(constants), len(carried)
     return params["num_consts"], params["num_carry"]  # before 0.12
+
+
+@cache
+def known_to_cpu_compiler(name: str, value: str) -> bool:
+    """True if this jaxlib's compiler for CPUs takes this value for an option."""
+    try:
+        jax.jit(lambda: 0, compiler_options={name: value}).lower().compile()
+    except jax.errors.JaxRuntimeError:
+        return False
+    return True

@@ -100,7 +100,8 @@ def trained(name, config):
         new, _ = plan.model.phases[0].step(jax.random.fold_in(keys.train[0], state.step), state, batch)
         return new._replace(step=state.step + 1), None
 
-    train = jax.jit(lambda *given: jax.lax.scan(step, *given), compiler_options=engine.compiler_options("cpu"))
+    options = engine.compiler_options("cpu", "float32")
+    train = jax.jit(lambda *given: jax.lax.scan(step, *given), compiler_options=options)
     end, _ = train(engine.of_seed(state, 0), batches)
     return engine.digests((0,), jax.tree.map(lambda leaf: leaf[None], end))[0]
 

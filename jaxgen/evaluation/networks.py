@@ -29,7 +29,7 @@ from jaxgen.evaluation.inception import load_inception
 from jaxgen.model import Key, Model, Spec, State
 from jaxgen.nn.image import to_signed
 from jaxgen.nn.text import Matching, similarities
-from jaxgen.training.engine import COMPILER_OPTIONS
+from jaxgen.training.engine import compiler_options
 from jaxgen.training.environment import environment
 from jaxgen.user_files import load_file
 
@@ -321,7 +321,7 @@ def fit(
         state, _ = step(jax.random.fold_in(k_steps, state.step), state, batch)
         return state._replace(step=state.step + 1), None
 
-    options = COMPILER_OPTIONS.get(jax.default_backend())
+    options = compiler_options(jax.default_backend(), "float32")
     chunk = jax.jit(lambda state, batches: jax.lax.scan(take, state, batches)[0], compiler_options=options)
     state = jax.jit(model.init)(k_init)
     with Progress(progress) as bar:

@@ -103,7 +103,7 @@ class PixelCNNPP(nn.Module):
     def __call__(self, x: Array, y: Array, training: bool = False) -> Array:
         """[batch, H, W, C], one-hot y [batch, classes or 0] -> [batch, H, W, 1, outputs]."""
         config, width, dtype = self.config, self.config.features, self.dtype
-        conv, transposed = partial(Conv, dtype=dtype), partial(ConvTranspose, dtype=dtype)
+        conv, transposed = (partial(layer, dtype=dtype, local=True) for layer in (Conv, ConvTranspose))
         above, left = partial(conv, **ABOVE), partial(conv, **LEFT)
 
         def layer(streams, shortcuts):

@@ -71,7 +71,7 @@ class MaskedConv(nn.Module):
         if x.shape[1:3] == taps and padding == "VALID":
             y = (x.reshape(len(x), -1) @ kernel.reshape(-1, self.features))[:, None, None]
         else:
-            y = conv(x, kernel, padding=padding)
+            y = conv(x, kernel, padding=padding, local=True)
         if self.use_bias:
             y += self.param("bias", nn.initializers.zeros, (self.features,)).astype(x.dtype)
         return y

@@ -12,8 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from jax import lax
 from jax.test_util import check_grads
 
-from jaxgen.nn import conv as conv_module
-from jaxgen.nn.conv import Conv, ConvTranspose, Geometry, conv, conv_transpose
+from jaxgen.nn import conv_forms
+from jaxgen.nn.conv import Conv, ConvTranspose, conv, conv_transpose
+from jaxgen.nn.conv_forms import Geometry
 from tests.cases import some_slow
 from tests.nn.conv_cases import NAMES, SOME, arrays, explicit, operations, output, references, some, whole
 from tests.versions import x64
@@ -223,7 +224,7 @@ def test_bfloat16_is_float32_rounded_once(case):
 
 def test_a_batch_is_cut_evenly_or_not_at_all():
     cuts = [(64, 1), (64, 2), (64, 3), (64, 16), (7, 3), (61, 4), (61, 16), (8, 100), (0, 0), (2, 5)]
-    assert [conv_module._chunks(*cut) for cut in cuts] == [1, 1, 4, 16, 7, 1, 61, 8, 1, 1]
+    assert [conv_forms.chunks(*cut) for cut in cuts] == [1, 1, 4, 16, 7, 1, 61, 8, 1, 1]
 
 
 @drawn(6)
@@ -239,8 +240,8 @@ def test_forms_for_a_cpu_equal_those_for_other_platforms(case):
     def forms(x, w, g, *, conv, dx, dw):
         return conv(x, w, geometry), dx(g, w, geometry), dw(x, g, geometry)
 
-    cpu = partial(forms, conv=conv_module._conv, dx=conv_module._dx, dw=conv_module._dw)
-    others = partial(forms, conv=conv_module._lax_conv, dx=conv_module._lax_dx, dw=conv_module._lax_dw)
+    cpu = partial(forms, conv=conv_forms.direct_conv, dx=conv_forms.direct_dx, dw=conv_forms.direct_dw)
+    others = partial(forms, conv=conv_forms.lax_conv, dx=conv_forms.lax_dx, dw=conv_forms.lax_dw)
     expected = jax.jit(jax.vmap(others))(x, w, g)
     found = jax.jit(cpu)(*(np.asarray(a)[1] for a in (x, w, g)))
     jax.tree.map(lambda e, got: np.testing.assert_array_equal(got, np.asarray(e)[1]), expected, found)

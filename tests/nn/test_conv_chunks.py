@@ -7,7 +7,7 @@ import pytest
 from jax import lax
 from jax.sharding import AxisType, PartitionSpec
 
-from jaxgen.nn import conv as conv_module
+from jaxgen.nn import conv_forms
 from jaxgen.nn.conv import conv
 from tests.nn.conv_cases import NAMES, SOME, arrays, operations, references
 
@@ -16,8 +16,8 @@ from tests.nn.conv_cases import NAMES, SOME, arrays, operations, references
 def a_small_cache():
     """Makes every form split a batch into chunks of one or a few examples, as for large batches."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(conv_module, "CACHE", 512)
-        patch.setattr(conv_module, "LEAST_PIXELS", 1)
+        patch.setattr(conv_forms, "CACHE", 512)
+        patch.setattr(conv_forms, "LEAST_PIXELS", 1)
         yield
 
 

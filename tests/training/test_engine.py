@@ -94,6 +94,19 @@ def test_flags_of_the_user_go_before_the_compiler_options(flags, options, monkey
     assert engine.compiler_options("rocm") == {}
 
 
+def test_products_of_float32_are_eigens_where_the_compiler_has_the_choice(monkeypatch):
+    """jaxlib has the option since 0.10; before, products were Eigen's."""
+    monkeypatch.setenv("XLA_FLAGS", "")
+    own, known = engine.COMPILER_OPTIONS["cpu"], tuple(map(int, jax.__version__.split(".")[:2])) >= (0, 10)
+    options = engine.compiler_options("cpu", "float32")
+    assert options == own | (engine.EIGEN if known else {})
+    assert engine.compiler_options("cpu") == engine.compiler_options("cpu", "bfloat16") == own
+    product = jax.jit(lambda x: x @ x, compiler_options=options).lower(jnp.ones((8, 8))).compile()
+    assert " dot(" in product.as_text()
+    monkeypatch.setattr(engine, "EIGEN", {"xla_no_such_option": "1"})
+    assert engine.compiler_options("cpu", "float32") == own
+
+
 @pytest.mark.parametrize(("known_to", "compiles"), [("tpu", False), ("cpu", True)])
 def test_a_chunk_is_compiled_with_the_options_of_its_devices(known_to, compiles, monkeypatch):
     """The options are not those of JAX's default backend."""
