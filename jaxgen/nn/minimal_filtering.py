@@ -114,22 +114,26 @@ DIRECT = 1.2
 """Time of a multiply-add in the direct forms, in those of a matrix product."""
 
 
+def computes(geometry: Geometry) -> bool:
+    """True for geometries that minimal filtering can compute: of 2 to `MOST_TAPS` taps on both axes."""
+    taps = [axis.taps for axis in axes_of(geometry, TILES[0])]
+    return min(taps) > 1 and max(taps) <= MOST_TAPS
+
+
 def best_tile(geometry: Geometry, batch: int, channels: int, features: int) -> int | None:
     """Side of the tiles whose operations are estimated to take the least time, or None if the direct forms take less.
 
-    The estimate is of one core of an AMD EPYC (Zen 4), within a fifth of what was measured for layers of 32 to 512
-    channels; experiments/benchmarks/convolutions.py measures them.
+    The time is counted in multiply-adds, with constants for an AMD EPYC (Zen 4): experiments/benchmarks/convolutions.py
+    measures layers.
     """
-    seconds: dict[int | None, float] = {
-        None: DIRECT * batch * math.prod((*geometry.output, *geometry.kernel)) * channels * features
-    }
-    for tile in TILES:
+    pixels = batch * math.prod((*geometry.output, *geometry.kernel))
+    time: dict[int | None, float] = {None: DIRECT * pixels * channels * features}
+    for tile in TILES if computes(geometry) else ():
         h, w = axes_of(geometry, tile)
-        if min(h.taps, w.taps) > 1 and max(h.taps, w.taps) <= MOST_TAPS:
-            tiles, phases = batch * h.tiles * w.tiles, channels * h.stride * w.stride
-            numbers = phases * features + tiles * (phases + features)
-            seconds[tile] = h.points * w.points * (tiles * phases * features + TRANSFORM * numbers)
-    return min(seconds, key=seconds.__getitem__)
+        tiles, phases = batch * h.tiles * w.tiles, channels * h.stride * w.stride
+        numbers = phases * features + tiles * (phases + features)
+        time[tile] = h.points * w.points * (tiles * phases * features + TRANSFORM * numbers)
+    return min(time, key=time.__getitem__)
 
 
 def axes_of(geometry: Geometry, tile: int) -> Axes:

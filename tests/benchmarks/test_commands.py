@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from jaxgen.experiments.benchmarks import (
     checkpoints,
+    convolutions,
     meshes,
     pipeline,
     sampling,
@@ -171,6 +173,21 @@ def test_sampling(model, goal, measured):
     assert result["images_a_second"] == pytest.approx(4 / np.median(seconds["cached sampling"]))
 
 
+def test_convolutions(measured, monkeypatch):
+    small = {"wide": (8, 3, 1, 128, 128), "few": (9, 3, 2, 3, 8), "tap": (8, 1, 1, 4, 4)}
+    monkeypatch.setattr(convolutions, "LAYERS", {name: convolutions.Layer(*layer) for name, layer in small.items()})
+    result = measured(convolutions, "--layers", *small, "--batch", "8", "--rounds", "2")
+    assert result["chosen"] == {"wide": 4, "few": None, "tap": None}
+    forms = {"wide": ("direct", "2x2", "4x4"), "few": ("direct", "2x2", "4x4"), "tap": ("direct",)}
+    names = [f"{name} {op} {form}" for name in small for op in ("conv", "dx", "dw") for form in forms[name]]
+    assert list(result["contenders"]) == names
+    for name, contender in result["contenders"].items():
+        assert 0 < contender["error"] < (1e-5 if name.endswith("4x4") else 2e-6), name
+        size, kernel, stride, channels, features = small[name.split()[0]]
+        one = 2e-9 * 8 * math.ceil(size / stride) ** 2 * kernel**2 * channels * features
+        assert contender["gflop_a_second"] == pytest.approx(4 * one / contender["median"])
+
+
 def test_meshes(measured):
     """Closed surfaces: V - E + F = 2, 3 F = 2 E; gradients give every mesh back."""
     result = measured(meshes, "--features", "gradients", "--vertices", "1030", "--meshes", "2", "--rounds", "1")
@@ -295,6 +312,8 @@ def test_start(measured):
         (train_step, ["--model", "pixelcnn"], "pixelcnn is measured against PyTorch only: --against torch"),
         (train_step, ["--against", "keras"], "against"),
         (train_step, ["--precision", "float16"], "Expected one of ('float32', 'bfloat16')"),
+        (convolutions, ["--layers", "dcgan-64-9"], "layers must be of dcgan-64-1, dcgan-64-2"),
+        (convolutions, ["--batch", "0"], "batch must be above 0"),
         (seeds, ["--seeds", "0"], "seeds must be above 0"),
         (seeds, ["--model", "vae", "--image-size", "18"], "vae cannot make images of 18x18"),
         (pipeline, ["--features", "0"], "features must be above 0"),
