@@ -31,8 +31,9 @@ from jax.experimental.xla_metadata import set_xla_metadata
 
 from jaxgen.nn.conv_forms import CACHE, Geometry, by_chunks, chunks, pad, sum_by_chunks
 
-POINTS = (0, 1, -1, 2, -2)
-"""Points at which the polynomials of x and w are evaluated, besides infinity: the first ones have the least errors."""
+POINTS = (0.0, 1.0, -1.0, 0.5, -2.0)
+"""Points at which the polynomials of x and w are evaluated, besides infinity: those of Barabasz et al. 2018
+(https://arxiv.org/abs/1803.10986), whose errors are two fifths of those of 0, 1, -1, 2, -2."""
 
 MOST_TAPS = 3
 """Taps of an axis at most: more would need more points."""
@@ -53,8 +54,8 @@ def algorithm(outputs: int, taps: int) -> tuple[np.ndarray, np.ndarray, np.ndarr
     for k, at in enumerate(points):
         others = [point for point in points if point != at]
         of_x[k, : n - 1] = np.polynomial.polynomial.polyfromroots(others)
-        of_kernel[k] = np.power(float(at), range(taps)) / np.prod([float(at - other) for other in others])
-        of_g[k] = np.power(float(at), range(outputs))
+        of_kernel[k] = np.power(at, range(taps)) / np.prod([at - other for other in others])
+        of_g[k] = np.power(at, range(outputs))
     of_x[-1] = np.polynomial.polynomial.polyfromroots(points)
     of_kernel[-1, -1] = of_g[-1, -1] = 1
     return of_x, of_kernel, of_g

@@ -27,7 +27,6 @@ def test_an_algorithm_is_the_correlation_of_an_axis(outputs, taps):
     of_x, of_kernel, of_g = minimal.algorithm(outputs, taps)
     x, w = np.arange(1.0, outputs + taps) ** 2, np.cos(np.arange(taps))
     np.testing.assert_allclose(of_g.T @ ((of_x @ x) * (of_kernel @ w)), np.correlate(x, w, "valid"), rtol=1e-12)
-    np.testing.assert_array_equal(of_x, of_x.round())
 
 
 def pairs(low, high):
