@@ -8,7 +8,8 @@ With T(x, w, g) = <conv(x, w), g>, linear in each argument, the three operations
 
 so each one's gradients are the other two. They are defined as three bilinear JAX primitives: a closed family,
 in which every derivative (a gradient penalty's second order, forward mode) is again one of the three and lowers
-to a form that is fast on the platform. Autodiff of `lax.conv_general_dilated` instead leaves the canonical
+to a form that is fast on the platform: `lax`'s or, on a CPU, a direct one (`jaxgen.nn.conv_forms`) or minimal
+filtering (`jaxgen.nn.minimal_filtering`). Autodiff of `lax.conv_general_dilated` instead leaves the canonical
 layout, for which XLA:CPU has only naive code: inside loops (jax issue 12868), and anywhere for the gradient of a
 transposed convolution with respect to its kernel.
 """

@@ -15,6 +15,7 @@ from jax import export
 
 from experiments.benchmarks import tpu_programs
 from jaxgen import data, models
+from jaxgen.nn.conv import conv
 from jaxgen.portable import onnx_files, programs, weights
 from jaxgen.training import Settings, engine
 from tests.cases import some_slow
@@ -80,6 +81,17 @@ def test_the_key_of_a_seed_known_when_called_is_that_of_jaxgen_sample(seed):
     wanted = jax.random.fold_in(jax.random.fold_in(keys[0], 2**31), 0)
     made = jax.jit(programs.sampling_key)(jnp.uint32(seed))
     assert jax.random.key_data(made).tolist() == jax.random.key_data(wanted).tolist()
+
+
+def test_a_convolution_by_minimal_filtering_is_exported():
+    kernel = {"kernel": np.random.default_rng(0).normal(size=(3, 3, 128, 128)).astype(np.float32)}
+    x = jax.random.normal(jax.random.key(0), (16, 8, 8, 128))
+    own = jax.jit(lambda own, x: conv(x, own["kernel"]))
+    program = programs.Program("decode", 16, own, (jax.ShapeDtypeStruct(x.shape, x.dtype),), own)
+    content = programs.exported(program, kernel)
+    made = export.deserialize(bytearray(content)).call(kernel, x)
+    np.testing.assert_array_equal(made, own(kernel, x))
+    assert "LayoutConstraint" in own.lower(kernel, x).as_text()
 
 
 # Other versions and devices
