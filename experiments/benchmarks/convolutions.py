@@ -45,6 +45,9 @@ LAYERS = {
 STEPS = 4
 """Operations in one dispatch."""
 
+LEAST = 0.3
+"""Approximate minimum seconds of a timed call: there are many forms."""
+
 
 @dataclass(frozen=True)
 class Options:
@@ -69,7 +72,7 @@ def measure(options: Options) -> dict[str, Any]:
     for name in options.layers:
         timing.say(f"compiling {name}")
         chosen[name] = _prepare(name, LAYERS[name], options.batch, runs, found)
-    timings = timing.interleaved(runs, options.rounds)
+    timings = timing.interleaved(runs, options.rounds, least=min(LEAST, timing.LEAST))
     contenders = {
         name: timed.described() | found[name] | {"gflop_a_second": found[name]["gflop"] / timed.median}
         for name, timed in timings.items()

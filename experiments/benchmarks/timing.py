@@ -60,16 +60,21 @@ def say(words: str) -> None:
 
 
 def interleaved(
-    contenders: Mapping[str, Contender], rounds: int, clock: Callable[[], float] = time.perf_counter
+    contenders: Mapping[str, Contender],
+    rounds: int,
+    clock: Callable[[], float] = time.perf_counter,
+    least: float | None = None,
 ) -> dict[str, Timed]:
     """Times every contender once in each round, in an order rotated from round to round.
 
-    Before the first round, each is warmed up and its steps per call are chosen so that a call takes `LEAST` seconds.
+    Before the first round, each is warmed up and its steps per call are chosen so that a call takes `least` seconds, by
+    default `LEAST`.
     """
+    least = LEAST if least is None else least
     timings = {}
     for name, run in contenders.items():
         say(f"warming up: {name}")
-        timings[name] = Timed(_enough_steps(run, clock), [])
+        timings[name] = Timed(_enough_steps(run, clock, least), [])
     names = list(contenders)
     for n in range(rounds):
         say(f"round {n + 1} of {rounds}")
@@ -87,17 +92,17 @@ def _seconds(run: Contender, steps: int, clock: Callable[[], float]) -> float:
     return clock() - start
 
 
-def _enough_steps(run: Contender, clock: Callable[[], float]) -> int:
-    """Finds a small number of steps that takes `LEAST` seconds twice in a row; a single call may be slow by chance."""
+def _enough_steps(run: Contender, clock: Callable[[], float], least: float) -> int:
+    """Finds a small number of steps that takes `least` seconds twice in a row; a single call may be slow by chance."""
     run(1)  # compiles
     steps, in_turn = 1, 0
     while in_turn < 2:
         seconds = _seconds(run, steps, clock)
         if steps == 1 and seconds > SLOW:
             break
-        in_turn = in_turn + 1 if seconds >= LEAST else 0
+        in_turn = in_turn + 1 if seconds >= least else 0
         if not in_turn:
-            wanted = math.ceil(1.1 * steps * LEAST / max(seconds, 1e-9))
+            wanted = math.ceil(1.1 * steps * least / max(seconds, 1e-9))
             steps = max(steps + 1, min(10 * steps, wanted))  # a short timing does not extrapolate further
     return steps
 
