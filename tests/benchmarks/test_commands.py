@@ -188,6 +188,20 @@ def test_convolutions(measured, monkeypatch):
         assert contender["gflop_a_second"] == pytest.approx(4 * one / contender["median"])
 
 
+def test_the_documented_convolutions_are_the_kept_ones():
+    result = json.loads((ROOT / "experiments/results/convolutions-cpu.json").read_text())
+    assert list(result["chosen"]) == list(convolutions.LAYERS)
+    documented = (ROOT / "docs/speed.md").read_text()
+    for name, tile in result["chosen"].items():
+        layer, form = convolutions.LAYERS[name], f"{tile}x{tile}" if tile else "direct"
+        row = f"| {layer.size}, {layer.channels} to {layer.features} | {layer.kernel}x{layer.kernel}, {layer.stride} |"
+        for used in ("direct", form):
+            rates = [result["contenders"][f"{name} {op} {used}"]["gflop_a_second"] for op in ("conv", "dx", "dw")]
+            row += f" {', '.join(f'{rate:.0f}' for rate in rates)} |"
+        error = max(result["contenders"][f"{name} {op} {form}"]["error"] for op in ("conv", "dx", "dw"))
+        assert f"{row} {form} | {error:.0e} |" in documented
+
+
 def test_meshes(measured):
     """Closed surfaces: V - E + F = 2, 3 F = 2 E; gradients give every mesh back."""
     result = measured(meshes, "--features", "gradients", "--vertices", "1030", "--meshes", "2", "--rounds", "1")
