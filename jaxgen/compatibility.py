@@ -37,7 +37,8 @@ def scan_counts(params: Mapping[str, Any]) -> tuple[int, int]:
 def known_to_cpu_compiler(name: str, value: str) -> bool:
     """True if this jaxlib's compiler for CPUs takes this value for an option."""
     try:
-        jax.jit(lambda: 0, compiler_options={name: value}).lower().compile()
+        with jax.default_device(jax.local_devices(backend="cpu")[0]):
+            jax.jit(lambda: 0, compiler_options={name: value}).lower().compile()
     except jax.errors.JaxRuntimeError:
         return False
     return True

@@ -153,7 +153,8 @@ def conv(
         strides: (sh, sw), positive.
         padding: "SAME" (ceil(size / stride) outputs), "VALID", or ((top, bottom), (left, right)); below 0 crops.
         local: whether an output depends, to the bit, on the inputs under its kernel alone, as causal layers need.
-            Minimal filtering, faster on a CPU, lets a neighbor's size change an output by rounding.
+            Minimal filtering, faster on a CPU, lets a neighbor change an output by rounding, or make it NaN if the
+            neighbor is not finite.
 
     Returns:
         [batch, height', width', out] of x's dtype, accumulated in float32 if that is narrower.

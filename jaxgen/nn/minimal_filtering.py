@@ -124,7 +124,8 @@ def computes(geometry: Geometry) -> bool:
 def best_tile(geometry: Geometry, batch: int, channels: int, features: int) -> int | None:
     """Side of the tiles whose operations are estimated to take the least time, or None if the direct forms take less.
 
-    The time is counted in multiply-adds, with constants for an AMD EPYC (Zen 4): experiments/benchmarks/convolutions.py
+    It depends on the batch, so an image's results may differ by rounding with the images beside it. The time is counted
+    in multiply-adds, with constants for an AMD EPYC (Zen 4): experiments/benchmarks/convolutions.py
     measures layers.
     """
     pixels = batch * math.prod((*geometry.output, *geometry.kernel))
@@ -207,7 +208,7 @@ def _columns_of_x(x, axes):
 
 
 def points_of_x(x, axes):
-    """V."""
+    """Returns V."""
     h, w = axes
     x = _phases(x, axes).reshape(len(x), h.rows, w.rows, -1)
     return _columns_of_x(_rows_of_x(x, axes), axes).reshape(h.points * w.points, -1, x.shape[3])
@@ -279,7 +280,7 @@ def _columns_of_taps(taps, axes):
 
 
 def points_of_kernel(kernel, axes, *, transposed=False):
-    """U."""
+    """Returns U, or its matrices transposed."""
     h, w = axes
     taps = _taps_of_kernel(kernel, axes).reshape(h.taps, w.taps, -1, kernel.shape[3])
     points = _columns_of_taps(_rows_of_taps(jnp.swapaxes(taps, 2, 3) if transposed else taps, axes), axes)
@@ -327,7 +328,7 @@ def _columns_of_g(g, axes):
 
 
 def points_of_g(g, axes):
-    """W."""
+    """Returns W."""
     h, w = axes
     features = g.shape[3]
     g = pad(g, [(0, axis.tiles * axis.tile - axis.outputs) for axis in axes])

@@ -57,12 +57,12 @@ runs as fast; the first state of a VQ-VAE-2 takes two fifths of the time, and ha
 EIGEN = {
     "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_CONVOLUTION,LIBRARY_FUSION_TYPE_REDUCE"
 }
-"""Compiler options that leave products of matrices to Eigen rather than YNN on a CPU: for float32 a step of DCGAN-64
-takes an eighth less time; for bfloat16 YNN is faster. jaxlibs that lack the option use Eigen."""
+"""Compiler options that leave products of matrices to Eigen on a CPU, and convolutions and sums to YNN: a step of
+DCGAN-64 in float32 takes an eighth less time. In bfloat16 YNN is faster. jaxlibs before YNN lack the option."""
 
 
 def compiler_options(platform: str, precision: str | None = None) -> dict[str, Any]:
-    """The options of `COMPILER_OPTIONS` for a backend, and `EIGEN` for training in float32, but what XLA_FLAGS sets."""
+    """Options of a backend, with `EIGEN` for training in float32, except those that XLA_FLAGS sets."""
     options: dict[str, Any] = dict(COMPILER_OPTIONS.get(platform, {}))
     if platform == "cpu" and precision == "float32":
         options |= {name: value for name, value in EIGEN.items() if known_to_cpu_compiler(name, value)}

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import assume, given
 
 from jaxgen.nn import minimal_filtering as minimal
-from jaxgen.nn.conv import conv, conv_transpose
+from jaxgen.nn.conv import Conv, conv, conv_transpose
 from jaxgen.nn.conv_forms import Geometry, direct_conv, direct_dw, direct_dx
 from tests.nn.conv_cases import whole
 from tests.nn.test_conv import drawn
@@ -131,6 +131,8 @@ def test_minimal_filtering_is_of_float32_on_a_cpu_and_never_of_local_layers():
     assert convolutions(both, *narrow) == convolutions(partial(both, local=True), x, w) == 2  # dx is a product
     y = jax.ShapeDtypeStruct((64, 16, 16, 128), jnp.float32)
     assert [convolutions(partial(transposed, local=local), y, w) for local in (False, True)] == [0, 1]
+    masked = Conv(128, (4, 4), (2, 2), mask=np.ones((4, 4, 1, 1)))
+    assert convolutions(masked.apply, {"params": {"kernel": w, "bias": jnp.zeros(128)}}, x) == 1
     other = jax.jit(both).trace(x, w).lower(lowering_platforms=("cuda",)).as_text()
     assert other.count("stablehlo.convolution") == 3
 

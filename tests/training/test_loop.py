@@ -254,6 +254,20 @@ def test_resumed_with_the_compiler_options_of_users(model_file, tmp_path, monkey
     assert resumed.digests() == quiet(file, None, settings(steps=5), tmp_path / "whole").digests()
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_training_is_compiled_for_its_precision(precision, tmp_path, monkeypatch):
+    asked = []
+
+    def options(platform, precision=None):
+        asked.append(precision)
+        return {}
+
+    monkeypatch.setattr(engine, "compiler_options", options)
+    config = models.load("vae").Config(network="mlp", hidden=(4,), latent_dim=2, likelihood="gaussian")
+    quiet("vae", config, settings(dataset="digits", steps=1, precision=precision), tmp_path / "run")
+    assert precision in asked
+
+
 def test_another_environment_is_said_and_kept(model_file, tmp_path, capfd):
     file = model_file(PHASES)
     run = quiet(file, None, settings(steps=10), tmp_path / "run")
