@@ -1,12 +1,13 @@
 """Progress and warnings of a run while it trains: a bar on a terminal, otherwise lines."""
 
+import math
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TextColumn
 from rich.progress import Progress as Bar
 from rich.table import Column
 from rich.text import Text
@@ -34,6 +35,18 @@ class _Bar(Bar):
                 yield Text(metrics, no_wrap=True, overflow="ellipsis")
 
 
+class _TimeLeft(ProgressColumn):
+    """The time left, by a function of the task that gives seconds or None."""
+
+    def __init__(self, left: Callable[[Task], float | None]):
+        super().__init__(Column(no_wrap=True))
+        self._left = left
+
+    def render(self, task: Task) -> Text:
+        left = self._left(task)
+        return Text("-:--:--" if left is None else str(timedelta(seconds=int(left))), style="progress.remaining")
+
+
 class Progress:
     """Progress on stderr: model, steps, time left, images per second, means of the metrics over the seeds."""
 
@@ -47,7 +60,7 @@ class Progress:
         whole = Column(no_wrap=True)
         columns: list[ProgressColumn] = [TextColumn("{task.description}", table_column=whole)]
         columns += [BarColumn(bar_width=10)] if console.width >= NARROW else []
-        columns += [MofNCompleteColumn(table_column=whole), TimeRemainingColumn(table_column=whole)]
+        columns += [MofNCompleteColumn(table_column=whole), _TimeLeft(self._left)]
         columns += [TextColumn("{task.fields[rate]}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1))]
         self._lines = Lines(console, self._line) if shown and told and in_lines(console) else None
         self._bar = _Bar(
@@ -66,7 +79,7 @@ class Progress:
     def _line(self) -> str:
         """The progress as one line; "" before the run starts."""
         for task in self._bar.tasks:
-            left = task.time_remaining if task.completed < (task.total or 0) else None
+            left = self._left(task) if task.completed < (task.total or 0) else None
             parts = [f"{self._title}: step {int(task.completed):,} of {int(task.total or 0):,}"]
             parts += [f"{timedelta(seconds=int(left))} left" if left else "", task.fields["rate"]]
             return ", ".join(filter(None, [*parts, *task.fields["metrics"].split("  ")]))
@@ -77,8 +90,13 @@ class Progress:
         if self._told:
             say(self._bar.console, self._name + line.removeprefix(self._name))
 
-    def start(self, step: int, end: int) -> None:
-        """Starts the bar of a run from `step` to `end`."""
+    def _left(self, task: Task) -> float | None:
+        """Seconds left, by the speed so far and the run's limit; None while the speed is unknown."""
+        return None if task.time_remaining is None else min(task.time_remaining, max(self._limit(), 0))
+
+    def start(self, step: int, end: int, limit: Callable[[], float] = lambda: math.inf) -> None:
+        """Starts the bar of a run from `step` to `end`, which ends earlier when no seconds of its `limit` are left."""
+        self._limit = limit
         self._task = self._bar.add_task(self._title, total=end, completed=step, rate="compiling", metrics="")
 
     def compiled(self, step: int) -> None:

@@ -336,7 +336,7 @@ def _train(
             bar.say(f"batches of {settings.batch_size} repeat examples: there are {num_examples} to train on")
         if len(parts) < len(model.phases):
             bar.say(f"{settings.steps} steps end before phase {model.phases[len(parts)].name} begins")
-        bar.start(start, end)
+        bar.start(start, end, lambda: 60 * (math.inf if minutes is None else minutes) - clock.seconds)
         for index, (phase, first, last) in enumerate(parts):
             if last <= start or end <= max(first, start):
                 continue

@@ -1,6 +1,7 @@
 """Progress of a run: lines if stderr is not a terminal, and a bar that fits a terminal's width."""
 
 import io
+import math
 import re
 import time
 from types import SimpleNamespace
@@ -89,6 +90,26 @@ def test_compiling_ends_when_it_ends_and_the_first_rows_have_a_rate(clock):
     bar.advance(200, ROWS)  # dispatched ahead: too soon for a rate
     assert "step 200 of 400" in bar._line()
     assert "400 images/s" in bar._line()
+
+
+@pytest.mark.parametrize(
+    ("limit", "left"), [(math.inf, "0:03:08"), (600.0, "0:03:08"), (100.9, "0:01:40"), (-1, "0:00:00")]
+)
+def test_the_time_left_is_that_of_the_steps_or_of_the_minutes(monkeypatch, clock, limit, left):
+    """1,200 of 20,000 steps in 12 seconds leave 188 seconds."""
+    console = Console(file=io.StringIO(), force_terminal=True, width=200, color_system=None)
+    monkeypatch.setattr(display, "Console", lambda **_: console)
+    bar = display.Progress(PLAN, shown=True)
+    bar._bar.get_time = lambda: clock.seconds
+    bar.start(0, 20_000, lambda: limit)
+    bar.compiled(0)
+    for step in (600, 1200):
+        clock.seconds = step / 100
+        bar.advance(step, ROWS)
+    with console.capture() as captured:
+        console.print(*bar._bar.get_renderables())
+    assert f" {left} " in captured.get()
+    assert (f", {left} left" in bar._line()) == (left != "0:00:00")
 
 
 def test_lines_come_ever_more_seldom(monkeypatch):
