@@ -40,6 +40,7 @@ from jaxgen.training.environment import environment
 from jaxgen.training.folder import write_json
 
 from .digits import experiment
+from .kept import check_kept
 
 SIZES = {"digits": 16, "mnist": None}
 """Map from dataset to pixels a side; None for its own."""
@@ -193,6 +194,7 @@ def climb(
     """
     if unknown := [name for name in names if name not in SIZES]:
         raise UserError(f"no ladder of {unknown[0]!r}: there are {', '.join(SIZES)}")
+    check_kept(out)
     results = {name: measure(name, runs) for name in names}
     for name, each in results.items():
         keys = list(each["scores"]["real"])

@@ -20,7 +20,8 @@ from jaxgen.errors import UserError
 from jaxgen.models import MODELS
 from jaxgen.training.folder import read_json, write_json
 
-RESULTS = Path(__file__).parent / "results"
+from .kept import RESULTS, check_commit
+
 README = Path(__file__).parents[1] / "README.md"
 FIRST = (
     "| name | model | paper; section of the review | measured | published | how the protocols differ |\n"
@@ -279,10 +280,7 @@ def summarize(folders: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()) -
             file, content = RESULTS / f"{Path(results['name']).name}.json", kept(results)
         except (KeyError, TypeError) as error:
             raise UserError(f"{folder / 'results.json'} does not hold the whole results of a comparison") from error
-        commit = (content["environment"] or {}).get("commit")
-        if not commit or commit.endswith("+"):
-            of = f"of {commit[:7]} with changes" if commit else "of no commit"
-            raise UserError(f"{folder / 'results.json'} was made by code {of}: run it again from a clean checkout")
+        check_commit((content["environment"] or {}).get("commit"), f"{folder / 'results.json'} was made")
         write_json(file, content)
         print(file)
     README.write_text(table(README.read_text()))

@@ -23,6 +23,8 @@ from jaxgen.cli import fail
 from jaxgen.cli.parsing import parse
 from jaxgen.errors import UserError
 
+from ..kept import check_kept
+
 if TYPE_CHECKING:  # `--help` needs neither
     from numpy.typing import DTypeLike
     from rich.console import RenderableType
@@ -212,6 +214,7 @@ def _command(name: str, options: type, measure: Callable, shown: Callable) -> Ca
     def command(given: Annotated[options, flat], output: Annotated[Output, flat]) -> None:
         if output.out and not output.out.parent.is_dir():  # checked before the measurement, not after
             raise UserError(f"cannot write {output.out}: there is no folder {output.out.parent}")
+        check_kept(output.out)
         result = {
             "benchmark": name,
             "arguments": dataclasses.asdict(given),

@@ -110,15 +110,19 @@ def environment(dataset: data.Dataset) -> dict[str, Any]:
     }
 
 
+OF_CODE = ("--", ".", ":(exclude)experiments/results")
+"""Git's words for all files of a checkout but the results that its experiments keep."""
+
+
 def commit() -> str | None:
-    """Commit of the jaxgen checkout in use, with + if it has changes; None outside a checkout."""
+    """Commit of the jaxgen checkout in use, with + if it has changes but of kept results; None outside a checkout."""
     folder = Path(jaxgen.__file__).parent.parent
     if not (folder / ".git").exists():
         return None
     git = ["git", "-C", str(folder)]
     try:
         head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
-        changes = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True)
+        changes = subprocess.run([*git, "status", "--porcelain", *OF_CODE], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
     return head.stdout.strip() + ("+" if changes.stdout else "")

@@ -188,6 +188,19 @@ def test_convolutions(measured, monkeypatch):
         assert contender["gflop_a_second"] == pytest.approx(4 * one / contender["median"])
 
 
+@pytest.mark.parametrize(
+    ("commit", "words"), [("0123456789+", "of 0123456 with changes"), (None, "of no commit"), ("0123456789", "above 0")]
+)
+def test_a_kept_result_is_of_a_clean_commit(commit, words, call, monkeypatch):
+    """The commit is looked at before anything is measured."""
+    monkeypatch.setattr("jaxgen.training.environment.commit", lambda: commit)
+    out = ROOT / "experiments/results/not-written.json"
+    status, _, err = call(convolutions, "--batch", "0", "--out", str(out))
+    assert (status, err.count("\n")) == (2, 1)
+    assert words in err
+    assert not out.exists()
+
+
 def test_the_documented_convolutions_are_the_kept_ones():
     result = json.loads((ROOT / "experiments/results/convolutions-cpu.json").read_text())
     assert list(result["chosen"]) == list(convolutions.LAYERS)

@@ -2,6 +2,7 @@
 
 import json
 import platform
+import subprocess
 import warnings
 
 import jax
@@ -9,11 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jaxgen
 from jaxgen.comparison.runs import changes
 from jaxgen.errors import UserError
 from jaxgen.pictures import sample
 from jaxgen.training import Settings, open_run, train
-from jaxgen.training.environment import OF_A_CPU, RECORDED, ROUNDING, environment, processor
+from jaxgen.training.environment import OF_A_CPU, RECORDED, ROUNDING, commit, environment, processor
 from jaxgen.training.folder import environment_changes
 
 HOW = Settings(seeds=(0,), steps=1, log_every=1, sample_every=1, checkpoint_every=1)
@@ -150,3 +152,26 @@ def test_the_processor_elsewhere(monkeypatch):
 
     monkeypatch.setattr("pathlib.Path.read_text", absent)
     assert processor() == {"processor": platform.processor() or platform.machine(), "instructions": ""}
+
+
+def test_a_commit_is_marked_if_files_have_changes_but_kept_results(tmp_path, monkeypatch):
+    def git(*words):
+        own = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+        return subprocess.run(["git", "-C", str(tmp_path), *own, *words], capture_output=True, text=True, check=True)
+
+    (tmp_path / "jaxgen").mkdir()
+    (tmp_path / "experiments/results").mkdir(parents=True)
+    monkeypatch.setattr(jaxgen, "__file__", str(tmp_path / "jaxgen/__init__.py"))
+    assert commit() is None
+    git("init")
+    for name in ("jaxgen/__init__.py", "experiments/results/digits.json"):
+        (tmp_path / name).write_text("before")
+    git("add", "-A")
+    git("commit", "-m", "first")
+    head = git("rev-parse", "HEAD").stdout.strip()
+    assert commit() == head
+    (tmp_path / "experiments/results/digits.json").write_text("after")
+    (tmp_path / "experiments/results/new.json").write_text("new")
+    assert commit() == head
+    (tmp_path / "experiments/other.py").write_text("new")
+    assert commit() == head + "+"
