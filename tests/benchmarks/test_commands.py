@@ -22,6 +22,7 @@ from jaxgen.experiments.benchmarks import (
     tpu_programs,
     train_step,
 )
+from jaxgen.experiments.kept import RESULTS
 from rich.console import Console
 
 from jaxgen.data.pipeline import stream
@@ -194,7 +195,7 @@ def test_convolutions(measured, monkeypatch):
 def test_a_kept_result_is_of_a_clean_commit(commit, words, call, monkeypatch):
     """The commit is looked at before anything is measured."""
     monkeypatch.setattr("jaxgen.training.environment.commit", lambda: commit)
-    out = ROOT / "experiments/results/not-written.json"
+    out = RESULTS / "not-written.json"
     status, _, err = call(convolutions, "--batch", "0", "--out", str(out))
     assert (status, err.count("\n")) == (2, 1)
     assert words in err
