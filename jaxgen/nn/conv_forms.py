@@ -92,7 +92,7 @@ def varying(a, *, like):
     return made_varying(a, varying_axes(like) - varying_axes(a))
 
 
-def product(a, b, axis_a, axis_b):
+def _product(a, b, axis_a, axis_b):
     """Product of two matrices, contracted over one axis of each."""
     return lax.dot_general(a, b, (((axis_a,), (axis_b,)), ((), ())), preferred_element_type=_accumulator(a))
 
@@ -151,7 +151,7 @@ def _pixels(x, geometry):
 def direct_conv(x, w, geometry):
     """Convolves by a product of matrices for one tap, else by XLA's convolution."""
     if geometry.kernel == (1, 1):
-        return product(_pixels(x, geometry), w[0, 0], 1, 0).reshape(-1, *geometry.output, w.shape[3])
+        return _product(_pixels(x, geometry), w[0, 0], 1, 0).reshape(-1, *geometry.output, w.shape[3])
     return _canonical(x, w, geometry.padding, geometry.strides)
 
 
@@ -166,7 +166,7 @@ def direct_dx(g, w, geometry):
     zero, whole = jnp.zeros((), _accumulator(g)), (0, 0, 0)
 
     def form(g):
-        y = product(g.reshape(-1, g.shape[3]), matrix, 1, 1).reshape(-1, rows, columns, kh, kw, features)
+        y = _product(g.reshape(-1, g.shape[3]), matrix, 1, 1).reshape(-1, rows, columns, kh, kw, features)
         y = lax.pad(y, zero, [whole, whole, whole, (0, jh * sh - kh, 0), (0, jw * sw - kw, 0), whole])
         y = y.reshape(-1, rows, columns, jh, sh, jw, sw * features)
         pieces = [
@@ -188,7 +188,7 @@ def direct_dw(x, g, geometry):
     One tap is a product of matrices. For more taps the product would need transposed patches: three times slower.
     """
     if geometry.kernel == (1, 1):
-        return product(_pixels(x, geometry), g.reshape(-1, g.shape[3]), 0, 0)[None, None]
+        return _product(_pixels(x, geometry), g.reshape(-1, g.shape[3]), 0, 0)[None, None]
 
     def form(x, g):
         pads = [(lo, k + (m - 1) * s - n - lo) for n, k, s, (lo, _), m in geometry.axes()]

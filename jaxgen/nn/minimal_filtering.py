@@ -125,8 +125,7 @@ def best_tile(geometry: Geometry, batch: int, channels: int, features: int) -> i
     """Side of the tiles whose operations are estimated to take the least time, or None if the direct forms take less.
 
     It depends on the batch, so an image's results may differ by rounding with the images beside it. The time is counted
-    in multiply-adds, with constants for an AMD EPYC (Zen 4): experiments/benchmarks/convolutions.py
-    measures layers.
+    in multiply-adds, with constants for an AMD EPYC (Zen 4): experiments/benchmarks/convolutions.py measures layers.
     """
     pixels = batch * math.prod((*geometry.output, *geometry.kernel))
     time: dict[int | None, float] = {None: DIRECT * pixels * channels * features}
