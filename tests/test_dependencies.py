@@ -15,8 +15,8 @@ def test_what_a_model_is_made_of():
     found = sources("jaxgen.models.naive_bayes")
     assert "jaxgen/models/naive_bayes.py" in found
     assert "jaxgen/model.py" in found
-    assert not {"jaxgen/models/vae.py", "jaxgen/nn/conv.py", "jaxgen/cli/commands.py"} & set(found)
-    assert (PACKAGE / "cli" / "commands.py").exists()
+    assert not {"jaxgen/models/vae.py", "jaxgen/nn/conv.py", "jaxgen/cli/lines.py"} & set(found)
+    assert (PACKAGE / "cli" / "lines.py").exists()
     for name, value in found.items():
         assert value == code_digest((PACKAGE.parent / name).read_text())
 

@@ -14,7 +14,7 @@ from jaxgen import data, models
 from jaxgen.config import given
 from jaxgen.data.options import Options
 from jaxgen.errors import UserError
-from jaxgen.evaluation.scorer import EVALUATION
+from jaxgen.evaluation.evaluate import EVALUATION
 from jaxgen.files import check_writable, expanded, write_new
 from jaxgen.provenance import signature
 from jaxgen.provenance.keys import trusted_root

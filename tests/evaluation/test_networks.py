@@ -123,14 +123,14 @@ def test_of_other_data_one_is_trained_and_kept(tmp_path, monkeypatch, capfd):
     assert load_classifier(tmp_path / "again.safetensors").digest == first.digest  # the same bits
 
 
-@pytest.mark.parametrize("changed", ["models/classifier.py", "data/pipeline.py", "fit", "cli/commands.py"])
+@pytest.mark.parametrize("changed", ["models/classifier.py", "data/pipeline.py", "fit", "cli/lines.py"])
 def test_a_kept_network_is_of_the_code_that_trained_it(changed, digits, monkeypatch):
     before, read = networks._kept(EXTRACTOR, digits), dependencies._read
     if changed == "fit":
         monkeypatch.setattr(networks, "fit", lambda *given, **options: None)
     edited = Path(dependencies.PACKAGE, changed)
     monkeypatch.setattr(dependencies, "_read", lambda path: ("edited", read(path)[1]) if path == edited else read(path))
-    assert (networks._kept(EXTRACTOR, digits) == before) == (changed == "cli/commands.py")
+    assert (networks._kept(EXTRACTOR, digits) == before) == (changed == "cli/lines.py")
 
 
 def test_hidden_labels_change_no_network(monkeypatch):

@@ -368,7 +368,7 @@ EVERY = {"fd", "recognized", "parzen", "classification_accuracy", "r_precision"}
         ("nn/text.py", {"r_precision"}),
         ("metrics/frechet.py", {"fd"}),
         ("metrics/parzen.py", {"parzen"}),
-        ("cli/commands.py", set()),
+        ("cli/lines.py", set()),
     ],
 )
 def test_scores_depend_on_the_files_that_they_are_computed_by(file, metrics, captioned, monkeypatch):
