@@ -144,7 +144,7 @@ def _scanned(training: Training) -> tuple[Callable, tuple]:
     """Returns a run's chunk program and its operands."""
     phase, keys, state, data = training
     weights, alive = np.ones(data.indices.shape, np.float32), jnp.ones(len(keys), bool)
-    program = engine.chunk_program(phase, engine.axis("auto"), precision=str(data.spec.compute_dtype))
+    program = engine.chunk_program(phase, engine.axis("auto"), str(data.spec.compute_dtype))
     return program, (keys, state, alive, data.arrays, data.indices, weights, None, np.int32(MOST))
 
 

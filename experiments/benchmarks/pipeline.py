@@ -220,7 +220,7 @@ def fed(model: "Model", data: "Dataset", settings: "Settings") -> Iterator[timin
     phase, devices = model.phases[0], engine.mesh(len(settings.seeds), settings.batch_size)
     keys = engine.all_streams(settings.seeds)
     state, alive = engine.initial_state(model, keys.init), jnp.ones(len(settings.seeds), bool)
-    program = engine.chunk_program(phase, engine.axis(settings.seeds_axis), devices)
+    program = engine.chunk_program(phase, engine.axis(settings.seeds_axis), settings.precision, devices)
     feed, every = Feed(data, model.needs, settings, devices), settings.log_every
 
     def stop_after(step: int) -> int:

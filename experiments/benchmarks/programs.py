@@ -291,7 +291,7 @@ def programs(case: Case, how: str, devices: Mesh | None = None) -> list[Program]
 
     found = []
     for phase in model.phases:
-        jitted = engine.chunk_program(phase, how, devices, case.redrawn, case.precision)
+        jitted = engine.chunk_program(phase, how, case.precision, devices, case.redrawn)
         useful = SEEDS * useful_flops(phase.step, key, state, batch)
         found.append(Program(phase.name, jitted, operands, states, useful))
     if model.sampler and case.shape != MESH:  # a call of the host is lowered only for the device at hand

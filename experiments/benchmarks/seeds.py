@@ -48,7 +48,7 @@ def measure(options: Options) -> dict[str, Any]:
     module = models.load(options.model)
     together = training(module.make(module.Config(features=options.features), data.spec), data, options.seeds)
     chosen = axis("auto")
-    programs = {how: chunk_program(together.phase, how) for how in ("map", "vmap")}
+    programs = {how: chunk_program(together.phase, how, str(data.spec.compute_dtype)) for how in ("map", "vmap")}
     alone = [in_scan(together.alone(n), programs[chosen]) for n in range(options.seeds)]
 
     def in_turn(steps: int) -> None:

@@ -83,7 +83,7 @@ def measure(options: Options) -> dict[str, Any]:
     rate = timing.matmul_rate(options.precision)
 
     def in_scan(training):
-        return contenders.in_scan(training, chunk_program(training.phase, axis("auto"), precision=options.precision))
+        return contenders.in_scan(training, chunk_program(training.phase, axis("auto"), options.precision))
 
     runs = {"jaxgen jitted": contenders.jitted(ours), "jaxgen in scan": in_scan(ours)}
     if "flax" in options.against:

@@ -186,9 +186,11 @@ class Anew(NamedTuple):
 
 
 def chunk_program(
-    phase: Phase, how: str, devices: Mesh | None = None, own_order: bool = False, precision: str = "float32"
+    phase: Phase, how: str, precision: str, devices: Mesh | None = None, own_order: bool = False
 ) -> Callable:
     """Returns the jitted program that takes many training steps in one dispatch; `how` is vmap or map over the seeds.
+
+    `precision` is the dtype that the phase's layers compute in; compiler options depend on it.
 
     (train keys [seeds], state, alive bool [seeds], data, indices int32 [most, batch],
     weights float32 [most, batch], anew `Anew` or None, count int32 [])

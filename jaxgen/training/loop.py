@@ -344,7 +344,7 @@ def _train(
                 batches = partial(pipeline.batches, feed.entries, settings.batch_size)
                 state = engine.entered(phase, index, keys.init, processes.allgathered(state), batches)
                 state = engine.placed(devices, state)
-            program = engine.chunk_program(phase, how, devices, settings.own_order, settings.precision)
+            program = engine.chunk_program(phase, how, settings.precision, devices, settings.own_order)
             begun = step = max(first, start)
             summed = None
             with feed.phase(phase, first, step, last) as take:

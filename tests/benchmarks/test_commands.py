@@ -295,7 +295,7 @@ def test_the_pipeline_has_the_batches_of_the_training_loop(from_files, monkeypat
         assert anew is None
         return state, alive, {}, np.ones(1)
 
-    monkeypatch.setattr(engine, "chunk_program", lambda phase, how, devices: program)
+    monkeypatch.setattr(engine, "chunk_program", lambda phase, how, precision, devices: program)
     pictures = pipeline.cut_out(10, 4)
     data = pipeline.dataset(pictures, pipeline.stored(tmp_path, pictures) if from_files else None)
     model = Model(lambda key: State(jnp.int32(0), ()), (Phase("read", None),), needs=("image",))

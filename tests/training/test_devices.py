@@ -105,7 +105,7 @@ def program(num_seeds):
     keys, state, alive = engine.placed(devices, (streams.train, state, np.ones(num_seeds, bool)))
     images = engine.placed(devices, {"image": digits.train["image"]}, shared=True)
     rows = np.zeros((1, 64), np.int32), np.ones((1, 64), np.float32), None, np.int32(1)
-    chunk = engine.chunk_program(model.phases[0], "map", devices)
+    chunk = engine.chunk_program(model.phases[0], "map", "float32", devices)
     text = chunk.lower(keys, state, alive, images, *rows).compile().as_text()
     return {
         "collectives": len(re.findall(r"(all-\w+|reduce-scatter|collective-permute)(-start)?\(", text)),

@@ -71,7 +71,7 @@ def test_sums_of_metrics_of_any_kind_are_exact():
         metrics = {"byte": jnp.uint8(200), "half": jnp.bfloat16(1), "true": state.step % 3 == 0}
         return state, metrics | {"whole": state.step, "loss": batch["point"].sum()}
 
-    program = engine.chunk_program(Phase("train", step), "vmap")
+    program = engine.chunk_program(Phase("train", step), "vmap", "float32")
     keys, state = jax.random.split(jax.random.key(0), 2), State(jnp.zeros(2, jnp.int32), jnp.ones((2, 3)))
     rows = jnp.zeros((300, 4), jnp.int32), jnp.ones((300, 4)), None, jnp.int32(300)
     *_, sums, steps = program(keys, state, jnp.ones(2, bool), {"point": jnp.ones((5, 2))}, *rows)
@@ -113,7 +113,7 @@ def test_a_chunk_is_compiled_with_the_options_of_its_devices(known_to, compiles,
     monkeypatch.setattr(engine, "COMPILER_OPTIONS", {known_to: {"no_such_option": 1}})
     devices = Mock(size=1, devices=np.array([[Mock(platform="tpu")]]))
     phase = Phase("train", lambda key, state, batch: (state, {"loss": batch["point"].sum()}))
-    program = engine.chunk_program(phase, "vmap", devices)
+    program = engine.chunk_program(phase, "vmap", "float32", devices)
     keys, state = jax.random.split(jax.random.key(0), 1), State(jnp.zeros(1, jnp.int32), jnp.ones((1, 3)))
     rows = jnp.zeros((2, 4), jnp.int32), jnp.ones((2, 4)), None, jnp.int32(1)
     lowered = program.lower(keys, state, jnp.ones(1, bool), {"point": jnp.ones((5, 2))}, *rows)

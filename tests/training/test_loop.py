@@ -582,7 +582,7 @@ def test_a_model_made_again_shares_programs_but_only_of_equal_data():
     plans = [make_plan("vae", {"latent_dim": size}, settings()) for size in (8, 8, 9)]
     other = make_plan("vae", {"latent_dim": 8}, settings(train_split="train[:700]"))
     models_made = [plan.model for plan in (*plans, other)]
-    first, again, *others = [engine.chunk_program(model.phases[0], "map") for model in models_made]
+    first, again, *others = [engine.chunk_program(model.phases[0], "map", "float32") for model in models_made]
     assert first is again
     assert len({id(program) for program in (first, *others)}) == 3
     assert len({id(engine.sample_program(model.sampler)) for model in models_made}) == 3
