@@ -210,6 +210,12 @@ def _scores(table: dict[str, Any], arm: str, key: str) -> list[float | None]:
     return values[key]
 
 
+def _one_training(table: dict[str, Any], arm: str) -> bool:
+    """Whether all seeds of an arm trained the same parameters."""
+    digests = next(row["digests"] for row in table["rows"] if row["kind"] == "trained" and row["name"] == arm)
+    return len(set(digests.values())) == 1 < len(digests)
+
+
 def _whole(baseline: list[float | None]) -> list[float | None]:
     """A baseline's scores, of which a seed that diverged lacks its own: the mean of the others, as it did not fail."""
     known = [value for value in baseline if value is not None]
@@ -219,6 +225,7 @@ def _whole(baseline: list[float | None]) -> list[float | None]:
 def _answers(chosen: Experiment, tables: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The verdict of every declared comparison."""
     asked, scores, titles = [], {}, {}
+    alike = {name for name in chosen.arms if all(_one_training(table, name) for table in tables)}
     for question in chosen.comparisons:
         over = [table for table in tables if question.dataset in (None, table["label"])]
         key = question.metric if question.dataset is None else f"{question.metric} on {question.dataset}"
@@ -232,7 +239,7 @@ def _answers(chosen: Experiment, tables: list[dict[str, Any]]) -> list[dict[str,
     if not asked:
         return []
     seeds = dict.fromkeys((name for each in scores.values() for name in each), chosen.settings.seeds)
-    found = verdicts.verdicts(asked, scores, seeds)
+    found = verdicts.verdicts(asked, scores, seeds, alike)
     return [
         {
             "a": verdict.a,

@@ -14,10 +14,15 @@ Means. A permutation test is of equal distributions: with unequal spreads it fin
 "better" is said of means only if Welch's test (paired, Student's) is significant as well, and otherwise that the
 distributions differ.
 
+One training. If all seeds of an arm trained the same parameters, as those of Naive Bayes do, they are no replicas: only
+sampling and scoring differ, and relabeling the seeds means nothing. Means are then compared by Welch's test alone,
+which takes the spread that there is, and such an arm counts as one run where ranks are tested. Pairs are tested as
+ever, since their differences are as independent as the other arm's seeds.
+
 Many tasks. Tests use ranks within each task, since scales may differ, and all tasks have equal weight.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -61,6 +66,7 @@ class Verdict(NamedTuple):
     probability: float  # that a run of a is better than one of b; ties count half, diverged runs count
     probability_low: float | None  # its 95% interval; many tasks only
     probability_high: float | None
+    one_training: tuple[str, ...]  # those of a and b whose seeds trained the same parameters
     ranks: bool  # whether the test uses ranks, not means
     exact: bool  # whether the test enumerated every relabeling
     p: float
@@ -75,6 +81,7 @@ def verdicts(
     comparisons: Sequence[Comparison],
     scores: Mapping[str, Mapping[str, Any]],
     seeds: Mapping[str, Sequence[int]] | None = None,
+    one_training: Collection[str] = (),
     *,
     seed: int = 0,
 ) -> list[Verdict]:
@@ -91,6 +98,7 @@ def verdicts(
       comparisons: all declared comparisons; leaving one out would weaken the correction.
       scores: {metric: {arm: [runs] or [runs, tasks]}}, nan or None for a seed that diverged.
       seeds: {arm: the training seeds of its runs, in their order}; needed for paired comparisons.
+      one_training: the arms whose seeds all trained the same parameters.
       seed: seed of random relabelings and of the bootstrap; 0 or more.
 
     Returns:
@@ -101,7 +109,10 @@ def verdicts(
         without scores or with different tasks, pairs with different seeds, or too many comparisons.
     """
     _check(comparisons, scores, seeds or {})
-    results = [_compared(c, scores[c.metric][c.a], scores[c.metric][c.b], len(comparisons), seed) for c in comparisons]
+    results = [
+        _compared(c, scores[c.metric][c.a], scores[c.metric][c.b], one_training, len(comparisons), seed)
+        for c in comparisons
+    ]
     adjusted = permutations.holm([result.p for result, _ in results])
     of_order = permutations.holm([result.p_order for result, _ in results])
     return [
@@ -139,7 +150,12 @@ def sentence(verdict: Verdict, title: str, digits: int = 2) -> str:
     v = verdict if verdict.verdict != WORSE else _exchanged(verdict)
     missing = f"; {v.diverged[0]} of {v.a}'s and {v.diverged[1]} of {v.b}'s diverged" if any(v.diverged) else ""
     if v.verdict == TOO_FEW:
-        enough = f"{v.seeds_needed} seeds of each would be enough for {_count(v.comparisons, 'declared comparison')}"
+        if v.one_training and v.ranks and not v.paired:
+            enough = f"{_same_parameters(v)}, and count as one run"
+        else:
+            enough = (
+                f"{v.seeds_needed} seeds of each would be enough for {_count(v.comparisons, 'declared comparison')}"
+            )
         lead = f"Not enough seeds to tell {v.a} and {v.b} apart by {title} ({_seeds(v)}{missing}; {enough})"
     elif v.verdict == UNTOLD:
         lead = f"No difference between {v.a} and {v.b} can be told by {title} ({_seeds(v)}{missing})"
@@ -150,8 +166,11 @@ def sentence(verdict: Verdict, title: str, digits: int = 2) -> str:
         lead = f"{v.a} ranks better by {title} ({v.better} is better) than {v.b}{where} ({_seeds(v)}{missing})"
     else:
         lead = f"{v.a} has a {v.better} {title} than {v.b} ({_seeds(v)})"
-    test = "sign-flip test" if v.paired else "permutation test"
-    how = f"{'exact' if v.exact else 'random'} {'paired ' if v.paired else ''}{test}"
+    if _by_welch(v):
+        how = f"Welch's test, since {_same_parameters(v)}"
+    else:
+        test = "sign-flip test" if v.paired else "permutation test"
+        how = f"{'exact' if v.exact else 'random'} {'paired ' if v.paired else ''}{test}"
     of = f" of ranks{', diverged seeds last' if any(v.diverged) else ''}" if v.ranks else ""
     holm = f", by Holm {v.p_holm:.2g}" if v.comparisons > 1 else ""
     return f"{lead}: {_effect(v, digits)}; {how}{of}, p = {v.p:.2g}{holm}.{_disagreement(v)}"
@@ -172,20 +191,26 @@ def _check(comparisons: Sequence[Comparison], scores: Mapping, seeds: Mapping) -
                 raise ValueError(f"{c.a} and {c.b} by {c.metric}: scores are one a seed, in the order of {of_a}")
 
 
-def _compared(c: Comparison, scores_a, scores_b, comparisons: int, seed: int) -> tuple[Verdict, float]:
+def _compared(
+    c: Comparison, scores_a, scores_b, alike: Collection[str], comparisons: int, seed: int
+) -> tuple[Verdict, float]:
     """A comparison's verdict before correction, and the test's statistic, above 0 if a leads."""
     a, b = intervals.oriented_pair(scores_a, scores_b, c.better)
     tasks, finite = a.shape[1], (np.isfinite(a), np.isfinite(b))
     ranks = tasks > 1 or not (finite[0].all() and finite[1].all())
+    one_training = tuple(arm for arm, runs in ((c.a, a), (c.b, b)) if arm in alike and len(runs) > 1)
+    of_order = 1.0 if ranks else intervals.welch_p(scores_a, scores_b, paired=c.paired)
     if c.paired:
         differences = _signed_ranks(a, b) if ranks else a - b
         test, lead = permutations.sign_flip_test(differences.ravel(), seed=seed), differences.mean()
+    elif one_training and not ranks:
+        test, lead = permutations.PValue(of_order, exact=False), a.mean() - b.mean()
     else:
-        tested_a, tested_b = _ranks(a, b) if ranks else (a, b)
+        tested_a, tested_b = _ranks(*_replicas(c, a, b, one_training)) if ranks else (a, b)
         test, lead = permutations.permutation_test(tested_a, tested_b, seed=seed), tested_a.mean() - tested_b.mean()
     nan = float("nan")
     means, difference, hedges_g = (None, None), (nan, nan, nan), nan
-    p_order = test.p if ranks else max(test.p, intervals.welch_p(scores_a, scores_b, paired=c.paired))
+    p_order = test.p if ranks else max(test.p, of_order)
     if tasks > 1:
         probability = intervals.probability_of_improvement(scores_a, scores_b, c.better, seed=seed)[:3]
     else:
@@ -211,6 +236,7 @@ def _compared(c: Comparison, scores_a, scores_b, comparisons: int, seed: int) ->
         probability=probability,
         probability_low=probability_low,
         probability_high=probability_high,
+        one_training=one_training,
         ranks=ranks,
         exact=test.exact,
         p=test.p,
@@ -220,7 +246,19 @@ def _compared(c: Comparison, scores_a, scores_b, comparisons: int, seed: int) ->
         seeds_needed=permutations.seeds_needed(comparisons, paired=c.paired, tasks=tasks, level=LEVEL),
         verdict=UNTOLD,
     )
+    if _by_welch(verdict):
+        verdict = verdict._replace(seeds_needed=2)
     return verdict, float(lead)
+
+
+def _replicas(c: Comparison, a: np.ndarray, b: np.ndarray, one_training: Collection[str]) -> list[np.ndarray]:
+    """Scores of both arms, [runs, tasks], of which an arm of one training has one run: the mean of its seeds."""
+    return [runs.mean(axis=0, keepdims=True) if arm in one_training else runs for arm, runs in ((c.a, a), (c.b, b))]
+
+
+def _by_welch(v: Verdict) -> bool:
+    """Whether Welch's test alone decides."""
+    return bool(v.one_training) and not v.ranks and not v.paired
 
 
 def _too_few(seeds: tuple[int, int], comparisons: int, paired: bool, tasks: int) -> bool:
@@ -229,7 +267,13 @@ def _too_few(seeds: tuple[int, int], comparisons: int, paired: bool, tasks: int)
 
 
 def _verdict(result: Verdict, lead: float, p_holm: float, p_order: float) -> str:
-    if _too_few(result.seeds, result.comparisons, result.paired, result.tasks):
+    if _by_welch(result):
+        too_few = min(result.seeds) < result.seeds_needed
+    else:
+        one_run = () if result.paired else result.one_training
+        a, b = (1 if arm in one_run else n for arm, n in zip((result.a, result.b), result.seeds, strict=True))
+        too_few = _too_few((a, b), result.comparisons, result.paired, result.tasks)
+    if too_few:
         return TOO_FEW
     if p_holm > LEVEL:
         return UNTOLD
@@ -283,6 +327,10 @@ def _exchanged(v: Verdict) -> Verdict:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _same_parameters(v: Verdict) -> str:
+    return f"all seeds of {' and of '.join(v.one_training)} trained the same parameters"
 
 
 def _disagreement(v: Verdict) -> str:

@@ -26,7 +26,7 @@ EXPERIMENT = '''
 
 What for: the test.
 """
-from jaxgen.comparison import Arm, Experiment
+from jaxgen.comparison import Arm, Comparison, Experiment
 from jaxgen.training import Settings
 
 bits = {"likelihood": "bernoulli"}
@@ -38,6 +38,7 @@ experiment = Experiment(
         "latent": Arm("vae", {"network": "mlp", "hidden": (32,), "latent_dim": 3, "learning_rate": 3e-3, **bits}),
         "game": Arm("gan", {"latent_dim": 5, "generator_units": 16, "discriminator_units": 8, "pieces": 2}),
     },
+    comparisons=(Comparison("latent", "counts", "log_prob_binary"), Comparison("latent", "game", "fd")),
 )
 '''
 
@@ -47,7 +48,7 @@ ONE_ARM = """
 import dataclasses
 from jaxgen.comparison import Scoring
 arms = {"latent": experiment.arms["latent"]}
-experiment = dataclasses.replace(experiment, arms=arms, scoring=Scoring(metrics=("log_prob",)))
+experiment = dataclasses.replace(experiment, arms=arms, comparisons=(), scoring=Scoring(metrics=("log_prob",)))
 """
 
 
@@ -104,6 +105,13 @@ def test_nulls_frame_the_models(compared):
 def test_untrained_naive_bayes_is_a_fair_coin(compared):
     values = by_name(table(compared[1]))["counts, untrained"]["values"]["log_prob_binary"]
     np.testing.assert_allclose(values, -64 * np.log(2), rtol=1e-5)
+
+
+def test_seeds_that_count_the_same_are_no_replicas(compared):
+    """Two seeds are too few for a permutation test, not for Welch's."""
+    counts, game = (verdict["sentence"] for verdict in compared[1]["verdicts"])
+    assert "Welch's test, since all seeds of counts trained the same parameters" in counts
+    assert game.startswith("Not enough seeds to tell latent and game apart by FD-digits (2 seeds each;")
 
 
 def test_judge_and_extractor_differ_and_are_good(compared):
@@ -258,7 +266,12 @@ def test_an_arm_is_compared_with_a_column_of_its_own_by_pairs_of_seeds():
     chosen = Experiment("Meshes", dict.fromkeys(("small", "large"), Arm("meshvae")), settings, comparisons=comparisons)
     errors, of_pca = np.linspace(1, 2, 9), {"small": 3.0, "large": 2.5}
     rows = [
-        {"kind": "trained", "name": arm, "values": {"vertex_error": [*errors], "vertex_error_pca": [pca] * 9}}
+        {
+            "kind": "trained",
+            "name": arm,
+            "values": {"vertex_error": [*errors], "vertex_error_pca": [pca] * 9},
+            "digests": {str(seed): f"{arm} {seed}" for seed in range(9)},
+        }
         for arm, pca in of_pca.items()
     ]
     titles = [{"key": "vertex_error", "title": "vertex error"}]

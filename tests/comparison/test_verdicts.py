@@ -15,10 +15,11 @@ def normal(seed, *shape):
     return np.random.default_rng(seed).normal(size=shape)
 
 
-def verdict(a, b, better="lower", paired=False):
+def verdict(a, b, better="lower", paired=False, one_training=()):
     """Verdict on two arms alone."""
     seeds = {"vae": range(len(a)), "dcgan": range(len(b))}
-    [only] = verdicts([Comparison("vae", "dcgan", "fd", better, paired)], {"fd": {"vae": a, "dcgan": b}}, seeds)
+    question = Comparison("vae", "dcgan", "fd", better, paired)
+    [only] = verdicts([question], {"fd": {"vae": a, "dcgan": b}}, seeds, one_training)
     return only
 
 
@@ -407,6 +408,43 @@ def test_arms_without_spread():
     assert v.p_order == pytest.approx(max(2 / 252, scipy.stats.ttest_1samp(apart, 3).pvalue), rel=1e-12)
     assert verdict(same, [4.0] * 5).p_order == 2 / 252
     assert verdict(same, same).p_order == 1
+
+
+def test_seeds_of_one_training_are_no_replicas():
+    """Welch's test alone compares their means; in ranks they are one run."""
+    same, sampled, apart = [3.0] * 5, [3.1, 2.9, 3.0, 3.2, 2.8], [1.0, 2.0, 2.5, 2.0, 1.5]
+    of_sampled = scipy.stats.ttest_ind(sampled, apart, equal_var=False)
+    for vae, test in ((same, scipy.stats.ttest_1samp(apart, 3)), (sampled, of_sampled)):
+        v = verdict(vae, apart, "higher", one_training=["vae"])
+        assert v.p == v.p_order == pytest.approx(test.pvalue, rel=1e-12)
+        assert (v.verdict, v.exact, v.one_training) == ("better", False, ("vae",))
+        assert "Welch's test, since all seeds of vae trained the same parameters, p = " in sentence(v, "IS")
+    assert verdict(same, [3.0, 1, 4, 2, 4], one_training=["vae"]).verdict == "no difference can be told"
+    assert verdict(same, same, one_training=["vae", "dcgan"]).verdict == "no difference can be told"
+    both = verdict(same, [4.0] * 5, one_training=["vae", "dcgan"])
+    assert (both.verdict, both.p) == ("better", 0)
+    assert "all seeds of vae and of dcgan trained the same parameters" in sentence(both, "FD")
+    # three seeds, too few for a permutation test, are enough; one is not
+    assert verdict([3.0] * 3, [1.0, 1.2, 1.1], "higher", one_training=["vae"]).verdict == "better"
+    alone = verdict([3.0] * 3, [1.0], "higher", one_training=["vae"])
+    assert (alone.verdict, alone.seeds_needed) == ("not enough seeds to tell", 2)
+    # of five with one diverged, one run against five cannot be told
+    lost = verdict(same, [*apart[:4], None], "higher", one_training=["vae"])
+    assert lost.verdict == "not enough seeds to tell"
+    assert lost.p == pytest.approx(2 / 6, rel=1e-12)
+    assert "all seeds of vae trained the same parameters, and count as one run" in sentence(lost, "IS")
+    # pairs: the differences are as independent as the other arm's seeds
+    assert verdict(same, apart, "higher", True, ["vae"]).p == verdict(same, apart, "higher", True).p == 2 / 32
+
+
+def test_size_with_an_arm_of_one_training():
+    """Its value is a constant: equal means are found different no more often than the level says."""
+    rng = np.random.default_rng(14)
+    rejected = sum(
+        verdict([1.0] * 5, 1 + rng.normal(size=5), one_training=["vae"]).verdict != "no difference can be told"
+        for _ in range(1_000)
+    )
+    assert no_more_than(0.05, 1_000) >= rejected >= scipy.stats.binom.ppf(0.001, 1_000, 0.05)
 
 
 # All of them
