@@ -225,7 +225,6 @@ def _whole(baseline: list[float | None]) -> list[float | None]:
 def _answers(chosen: Experiment, tables: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The verdict of every declared comparison."""
     asked, scores, titles = [], {}, {}
-    alike = {name for name in chosen.arms if all(_one_training(table, name) for table in tables)}
     for question in chosen.comparisons:
         over = [table for table in tables if question.dataset in (None, table["label"])]
         key = question.metric if question.dataset is None else f"{question.metric} on {question.dataset}"
@@ -238,6 +237,7 @@ def _answers(chosen: Experiment, tables: list[dict[str, Any]]) -> list[dict[str,
         titles[key] = " and ".join(sorted(named)) + (f" on {question.dataset}" if question.dataset else "")
     if not asked:
         return []
+    alike = {name for name in chosen.arms if all(_one_training(table, name) for table in tables)}
     seeds = dict.fromkeys((name for each in scores.values() for name in each), chosen.settings.seeds)
     found = verdicts.verdicts(asked, scores, seeds, alike)
     return [

@@ -30,6 +30,10 @@ SPACES = {
 }
 """Map from space to the examples of its log-likelihoods."""
 
+NOT_DEQUANTIZED = (
+    "a density of levels that are not dequantized, which grows without bound as a model concentrates on them"
+)
+
 SHORT = {"binary": "bits", "uint8": "levels", "continuous": "density"}
 
 SHARE = (0.0, 1.0)
@@ -62,6 +66,7 @@ class Column(NamedTuple):
     digits: int = 3  # printed decimals
     bounds: tuple[float | None, float | None] = (None, None)  # smallest and largest possible value
     rate: bool = False  # each seed scores 1 or 0, so the mean is a share of the seeds
+    unlike: str = ""  # reason why scores of two models are not compared; "" if they are
 
 
 class Family(NamedTuple):
@@ -233,7 +238,8 @@ def _by_space(key: str, title: str, note: str, better: Literal["lower", "higher"
     columns = []
     for space, about in SPACES.items():
         named = title.replace("SPACE", space).replace("SHORT", SHORT[space])
-        columns.append(Column(f"{key}_{space}", named, note.replace("SPACE", about), better, digits))
+        unlike = NOT_DEQUANTIZED if space == "continuous" else ""
+        columns.append(Column(f"{key}_{space}", named, note.replace("SPACE", about), better, digits, unlike=unlike))
     return tuple(columns)
 
 

@@ -43,6 +43,13 @@ def written(path, changes):
         ("datasets={'a': 'mnist'}", "dataset 'a' takes a dict of the settings that differ on it"),
         ("datasets={'a': {'image_sise': 16}}", "dataset 'a' has no field 'image_sise': did you mean image_size?"),
         ("datasets={'a': {'seeds': (5,)}}", "dataset 'a' has seeds of its own"),
+        *(
+            (
+                f"comparisons=(Comparison('one', 'two', '{key}_continuous'),)",
+                f"comparison 1 is by {key}_continuous, a density of levels that are not dequantized, which grows",
+            )
+            for key in ("log_prob", "iwae", "ais")
+        ),
         ("checkpoint='best'", "checkpoint is by 'best', no column of the table; there are fd, "),
         ("checkpoint='rate'", "checkpoint is by rate, of which neither more nor less is better"),
         ("comparisons=[('one', 'two', 'fd')]", "comparison 1 is no Comparison(a, b, metric)"),
