@@ -24,27 +24,36 @@ MOST = Settings().log_every
 """Steps in one dispatch of the chunk program, the default of a jaxgen run."""
 
 
+CLASSES = 10
+
+
 class Data(NamedTuple):
-    """Noise images, and the batches of them that the steps cycle through."""
+    """Noise images with random labels, and the batches of them that the steps cycle through."""
 
     images: np.ndarray  # uint8 [examples, size, size, channels]
+    labels: np.ndarray  # int32 [examples]
     indices: np.ndarray  # int32 [MOST, batch]
     spec: Spec
-    arrays: dict[str, Array]  # the images, on the device
+    arrays: dict[str, Array]  # the images and labels, on the device
     rows: list[Array]  # the indices, on the device
     weight: Array  # float32 [batch], all ones
 
 
 def made_up(examples: int, size: int, channels: int, batch: int, precision: str = "float32") -> Data:
-    """Draws uniform noise images and batches of them from a fixed seed."""
+    """Draws uniform noise images, labels of 10 classes, and batches of them, from a fixed seed."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (examples, size, size, channels), dtype=np.uint8)
     indices = rng.integers(0, examples, (MOST, batch), dtype=np.int32)
-    entries = {"image": jax.ShapeDtypeStruct(images.shape[1:], images.dtype)}
+    labels = rng.integers(0, CLASSES, examples, dtype=np.int32)
+    entries = {
+        "image": jax.ShapeDtypeStruct(images.shape[1:], images.dtype),
+        "label": jax.ShapeDtypeStruct((), labels.dtype),
+    }
     mean = images.mean(0, dtype=np.float64) / 255
     # As if binarized: the VAE's likelihood is of bits, as PyTorch's is.
-    spec = Spec(entries, examples, mean=mean, binary=True, batch_size=batch, compute_dtype=jnp.dtype(precision))
-    return Data(images, indices, spec, {"image": jnp.asarray(images)}, list(jnp.asarray(indices)), jnp.ones(batch))
+    spec = Spec(entries, examples, CLASSES, mean, binary=True, batch_size=batch, compute_dtype=jnp.dtype(precision))
+    arrays = {"image": jnp.asarray(images), "label": jnp.asarray(labels)}
+    return Data(images, labels, indices, spec, arrays, list(jnp.asarray(indices)), jnp.ones(batch))
 
 
 class Training(NamedTuple):

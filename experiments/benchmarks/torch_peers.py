@@ -1,6 +1,6 @@
 """jaxgen's models in PyTorch, written for speed: the same networks, losses, passes and optimizers.
 
-DCGAN and VAE are here, autoregressive models in `torch_autoregressive`, TransGAN in `torch_transgan`.
+DCGAN, the dense GAN and the VAE are here; the others in `torch_classifier`, `torch_autoregressive`, `torch_transgan`.
 
 A step gathers its batch from uint8 images in memory, draws its noise, and never waits for the device. D's weight
 gradients are skipped in G's update. BatchNorm's running averages, which no training step reads, differ from jaxgen's in
@@ -9,6 +9,7 @@ two details: PyTorch's variances are unbiased, and D's averages also move in G's
 Layers have the names of Flax's parameters, so that `load` finds them.
 """
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
@@ -24,7 +25,7 @@ from jaxgen.errors import UserError
 from jaxgen.model import BINARY_THRESHOLD, PyTree
 from jaxgen.nn.image import pyramid
 
-from . import torch_autoregressive, torch_transgan
+from . import torch_autoregressive, torch_classifier, torch_transgan
 from .contenders import Data
 from .timing import Contender
 
@@ -146,6 +147,35 @@ def discriminator(config: Any, image_shape: tuple[int, int, int]) -> nn.Module:
     return nn.Sequential(layers | {"vector": Vector(), "Dense_0": nn.Linear(height * width * channels, 1)})
 
 
+class DenseGenerator(nn.Module):
+    """G of the dense GAN, from uniform z to images in (0, 1), flat in Flax's order."""
+
+    def __init__(self, config: Any, image_shape: tuple[int, int, int]):
+        super().__init__()
+        layers, units = OrderedDict(), config.latent_dim
+        for n in range(config.generator_layers):
+            layers[f"Dense_{n}"] = nn.Linear(units, config.generator_units)
+            layers[f"relu_{n}"] = nn.ReLU(inplace=True)
+            units = config.generator_units
+        layers[f"Dense_{config.generator_layers}"] = nn.Linear(units, math.prod(image_shape), bias=False)
+        self.layers = nn.Sequential(layers)
+        self.marginals = nn.Parameter(torch.empty(image_shape))
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Maps z [batch, latent_dim], in (-1, 1), to [batch, height * width * channels]."""
+        return torch.sigmoid(self.layers(z * 3**0.5).float() + self.marginals.flatten())
+
+
+def dense_discriminator(config: Any, image_shape: tuple[int, int, int]) -> nn.Module:
+    """Makes D of the dense GAN, from flat images to logits [batch, 1]."""
+    layers, units = OrderedDict(), math.prod(image_shape)
+    for n in range(config.discriminator_layers):
+        layers[f"Dense_{n}"] = nn.Linear(units, config.discriminator_units)
+        layers[f"relu_{n}"] = nn.ReLU(inplace=True)
+        units = config.discriminator_units
+    return nn.Sequential(layers | {f"Dense_{config.discriminator_layers}": nn.Linear(units, 1)})
+
+
 def load(nets: dict[str, nn.Module], params: PyTree) -> None:
     """Copies jaxgen's parameters, {net: {layer: {"kernel", "bias", "scale", ...}}} or deeper, into the networks."""
     for name, net in nets.items():
@@ -189,7 +219,8 @@ def peer(model: str, config: Any, data: Data, params: PyTree, layout: str, *, co
     """Makes a model with jaxgen's config and parameters on JAX's device; autocasts to bfloat16 if the spec asks for it.
 
     Args:
-        model: dcgan or transgan (without augmentation); vae, pixelcnn or transformer, with binary pixels.
+        model: dcgan or transgan (without augmentation); gan (Adam, ReLU, no dropout); classifier (resnet without label
+            smoothing or l2); vae, pixelcnn or transformer, with binary pixels.
         config: jaxgen's Config of that model; of transgan `sized`.
         data: the images and their spec.
         params: parameters of one seed's jaxgen state.
@@ -201,9 +232,16 @@ def peer(model: str, config: Any, data: Data, params: PyTree, layout: str, *, co
     if model in AUTOREGRESSIVE:
         nets, make_step = torch_autoregressive.nets(model, config, shape), torch_autoregressive.step
         params = {"network": params}
+    elif model == "classifier":
+        nets = {"network": torch_classifier.ResNet(config, shape[-1], data.spec.num_classes)}
+        make_step, params = (
+            torch_classifier.step(torch.from_numpy(data.labels).to(on, torch.int64)),
+            {"network": params},
+        )
     else:
         make_nets, make_step = {
             "dcgan": (_dcgan_nets, _dcgan_step),
+            "gan": (_gan_nets, _gan_step),
             "vae": (_vae_nets, _vae_step),
             "transgan": (torch_transgan.nets, torch_transgan.step),
         }[model]
@@ -250,12 +288,30 @@ def _dcgan_nets(config: Any, image_shape: tuple[int, int, int], layout: torch.me
 
 
 def _dcgan_step(config: Any, nets: dict[str, nn.Module], batch: Callable, autocast: Callable) -> Step:
+    rates = config.generator_learning_rate, config.discriminator_learning_rate
+    return _adversarial_step(config, nets, lambda indices: batch(indices) / 127.5 - 1, autocast, rates)
+
+
+def _gan_nets(config: Any, image_shape: tuple[int, int, int], layout: torch.memory_format) -> dict[str, nn.Module]:
+    return {"generator": DenseGenerator(config, image_shape), "discriminator": dense_discriminator(config, image_shape)}
+
+
+def _gan_step(config: Any, nets: dict[str, nn.Module], batch: Callable, autocast: Callable) -> Step:
+    def real(indices):
+        return batch(indices).permute(0, 2, 3, 1).flatten(1) / 255
+
+    return _adversarial_step(config, nets, real, autocast, (config.learning_rate or 2e-4,) * 2)
+
+
+def _adversarial_step(
+    config: Any, nets: dict[str, nn.Module], batch: Callable, autocast: Callable, rates: tuple[float, float]
+) -> Step:
+    """Step of a non-saturating game: D's turn, then G's; `batch` gives real images in G's range."""
     G, D = nets["generator"], nets["discriminator"]
-    g_adam = _adam(G, config.generator_learning_rate, config.beta1)
-    d_adam = _adam(D, config.discriminator_learning_rate, config.beta1)
+    g_adam, d_adam = (_adam(net, rate, config.beta1) for net, rate in zip((G, D), rates, strict=True))
 
     def step(indices, noise=None):
-        real = batch(indices) / 127.5 - 1
+        real = batch(indices)
         z = real.new_empty(len(real), config.latent_dim).uniform_(-1, 1) if noise is None else noise
         with autocast():
             fake = G(z)

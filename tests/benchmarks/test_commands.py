@@ -16,6 +16,7 @@ from jaxgen.experiments.benchmarks import (
     meshes,
     pipeline,
     sampling,
+    scaling,
     seeds,
     start,
     timing,
@@ -189,6 +190,42 @@ def test_convolutions(measured, monkeypatch):
         assert contender["gflop_a_second"] == pytest.approx(4 * one / contender["median"])
 
 
+def test_rows_of_the_scaling_change_one_size():
+    for model, scale in scaling.SCALES.items():
+        first, *others = scaling.rows(model)
+        assert first == scale.middle
+        assert all(sum(a != b for a, b in zip(row, first, strict=True)) == 1 for row in others)
+        assert {row.batch for row in others} | {first.batch} == set(scale.batch)
+    assert scaling.rows("vae", 1) == [
+        (64, 64, 64),
+        (16, 64, 64),
+        (64, 16, 64),
+        (64, 32, 64),
+        (64, 64, 16),
+        (64, 64, 32),
+    ]
+
+
+def test_scaling(measured, monkeypatch, tmp_path):
+    pytest.importorskip("torch", reason="PyTorch comes with the extra bench")
+    pytest.importorskip("matplotlib", reason="matplotlib comes with the extra notebook")
+    tiny = scaling.Scale(scaling.Sizes(4, 8, 4), (4,), (8, 16), (4,))
+    monkeypatch.setattr(scaling, "SCALES", {"gan": tiny, "classifier": tiny})
+    figure = tmp_path / "ratios.png"
+    result = measured(scaling, "--models", "gan", "classifier", "--rounds", "2", "--figure", str(figure))
+    assert [(row["model"], row["image_size"]) for row in result["rows"]] == [
+        ("gan", 8), ("gan", 16), ("classifier", 8), ("classifier", 16),
+    ]  # fmt: skip
+    for row in result["rows"]:
+        assert set(row["contenders"]) == {"jaxgen", "torch contiguous", "torch channels_last"}
+        theirs, ours = (row["contenders"][name]["seconds_a_step"] for name in (row["peer"], "jaxgen"))
+        assert row["ratio"] == pytest.approx(np.median(np.divide(theirs, ours)))
+        assert row["contenders"][row["peer"]]["median"] == min(
+            each["median"] for name, each in row["contenders"].items() if name != "jaxgen"
+        )
+    assert figure.read_bytes().startswith(b"\x89PNG")
+
+
 @pytest.mark.parametrize(
     ("commit", "words"), [("0123456789+", "of 0123456 with changes"), (None, "of no commit"), ("0123456789", "above 0")]
 )
@@ -342,6 +379,8 @@ def test_start(measured):
         (train_step, ["--precision", "float16"], "Expected one of ('float32', 'bfloat16')"),
         (convolutions, ["--layers", "dcgan-64-9"], "layers must be of dcgan-64-1, dcgan-64-2"),
         (convolutions, ["--batch", "0"], "batch must be above 0"),
+        (scaling, ["--models", "dcgna"], "models must be of dcgan, vae, classifier, gan, not dcgna"),
+        (scaling, ["--rounds", "0"], "rounds must be above 0"),
         (seeds, ["--seeds", "0"], "seeds must be above 0"),
         (seeds, ["--model", "vae", "--image-size", "18"], "vae cannot make images of 18x18"),
         (pipeline, ["--features", "0"], "features must be above 0"),

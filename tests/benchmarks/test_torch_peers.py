@@ -46,6 +46,38 @@ def test_a_step_is_jaxgens(name, size, precision, untrained):
         assert apart.max() <= 2.01 * rate
 
 
+DENSE = {"optimizer": "adam", "pieces": 1, "dropout": 0.0, "generator_units": 12, "discriminator_units": 10}
+"""Config of a dense GAN whose layers PyTorch has."""
+
+
+@pytest.mark.parametrize("name", ["gan", "classifier"])
+def test_steps_of_dense_gans_and_resnets_are_jaxgens(name, untrained):
+    """Metrics and parameters of a step in float32, at a size that pooling halves twice."""
+    module, data = models.load(name), contenders.made_up(32, 8, 3, 8)
+    config = module.Config(**DENSE) if name == "gan" else module.Config(network="resnet", features=4, blocks=2)
+    training = untrained(module.make(config, data.spec), data)
+    key, state, _, row, _ = training.operands
+    before = jax.device_get(state.params)
+    after, expected = jax.device_get(contenders.one_step(training.phase)(*training.operands))
+    z = noise("dcgan", jax.random.fold_in(key, 0), (8, config.latent_dim)) if name == "gan" else ()
+    rate = config.learning_rate or 2e-4
+
+    def made(params, layout):
+        return torch_peers.peer(name, config, data, params, layout)
+
+    for layout in torch_peers.FORMATS:
+        peer = made(before, layout)
+        metrics = peer.step(torch.from_numpy(np.array(row, np.int64)), torch.from_numpy(np.array(z)))
+        assert metrics.keys() >= {metric for metric in expected if "loss" in metric or metric == "accuracy"}
+        for metric, value in metrics.items():
+            np.testing.assert_allclose(float(value), expected[metric], rtol=1e-4, err_msg=metric)
+        there, here = made(after.params, layout), made(before, layout)
+        assert np.median(distances(peer.nets, here.nets)) == pytest.approx(rate, rel=0.02)
+        apart = distances(peer.nets, there.nets)
+        assert np.quantile(apart, 0.99) < 0.02 * rate
+        assert apart.max() <= 2.01 * rate
+
+
 SMALL = {
     "pixelcnn": {"features": 4, "layers": 2, "head_features": 3},
     "transformer": {"dim": 8, "heads": 2, "layers": 2},

@@ -1,0 +1,190 @@
+"""Speed of jaxgen's training steps against PyTorch's, by batch, image size and width.
+
+    python -m experiments.benchmarks.scaling --out scaling.json --figure scaling.png
+
+jaxgen's steps run in the chunk program of the training loop; PyTorch's are eager, in the faster of its two memory
+formats. From each model's own middle, one of batch, image size and features is changed at a time. The figure needs
+matplotlib, which comes with `pip install ".[notebook]"`.
+"""
+
+import gc
+import importlib.util
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from jaxgen.errors import UserError, check_positive
+from jaxgen.files import check_writable
+
+from . import timing
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+LEAST = 1.5
+"""Approximate minimum seconds of a timed call: there are many rows."""
+
+VARIED = ("batch", "image_size", "features")
+
+
+class Sizes(NamedTuple):
+    """What a row is of."""
+
+    batch: int  # images a step
+    image_size: int  # pixels a side
+    features: int  # channels of the largest map; a sixteenth of a dense layer's units
+
+
+class Scale(NamedTuple):
+    """A model's middle, and the values that each of its sizes takes, the others being the middle's."""
+
+    middle: Sizes
+    batch: tuple[int, ...] = (16, 64, 256)
+    image_size: tuple[int, ...] = (16, 32, 64, 128)
+    features: tuple[int, ...] = (16, 32, 64, 128)
+
+
+SCALES = {
+    "dcgan": Scale(Sizes(64, 64, 64)),
+    "vae": Scale(Sizes(64, 64, 64)),
+    "classifier": Scale(Sizes(64, 32, 16), image_size=(16, 32, 64), features=(16, 32, 64)),
+    "gan": Scale(Sizes(64, 32, 64)),
+}
+"""Map from model to its sizes. The classifier is a ResNet of 20 layers, the GAN of dense layers of ReLU."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Time training steps beside PyTorch's over batches, image sizes and widths."""
+
+    models: tuple[str, ...] = tuple(SCALES)  # of those in SCALES
+    largest: float | None = None  # multiple of the middle's sizes beyond which a row is left out
+    channels: int = 3  # channels of the images
+    rounds: int = 5  # each times every contender of a row once
+    figure: str | None = None  # PNG file of the ratios
+
+
+def rows(model: str, largest: float | None = None) -> list[Sizes]:
+    """A model's rows: its middle, then one size changed at a time."""
+    middle, *values = SCALES[model]
+    changed = [
+        middle._replace(**{name: value})
+        for name, each in zip(VARIED, values, strict=True)
+        for value in each
+        if largest is None or value <= largest * getattr(middle, name)
+    ]
+    return list(dict.fromkeys([middle, *changed]))
+
+
+def measure(options: Options) -> dict[str, Any]:
+    """Returns the timings of every row. Raises UserError for unknown models, or if a package is missing."""
+    check_positive(options, "channels", "rounds", *(["largest"] if options.largest is not None else []))
+    unknown = [name for name in options.models if name not in SCALES]
+    if unknown or not options.models:
+        raise UserError(f"models must be of {', '.join(SCALES)}, not {', '.join(unknown) or 'none'}")
+    if not importlib.util.find_spec("torch"):
+        raise UserError("scaling needs PyTorch: pip install torch")
+    if options.figure:
+        if not importlib.util.find_spec("matplotlib"):
+            raise UserError("the figure needs matplotlib: pip install 'jaxgen[notebook]'")
+        check_writable(Path(options.figure))
+    found = []
+    for model in options.models:
+        for sizes in rows(model, options.largest):
+            timing.say(f"{model}: " + ", ".join(f"{name} {value}" for name, value in sizes._asdict().items()))
+            found.append({"model": model, **sizes._asdict(), **_timed(model, sizes, options)})
+            gc.collect()
+    if options.figure:
+        draw(found, Path(options.figure))
+    return {"matmul_gflop_a_second": timing.matmul_rate(), "rows": found}
+
+
+def _timed(model: str, sizes: Sizes, options: Options) -> dict[str, Any]:
+    from jaxgen import models
+    from jaxgen.training.engine import axis, chunk_program
+
+    from . import contenders, torch_peers
+
+    data = contenders.made_up(max(512, sizes.batch), sizes.image_size, options.channels, sizes.batch)
+    module = models.load(model)
+    config = module.Config(**_config(model, sizes.features))
+    training = contenders.training(module.make(config, data.spec), data)
+    program = chunk_program(training.phase, axis("auto"), "float32")
+    runs = {"jaxgen": contenders.in_scan(training, program)}
+    for layout in torch_peers.FORMATS:
+        peer = torch_peers.peer(model, config, data, training.operands[1].params, layout)
+        runs[f"torch {layout}"] = torch_peers.contender(peer.step, data.indices)
+    timings = timing.interleaved(runs, options.rounds, least=min(LEAST, timing.LEAST))
+    best = min((name for name in timings if name != "jaxgen"), key=lambda name: timings[name].median)
+    return {
+        "contenders": {name: timed.described() for name, timed in timings.items()},
+        "peer": best,
+        **timing.ratio(timings[best].seconds, timings["jaxgen"].seconds),
+    }
+
+
+def _config(model: str, features: int) -> dict[str, Any]:
+    if model == "classifier":
+        return {"network": "resnet", "features": features}
+    if model == "gan":
+        units = {"generator_units": 16 * features, "discriminator_units": 16 * features}
+        return {"optimizer": "adam", "pieces": 1, "dropout": 0.0, **units}
+    return {"features": features}
+
+
+def draw(found: list[dict[str, Any]], path: Path) -> None:
+    """Draws the ratios of every model, one line for each size that is varied."""
+    import matplotlib
+    import matplotlib.pyplot as plt
+
+    matplotlib.use("agg")
+    names = list(dict.fromkeys(row["model"] for row in found))
+    figure, panels = plt.subplots(
+        1, len(names), figsize=(3.4 * len(names), 3.6), sharey=True, squeeze=False, layout="constrained"
+    )
+    for panel, name in zip(panels[0], names, strict=True):
+        middle = SCALES[name].middle
+        for varied, marker in zip(VARIED, "osD", strict=True):
+            others = [other for other in VARIED if other != varied]
+            line = sorted(
+                (
+                    row
+                    for row in found
+                    if row["model"] == name and all(row[other] == getattr(middle, other) for other in others)
+                ),
+                key=lambda row: row[varied],
+            )
+            ratios = [row["ratio"] for row in line]
+            spread = [[row["ratio"] - row["low"] for row in line], [row["high"] - row["ratio"] for row in line]]
+            values = [row[varied] for row in line]
+            panel.errorbar(values, ratios, spread, marker=marker, capsize=2, label=varied.replace("_", " "))
+        panel.axhline(1, color="gray", linestyle=":")
+        panel.set_xscale("log", base=2)
+        panel.xaxis.set_major_formatter("{x:.0f}")
+        panel.set_title(name)
+        panel.set_xlabel(f"one of batch {middle.batch}, size {middle.image_size}, features {middle.features}")
+    panels[0, 0].set_ylabel("times as fast as PyTorch")
+    panels[0, 0].legend()
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def shown(result: dict[str, Any]) -> "RenderableType":
+    """Formats the ratios as a table, one row for each model and size."""
+    from rich.table import Table
+
+    table = Table(
+        "model", "batch", "image", "features", "ms a step", "PyTorch", "times as fast", "rounds",
+        title="jaxgen in scan against PyTorch's faster format: over 1 where jaxgen is faster",
+    )  # fmt: skip
+    for row in result["rows"]:
+        ours, theirs = (1e3 * row["contenders"][name]["median"] for name in ("jaxgen", row["peer"]))
+        sizes = [str(row[name]) for name in VARIED]
+        spread = f"{row['low']:.2f} to {row['high']:.2f}"
+        table.add_row(row["model"], *sizes, f"{ours:.4g}", f"{theirs:.4g}", f"{row['ratio']:.2f}", spread)
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(timing.main("scaling", Options, measure, shown))
