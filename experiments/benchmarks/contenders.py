@@ -157,6 +157,12 @@ def _scanned(training: Training) -> tuple[Callable, tuple]:
     return program, (keys, state, alive, data.arrays, data.indices, weights, None, np.int32(MOST))
 
 
+def temporaries(training: Training) -> int:
+    """Bytes that the chunk program's allocation holds beside its arguments and results."""
+    program, operands = _scanned(training)
+    return program.trace(*operands).lower().compile().memory_analysis().temp_size_in_bytes
+
+
 PROGRAMS = {
     "jitted": lambda training: (one_step(training.phase), training.operands),
     "in scan": _scanned,

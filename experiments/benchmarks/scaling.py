@@ -108,7 +108,7 @@ def _timed(model: str, sizes: Sizes, options: Options) -> dict[str, Any]:
 
     data = contenders.made_up(max(512, sizes.batch), sizes.image_size, options.channels, sizes.batch)
     module = models.load(model)
-    config = module.Config(**_config(model, sizes.features))
+    config = module.Config(**config_of(model, sizes.features))
     training = contenders.training(module.make(config, data.spec), data)
     program = chunk_program(training.phase, axis("auto"), "float32")
     runs = {"jaxgen": contenders.in_scan(training, program)}
@@ -124,7 +124,8 @@ def _timed(model: str, sizes: Sizes, options: Options) -> dict[str, Any]:
     }
 
 
-def _config(model: str, features: int) -> dict[str, Any]:
+def config_of(model: str, features: int) -> dict[str, Any]:
+    """Fields of a model's Config for a width, that PyTorch's network has too."""
     if model == "classifier":
         return {"network": "resnet", "features": features}
     if model == "gan":

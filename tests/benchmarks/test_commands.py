@@ -13,6 +13,7 @@ import pytest
 from jaxgen.experiments.benchmarks import (
     checkpoints,
     convolutions,
+    memory,
     meshes,
     pipeline,
     sampling,
@@ -188,6 +189,28 @@ def test_convolutions(measured, monkeypatch):
         size, kernel, stride, channels, features = small[name.split()[0]]
         one = 2e-9 * 8 * math.ceil(size / stride) ** 2 * kernel**2 * channels * features
         assert contender["gflop_a_second"] == pytest.approx(4 * one / contender["median"])
+
+
+@pytest.mark.slow
+def test_memory(call):
+    """An image size that doubles takes more of it; a fault of a contender is one line."""
+    pytest.importorskip("torch", reason="PyTorch comes with the extra bench")
+    small = ["--model", "vae", "--image-size", "16", "--features", "128", "--steps", "1", "--json"]
+    found = []
+    for size in ("16", "64"):
+        status, out, err = call(memory, *small, "--image-size", size)
+        assert status == 0, err
+        found.append(json.loads(out))
+    for few, many in zip(*(result["contenders"].values() for result in found), strict=True):
+        assert 0 < few["bytes"] < many["bytes"]
+    ours, direct, *torch = found[1]["contenders"].values()
+    assert 0 < direct["temporaries"] < ours["temporaries"] < ours["bytes"]
+    assert found[1]["headline"] == {
+        "memory_over_torch": ours["bytes"] / min(each["bytes"] for each in torch),
+        "temporaries_over_direct": ours["temporaries"] / direct["temporaries"],
+    }
+    status, _, err = call(memory, "--image-size", "17")
+    assert (status, err.splitlines()[-1]) == (2, "jaxgen: error: jaxgen: dcgan cannot make images of 17x17")
 
 
 def test_rows_of_the_scaling_change_one_size():
@@ -380,6 +403,7 @@ def test_start(measured):
         (convolutions, ["--layers", "dcgan-64-9"], "layers must be of dcgan-64-1, dcgan-64-2"),
         (convolutions, ["--batch", "0"], "batch must be above 0"),
         (scaling, ["--models", "dcgna"], "models must be of dcgan, vae, classifier, gan, not dcgna"),
+        (memory, ["--steps", "0"], "steps must be above 0"),
         (scaling, ["--rounds", "0"], "rounds must be above 0"),
         (seeds, ["--seeds", "0"], "seeds must be above 0"),
         (seeds, ["--model", "vae", "--image-size", "18"], "vae cannot make images of 18x18"),
