@@ -28,7 +28,8 @@ Measured on a CPU (jax 0.10.2), mean and 95% t interval over the seeds:
     pixelcnnpp_1       -153.3 [-153.6, -153.0], exact 0.980 [0.975, 0.986]  15.9 [13.5, 18.3]
     untrained          -354.9 = -64 log 256 for a softmax
 
-With five seeds, all six comparisons declared below show a difference (Holm-adjusted p 0.048 each).
+With five seeds, all three comparisons declared below show a difference (Holm-adjusted p 0.024 each). Naive Bayes is in
+none: all its seeds count the same, and five seeds of another model are too few to tell from one number.
 """
 
 from jaxgen.comparison import Arm, Comparison, Experiment, Scoring
@@ -53,11 +54,8 @@ experiment = Experiment(
     },
     scoring=Scoring(metrics=("log_prob", "iwae", "accuracy", "fd", "recognized")),
     comparisons=(
-        Comparison("pixelcnn", "naive_bayes", "log_prob_uint8"),
-        Comparison("pixelrnn", "naive_bayes", "log_prob_uint8"),
         Comparison("pixelcnn", "pixelrnn", "log_prob_uint8"),
         Comparison("pixelcnn", "transformer", "log_prob_uint8"),
         Comparison("pixelcnnpp_1", "vae", "log_prob_uint8"),
-        Comparison("pixelcnn", "naive_bayes", "accuracy"),
     ),
 )

@@ -19,9 +19,9 @@ Measured on a CPU (jax 0.10.2), mean and half of the 95% t interval over the see
     vae             98.3 13.4    31.9 3.1   0.636         -858.9 2.6, a bound
     dcgan           29.0 8.6     19.2 1.2   0.796
 
-All three comparisons declared below show a difference (Holm-adjusted p 0.024 each). The judge is sure of none of Naive
-Bayes' samples, whose precision is as high as that of real images all the same: their features are near those of real
-ones.
+Both comparisons declared below show a difference (Holm-adjusted p 0.016 each). Naive Bayes is in none: all its seeds
+count the same, and five seeds of another model are too few to tell from one number. The judge is sure of none of its
+samples, whose precision is as high as that of real images all the same: their features are near those of real ones.
 """
 
 from jaxgen.comparison import Arm, Comparison, Experiment
@@ -38,7 +38,6 @@ experiment = Experiment(
         "dcgan": Arm("dcgan", {"features": 32, "smallest": 2, "latent_dim": 10, "generator_learning_rate": 1e-3}),
     },
     comparisons=(
-        Comparison("vae", "naive_bayes", "fd"),
         Comparison("dcgan", "vae", "fd"),
         Comparison("dcgan", "vae", "sliced_wasserstein"),
     ),

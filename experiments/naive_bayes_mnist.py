@@ -25,10 +25,10 @@ Measured on a CPU (jax 0.10.2), mean and 95% t interval over the seeds:
     gaussian             969 [967, 971]    0.7891        787.9, a density
     untrained           1464 to 1590
 
-All three comparisons of FD-mnist show a difference (Holm-adjusted p 0.024 each).
+The intervals are of the samples alone, as all seeds of an arm count the same; for that reason nothing is tested.
 """
 
-from jaxgen.comparison import Arm, Comparison, Experiment, Scoring
+from jaxgen.comparison import Arm, Experiment, Scoring
 from jaxgen.training import Settings
 
 experiment = Experiment(
@@ -40,9 +40,4 @@ experiment = Experiment(
         "categorical": Arm("naive_bayes", {"likelihood": "categorical", "levels": 16}),
     },
     scoring=Scoring(metrics=("fd", "recognized", "log_prob", "accuracy"), samples=5_000),
-    comparisons=(
-        Comparison("categorical", "bernoulli", "fd"),
-        Comparison("categorical", "gaussian", "fd"),
-        Comparison("bernoulli", "gaussian", "fd"),
-    ),
 )

@@ -281,6 +281,7 @@ def test_every_option_is_one():
         "--model",
         "--batch",
         "--signature",
+        "--figure",
     }
     for page, text in PAGES.items():
         unknown = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*(?![\w_])", text)) - known - others

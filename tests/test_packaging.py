@@ -1,5 +1,6 @@
 """The wheel and the sdist contain everything that is needed, and no more."""
 
+import configparser
 import importlib.metadata
 import re
 import shutil
@@ -19,7 +20,6 @@ WEIGHTS = {
     for name in ("digits", "mnist", "fashion_mnist")
     for role in ("extractor", "judge")
 }
-pytestmark = pytest.mark.slow
 
 
 def modules() -> set[str]:
@@ -27,6 +27,13 @@ def modules() -> set[str]:
     files = [*(ROOT / "jaxgen").rglob("*.py"), *(ROOT / "experiments").rglob("*.py")]
     names = {str(file.relative_to(ROOT)) for file in files}
     return {re.sub("^experiments/", "jaxgen/experiments/", name) for name in names}
+
+
+def test_every_package_is_listed():
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    folders = {str(Path(file).parent).replace("/", ".") for file in modules() if file.endswith("/__init__.py")}
+    assert set(config["options"]["packages"].split()) == folders
 
 
 @pytest.fixture(scope="module")
@@ -73,12 +80,14 @@ def sdist(built):
         yield archive
 
 
+@pytest.mark.slow
 def test_the_wheel_has_every_module_and_the_files_they_read(wheel):
     names = {name for name in wheel.namelist() if ".dist-info/" not in name}
     assert "jaxgen/experiments/digits.py" in names
     assert names == modules() | PAGE | WEIGHTS
 
 
+@pytest.mark.slow
 def test_the_wheel_says_what_it_is(wheel):
     names = {name.partition(".dist-info/")[2]: name for name in wheel.namelist() if ".dist-info/" in name}
     assert wheel.read(names["licenses/LICENSE"]) == (ROOT / "LICENSE").read_bytes()
@@ -96,6 +105,7 @@ def test_the_wheel_says_what_it_is(wheel):
     assert metadata.endswith((ROOT / "README.md").read_text())
 
 
+@pytest.mark.slow
 def test_the_sdist_has_what_the_wheel_is_made_of_and_no_tests(sdist):
     (top,) = {name.partition("/")[0] for name in sdist.getnames()}
     names = {member.name.removeprefix(f"{top}/") for member in sdist.getmembers() if member.isfile()}

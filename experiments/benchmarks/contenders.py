@@ -114,8 +114,9 @@ def jitted(training: Training) -> Contender:
     return run
 
 
-def in_scan(training: Training, program: Callable) -> Contender:
-    """Runs all seeds' steps in the phase's chunk program, as the training loop does."""
+def in_scan(training: Training, program: Callable | None = None) -> Contender:
+    """Runs all seeds' steps in a chunk program, as the training loop does; in its own if none is given."""
+    program = program or chunk_program(training)
     _, keys, state, data = training
     state = jax.tree.map(jnp.copy, state)  # donated
     weights, alive = np.ones(data.indices.shape, np.float32), jnp.ones(len(keys), bool)
@@ -149,23 +150,22 @@ def compilation(trainings: Mapping[str, Training], times: int) -> dict[str, dict
     return seconds
 
 
-def _scanned(training: Training) -> tuple[Callable, tuple]:
-    """Returns a run's chunk program and its operands."""
-    phase, keys, state, data = training
+def chunk_program(training: Training, how: str = "auto") -> Callable:
+    """Returns the program of a run, which takes many steps in one dispatch."""
+    return engine.chunk_program(training.phase, engine.axis(how), str(training.data.spec.compute_dtype))
+
+
+def scanned(training: Training) -> tuple[Callable, tuple]:
+    """Returns a run's chunk program and its operands, of which the state is donated."""
+    _, keys, state, data = training
     weights, alive = np.ones(data.indices.shape, np.float32), jnp.ones(len(keys), bool)
-    program = engine.chunk_program(phase, engine.axis("auto"), str(data.spec.compute_dtype))
-    return program, (keys, state, alive, data.arrays, data.indices, weights, None, np.int32(MOST))
-
-
-def temporaries(training: Training) -> int:
-    """Bytes that the chunk program's allocation holds beside its arguments and results."""
-    program, operands = _scanned(training)
-    return program.trace(*operands).lower().compile().memory_analysis().temp_size_in_bytes
+    operands = (keys, state, alive, data.arrays, data.indices, weights, None, np.int32(MOST))
+    return chunk_program(training), operands
 
 
 PROGRAMS = {
     "jitted": lambda training: (one_step(training.phase), training.operands),
-    "in scan": _scanned,
+    "in scan": scanned,
 }
 
 

@@ -20,7 +20,6 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 from jaxgen.errors import UserError, check_positive
@@ -206,12 +205,12 @@ def measured(name: str, options: Options) -> dict[str, Any]:
     metric = contender.load(options)
     real = features(options.reference_real if contender.smaller else options.real, options.dimensions, 1, 1.0)
     fake = features(options.fake, options.dimensions, 2, 0.9)
-    before = _peak_gib()
+    before = timing.peak_bytes() / 2**30
     with contextlib.redirect_stdout(sys.stderr):  # prdc prints; the JSON goes to stdout
         start = time.perf_counter()
         scores = metric(real, fake)
         seconds = time.perf_counter() - start
-    return {"seconds": seconds, "before_gib": before, "peak_gib": _peak_gib(), "scores": scores}
+    return {"seconds": seconds, "before_gib": before, "peak_gib": timing.peak_bytes() / 2**30, "scores": scores}
 
 
 def features(num: int, dimensions: int, seed: int, spread: float) -> "np.ndarray":
@@ -222,17 +221,6 @@ def features(num: int, dimensions: int, seed: int, spread: float) -> "np.ndarray
     directions = np.float32(spread / LATENT**0.5) * mixing.standard_normal((LATENT, dimensions), np.float32)
     mixed = latents.standard_normal((num, LATENT), np.float32) @ directions
     return np.maximum(mixed, 0, out=mixed)
-
-
-def _peak_gib() -> float:
-    """Returns this process's peak resident memory; not ru_maxrss on Linux, which includes the parent process's."""
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:  # macOS, whose ru_maxrss is in bytes
-        import resource
-
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**30
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 2**20  # in KiB
 
 
 def described(runs: list[dict[str, Any]]) -> dict[str, Any]:

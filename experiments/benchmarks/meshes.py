@@ -5,7 +5,6 @@
 The meshes are bars of finer rings. Memory is the largest that the process has held up to the end of each part.
 """
 
-import resource
 import sys
 import time
 from dataclasses import dataclass
@@ -56,7 +55,7 @@ def measure(options: Options) -> dict[str, Any]:
         for _ in range(times):
             made = function()
         seconds = (time.perf_counter() - start) / times
-        parts[name] = {"seconds": seconds, "peak_bytes": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
+        parts[name] = {"seconds": seconds, "peak_bytes": timing.peak_bytes()}
         return made
 
     deformation = timed("factorization", lambda: Deformation(drawn[0], faces, options.features))

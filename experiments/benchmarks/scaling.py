@@ -3,7 +3,7 @@
     python -m experiments.benchmarks.scaling --out scaling.json --figure scaling.png
 
 jaxgen's steps run in the chunk program of the training loop; PyTorch's are eager, in the faster of its two memory
-formats. From each model's own middle, one of batch, image size and features is changed at a time. The figure needs
+formats. Each model has base sizes, of which one at a time is changed: batch, image size or features. The figure needs
 matplotlib, which comes with `pip install ".[notebook]"`.
 """
 
@@ -29,7 +29,7 @@ VARIED = ("batch", "image_size", "features")
 
 
 class Sizes(NamedTuple):
-    """What a row is of."""
+    """Sizes of a row."""
 
     batch: int  # images a step
     image_size: int  # pixels a side
@@ -37,9 +37,9 @@ class Sizes(NamedTuple):
 
 
 class Scale(NamedTuple):
-    """A model's middle, and the values that each of its sizes takes, the others being the middle's."""
+    """A model's base sizes, and the values that each of them takes, the others being the base's."""
 
-    middle: Sizes
+    base: Sizes
     batch: tuple[int, ...] = (16, 64, 256)
     image_size: tuple[int, ...] = (16, 32, 64, 128)
     features: tuple[int, ...] = (16, 32, 64, 128)
@@ -58,28 +58,28 @@ SCALES = {
 class Options:
     """Time training steps beside PyTorch's over batches, image sizes and widths."""
 
-    models: tuple[str, ...] = tuple(SCALES)  # of those in SCALES
-    largest: float | None = None  # multiple of the middle's sizes beyond which a row is left out
+    models: tuple[str, ...] = tuple(SCALES)  # of dcgan, vae, classifier (a ResNet of 20 layers), gan (dense layers)
+    largest: float | None = None  # rows with a size of more than so many times the base's are left out
     channels: int = 3  # channels of the images
     rounds: int = 5  # each times every contender of a row once
     figure: str | None = None  # PNG file of the ratios
 
 
 def rows(model: str, largest: float | None = None) -> list[Sizes]:
-    """A model's rows: its middle, then one size changed at a time."""
-    middle, *values = SCALES[model]
+    """A model's rows: its base sizes, then one size changed at a time."""
+    base, *values = SCALES[model]
     changed = [
-        middle._replace(**{name: value})
+        base._replace(**{name: value})
         for name, each in zip(VARIED, values, strict=True)
         for value in each
-        if largest is None or value <= largest * getattr(middle, name)
+        if largest is None or value <= largest * getattr(base, name)
     ]
-    return list(dict.fromkeys([middle, *changed]))
+    return list(dict.fromkeys([base, *changed]))
 
 
 def measure(options: Options) -> dict[str, Any]:
     """Returns the timings of every row. Raises UserError for unknown models, or if a package is missing."""
-    check_positive(options, "channels", "rounds", *(["largest"] if options.largest is not None else []))
+    check_positive(options, "largest", "channels", "rounds")
     unknown = [name for name in options.models if name not in SCALES]
     if unknown or not options.models:
         raise UserError(f"models must be of {', '.join(SCALES)}, not {', '.join(unknown) or 'none'}")
@@ -88,21 +88,22 @@ def measure(options: Options) -> dict[str, Any]:
     if options.figure:
         if not importlib.util.find_spec("matplotlib"):
             raise UserError("the figure needs matplotlib: pip install 'jaxgen[notebook]'")
+        if not options.figure.endswith(".png"):
+            raise UserError(f"the figure is written as .png, not as {options.figure!r}")
         check_writable(Path(options.figure))
     found = []
     for model in options.models:
         for sizes in rows(model, options.largest):
             timing.say(f"{model}: " + ", ".join(f"{name} {value}" for name, value in sizes._asdict().items()))
             found.append({"model": model, **sizes._asdict(), **_timed(model, sizes, options)})
-            gc.collect()
-    if options.figure:
-        draw(found, Path(options.figure))
+            gc.collect()  # PyTorch's nets and their gradients refer to each other
+            if options.figure:
+                draw(found, Path(options.figure))  # of what there is so far
     return {"matmul_gflop_a_second": timing.matmul_rate(), "rows": found}
 
 
 def _timed(model: str, sizes: Sizes, options: Options) -> dict[str, Any]:
     from jaxgen import models
-    from jaxgen.training.engine import axis, chunk_program
 
     from . import contenders, torch_peers
 
@@ -110,12 +111,11 @@ def _timed(model: str, sizes: Sizes, options: Options) -> dict[str, Any]:
     module = models.load(model)
     config = module.Config(**config_of(model, sizes.features))
     training = contenders.training(module.make(config, data.spec), data)
-    program = chunk_program(training.phase, axis("auto"), "float32")
-    runs = {"jaxgen": contenders.in_scan(training, program)}
+    runs = {"jaxgen": contenders.in_scan(training)}
     for layout in torch_peers.FORMATS:
         peer = torch_peers.peer(model, config, data, training.operands[1].params, layout)
         runs[f"torch {layout}"] = torch_peers.contender(peer.step, data.indices)
-    timings = timing.interleaved(runs, options.rounds, least=min(LEAST, timing.LEAST))
+    timings = timing.interleaved(runs, options.rounds, least=LEAST)
     best = min((name for name in timings if name != "jaxgen"), key=lambda name: timings[name].median)
     return {
         "contenders": {name: timed.described() for name, timed in timings.items()},
@@ -136,23 +136,20 @@ def config_of(model: str, features: int) -> dict[str, Any]:
 
 def draw(found: list[dict[str, Any]], path: Path) -> None:
     """Draws the ratios of every model, one line for each size that is varied."""
-    import matplotlib
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure
 
-    matplotlib.use("agg")
     names = list(dict.fromkeys(row["model"] for row in found))
-    figure, panels = plt.subplots(
-        1, len(names), figsize=(3.4 * len(names), 3.6), sharey=True, squeeze=False, layout="constrained"
-    )
+    figure = Figure(figsize=(3.4 * len(names), 3.6), layout="constrained")
+    panels = figure.subplots(1, len(names), sharey=True, squeeze=False)
     for panel, name in zip(panels[0], names, strict=True):
-        middle = SCALES[name].middle
+        base = SCALES[name].base
         for varied, marker in zip(VARIED, "osD", strict=True):
             others = [other for other in VARIED if other != varied]
             line = sorted(
                 (
                     row
                     for row in found
-                    if row["model"] == name and all(row[other] == getattr(middle, other) for other in others)
+                    if row["model"] == name and all(row[other] == getattr(base, other) for other in others)
                 ),
                 key=lambda row: row[varied],
             )
@@ -164,11 +161,10 @@ def draw(found: list[dict[str, Any]], path: Path) -> None:
         panel.set_xscale("log", base=2)
         panel.xaxis.set_major_formatter("{x:.0f}")
         panel.set_title(name)
-        panel.set_xlabel(f"one of batch {middle.batch}, size {middle.image_size}, features {middle.features}")
+        panel.set_xlabel(f"batch {base.batch}, size {base.image_size}, features {base.features}, one changed")
     panels[0, 0].set_ylabel("times as fast as PyTorch")
     panels[0, 0].legend()
     figure.savefig(path, dpi=150)
-    plt.close(figure)
 
 
 def shown(result: dict[str, Any]) -> "RenderableType":

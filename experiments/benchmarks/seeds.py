@@ -40,15 +40,15 @@ def measure(options: Options) -> dict[str, Any]:
     """Returns the timings. Raises UserError for an image size that the model cannot make."""
     check_positive(options, "image_size", "batch", "features", "channels", "seeds", "rounds")
     from jaxgen import models
-    from jaxgen.training.engine import axis, chunk_program
+    from jaxgen.training.engine import axis
 
-    from .contenders import in_scan, made_up, training
+    from .contenders import chunk_program, in_scan, made_up, training
 
     data = made_up(1024, options.image_size, options.channels, options.batch)
     module = models.load(options.model)
     together = training(module.make(module.Config(features=options.features), data.spec), data, options.seeds)
     chosen = axis("auto")
-    programs = {how: chunk_program(together.phase, how, str(data.spec.compute_dtype)) for how in ("map", "vmap")}
+    programs = {how: chunk_program(together, how) for how in ("map", "vmap")}
     alone = [in_scan(together.alone(n), programs[chosen]) for n in range(options.seeds)]
 
     def in_turn(steps: int) -> None:

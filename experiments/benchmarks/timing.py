@@ -138,6 +138,17 @@ def matmul_rate(dtype: "DTypeLike" = "float32", size: int | None = None) -> floa
     return 2e-9 * size**3 / interleaved({f"matrix product, {dtype}": run}, 5)[f"matrix product, {dtype}"].median
 
 
+def peak_bytes() -> int:
+    """Returns this process's peak resident memory; not ru_maxrss on Linux, which includes the parent process's."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:  # macOS, whose ru_maxrss is in bytes
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+
+
 def machine() -> dict[str, Any]:
     """Describes the hardware, versions and flags of this process, on which a timing depends besides the program."""
     import jax

@@ -24,7 +24,7 @@ class ResNet(nn.Module):
         self._convolve(channels, config.features)
         features = config.features
         for n, stride in enumerate(self.strides):
-            wider = config.features << n // config.blocks
+            wider = config.features << (n // config.blocks)
             self._convolve(features, wider, stride=stride)
             self._convolve(wider, wider)
             if stride > 1:
@@ -37,7 +37,7 @@ class ResNet(nn.Module):
     def _convolve(self, channels: int, features: int, size: int = 3, stride: int = 1) -> None:
         """Adds a convolution and its BatchNorm."""
         n = len(self.layers) // 2
-        padding = 1 if size == 3 and stride == 1 else 0  # "SAME" pads an even size on one side only, for stride 2
+        padding = 1 if size == 3 and stride == 1 else 0
         self.layers[f"Conv_{n}"] = nn.Conv2d(channels, features, size, stride, padding, bias=False)
         self.layers[f"BatchNorm_{n}"] = nn.BatchNorm2d(features)
 
@@ -47,8 +47,9 @@ class ResNet(nn.Module):
 
         def convolved(x: Tensor) -> Tensor:
             conv, norm = next(layers), next(layers)
-            if conv.kernel_size == (3, 3) and conv.stride == (2, 2):
-                x = functional.pad(x, (0, 1, 0, 1))
+            if conv.kernel_size == (3, 3) and conv.stride == (2, 2):  # "SAME" pads an even size after it only
+                height, width = (n % 2 for n in x.shape[2:])
+                x = functional.pad(x, (width, 1, height, 1))
             return norm(conv(x))
 
         x = functional.relu(convolved(x), inplace=True)
@@ -59,25 +60,23 @@ class ResNet(nn.Module):
         return self.layers["Dense_0"](x.float().mean((2, 3)))
 
 
-def step(labels: Tensor) -> Callable[..., Callable[..., dict[str, Tensor]]]:
-    """Returns the maker of a training step, for images with these labels, int64 [examples]."""
+def step(
+    labels: Tensor, config: Any, nets: dict[str, nn.Module], batch: Callable, autocast: Callable
+) -> Callable[..., dict[str, Tensor]]:
+    """Makes a training step on images with these labels, int64 [examples]."""
+    net = nets["network"]
+    adam = torch.optim.AdamW(
+        net.parameters(), config.learning_rate, (0.9, 0.999), eps=1e-8, weight_decay=config.weight_decay, fused=True
+    )
 
-    def make(config: Any, nets: dict[str, nn.Module], batch: Callable, autocast: Callable):
-        net = nets["network"]
-        adam = torch.optim.AdamW(
-            net.parameters(), config.learning_rate, (0.9, 0.999), eps=1e-8, weight_decay=config.weight_decay, fused=True
-        )
+    def step(indices, noise=None):
+        x, label = batch(indices) / 255, labels[indices]
+        with autocast():
+            logits = net(x).float()
+        loss = functional.cross_entropy(logits, label)
+        adam.zero_grad(set_to_none=True)
+        loss.backward()
+        adam.step()
+        return {"loss": loss.detach(), "accuracy": (logits.detach().argmax(-1) == label).float().mean()}
 
-        def step(indices, noise=None):
-            x, label = batch(indices) / 255, labels[indices]
-            with autocast():
-                logits = net(x).float()
-            loss = functional.cross_entropy(logits, label)
-            adam.zero_grad(set_to_none=True)
-            loss.backward()
-            adam.step()
-            return {"loss": loss.detach(), "accuracy": (logits.detach().argmax(-1) == label).float().mean()}
-
-        return step
-
-    return make
+    return step

@@ -31,6 +31,13 @@ from .timing import Contender
 
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
+ONLY: dict[str, dict[str, Any]] = {
+    "gan": {"optimizer": "adam", "prior": "uniform", "pieces": 1, "dropout": 0.0, "beta2": 0.999}
+    | {"generator_batch_norm": False, "packing": 1, "unrolled": 0},
+    "classifier": {"network": "resnet", "label_smoothing": 0.0, "l2": 0.0, "decay_steps": None},
+}
+"""Map from model to the fields of its Config whose other values PyTorch's lacks."""
+
 AUTOREGRESSIVE = ("pixelcnn", "transformer")
 
 CONVOLUTION = {"kernel_size": 4, "stride": 2, "padding": 1}  # "SAME", where the image's size is even
@@ -227,6 +234,9 @@ def peer(model: str, config: Any, data: Data, params: PyTree, layout: str, *, co
         layout: a name of `FORMATS`.
         compiled: applies torch.compile to each network.
     """
+    for field, value in ONLY.get(model, {}).items():
+        if getattr(config, field) != value:
+            raise UserError(f"PyTorch's {model} has {field} {value} only, not {getattr(config, field)}")
     on, memory_format = device(), FORMATS[layout]
     shape = data.spec.image_shape
     if model in AUTOREGRESSIVE:
@@ -234,10 +244,8 @@ def peer(model: str, config: Any, data: Data, params: PyTree, layout: str, *, co
         params = {"network": params}
     elif model == "classifier":
         nets = {"network": torch_classifier.ResNet(config, shape[-1], data.spec.num_classes)}
-        make_step, params = (
-            torch_classifier.step(torch.from_numpy(data.labels).to(on, torch.int64)),
-            {"network": params},
-        )
+        make_step = partial(torch_classifier.step, torch.from_numpy(data.labels).to(on, torch.int64))
+        params = {"network": params}
     else:
         make_nets, make_step = {
             "dcgan": (_dcgan_nets, _dcgan_step),

@@ -57,7 +57,6 @@ def measure(options: Options) -> dict[str, Any]:
     if torch_names and not importlib.util.find_spec("torch"):
         raise UserError(f"--against {torch_names[0]} needs PyTorch: pip install torch")
     from jaxgen import models
-    from jaxgen.training.engine import axis, chunk_program
 
     from . import contenders
     from .flops import useful_flops
@@ -82,14 +81,11 @@ def measure(options: Options) -> dict[str, Any]:
     gflop = useful_flops(contenders.one_step(ours.phase), *ours.operands) / 1e9
     rate = timing.matmul_rate(options.precision)
 
-    def in_scan(training):
-        return contenders.in_scan(training, chunk_program(training.phase, axis("auto"), options.precision))
-
-    runs = {"jaxgen jitted": contenders.jitted(ours), "jaxgen in scan": in_scan(ours)}
+    runs = {"jaxgen jitted": contenders.jitted(ours), "jaxgen in scan": contenders.in_scan(ours)}
     if "flax" in options.against:
         runs["flax jitted"] = contenders.jitted(trainings["flax"])
     if "flax-scan" in options.against:
-        runs["flax in scan"] = in_scan(trainings["flax"])
+        runs["flax in scan"] = contenders.in_scan(trainings["flax"])
     if torch_names:
         from . import torch_peers
 

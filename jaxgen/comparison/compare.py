@@ -211,7 +211,7 @@ def _scores(table: dict[str, Any], arm: str, key: str) -> list[float | None]:
 
 
 def _one_training(table: dict[str, Any], arm: str) -> bool:
-    """Whether all seeds of an arm trained the same parameters."""
+    """True if all seeds of an arm trained the same parameters."""
     digests = next(row["digests"] for row in table["rows"] if row["kind"] == "trained" and row["name"] == arm)
     return len(set(digests.values())) == 1 < len(digests)
 
@@ -225,6 +225,7 @@ def _whole(baseline: list[float | None]) -> list[float | None]:
 def _answers(chosen: Experiment, tables: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The verdict of every declared comparison."""
     asked, scores, titles = [], {}, {}
+    same: dict[str, set[str]] = {}
     for question in chosen.comparisons:
         over = [table for table in tables if question.dataset in (None, table["label"])]
         key = question.metric if question.dataset is None else f"{question.metric} on {question.dataset}"
@@ -233,13 +234,13 @@ def _answers(chosen: Experiment, tables: list[dict[str, Any]]) -> list[dict[str,
             each = [_scores(table, arm, column) for table in over]
             each = each if column == question.metric else [_whole(values) for values in each]
             scores.setdefault(key, {})[name] = np.array(each, np.float64).T  # [seeds, tables]; None becomes nan
+        same[key] = {name for name in chosen.arms if all(_one_training(table, name) for table in over)}
         named = {m["title"] for table in over for m in table["metrics"] if m["key"] == question.metric}
         titles[key] = " and ".join(sorted(named)) + (f" on {question.dataset}" if question.dataset else "")
     if not asked:
         return []
-    alike = {name for name in chosen.arms if all(_one_training(table, name) for table in tables)}
     seeds = dict.fromkeys((name for each in scores.values() for name in each), chosen.settings.seeds)
-    found = verdicts.verdicts(asked, scores, seeds, alike)
+    found = verdicts.verdicts(asked, scores, seeds, same)
     return [
         {
             "a": verdict.a,

@@ -232,13 +232,13 @@ def _check_questions(path: Path, experiment: Experiment) -> None:
         if any(({one.a, one.b}, one.metric, one.dataset) == pair for one in experiment.comparisons[: i - 1]):
             raise UserError(f"{path}: comparison {i}, of {asked.a} and {asked.b} by {asked.metric}, is declared twice")
         columns[f"comparison {i}"] = asked.metric
-        if not of_columns and asked.metric in COLUMNS and (unlike := COLUMNS[asked.metric].unlike):
-            raise UserError(f"{path}: comparison {i} is by {asked.metric}, {unlike}: no verdict can be of it")
     for where, key in columns.items():
         if key not in COLUMNS:
             raise UserError(f"{path}: {where} is by {key!r}, no column of the table; there are {', '.join(COLUMNS)}")
         if COLUMNS[key].better is None:
             raise UserError(f"{path}: {where} is by {key}, of which neither more nor less is better")
+        if COLUMNS[key].incomparable:
+            raise UserError(f"{path}: {where} is by {key}, {COLUMNS[key].incomparable}")
 
 
 def _located(arms: Mapping[str, Arm], folder: Path) -> dict[str, Arm]:

@@ -15,9 +15,9 @@ Means. A permutation test is of equal distributions: with unequal spreads it fin
 distributions differ.
 
 One training. If all seeds of an arm trained the same parameters, as those of Naive Bayes do, they are no replicas: only
-sampling and scoring differ, and relabeling the seeds means nothing. Means are then compared by Welch's test alone,
-which takes the spread that there is, and such an arm counts as one run where ranks are tested. Pairs are tested as
-ever, since their differences are as independent as the other arm's seeds.
+their samples differ, and relabeling them with the other arm's would count one training many times. The mean of such an
+arm stands against each seed of the other, as if they were pairs, and Welch's test takes the spread of both. Two such
+arms are not tested.
 
 Many tasks. Tests use ranks within each task, since scales may differ, and all tasks have equal weight.
 """
@@ -34,7 +34,7 @@ LEVEL = 0.05
 """Upper bound of the probability of any false "better" or "worse" among all declared comparisons."""
 
 BETTER, WORSE, DIFFERENT = "better", "worse", "different distributions"
-UNTOLD, TOO_FEW = "no difference can be told", "not enough seeds to tell"
+UNTOLD, TOO_FEW, UNTESTED = "no difference can be told", "not enough seeds to tell", "not tested"
 
 
 class Comparison(NamedTuple):
@@ -66,39 +66,39 @@ class Verdict(NamedTuple):
     probability: float  # that a run of a is better than one of b; ties count half, diverged runs count
     probability_low: float | None  # its 95% interval; many tasks only
     probability_high: float | None
-    one_training: tuple[str, ...]  # those of a and b whose seeds trained the same parameters
+    one_training: tuple[str, ...]  # those of a and b whose seeds are no replicas; pairs are tested as they are
     ranks: bool  # whether the test uses ranks, not means
     exact: bool  # whether the test enumerated every relabeling
     p: float
     p_holm: float  # adjusted over the declared comparisons
     p_order: float  # of the means' order, the larger of p and that of Welch's test, adjusted; of ranks, p_holm
     comparisons: int
-    seeds_needed: int  # per arm, to be able to find a difference with so many comparisons
-    verdict: str  # BETTER (a than b), WORSE, DIFFERENT, UNTOLD or TOO_FEW
+    seeds_needed: int  # per arm that has replicas, to be able to find a difference with so many comparisons
+    verdict: str  # BETTER (a than b), WORSE, DIFFERENT, UNTOLD, TOO_FEW or UNTESTED
 
 
 def verdicts(
     comparisons: Sequence[Comparison],
     scores: Mapping[str, Mapping[str, Any]],
     seeds: Mapping[str, Sequence[int]] | None = None,
-    one_training: Collection[str] = (),
+    one_training: Mapping[str, Collection[str]] | None = None,
     *,
     seed: int = 0,
 ) -> list[Verdict]:
     """Verdicts of all comparisons of an experiment, corrected for multiple testing.
 
-    A comparison is tested by `permutation_test`, or by `sign_flip_test` if paired, and its p is adjusted by
-    Holm's method over the comparisons. The verdict is "better" or "worse" if the adjusted p is at most LEVEL and,
-    where means are compared, that of Welch's test is as well; otherwise it is "different distributions".
-    If the smallest p that its seeds can reach, times the number of comparisons, is over LEVEL, the verdict
-    is "not enough seeds to tell" whatever the scores, even if Holm's factor would be smaller after other
-    rejections.
+    A comparison is tested by `permutation_test`, or by `sign_flip_test` if paired or if the seeds of one arm trained
+    the same parameters, and its p is adjusted by Holm's method over the comparisons. The verdict is "better" or "worse"
+    if the adjusted p is at most LEVEL and, where means are compared, that of Welch's test is as well; otherwise it is
+    "different distributions". If the smallest p that its seeds can reach, times the number of comparisons, is over
+    LEVEL, the verdict is "not enough seeds to tell" whatever the scores, even if Holm's factor would be smaller after
+    other rejections. Two arms of one training each are "not tested".
 
     Args:
       comparisons: all declared comparisons; leaving one out would weaken the correction.
       scores: {metric: {arm: [runs] or [runs, tasks]}}, nan or None for a seed that diverged.
       seeds: {arm: the training seeds of its runs, in their order}; needed for paired comparisons.
-      one_training: the arms whose seeds all trained the same parameters.
+      one_training: {metric: the arms whose seeds all trained the same parameters, wherever the metric is taken}.
       seed: seed of random relabelings and of the bootstrap; 0 or more.
 
     Returns:
@@ -110,7 +110,14 @@ def verdicts(
     """
     _check(comparisons, scores, seeds or {})
     results = [
-        _compared(c, scores[c.metric][c.a], scores[c.metric][c.b], one_training, len(comparisons), seed)
+        _compared(
+            c,
+            scores[c.metric][c.a],
+            scores[c.metric][c.b],
+            (one_training or {}).get(c.metric, ()),
+            len(comparisons),
+            seed,
+        )
         for c in comparisons
     ]
     adjusted = permutations.holm([result.p for result, _ in results])
@@ -123,6 +130,8 @@ def verdicts(
 
 def foretold(comparisons: Sequence[Comparison], seeds: int, tasks: Sequence[int]) -> list[str]:
     """Lines that name the comparisons which cannot find a difference with this number of seeds, whatever the scores.
+
+    An arm whose seeds turn out to train the same parameters may need more.
 
     Args:
       comparisons: all declared comparisons.
@@ -150,15 +159,14 @@ def sentence(verdict: Verdict, title: str, digits: int = 2) -> str:
     v = verdict if verdict.verdict != WORSE else _exchanged(verdict)
     missing = f"; {v.diverged[0]} of {v.a}'s and {v.diverged[1]} of {v.b}'s diverged" if any(v.diverged) else ""
     if v.verdict == TOO_FEW:
-        if v.one_training and v.ranks and not v.paired:
-            enough = f"{_same_parameters(v)}, and count as one run"
-        else:
-            enough = (
-                f"{v.seeds_needed} seeds of each would be enough for {_count(v.comparisons, 'declared comparison')}"
-            )
+        of = next((arm for arm in (v.a, v.b) if v.one_training and arm not in v.one_training), "each")
+        enough = f"{v.seeds_needed} seeds of {of} would be enough for {_count(v.comparisons, 'declared comparison')}"
+        enough += f", as {_same_parameters(v)}" if v.one_training else ""
         lead = f"Not enough seeds to tell {v.a} and {v.b} apart by {title} ({_seeds(v)}{missing}; {enough})"
     elif v.verdict == UNTOLD:
         lead = f"No difference between {v.a} and {v.b} can be told by {title} ({_seeds(v)}{missing})"
+    elif v.verdict == UNTESTED:
+        return f"{v.a} and {v.b} are not tested by {title}, as {_same_parameters(v)}: {_effect(v, digits)}."
     elif v.verdict == DIFFERENT:
         lead = f"{v.a} and {v.b} differ in the distribution of {title} ({_seeds(v)})"
     elif v.tasks > 1 or v.ranks:
@@ -166,11 +174,10 @@ def sentence(verdict: Verdict, title: str, digits: int = 2) -> str:
         lead = f"{v.a} ranks better by {title} ({v.better} is better) than {v.b}{where} ({_seeds(v)}{missing})"
     else:
         lead = f"{v.a} has a {v.better} {title} than {v.b} ({_seeds(v)})"
-    if _by_welch(v):
-        how = f"Welch's test, since {_same_parameters(v)}"
-    else:
-        test = "sign-flip test" if v.paired else "permutation test"
-        how = f"{'exact' if v.exact else 'random'} {'paired ' if v.paired else ''}{test}"
+    test = "paired sign-flip test" if v.paired else "sign-flip test" if v.one_training else "permutation test"
+    how = f"{'exact' if v.exact else 'random'} {test}"
+    if v.one_training and v.verdict != TOO_FEW:
+        how += f" against the mean, as {_same_parameters(v)}"
     of = f" of ranks{', diverged seeds last' if any(v.diverged) else ''}" if v.ranks else ""
     holm = f", by Holm {v.p_holm:.2g}" if v.comparisons > 1 else ""
     return f"{lead}: {_effect(v, digits)}; {how}{of}, p = {v.p:.2g}{holm}.{_disagreement(v)}"
@@ -192,25 +199,29 @@ def _check(comparisons: Sequence[Comparison], scores: Mapping, seeds: Mapping) -
 
 
 def _compared(
-    c: Comparison, scores_a, scores_b, alike: Collection[str], comparisons: int, seed: int
+    c: Comparison, scores_a, scores_b, same: Collection[str], comparisons: int, seed: int
 ) -> tuple[Verdict, float]:
-    """A comparison's verdict before correction, and the test's statistic, above 0 if a leads."""
+    """A comparison's verdict before correction, and the test's statistic, above 0 if a leads.
+
+    `same` are the arms whose seeds trained the same parameters.
+    """
     a, b = intervals.oriented_pair(scores_a, scores_b, c.better)
     tasks, finite = a.shape[1], (np.isfinite(a), np.isfinite(b))
     ranks = tasks > 1 or not (finite[0].all() and finite[1].all())
-    one_training = tuple(arm for arm, runs in ((c.a, a), (c.b, b)) if arm in alike and len(runs) > 1)
-    of_order = 1.0 if ranks else intervals.welch_p(scores_a, scores_b, paired=c.paired)
-    if c.paired:
-        differences = _signed_ranks(a, b) if ranks else a - b
+    one_training = () if c.paired else tuple(arm for arm in (c.a, c.b) if arm in same)
+    if len(one_training) == 2:
+        test, lead = permutations.PValue(1.0, exact=False), 0.0
+    elif c.paired or one_training:
+        of_a = np.broadcast_to(a.mean(axis=0), b.shape) if c.a in one_training else a
+        of_b = np.broadcast_to(b.mean(axis=0), a.shape) if c.b in one_training else b
+        differences = _signed_ranks(of_a, of_b) if ranks else of_a - of_b
         test, lead = permutations.sign_flip_test(differences.ravel(), seed=seed), differences.mean()
-    elif one_training and not ranks:
-        test, lead = permutations.PValue(of_order, exact=False), a.mean() - b.mean()
     else:
-        tested_a, tested_b = _ranks(*_replicas(c, a, b, one_training)) if ranks else (a, b)
+        tested_a, tested_b = _ranks(a, b) if ranks else (a, b)
         test, lead = permutations.permutation_test(tested_a, tested_b, seed=seed), tested_a.mean() - tested_b.mean()
     nan = float("nan")
     means, difference, hedges_g = (None, None), (nan, nan, nan), nan
-    p_order = test.p if ranks else max(test.p, of_order)
+    p_order = test.p if ranks else max(test.p, intervals.welch_p(scores_a, scores_b, paired=c.paired))
     if tasks > 1:
         probability = intervals.probability_of_improvement(scores_a, scores_b, c.better, seed=seed)[:3]
     else:
@@ -243,22 +254,12 @@ def _compared(
         p_holm=test.p,
         p_order=p_order,
         comparisons=comparisons,
-        seeds_needed=permutations.seeds_needed(comparisons, paired=c.paired, tasks=tasks, level=LEVEL),
+        seeds_needed=permutations.seeds_needed(
+            comparisons, paired=c.paired or bool(one_training), tasks=tasks, level=LEVEL
+        ),
         verdict=UNTOLD,
     )
-    if _by_welch(verdict):
-        verdict = verdict._replace(seeds_needed=2)
     return verdict, float(lead)
-
-
-def _replicas(c: Comparison, a: np.ndarray, b: np.ndarray, one_training: Collection[str]) -> list[np.ndarray]:
-    """Scores of both arms, [runs, tasks], of which an arm of one training has one run: the mean of its seeds."""
-    return [runs.mean(axis=0, keepdims=True) if arm in one_training else runs for arm, runs in ((c.a, a), (c.b, b))]
-
-
-def _by_welch(v: Verdict) -> bool:
-    """Whether Welch's test alone decides."""
-    return bool(v.one_training) and not v.ranks and not v.paired
 
 
 def _too_few(seeds: tuple[int, int], comparisons: int, paired: bool, tasks: int) -> bool:
@@ -267,17 +268,16 @@ def _too_few(seeds: tuple[int, int], comparisons: int, paired: bool, tasks: int)
 
 
 def _verdict(result: Verdict, lead: float, p_holm: float, p_order: float) -> str:
-    if _by_welch(result):
-        too_few = min(result.seeds) < result.seeds_needed
-    else:
-        one_run = () if result.paired else result.one_training
-        a, b = (1 if arm in one_run else n for arm, n in zip((result.a, result.b), result.seeds, strict=True))
-        too_few = _too_few((a, b), result.comparisons, result.paired, result.tasks)
-    if too_few:
+    if len(result.one_training) == 2:
+        return UNTESTED
+    of_a, of_b = result.seeds
+    if result.one_training:  # as many pairs as the other arm has seeds
+        of_a = of_b = of_b if result.a in result.one_training else of_a
+    if _too_few((of_a, of_b), result.comparisons, result.paired or bool(result.one_training), result.tasks):
         return TOO_FEW
     if p_holm > LEVEL:
         return UNTOLD
-    if p_order > LEVEL:
+    if p_order > LEVEL and not result.ranks:
         return DIFFERENT
     return BETTER if lead > 0 else WORSE
 
@@ -330,7 +330,7 @@ def _count(number: int, noun: str) -> str:
 
 
 def _same_parameters(v: Verdict) -> str:
-    return f"all seeds of {' and of '.join(v.one_training)} trained the same parameters"
+    return f"all seeds of {' and all of '.join(v.one_training)} trained the same parameters"
 
 
 def _disagreement(v: Verdict) -> str:

@@ -31,7 +31,8 @@ SPACES = {
 """Map from space to the examples of its log-likelihoods."""
 
 NOT_DEQUANTIZED = (
-    "a density of levels that are not dequantized, which grows without bound as a model concentrates on them"
+    "a density of levels that are not dequantized, which grows without bound as a model concentrates on them: "
+    "use {}, of models with likelihood logistic or categorical"
 )
 
 SHORT = {"binary": "bits", "uint8": "levels", "continuous": "density"}
@@ -66,7 +67,7 @@ class Column(NamedTuple):
     digits: int = 3  # printed decimals
     bounds: tuple[float | None, float | None] = (None, None)  # smallest and largest possible value
     rate: bool = False  # each seed scores 1 or 0, so the mean is a share of the seeds
-    unlike: str = ""  # reason why scores of two models are not compared; "" if they are
+    incomparable: str = ""  # reason why nothing is decided by it, and what to use; "" for others
 
 
 class Family(NamedTuple):
@@ -238,8 +239,10 @@ def _by_space(key: str, title: str, note: str, better: Literal["lower", "higher"
     columns = []
     for space, about in SPACES.items():
         named = title.replace("SPACE", space).replace("SHORT", SHORT[space])
-        unlike = NOT_DEQUANTIZED if space == "continuous" else ""
-        columns.append(Column(f"{key}_{space}", named, note.replace("SPACE", about), better, digits, unlike=unlike))
+        words = NOT_DEQUANTIZED.format(f"{key}_uint8") if space == "continuous" else ""
+        columns.append(
+            Column(f"{key}_{space}", named, note.replace("SPACE", about), better, digits, incomparable=words)
+        )
     return tuple(columns)
 
 

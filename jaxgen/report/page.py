@@ -33,6 +33,7 @@ VERDICTS = {
     "different distributions": ("other distributions", "the distributions differ"),
     "no difference can be told": ("no difference told", "no difference can be told"),
     "not enough seeds to tell": ("too few seeds", "there are not enough seeds to tell"),
+    "not tested": ("not tested", "there is no test, as seeds trained the same parameters"),
 }
 """Map from verdict to its words: beside its sentence, and in the summary of all."""
 

@@ -14,25 +14,42 @@ torch = pytest.importorskip("torch", reason="PyTorch comes with the extra bench"
 from jaxgen.experiments.benchmarks import torch_peers  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
+CONFIGS = {
+    "gan": {"optimizer": "adam", "learning_rate": 1e-3, "pieces": 1, "dropout": 0.0}
+    | {"generator_units": 12, "discriminator_units": 10},
+    "classifier": {"network": "resnet", "features": 4, "blocks": 2, "weight_decay": 0.9},
+}
+"""Configs of models that have other fields than features, or options that PyTorch's lack."""
+
 
 @pytest.mark.parametrize(
     ("name", "size", "precision"),
-    [("dcgan", 32, "float32"), ("vae", 16, "float32"), ("dcgan", 16, "bfloat16"), ("vae", 16, "bfloat16")],
+    [
+        ("dcgan", 32, "float32"),
+        ("vae", 16, "float32"),
+        ("gan", 8, "float32"),
+        ("classifier", 8, "float32"),
+        ("classifier", 10, "float32"),  # whose maps of 5x5 pixels are halved too
+        ("dcgan", 16, "bfloat16"),
+        ("vae", 16, "bfloat16"),
+    ],
 )
 def test_a_step_is_jaxgens(name, size, precision, untrained):
     module, data = models.load(name), contenders.made_up(32, size, 3, 8, precision)
-    config = module.Config(features=4)
+    config = module.Config(**CONFIGS.get(name, {"features": 4}))
     training = untrained(module.make(config, data.spec), data)
     key, state, _, row, _ = training.operands
     before = jax.device_get(state.params)
     after, expected = jax.device_get(contenders.one_step(training.phase)(*training.operands))
-    drawn = torch.from_numpy(np.array(noise(name, jax.random.fold_in(key, 0), (8, config.latent_dim))))
+    drawn = None
+    if name != "classifier":
+        drawn = torch.from_numpy(np.array(noise(name, jax.random.fold_in(key, 0), (8, config.latent_dim))))
     rate = config.generator_learning_rate if name == "dcgan" else config.learning_rate
     for layout in torch_peers.FORMATS:
         peer = torch_peers.peer(name, config, data, before, layout)
         dtypes = maps_dtypes(peer.nets)
         metrics = peer.step(torch.from_numpy(np.array(row, np.int64)), drawn)
-        assert dtypes == {getattr(torch, precision)}
+        assert dtypes == ({getattr(torch, precision)} if name != "gan" else set())  # of convolutions
         assert metrics.keys() >= {name for name in expected if "loss" in name}
         for metric, value in metrics.items():  # jaxgen's step has further diagnostics
             tolerance = 1e-4 if precision == "float32" else 1e-2
@@ -40,41 +57,10 @@ def test_a_step_is_jaxgens(name, size, precision, untrained):
         if precision == "bfloat16":  # its rounding flips signs in Adam's first step
             continue
         there, here = (torch_peers.peer(name, config, data, params, layout) for params in (after.params, before))
-        assert np.median(distances(peer.nets, here.nets)) == pytest.approx(rate, rel=0.01)
+        decay = 0.1 if name == "classifier" else 0.0  # of weights of a tenth, beside Adam's steps of the rate
+        assert np.median(distances(peer.nets, here.nets)) == pytest.approx(rate, rel=0.01 + decay)
         apart = distances(peer.nets, there.nets)
         assert np.quantile(apart, 0.999) < 0.01 * rate
-        assert apart.max() <= 2.01 * rate
-
-
-DENSE = {"optimizer": "adam", "pieces": 1, "dropout": 0.0, "generator_units": 12, "discriminator_units": 10}
-"""Config of a dense GAN whose layers PyTorch has."""
-
-
-@pytest.mark.parametrize("name", ["gan", "classifier"])
-def test_steps_of_dense_gans_and_resnets_are_jaxgens(name, untrained):
-    """Metrics and parameters of a step in float32, at a size that pooling halves twice."""
-    module, data = models.load(name), contenders.made_up(32, 8, 3, 8)
-    config = module.Config(**DENSE) if name == "gan" else module.Config(network="resnet", features=4, blocks=2)
-    training = untrained(module.make(config, data.spec), data)
-    key, state, _, row, _ = training.operands
-    before = jax.device_get(state.params)
-    after, expected = jax.device_get(contenders.one_step(training.phase)(*training.operands))
-    z = noise("dcgan", jax.random.fold_in(key, 0), (8, config.latent_dim)) if name == "gan" else ()
-    rate = config.learning_rate or 2e-4
-
-    def made(params, layout):
-        return torch_peers.peer(name, config, data, params, layout)
-
-    for layout in torch_peers.FORMATS:
-        peer = made(before, layout)
-        metrics = peer.step(torch.from_numpy(np.array(row, np.int64)), torch.from_numpy(np.array(z)))
-        assert metrics.keys() >= {metric for metric in expected if "loss" in metric or metric == "accuracy"}
-        for metric, value in metrics.items():
-            np.testing.assert_allclose(float(value), expected[metric], rtol=1e-4, err_msg=metric)
-        there, here = made(after.params, layout), made(before, layout)
-        assert np.median(distances(peer.nets, here.nets)) == pytest.approx(rate, rel=0.02)
-        apart = distances(peer.nets, there.nets)
-        assert np.quantile(apart, 0.99) < 0.02 * rate
         assert apart.max() <= 2.01 * rate
 
 
@@ -103,6 +89,13 @@ def test_steps_of_autoregressive_models_are_jaxgens(name, untrained):
         there.step(torch.from_numpy(data.indices[0].astype(np.int64)))
         apart = distances(there.nets, torch_peers.peer(name, config, data, after.params, layout).nets)
         assert np.mean(apart < 1e-4) > 0.95  # the keys' bias moves no loss, so its gradient is rounding
+
+
+@pytest.mark.parametrize(("name", "fields"), [("gan", {"dropout": 0.5}), ("classifier", {"l2": 0.1})])
+def test_what_pytorchs_lack_is_refused(name, fields):
+    config = models.load(name).Config(**CONFIGS[name] | fields)
+    with pytest.raises(UserError, match=f"PyTorch's {name} has {next(iter(fields))} 0.0 only"):
+        torch_peers.peer(name, config, contenders.made_up(8, 8, 3, 4), {}, "contiguous")
 
 
 def test_images_of_one_channel_only(untrained):
@@ -161,7 +154,7 @@ def maps_dtypes(nets):
 
 def noise(name, key, shape):
     """Noise that jaxgen's step draws from its key."""
-    if name == "dcgan":
+    if name in ("dcgan", "gan"):
         return jax.random.uniform(jax.random.split(key, (1, 3))[0, 0], shape, minval=-1, maxval=1)
     return jax.random.normal(key, shape)
 

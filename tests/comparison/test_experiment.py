@@ -48,8 +48,9 @@ def written(path, changes):
                 f"comparisons=(Comparison('one', 'two', '{key}_continuous'),)",
                 f"comparison 1 is by {key}_continuous, a density of levels that are not dequantized, which grows",
             )
-            for key in ("log_prob", "iwae", "ais")
+            for key in ("log_prob", "iwae", "ais", "distortion")
         ),
+        ("checkpoint='log_prob_continuous'", "use log_prob_uint8, of models with likelihood logistic or categorical"),
         ("checkpoint='best'", "checkpoint is by 'best', no column of the table; there are fd, "),
         ("checkpoint='rate'", "checkpoint is by rate, of which neither more nor less is better"),
         ("comparisons=[('one', 'two', 'fd')]", "comparison 1 is no Comparison(a, b, metric)"),

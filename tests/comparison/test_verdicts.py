@@ -19,7 +19,7 @@ def verdict(a, b, better="lower", paired=False, one_training=()):
     """Verdict on two arms alone."""
     seeds = {"vae": range(len(a)), "dcgan": range(len(b))}
     question = Comparison("vae", "dcgan", "fd", better, paired)
-    [only] = verdicts([question], {"fd": {"vae": a, "dcgan": b}}, seeds, one_training)
+    [only] = verdicts([question], {"fd": {"vae": a, "dcgan": b}}, seeds, {"fd": one_training})
     return only
 
 
@@ -411,40 +411,71 @@ def test_arms_without_spread():
 
 
 def test_seeds_of_one_training_are_no_replicas():
-    """Welch's test alone compares their means; in ranks they are one run."""
-    same, sampled, apart = [3.0] * 5, [3.1, 2.9, 3.0, 3.2, 2.8], [1.0, 2.0, 2.5, 2.0, 1.5]
+    """Their mean stands against each seed of the other arm: 2 of 2^n signs."""
+    same, sampled = [3.0] * 3, [3.1, 2.9, 3.0]
+    apart = [1.0, 2.0, 2.5, 2.0, 1.5, 1.7]
     of_sampled = scipy.stats.ttest_ind(sampled, apart, equal_var=False)
     for vae, test in ((same, scipy.stats.ttest_1samp(apart, 3)), (sampled, of_sampled)):
         v = verdict(vae, apart, "higher", one_training=["vae"])
-        assert v.p == v.p_order == pytest.approx(test.pvalue, rel=1e-12)
-        assert (v.verdict, v.exact, v.one_training) == ("better", False, ("vae",))
-        assert "Welch's test, since all seeds of vae trained the same parameters, p = " in sentence(v, "IS")
-    assert verdict(same, [3.0, 1, 4, 2, 4], one_training=["vae"]).verdict == "no difference can be told"
-    assert verdict(same, same, one_training=["vae", "dcgan"]).verdict == "no difference can be told"
-    both = verdict(same, [4.0] * 5, one_training=["vae", "dcgan"])
-    assert (both.verdict, both.p) == ("better", 0)
-    assert "all seeds of vae and of dcgan trained the same parameters" in sentence(both, "FD")
-    # three seeds, too few for a permutation test, are enough; one is not
-    assert verdict([3.0] * 3, [1.0, 1.2, 1.1], "higher", one_training=["vae"]).verdict == "better"
-    alone = verdict([3.0] * 3, [1.0], "higher", one_training=["vae"])
-    assert (alone.verdict, alone.seeds_needed) == ("not enough seeds to tell", 2)
-    # of five with one diverged, one run against five cannot be told
-    lost = verdict(same, [*apart[:4], None], "higher", one_training=["vae"])
-    assert lost.verdict == "not enough seeds to tell"
-    assert lost.p == pytest.approx(2 / 6, rel=1e-12)
-    assert "all seeds of vae trained the same parameters, and count as one run" in sentence(lost, "IS")
-    # pairs: the differences are as independent as the other arm's seeds
-    assert verdict(same, apart, "higher", True, ["vae"]).p == verdict(same, apart, "higher", True).p == 2 / 32
+        assert (v.verdict, v.p, v.exact, v.one_training) == ("better", 2 / 64, True, ("vae",))
+        assert v.p_order == pytest.approx(max(v.p, test.pvalue), rel=1e-12)
+        assert "sign-flip test against the mean, as all seeds of vae trained the same parameters, p = " in sentence(
+            v, "IS"
+        )
+        turned = verdict(apart, vae, "higher", one_training=["dcgan"])
+        assert (turned.verdict, turned.p, turned.p_order) == ("worse", v.p, v.p_order)
+    assert verdict(same, apart, "higher").verdict == "better"  # of replicas: 3 and 6 seeds
+    # on both sides of the mean: differences of 2, 1, -1, -2, 3, -3, all of whose signs are as likely
+    assert verdict(same, [1.0, 2, 4, 5, 0, 6], one_training=["vae"]).p == 1
 
-
-def test_size_with_an_arm_of_one_training():
-    """Its value is a constant: equal means are found different no more often than the level says."""
-    rng = np.random.default_rng(14)
-    rejected = sum(
-        verdict([1.0] * 5, 1 + rng.normal(size=5), one_training=["vae"]).verdict != "no difference can be told"
-        for _ in range(1_000)
+    # five seeds are too few, of however many of the one training
+    few = verdict([3.0] * 9, apart[:5], "higher", one_training=["vae"])
+    assert (few.verdict, few.p, few.seeds_needed) == ("not enough seeds to tell", 2 / 32, 6)
+    words = (
+        "6 seeds of dcgan would be enough for 1 declared comparison, as all seeds of vae trained the same parameters)"
     )
-    assert no_more_than(0.05, 1_000) >= rejected >= scipy.stats.binom.ppf(0.001, 1_000, 0.05)
+    assert words in sentence(few, "IS")
+
+    # a diverged seed is worse than the mean: signed ranks 1, 2, 3, 4, 5 against 6
+    lost = verdict(same, [5.0, 6, 7, 8, 9, None], "higher", one_training=["vae"])
+    every = np.array(list(itertools.product((-1, 1), repeat=6))) @ np.arange(1, 7)
+    assert lost.p == 2 * np.mean(every <= 6 - 15)
+    # two of one training each
+    both = verdict([0.97] * 5, [0.98] * 5, one_training=["vae", "dcgan"])
+    assert both.verdict == "not tested"
+    assert sentence(both, "error") == (
+        "vae and dcgan are not tested by error, as all seeds of vae and all of dcgan trained the same parameters: "
+        "0.97 against 0.98, a difference of 0.01 [0.01, 0.01] (above 0 favors vae)."
+    )
+    # pairs are tested as ever
+    pairs = verdict(sampled * 2, apart, "higher", True, ["vae"])
+    assert pairs._replace(one_training=()) == verdict(sampled * 2, apart, "higher", True)
+
+
+@pytest.mark.parametrize("n", [6, 8])
+@pytest.mark.parametrize("draw", ["normal", "uniform", "coarse"])
+def test_size_with_an_arm_of_one_training(n, draw):
+    """Its score is one number; symmetric scores with that mean are told from it no more often than the level says."""
+    rng = np.random.default_rng(14)
+    rejected = 0
+    for _ in range(1_000):
+        scores = {"normal": rng.normal, "uniform": rng.uniform, "coarse": lambda size: rng.integers(-1, 2, size)}[draw]
+        shift = 0.5 if draw == "uniform" else 0.0
+        v = verdict([1.0] * 5, 1 - shift + scores(size=n), one_training=["vae"])
+        rejected += v.verdict in ("better", "worse")
+    assert rejected <= no_more_than(0.05, 1_000)
+
+
+def test_a_rank_test_is_decided_by_its_own_p():
+    """By ranks a loses to b, 4 of 252 splits on its side, whatever Welch's test finds of c and d."""
+    a, b = [None, 20, 21, 22, 9.5], [7, 8, 9, 10, 11]
+    c, d = [1, 2, 3, 4, 5], [10, 10.1, 9.9, 10.2, 300]
+    scores = {"fd": {"a": a, "b": b, "c": c, "d": d}}
+    ranked, means = verdicts([Comparison("a", "b", "fd", "lower"), Comparison("c", "d", "fd", "lower")], scores)
+    assert (means.verdict, means.p) == ("different distributions", 2 / 252)
+    assert (ranked.verdict, ranked.p, ranked.p_holm) == ("worse", 8 / 252, 8 / 252)
+    assert "a run of b is ahead" in sentence(ranked, "FD")
+    assert "Welch" not in sentence(ranked, "FD")
 
 
 # All of them

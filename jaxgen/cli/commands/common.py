@@ -1,4 +1,4 @@
-"""What several commands share: the first argument, the device of those that only read, printed digests and scores."""
+"""Parts of several commands: the first argument, the device of those that only read, printed digests and scores."""
 
 import inspect
 import os

@@ -1,4 +1,4 @@
-"""Commands that hand runs on: `card`, `export`, `import`."""
+"""Commands that share runs: `card`, `export`, `import`."""
 
 from pathlib import Path
 
