@@ -4,9 +4,12 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import jax.test_util
 import numpy as np
+import pytest
 import scipy.special
 
+from jaxgen.nn import attention
 from jaxgen.nn.attention import Block, causal_attention, empty_cache
 
 
@@ -35,6 +38,83 @@ def test_attention_is_over_the_known_positions_up_to_the_own():
     np.testing.assert_allclose(later, by_hand(queries[:, :2], keys, values, known, 2), rtol=1e-5, atol=1e-6)
     none = causal_attention(queries, keys, values, known & (np.arange(5) > 1))
     assert np.isfinite(none).all()
+
+
+# Lengths of one block and more, which blocks divide or not; scores for loops over one, two or all sequences.
+@pytest.mark.parametrize("scores", [1, 2 * 2 * 40 * 157, attention.SCORES])
+@pytest.mark.parametrize(("length", "padded"), [(7, False), (131, True), (157, False), (160, True)])
+def test_blocks_of_queries_are_the_whole(length, padded, scores, monkeypatch):
+    """Attention and its gradients, in float32, equal those of all scores at once in float64."""
+    monkeypatch.setattr(attention, "SCORES", scores)
+    queries, keys, values, cotangent = (normal(4, length, 2, 3, seed=seed) for seed in range(4))
+    known = np.ones((4, length), bool)
+    if padded:
+        known[1, :3], known[2, 130:] = False, False
+    cotangent[1, : 3 if padded else 0] = 0  # queries that see nothing
+
+    def whole(queries, keys, values):
+        scores = jnp.einsum("bqhd,bkhd->bhqk", queries, keys) / np.sqrt(3)
+        seen = np.tri(length, dtype=bool) & known[:, None, None]
+        weights = jax.nn.softmax(jnp.where(seen, scores, -1e30))
+        return jnp.einsum("bhqk,bkhd->bqhd", weights, values)
+
+    def in_blocks(queries, keys, values):
+        return attention.blocked_attention(queries, keys, values, known if padded else None)
+
+    with jax.enable_x64(True):
+        wide = [jnp.float64(a) for a in (queries, keys, values, cotangent)]
+        expected, back = jax.vjp(whole, *wide[:3])
+        expected = jax.device_get([expected, *back(wide[3])])
+    found, back = jax.vjp(in_blocks, queries, keys, values)
+    for name, a, b in zip(("y", "queries", "keys", "values"), [found, *back(cotangent)], expected, strict=True):
+        known_only = cotangent[..., :1] != 0 if name == "y" else True
+        np.testing.assert_allclose(np.where(known_only, a, 0), np.where(known_only, b, 0), rtol=1e-4, atol=2e-5)
+    assert np.isfinite(found).all()
+
+
+def test_blocks_see_nothing_that_comes_later(monkeypatch):
+    """To the bit: an output depends on no later position and no other sequence."""
+    monkeypatch.setattr(attention, "SHORT", 4)
+    queries, keys, values = (normal(2, 9, 1, 2, seed=seed) for seed in range(3))
+    for operand in range(3):
+        given = [queries, keys, values]
+
+        def output(a, operand=operand, given=given):
+            return attention.blocked_attention(*given[:operand], a, *given[operand + 1 :])
+
+        jacobian = np.abs(jax.jacobian(output)(given[operand])).sum((2, 3, 6, 7))  # [example, query, example, position]
+        past = np.tri(9, dtype=bool) if operand else np.eye(9, dtype=bool)
+        wanted = np.eye(2, dtype=bool)[:, None, :, None] & past[None, :, None]
+        if operand < 2:  # the first position has one weight, which is 1
+            wanted[:, 0] = False
+        np.testing.assert_array_equal(jacobian != 0, wanted)
+
+
+def test_blocks_have_derivatives_of_all_orders(monkeypatch):
+    monkeypatch.setattr(attention, "SHORT", 4)
+    monkeypatch.setattr(attention, "SCORES", 1)
+    given = [normal(2, 6, 1, 2, seed=seed) for seed in range(3)]
+    jax.test_util.check_grads(attention.blocked_attention, given, 2, atol=2e-2, rtol=2e-2)
+
+
+def test_blocks_in_bfloat16_round_weights_only():
+    """Scores and sums are float32."""
+    queries, keys, values = (normal(2, 200, 2, 8, seed=seed).astype(jnp.bfloat16) for seed in range(3))
+    found = attention.blocked_attention(queries, keys, values)
+    assert found.dtype == jnp.bfloat16
+    exact = attention.blocked_attention(*(np.float32(a) for a in (queries, keys, values)))
+    np.testing.assert_allclose(np.float32(found), exact, rtol=2**-7, atol=2**-7)
+
+
+def test_only_a_cpu_divides_a_sequence():
+    """Other platforms have a kernel; on a CPU no array has all scores of a long sequence."""
+    given = [jax.ShapeDtypeStruct((2, 784, 4, 8), np.float32)] * 3
+    lowered = {
+        platform: jax.jit(causal_attention).trace(*given).lower(lowering_platforms=(platform,)).as_text()
+        for platform in ("cpu", "cuda", "tpu")
+    }
+    all_scores = "784x784xf32"
+    assert [all_scores in lowered[platform] for platform in lowered] == [False, True, True]
 
 
 def test_a_block_equals_numpy():
