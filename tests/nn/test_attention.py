@@ -1,5 +1,6 @@
 """Attention and its blocks against NumPy, over whole sequences and a few positions at a time."""
 
+import contextlib
 from functools import partial
 
 import jax
@@ -15,6 +16,15 @@ from jaxgen.nn.attention import Block, causal_attention, empty_cache
 
 def normal(*shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+@contextlib.contextmanager
+def in_float64():
+    jax.config.update("jax_enable_x64", True)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_x64", False)
 
 
 def by_hand(queries, keys, values, known, at):
@@ -61,7 +71,7 @@ def test_blocks_of_queries_are_the_whole(length, padded, scores, monkeypatch):
     def in_blocks(queries, keys, values):
         return attention.blocked_attention(queries, keys, values, known if padded else None)
 
-    with jax.enable_x64(True):
+    with in_float64():
         wide = [jnp.float64(a) for a in (queries, keys, values, cotangent)]
         expected, back = jax.vjp(whole, *wide[:3])
         expected = jax.device_get([expected, *back(wide[3])])
@@ -104,6 +114,33 @@ def test_blocks_in_bfloat16_round_weights_only():
     assert found.dtype == jnp.bfloat16
     exact = attention.blocked_attention(*(np.float32(a) for a in (queries, keys, values)))
     np.testing.assert_allclose(np.float32(found), exact, rtol=2**-7, atol=2**-7)
+
+
+@pytest.mark.parametrize("length", [5, 130])
+def test_attention_with_a_bias_is_that_of_each_sequence(length):
+    """Long sequences are computed one after the other, with equal derivatives of both orders."""
+    given = [normal(3, length, 2, 4, seed=seed) for seed in range(3)] + [normal(2, length, length, seed=3)]
+
+    def by_formula(queries, keys, values, bias):
+        scores = jnp.einsum("bqhd,bkhd->bhqk", queries, keys) / 2 + bias
+        return jnp.einsum("bhqk,bkhd->bqhd", jax.nn.softmax(scores), values)
+
+    def penalty(function):
+        """Loss with a gradient penalty, as of WGAN-GP."""
+
+        def loss(*given):
+            gradients = jax.grad(lambda *a: (function(*a) ** 2).sum(), argnums=(0, 1, 2))(*given)
+            return sum((gradient**2).sum() for gradient in gradients) / length
+
+        return loss
+
+    with in_float64():
+        wide = [jnp.float64(a) for a in given]
+        expected = by_formula(*wide), *jax.grad(penalty(by_formula), argnums=(0, 1, 2, 3))(*wide)
+        expected = jax.device_get(expected)
+    found = attention.attention(*given), *jax.grad(penalty(attention.attention), argnums=(0, 1, 2, 3))(*given)
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4 * np.abs(b).max())
 
 
 def test_only_a_cpu_divides_a_sequence():
