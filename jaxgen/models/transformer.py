@@ -17,6 +17,7 @@ without warm-up.
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -32,7 +33,7 @@ from jaxgen.errors import UserError, check_positive, check_share
 from jaxgen.heads import Head, HeadName, make_head
 from jaxgen.likelihoods import fitting
 from jaxgen.model import Array, Key, Model, Phase, Spec, State
-from jaxgen.nn.attention import Block, Cache, empty_cache
+from jaxgen.nn.attention import SHORT, Block, Cache, empty_cache
 from jaxgen.nn.optimizer import decaying_rate, descend
 from jaxgen.nn.parts import in_parts
 
@@ -127,17 +128,21 @@ class Decoder(nn.Module):
         return self.outputs(x[:, self.before :]).reshape(num, *self.grid, -1)
 
     def begun(self, given: Array) -> tuple[list[Cache], Array | None]:
-        """The blocks' caches after what is given; and which places of the sequence are known."""
-        size = (self.before + self.length, self.config.heads, self.config.dim // self.config.heads)
+        """The blocks' caches of what is given; and which places of the sequence are known."""
+        size = (self.before, self.config.heads, self.config.dim // self.config.heads)
         caches = [empty_cache(len(given), *size, self.dtype)] * len(self.blocks)
         x, known = self.prefix(given)
-        return (self.through(x, known, caches)[1] if self.before else caches), known
+        return (self.through(x, known[:, : self.before], caches)[1] if self.before else caches), known
 
     def following(self, level: Array, t: Array, known: Array | None, caches: list[Cache]) -> tuple[Array, list[Cache]]:
         """Outputs [num, outputs] for token t, given the one before [num, channels of a token]; the caches with it."""
         x = jnp.where(t == 0, self.start, self.tokens(level)) + self.places(t[None])
         x, caches = self.through(x[:, None], known, caches, self.before + t)
         return self.outputs(x)[:, 0], caches
+
+
+PARTS = 4
+"""Parts that a long sequence is drawn in; the caches are as long as each needs, so that less is read for a token."""
 
 
 def drawn(net: Decoder, params: Any, key: Key, level: Array, rows: int, given: Array) -> tuple[Array, Array]:
@@ -148,7 +153,7 @@ def drawn(net: Decoder, params: Any, key: Key, level: Array, rows: int, given: A
     num, length = len(level), net.length
     caches, known = net.apply({"params": params}, given, method="begun")
 
-    def take(carry, inputs):
+    def following(known, carry, inputs):
         (caches, before), (t, kept) = carry, inputs
         outputs, caches = net.apply({"params": params}, before, t, known, caches, method="following")
         token = net.head.draw(jax.random.fold_in(key, t), outputs)
@@ -156,7 +161,14 @@ def drawn(net: Decoder, params: Any, key: Key, level: Array, rows: int, given: A
         return (caches, token), (token, outputs)
 
     kept = jnp.moveaxis(level.reshape(num, length, -1), 1, 0)
-    token, outputs = lax.scan(take, (caches, kept[0]), (jnp.arange(length), kept))[1]
+    before, parts = kept[0], []
+    for t in np.array_split(np.arange(length), PARTS if length > SHORT else 1):
+        until = net.before + int(t[-1]) + 1
+        caches = [cache.extended(until) for cache in caches]
+        take = partial(following, None if known is None else known[:, :until])
+        (caches, before), made = lax.scan(take, (caches, before), (jnp.asarray(t), kept[t[0] : t[-1] + 1]))
+        parts.append(made)
+    token, outputs = (jnp.concatenate(each) for each in zip(*parts, strict=True))
     return jnp.moveaxis(token, 0, 1).reshape(level.shape), jnp.moveaxis(outputs, 0, 1).reshape(num, *net.grid, -1)
 
 

@@ -42,6 +42,10 @@ class Cache(NamedTuple):
         pairs = zip(self, (keys, values), strict=True)
         return Cache(*(lax.dynamic_update_slice_in_dim(old, new.swapaxes(1, 2), at, axis=2) for old, new in pairs))
 
+    def extended(self, positions: int) -> "Cache":
+        """The cache with room for so many positions."""
+        return Cache(*(jnp.pad(old, ((0, 0), (0, 0), (0, positions - old.shape[2]), (0, 0))) for old in self))
+
 
 def empty_cache(batch: int, positions: int, heads: int, head_dim: int, dtype: np.dtype) -> Cache:
     """Cache of no position yet."""
@@ -87,39 +91,40 @@ def attention(queries: Array, keys: Array, values: Array, bias: Array | float = 
     return y.swapaxes(1, 2)
 
 
-def causal_attention(
-    queries: Array, keys: Array, values: Array, known: Array | None = None, at: Array | int | None = None
-) -> Array:
+def causal_attention(queries: Array, keys: Array, values: Array, known: Array | None = None) -> Array:
     """softmax(Q K^T / sqrt(head_dim)) V over the positions up to each query's own (Vaswani et al. 2017, section 3.2.1).
 
-    `jax.nn.dot_product_attention` computes it, by the kernel that it has for the platform; on a CPU, where it has none,
-    `blocked_attention` computes whole sequences. The softmax is in float32.
+    `jax.nn.dot_product_attention` computes it, by the kernel that it has for the platform, or on a CPU, where it has
+    none, `blocked_attention`. The softmax is in float32.
 
     Args:
-        queries: [batch, queries, heads, head_dim].
-        keys: [batch, positions, heads, head_dim].
-        values: as the keys.
+        queries: [batch, positions, heads, head_dim].
+        keys: as the queries.
+        values: as the queries.
         known: bool [batch, positions], False for positions that none sees, such as padding; None where all are known.
-        at: position of the first query; None where queries and positions are the same.
 
     Returns:
-        [batch, queries, heads, head_dim]; finite, and meaningless, for a query that sees no position.
+        [batch, positions, heads, head_dim]; finite, and meaningless, for a query that sees no position.
     """
-    mask = None if known is None else known[:, None, None]
-    if at is not None:
-        seen = jnp.arange(keys.shape[1]) <= at + jnp.arange(queries.shape[1])[:, None]
-        mask = seen[None, None] if mask is None else seen & mask
 
     # The gradient computes the weights again: those of all layers, kept, would fill memory.
     @jax.checkpoint
     def by_kernel(queries, keys, values, *_):
+        mask = None if known is None else known[:, None, None]
         with library_promotion():  # bfloat16 scores meet float32 in the softmax
-            return jax.nn.dot_product_attention(queries, keys, values, mask=mask, is_causal=at is None)
+            return jax.nn.dot_product_attention(queries, keys, values, mask=mask, is_causal=True)
 
-    if at is not None:
-        return by_kernel(queries, keys, values)
     given = (queries, keys, values) if known is None else (queries, keys, values, known)
     return lax.platform_dependent(*given, cpu=blocked_attention, default=by_kernel)
+
+
+def cached_attention(queries: Array, cache: Cache, known: Array | None, at: Array | int) -> Array:
+    """`causal_attention` of the queries from position `at` on, with the keys and values of a cache."""
+    seen = jnp.arange(cache.keys.shape[2]) <= at + jnp.arange(queries.shape[1])[:, None]
+    if known is not None:
+        seen = seen & known[:, None, None]
+    bias = jnp.where(seen, jnp.float32(0), UNSEEN)
+    return _attended(queries.swapaxes(1, 2), cache.keys, cache.values, bias).swapaxes(1, 2)
 
 
 def blocked_attention(queries: Array, keys: Array, values: Array, known: Array | None = None) -> Array:
@@ -191,7 +196,7 @@ class Block(nn.Module):
             y = causal_attention(queries, keys, values, known)
         else:
             cache = cache.written(keys, values, at)
-            y = causal_attention(queries, cache.keys.swapaxes(1, 2), cache.values.swapaxes(1, 2), known, at)
+            y = cached_attention(queries, cache, known, at)
         x += added(y.reshape(batch, length, dim))
         x += added(nn.gelu(nn.Dense(4 * dim, dtype=self.dtype)(nn.LayerNorm()(x))))
         return x, cache

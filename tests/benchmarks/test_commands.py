@@ -278,6 +278,19 @@ def test_the_documented_convolutions_are_the_kept_ones():
         assert f"{row} {form} | {error:.0e} |" in documented
 
 
+def test_the_documented_autoregressive_models_are_the_kept_ones():
+    documented = " ".join((ROOT / "docs/speed.md").read_text().split())
+    for model in ("pixelcnn", "pixelrnn", "transformer"):
+        kept = json.loads((RESULTS / f"sampling-{model}-cpu.json").read_text())
+        seconds = kept["contenders"]["cached sampling"]["median"]
+        ratio = f"{kept['headline']['ratio']:,.0f}"
+        assert f"| `{model}` | {seconds:.2g} s, {ratio} times as fast |" in documented
+    for model in ("pixelcnn", "transformer"):
+        kept = json.loads((RESULTS / f"train_step-{model}-28-cpu.json").read_text())
+        one = next(one for one in kept["comparisons"] if one["jaxgen"] == "in scan")
+        assert f"{one['ratio']:.2f} ({one['low']:.2f} to {one['high']:.2f})" in documented
+
+
 def test_meshes(measured):
     """Closed surfaces: V - E + F = 2, 3 F = 2 E; gradients give every mesh back."""
     result = measured(meshes, "--features", "gradients", "--vertices", "1030", "--meshes", "2", "--rounds", "1")

@@ -119,6 +119,26 @@ def test_drawing_with_a_memory_is_drawing_without(name, shape, words):
     assert passes > 2
 
 
+@pytest.mark.parametrize(("name", "words"), [("bits", 0), ("colors", WORDS)])
+def test_long_sequences_are_drawn_in_parts(name, words, monkeypatch):
+    """The outputs are those of one part; the parts' caches grow to the whole sequence."""
+    net = network(name, (3, 5, HEADS[name][1]), words)
+    level = ar.random_levels(net.head, len(CAPTIONS), (3, 5, HEADS[name][1]))
+    given = CAPTIONS if words else np.zeros((len(level), 0), np.int32)
+    monkeypatch.setattr(transformer, "SHORT", 14)
+    sizes, extended = [], transformer.Cache.extended
+    monkeypatch.setattr(transformer.Cache, "extended", lambda *a: sizes.append(a[1]) or extended(*a))
+
+    def drawn(key, level):
+        return transformer.drawn(net.net, net.params, key, level, 3, given)
+
+    same, outputs = jax.jit(drawn)(jax.random.key(1), level)
+    np.testing.assert_array_equal(same, level)
+    np.testing.assert_allclose(outputs, net.outputs(level, given), rtol=1e-4, atol=1e-5)
+    length = int(np.prod(net.net.grid))
+    assert sizes[:: TINY["layers"]] == [words + part[-1] + 1 for part in np.array_split(np.arange(length), 4)]
+
+
 def test_padding_changes_nothing():
     """Two more words' places, whatever they hold; the caption's own words do change the outputs."""
     net, longer = network("colors", (2, 3, 3), WORDS), network("colors", (2, 3, 3), WORDS + 2)

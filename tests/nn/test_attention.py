@@ -11,7 +11,7 @@ import pytest
 import scipy.special
 
 from jaxgen.nn import attention
-from jaxgen.nn.attention import Block, causal_attention, empty_cache
+from jaxgen.nn.attention import Block, cached_attention, causal_attention, empty_cache
 
 
 def normal(*shape, seed=0):
@@ -44,7 +44,8 @@ def test_attention_is_over_the_known_positions_up_to_the_own():
     np.testing.assert_allclose(found, by_hand(queries, keys, values, known, 0), rtol=1e-5, atol=1e-6)
     without = causal_attention(queries, keys, values)
     np.testing.assert_allclose(without, by_hand(queries, keys, values, known | True, 0), rtol=1e-5, atol=1e-6)
-    later = causal_attention(queries[:, :2], keys, values, known, at=2)
+    cache = empty_cache(2, 0, 3, 4, np.dtype("float32")).extended(5).written(keys, values, 0)
+    later = cached_attention(queries[:, :2], cache, known, at=2)
     np.testing.assert_allclose(later, by_hand(queries[:, :2], keys, values, known, 2), rtol=1e-5, atol=1e-6)
     none = causal_attention(queries, keys, values, known & (np.arange(5) > 1))
     assert np.isfinite(none).all()
