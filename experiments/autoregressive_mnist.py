@@ -13,8 +13,8 @@ Time: under 2 hours on 2 CPU cores (estimated; not run yet). Expected: every exa
 a gated PixelCNN of at most 84 nats on dynamic bits.
 
 experiments/autoregressive_mnist_short.py has two thirds of the batches, and dynamic bits only; its PixelCNN has 84.6
-nats. The papers' networks, as a command for a GPU (their figures, of fixed bits: Diagonal BiLSTM -79.20, van den Oord et
-al. 2016, table 4; gated PixelCNN -80.10, Gulrajani et al. 2017, table 1):
+nats. The papers' networks, as a command for a GPU (their figures, of fixed bits: Diagonal BiLSTM -79.20, van den Oord
+et al. 2016, table 4; gated PixelCNN -80.10, Gulrajani et al. 2017, table 1):
 
     jaxgen train pixelcnn --dataset binarized_mnist --features 128 --layers 10 --batch-size 16 --steps 625000
         --decay-steps 625000 --seeds 0 --log-every 1000 --checkpoint-every 10000 --sample-every 50000
