@@ -411,7 +411,7 @@ def test_arms_without_spread():
 
 
 def test_seeds_of_one_training_are_no_replicas():
-    """Their mean stands against each seed of the other arm: 2 of 2^n signs."""
+    """The mean stands against each seed of the other arm: 2 of 2^n signs."""
     same, sampled = [3.0] * 3, [3.1, 2.9, 3.0]
     apart = [1.0, 2.0, 2.5, 2.0, 1.5, 1.7]
     of_sampled = scipy.stats.ttest_ind(sampled, apart, equal_var=False)
@@ -455,7 +455,7 @@ def test_seeds_of_one_training_are_no_replicas():
 @pytest.mark.parametrize("n", [6, 8])
 @pytest.mark.parametrize("draw", ["normal", "uniform", "coarse"])
 def test_size_with_an_arm_of_one_training(n, draw):
-    """Its score is one number; symmetric scores with that mean are told from it no more often than the level says."""
+    """Symmetric scores around that arm's are told from it no more often than the level says."""
     rng = np.random.default_rng(14)
     rejected = 0
     for _ in range(1_000):
@@ -467,7 +467,7 @@ def test_size_with_an_arm_of_one_training(n, draw):
 
 
 def test_a_rank_test_is_decided_by_its_own_p():
-    """By ranks a loses to b, 4 of 252 splits on its side, whatever Welch's test finds of c and d."""
+    """Arm a loses to b by ranks, 4 of 252 splits on its side, whatever Welch's test finds of c and d."""
     a, b = [None, 20, 21, 22, 9.5], [7, 8, 9, 10, 11]
     c, d = [1, 2, 3, 4, 5], [10, 10.1, 9.9, 10.2, 300]
     scores = {"fd": {"a": a, "b": b, "c": c, "d": d}}

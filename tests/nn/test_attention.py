@@ -84,7 +84,7 @@ def test_blocks_of_queries_are_the_whole(length, padded, scores, monkeypatch):
 
 
 def test_blocks_see_nothing_that_comes_later(monkeypatch):
-    """To the bit: an output depends on no later position and no other sequence."""
+    """An output depends, to the bit, on no later position and no other sequence."""
     monkeypatch.setattr(attention, "SHORT", 4)
     queries, keys, values = (normal(2, 9, 1, 2, seed=seed) for seed in range(3))
     for operand in range(3):
