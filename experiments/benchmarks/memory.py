@@ -84,7 +84,7 @@ def _apart(name: str, options: Options, cache: str) -> dict[str, Any]:
     ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if ran.returncode:
         words = ran.stderr.strip().rpartition("\n")[2].removeprefix("jaxgen.errors.UserError: ")
-        raise UserError(f"{name}: {words or f'exit status {ran.returncode}'}")
+        raise UserError(f"{name}: {words if ran.returncode > 0 and words else f'exit status {ran.returncode}'}")
     return json.loads(ran.stdout.splitlines()[-1])
 
 

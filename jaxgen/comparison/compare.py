@@ -230,11 +230,14 @@ def _answers(chosen: Experiment, tables: list[dict[str, Any]]) -> list[dict[str,
         over = [table for table in tables if question.dataset in (None, table["label"])]
         key = question.metric if question.dataset is None else f"{question.metric} on {question.dataset}"
         asked.append(_declared(question, key, chosen))
-        for name, (arm, column) in _sides(question, chosen).items():
+        sides = _sides(question, chosen)
+        same.setdefault(key, set()).update(
+            name for name, (arm, _) in sides.items() if all(_one_training(table, arm) for table in over)
+        )
+        for name, (arm, column) in sides.items():
             each = [_scores(table, arm, column) for table in over]
             each = each if column == question.metric else [_whole(values) for values in each]
             scores.setdefault(key, {})[name] = np.array(each, np.float64).T  # [seeds, tables]; None becomes nan
-        same[key] = {name for name in chosen.arms if all(_one_training(table, name) for table in over)}
         named = {m["title"] for table in over for m in table["metrics"] if m["key"] == question.metric}
         titles[key] = " and ".join(sorted(named)) + (f" on {question.dataset}" if question.dataset else "")
     if not asked:
@@ -249,11 +252,18 @@ def _answers(chosen: Experiment, tables: list[dict[str, Any]]) -> list[dict[str,
             "table": question.dataset or (tables[0]["label"] if len(tables) == 1 else None),
             "sentence": verdicts.sentence(verdict, titles[verdict.metric], COLUMNS[question.metric].digits),
             "effect": verdict.difference,
-            "needed": verdict.seeds_needed,
-            **{name: getattr(verdict, name) for name in ("paired", "verdict", "p", "p_holm", "low", "high")},
+            **{name: getattr(verdict, name) for name in ("paired", "verdict", "low", "high")},
+            **_test(verdict),
         }
         for question, verdict in zip(chosen.comparisons, found, strict=True)
     ]
+
+
+def _test(verdict: verdicts.Verdict) -> dict[str, Any]:
+    """Numbers of a verdict's test, None if there was none."""
+    tested = verdict.verdict != verdicts.UNTESTED
+    numbers = {"needed": verdict.seeds_needed, "p": verdict.p, "p_holm": verdict.p_holm}
+    return {name: number if tested else None for name, number in numbers.items()}
 
 
 def _across(tables: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -16,8 +16,9 @@ distributions differ.
 
 One training. If all seeds of an arm trained the same parameters, as those of Naive Bayes do, they are no replicas: only
 their samples differ, and relabeling them with the other arm's would count one training many times. The mean of such an
-arm stands against each seed of the other, as if they were pairs, and Welch's test takes the spread of both. Two such
-arms are not tested.
+arm stands against each seed of the other, as if they were pairs, and Welch's test takes the spread of both. That is
+exact if the other arm's scores are symmetric around their mean; of skewed scores it claims too much. Two such arms, or
+the two columns of one, are not tested.
 
 Many tasks. Tests use ranks within each task, since scales may differ, and all tasks have equal weight.
 """
@@ -31,7 +32,8 @@ import scipy
 from jaxgen.statistics import intervals, permutations
 
 LEVEL = 0.05
-"""Upper bound of the probability of any false "better" or "worse" among all declared comparisons."""
+"""Upper bound of the probability of any false "better" or "worse" among all declared comparisons; with arms of one
+training, for symmetric scores."""
 
 BETTER, WORSE, DIFFERENT = "better", "worse", "different distributions"
 UNTOLD, TOO_FEW, UNTESTED = "no difference can be told", "not enough seeds to tell", "not tested"
@@ -166,7 +168,7 @@ def sentence(verdict: Verdict, title: str, digits: int = 2) -> str:
     elif v.verdict == UNTOLD:
         lead = f"No difference between {v.a} and {v.b} can be told by {title} ({_seeds(v)}{missing})"
     elif v.verdict == UNTESTED:
-        return f"{v.a} and {v.b} are not tested by {title}, as {_same_parameters(v)}: {_effect(v, digits)}."
+        return f"{v.a} and {v.b} are not tested by {title}, as {_same_parameters(v)}{missing}: {_effect(v, digits)}."
     elif v.verdict == DIFFERENT:
         lead = f"{v.a} and {v.b} differ in the distribution of {title} ({_seeds(v)})"
     elif v.tasks > 1 or v.ranks:
@@ -176,9 +178,9 @@ def sentence(verdict: Verdict, title: str, digits: int = 2) -> str:
         lead = f"{v.a} has a {v.better} {title} than {v.b} ({_seeds(v)})"
     test = "paired sign-flip test" if v.paired else "sign-flip test" if v.one_training else "permutation test"
     how = f"{'exact' if v.exact else 'random'} {test}"
-    if v.one_training and v.verdict != TOO_FEW:
-        how += f" against the mean, as {_same_parameters(v)}"
     of = f" of ranks{', diverged seeds last' if any(v.diverged) else ''}" if v.ranks else ""
+    if v.one_training and v.verdict != TOO_FEW:
+        of += f" against the mean, as {_same_parameters(v)}"
     holm = f", by Holm {v.p_holm:.2g}" if v.comparisons > 1 else ""
     return f"{lead}: {_effect(v, digits)}; {how}{of}, p = {v.p:.2g}{holm}.{_disagreement(v)}"
 
@@ -208,12 +210,14 @@ def _compared(
     a, b = intervals.oriented_pair(scores_a, scores_b, c.better)
     tasks, finite = a.shape[1], (np.isfinite(a), np.isfinite(b))
     ranks = tasks > 1 or not (finite[0].all() and finite[1].all())
-    one_training = () if c.paired else tuple(arm for arm in (c.a, c.b) if arm in same)
+    one_training = tuple(arm for arm in (c.a, c.b) if arm in same)
+    if c.paired and len(one_training) == 1:  # pairs are as independent as the other arm's seeds
+        one_training = ()
     if len(one_training) == 2:
         test, lead = permutations.PValue(1.0, exact=False), 0.0
     elif c.paired or one_training:
-        of_a = np.broadcast_to(a.mean(axis=0), b.shape) if c.a in one_training else a
-        of_b = np.broadcast_to(b.mean(axis=0), a.shape) if c.b in one_training else b
+        of_a = np.broadcast_to(_means(a), b.shape) if c.a in one_training else a
+        of_b = np.broadcast_to(_means(b), a.shape) if c.b in one_training else b
         differences = _signed_ranks(of_a, of_b) if ranks else of_a - of_b
         test, lead = permutations.sign_flip_test(differences.ravel(), seed=seed), differences.mean()
     else:
@@ -293,6 +297,13 @@ def _signed_ranks(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     # two diverged seeds are equal; -inf - -inf would be nan
     differences = np.where(a == b, 0.0, a) - np.where(a == b, 0.0, b)
     return np.sign(differences) * scipy.stats.rankdata(np.abs(differences), axis=0)
+
+
+def _means(scores: np.ndarray) -> np.ndarray:
+    """Means [tasks] of the seeds that have a score, the worst possible where none has."""
+    finite = np.isfinite(scores)
+    sums, counts = np.where(finite, scores, 0).sum(axis=0), finite.sum(axis=0)
+    return np.where(counts > 0, sums / np.maximum(counts, 1), -np.inf)
 
 
 def _known(number: float) -> float | None:

@@ -85,17 +85,23 @@ def attention(queries: Array, keys: Array, values: Array, bias: Array | float = 
         # Weights computed again take less time than weights read from memory.
         return lax.map(jax.checkpoint(one), (queries, keys, values))
 
+    def at_once(queries, keys, values, bias):  # products in the operands' dtype, of gradients too
+        scores = jnp.einsum("bhqd,bhkd->bhqk", queries, keys).astype(jnp.float32) * queries.shape[-1] ** -0.5
+        weights = jax.nn.softmax(scores + bias).astype(values.dtype)
+        return jnp.einsum("bhqk,bhkd->bhqd", weights, values)
+
     given = (*(a.swapaxes(1, 2) for a in (queries, keys, values)), jnp.asarray(bias))
-    short = keys.shape[1] <= SHORT
-    y = _attended(*given) if short else lax.platform_dependent(*given, cpu=in_turn, default=_attended)
-    return y.swapaxes(1, 2)
+    if given[-1].ndim > 3:
+        raise ValueError(f"a bias is [heads, queries, positions], not {given[-1].shape}")
+    on_a_cpu = _attended if keys.shape[1] <= SHORT else in_turn
+    return lax.platform_dependent(*given, cpu=on_a_cpu, default=at_once).swapaxes(1, 2)
 
 
 def causal_attention(queries: Array, keys: Array, values: Array, known: Array | None = None) -> Array:
     """softmax(Q K^T / sqrt(head_dim)) V over the positions up to each query's own (Vaswani et al. 2017, section 3.2.1).
 
-    `jax.nn.dot_product_attention` computes it, by the kernel that it has for the platform, or on a CPU, where it has
-    none, `blocked_attention`. The softmax is in float32.
+    `jax.nn.dot_product_attention` computes it, in the form that it has for the platform, or on a CPU
+    `blocked_attention`. The softmax is in float32.
 
     Args:
         queries: [batch, positions, heads, head_dim].
@@ -109,13 +115,13 @@ def causal_attention(queries: Array, keys: Array, values: Array, known: Array | 
 
     # The gradient computes the weights again: those of all layers, kept, would fill memory.
     @jax.checkpoint
-    def by_kernel(queries, keys, values, *_):
+    def by_jax(queries, keys, values, *_):
         mask = None if known is None else known[:, None, None]
         with library_promotion():  # bfloat16 scores meet float32 in the softmax
             return jax.nn.dot_product_attention(queries, keys, values, mask=mask, is_causal=True)
 
     given = (queries, keys, values) if known is None else (queries, keys, values, known)
-    return lax.platform_dependent(*given, cpu=blocked_attention, default=by_kernel)
+    return lax.platform_dependent(*given, cpu=blocked_attention, default=by_jax)
 
 
 def cached_attention(queries: Array, cache: Cache, known: Array | None, at: Array | int) -> Array:
@@ -133,7 +139,7 @@ def blocked_attention(queries: Array, keys: Array, values: Array, known: Array |
     blocks = 1 if length <= SHORT else min(max(LEAST_BLOCKS, heads * length**2 // SCORES), MOST_BLOCKS)
     size = -(-length // blocks)
     fit = max(SCORES // (heads * size * length), 1)
-    at_once = max(n for n in range(1, batch + 1) if batch % n == 0 and n <= fit)
+    at_once = max(n for n in range(1, batch + 1) if batch % n == 0 and n <= fit) if batch else 1
 
     def attended(sequence):
         queries, keys, values, *known = sequence

@@ -282,6 +282,9 @@ def test_an_arm_is_compared_with_a_column_of_its_own_by_pairs_of_seeds():
     assert large["sentence"].startswith(
         "large has a lower vertex error than large's PCA of vertices (9 pairs of seeds)"
     )
+    alike = [row | {"digests": dict.fromkeys(row["digests"], "one")} for row in rows]
+    small, _ = _answers(chosen, [{"label": "bars", "rows": alike, "metrics": titles}])
+    assert (small["verdict"], small["p"], small["p_holm"], small["needed"]) == ("not tested", None, None, None)
     few = dataclasses.replace(chosen, settings=Settings(dataset="bars", seeds=(0, 1, 2)))
     assert _foretold(few, 1)[0].endswith("by vertex_error: 3 pairs of seeds; 7 would do for 2 declared comparisons")
 

@@ -447,9 +447,16 @@ def test_seeds_of_one_training_are_no_replicas():
         "vae and dcgan are not tested by error, as all seeds of vae and all of dcgan trained the same parameters: "
         "0.97 against 0.98, a difference of 0.01 [0.01, 0.01] (above 0 favors vae)."
     )
-    # pairs are tested as ever
+    assert "ranks, diverged seeds last against the mean, as all seeds of vae" in sentence(
+        lost._replace(verdict="no difference can be told"), "IS"
+    )
+    # a seed without a score is left out of the mean
+    without = verdict([3.0, 3.0, None], apart, "higher", one_training=["vae"])
+    assert (without.verdict, without.p) == ("better", 2 / 64)
+    # pairs with one such arm are tested as ever, with two, such as an arm and its own column, not at all
     pairs = verdict(sampled * 2, apart, "higher", True, ["vae"])
-    assert pairs._replace(one_training=()) == verdict(sampled * 2, apart, "higher", True)
+    assert pairs == verdict(sampled * 2, apart, "higher", True)
+    assert verdict(sampled * 2, apart, "higher", True, ["vae", "dcgan"]).verdict == "not tested"
 
 
 @pytest.mark.parametrize("n", [6, 8])
