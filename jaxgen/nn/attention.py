@@ -53,12 +53,11 @@ def empty_cache(batch: int, positions: int, heads: int, head_dim: int, dtype: np
 
 
 def _attended(queries: Array, keys: Array, values: Array, bias: Array) -> Array:
-    """Attention of [batch, heads, positions, head_dim], with heads first; sums and the softmax are in float32."""
+    """Attention of [batch, heads, positions, head_dim], with heads first; the softmax is in float32."""
     wide = jnp.float32 if jnp.finfo(values.dtype).bits < 32 else values.dtype
-    scores = jnp.einsum("bhqd,bhkd->bhqk", queries, keys, preferred_element_type=wide) * queries.shape[-1] ** -0.5
-    scores += bias.astype(wide)
+    scores = jnp.einsum("bhqd,bhkd->bhqk", queries, keys).astype(wide) * queries.shape[-1] ** -0.5 + bias.astype(wide)
     weights = jnp.exp(scores - lax.stop_gradient(scores.max(-1, keepdims=True)))
-    y = jnp.einsum("bhqk,bhkd->bhqd", weights.astype(values.dtype), values, preferred_element_type=wide)
+    y = jnp.einsum("bhqk,bhkd->bhqd", weights.astype(values.dtype), values).astype(wide)
     return (y / weights.sum(-1, keepdims=True)).astype(values.dtype)
 
 
