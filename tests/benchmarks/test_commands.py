@@ -211,7 +211,8 @@ def test_memory(call):
         "temporaries_over_direct": ours["temporaries"] / direct["temporaries"],
     }
     status, _, err = call(memory, "--image-size", "17")
-    assert (status, err.splitlines()[-1]) == (2, "jaxgen: error: jaxgen: dcgan cannot make images of 17x17")
+    assert status == 2
+    assert err.splitlines()[-1].startswith("jaxgen: error: jaxgen: dcgan cannot make images of 17x17: ")
 
 
 def test_rows_of_the_scaling_change_one_size():
