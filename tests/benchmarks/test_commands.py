@@ -292,6 +292,15 @@ def test_the_documented_autoregressive_models_are_the_kept_ones():
         assert f"{one['ratio']:.2f} ({one['low']:.2f} to {one['high']:.2f})" in documented
 
 
+def test_the_documented_memory_is_the_kept_one():
+    documented = (ROOT / "docs/speed.md").read_text()
+    for name, model in (("DCGAN", "dcgan"), ("VAE", "vae")):
+        kept = json.loads((RESULTS / f"memory-{model}-64-cpu.json").read_text())["contenders"]
+        mebibytes = {contender: each["bytes"] / 2**20 for contender, each in kept.items()}
+        ours, direct, *theirs = mebibytes.values()
+        assert f"| {name} | {ours:.0f} MiB | {direct:.0f} MiB | {min(theirs):.0f} MiB |" in documented
+
+
 def test_meshes(measured):
     """Closed surfaces: V - E + F = 2, 3 F = 2 E; gradients give every mesh back."""
     result = measured(meshes, "--features", "gradients", "--vertices", "1030", "--meshes", "2", "--rounds", "1")
