@@ -9,6 +9,7 @@ arguments and results.
 """
 
 import contextlib
+import importlib
 import importlib.util
 import json
 import os
@@ -103,6 +104,8 @@ def steps(name: str, given: dict[str, Any]) -> None:
     module = models.load(options.model)
     if name in TORCH:
         from . import torch_peers
+
+        importlib.import_module("torch._dynamo")  # which PyTorch's first optimizer would import
     Path("/proc/self/clear_refs").write_text("5")  # the peak is from here on
     before = timing.peak_bytes()
     data = contenders.made_up(512, options.image_size, options.channels, options.batch)

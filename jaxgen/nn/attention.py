@@ -84,16 +84,12 @@ def attention(queries: Array, keys: Array, values: Array, bias: Array | float = 
         # Weights computed again take less time than weights read from memory.
         return lax.map(jax.checkpoint(one), (queries, keys, values))
 
-    def at_once(queries, keys, values, bias):  # products in the operands' dtype, of gradients too
-        scores = jnp.einsum("bhqd,bhkd->bhqk", queries, keys).astype(jnp.float32) * queries.shape[-1] ** -0.5
-        weights = jax.nn.softmax(scores + bias).astype(values.dtype)
-        return jnp.einsum("bhqk,bhkd->bhqd", weights, values)
-
     given = (*(a.swapaxes(1, 2) for a in (queries, keys, values)), jnp.asarray(bias))
     if given[-1].ndim > 3:
         raise ValueError(f"a bias is [heads, queries, positions], not {given[-1].shape}")
-    on_a_cpu = _attended if keys.shape[1] <= SHORT else in_turn
-    return lax.platform_dependent(*given, cpu=on_a_cpu, default=at_once).swapaxes(1, 2)
+    short = keys.shape[1] <= SHORT
+    y = _attended(*given) if short else lax.platform_dependent(*given, cpu=in_turn, default=_attended)
+    return y.swapaxes(1, 2)
 
 
 def causal_attention(queries: Array, keys: Array, values: Array, known: Array | None = None) -> Array:
