@@ -111,8 +111,8 @@ TILES = (2, 4)
 TRANSFORM = 60
 """Multiply-adds of a matrix product that take as long as the transform of one number to or from one point."""
 
-DIRECT = 1.2
-"""Time of a multiply-add in the direct forms, in those of a matrix product."""
+DIRECT, NARROW, WIDE = 1.2, 2.1, 128
+"""Time of a multiply-add in the direct forms, in those of a matrix product: for at least `WIDE` features, for fewer."""
 
 
 def computes(geometry: Geometry) -> bool:
@@ -128,7 +128,8 @@ def best_tile(geometry: Geometry, batch: int, channels: int, features: int) -> i
     in multiply-adds, with constants for an AMD EPYC (Zen 4): experiments/benchmarks/convolutions.py measures layers.
     """
     pixels = batch * math.prod((*geometry.output, *geometry.kernel))
-    time: dict[int | None, float] = {None: DIRECT * pixels * channels * features}
+    direct = DIRECT if features >= WIDE else NARROW
+    time: dict[int | None, float] = {None: direct * pixels * channels * features}
     for tile in TILES if computes(geometry) else ():
         h, w = axes_of(geometry, tile)
         tiles, phases = batch * h.tiles * w.tiles, channels * h.stride * w.stride

@@ -99,7 +99,9 @@ CHOSEN = {
     "one tap": ((16, 16), 1, 1, 64, (128, 128), None),
     "more than three taps": ((16, 16), 5, 1, 64, (128, 128), None),
     "5x5 with stride 2": ((32, 32), 5, 2, 64, (64, 128), 4),
-    "3x3 with stride 2": ((32, 32), 3, 2, 64, (32, 64), None),
+    "3x3 with stride 2": ((32, 32), 3, 2, 64, (32, 64), 4),
+    "ResNet-20, first stage": ((32, 32), 3, 1, 64, (16, 16), None),
+    "ResNet-20, second stage": ((16, 16), 3, 1, 64, (32, 32), 4),
 }
 
 

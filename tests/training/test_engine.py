@@ -80,6 +80,32 @@ def test_sums_of_metrics_of_any_kind_are_exact():
     assert {name: total.tolist() for name, total in sums.items()} == {name: [x, x] for name, x in expected.items()}
 
 
+@pytest.mark.parametrize("how", ["map", "vmap"])
+@pytest.mark.parametrize("fails", ["metric", "state"])
+def test_a_seed_stops_before_the_step_that_fails(how, fails):
+    """Seeds that fail at step 2 of 5, never, and at the first step of the chunk, beside one that had failed before."""
+    start = jnp.array([10, 20, 12, 30], jnp.int32)
+    bad = jnp.array([12, -1, 12, -1], jnp.int32)
+
+    def step(key, state, batch):
+        broken = jnp.where(state.step == state.extra, jnp.nan, 0.0)
+        moved = state.params + batch["point"].sum() + state.step.astype(jnp.float32)
+        state = state._replace(params=moved + (broken if fails == "state" else 0.0))
+        return state, {"loss": moved + (broken if fails == "metric" else 0.0)}
+
+    program = engine.chunk_program(Phase("train", step), how, "float32")
+    keys, state = jax.random.split(jax.random.key(0), 4), State(start, jnp.zeros(4), (), bad)
+    rows = jnp.array([[0], [1], [2], [3], [4]]), jnp.ones((5, 1)), None, jnp.int32(5)
+    alive = jnp.array([True, True, True, False])
+    state, alive, sums, steps = program(keys, state, alive, {"point": jnp.arange(5.0)[:, None]}, *rows)
+    whole = np.cumsum(20 + 2 * np.arange(5))  # step i adds its point, i, and its number, 20 + i
+    assert state.step.tolist() == [12, 25, 12, 30]
+    assert state.params.tolist() == [10 + 12, whole[-1], 0, 0]
+    assert alive.tolist() == [False, True, False, False]
+    assert sums["loss"].tolist() == [10 + 22, whole.sum(), 0, 0]
+    assert steps.tolist() == [2, 5, 0, 0]
+
+
 @pytest.mark.parametrize(
     ("flags", "options"),
     [
