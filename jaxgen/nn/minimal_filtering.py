@@ -111,8 +111,11 @@ TILES = (2, 4)
 TRANSFORM = 60
 """Multiply-adds of a matrix product that take as long as the transform of one number to or from one point."""
 
-DIRECT, NARROW, WIDE = 1.2, 2.1, 128
-"""Time of a multiply-add in the direct forms, in those of a matrix product: for at least `WIDE` features, for fewer."""
+WIDE = 128
+"""Features that XLA's convolution is fast with."""
+
+DIRECT, NARROW = 1.2, 2.1
+"""Time of a multiply-add in the direct forms, in those of a matrix product: with `WIDE` features or more, and less."""
 
 
 def computes(geometry: Geometry) -> bool:

@@ -233,30 +233,20 @@ def _chunk_program(
             batch |= {"weight": weights[i]}
             return jax.lax.with_sharding_constraint(batch, share_of_batch) if several else batch
 
+        def take(i, carry):
+            state, alive, sums, steps = carry
+            new, metrics = step(jax.random.fold_in(key, state.step), state, batch_of(i))
+            new = new._replace(step=state.step + 1)
+            alive = alive & finite((metrics, new))
+            state = jax.tree.map(partial(jnp.where, alive), new, state)
+            sums = jax.tree.map(lambda s, m: s + jnp.where(alive, m.astype(s.dtype), 0), sums, metrics)
+            return state, alive, sums, steps + alive.astype(jnp.float32)
+
         # Jitted, so that `eval_shape` and the loop share one trace.
         step = jax.jit(phase.step)
         _, metrics = jax.eval_shape(step, key, state, batch_of(0))
-        zeros = jax.tree.map(lambda m: jnp.zeros(m.shape, float), metrics)  # sums of bytes or bfloat16 would not grow
-        start = state
-
-        def take(carry):
-            i, state, sums, _ = carry
-            new, metrics = step(jax.random.fold_in(key, state.step), state, batch_of(i))
-            new = new._replace(step=state.step + 1)
-            sums = jax.tree.map(lambda s, m: s + m.astype(s.dtype), sums, metrics)
-            return i + 1, new, sums, finite((metrics, new))
-
-        def attempt(carry):
-            _, _, limit, _ = carry
-            first = (jnp.int32(0), start, zeros, jnp.bool_(True))
-            i, state, sums, good = jax.lax.while_loop(lambda c: (c[0] < limit) & c[3], take, first)
-            return state, sums, jnp.where(good, i, i - 1), good
-
-        # A seed that fails starts again, and stops before the step that failed. To choose between each step's old and
-        # new state instead would pass over all of both: a tenth of a dense GAN's step.
-        first = (start, zeros, jnp.where(alive, count, 0), jnp.bool_(False))
-        state, sums, steps, _ = jax.lax.while_loop(lambda c: ~c[3], attempt, first)
-        return state, alive & (steps == count), sums, steps.astype(jnp.float32)
+        sums = jax.tree.map(lambda m: jnp.zeros(m.shape, float), metrics)  # a sum of bytes or bfloat16 would not grow
+        return jax.lax.fori_loop(0, count, take, (state, alive, sums, jnp.float32(0)))
 
     def chunk(keys, state, alive, data, indices, weights, anew, count):
         def one(own):

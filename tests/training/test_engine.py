@@ -83,9 +83,8 @@ def test_sums_of_metrics_of_any_kind_are_exact():
 @pytest.mark.parametrize("how", ["map", "vmap"])
 @pytest.mark.parametrize("fails", ["metric", "state"])
 def test_a_seed_stops_before_the_step_that_fails(how, fails):
-    """Seeds that fail at step 2 of 5, never, and at the first step of the chunk, beside one that had failed before."""
-    start = jnp.array([10, 20, 12, 30], jnp.int32)
-    bad = jnp.array([12, -1, 12, -1], jnp.int32)
+    """In the middle of a chunk, never, at its first step and at its last, beside one that had failed before."""
+    first, bad = np.int32([10, 20, 12, 40, 30]), np.int32([12, 0, 12, 43, 0])
 
     def step(key, state, batch):
         broken = jnp.where(state.step == state.extra, jnp.nan, 0.0)
@@ -94,16 +93,24 @@ def test_a_seed_stops_before_the_step_that_fails(how, fails):
         return state, {"loss": moved + (broken if fails == "metric" else 0.0)}
 
     program = engine.chunk_program(Phase("train", step), how, "float32")
-    keys, state = jax.random.split(jax.random.key(0), 4), State(start, jnp.zeros(4), (), bad)
-    rows = jnp.array([[0], [1], [2], [3], [4]]), jnp.ones((5, 1)), None, jnp.int32(5)
-    alive = jnp.array([True, True, True, False])
-    state, alive, sums, steps = program(keys, state, alive, {"point": jnp.arange(5.0)[:, None]}, *rows)
-    whole = np.cumsum(20 + 2 * np.arange(5))  # step i adds its point, i, and its number, 20 + i
-    assert state.step.tolist() == [12, 25, 12, 30]
-    assert state.params.tolist() == [10 + 12, whole[-1], 0, 0]
-    assert alive.tolist() == [False, True, False, False]
-    assert sums["loss"].tolist() == [10 + 22, whole.sum(), 0, 0]
-    assert steps.tolist() == [2, 5, 0, 0]
+    keys, state = jax.random.split(jax.random.key(0), 5), State(jnp.array(first), jnp.zeros(5), (), jnp.array(bad))
+    data, rows = {"point": jnp.arange(5.0)[:, None]}, (jnp.arange(5)[:, None], jnp.ones((5, 1)), None)
+    alive = jnp.array([True, True, True, True, False])
+    state, alive, sums, steps = program(keys, state, alive, data, *rows, jnp.int32(4))
+    taken = np.array([2, 4, 0, 3, 0])
+    moved = [np.cumsum(at + 2 * np.arange(num)) for at, num in zip(first, taken, strict=True)]  # by point and number
+    assert alive.tolist() == [False, True, False, False, False]
+    assert steps.tolist() == taken.tolist()
+    assert state.step.tolist() == (first + taken).tolist()
+    assert state.params.tolist() == [values[-1] if values.size else 0 for values in moved]
+    assert sums["loss"].tolist() == [values.sum() for values in moved]
+    for count in (0, 3):
+        before = jax.device_get((alive, state))
+        state, alive, sums, steps = program(keys, state, alive, data, *rows, jnp.int32(count))
+        assert steps.tolist() == [0, count, 0, 0, 0]
+        assert alive.tolist() == before[0].tolist()
+        for new, old in zip(jax.tree.leaves(state), jax.tree.leaves(before[1]), strict=True):
+            assert np.delete(new, 1).tolist() == np.delete(old, 1).tolist()
 
 
 @pytest.mark.parametrize(
