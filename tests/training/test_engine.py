@@ -83,7 +83,7 @@ def test_sums_of_metrics_of_any_kind_are_exact():
 @pytest.mark.parametrize("how", ["map", "vmap"])
 @pytest.mark.parametrize("fails", ["metric", "state"])
 def test_a_seed_stops_before_the_step_that_fails(how, fails):
-    """In the middle of a chunk, never, at its first step and at its last, beside one that had failed before."""
+    """Five seeds: failing in the middle of a chunk, never, at its first step, at its last, and before it."""
     first, bad = np.int32([10, 20, 12, 40, 30]), np.int32([12, 0, 12, 43, 0])
 
     def step(key, state, batch):
