@@ -40,8 +40,6 @@ LAYERS = {
     "3x3-128-wide": Layer(8, 3, 1, 128, 128),
     "3x3-stride-2": Layer(32, 3, 2, 32, 64),
     "5x5-stride-2": Layer(32, 5, 2, 32, 64),
-    "resnet-20-1": Layer(32, 3, 1, 16, 16),
-    "resnet-20-2": Layer(16, 3, 1, 32, 32),
 }
 
 STEPS = 4
