@@ -26,9 +26,10 @@ Measured on a CPU, mean and 95% t interval over the seeds, nats:
     static   vae           -117.4 [-118.0, -116.8], a bound; -108.8 [-109.1, -108.6] by IWAE
 
 The PixelCNN misses 84 nats: with 3,000 batches of dynamic bits it had -84.6. With 4,500 its loss at the same step is
-higher (89.8 after 1,000, where it was 88.8; 87.8 after 2,000, where it was 86.4), for its rate, the best of 800 batches,
-falls later. One seed each with 4,500 batches and lower rates has a loss of 87.8, 85.6 and 84.3 after 1,000, 2,000 and
-3,000 with 4.2e-3, and of 87.6, 85.1 and 83.7 with 3e-3, where the three seeds with 6e-3 have 89.8, 87.8 and 86.7.
+higher (89.8 after 1,000, where it was 88.8; 87.8 after 2,000, where it was 86.4), for its rate, the best of 800
+batches, falls later. One seed each with 4,500 batches and lower rates has a loss of 87.8, 85.6 and 84.3 after 1,000,
+2,000 and 3,000 with 4.2e-3, and of 87.6, 85.1 and 83.7 with 3e-3, where the three seeds with 6e-3 have 89.8, 87.8 and
+86.7.
 
 How far a PixelCNN sees matters more than its width. One seed each after 800 batches, the rate falling to 0 within them,
 on 2,000 test images of dynamic bits: 24 features with 6 layers of 3x3 have 90.6 nats, 16 with 12 layers of 3x3 90.0, 24
