@@ -115,7 +115,7 @@ WIDE = 128
 """Features that XLA's convolution is fast with."""
 
 DIRECT, NARROW = 1.2, 2.1
-"""Time of a multiply-add in the direct forms, in those of a matrix product: with `WIDE` features or more, and less."""
+"""Times of a multiply-add in the direct forms, in those of a matrix product: for `WIDE` or more features, and fewer."""
 
 
 def computes(geometry: Geometry) -> bool:
