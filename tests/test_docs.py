@@ -345,8 +345,8 @@ def test_the_example_in_python(tmp_path, monkeypatch, capsys):
         assert (left[name].shape, left[name].dtype) == ((2, num, 16, 16, 1), np.uint8)
     assert [line.partition(" {")[0] for line in scores] == [
         "real against real",
-        "vae",
-        "vae, untrained",
+        "first",
+        "first, untrained",
     ]
 
 
