@@ -30,7 +30,7 @@ def arms(steps: int) -> dict[str, Arm]:
     """Four models, whose learning rates fall to 0 over `steps`."""
     network = {"likelihood": "bernoulli", "decay_steps": steps}
     return {
-        "pixelcnn": Arm("pixelcnn", {**network, "features": 16, "layers": 12, "kernel": 5, "learning_rate": 6e-3}),
+        "pixelcnn": Arm("pixelcnn", {**network, "features": 16, "layers": 12, "kernel": 5, "learning_rate": 2e-3}),
         "pixelrnn": Arm("pixelrnn", {**network, "layers": 2, "learning_rate": 5e-3}),
         "transformer": Arm("transformer", {**network, "patch": 2, "learning_rate": 2e-3}),
         "vae": Arm("vae", {"network": "mlp", "hidden": (200, 200), "latent_dim": 50, "likelihood": "bernoulli"}),
