@@ -9,6 +9,7 @@ import sys
 import typing
 from pathlib import Path
 
+import jax
 import pytest
 from jax import export
 from jax.experimental.layout import Layout
@@ -20,7 +21,7 @@ from jaxgen.adversarial.turns import AdversarialConfig
 from jaxgen.models.quantized import QuantizedConfig
 from jaxgen.nn.conv import conv_p, dw_p, dx_p
 from jaxgen.nn.promotion import library_promotion
-from jaxgen.training.engine import AXIS
+from jaxgen.training.engine import AXIS, all_streams, compiler_options, initial_state
 
 ROOT = Path(__file__).parents[1]
 
@@ -89,6 +90,17 @@ def lowered(program, platform):
         exported = export.export(program.jitted, platforms=(platform,))(*program.operands)
     assert exported.platforms == (platform,)
     return exported.mlir_module()
+
+
+def test_programs_are_made_with_the_compiler_options_of_a_run(monkeypatch):
+    """JAX takes compiler options of an outermost program only; the flags of these tests stand in their place."""
+    monkeypatch.setenv("XLA_FLAGS", "")
+    assert compiler_options("cpu")
+    model = made("naive_bayes")
+    state = initial_state(model, all_streams(tuple(range(SEEDS))).init)
+    for program in programs(CASES["naive_bayes"], AXIS["tpu"]):
+        for given, wanted in zip(jax.tree.leaves(program.state), jax.tree.leaves(state), strict=True):
+            assert (given.shape, given.dtype) == (wanted.shape, wanted.dtype)
 
 
 @pytest.mark.parametrize(

@@ -272,7 +272,7 @@ def programs(case: Case, how: str, devices: Mesh | None = None) -> list[Program]
     model = module.make(module.Config(**case.fields), spec)
     batch = engine.blank_batch(spec, model.needs, BATCH)
     streams = jax.eval_shape(partial(engine.all_streams, tuple(range(SEEDS))))
-    states = jax.eval_shape(partial(engine.initial_state, model), streams.init)
+    states = jax.eval_shape(engine.of_all_seeds(model.init), streams.init)
     key, state = jax.tree.map(lambda leaf: ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), (streams.train, states))
     train_keys, sample_keys, states, alive = _placed(
         devices, (streams.train, streams.sample, states, ShapeDtypeStruct((SEEDS,), bool)), "seeds"
