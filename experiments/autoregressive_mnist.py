@@ -1,4 +1,4 @@
-"""Exact log-likelihoods of binarized MNIST: gated PixelCNN, Diagonal BiLSTM, Transformer, beside a VAE's bound.
+r"""Exact log-likelihoods of binarized MNIST: gated PixelCNN, Diagonal BiLSTM, Transformer, beside a VAE's bound.
 
 Every arm sees the same images: 4,500 batches of 16 a seed, 1.3 epochs, of dynamically binarized MNIST and of
 Larochelle's fixed bits. The networks are small, so that the whole takes about 2 hours on a CPU. The PixelCNN is narrow
@@ -38,7 +38,7 @@ experiments/autoregressive_mnist_short.py is a shorter one. The papers' networks
 of fixed bits: Diagonal BiLSTM -79.20, van den Oord et al. 2016, table 4; gated PixelCNN -80.10, Gulrajani et al. 2017,
 table 1):
 
-    jaxgen train pixelcnn --dataset binarized_mnist --features 128 --layers 10 --batch-size 16 --steps 625000
+    jaxgen train pixelcnn --dataset binarized_mnist --features 128 --layers 10 --batch-size 16 --steps 625000 \
         --decay-steps 625000 --seeds 0 --log-every 1000 --checkpoint-every 10000 --sample-every 50000
 """
 

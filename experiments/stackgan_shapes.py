@@ -1,4 +1,4 @@
-"""StackGAN on scenes of one to three shapes with captions: Stage I, both stages, one stage, and two ablations.
+r"""StackGAN on scenes of one to three shapes with captions: Stage I, both stages, one stage, and two ablations.
 
 Pictures of 32x32 pixels are drawn by jaxgen (`shapes_32`), and nothing is downloaded. A checker tells for every sample
 whether its caption is true of it, and which attributes alone are: background, colors, count, shapes, sizes, relations
@@ -14,7 +14,7 @@ pixels cannot show. Exact permutation tests of three seeds against three have no
 
 On a GPU, pictures of 64x64 and networks of the size of the authors':
 
-    jaxgen train stackgan --dataset shapes --features 64 --text-steps 3000 --stage1-steps 30000 --steps 60000
+    jaxgen train stackgan --dataset shapes --features 64 --text-steps 3000 --stage1-steps 30000 --steps 60000 \
         --halve-every 10000 --average 0.999 --seeds 0 1 2 --out runs/stackgan
     jaxgen evaluate runs/stackgan --metrics captions r_precision fd
 """

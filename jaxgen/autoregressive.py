@@ -31,6 +31,8 @@ def check(config: Any, channels: int, *sides: str) -> None:
     for name in sides:
         if getattr(config, name) % 2 == 0:
             raise UserError(f"{name} must be odd, not {getattr(config, name)}")
+        if getattr(config, name) >= 2**15:  # a kernel's number of entries is below 2^31
+            raise UserError(f"{name} must be below 2^15, not {getattr(config, name)}")
     for name in widths:
         if config.likelihood != "logistic" and getattr(config, name) < channels:
             words = f"{name} must be at least {channels}, one for each color channel"
@@ -195,7 +197,11 @@ def abilities(
         k_levels, k_image = jax.random.split(key)
         given = head.level(batch["image"])
         level = drawn(state.params, k_levels, given, rows, told(condition, len(given)))[0]
-        return {"image": head.image(k_image, level)}
+        image = head.image(k_image, level)
+        if head.space == "binary":
+            return {"image": image}
+        # The image is drawn within the levels' bins; what is given stays as it is.
+        return {"image": jnp.where(jnp.arange(image.shape[1])[:, None, None] < rows, batch["image"], image)}
 
     def draw(key, state, num, condition):
         return complete(key, state, {"image": jnp.zeros((num, *spec.image_shape), jnp.uint8)}, 0, condition)

@@ -43,11 +43,12 @@ def evaluate(
         The table, as `Scorer.results` returns it, and the file as "path".
 
     Raises:
-        UserError: there is no run or no checkpoint yet; a metric does not apply to the model, or needs more samples.
+        UserError: there is no run or no checkpoint yet; a metric does not apply to the model, or needs more samples;
+            another file than an evaluation is at `out`.
     """
     opened = open_run(run, checkpoint)
     file = Path(out) if out else opened.path / EVALUATION
-    check_writable(file)
+    _check_place(file)
     scorer = Scorer(opened.plan.dataset, scoring or Scoring(), progress)
     scorer.requested.check([opened.plan])
     with scorer:
@@ -83,11 +84,12 @@ def evaluate_images(
         The table, as `Scorer.results` returns it, and the file as "path".
 
     Raises:
-        UserError: the images cannot be read or are unlike the dataset's, or a metric does not apply to them.
+        UserError: the images cannot be read or are unlike the dataset's, a metric does not apply to them, or another
+            file than an evaluation is at `out`.
     """
     scoring, path = scoring or Scoring(), Path(os.path.expanduser(images)).resolve()
     out = Path(out) if out else path.with_name(f"{path.name}.evaluation.json")
-    check_writable(out)
+    _check_place(out)
     loaded = data.load(dataset, progress=progress, **options)
     values, labels, how = read_images(path, loaded)
     if scoring.samples is not None:
@@ -109,6 +111,18 @@ def evaluate_images(
         }
         results = scorer.results([*scorer.real_rows([]), row], ()) | {"environment": environment(loaded)}
     return _written(results, out, show)
+
+
+def _check_place(out: Path) -> None:
+    """Raises UserError if the table could not be written, or would replace a file that is no table of an evaluation."""
+    check_writable(out)
+    if out.exists():
+        try:
+            earlier = folder.read_json(out)
+        except UserError:
+            earlier = None
+        if not isinstance(earlier, dict) or not {"metrics", "rows"} <= earlier.keys():
+            raise UserError(f"{out} exists and is no evaluation; choose another --out")
 
 
 def _written(results: dict[str, Any], out: Path, show: Callable[[dict[str, Any]], None] | None) -> dict[str, Any]:

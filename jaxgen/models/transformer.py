@@ -182,11 +182,12 @@ def images_at_once(
     layer = 4 * config.heads * positions**2
     cache = 2 * config.layers * positions * config.dim * spec.compute_dtype.itemsize
     batch = f"attention of a batch of {spec.batch_size} images"
-    for what, size, num in ((batch, layer, spec.batch_size), ("keys and values of an image", cache, 1)):
-        if num * size > config.memory * GIB:
+    attention = (batch, layer, spec.batch_size, "batch_size")
+    for what, size, num, less in (attention, ("keys and values of an image", cache, 1, "dim, layers")):
+        if (gib := num * size / GIB) > config.memory:
             raise UserError(
-                f"{what} of {positions:,} tokens: {num * size / GIB:.1f} GiB, above memory, {config.memory:g}; "
-                f"take a smaller batch_size or {shorter}, or raise memory"
+                f"{what} of {positions:,} tokens: {gib:,.{1 if gib > 1 else 6}f} GiB, above memory, {config.memory:g}; "
+                f"take a smaller {less} or {shorter}, or raise memory"
             )
     return int(config.memory * GIB // layer), int(config.memory * GIB // cache)
 

@@ -269,6 +269,18 @@ def test_a_run_folder_that_cannot_be_made(command, out, here):
     assert re.match(r"cannot (write|use)|file exists", refused(*command, "--out", out))
 
 
+@pytest.mark.parametrize("out", ["run/config.json", "run/metrics.jsonl", "run/result.json", "mine.txt"])
+def test_a_table_replaces_nothing_but_a_table(run, out, here):
+    (here / "mine.txt").write_text("kept")
+    before = Path(out).read_bytes()
+    command = ("evaluate", "run", "--metrics", "accuracy")
+    assert refused(*command, "--out", out) == f"{out} exists and is no evaluation; choose another --out"
+    assert Path(out).read_bytes() == before
+    for _ in range(2):
+        did(*command, "--out", "scores.json")
+    assert set(json.loads(Path("scores.json").read_text())) >= {"metrics", "rows"}
+
+
 class Terminal(io.TextIOWrapper):
     """A stdout that looks like a terminal to tyro."""
 

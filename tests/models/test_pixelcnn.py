@@ -240,6 +240,17 @@ def test_the_label_is_learned_and_asked_for(digits, conditional):
     assert (classify(shuffled, digits.test).argmax(-1) == digits.test["label"]).mean() < 0.3
 
 
+def test_given_rows_are_completed_unchanged():
+    """Although a level stands for 64 gray levels, of which one is drawn where nothing is given."""
+    spec = Spec({"image": jax.ShapeDtypeStruct((6, 5, 3), np.uint8)}, 64)
+    model = pixelcnn.make(pixelcnn.Config(**SMALL, likelihood="categorical", levels=4), spec)
+    state = jax.jit(model.init)(jax.random.key(0))
+    image = np.random.default_rng(0).integers(0, 256, (4, 6, 5, 3), dtype=np.uint8)
+    made = jax.jit(model.sampler.complete)(jax.random.key(1), state, {"image": image}, 2, {})["image"]
+    np.testing.assert_array_equal(made[:, :2], image[:, :2])
+    assert (made[:, 2:] // 64 != image[:, 2:] // 64).mean() == pytest.approx(3 / 4, abs=0.15)  # untrained: uniform
+
+
 def test_a_label_changes_the_probabilities_of_the_original_network_too(digits, batch):
     config = pixelcnn.Config("original", "bernoulli", conditional=True, features=4, layers=1, head_features=4)
     ar.assert_labels_are_heard(pixelcnn.make(config, digits.spec), batch)
@@ -262,6 +273,7 @@ def test_without_dropout_a_step_is_that_of_the_loss(digits, batch):
     [
         ({"kernel": 4}, "kernel must be odd, not 4"),
         ({"first_kernel": 2}, "first_kernel must be odd, not 2"),
+        ({"kernel": 2**31 - 1}, r"kernel must be below 2\^15, not 2147483647"),
         ({"likelihood": "categorical", "levels": 17}, "levels must be a power of two from 2 to 256"),
         ({"likelihood": "bernoulli", "levels": 16}, "levels only applies with --likelihood categorical"),
         ({"likelihood": "categorical", "mixtures": 3}, "mixtures only applies with --likelihood logistic"),

@@ -323,7 +323,7 @@ def test_rows_of_patches_are_completed_together():
         (
             {"layers": 2000, "dim": 400},
             (32, 32, 1),
-            "keys and values of an image of 1,024 tokens: 6.1 GiB, above",
+            "keys and values of an image of 1,024 tokens: 6.1 GiB, above memory, 2; take a smaller dim, layers or ",
         ),
     ],
 )

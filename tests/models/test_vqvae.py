@@ -251,8 +251,8 @@ def test_samples_say_how_codes_were_drawn():
         ({"temperature": 0.0}, "temperature must be above 0"),
         (
             {"halvings": 1, "memory": 1e-5},
-            "attention of a batch of 64 images of 16 tokens: 0.0 GiB, above memory, 1e-05; take a smaller batch_size "
-            "or more halvings, or raise memory",
+            "attention of a batch of 64 images of 16 tokens: 0.000244 GiB, above memory, 1e-05; take a smaller "
+            "batch_size or more halvings, or raise memory",
         ),
     ],
 )
