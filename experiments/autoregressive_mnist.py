@@ -9,7 +9,7 @@ bits. All 10,000 test images are scored; the VAE's bound has 1,000 importance sa
     jaxgen data prepare binarized_mnist
     jaxgen compare experiments/autoregressive_mnist.py
 
-Time: 2.6 hours on 2 CPU cores beside other work, 7,750 s of them training; an estimated 2.1 hours without it (jax
+Time: 2.5 hours on 2 CPU cores beside other work, 7,645 s of them training; an estimated 2.1 hours without it (jax
 0.10.2). Expected: every exact likelihood above the VAE's bound, and a gated PixelCNN of at most 84 nats on dynamic
 bits.
 
