@@ -31,7 +31,7 @@ def check(config: Any, channels: int, *sides: str) -> None:
     for name in sides:
         if getattr(config, name) % 2 == 0:
             raise UserError(f"{name} must be odd, not {getattr(config, name)}")
-        if getattr(config, name) >= 2**15:  # a kernel's number of entries is below 2^31
+        if getattr(config, name) >= 2**15:  # numpy has no arrays of 2^63 bytes, which some larger kernels have
             raise UserError(f"{name} must be below 2^15, not {getattr(config, name)}")
     for name in widths:
         if config.likelihood != "logistic" and getattr(config, name) < channels:

@@ -273,12 +273,19 @@ def test_a_run_folder_that_cannot_be_made(command, out, here):
 def test_a_table_replaces_nothing_but_a_table(run, out, here):
     (here / "mine.txt").write_text("kept")
     before = Path(out).read_bytes()
-    command = ("evaluate", "run", "--metrics", "accuracy")
-    assert refused(*command, "--out", out) == f"{out} exists and is no evaluation; choose another --out"
+    line = refused("evaluate", "run", "--metrics", "accuracy", "--out", out)
+    assert line == f"{out} exists and is no evaluation; choose another --out"
     assert Path(out).read_bytes() == before
-    for _ in range(2):
-        did(*command, "--out", "scores.json")
-    assert set(json.loads(Path("scores.json").read_text())) >= {"metrics", "rows"}
+
+
+def test_a_table_replaces_an_earlier_one(run):
+    titles = []
+    for metric in ("accuracy", "log_prob"):
+        did("evaluate", "run", "--metrics", metric, "--out", "scores.json")
+        titles.append([column["key"] for column in json.loads(Path("scores.json").read_text())["metrics"]])
+    assert titles[0] == ["accuracy"]
+    assert titles[1]
+    assert "accuracy" not in titles[1]
 
 
 class Terminal(io.TextIOWrapper):
